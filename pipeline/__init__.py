@@ -1,0 +1,1 @@
+"""Learns and judges. Imports ct_cncl.transforms, never the other way."""

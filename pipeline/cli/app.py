@@ -1,0 +1,72 @@
+"""All commands in one application, and what an error looks like."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from ct_cncl.pipeline.cli.demo import demo
+from ct_cncl.pipeline.cli.denoise import denoise
+from ct_cncl.pipeline.cli.evaluate import evaluate
+from ct_cncl.pipeline.cli.prepare import prepare
+from ct_cncl.pipeline.cli.train import train
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+app = typer.Typer(
+    name="ct-cncl",
+    help="Denoise low-dose CT by content-noise complementary learning. Research only; not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(value: bool) -> None:  # noqa: FBT001 (typer calls it so)
+    if value:
+        from ct_cncl.transforms import __version__
+
+        print(f"ct-cncl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),  # noqa: ARG001 (read by main)
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),  # noqa: ARG001
+) -> None:
+    """Denoise low-dose CT by content-noise complementary learning. Research only; not a medical device."""
+
+
+for command in (demo, prepare, train, evaluate, denoise):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line; an error is one line on standard error and a non-zero exit code."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(args=["--debug", *arguments] if debug else arguments, standalone_mode=True)
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        if debug:
+            raise
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's message in one line; the kind of exception before those that were not written for users.
+
+    >>> one_line(ValueError("Expected a,\\n but got b."))
+    'Expected a, but got b.'
+    """
+    message = " ".join(str(error).split())
+    if isinstance(error, (ValueError, OSError, FloatingPointError)) and message:
+        return message
+    return f"unexpected {type(error).__name__}: {message} Run again with --debug for the traceback."

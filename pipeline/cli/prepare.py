@@ -1,0 +1,88 @@
+"""``ct-cncl prepare``: scans or phantoms to a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+
+def prepare(
+    sources: Annotated[
+        Optional[list[Path]],  # noqa: UP045 (typer reads it at run time)
+        typer.Argument(metavar="SRC...", help="Normal-dose scans: files or folders of NIfTI or DICOM.", show_default=False),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the data set.")] = Path("data"),
+    dose: Annotated[
+        float, typer.Option("--dose", help="Dose fraction of the low-dose images: inserted, or that of --low.")
+    ] = 0.25,
+    low: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option("--low", help="Real low-dose partners of SRC, of all splits, instead of simulation."),
+    ] = None,
+    validation: Annotated[
+        Optional[list[Path]], typer.Option("--validation", metavar="SRC", help="Scans for validation.")  # noqa: UP045
+    ] = None,
+    test: Annotated[
+        Optional[list[Path]], typer.Option("--test", metavar="SRC", help="Scans for the test.")  # noqa: UP045
+    ] = None,
+    validation_fraction: Annotated[
+        float, typer.Option(help="Share of SRC's patients for validation, without --validation.")
+    ] = 0.2,
+    test_fraction: Annotated[float, typer.Option(help="Share of SRC's patients for the test, without --test.")] = 0.0,
+    patients: Annotated[
+        Optional[Path], typer.Option(help="CSV with the columns file and patient.")  # noqa: UP045
+    ] = None,
+    patient_from_name: Annotated[
+        str,
+        typer.Option(help="Regular expression for the patient in the names of files that carry none: first group, or match."),
+    ] = r"^([^_.]+)",
+    phantoms: Annotated[int, typer.Option(help="Instead of SRC: so many phantom patients.")] = 0,
+    slices: Annotated[int, typer.Option(help="Slices of each phantom.")] = 4,
+    quanta: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Incident quanta a ray at full dose. Default: measured in each scan, level and spectrum."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of noise, split and phantoms.")] = 0,
+    salt: Annotated[
+        Optional[str], typer.Option(help="For the patients' hashes. Default: random, and forgotten.")  # noqa: UP045
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing data set.")] = False,
+) -> None:
+    """Write a training data set: low-dose inputs and normal-dose truth, split by patient, with checksums.
+
+    Low dose is simulated at --dose from normal-dose scans, or comes from real scans (--low). A patient is never in two
+    splits: DICOM files say whose they are, for NIfTI a table or a rule on the file name does (default: the name up to the
+    first underscore).
+
+    Examples:
+
+      ct-cncl prepare --phantoms 12 --out data/phantoms
+
+      ct-cncl prepare scans/train --validation scans/val --dose 0.25 --out data/quarter
+
+      ct-cncl prepare pairs/full --low pairs/quarter --patients table.csv --out data/pairs
+    """
+    from ct_cncl.pipeline.prepare_data import PrepareOptions, prepare_data
+
+    prepare_data(
+        PrepareOptions(
+            sources=tuple(sources or ()),
+            out=out,
+            dose_fraction=dose,
+            low=tuple(low or ()),
+            validation=tuple(validation or ()),
+            test=tuple(test or ()),
+            validation_fraction=validation_fraction,
+            test_fraction=test_fraction,
+            patients=patients,
+            patient_from_name=patient_from_name,
+            phantoms=phantoms,
+            slices=slices,
+            quanta=quanta,
+            seed=seed,
+            salt=salt,
+            overwrite=overwrite,
+        )
+    )

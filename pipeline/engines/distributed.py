@@ -1,0 +1,64 @@
+"""One process or many: the few facts that configs and engines ask for. torchrun sets the environment they read."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+def rank() -> int:
+    """Rank of this process, 0 without torchrun."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    """Number of processes, 1 without torchrun."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main_process() -> bool:
+    """Whether this process writes files and logs."""
+    return rank() == 0
+
+
+def default_device() -> torch.device:
+    """The CUDA device of this process (by LOCAL_RANK), or the CPU where there is none."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    return torch.device("cpu")
+
+
+def start_processes() -> None:
+    """Join the process group that torchrun announced: nccl on CUDA, gloo on the CPU. Does nothing in a single process."""
+    if world_size() > 1 and not distributed.is_initialized():
+        device = default_device()
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def stop_processes() -> None:
+    """Leave the process group, if there is one."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def data_parallel(network: nn.Module, device: torch.device) -> nn.Module:
+    """``network`` wrapped for gradient averaging over processes; itself in a single process.
+
+    Args:
+        network: already on ``device``, every parameter used in ``forward``.
+        device: the device of this process.
+    """
+    if world_size() == 1:
+        return network
+    start_processes()
+    return DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """The module inside a DistributedDataParallel, or ``network`` itself."""
+    return network.module if isinstance(network, DistributedDataParallel) else network

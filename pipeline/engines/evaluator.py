@@ -1,0 +1,85 @@
+"""Validation of CNCL on whole slices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from ignite.metrics import Metric
+from monai.engines.evaluator import Evaluator
+from monai.engines.utils import IterationEvents
+from monai.inferers import Inferer, SimpleInferer
+from monai.utils import ForwardMode
+from monai.utils.enums import CommonKeys
+from torch import nn
+from torch.utils.data import DataLoader
+
+from ct_cncl.pipeline.engines.precision import autocast
+from ct_cncl.pipeline.networks import Branches
+from ct_cncl.transforms.hu import to_hu
+
+
+class CNCLEvaluator(Evaluator):
+    """Runs a generator in eval mode on pairs of whole slices and keeps every branch for metrics and pictures.
+
+    ``engine.state.output`` holds, all (B, 1, H, W) in HU: ``image`` (low dose y), ``label`` (truth x), ``content`` C(y),
+    ``denoised`` y - N(y) and ``pred`` (the result). Where the data say which voxels are the scanner's padding ("padding",
+    boolean), all three predictions have the input's value there, as the denoised files have.
+
+    Args:
+        device: where the network is.
+        val_data_loader: batches with "image" and "label", network units.
+        generator: returns ``Branches`` (see ``BranchOutputs``).
+        metrics: Ignite metrics by name; the first is the key metric, greater is better.
+        inferer: calls the generator; MONAI's SimpleInferer where not given.
+        precision: "fp32", "bf16" or "fp16", on CUDA.
+        val_handlers: Ignite handlers.
+    """
+
+    def __init__(
+        self,
+        *,
+        device: torch.device,
+        val_data_loader: DataLoader,
+        generator: nn.Module,
+        metrics: dict[str, Metric],
+        inferer: Inferer | None = None,
+        precision: str = "fp32",
+        val_handlers: Sequence[Any] | None = None,
+    ) -> None:
+        self.generator = generator
+        self.inferer = SimpleInferer() if inferer is None else inferer
+        self.precision = precision
+        names = list(metrics)
+        super().__init__(
+            device=device,
+            val_data_loader=val_data_loader,
+            mode=ForwardMode.EVAL,
+            key_val_metric={names[0]: metrics[names[0]]},
+            additional_metrics={name: metrics[name] for name in names[1:]},
+            val_handlers=val_handlers,
+            decollate=False,
+        )
+
+    def _iteration(self, engine: CNCLEvaluator, batchdata: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        image, label = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking)
+        with engine.mode(self.generator), autocast(engine.state.device, self.precision):
+            predicted = self.inferer(image, self.generator)
+        predicted = Branches(*(branch.float() for branch in predicted))
+        output = {
+            CommonKeys.IMAGE: image,
+            CommonKeys.LABEL: label,
+            "content": predicted.content,
+            "denoised": image - predicted.noise,
+            CommonKeys.PRED: predicted.fused,
+        }
+        output = {name: to_hu(value) for name, value in output.items()}
+        if "padding" in batchdata:
+            padding = batchdata["padding"].to(engine.state.device)
+            for name in ("content", "denoised", CommonKeys.PRED):
+                output[name] = torch.where(padding, output[CommonKeys.IMAGE], output[name])
+        engine.state.output = output
+        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return output

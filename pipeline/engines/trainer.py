@@ -1,0 +1,197 @@
+"""Adversarial training of CNCL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from ignite.engine import Events
+from monai.engines.trainer import Trainer
+from monai.engines.utils import IterationEvents
+from monai.inferers import Inferer, SimpleInferer
+from monai.utils.enums import CommonKeys
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from ct_cncl.pipeline.engines.distributed import unwrapped
+from ct_cncl.pipeline.engines.precision import autocast, gradient_scaler
+from ct_cncl.pipeline.networks import Branches
+
+
+class CNCLTrainer(Trainer):
+    """One generator with two branches against one conditional PatchGAN discriminator.
+
+    An iteration: the generator predicts (content, noise, fused); the discriminator sees real (x, n, y) and fake
+    (fused, noise, y), where x is the normal-dose image, y the low-dose image and n = y - x, and takes its step, every
+    ``d_every``-th iteration; then the generator takes its step on
+    ``pixel losses + adversarial_weight * adversarial loss`` with the discriminator frozen.
+
+    ``engine.state.output`` holds every loss term as a detached scalar tensor: ``loss`` (the generator's sum),
+    ``loss_content``, ``loss_noise``, ``loss_fused`` (weighted), ``loss_adversarial`` (weighted) and, in the iterations
+    in which it steps, ``loss_discriminator``, ``d_real`` and ``d_fake`` (mean logits).
+
+    Args:
+        device: where the networks are.
+        max_epochs: epochs to train.
+        train_data_loader: batches with "image" (low dose) and "label" (normal dose), (B, 1, H, W), network units. Where
+            its sampler has ``set_epoch``, it is told the epoch.
+        generator: returns ``Branches`` (see ``BranchOutputs``), perhaps wrapped in DistributedDataParallel.
+        g_optimizer: the generator's optimizer.
+        pixel_loss: called as ``pixel_loss(branches, image, label)``, returns weighted terms by name.
+        inferer: calls the generator; MONAI's SimpleInferer where not given.
+        discriminator: returns a list with the logits last, (B, 3, H, W) in; None trains with pixel losses alone.
+        d_optimizer: the discriminator's optimizer, needed with a discriminator.
+        adversarial_loss: has ``generator(fake)`` and ``discriminator(real, fake)`` on logits, needed with a discriminator.
+        adversarial_weight: weight of the adversarial loss in the generator's step.
+        d_every: the discriminator steps in every ``d_every``-th iteration.
+        precision: "fp32", "bf16" or "fp16", on CUDA; the CPU always computes in float32.
+        clip_grad_norm: largest norm of the generator's gradient; None leaves it alone.
+        train_handlers: Ignite handlers.
+
+    Raises:
+        ValueError: a discriminator without optimizer or loss, ``d_every`` below 1, unknown precision.
+        FloatingPointError: while training, when the loss is not finite.
+    """
+
+    def __init__(
+        self,
+        *,
+        device: torch.device,
+        max_epochs: int,
+        train_data_loader: DataLoader,
+        generator: nn.Module,
+        g_optimizer: Optimizer,
+        pixel_loss: Callable[[Branches, torch.Tensor, torch.Tensor], dict[str, torch.Tensor]],
+        inferer: Inferer | None = None,
+        discriminator: nn.Module | None = None,
+        d_optimizer: Optimizer | None = None,
+        adversarial_loss: Any = None,
+        adversarial_weight: float = 1.0,
+        d_every: int = 1,
+        precision: str = "fp32",
+        clip_grad_norm: float | None = None,
+        train_handlers: Sequence[Any] | None = None,
+    ) -> None:
+        if discriminator is not None and (d_optimizer is None or adversarial_loss is None):
+            raise ValueError("Expected d_optimizer and adversarial_loss beside the discriminator, but got None.")
+        if d_every < 1:
+            raise ValueError(f"Expected d_every of at least 1, but got {d_every}.")
+        if max_epochs < 1:
+            raise ValueError(f"Expected max_epochs of at least 1, but got {max_epochs}.")
+        self.generator = generator
+        self.g_optimizer = g_optimizer
+        self.pixel_loss = pixel_loss
+        self.inferer = SimpleInferer() if inferer is None else inferer
+        self.discriminator = discriminator
+        self.d_optimizer = d_optimizer
+        self.adversarial_loss = adversarial_loss
+        self.adversarial_weight = adversarial_weight
+        self.d_every = d_every
+        self.precision = precision
+        self.clip_grad_norm = clip_grad_norm
+        autocast(torch.device(device), precision)  # an unknown precision is refused here, not in the first iteration
+        self.g_scaler = gradient_scaler(torch.device(device), precision)
+        self.d_scaler = gradient_scaler(torch.device(device), precision)
+        super().__init__(
+            device=device,
+            max_epochs=max_epochs,
+            data_loader=train_data_loader,
+            decollate=False,
+            handlers=None,
+        )
+        # Checkpoints hold plain state dicts, so that they load with weights_only=True.
+        self._state_dict_user_keys = []
+        self.add_event_handler(Events.EPOCH_STARTED, self._announce_epoch)
+        self._register_handlers(train_handlers or [])
+
+    @property
+    def resumable(self) -> dict[str, Any]:
+        """What a checkpoint needs beside networks, optimizers and schedulers: epoch and iteration, gradient scalers."""
+        return {"trainer": self, "g_scaler": self.g_scaler, "d_scaler": self.d_scaler}
+
+    def run(self) -> None:
+        """Train to ``max_epochs``, from where a checkpoint left off if one was loaded."""
+        if self.state.iteration > 0 and self.state.epoch >= self.state.max_epochs:
+            self.logger.info(
+                f"Nothing to train: the run holds {self.state.epoch} of {self.state.max_epochs} epochs. "
+                "Raise max_epochs to go on."
+            )
+            return
+        super().run()
+
+    @staticmethod
+    def _announce_epoch(engine: CNCLTrainer) -> None:
+        sampler = getattr(engine.data_loader, "sampler", None)
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(engine.state.epoch)  # type: ignore[union-attr]
+
+    def _iteration(self, engine: CNCLTrainer, batchdata: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        image, label = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking)
+        self.generator.train()
+        with autocast(engine.state.device, self.precision):
+            predicted = self.inferer(image, self.generator)
+        predicted = Branches(*(branch.float() for branch in predicted))
+        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+
+        output: dict[str, torch.Tensor] = {}
+        if self.discriminator is not None and engine.state.iteration % self.d_every == 0:
+            output.update(self._discriminator_step(image, label, predicted))
+        output.update(self._generator_step(image, label, predicted))
+        if not torch.isfinite(output[CommonKeys.LOSS]) and not self.g_scaler.is_enabled():
+            raise FloatingPointError(
+                f"Expected a finite loss, but got {output[CommonKeys.LOSS].item()} in iteration {engine.state.iteration}. "
+                "Lower the learning rate, set clip_grad_norm, or look for NaN in the data."
+            )
+        engine.state.output = output
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return output
+
+    def _discriminator_step(
+        self, image: torch.Tensor, label: torch.Tensor, predicted: Branches
+    ) -> dict[str, torch.Tensor]:
+        assert self.discriminator is not None and self.d_optimizer is not None  # noqa: PT018 (checked in __init__)
+        self.discriminator.train()
+        real = torch.cat([label, image - label, image], dim=1)
+        fake = torch.cat([predicted.fused, predicted.noise, image], dim=1).detach()
+        self.d_optimizer.zero_grad(set_to_none=True)
+        with autocast(self.state.device, self.precision):
+            # One forward for both: DistributedDataParallel allows one per step, and instance norm sees each alone.
+            logits = self.discriminator(torch.cat([real, fake]))[-1]
+        real_logits, fake_logits = logits.float().chunk(2)
+        loss = self.adversarial_loss.discriminator(real_logits, fake_logits)
+        self.d_scaler.scale(loss).backward()
+        self.d_scaler.step(self.d_optimizer)
+        self.d_scaler.update()
+        return {
+            "loss_discriminator": loss.detach(),
+            "d_real": real_logits.detach().mean(),
+            "d_fake": fake_logits.detach().mean(),
+        }
+
+    def _generator_step(self, image: torch.Tensor, label: torch.Tensor, predicted: Branches) -> dict[str, torch.Tensor]:
+        terms = {f"loss_{name}": term for name, term in self.pixel_loss(predicted, image, label).items()}
+        if self.discriminator is not None:
+            terms["loss_adversarial"] = self.adversarial_weight * self._adversarial_term(image, predicted)
+        loss = torch.stack(list(terms.values())).sum()
+        self.g_optimizer.zero_grad(set_to_none=True)
+        self.g_scaler.scale(loss).backward()
+        if self.clip_grad_norm is not None:
+            self.g_scaler.unscale_(self.g_optimizer)
+            nn.utils.clip_grad_norm_(self.generator.parameters(), self.clip_grad_norm)
+        self.g_scaler.step(self.g_optimizer)
+        self.g_scaler.update()
+        return {CommonKeys.LOSS: loss.detach(), **{name: term.detach() for name, term in terms.items()}}
+
+    def _adversarial_term(self, image: torch.Tensor, predicted: Branches) -> torch.Tensor:
+        assert self.discriminator is not None
+        # The bare module: its parameters are frozen here, so there is no gradient to average over processes.
+        judge = unwrapped(self.discriminator)
+        judge.requires_grad_(False)
+        try:
+            with autocast(self.state.device, self.precision):
+                logits = judge(torch.cat([predicted.fused, predicted.noise, image], dim=1))[-1]
+        finally:
+            judge.requires_grad_(True)
+        return self.adversarial_loss.generator(logits.float())

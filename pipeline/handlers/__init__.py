@@ -1,0 +1,20 @@
+"""What hangs on the engines: checkpoints, the CSV of all figures, pictures, learning rates."""
+
+from ct_cncl.pipeline.handlers.checkpoints import Checkpoints
+from ct_cncl.pipeline.handlers.curves import LearningRateLogger, MetricsCSV, loss_terms
+from ct_cncl.pipeline.handlers.evaluation import EvaluationTable, WrittenFiles
+from ct_cncl.pipeline.handlers.pictures import PicturePanel
+from ct_cncl.pipeline.handlers.progress import TrainingProgress
+from ct_cncl.pipeline.handlers.stats import StatsLog
+
+__all__ = [
+    "Checkpoints",
+    "EvaluationTable",
+    "LearningRateLogger",
+    "MetricsCSV",
+    "PicturePanel",
+    "StatsLog",
+    "TrainingProgress",
+    "WrittenFiles",
+    "loss_terms",
+]

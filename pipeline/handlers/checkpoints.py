@@ -1,0 +1,222 @@
+"""Checkpoints of a run: the last state to resume from, the best network to use.
+
+MONAI's CheckpointSaver writes in place (``atomic=False``), so a process killed while saving would lose the only
+checkpoint; these are written under another name first.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from ct_cncl.transforms.files import replacing
+
+LAST = "last.pt"
+BEST = "best.pt"
+NETWORK_KEY = "network_def"
+"""Key of the generator's state dict in every checkpoint."""
+
+logger = logging.getLogger(__name__)
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be used; the message is one line."""
+
+
+def load_file(path: str | Path) -> dict[str, Any]:
+    """Contents of a checkpoint, loaded with ``weights_only=True`` onto the CPU.
+
+    Raises:
+        CheckpointError: missing, unreadable, or holding more than tensors and plain values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"Expected a checkpoint in {path}, but there is none. Train first, or name another file.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"Expected {path} to be a checkpoint that loads with weights_only=True, but got: {first_line} "
+            "Name a file that ct-cncl wrote."
+        ) from error
+
+
+def load_weights(network: nn.Module, path: str | Path | None) -> nn.Module:
+    """Load a generator's weights, from a run's ``best.pt`` or ``last.pt`` or from a plain state dict.
+
+    Args:
+        network: changed in place.
+        path: the checkpoint; None leaves the network as it is and says so.
+
+    Returns:
+        ``network``.
+
+    Raises:
+        CheckpointError: unreadable, or of another network.
+    """
+    if path is None:
+        logger.warning("No checkpoint named: the network keeps the weights it was defined with.")
+        return network
+    content = load_file(path)
+    state = content.get(NETWORK_KEY, content)
+    _load_strictly(network, state, f"the network in {path}")
+    return network
+
+
+def _load_strictly(target: Any, state: Any, what: str) -> None:
+    try:
+        target.load_state_dict(state)
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        own = target.state_dict() if isinstance(target, nn.Module) else {}
+        missing = sorted(set(own) - set(state)) if isinstance(state, Mapping) else []
+        other = [name for name in own if isinstance(state, Mapping) and name in state and state[name].shape != own[name].shape]
+        detail = f"{name_of(other, own, state)}" if other else f"{len(missing)} tensors are missing" if missing else str(error).splitlines()[0]
+        raise CheckpointError(
+            f"Expected {what} to fit this configuration, but it is of another one: {detail}. Use the config and overlays "
+            "that it was trained with."
+        ) from error
+
+
+def name_of(names: list[str], own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str:
+    """The first tensor that differs in shape, with both shapes."""
+    name = names[0]
+    return f"{name} has shape {tuple(state[name].shape)} there and {tuple(own[name].shape)} here"
+
+
+class RandomState:
+    """State of every global random generator, as tensors that load with ``weights_only=True``."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """States of torch (CPU and CUDA), numpy and Python."""
+        name, keys, position, has_gauss, gauss = np.random.get_state()
+        version, internal, python_gauss = random.getstate()
+        return {
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "numpy": [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, gauss],
+            "python": [version, torch.tensor(internal), python_gauss],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the states back; CUDA's only where the number of devices is the same."""
+        torch.set_rng_state(state["torch"])
+        if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["cuda"])
+        name, keys, position, has_gauss, gauss = state["numpy"]
+        np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+        version, internal, python_gauss = state["python"]
+        random.setstate((version, tuple(internal.tolist()), python_gauss))
+
+
+class Checkpoints:
+    """Saves ``last.pt`` after each epoch and ``best.pt`` when the key metric improves; resumes from ``last.pt``.
+
+    Attach it after the validation and learning-rate handlers, so that what it saves is the state at the epoch's end.
+
+    Args:
+        folder: of the run.
+        objects: by name, all with ``state_dict`` and ``load_state_dict``; "network_def" is the generator, which alone goes
+            into ``best.pt``. The random generators, the engine with its
+            gradient scalers and the best score so far are added. None is left out.
+        evaluator: whose key metric decides, greater is better; None saves no ``best.pt``.
+        resume: load ``last.pt`` when training starts.
+        save: write files; switch it off on all processes but one.
+        interval: epochs between two ``last.pt``.
+
+    Raises:
+        CheckpointError: the folder holds a run and ``resume`` is off, or the other way round.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        objects: Mapping[str, Any],
+        *,
+        evaluator: Engine | None = None,
+        resume: bool = False,
+        save: bool = True,
+        interval: int = 1,
+    ) -> None:
+        self.folder = Path(folder)
+        self.objects = {name: thing for name, thing in objects.items() if thing is not None} | {"random": RandomState()}
+        if NETWORK_KEY not in self.objects:
+            raise ValueError(f"Expected {NETWORK_KEY!r} among the objects to save, but got {sorted(self.objects)}.")
+        self.evaluator = evaluator
+        self.resume = resume
+        self.save = save
+        self.interval = interval
+        self.best_score = -math.inf
+        self.best_epoch = 0
+        last = self.folder / LAST
+        if last.exists() and not resume:
+            raise CheckpointError(
+                f"Expected a folder without a run in {self.folder}, but it holds {LAST}. Go on with that run (--resume), or "
+                "name another output folder."
+            )
+        if resume and not last.exists():
+            raise CheckpointError(
+                f"Expected a run to resume in {self.folder}, but it holds no {LAST}. Name the run's folder, or start anew "
+                "without --resume."
+            )
+
+    def attach(self, engine: Engine) -> None:
+        """Resume at the start, save after each epoch; the engine's own state (``resumable``) is added to the objects."""
+        self.objects |= getattr(engine, "resumable", {})
+        if self.resume:
+            engine.add_event_handler(Events.STARTED, self.load)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.epoch_completed)
+
+    def load(self, engine: Engine) -> None:
+        """Put every object into the state that ``last.pt`` holds.
+
+        Raises:
+            CheckpointError: unreadable or of another configuration.
+        """
+        path = self.folder / LAST
+        content = load_file(path)
+        if set(self.objects) - set(content):
+            raise CheckpointError(
+                f"Expected {path} to hold {', '.join(sorted(self.objects))}, but {', '.join(sorted(set(self.objects) - set(content)))} "
+                "is missing. Use the config and overlays that it was trained with."
+            )
+        max_epochs = engine.state.max_epochs
+        for name, thing in self.objects.items():
+            _load_strictly(thing, content[name], f"{name} in {path}")
+        engine.state.max_epochs = max_epochs
+        self.best_score, self.best_epoch = content["best"]
+        logger.info("Resumed from %s after epoch %d.", path, engine.state.epoch)
+
+    def epoch_completed(self, engine: Engine) -> None:
+        """Update the best score and write what is due."""
+        state, epoch = engine.state, engine.state.epoch
+        improved = self._improved(epoch)
+        if improved and self.save:
+            with replacing(self.folder / BEST) as temporary:
+                network = {NETWORK_KEY: self.objects[NETWORK_KEY].state_dict(), "epoch": epoch, "score": self.best_score}
+                torch.save(network, temporary)
+        if self.save and (epoch % self.interval == 0 or epoch == state.max_epochs):
+            content = {name: thing.state_dict() for name, thing in self.objects.items()}
+            content["best"] = [self.best_score, self.best_epoch]
+            with replacing(self.folder / LAST) as temporary:
+                torch.save(content, temporary)
+
+    def _improved(self, epoch: int) -> bool:
+        if self.evaluator is None or not self.evaluator.state.metrics:
+            return False
+        name = self.evaluator.state.key_metric_name
+        score = float(self.evaluator.state.metrics[name])
+        if not score > self.best_score:
+            return False
+        self.best_score, self.best_epoch = score, epoch
+        logger.info("Best %s so far: %.4f, epoch %d.", name, score, epoch)
+        return True

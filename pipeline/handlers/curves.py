@@ -1,0 +1,120 @@
+"""Figures over training: one CSV that a person can open, and learning rates for TensorBoard."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch.optim import Optimizer
+from torch.utils.tensorboard import SummaryWriter
+
+from ct_cncl.transforms.files import replacing
+
+
+def loss_terms(output: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    """Every loss term of a training iteration as a float, for handlers that print or plot."""
+    return {name: float(value) for name, value in output.items()}
+
+
+class MetricsCSV:
+    """Writes ``metrics.csv``: a row an epoch with mean losses, learning rates and validation metrics.
+
+    Units: PSNR in dB and RMSE in HU over the range in the column ``data_range_hu``. After a resume, rows of epochs that are
+    trained again are replaced.
+
+    Args:
+        path: of the CSV.
+        data_range: of the validation metrics, HU.
+        evaluator: whose metrics belong in the row; validated before this handler runs.
+        optimizers: by name, for the columns ``lr_<name>``.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        data_range: float,
+        evaluator: Engine | None = None,
+        optimizers: Mapping[str, Optimizer | None] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.data_range = data_range
+        self.evaluator = evaluator
+        self.optimizers = {name: optimizer for name, optimizer in (optimizers or {}).items() if optimizer is not None}
+        self.rows: list[dict[str, Any]] = []
+        self.sums: dict[str, torch.Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self.started = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        """Collect every iteration, write every epoch."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.EPOCH_STARTED, self.epoch_started)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.iteration_completed)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.epoch_completed)
+
+    def start(self, engine: Engine) -> None:
+        """Keep the rows of the epochs that the run being resumed has completed."""
+        if self.path.is_file() and engine.state.epoch > 0:
+            with self.path.open(newline="", encoding="utf-8") as stream:
+                self.rows = [row for row in csv.DictReader(stream) if int(row["epoch"]) <= engine.state.epoch]
+
+    def epoch_started(self, _engine: Engine) -> None:
+        """Forget the last epoch's sums."""
+        self.sums, self.counts = {}, {}
+        self.started = time.perf_counter()
+
+    def iteration_completed(self, engine: Engine) -> None:
+        """Add the losses up, on the device, so that nothing waits for them."""
+        for name, value in engine.state.output.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def epoch_completed(self, engine: Engine) -> None:
+        """Write the file with this epoch's row."""
+        row: dict[str, Any] = {
+            "epoch": engine.state.epoch,
+            "iteration": engine.state.iteration,
+            "seconds": f"{time.perf_counter() - self.started:.1f}",
+        }
+        row |= {f"lr_{name}": optimizer.param_groups[0]["lr"] for name, optimizer in self.optimizers.items()}
+        row |= {name: f"{float(total) / self.counts[name]:.6g}" for name, total in self.sums.items()}
+        if self.evaluator is not None and self.evaluator.state.metrics and self._validated(engine):
+            row["data_range_hu"] = self.data_range
+            row |= {name: f"{value:.5f}" for name, value in self.evaluator.state.metrics.items()}
+        self.rows.append(row)
+        columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        with replacing(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, columns)
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+    def _validated(self, engine: Engine) -> bool:
+        assert self.evaluator is not None
+        return self.evaluator.state.epoch == engine.state.epoch
+
+
+class LearningRateLogger:
+    """Writes each optimizer's learning rate to TensorBoard at the end of each epoch, before a scheduler changes it.
+
+    Args:
+        writer: TensorBoard writer.
+        optimizers: by name; None is left out.
+    """
+
+    def __init__(self, writer: SummaryWriter, optimizers: Mapping[str, Optimizer | None]) -> None:
+        self.writer = writer
+        self.optimizers = {name: optimizer for name, optimizer in optimizers.items() if optimizer is not None}
+
+    def attach(self, engine: Engine) -> None:
+        """Write after each epoch."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        for name, optimizer in self.optimizers.items():
+            self.writer.add_scalar(f"lr/{name}", optimizer.param_groups[0]["lr"], engine.state.epoch)

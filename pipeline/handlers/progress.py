@@ -1,0 +1,59 @@
+"""A bar for the whole training."""
+
+from __future__ import annotations
+
+import sys
+
+from ignite.engine import Engine, Events
+from tqdm import tqdm
+
+
+class TrainingProgress:
+    """One bar over all iterations of a run, with epoch and loss; on a terminal only, logs stay readable.
+
+    Args:
+        disable: show nothing; None shows the bar where standard error is a terminal.
+        interval: iterations between two updates.
+    """
+
+    def __init__(self, *, disable: bool | None = None, interval: int = 10) -> None:
+        self.disable = not sys.stderr.isatty() if disable is None else disable
+        self.interval = interval
+        self.bar: tqdm | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Follow the engine from its start, wherever that is, to its end."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.interval), self.update)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.update)
+        engine.add_event_handler(Events.COMPLETED, self.close)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self.failed)
+
+    def start(self, engine: Engine) -> None:
+        """Open the bar at the first epoch of this process."""
+        if self.bar is None:
+            state = engine.state
+            self.bar = tqdm(
+                total=state.max_epochs * state.epoch_length,
+                initial=state.iteration,
+                desc="training",
+                unit="it",
+                disable=self.disable,
+                dynamic_ncols=True,
+            )
+
+    def update(self, engine: Engine) -> None:
+        """Move to the current iteration."""
+        if self.bar is not None and not self.bar.disable:
+            self.bar.set_postfix(epoch=engine.state.epoch, loss=f"{float(engine.state.output['loss']):.4g}", refresh=False)
+            self.bar.update(engine.state.iteration - self.bar.n)
+
+    def close(self, _engine: Engine) -> None:
+        """Leave the bar as it stands."""
+        if self.bar is not None:
+            self.bar.close()
+
+    def failed(self, engine: Engine, error: BaseException) -> None:
+        """Close the bar; the error goes on."""
+        self.close(engine)
+        raise error

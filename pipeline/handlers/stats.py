@@ -1,0 +1,44 @@
+"""One readable line an epoch.
+
+MONAI's StatsHandler logs a traceback for every exception, also for those that are one line for the user; this does not.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from ignite.engine import Engine, Events
+
+logger = logging.getLogger(__name__)
+
+
+class StatsLog:
+    """Logs losses and validation metrics after each epoch.
+
+    Args:
+        data_range: of the metrics, HU.
+        evaluator: validated before this handler runs, or None.
+    """
+
+    def __init__(self, *, data_range: float, evaluator: Engine | None = None) -> None:
+        self.data_range = data_range
+        self.evaluator = evaluator
+
+    def attach(self, engine: Engine) -> None:
+        """Log after each epoch."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        losses = ", ".join(f"{name.removeprefix('loss_')} {float(value):.4g}" for name, value in engine.state.output.items())
+        logger.info("Epoch %d of %d, last iteration: %s.", engine.state.epoch, engine.state.max_epochs, losses)
+        evaluator = self.evaluator
+        if evaluator is None or evaluator.state.epoch != engine.state.epoch or not evaluator.state.metrics:
+            return
+        values = evaluator.state.metrics
+        logger.info(
+            "Validation, range %g HU: PSNR %.2f dB (input %.2f, C(y) %.2f, y - N(y) %.2f), SSIM %.4f (input %.4f), "
+            "RMSE %.2f HU (input %.2f).",
+            self.data_range,
+            *(values[name] for name in ("psnr", "psnr_input", "psnr_content", "psnr_denoised", "ssim", "ssim_input")),
+            *(values[name] for name in ("rmse", "rmse_input")),
+        )

@@ -1,0 +1,35 @@
+"""Fusions: two estimates of the same image to one."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class ConvFusion(nn.Module):
+    """One convolution over [C(y), y - N(y)]: the paper's fusion with ``kernel_size=1``.
+
+    Starts as the plain average of the two estimates, so that training begins from an image and not from noise.
+
+    Args:
+        kernel_size: 1 (the paper's) or another odd number.
+    """
+
+    def __init__(self, *, kernel_size: int = 1) -> None:
+        super().__init__()
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"Expected an odd kernel_size of at least 1, but got {kernel_size}.")
+        self.convolution = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, padding_mode="replicate")
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Weights and bias of the average of the two inputs."""
+        nn.init.zeros_(self.convolution.weight)
+        nn.init.zeros_(self.convolution.bias)  # type: ignore[arg-type]
+        centre = self.convolution.kernel_size[0] // 2
+        with torch.no_grad():
+            self.convolution.weight[:, :, centre, centre] = 0.5
+
+    def forward(self, content: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
+        """``content`` C(y) and ``denoised`` y - N(y), both (B, 1, H, W), to the fused image (B, 1, H, W)."""
+        return self.convolution(torch.cat([content, denoised], dim=1))

@@ -1,0 +1,27 @@
+"""Initial weights."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def initialise_gaussian(network: nn.Module, *, std: float = 0.02) -> None:
+    """Draw convolution weights from N(0, std) and normalisation scales from N(1, std), as the paper does; biases 0.
+
+    Args:
+        network: changed in place, all submodules.
+        std: standard deviation.
+
+    Raises:
+        ValueError: ``std`` not positive.
+    """
+    if std <= 0:
+        raise ValueError(f"Expected a positive standard deviation of the initial weights, but got {std}.")
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.normal_(module.weight, 0.0, std)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, (nn.BatchNorm2d, nn.InstanceNorm2d)) and module.affine:
+            nn.init.normal_(module.weight, 1.0, std)
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,117 @@
+"""``ct-cncl prepare`` as a function: options in, a data set out."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ct_cncl.transforms.cases import Case, paired_cases, phantom_cases, simulated_cases
+from ct_cncl.transforms.datalist import SPLITS, DataError
+from ct_cncl.transforms.patients import DEFAULT_NAME_RULE, PatientFinder
+from ct_cncl.transforms.prepare import split_cases, write_dataset
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """What ``ct-cncl prepare`` is asked for; see its ``--help``."""
+
+    out: Path
+    sources: Sequence[Path] = ()
+    low: Sequence[Path] = ()
+    validation: Sequence[Path] = ()
+    test: Sequence[Path] = ()
+    dose_fraction: float = 0.25
+    validation_fraction: float = 0.2
+    test_fraction: float = 0.0
+    patients: Path | None = None
+    patient_from_name: str = DEFAULT_NAME_RULE
+    phantoms: int = 0
+    slices: int = 4
+    size: int = 512
+    quanta: float | None = None
+    seed: int = 0
+    salt: str | None = None
+    overwrite: bool = False
+
+
+def prepare_data(options: PrepareOptions) -> dict[str, Any]:
+    """Prepare a data set and print how many volumes and slices each split has.
+
+    Returns:
+        The datalist.
+
+    Raises:
+        DataError: options that exclude each other, or data that do not fit.
+        ScanError: scans that cannot be read.
+        OutputError: the data set cannot be written.
+    """
+    if not 0 < options.dose_fraction <= 1:
+        raise DataError(f"Expected a dose fraction above 0 and up to 1, but got {options.dose_fraction}; 0.25 is quarter dose.")
+    if bool(options.phantoms) == bool(options.sources):
+        raise DataError("Expected either scans to prepare or --phantoms N, but got " + ("both." if options.phantoms else "neither."))
+    splits = _cases(options)
+    total = sum(len(cases) for cases in splits.values())
+    with tqdm(total=total, desc="preparing", unit="volume", disable=not sys.stderr.isatty()) as bar:
+        datalist = write_dataset(
+            options.out,
+            splits,
+            salt=options.salt,
+            overwrite=options.overwrite,
+            notes={"seed": options.seed, "patient_rule": options.patient_from_name, "patient_table": options.patients is not None},
+            progress=lambda done, _total: bar.update(done - bar.n),
+        )
+    for split in SPLITS:
+        chosen = datalist[split]
+        people = len({entry["patient"] for entry in chosen})
+        slices = sum(entry["shape"][2] for entry in chosen)
+        print(f"{split:<10} {len(chosen):4d} volumes, {people:4d} patients, {slices:5d} slices")  # noqa: T201
+    print(f"Data set: {options.out}")  # noqa: T201
+    return datalist
+
+
+def _cases(options: PrepareOptions) -> dict[str, list[Case]]:
+    if options.phantoms:
+        cases = phantom_cases(
+            options.phantoms,
+            first_seed=options.seed,
+            slices=options.slices,
+            dose_fraction=options.dose_fraction,
+            size=options.size,
+        )
+        return _split(options, cases, (), ())
+    finder = PatientFinder(options.patients, options.patient_from_name)
+    groups = (options.sources, options.validation, options.test)
+    if options.low:
+        found = paired_cases(options.low, groups, patients=finder, dose_fraction=options.dose_fraction)
+    else:
+        found = [_simulated(options, finder, group) for group in groups]
+    return _split(options, *found)
+
+
+def _split(options: PrepareOptions, cases: Sequence[Case], validation: Sequence[Case], test: Sequence[Case]) -> dict[str, list[Case]]:
+    return split_cases(
+        cases,
+        validation=validation,
+        test=test,
+        validation_fraction=options.validation_fraction,
+        test_fraction=options.test_fraction,
+        seed=options.seed,
+    )
+
+
+def _simulated(options: PrepareOptions, finder: PatientFinder, group: Sequence[Path]) -> list[Case]:
+    return [
+        case
+        for path in group
+        for case in simulated_cases(
+            path, patients=finder, dose_fraction=options.dose_fraction, seed=options.seed, quanta=options.quanta
+        )
+    ]

@@ -1,0 +1,68 @@
+"""Packaging of ct-cncl: the top-level folders become subpackages of the namespace ``ct_cncl``."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+BUNDLE = "bundles/ct_cncl"
+
+
+def subpackages(folder: str) -> list[str]:
+    """Import names of ``folder`` and everything below it: pipeline -> ct_cncl.pipeline, ct_cncl.pipeline.networks ..."""
+    return [f"ct_cncl.{folder}"] + [f"ct_cncl.{folder}.{name}" for name in find_packages(folder)]
+
+
+def version() -> str:
+    """The one place that holds the version: ``__version__`` in transforms/__init__.py."""
+    for line in (ROOT / "transforms" / "__init__.py").read_text(encoding="utf-8").splitlines():
+        if line.startswith("__version__"):
+            return line.split('"')[1]
+    raise RuntimeError("transforms/__init__.py does not define __version__")
+
+
+EXTRAS = {
+    # Compressed DICOM, permissive licences only (pylibjpeg-libjpeg is GPL and stays out).
+    "dicom": ["pylibjpeg-openjpeg>=2.3", "python-gdcm>=3.0.24"],
+    "test": [
+        "jsonschema>=4.17",
+        "matplotlib>=3.8",
+        "pytest>=8",
+        "pytest-cov>=5",
+        "pytest-timeout>=2.3",
+        "pytest-xdist>=3.5",
+        "scikit-image>=0.22",
+    ],
+    "lint": ["mypy>=1.10", "pre-commit>=3.6", "ruff>=0.6"],
+    "build": ["build>=1.2", "setuptools>=70", "wheel>=0.43"],
+}
+EXTRAS["dev"] = sorted({requirement for group in ("test", "lint", "build") for requirement in EXTRAS[group]})
+
+setup(
+    name="ct-cncl",
+    version=version(),
+    description="Low-dose CT denoising by content-noise complementary learning, as a MONAI bundle",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    package_dir={
+        "ct_cncl.pipeline": "pipeline",
+        "ct_cncl.transforms": "transforms",
+        "ct_cncl.bundle": BUNDLE,
+    },
+    packages=[*subpackages("pipeline"), *subpackages("transforms"), "ct_cncl.bundle"],
+    package_data={
+        "ct_cncl.bundle": ["LICENSE", "configs/*", "configs/variants/*", "docs/*", "models/*"],
+    },
+    install_requires=[
+        "torch>=2.4",
+        "monai[fire,ignite,nibabel,pyyaml,tensorboard,tqdm]>=1.6,<1.7",
+        "numpy>=1.26",
+        "numba>=0.60",
+        "pydicom>=3.0",
+        "typer>=0.12",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["ct-cncl=ct_cncl.pipeline.cli:main"]},
+)

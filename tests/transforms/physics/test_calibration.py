@@ -1,0 +1,137 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from physics_analytic import ellipse_image
+
+from ct_cncl.transforms.physics import DoseSettings, calibrate_quanta, insert_noise
+from ct_cncl.transforms.regions import local_std, soft_tissue_windows
+
+SIZE, PIXEL = 192, (1.5, 1.5)
+SETTINGS = DoseSettings(dose_fraction=0.25, views=240)
+WATER = ellipse_image((SIZE, SIZE), PIXEL, [(0, 0, 110, 110, 0, 1000.0)]) - 1000
+BODY = (
+    ellipse_image(
+        (SIZE, SIZE),
+        PIXEL,
+        [
+            (0, 0, 135, 95, 0, 900.0),  # fat, -100 HU
+            (0, 0, 122, 84, 0, 140.0),  # muscle
+            (-50, 5, 55, 45, 0.3, 60.0),  # liver
+            (70, 20, 28, 22, 0, 80.0),  # spleen
+            (0, -62, 16, 14, 0, 400.0),  # vertebra
+            (45, -20, 12, 20, 0, 130.0),  # kidney
+            (30, 40, 20, 12, 0.5, -700.0),  # bowel gas
+            *[(x, y, 3, 3, 0, 90.0) for x in range(-90, -10, 26) for y in (-12, 22)],  # vessels
+        ],
+    )
+    - 1000
+)
+
+
+def scan(clean, quanta, slices=3, seed=0, **changes):
+    """A full-dose scan (x, y, z) of a noise-free slice."""
+    settings = dataclasses.replace(SETTINGS, dose_fraction=1.0, quanta=quanta, **changes)
+    return insert_noise(np.repeat(clean[..., None], slices, axis=2), PIXEL, settings, seed, noise_free=True)
+
+
+@pytest.mark.parametrize("clean", [WATER, BODY], ids=["water", "body"])
+@pytest.mark.parametrize(("quanta", "cutoff"), [(1e5, 0.6), (4e5, 1.0), (1e6, 2.0)])
+def test_known_level_and_spectrum_are_recovered(clean, quanta, cutoff):
+    # Central noise of so small an object is correlated far along: 8 slices leave about 2 % of statistical error.
+    volume = scan(clean, quanta, slices=8, cutoff=cutoff)
+    found = calibrate_quanta(volume, PIXEL, SETTINGS, seed=9, max_slices=8)
+    assert found.method == "image"
+    assert found.reason == ""
+    known = np.concatenate([(volume - clean[..., None])[soft_tissue_windows(volume[..., z]), z] for z in range(8)])
+    assert found.noise_hu == pytest.approx(np.sqrt(np.mean(known**2)), rel=0.06)
+    assert found.added_frequency_per_mm == pytest.approx(found.scan_frequency_per_mm, rel=0.01)
+    assert found.cutoff == pytest.approx(cutoff, rel=0.15)
+    assert found.apodisation == "hann"
+
+
+def test_a_kernel_of_another_family_is_matched_in_mean_frequency_and_level():
+    volume = scan(WATER, 4e5, apodisation="cosine", cutoff=0.8)
+    found = calibrate_quanta(volume, PIXEL, SETTINGS, seed=9)
+    assert found.added_frequency_per_mm == pytest.approx(found.scan_frequency_per_mm, rel=0.05)
+    ratio = measured_ratio(volume, found.apply(SETTINGS))
+    assert ratio == pytest.approx(2.0, rel=0.05)
+
+
+def measured_ratio(volume, settings):
+    """Noise after insertion over noise before, median over the same windows of a structure-free object."""
+    low = insert_noise(volume, PIXEL, settings, seed=77)
+    levels = []
+    for image in (low, volume):
+        parts = [local_std(image[..., z])[1][soft_tissue_windows(volume[..., z])] for z in range(volume.shape[2])]
+        levels.append(np.sqrt(np.mean(np.concatenate(parts) ** 2)))
+    return levels[0] / levels[1]
+
+
+@pytest.mark.parametrize("fraction", [0.5, 0.25, 0.1])
+@pytest.mark.parametrize("variance", [0.0, 400.0])
+def test_noise_after_insertion_is_full_noise_over_the_root_of_the_dose(fraction, variance):
+    settings = dataclasses.replace(SETTINGS, dose_fraction=fraction, electronic_variance=variance)
+    volume = scan(WATER, 3e5, slices=2, electronic_variance=variance)
+    found = calibrate_quanta(volume, PIXEL, settings, seed=9, match_spectrum=False)
+    assert math.sqrt(3e5 / found.quanta) == pytest.approx(1, abs=0.05)
+    if variance == 0:
+        assert measured_ratio(volume, found.apply(settings)) == pytest.approx(math.sqrt(1 / fraction), rel=0.05)
+
+
+def test_the_dose_fraction_plays_no_part():
+    volume = scan(WATER, 2e5, slices=1)
+    quarter, tenth = (
+        calibrate_quanta(volume, PIXEL, dataclasses.replace(SETTINGS, dose_fraction=a), seed=1) for a in (0.25, 0.1)
+    )
+    assert quarter == tenth
+
+
+def test_noise_in_hu_is_reported():
+    volume = scan(WATER, 2e5)
+    found = calibrate_quanta(volume, PIXEL, SETTINGS, seed=1)
+    windows = soft_tissue_windows(volume[..., 0])
+    true = np.sqrt(np.mean((volume - WATER[..., None])[windows] ** 2))
+    assert found.noise_hu == pytest.approx(true, rel=0.05)
+    assert found.slices == (0, 1, 2)
+    assert found.windows > 1000
+
+
+def test_settings_outside_the_calibration_are_kept():
+    found = calibrate_quanta(scan(WATER, 2e5, slices=1), PIXEL, SETTINGS, seed=1, match_spectrum=False)
+    assert "not asked for" in found.reason
+    applied = found.apply(dataclasses.replace(SETTINGS, electronic_variance=50.0))
+    assert applied == dataclasses.replace(SETTINGS, electronic_variance=50.0, quanta=found.quanta)
+
+
+@pytest.mark.parametrize(
+    ("volume", "reason"),
+    [
+        (np.random.default_rng(0).normal(-800, 30, (96, 96, 2)), "no uniform soft tissue"),
+        (np.random.default_rng(0).normal(0, 10, (16, 16, 2)), "no uniform soft tissue"),
+        (WATER[..., None], "no noise in the soft tissue"),
+    ],
+    ids=["lung", "tiny", "noise-free"],
+)
+def test_without_anything_to_measure_the_default_is_stated(volume, reason):
+    found = calibrate_quanta(volume, PIXEL, SETTINGS, seed=0)
+    assert found.method == "default"
+    assert found.quanta == 2e5
+    assert reason in found.reason
+    assert "default of 200000 quanta" in found.reason
+    assert math.isnan(found.noise_hu)
+    assert found.apply(SETTINGS).cutoff == SETTINGS.cutoff
+
+
+@pytest.mark.parametrize("bad", [{"max_slices": 0}, {"seed": -1}, {"quantile": 1.0}])
+def test_bad_options_are_refused(bad):
+    with pytest.raises(ValueError, match="Expected max_slices"):
+        calibrate_quanta(WATER[..., None], PIXEL, SETTINGS, **({"seed": 0} | bad))
+
+
+def test_what_is_not_hu_is_refused():
+    with pytest.raises(ValueError, match="never below 0"):
+        calibrate_quanta(WATER[..., None] + 1024, PIXEL, SETTINGS, seed=0)
+    with pytest.raises(ValueError, match="Expected pixel_mm"):
+        calibrate_quanta(WATER[..., None], None, SETTINGS, seed=0)

@@ -1,0 +1,121 @@
+"""A prepared data set: one folder, its ``datalist.json``, and whether its files are still those it names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+DATALIST = "datalist.json"
+SPLITS = ("training", "validation", "test")
+FORMAT = 1
+"""Version of the layout; raised when old data sets cannot be read any more."""
+VOLUMES = ("image", "label")
+
+
+class DataError(ValueError):
+    """A data set cannot be used; the message is one line: what was expected, what came, what to do."""
+
+
+def file_checksum(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def read_datalist(folder: str | Path) -> dict[str, Any]:
+    """The contents of ``folder/datalist.json``, volume paths made absolute.
+
+    Args:
+        folder: a data set written by ``ct-cncl prepare``.
+
+    Returns:
+        The datalist: "training", "validation" and "test" are lists of entries with absolute paths under "image" (low
+        dose) and "label" (normal dose).
+
+    Raises:
+        DataError: no such folder, no or no readable datalist, another format, or a patient in two splits.
+    """
+    folder = Path(folder).expanduser().absolute()
+    path = folder / DATALIST
+    if not path.is_file():
+        raise DataError(
+            f"Expected a prepared data set in {folder}, but it has no {DATALIST}. Write one with "
+            "`ct-cncl prepare SRC --out DATA` and name its folder."
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"Expected {path} to be JSON, but it cannot be read: {error}. Prepare the data set anew.") from error
+    if content.get("format") != FORMAT:
+        raise DataError(f"Expected {path} of format {FORMAT}, but got {content.get('format')}. Prepare the data set anew.")
+    for split in SPLITS:
+        for entry in content.setdefault(split, []):
+            for key in VOLUMES:
+                entry[key] = str(folder / entry[key])
+    check_patients(content)
+    return content
+
+
+def check_patients(content: dict[str, Any]) -> None:
+    """Refuse a datalist that has one patient in two splits.
+
+    Raises:
+        DataError: naming the splits and source files concerned.
+    """
+    seen: dict[str, tuple[str, str]] = {}
+    for split in SPLITS:
+        for entry in content.get(split, []):
+            first_split, first_source = seen.setdefault(entry["patient"], (split, entry["source"]))
+            if first_split != split:
+                raise DataError(
+                    f"Expected every patient in one split, but {first_source} ({first_split}) and {entry['source']} "
+                    f"({split}) are of the same patient. Move one, or say whose they are with"
+                    " --patients table.csv or --patient-from-name RULE."
+                )
+
+
+def verify_checksums(content: dict[str, Any], splits: tuple[str, ...] = SPLITS) -> None:
+    """Compare every volume of ``splits`` with the checksum that the datalist holds for it.
+
+    Args:
+        content: from ``read_datalist``.
+        splits: which ones.
+
+    Raises:
+        DataError: a file is missing or is not the one that was prepared.
+    """
+    files = [(entry[key], entry["checksum"][key]) for split in splits for entry in content[split] for key in VOLUMES]
+    for path, _ in files:
+        if not Path(path).is_file():
+            raise DataError(f"Expected {path}, which {DATALIST} names, but it is missing. Prepare the data set anew.")
+    with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock
+        for (path, expected), found in zip(files, pool.map(lambda item: file_checksum(Path(item[0])), files)):
+            if found != expected:
+                raise DataError(
+                    f"Expected {path} to have the SHA-256 {expected[:12]}..., but got {found[:12]}...: it has changed "
+                    "since it was prepared. Restore it, or prepare the data set anew."
+                )
+
+
+def entries(content: dict[str, Any], split: str) -> list[dict[str, Any]]:
+    """The entries of one split.
+
+    Raises:
+        DataError: unknown split, or no volume in it.
+    """
+    if split not in SPLITS:
+        raise DataError(f"Expected a split of {', '.join(SPLITS)}, but got {split!r}.")
+    if not content[split]:
+        raise DataError(
+            f"Expected at least one volume in the {split} split, but there is none. Prepare the data set with "
+            f"--{split}-fraction or --{split} SRC."
+            if split != "training"
+            else "Expected at least one volume in the training split, but there is none. Prepare the data set anew."
+        )
+    return content[split]

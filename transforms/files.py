@@ -1,0 +1,42 @@
+"""Writing so that a reader never sees half a file."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class OutputError(OSError):
+    """An output cannot be written; the message is one line and says what is left."""
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a temporary name beside ``path``; when the block ends well, it takes the place of ``path`` at once.
+
+    On any error the temporary file is removed and ``path`` is as it was.
+
+    Args:
+        path: the final name; its folder is made where it is missing.
+
+    Raises:
+        OutputError: disk full, no permission, no such place.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(
+            f"Expected to write {path}, but got: {error.strerror or error}. Nothing was changed there; free some space or "
+            "choose another output folder."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,231 @@
+"""From a prepared data set to what a training or validation step gets: patches and whole slices, lazily read.
+
+Every random choice about a training sample is a function of (seed, sample number) alone. Sample numbers run on from epoch
+to epoch. So the order of workers, the number of processes and an interruption change nothing: a resumed run, and a run
+on two processes, see the patches that one undisturbed process would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import nibabel as nib
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from ct_cncl.transforms.datalist import DataError
+from ct_cncl.transforms.hu import to_network
+from ct_cncl.transforms.regions import padding_mask
+
+BODY_THRESHOLD_HU = -500.0
+"""Voxels above it count as body: lungs' vessels and walls do, air and most of the table do not."""
+
+
+@lru_cache(maxsize=256)
+def open_volume(path: str) -> np.ndarray:
+    """Memory-mapped stored values of an uncompressed, unscaled int16 NIfTI: (x, y, z), HU.
+
+    Raises:
+        DataError: the file is not of that kind.
+    """
+    image = nib.load(path)
+    volume = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]
+    if volume.dtype != np.dtype("<i2") or volume.ndim != 3:
+        raise DataError(
+            f"Expected {path} to be an uncompressed int16 volume (x, y, z), but got {volume.dtype} with shape "
+            f"{volume.shape}. Prepare the data set with `ct-cncl prepare`."
+        )
+    return volume
+
+
+class SliceIndex(NamedTuple):
+    """One axial slice of one entry."""
+
+    entry: dict[str, Any]
+    z: int
+
+
+def all_slices(data: Sequence[dict[str, Any]]) -> list[SliceIndex]:
+    """Every slice of every entry, in order; image and label of an entry must have one shape.
+
+    Raises:
+        DataError: the shapes of a pair differ, or there is no entry.
+    """
+    if not data:
+        raise DataError("Expected at least one volume, but the list is empty. Name a data set that has this split.")
+    slices = []
+    for entry in data:
+        shapes = [open_volume(entry[key]).shape for key in ("image", "label")]
+        if shapes[0] != shapes[1]:
+            raise DataError(
+                f"Expected image and label of one shape, but {entry['image']} has {shapes[0]} and {entry['label']} has "
+                f"{shapes[1]}. Prepare the data set anew."
+            )
+        slices += [SliceIndex(entry, z) for z in range(shapes[0][2])]
+    return slices
+
+
+class Patch(NamedTuple):
+    """Where a training patch lies and how it is turned; drawn apart from being cut."""
+
+    slice_number: int
+    x: int
+    y: int
+    flip_x: bool
+    flip_y: bool
+    transpose: bool
+
+
+class PatchPairs(Dataset):
+    """Training patches cut from random places of the data set's slices, flipped and transposed at random.
+
+    Item ``k`` is ``{"image": y, "label": x}``, each (1, patch_size, patch_size) float32 in network units; it depends on
+    ``(seed, k)`` only. ``k`` may be any number from 0 on; ``len`` is the number of patches in an epoch.
+
+    Args:
+        data: entries with "image" and "label", paths of uncompressed int16 NIfTI volumes.
+        patch_size: side in pixels; slices smaller than that are refused.
+        patches_per_epoch: what counts as one epoch.
+        seed: of every random choice.
+        body_fraction: a place is drawn again, up to 8 times, until this share of its label lies above -500 HU.
+
+    Raises:
+        DataError: empty list, shapes that differ, slices smaller than a patch.
+        ValueError: numbers below 1.
+    """
+
+    DRAWS = 8
+
+    def __init__(
+        self,
+        data: Sequence[dict[str, Any]],
+        *,
+        patch_size: int,
+        patches_per_epoch: int,
+        seed: int,
+        body_fraction: float = 0.1,
+    ) -> None:
+        if patch_size < 1 or patches_per_epoch < 1:
+            raise ValueError(
+                f"Expected patch_size and patches_per_epoch of at least 1, but got {patch_size} and {patches_per_epoch}."
+            )
+        self.slices = all_slices(data)
+        for entry, _ in self.slices:
+            shape = open_volume(entry["label"]).shape
+            if min(shape[:2]) < patch_size:
+                raise DataError(
+                    f"Expected slices of at least {patch_size} x {patch_size} pixels (patch_size), but {entry['label']} "
+                    f"has {shape[0]} x {shape[1]}. Lower patch_size."
+                )
+        self.patch_size = patch_size
+        self.patches_per_epoch = patches_per_epoch
+        self.seed = seed
+        self.body_fraction = body_fraction
+
+    def __len__(self) -> int:
+        return self.patches_per_epoch
+
+    def draw(self, number: int) -> Patch:
+        """The place and orientation of sample ``number``."""
+        generator = np.random.default_rng([self.seed, number])
+        for _ in range(self.DRAWS):
+            slice_number = int(generator.integers(len(self.slices)))
+            entry, z = self.slices[slice_number]
+            label = open_volume(entry["label"])
+            x, y = (int(generator.integers(side - self.patch_size + 1)) for side in label.shape[:2])
+            inside = label[x : x + self.patch_size, y : y + self.patch_size, z] > BODY_THRESHOLD_HU
+            if inside.mean() >= self.body_fraction:
+                break
+        flips = generator.integers(2, size=3).astype(bool)
+        return Patch(slice_number, x, y, *(bool(flip) for flip in flips))
+
+    def cut(self, patch: Patch) -> dict[str, torch.Tensor]:
+        """Image and label at ``patch``."""
+        entry, z = self.slices[patch.slice_number]
+        window = np.s_[patch.x : patch.x + self.patch_size, patch.y : patch.y + self.patch_size, z]
+        item = {}
+        for key in ("image", "label"):
+            hu = open_volume(entry[key])[window][:: -1 if patch.flip_x else 1, :: -1 if patch.flip_y else 1]
+            hu = hu.T if patch.transpose else hu
+            item[key] = to_network(torch.from_numpy(np.ascontiguousarray(hu, dtype=np.float32))[None])
+        return item
+
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        return self.cut(self.draw(number))
+
+
+class SampleNumbers(Sampler[int]):
+    """Numbers of the samples that this process takes in an epoch: every ``world_size``-th, from its rank on.
+
+    A batch of B on each of W processes then holds the samples that one process would have in a batch of B * W.
+
+    Args:
+        patches_per_epoch: samples in an epoch over all processes; a rest that does not divide evenly is left out.
+        rank: of this process.
+        world_size: number of processes.
+    """
+
+    def __init__(self, patches_per_epoch: int, *, rank: int = 0, world_size: int = 1) -> None:
+        if not 0 <= rank < world_size:
+            raise ValueError(f"Expected a rank from 0 to {world_size - 1}, but got {rank}.")
+        if patches_per_epoch < world_size:
+            raise ValueError(
+                f"Expected at least one patch a process in an epoch, but got {patches_per_epoch} for {world_size} processes."
+            )
+        self.patches_per_epoch = patches_per_epoch
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 1
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch is next, counted from 1."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.patches_per_epoch // self.world_size
+
+    def __iter__(self) -> Iterator[int]:
+        first = (self.epoch - 1) * self.patches_per_epoch
+        for step in range(len(self)):
+            yield first + step * self.world_size + self.rank
+
+
+class SlicePairs(Dataset):
+    """Whole slices for validation, spread evenly over the data set.
+
+    Items are ``{"image": y, "label": x, "padding": where the scanner padded}``, each (1, x, y); image and label float32 in
+    network units.
+
+    Args:
+        data: entries with "image" and "label".
+        max_slices: at most so many slices, evenly spaced over all; None takes all.
+        rank: this process takes every ``world_size``-th of them, from its rank on.
+        world_size: number of processes.
+    """
+
+    def __init__(
+        self, data: Sequence[dict[str, Any]], *, max_slices: int | None = None, rank: int = 0, world_size: int = 1
+    ) -> None:
+        slices = all_slices(data)
+        if max_slices is not None:
+            if max_slices < 1:
+                raise ValueError(f"Expected max_slices of at least 1 or null, but got {max_slices}.")
+            numbers = np.linspace(0, len(slices) - 1, min(max_slices, len(slices))).round().astype(int)
+            slices = [slices[number] for number in numbers]
+        self.slices = slices[rank::world_size]
+
+    def __len__(self) -> int:
+        return len(self.slices)
+
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        entry, z = self.slices[number]
+        label = np.asarray(open_volume(entry["label"])[:, :, z], dtype=np.float32)
+        image = np.asarray(open_volume(entry["image"])[:, :, z], dtype=np.float32)
+        return {
+            "image": to_network(torch.from_numpy(image)[None]),
+            "label": to_network(torch.from_numpy(label)[None]),
+            "padding": torch.from_numpy(padding_mask(label))[None],
+        }

@@ -1,0 +1,6 @@
+"""Anatomical CT phantoms generated from a seed: the embedded default data."""
+
+from ct_cncl.transforms.phantom.anatomy import anatomical_phantom
+from ct_cncl.transforms.phantom.tissues import TISSUES, Lesion, Phantom
+
+__all__ = ["TISSUES", "Lesion", "Phantom", "anatomical_phantom"]

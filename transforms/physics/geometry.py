@@ -1,0 +1,100 @@
+"""Acquisition geometries: where the rays run.
+
+Coordinates of every physics module: a slice is an array (x, y), axis 0 is x, axis 1 is y, with pixel size ``(dx, dy)``
+in mm. The isocentre is the image centre, index ``((nx - 1) / 2, (ny - 1) / 2)``. Sinograms are (views, channels).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+PixelSize = tuple[float, float]
+"""(dx, dy) in mm, for array axes 0 and 1."""
+
+
+def check_pixel_size(pixel_mm: PixelSize | None) -> PixelSize:
+    """``pixel_mm`` as two floats, or a refusal: physics without a known spacing would be wrong, never approximate.
+
+    Args:
+        pixel_mm: (dx, dy) in mm; numpy scalars are welcome.
+
+    Raises:
+        ValueError: if it is missing, does not hold two values, or one of them is not finite and above 0.
+
+    >>> check_pixel_size((0.5, 1))
+    (0.5, 1.0)
+    """
+    hint = "Give the pixel spacing of the scan (DICOM PixelSpacing, NIfTI pixdim)."
+    if pixel_mm is None:
+        raise ValueError(f"Expected pixel_mm as (dx, dy) in mm but got None. {hint}")
+    values = tuple(float(value) for value in np.ravel(np.asarray(pixel_mm, dtype=float)))
+    if len(values) != 2:
+        raise ValueError(f"Expected pixel_mm as two values (dx, dy) in mm but got {len(values)}: {values}. {hint}")
+    if not all(math.isfinite(value) and value > 0 for value in values):
+        raise ValueError(f"Expected pixel_mm with two finite values above 0 mm but got {values}. {hint}")
+    return values[0], values[1]
+
+
+@dataclass(frozen=True)
+class ParallelBeam:
+    """Parallel rays over half a turn.
+
+    View ``k`` has the angle ``pi * k / views``, so the range is [0, pi). A ray of detector position ``t`` holds the
+    points with ``x cos(angle) + y sin(angle) = t``. Channel centres lie symmetric about the isocentre:
+    ``t = (c - (channels - 1) / 2) * channel_spacing_mm``.
+
+    Args:
+        views: number of angles.
+        channels: number of detector channels.
+        channel_spacing_mm: distance of neighbouring channel centres, mm at the isocentre.
+
+    Raises:
+        ValueError: if a number is below 1 or the spacing is not finite and above 0.
+
+    >>> ParallelBeam(views=4, channels=3, channel_spacing_mm=0.5).positions_mm
+    array([-0.5,  0. ,  0.5])
+    """
+
+    views: int
+    channels: int
+    channel_spacing_mm: float
+
+    def __post_init__(self) -> None:
+        if self.views < 1 or self.channels < 1:
+            raise ValueError(f"Expected views and channels of 1 or more but got {self.views} and {self.channels}.")
+        if not (math.isfinite(self.channel_spacing_mm) and self.channel_spacing_mm > 0):
+            raise ValueError(f"Expected channel_spacing_mm finite and above 0 but got {self.channel_spacing_mm}.")
+
+    @classmethod
+    def for_image(cls, shape: tuple[int, int], pixel_mm: PixelSize, views: int = 720) -> ParallelBeam:
+        """The detector that covers the diagonal of an image, channels as fine as its smaller pixel side.
+
+        Args:
+            shape: (nx, ny) of the slice.
+            pixel_mm: (dx, dy) in mm.
+            views: number of angles over [0, pi).
+
+        Raises:
+            ValueError: for a pixel size that is missing or not above 0.
+
+        >>> ParallelBeam.for_image((512, 512), (0.8, 0.8))
+        ParallelBeam(views=720, channels=727, channel_spacing_mm=0.8)
+        """
+        dx, dy = check_pixel_size(pixel_mm)
+        spacing = min(dx, dy)
+        diagonal = math.hypot(shape[0] * dx, shape[1] * dy)
+        # One spare channel at each side, so that linear interpolation never runs off the detector.
+        return cls(views=views, channels=math.ceil(diagonal / spacing) + 2, channel_spacing_mm=spacing)
+
+    @property
+    def angles(self) -> np.ndarray:
+        """The view angles in radian, float64, shape (views,)."""
+        return np.pi * np.arange(self.views) / self.views
+
+    @property
+    def positions_mm(self) -> np.ndarray:
+        """The channel centres ``t`` in mm, float64, shape (channels,)."""
+        return (np.arange(self.channels) - (self.channels - 1) / 2) * self.channel_spacing_mm

@@ -1,0 +1,63 @@
+"""The noise that the dose model expects at full dose in slices of a scan: what calibration compares the scan with."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ct_cncl.transforms.regions import local_std
+
+from .dose import DoseSettings, hu_to_attenuation
+from .fbp import fbp
+from .geometry import ParallelBeam, PixelSize
+from .projector import project
+
+DEFAULT_QUANTA = 2e5
+"""N0 when a scan shows none: of the order of a diagnostic body scan."""
+WINDOW = 9
+"""Side of the windows whose deviations are compared, pixels."""
+SMOOTHING = 33
+"""Side of the windows over which the model's noise power is averaged, pixels."""
+
+
+@dataclass(frozen=True)
+class ScanSlice:
+    """A slice (x, y) in HU, the windows to measure in, and its noise-only sinograms (views, channels) at N0 = 1.
+
+    ``quantum`` has the variance e^p, ``electronic`` e^(2p): that of Ne = 1.
+    """
+
+    hu: np.ndarray
+    windows: np.ndarray
+    quantum: np.ndarray
+    electronic: np.ndarray
+
+
+class NoiseModel:
+    """The noise that the model expects in the chosen slices at full dose."""
+
+    def __init__(self, shape: tuple[int, int], pixel: PixelSize, settings: DoseSettings) -> None:
+        self.shape, self.pixel, self.settings = shape, pixel, settings
+        self.geometry = ParallelBeam.for_image(shape, pixel, settings.views)
+
+    def prepare(self, hu: np.ndarray, windows: np.ndarray, rng: np.random.Generator) -> ScanSlice:
+        """Project a slice (x, y), HU, and draw its noise-only sinograms."""
+        attenuation = hu_to_attenuation(hu, self.settings.mu_water_per_mm)
+        line_integral = project(attenuation, self.pixel, self.geometry)
+        deviate = rng.standard_normal(line_integral.shape, dtype=np.float32)
+        return ScanSlice(hu, windows, deviate * np.exp(line_integral / 2), deviate * np.exp(line_integral))
+
+    def noise(self, sinogram: np.ndarray, cutoff: float | None, reference: float = DEFAULT_QUANTA) -> np.ndarray:
+        """Noise (x, y), HU, of ``reference`` quanta; ``cutoff`` None keeps the filter of the settings."""
+        name = self.settings.apodisation if cutoff is None else "hann"
+        cutoff = cutoff or self.settings.cutoff
+        image = fbp(sinogram, self.geometry, self.shape, self.pixel, apodisation=name, cutoff=cutoff)
+        return image * (1000 / self.settings.mu_water_per_mm / math.sqrt(reference))
+
+
+def noise_map(noise: np.ndarray) -> np.ndarray:
+    """The model's local noise level, HU: root mean square over a neighbourhood wide enough to be steady."""
+    mean, deviation = local_std(noise, SMOOTHING)
+    return np.sqrt(mean**2 + deviation**2)

@@ -1,0 +1,74 @@
+"""Files to volumes in HU with their geometry, and NIfTI back with the same geometry, shape and dtype."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ct_cncl.transforms.series.dicom import read_dicom
+from ct_cncl.transforms.series.find import find_scans, resolve
+from ct_cncl.transforms.series.nifti import read_nifti
+from ct_cncl.transforms.series.orientation import SliceOrder, from_slices, slice_axis, slices_last, to_slices
+from ct_cncl.transforms.series.scan import (
+    DicomStorage,
+    Frame,
+    NiftiStorage,
+    Scan,
+    ScanError,
+    ScanSource,
+    Storage,
+    voxel_spacing,
+)
+from ct_cncl.transforms.series.write import WriteReport, write_nifti
+
+if TYPE_CHECKING:
+    from ct_cncl.transforms.series.monai_io import LoadScand, SaveScand, scan_datalist
+
+__all__ = [
+    "DicomStorage",
+    "Frame",
+    "LoadScand",
+    "NiftiStorage",
+    "SaveScand",
+    "Scan",
+    "ScanError",
+    "ScanSource",
+    "SliceOrder",
+    "Storage",
+    "WriteReport",
+    "find_scans",
+    "from_slices",
+    "read_scan",
+    "scan_datalist",
+    "slice_axis",
+    "slices_last",
+    "to_slices",
+    "voxel_spacing",
+    "write_nifti",
+]
+
+
+def read_scan(source: ScanSource | str | Path, *, check_hu: bool = True, allow_irregular: bool = False) -> Scan:
+    """Read one scan: NIfTI or DICOM, a volume in HU with its geometry.
+
+    Args:
+        source: from :func:`find_scans`, its text form, or a path that holds exactly one scan.
+        check_hu: refuse volumes that are not HU: no voxel below 0, or another unit stated.
+        allow_irregular: accept DICOM series with gaps or uneven spacing; ``affine`` then states the mean step.
+
+    Raises:
+        ScanError: anything that keeps the volume, its HU or its geometry from being certain; one line.
+    """
+    found = resolve(source)
+    if found.kind == "nifti":
+        return read_nifti(found.path, check_hu=check_hu)
+    return read_dicom(found, check_hu=check_hu, allow_irregular=allow_irregular)
+
+
+def __getattr__(name: str) -> Any:
+    """The MONAI transforms, imported on first use: importing MONAI takes seconds."""
+    if name in {"LoadScand", "SaveScand", "scan_datalist"}:
+        from ct_cncl.transforms.series import monai_io
+
+        return getattr(monai_io, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

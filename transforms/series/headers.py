@@ -1,0 +1,188 @@
+"""DICOM headers: what a file is, and the frames (slices) it holds. Pixels are not read here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    MediaStorageDirectoryStorage,
+)
+
+from ct_cncl.transforms.series.scan import Frame, ScanError
+
+CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+_HU_TYPES = ("", "HU", "US")  # US: unspecified, what many scanners write beside true HU
+_HU_UNITS = ("", "HU", "[hnsf'U]")
+_DEFER = 4096
+_TAGS = [
+    "PixelData", "SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "SeriesNumber", "PatientID",
+    "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation",
+    "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "RescaleSlope",
+    "RescaleIntercept", "RescaleType", "PixelPaddingValue", "PixelPaddingRangeLimit",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "RealWorldValueMappingSequence",
+]  # fmt: skip
+
+
+def has_dicom_marker(path: Path) -> bool:
+    """Whether the file carries "DICM" after its 128 byte preamble.
+
+    Raises:
+        ScanError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError as error:
+        raise ScanError(f"{path}: expected a readable file but got {error.strerror}; check its permissions") from error
+
+
+def read_header(path: Path) -> Dataset:
+    """The attributes this package needs, without pixels.
+
+    Raises:
+        ScanError: no DICOM file, or a damaged one.
+    """
+    if not has_dicom_marker(path):
+        raise ScanError(
+            f"{path}: expected a DICOM file but got one without the DICM marker: not DICOM, cut off, or stored without "
+            "its file header; export it again as a DICOM file (PS3.10)"
+        )
+    try:
+        # Not stop_before_pixels: that the pixels are there shows that the header is whole. Their reading is deferred.
+        header = pydicom.dcmread(path, defer_size=_DEFER, specific_tags=list(_TAGS))
+        for tag in ("SOPClassUID", "ImageType", "SeriesInstanceUID", "PatientID"):
+            header.get(tag)  # values are parsed on access: a damaged one shows here
+        header.file_meta.get("MediaStorageSOPClassUID")
+        if header.get("SeriesNumber") is not None:
+            int(header.SeriesNumber)
+    except Exception as error:  # pydicom raises nearly every built-in exception on damaged files
+        raise damaged(path, error) from error
+    return header
+
+
+def damaged(path: Path, error: BaseException | str) -> ScanError:
+    """The error for a file that breaks off or does not parse."""
+    what = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+    return ScanError(f"{path}: expected a complete DICOM file but got a damaged one ({what}); copy or export it again")
+
+
+def passed_over(path: Path, header: Dataset) -> str:
+    """Why a DICOM file is no CT slice ("SR", "LOCALIZER", ...); empty if it is one.
+
+    Raises:
+        ScanError: the header breaks off, so that a CT slice could be taken for something else.
+    """
+    kinds = [header.file_meta.get("MediaStorageSOPClassUID"), header.get("SOPClassUID")]
+    if kinds[0] == MediaStorageDirectoryStorage:
+        return "DICOMDIR"
+    if kinds[1] is None:
+        raise damaged(path, "no SOPClassUID")
+    if not any(kind in CT_CLASSES for kind in kinds):
+        return str(header.get("Modality") or "no CT image")
+    if "PixelData" not in header:
+        raise damaged(path, "no pixels")
+    image_type = header.get("ImageType") or ""
+    values = [image_type] if isinstance(image_type, str) else image_type
+    return "LOCALIZER" if "LOCALIZER" in [str(value).upper() for value in values] else ""
+
+
+def frames_of(path: Path, header: Dataset, *, check_hu: bool = True) -> list[Frame]:
+    """The slices of one file: one for classic CT, one a frame for enhanced multi-frame CT.
+
+    Args:
+        path: named in errors.
+        header: from :func:`read_header`.
+        check_hu: refuse frames whose values are stated to be something else than HU.
+
+    Raises:
+        ScanError: geometry or rescale missing or impossible, colour, or not HU.
+    """
+    try:
+        if header.get("SamplesPerPixel", 1) != 1:
+            raise ScanError(
+                f"{path}: expected one value a voxel but got {header.SamplesPerPixel} (colour); export the CT"
+            )
+        groups = header.get("PerFrameFunctionalGroupsSequence")
+        if groups is None:
+            if int(header.get("NumberOfFrames") or 1) != 1:
+                raise damaged(path, "several frames without per-frame functional groups")
+            return [_frame(path, None, header, [header], check_hu=check_hu)]
+        if len(groups) != int(header.get("NumberOfFrames") or 1):
+            raise damaged(path, f"{header.get('NumberOfFrames')} frames but {len(groups)} functional groups")
+        shared = list(header.get("SharedFunctionalGroupsSequence") or [])
+        return [_frame(path, k, header, [group, *shared], check_hu=check_hu) for k, group in enumerate(groups)]
+    except ScanError:
+        raise
+    except Exception as error:  # as in read_header
+        raise damaged(path, error) from error
+
+
+def _frame(path: Path, index: int | None, header: Dataset, places: list[Dataset], *, check_hu: bool) -> Frame:
+    """One slice from the places that may state it: the header itself, or its own and the shared functional groups."""
+    position = _vector(path, places, "PlanePositionSequence", "ImagePositionPatient", 3)
+    orientation = _vector(path, places, "PlaneOrientationSequence", "ImageOrientationPatient", 6)
+    spacing = _vector(path, places, "PixelMeasuresSequence", "PixelSpacing", 2)
+    row, column = orientation[:3], orientation[3:]
+    lengths = np.array([np.linalg.norm(row), np.linalg.norm(column)])
+    if np.abs(lengths - 1).max() > 0.01 or abs(float(row @ column)) > 0.01:
+        raise ScanError(f"{path}: expected two perpendicular unit vectors in ImageOrientationPatient but got "
+                        f"{orientation.tolist()}; the geometry is unknown, export the series again")  # fmt: skip
+    if spacing.min() <= 0:
+        raise ScanError(f"{path}: expected a PixelSpacing above 0 mm but got {spacing.tolist()}; export it again")
+    values = "PixelValueTransformationSequence"
+    slope, intercept = (_lookup(places, values, name) for name in ("RescaleSlope", "RescaleIntercept"))
+    if slope is None or intercept is None or float(slope) == 0:
+        raise ScanError(
+            f"{path}: expected RescaleSlope and RescaleIntercept but got {slope} and {intercept}; stored values cannot "
+            "become HU without them, export the original series"
+        )
+    rescale_type = str(_lookup(places, values, "RescaleType") or "").strip()
+    if check_hu:
+        _check_units(
+            path, rescale_type, _lookup(places, "RealWorldValueMappingSequence", "MeasurementUnitsCodeSequence")
+        )
+    shape = (int(header.Rows), int(header.Columns))
+    thickness = float(_lookup(places, "PixelMeasuresSequence", "SliceThickness") or 0)
+    return Frame(
+        path, index, shape, position, orientation, (float(spacing[0]), float(spacing[1])), thickness,
+        float(slope), float(intercept), rescale_type,
+    )  # fmt: skip
+
+
+def _lookup(places: list[Dataset], sequence: str, name: str) -> Any:
+    """The first place's value of ``name``, directly or within ``sequence``; None where no place states one."""
+    for place in places:
+        for holder in (place, *(place.get(sequence) or [])):
+            value = holder.get(name)
+            if value is not None and value != "":
+                return value
+    return None
+
+
+def _vector(path: Path, places: list[Dataset], sequence: str, name: str, length: int) -> np.ndarray:
+    value = _lookup(places, sequence, name)
+    vector = np.array([] if value is None else value, dtype=np.float64).ravel()
+    if vector.shape != (length,) or not np.isfinite(vector).all():
+        stated = "none" if value is None else str(list(vector))
+        raise ScanError(
+            f"{path}: expected {length} numbers in {name} but got {stated}; where the slice lies is unknown, export "
+            "the series with its geometry"
+        )
+    return vector
+
+
+def _check_units(path: Path, rescale_type: str, units: Any) -> None:
+    unit = str(units[0].get("CodeValue", "")) if units else ""
+    if rescale_type.upper() not in _HU_TYPES or unit not in _HU_UNITS:
+        raise ScanError(
+            f"{path}: expected HU but got values stated in {unit or rescale_type}: a map, not a CT image; choose "
+            "the CT series, or pass check_hu=False to read them all the same"
+        )

@@ -1,0 +1,179 @@
+"""The reader and writer as MONAI transforms: a path in, slices in HU; slices in HU, a NIfTI file like the source."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+
+from ct_cncl.transforms.series.find import find_scans, resolve
+from ct_cncl.transforms.series.nifti import read_nifti_storage
+from ct_cncl.transforms.series.orientation import slices_last
+from ct_cncl.transforms.series.scan import NIFTI_SUFFIXES, DicomStorage, ScanError, ScanSource, Storage
+from ct_cncl.transforms.series.write import WriteReport, write_nifti
+
+_SOURCE = "scan_source"
+
+
+def scan_datalist(path: str | Path, *, key: str = "image", recursive: bool = True) -> list[dict[str, ScanSource]]:
+    """``[{key: source}, ...]`` for every scan under ``path``: a MONAI data list for :class:`LoadScand`.
+
+    Raises:
+        ScanError: as :func:`ct_cncl.transforms.series.find_scans`.
+    """
+    return [{key: source} for source in find_scans(path, recursive=recursive)]
+
+
+class LoadScand(MapTransform):
+    """Path or source -> MetaTensor (1, columns, rows, slices), float32 HU, slices last, RAS affine.
+
+    ``meta`` holds strings, numbers and tensors only, so that it survives a DataLoader; :class:`SaveScand` finds there
+    what it needs to write the file back.
+
+    Args:
+        keys: entries that hold a path, a ScanSource or its text form.
+        check_hu: as for ``read_scan``.
+        allow_irregular: as for ``read_scan``.
+        slice_axis: stored axis of the slices in NIfTI files; None finds it from the geometry.
+        allow_missing_keys: skip keys that are not there.
+
+    Raises:
+        ScanError: when called, as ``read_scan``.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        check_hu: bool = True,
+        allow_irregular: bool = False,
+        slice_axis: int | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.check_hu = check_hu
+        self.allow_irregular = allow_irregular
+        self.slice_axis = slice_axis
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Replace each key's path by its volume."""
+        items = dict(data)
+        for key in self.key_iterator(items):
+            items[key] = self.load(items[key])
+        return items
+
+    def load(self, source: ScanSource | str | Path) -> MetaTensor:
+        """One scan as (1, columns, rows, slices) float32 HU."""
+        from ct_cncl.transforms.series import read_scan
+
+        found = resolve(source)
+        scan = read_scan(found, check_hu=self.check_hu, allow_irregular=self.allow_irregular)
+        axis = 2 if found.kind == "dicom" else self.slice_axis
+        order = slices_last(scan.affine, scan.hu.shape, axis=axis)
+        volume = torch.from_numpy(np.ascontiguousarray(order.apply(scan.hu))[None])
+        meta = {
+            _SOURCE: str(found),
+            "filename_or_obj": str(found.path),
+            "scan_kind": found.kind,
+            "scan_name": found.name,
+            "scan_suffix": found.suffix,
+            "scan_relative": found.relative,
+            "scan_shape": torch.tensor(scan.hu.shape),
+            "scan_axis": order.axis,
+            "scan_integral": int(scan.storage.integral) if isinstance(scan.storage, DicomStorage) else 1,
+            "original_affine": torch.from_numpy(scan.affine.copy()),
+        }
+        return MetaTensor(volume, affine=torch.from_numpy(order.affine.copy()), meta=meta)
+
+
+class SaveScand(MapTransform):
+    """Write (1, columns, rows, slices) HU as NIfTI with the source's axes, affine, shape and dtype.
+
+    The name is the source's own with ``postfix``: abc.nii.gz -> abc_denoised.nii.gz; for a DICOM series its folder's
+    name and series number. Sub-folders of the searched folder are kept below ``output_dir``.
+
+    Args:
+        keys: entries to write, loaded by :class:`LoadScand` or of the same shape.
+        output_dir: folder to write to; made if missing.
+        postfix: added to the name after an underscore; empty adds nothing.
+        overwrite: replace files of earlier runs. Two inputs of one run never write to the same file.
+        meta_key: entry whose meta names the source where a key's own meta does not.
+        dtype: type on disk; None keeps the source's.
+        allow_missing_keys: skip keys that are not there.
+
+    Raises:
+        ScanError: when called, as ``write_nifti``; also where the source is unknown or two inputs share an output.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        output_dir: str | Path,
+        *,
+        postfix: str = "denoised",
+        overwrite: bool = False,
+        meta_key: str = "image",
+        dtype: Any = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.output_dir = Path(output_dir)
+        self.postfix = postfix
+        self.overwrite = overwrite
+        self.meta_key = meta_key
+        self.dtype = dtype
+        self.reports: list[WriteReport] = []
+        self._written: dict[Path, str] = {}
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write each key; the data pass through unchanged."""
+        items = dict(data)
+        for key in self.key_iterator(items):
+            self.save(items[key], self._meta(items, key))
+        return items
+
+    def save(self, volume: torch.Tensor, meta: Mapping[str, Any]) -> WriteReport:
+        """Write one volume (1, columns, rows, slices) in HU; the report is kept in ``reports`` too."""
+        source = str(meta[_SOURCE])
+        path = self.output_path(meta)
+        if path in self._written:
+            raise ScanError(
+                f"{path}: {source} and {self._written[path]} would both be written there; search their common folder "
+                "with find_scans so that sub-folders are kept, or use another postfix"
+            )
+        shape = tuple(int(length) for length in np.asarray(meta["scan_shape"]).ravel())
+        affine = np.asarray(meta["original_affine"], dtype=np.float64).reshape(4, 4)
+        order = slices_last(affine, shape, axis=int(meta["scan_axis"]))
+        array = volume.detach().cpu().numpy()
+        expected = (1, *(shape[int(axis)] for axis in np.argsort(order.forward[:, 0])))
+        if array.shape != expected:
+            raise ScanError(f"{path}: expected slices of shape {expected} to write but got {array.shape}; undo crops")
+        storage: Storage
+        if meta["scan_kind"] == "nifti":
+            storage = read_nifti_storage(Path(source))
+        else:
+            storage = DicomStorage(affine, shape, bool(meta["scan_integral"]))
+        report = write_nifti(order.undo(array[0]), path, storage, dtype=self.dtype, overwrite=self.overwrite)
+        self._written[path] = source
+        self.reports.append(report)
+        return report
+
+    def output_path(self, meta: Mapping[str, Any]) -> Path:
+        """Where the scan described by ``meta`` is written."""
+        name = str(meta["scan_name"]) + (f"_{self.postfix}" if self.postfix else "") + str(meta["scan_suffix"])
+        if not name.lower().endswith(NIFTI_SUFFIXES):
+            raise ScanError(f"{name}: expected a scan of LoadScand but got other meta data; load with LoadScand")
+        return self.output_dir / str(meta["scan_relative"]) / name
+
+    def _meta(self, items: Mapping[Hashable, Any], key: Hashable) -> Mapping[str, Any]:
+        for name in (key, self.meta_key):
+            meta = getattr(items.get(name), "meta", None)
+            if meta and _SOURCE in meta:
+                return meta
+        raise ScanError(f"{key}: expected meta data of LoadScand but got none; load with LoadScand or set meta_key")

@@ -1,0 +1,120 @@
+"""NIfTI in: header, geometry and HU of one .nii or .nii.gz file."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from ct_cncl.transforms.series.scan import (
+    NiftiStorage,
+    Scan,
+    ScanError,
+    check_affine,
+    check_finite,
+    check_looks_like_hu,
+)
+
+_MOST_DEFLATED = 1100  # deflate packs no better than 1032 to 1
+
+
+def read_nifti(path: Path, *, check_hu: bool = True) -> Scan:
+    """A NIfTI file as a volume in HU.
+
+    Stored values are scaled by scl_slope and scl_inter in float64, then rounded to float32. The affine is the sform if
+    its code is set, else the qform, else nibabel's base affine.
+
+    Args:
+        path: .nii or .nii.gz; 2-D, 3-D, or more dimensions of length one.
+        check_hu: refuse volumes without any voxel below 0.
+
+    Raises:
+        ScanError: unreadable or truncated; 4-D, RGB or complex; NaN; singular affine; values that are not HU.
+    """
+    image = _open(path)
+    storage = _storage(path, image)
+    hu = _hu(path, image, storage)
+    check_finite(hu, path)
+    if check_hu:
+        check_looks_like_hu(hu, path)
+    return Scan(hu, storage.affine, path, storage)
+
+
+def read_nifti_storage(path: Path) -> NiftiStorage:
+    """Header and geometry of a NIfTI file, without its voxels.
+
+    Raises:
+        ScanError: as :func:`read_nifti`, as far as the header shows it.
+    """
+    return _storage(path, _open(path))
+
+
+def _open(path: Path) -> Any:
+    """The nibabel image of a file, voxels not read."""
+    logger = logging.getLogger("nibabel.global")
+    disabled = logger.disabled
+    try:
+        logger.disabled = True  # nibabel prints header repairs to stderr
+        image = nib.load(path)
+    except Exception as error:  # nibabel and its decompressors raise many kinds on damaged files
+        raise _unreadable(path, error) from error
+    finally:
+        logger.disabled = disabled
+    if not isinstance(image, nib.Nifti1Image):
+        raise ScanError(
+            f"{path}: expected a NIfTI-1 or NIfTI-2 volume but got {type(image).__name__}; convert it first"
+        )
+    return image
+
+
+def _unreadable(path: Path, error: BaseException) -> ScanError:
+    return ScanError(
+        f"{path}: expected a complete NIfTI file but got one that cannot be read ({type(error).__name__}: {error}); "
+        "copy or convert it again"
+    )
+
+
+def _storage(path: Path, image: Any) -> NiftiStorage:
+    """Check the header and keep it exactly as it lies on disk (nibabel's own copy has lost the scaling)."""
+    shape = tuple(int(length) for length in image.shape)
+    dtype = image.get_data_dtype()
+    if dtype.fields is not None or dtype.kind not in "iuf":
+        kind = "RGB" if dtype.fields is not None else str(dtype)
+        raise ScanError(f"{path}: expected one real number a voxel (HU) but got {kind}; export the CT values instead")
+    if len(shape) < 2 or min(shape) < 1 or any(length != 1 for length in shape[3:]):
+        raise ScanError(
+            f"{path}: expected one 3-D volume but got shape {shape}; split it into volumes "
+            "(fslsplit, nibabel.four_to_three)"
+        )
+    # A damaged header may state any size: refuse what the file cannot hold before memory is asked for it.
+    packing = _MOST_DEFLATED if path.name.lower().endswith(".gz") else 1
+    if math.prod(shape) * dtype.itemsize > path.stat().st_size * packing:
+        raise _unreadable(path, EOFError(f"too short for shape {shape} of {dtype.name}"))
+    try:
+        with nib.openers.ImageOpener(str(path)) as stream:
+            header = type(image.header).from_fileobj(stream, check=False)
+    except Exception as error:  # nibabel and its decompressors raise many kinds on damaged files
+        raise _unreadable(path, error) from error
+    storage = NiftiStorage(path, header, shape, check_affine(image.affine, path))
+    if not np.isfinite(storage.slope_inter[1]):
+        raise ScanError(f"{path}: expected a finite scl_inter but got {storage.slope_inter[1]}; mend the header")
+    return storage
+
+
+def _hu(path: Path, image: Any, storage: NiftiStorage) -> np.ndarray:
+    """(x, y, z) float32 HU, scaled slice by slice: one volume in float32 is all the memory it takes."""
+    shape = (*storage.shape, 1, 1)[:3]
+    slope, inter = storage.slope_inter
+    hu = np.empty(shape, dtype=np.float32, order="F")
+    try:
+        stored = image.dataobj.get_unscaled().reshape(shape, order="F")
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is reported as not finite
+            for z in range(shape[2]):
+                hu[..., z] = stored[..., z].astype(np.float64) * slope + inter
+    except Exception as error:  # nibabel and its decompressors raise many kinds on damaged files
+        raise _unreadable(path, error) from error
+    return hu

@@ -1,0 +1,234 @@
+"""What a scan is once it is read: HU, geometry, and what it takes to write it back the way it came.
+
+Axes are the file's own: for NIfTI its three voxel axes, for DICOM x = column, y = row, z = slice. Affines go from voxel
+indices to RAS millimetres, whatever the file's own convention.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+_PARALLEL = 1e-4
+
+
+class ScanError(ValueError):
+    """A scan that cannot be read or written as it should be; the message is one line and names the file."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))
+
+
+@dataclass(frozen=True)
+class ScanSource:
+    """One scan on disk, found but not yet read.
+
+    Attributes:
+        kind: "nifti" or "dicom".
+        path: the NIfTI file; for DICOM the innermost folder that holds all files of the series, or the one file named.
+        files: all files of the scan, sorted by name.
+        name: file name for results, without suffix; unique among the sources of one folder where that can be had.
+        suffix: ".nii" or ".nii.gz", the suffix a result takes.
+        relative: sub-folder of the searched folder in which the scan lies ("." at the top), for mirrored output trees.
+        series_uid: DICOM SeriesInstanceUID, empty for NIfTI. Not for logs.
+        part: 0, or 1, 2, ... where one DICOM series holds several geometries and was split.
+    """
+
+    kind: Literal["nifti", "dicom"]
+    path: Path
+    files: tuple[Path, ...]
+    name: str
+    suffix: str = ".nii.gz"
+    relative: str = "."
+    series_uid: str = field(default="", repr=False)
+    part: int = 0
+
+    @property
+    def tag(self) -> str:
+        """Twelve characters that name a DICOM series without giving its UID away; empty for NIfTI."""
+        if self.kind == "nifti":
+            return ""
+        digest = hashlib.sha256(self.series_uid.encode()).hexdigest()[:12]
+        return f"{digest}.{self.part}" if self.part else digest
+
+    def __str__(self) -> str:
+        """``path``, for DICOM ``path#tag``: :func:`ct_cncl.transforms.series.read_scan` takes it back."""
+        return f"{self.path}#{self.tag}" if self.tag else str(self.path)
+
+
+@dataclass(frozen=True, eq=False)
+class NiftiStorage:
+    """How a NIfTI file stores its voxels.
+
+    Attributes:
+        path: the file.
+        header: nibabel header as on disk: dtype and byte order, scaling, q/sform and codes, units, extensions.
+        shape: dimensions as stated in the file, with trailing ones and 2-D images as they are.
+        affine: (4, 4) float64, voxel -> RAS mm.
+    """
+
+    path: Path
+    header: Any
+    shape: tuple[int, ...]
+    affine: np.ndarray
+
+    @property
+    def slope_inter(self) -> tuple[float, float]:
+        """HU = stored * slope + inter; (1, 0) where the header states no scaling (slope 0 or not finite)."""
+        slope, inter = float(self.header["scl_slope"]), float(self.header["scl_inter"])
+        return (slope, inter) if np.isfinite(slope) and slope != 0 else (1.0, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One DICOM slice: where it lies and how its stored values become HU.
+
+    Attributes:
+        path: the file.
+        index: frame number within the file, from 0; None for a classic single-frame file.
+        shape: (rows, columns).
+        position: (3,) LPS mm, centre of the first voxel.
+        orientation: (6,) direction of a row (along x), then of a column (along y), LPS.
+        spacing: (between rows, between columns) in mm, the order of PixelSpacing.
+        thickness: mm, 0 where the file states none.
+        slope: HU = stored * slope + intercept.
+        intercept: HU.
+        rescale_type: RescaleType, empty where the file states none.
+    """
+
+    path: Path
+    index: int | None
+    shape: tuple[int, int]
+    position: np.ndarray
+    orientation: np.ndarray
+    spacing: tuple[float, float]
+    thickness: float
+    slope: float
+    intercept: float
+    rescale_type: str = ""
+
+    def __str__(self) -> str:
+        return self.path.name if self.index is None else f"{self.path.name}, frame {self.index + 1}"
+
+
+@dataclass(frozen=True, eq=False)
+class DicomStorage:
+    """How a DICOM series stores its voxels.
+
+    Attributes:
+        affine: (4, 4) float64, voxel (column, row, slice) -> RAS mm.
+        shape: (columns, rows, slices).
+        integral: every slope and intercept is a whole number, hence every HU.
+        frames: one entry a slice, in the order of the volume's last axis.
+    """
+
+    affine: np.ndarray
+    shape: tuple[int, ...]
+    integral: bool
+    frames: tuple[Frame, ...] = ()
+
+
+Storage = NiftiStorage | DicomStorage
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A volume in HU with its geometry.
+
+    Attributes:
+        hu: (x, y, z) float32 HU, axes as in the file; a 2-D image has z = 1.
+        affine: (4, 4) float64, voxel -> RAS mm.
+        source: the file, or the folder of a DICOM series.
+        storage: what is needed to write NIfTI the way the source is stored.
+        patient: DICOM PatientID; None where the file carries none. Never to be logged.
+        padding: padding value in HU where the file states one for all slices; padded voxels are left as they are.
+        padding_limit: the other end of the padding range in HU where the file states a range.
+        irregular: slices are not evenly spaced and ``affine`` states their mean step (only with ``allow_irregular``).
+    """
+
+    hu: np.ndarray = field(repr=False)
+    affine: np.ndarray
+    source: Path
+    storage: Storage = field(repr=False)
+    patient: str | None = field(default=None, repr=False)
+    padding: float | None = None
+    padding_limit: float | None = None
+    irregular: bool = False
+
+    @property
+    def spacing(self) -> np.ndarray:
+        """(3,) float64: distance of neighbouring voxels along x, y, z in mm."""
+        return voxel_spacing(self.affine)
+
+    @property
+    def padded(self) -> np.ndarray:
+        """(x, y, z) bool: voxels that hold the stated padding; all False where the file states none."""
+        if self.padding is None:
+            return np.zeros(self.hu.shape, dtype=bool)
+        ends = (self.padding, self.padding if self.padding_limit is None else self.padding_limit)
+        return (self.hu >= np.float32(min(ends))) & (self.hu <= np.float32(max(ends)))
+
+
+def voxel_spacing(affine: np.ndarray) -> np.ndarray:
+    """Lengths of the three voxel axes in mm.
+
+    >>> voxel_spacing(np.diag([-0.5, 0.5, 2.0, 1.0])).tolist()
+    [0.5, 0.5, 2.0]
+    """
+    return np.sqrt((np.asarray(affine, dtype=np.float64)[:3, :3] ** 2).sum(axis=0))
+
+
+def check_affine(affine: np.ndarray, path: Path) -> np.ndarray:
+    """The affine as (4, 4) float64, if it places every voxel somewhere of its own.
+
+    Raises:
+        ScanError: not (4, 4), not finite, or singular.
+    """
+    affine = np.array(affine, dtype=np.float64)
+    if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        raise ScanError(f"{path}: expected a finite (4, 4) affine but got {affine.tolist()}; mend the file's header")
+    spacing = voxel_spacing(affine)
+    if (spacing <= 0).any() or abs(np.linalg.det(affine[:3, :3] / spacing)) < _PARALLEL:
+        raise ScanError(
+            f"{path}: expected an invertible affine but got one that puts different voxels at the same place "
+            f"(spacing {np.round(spacing, 4).tolist()} mm); mend the sform/qform"
+        )
+    return affine
+
+
+def check_finite(hu: np.ndarray, path: Path) -> None:
+    """Refuse NaN and infinities.
+
+    Raises:
+        ScanError: with their number and the first voxel index.
+    """
+    first, count = None, 0
+    for z in range(hu.shape[-1]):  # slice by slice: no mask of the whole volume
+        bad = ~np.isfinite(hu[..., z])
+        if bad.any():
+            first = first or (*(int(i) for i in np.argwhere(bad)[0]), z)
+            count += int(bad.sum())
+    if count:
+        raise ScanError(
+            f"{path}: expected finite HU but got {count} NaN or infinite voxels, the first at index {first}; "
+            "replace them (by -1024 HU outside the field of view) or convert the scan again"
+        )
+
+
+def check_looks_like_hu(hu: np.ndarray, path: Path) -> None:
+    """Refuse values that cannot be HU of a patient: nothing below 0 means no air and no fat. Constants pass.
+
+    Raises:
+        ScanError: no voxel lies below 0.
+    """
+    low, high = float(hu.min()), float(hu.max())
+    if low >= 0 and high > low:
+        raise ScanError(
+            f"{path}: expected HU but got values from {low:g} to {high:g}: looks like stored values without rescale "
+            "(slope and intercept not applied); convert again with rescale, or pass check_hu=False if they are HU"
+        )

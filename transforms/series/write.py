@@ -1,0 +1,228 @@
+"""NIfTI out: rounded, never truncated; under the final name only when it is complete."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import nibabel as nib
+import numpy as np
+
+from ct_cncl.transforms.series.scan import (
+    NIFTI_SUFFIXES,
+    NiftiStorage,
+    Scan,
+    ScanError,
+    Storage,
+    check_affine,
+    check_finite,
+)
+
+_INT16 = np.iinfo(np.int16)
+
+
+@dataclass(frozen=True)
+class WriteReport:
+    """What was written.
+
+    Attributes:
+        path: the file.
+        dtype: type on disk, for example "int16"; big-endian as ">i2".
+        slope: HU = stored * slope + inter.
+        inter: HU.
+        clipped: number of voxels whose HU the type could not hold and that were set to its nearest end.
+        voxels: number of all voxels.
+    """
+
+    path: Path
+    dtype: str
+    slope: float
+    inter: float
+    clipped: int
+    voxels: int
+
+
+def write_nifti(
+    hu: np.ndarray,
+    path: str | Path,
+    like: Scan | Storage | None = None,
+    *,
+    affine: np.ndarray | None = None,
+    dtype: Any = None,
+    overwrite: bool = False,
+) -> WriteReport:
+    """Write a volume in HU as NIfTI, the way ``like`` is stored.
+
+    With a NIfTI source the header is the source's: shape, dtype, byte order, scaling, q/sform and codes, units and
+    extensions. Integers are rounded to nearest (halves to even). With a DICOM source, or none, HU are written unscaled:
+    as int16; as int32 where int16 cannot hold them; as float32 where the source's slope or intercept is not whole.
+    The file appears under its name only when complete; nothing is left behind on failure.
+
+    Args:
+        hu: (x, y, z) HU, axes as in ``like``.
+        path: .nii or .nii.gz; missing folders are made.
+        like: the scan read, or its storage; None writes a fresh header and needs ``affine``.
+        affine: (4, 4), voxel -> RAS mm; None takes that of ``like``.
+        dtype: type on disk; None decides as above. A type other than the source's is written without scaling.
+        overwrite: replace an existing file. The source itself is never replaced.
+
+    Raises:
+        ScanError: shapes differ, HU not finite, the file exists, or the output cannot be written.
+    """
+    path = Path(path)
+    storage = like.storage if isinstance(like, Scan) else like
+    hu = np.asarray(hu)
+    _check_target(path, storage, overwrite=overwrite)
+    _check_volume(hu, path, storage)
+    header = _header(hu, path, storage, affine, dtype)
+    slope, inter = NiftiStorage(path, header, hu.shape, np.eye(4)).slope_inter
+    clipped = 0
+    with _replacing(path, overwrite=overwrite) as stream:
+        header.write_to(stream)
+        stream.write(b"\0" * (int(header["vox_offset"]) - stream.tell()))
+        for z in range(hu.shape[2]):
+            stored, outside = _stored(hu[..., z], header.get_data_dtype(), slope, inter)
+            clipped += outside
+            stream.write(stored.tobytes(order="F"))
+    disk_dtype = header.get_data_dtype()
+    name = disk_dtype.name if disk_dtype.isnative else disk_dtype.str
+    return WriteReport(path, name, slope, inter, clipped, hu.size)
+
+
+def _check_target(path: Path, storage: Storage | None, *, overwrite: bool) -> None:
+    if not path.name.lower().endswith(NIFTI_SUFFIXES):
+        raise ScanError(f"{path}: expected an output name ending in .nii or .nii.gz; choose another name")
+    if not path.exists():
+        return
+    if isinstance(storage, NiftiStorage) and storage.path.exists() and path.samefile(storage.path):
+        raise ScanError(f"{path}: the output is the input file itself, which is never replaced; choose another name")
+    if path.is_dir():
+        raise ScanError(f"{path}: expected an output file but got a folder of that name; choose another name")
+    if not overwrite:
+        raise ScanError(f"{path}: exists already; choose another output or allow overwriting (overwrite=True)")
+
+
+def _check_volume(hu: np.ndarray, path: Path, storage: Storage | None) -> None:
+    expected = None if storage is None else (*storage.shape, 1, 1)[:3]
+    if hu.ndim != 3 or hu.size == 0 or (expected is not None and hu.shape != expected):
+        wanted = "(x, y, z)" if expected is None else str(expected)
+        raise ScanError(
+            f"{path}: expected a volume of shape {wanted} to write but got {hu.shape}; undo crops and turns"
+        )
+    check_finite(hu, path)
+
+
+def _header(
+    hu: np.ndarray, path: Path, storage: Storage | None, affine: np.ndarray | None, dtype: Any
+) -> nib.Nifti1Header:
+    """The header to write; its vox_offset leaves room for the extensions."""
+    if affine is None and storage is None:
+        raise ScanError(f"{path}: expected `like` or `affine` to know the geometry but got neither; pass one")
+    if isinstance(storage, NiftiStorage):
+        header = storage.header.copy()
+        wanted = header.get_data_dtype() if dtype is None else np.dtype(dtype)
+        if wanted.newbyteorder("=") != header.get_data_dtype().newbyteorder("="):
+            header["scl_slope"], header["scl_inter"] = 1, 0
+            header.set_data_dtype(wanted)
+        if affine is not None and not np.array_equal(affine, storage.affine):
+            _set_affine(header, check_affine(affine, path))
+    else:
+        whole = storage is None or storage.integral
+        wanted = _fresh_dtype(hu, whole=whole) if dtype is None else np.dtype(dtype)
+        header = nib.Nifti1Header()
+        header.set_data_shape(hu.shape)
+        header.set_data_dtype(wanted)
+        header.set_xyzt_units("mm")
+        header["scl_slope"], header["scl_inter"] = 1, 0
+        own = affine if affine is not None else getattr(storage, "affine", None)
+        _set_affine(header, check_affine(np.asarray(own), path))
+    if wanted.kind not in "iuf":
+        raise ScanError(f"{path}: expected an integer or floating-point dtype but got {wanted}; for example int16")
+    header["magic"] = header.single_magic
+    header["vox_offset"] = max(352, header.single_vox_offset + header.extensions.get_sizeondisk())
+    return header
+
+
+def _fresh_dtype(hu: np.ndarray, *, whole: bool) -> np.dtype:
+    if not whole:
+        return np.dtype(np.float32)
+    fits = round(float(hu.min())) >= _INT16.min and round(float(hu.max())) <= _INT16.max
+    return np.dtype(np.int16 if fits else np.int32)
+
+
+def _set_affine(header: nib.Nifti1Header, affine: np.ndarray) -> None:
+    """State the affine as sform, and as qform too where a qform can (no shear)."""
+    header.set_sform(affine, code="scanner")
+    header.set_qform(affine, code="scanner", strip_shears=True)
+    if not np.allclose(header.get_qform(), affine, atol=1e-3):
+        header["qform_code"] = 0
+
+
+def _stored(hu: np.ndarray, dtype: np.dtype, slope: float, inter: float) -> tuple[np.ndarray, int]:
+    """Stored values of one slice, and how many did not fit. float64 in between: a slope must not cost a grey level."""
+    values = (hu.astype(np.float64) - inter) / slope
+    if dtype.kind == "f":
+        low, high = float(np.finfo(dtype).min), float(np.finfo(dtype).max)
+        outside = int(((values < low) | (values > high)).sum())
+        return values.clip(low, high).astype(dtype), outside
+    values = np.rint(values)
+    info = np.iinfo(dtype)
+    # 2**63 - 1 is no float64: the largest float64 below the next whole number keeps the cast in range.
+    low, high = float(info.min), np.nextafter(float(info.max) + 1.0, 0.0)
+    outside = int(((values < low) | (values > high)).sum())
+    return values.clip(low, high).astype(dtype), outside
+
+
+@contextmanager
+def _replacing(path: Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
+    """A stream that becomes ``path`` when the block ends well and vanishes when it does not."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("xb") as raw:
+            if path.name.lower().endswith(".gz"):
+                # No name and no time inside: the same volume gives the same bytes.
+                with gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=1, mtime=0) as packed:
+                    yield packed  # type: ignore[misc]
+            else:
+                yield raw
+            raw.flush()
+            os.fsync(raw.fileno())
+        if path.exists() and not overwrite:
+            raise ScanError(f"{path}: appeared while it was being written; choose another output")
+        os.replace(partial, path)  # noqa: PTH105  one atomic call, and the one that tests make fail
+    except OSError as error:
+        raise ScanError(
+            f"{path}: expected to write the output but got {error.strerror or error}; nothing was left behind; "
+            "free some space or choose another output folder"
+        ) from error
+    finally:
+        _discard(partial)
+    _sync_folder(path.parent)
+
+
+def _discard(partial: Path) -> None:
+    try:
+        partial.unlink(missing_ok=True)
+    except OSError:  # the folder itself is gone: nothing to remove
+        return
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name survive a power cut; where folders cannot be synced (Windows) the file is complete anyway."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        return
+    finally:
+        os.close(handle)
