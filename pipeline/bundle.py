@@ -53,7 +53,9 @@ def installed_bundle() -> Path:
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if (Path(folder) / "configs" / "metadata.json").is_file():
             return Path(folder)
-    raise FileNotFoundError("Expected the bundle in the package ct_cncl.bundle, but it is not there. Install ct-cncl anew.")
+    raise FileNotFoundError(
+        "Expected the bundle in the package ct_cncl.bundle, but it is not there. Install ct-cncl anew."
+    )
 
 
 def default_dataset_dir() -> str:
@@ -128,7 +130,11 @@ def start_run(output_dir: str | Path, *, seed: int, resume: bool = False) -> Non
     if not is_main_process():
         return
     folder = Path(output_dir)
-    record = json.loads((folder / "run.json").read_text(encoding="utf-8")) if resume and (folder / "run.json").is_file() else []
+    record = (
+        json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        if resume and (folder / "run.json").is_file()
+        else []
+    )
     record.append(_run_record(seed))
     config = _running_config()
     if config is not None and not (folder / "config.json").is_file():

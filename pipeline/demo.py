@@ -11,7 +11,6 @@ import numpy as np
 
 from ct_cncl.pipeline.handlers.evaluation import format_table
 from ct_cncl.pipeline.inference import denoise_scans
-from ct_cncl.pipeline.prepare_data import PrepareOptions
 from ct_cncl.pipeline.report.panel import DIFFERENCE_WINDOW, Tile, picture_panel, save_png
 from ct_cncl.pipeline.training import evaluate_run, train_bundle
 from ct_cncl.transforms.cases import phantom_cases
@@ -28,7 +27,12 @@ EPOCHS = 8
 
 
 def run_demo(
-    out: Path, *, overwrite: bool = False, phantoms: dict[str, int] | None = None, size: int = 512, assignments: tuple[str, ...] = ()
+    out: Path,
+    *,
+    overwrite: bool = False,
+    phantoms: dict[str, int] | None = None,
+    size: int = 512,
+    assignments: tuple[str, ...] = (),
 ) -> dict[str, float]:
     """Run the whole way on phantoms and print the results.
 
@@ -77,7 +81,9 @@ def _make_room(out: Path, *, overwrite: bool) -> None:
     if not out.exists() or not any(out.iterdir()):
         return
     if not overwrite:
-        raise DataError(f"Expected {out} not to exist or to be empty, but it holds files. Use --overwrite or another --out.")
+        raise DataError(
+            f"Expected {out} not to exist or to be empty, but it holds files. Use --overwrite or another --out."
+        )
     if not (out / "data").is_dir():
         raise DataError(f"Expected {out} to hold an earlier demo, but it holds something else. Use another --out.")
     shutil.rmtree(out)

@@ -43,7 +43,9 @@ def denoise_scans(
         raise ConfigError(f"Expected a batch size of at least 1, but got {batch_size}.")
     own_weights = installed_bundle() / "models" / "model.pt"
     if weights is None and not own_weights.is_file():
-        raise CheckpointError("Expected --weights, since this version ships none, but got none. Train first: `ct-cncl train`, then pass RUN/best.pt.")
+        raise CheckpointError(
+            "Expected --weights, since this version ships none, but got none. Train first: `ct-cncl train`, then pass RUN/best.pt."
+        )
     overrides: dict[str, Any] = {
         "dataset_dir": str(source),
         "output_dir": str(out),
@@ -76,5 +78,7 @@ def checked_device(name: str) -> str:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         first_line = str(error).splitlines()[0]
-        raise ConfigError(f"Expected a device of this machine (auto, cpu, cuda, cuda:N), but got {name!r}: {first_line}.") from error
+        raise ConfigError(
+            f"Expected a device of this machine (auto, cpu, cuda, cuda:N), but got {name!r}: {first_line}."
+        ) from error
     return name

@@ -54,9 +54,13 @@ def prepare_data(options: PrepareOptions) -> dict[str, Any]:
         OutputError: the data set cannot be written.
     """
     if not 0 < options.dose_fraction <= 1:
-        raise DataError(f"Expected a dose fraction above 0 and up to 1, but got {options.dose_fraction}; 0.25 is quarter dose.")
+        raise DataError(
+            f"Expected a dose fraction above 0 and up to 1, but got {options.dose_fraction}; 0.25 is quarter dose."
+        )
     if bool(options.phantoms) == bool(options.sources):
-        raise DataError("Expected either scans to prepare or --phantoms N, but got " + ("both." if options.phantoms else "neither."))
+        raise DataError(
+            "Expected either scans to prepare or --phantoms N, but got " + ("both." if options.phantoms else "neither.")
+        )
     splits = _cases(options)
     total = sum(len(cases) for cases in splits.values())
     with tqdm(total=total, desc="preparing", unit="volume", disable=not sys.stderr.isatty()) as bar:
@@ -65,7 +69,11 @@ def prepare_data(options: PrepareOptions) -> dict[str, Any]:
             splits,
             salt=options.salt,
             overwrite=options.overwrite,
-            notes={"seed": options.seed, "patient_rule": options.patient_from_name, "patient_table": options.patients is not None},
+            notes={
+                "seed": options.seed,
+                "patient_rule": options.patient_from_name,
+                "patient_table": options.patients is not None,
+            },
             progress=lambda done, _total: bar.update(done - bar.n),
         )
     for split in SPLITS:
@@ -96,7 +104,9 @@ def _cases(options: PrepareOptions) -> dict[str, list[Case]]:
     return _split(options, *found)
 
 
-def _split(options: PrepareOptions, cases: Sequence[Case], validation: Sequence[Case], test: Sequence[Case]) -> dict[str, list[Case]]:
+def _split(
+    options: PrepareOptions, cases: Sequence[Case], validation: Sequence[Case], test: Sequence[Case]
+) -> dict[str, list[Case]]:
     return split_cases(
         cases,
         validation=validation,

@@ -47,9 +47,13 @@ def train_bundle(
     overrides = parse_overrides(assignments)
     if resume:
         if overlays:
-            raise ConfigError("Expected no --with beside --resume, since the run has its own config, but got one. Leave it out.")
+            raise ConfigError(
+                "Expected no --with beside --resume, since the run has its own config, but got one. Leave it out."
+            )
         if not (out / "config.json").is_file() or not (out / LAST).is_file():
-            raise CheckpointError(f"Expected a run to resume in {out}, but it has no config.json and {LAST}. Name the run's folder with --out.")
+            raise CheckpointError(
+                f"Expected a run to resume in {out}, but it has no config.json and {LAST}. Name the run's folder with --out."
+            )
         files = [out / "config.json"]
     else:
         files = [config_file("train.json"), *(overlay_file(name) for name in overlays)]
@@ -98,7 +102,9 @@ def evaluate_run(
     checkpoint = run / BEST if run.is_dir() else run
     folder = checkpoint.parent.expanduser().absolute()
     if not (folder / "config.json").is_file():
-        raise ConfigError(f"Expected a run with its config.json in {folder}, but there is none. Name a folder that `ct-cncl train` wrote.")
+        raise ConfigError(
+            f"Expected a run with its config.json in {folder}, but there is none. Name a folder that `ct-cncl train` wrote."
+        )
     overrides: dict[str, Any] = parse_overrides(assignments) | {
         "output_dir": str(folder),
         "checkpoint": str(checkpoint.expanduser().absolute()),

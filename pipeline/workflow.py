@@ -47,7 +47,9 @@ def overlay_file(name: str) -> Path:
         if (folder / f"{name}{suffix}").is_file():
             return folder / f"{name}{suffix}"
     known = sorted(path.stem for path in folder.glob("*") if path.suffix in {".json", ".yaml"})
-    raise ConfigError(f"Expected the name or path of an overlay, but got {name!r}. There are: {', '.join(known) or 'none'}.")
+    raise ConfigError(
+        f"Expected the name or path of an overlay, but got {name!r}. There are: {', '.join(known) or 'none'}."
+    )
 
 
 def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
@@ -96,7 +98,11 @@ def check_keys(config: Mapping[str, Any], keys: Iterable[str]) -> None:
             else:
                 names = [*node, *_arguments(node)] if isinstance(node, Mapping) else []
                 close = difflib.get_close_matches(part, [name for name in names if not name.startswith("_")], n=3)
-                hint = f"did you mean {' or '.join(close)}?" if close else f"known there: {', '.join(names[:30]) or 'nothing'}."
+                hint = (
+                    f"did you mean {' or '.join(close)}?"
+                    if close
+                    else f"known there: {', '.join(names[:30]) or 'nothing'}."
+                )
                 raise ConfigError(f"Expected a key of the config, but got {key!r}; {hint}")
 
 

@@ -28,7 +28,7 @@ from ct_cncl.transforms.series import (
     voxel_spacing,
 )
 
-PHANTOM_QUANTA = 2.5e5
+PHANTOM_QUANTA = 2.2e4
 """N0 at full dose for phantoms: at a quarter of it, phantoms have about 39.5 dB against their noise-free truth (4096 HU)."""
 SCANNER_FLOOR_HU = -1024.0
 """Scanners cut off below; so does the simulated low dose, unless the scan itself goes lower."""
@@ -187,7 +187,9 @@ def paired_cases(
         DataError: scans without a partner, or with more than one.
     """
     low_sources = [source for path in low for source in find_scans(path)]
-    full_sources = [(number, source) for number, group in enumerate(full) for path in group for source in find_scans(path)]
+    full_sources = [
+        (number, source) for number, group in enumerate(full) for path in group for source in find_scans(path)
+    ]
     low_scans = [_locate(source, patients) for source in low_sources]
     full_scans = [_locate(source, patients) for _, source in full_sources]
     groups: list[list[Case]] = [[] for _ in full]
@@ -210,5 +212,3 @@ def _paired_maker(low: ScanSource, full: ScanSource) -> Callable[[], Pair]:
         return Pair(image, label, order.affine, {"truth": "scan", "low_dose_source": low.name})
 
     return make
-
-

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -39,4 +39,5 @@ def replacing(path: str | Path) -> Iterator[Path]:
             "choose another output folder."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # no such place: the error above says so
+            temporary.unlink(missing_ok=True)

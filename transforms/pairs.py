@@ -25,7 +25,9 @@ class Located:
 
     def same_geometry(self, other: Located) -> bool:
         """Whether both grids have one shape and one affine, to ``AFFINE_TOLERANCE_MM``."""
-        return self.shape == other.shape and bool(np.allclose(self.affine, other.affine, rtol=0, atol=AFFINE_TOLERANCE_MM))
+        return self.shape == other.shape and bool(
+            np.allclose(self.affine, other.affine, rtol=0, atol=AFFINE_TOLERANCE_MM)
+        )
 
 
 def match_pairs(low: Sequence[Located], full: Sequence[Located]) -> list[tuple[int, int]]:
@@ -51,7 +53,9 @@ def match_pairs(low: Sequence[Located], full: Sequence[Located]) -> list[tuple[i
             same_name = [number for number in candidates if low[number].source.name == scan.source.name]
             candidates = same_name if len(same_name) == 1 else candidates
         if len(candidates) != 1:
-            raise DataError(_why_not(scan, [low[number] for number in of_patient], [low[number] for number in candidates]))
+            raise DataError(
+                _why_not(scan, [low[number] for number in of_patient], [low[number] for number in candidates])
+            )
         pairs.append((candidates[0], full_number))
     taken = [number for number, _ in pairs]
     for number, scan in enumerate(low):

@@ -31,7 +31,9 @@ class PatientFinder:
         try:
             self.rule = re.compile(name_rule)
         except re.error as error:
-            raise DataError(f"Expected a regular expression for the patient's name, but got {name_rule!r}: {error}.") from error
+            raise DataError(
+                f"Expected a regular expression for the patient's name, but got {name_rule!r}: {error}."
+            ) from error
         self.table = {} if table is None else _read_table(table)
         self.uses_table = table is not None
 
@@ -51,12 +53,12 @@ class PatientFinder:
         if header_patient:
             return header_patient
         match = self.rule.search(source.name)
-        if match is None or not match.group(match.lastindex and 1 or 0):
+        if match is None or not match.group((match.lastindex and 1) or 0):
             raise DataError(
                 f"Expected {source.name} to match the patient rule {self.rule.pattern!r}, but it does not. Give another rule "
                 "(--patient-from-name) or a table (--patients)."
             )
-        return match.group(match.lastindex and 1 or 0)
+        return match.group((match.lastindex and 1) or 0)
 
 
 def _read_table(path: Path) -> dict[str, str]:
@@ -65,9 +67,22 @@ def _read_table(path: Path) -> dict[str, str]:
             rows = list(csv.DictReader(stream))
     except OSError as error:
         raise DataError(f"Expected a patient table in {path}, but it cannot be read: {error.strerror}.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"Expected {path} to be a CSV in UTF-8, but got: {error}. Save it as CSV UTF-8.") from error
     if not rows or not {"file", "patient"} <= set(rows[0]):
-        raise DataError(f"Expected {path} to be a CSV with the columns file and patient, but got {list(rows[0]) if rows else 'no rows'}.")
-    return {row["file"].strip(): row["patient"].strip() for row in rows}
+        raise DataError(
+            f"Expected {path} to be a CSV with the columns file and patient, but got {list(rows[0]) if rows else 'no rows'}."
+        )
+    table: dict[str, str] = {}
+    for line, row in enumerate(rows, start=2):
+        file, patient = ((row[column] or "").strip() for column in ("file", "patient"))
+        if not file or not patient:
+            raise DataError(f"Expected a file and a patient in every row of {path}, but line {line} lacks one. Fill it in.")
+        if table.setdefault(file, patient) != patient:
+            raise DataError(
+                f"Expected one patient for {file} in {path}, but got {table[file]} and {patient}. Remove one row, or give paths."
+            )
+    return table
 
 
 def hash_patient(patient: str, salt: str) -> str:

@@ -168,7 +168,9 @@ def _check_pair(pair: Pair, case: Case) -> None:
         )
     for hu in (pair.image, pair.label):
         if not np.isfinite(hu).all():
-            raise DataError(f"Expected finite HU in {case.source}, but got NaN or infinity. Repair or leave out that scan.")
+            raise DataError(
+                f"Expected finite HU in {case.source}, but got NaN or infinity. Repair or leave out that scan."
+            )
         low, high = float(hu.min()), float(hu.max())
         if low < INT16.min or high > INT16.max:
             raise DataError(

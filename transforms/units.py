@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
+from monai.utils import convert_to_dst_type
 
 from ct_cncl.transforms.hu import to_hu, to_network
 from ct_cncl.transforms.regions import padding_mask
@@ -54,5 +55,7 @@ class KeepPaddingd(MapTransform):
         image = torch.as_tensor(items[self.image_key])
         padding = torch.from_numpy(padding_mask(image[0].cpu().numpy()))[None]
         for key in self.key_iterator(items):
-            items[key] = torch.where(padding.to(items[key].device), image.to(items[key].device), items[key])
+            value = items[key]
+            kept = torch.where(padding.to(value.device), image.to(value.device), torch.as_tensor(value))
+            items[key] = convert_to_dst_type(kept, value, dtype=kept.dtype)[0]
         return items

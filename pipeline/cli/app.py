@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 
 
-def _print_version(value: bool) -> None:  # noqa: FBT001 (typer calls it so)
+def _print_version(value: bool) -> None:
     if value:
         from ct_cncl.transforms import __version__
 
@@ -34,8 +34,8 @@ def _print_version(value: bool) -> None:  # noqa: FBT001 (typer calls it so)
 
 @app.callback()
 def options(
-    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),  # noqa: ARG001 (read by main)
-    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),  # noqa: ARG001
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
 ) -> None:
     """Denoise low-dose CT by content-noise complementary learning. Research only; not a medical device."""
 

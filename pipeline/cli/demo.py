@@ -17,7 +17,6 @@ def demo(
     A few minutes on two cores.
 
     Example:
-
       ct-cncl demo --out demo
     """
     from ct_cncl.pipeline.demo import run_demo

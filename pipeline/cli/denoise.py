@@ -24,7 +24,6 @@ def denoise(
     Of the weights' config only the network's plain definition is read; nothing in it is run.
 
     Examples:
-
       ct-cncl denoise scan.nii.gz --weights runs/narrow/best.pt --out denoised
 
       ct-cncl denoise dicom_folder --weights runs/narrow/best.pt --out denoised --device cpu

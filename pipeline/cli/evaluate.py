@@ -12,7 +12,9 @@ def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or a checkpoint in it.")],
     overrides: Annotated[
         Optional[list[str]],  # noqa: UP045 (typer reads it at run time)
-        typer.Argument(metavar="[KEY=VALUE]...", help="Values for config keys, for example device=cpu.", show_default=False),
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="Values for config keys, for example device=cpu.", show_default=False
+        ),
     ] = None,
     data: Annotated[
         Optional[Path], typer.Option("--data", help="Data set of `ct-cncl prepare`. Default: the run's.")  # noqa: UP045
@@ -28,7 +30,6 @@ def evaluate(
     Runs RUN/config.json, and a config is code: evaluate only runs that you trust.
 
     Example:
-
       ct-cncl evaluate runs/narrow --data data/quarter --split test
     """
     from ct_cncl.pipeline.training import evaluate_run

@@ -11,7 +11,9 @@ import typer
 def prepare(
     sources: Annotated[
         Optional[list[Path]],  # noqa: UP045 (typer reads it at run time)
-        typer.Argument(metavar="SRC...", help="Normal-dose scans: files or folders of NIfTI or DICOM.", show_default=False),
+        typer.Argument(
+            metavar="SRC...", help="Normal-dose scans: files or folders of NIfTI or DICOM.", show_default=False
+        ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the data set.")] = Path("data"),
     dose: Annotated[
@@ -36,7 +38,9 @@ def prepare(
     ] = None,
     patient_from_name: Annotated[
         str,
-        typer.Option(help="Regular expression for the patient in the names of files that carry none: first group, or match."),
+        typer.Option(
+            help="Regular expression for the patient in the names of files that carry none: first group, or match."
+        ),
     ] = r"^([^_.]+)",
     phantoms: Annotated[int, typer.Option(help="Instead of SRC: so many phantom patients.")] = 0,
     slices: Annotated[int, typer.Option(help="Slices of each phantom.")] = 4,
@@ -57,7 +61,6 @@ def prepare(
     first underscore).
 
     Examples:
-
       ct-cncl prepare --phantoms 12 --out data/phantoms
 
       ct-cncl prepare scans/train --validation scans/val --dose 0.25 --out data/quarter

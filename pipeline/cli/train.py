@@ -12,13 +12,18 @@ import typer
 def train(
     overrides: Annotated[
         Optional[list[str]],  # noqa: UP045 (typer reads it at run time)
-        typer.Argument(metavar="[KEY=VALUE]...", help="Values for keys of train.json, for example max_epochs=50.", show_default=False),
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="Values for keys of train.json, for example max_epochs=50.",
+            show_default=False,
+        ),
     ] = None,
     data: Annotated[
         Optional[Path], typer.Option("--data", help="Data set of `ct-cncl prepare`. Default: phantoms, made once.")  # noqa: UP045
     ] = None,
     overlays: Annotated[
-        Optional[list[str]], typer.Option("--with", metavar="OVERLAY", help="Overlay: a name or a file; repeat to combine.")  # noqa: UP045
+        list[str] | None,
+        typer.Option("--with", metavar="OVERLAY", help="Overlay: a name or a file; repeat to combine."),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")] = Path("runs/training"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, with its own config.")] = False,
@@ -26,7 +31,6 @@ def train(
     """Train CNCL. A killed run goes on with --resume and ends with the weights of one never killed.
 
     Examples:
-
       ct-cncl train --data data/quarter --out runs/paper
 
       ct-cncl train --data data/quarter --with narrow --out runs/narrow max_epochs=40 learning_rate=1e-3

@@ -79,8 +79,18 @@ def _load_strictly(target: Any, state: Any, what: str) -> None:
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         own = target.state_dict() if isinstance(target, nn.Module) else {}
         missing = sorted(set(own) - set(state)) if isinstance(state, Mapping) else []
-        other = [name for name in own if isinstance(state, Mapping) and name in state and state[name].shape != own[name].shape]
-        detail = f"{name_of(other, own, state)}" if other else f"{len(missing)} tensors are missing" if missing else str(error).splitlines()[0]
+        other = [
+            name
+            for name in own
+            if isinstance(state, Mapping) and name in state and state[name].shape != own[name].shape
+        ]
+        detail = (
+            f"{name_of(other, own, state)}"
+            if other
+            else f"{len(missing)} tensors are missing"
+            if missing
+            else str(error).splitlines()[0]
+        )
         raise CheckpointError(
             f"Expected {what} to fit this configuration, but it is of another one: {detail}. Use the config and overlays "
             "that it was trained with."
@@ -202,7 +212,11 @@ class Checkpoints:
         improved = self._improved(epoch)
         if improved and self.save:
             with replacing(self.folder / BEST) as temporary:
-                network = {NETWORK_KEY: self.objects[NETWORK_KEY].state_dict(), "epoch": epoch, "score": self.best_score}
+                network = {
+                    NETWORK_KEY: self.objects[NETWORK_KEY].state_dict(),
+                    "epoch": epoch,
+                    "score": self.best_score,
+                }
                 torch.save(network, temporary)
         if self.save and (epoch % self.interval == 0 or epoch == state.max_epochs):
             content = {name: thing.state_dict() for name, thing in self.objects.items()}

@@ -32,10 +32,15 @@ def format_table(metrics: dict[str, float], *, data_range: float, slices: int) -
     y - N(y)       1.00   1.0000     1.00
     result         1.00   1.0000     1.00
     """
-    lines = [f"mean over {slices} slices, range {data_range:g} HU", " " * 10 + "".join(f"{c:>9}" for c in COLUMNS.values())]
+    lines = [
+        f"mean over {slices} slices, range {data_range:g} HU",
+        " " * 10 + "".join(f"{c:>9}" for c in COLUMNS.values()),
+    ]
     for row, suffix in ROWS.items():
         values = (metrics[f"{name}{suffix}"] for name in COLUMNS)
-        lines.append(f"{row:<10}" + "".join(f"{value:>9.{4 if name == 'ssim' else 2}f}" for name, value in zip(COLUMNS, values)))
+        lines.append(
+            f"{row:<10}" + "".join(f"{value:>9.{4 if name == 'ssim' else 2}f}" for name, value in zip(COLUMNS, values))
+        )
     return "\n".join(lines)
 
 
@@ -52,7 +57,9 @@ class EvaluationTable:
         OutputError: the folder holds an evaluation, and ``overwrite`` is off.
     """
 
-    def __init__(self, folder: str | Path, *, data_range: float, overwrite: bool = False, progress: bool = True) -> None:
+    def __init__(
+        self, folder: str | Path, *, data_range: float, overwrite: bool = False, progress: bool = True
+    ) -> None:
         self.folder = Path(folder)
         self.data_range = data_range
         self.progress = progress and sys.stderr.isatty()
@@ -84,14 +91,21 @@ class EvaluationTable:
         metrics: dict[str, float] = dict(engine.state.metrics)
         details = {name: values.flatten().tolist() for name, values in engine.state.metric_details.items()}
         slices = len(next(iter(details.values())))
-        with replacing(self.folder / "slices.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        with (
+            replacing(self.folder / "slices.csv") as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as stream,
+        ):
             writer = csv.writer(stream)
             writer.writerow(["slice", "data_range_hu", *details])
             writer.writerows([number, self.data_range, *values] for number, values in enumerate(zip(*details.values())))
         summary: dict[str, Any] = {"data_range_hu": self.data_range, "slices": slices, "means": metrics}
         with replacing(self.folder / "summary.json") as temporary:
             temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        logger.info("Evaluation, %s\nWritten to %s.", format_table(metrics, data_range=self.data_range, slices=slices), self.folder)
+        logger.info(
+            "Evaluation, %s\nWritten to %s.",
+            format_table(metrics, data_range=self.data_range, slices=slices),
+            self.folder,
+        )
 
 
 class WrittenFiles:

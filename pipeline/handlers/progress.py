@@ -45,7 +45,9 @@ class TrainingProgress:
     def update(self, engine: Engine) -> None:
         """Move to the current iteration."""
         if self.bar is not None and not self.bar.disable:
-            self.bar.set_postfix(epoch=engine.state.epoch, loss=f"{float(engine.state.output['loss']):.4g}", refresh=False)
+            self.bar.set_postfix(
+                epoch=engine.state.epoch, loss=f"{float(engine.state.output['loss']):.4g}", refresh=False
+            )
             self.bar.update(engine.state.iteration - self.bar.n)
 
     def close(self, _engine: Engine) -> None:

@@ -29,7 +29,9 @@ class StatsLog:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        losses = ", ".join(f"{name.removeprefix('loss_')} {float(value):.4g}" for name, value in engine.state.output.items())
+        losses = ", ".join(
+            f"{name.removeprefix('loss_')} {float(value):.4g}" for name, value in engine.state.output.items()
+        )
         logger.info("Epoch %d of %d, last iteration: %s.", engine.state.epoch, engine.state.max_epochs, losses)
         evaluator = self.evaluator
         if evaluator is None or evaluator.state.epoch != engine.state.epoch or not evaluator.state.metrics:
