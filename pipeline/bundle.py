@@ -146,7 +146,7 @@ def start_run(output_dir: str | Path, *, seed: int, resume: bool = False) -> Non
 
 def _run_record(seed: int) -> dict[str, Any]:
     import monai
-    import numpy
+    import numpy as np
 
     return {
         "seed": seed,
@@ -156,7 +156,7 @@ def _run_record(seed: int) -> dict[str, Any]:
             "python": platform.python_version(),
             "torch": torch.__version__,
             "monai": monai.__version__,
-            "numpy": numpy.__version__,
+            "numpy": np.__version__,
         },
         "machine": {
             "platform": platform.platform(),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -109,7 +109,7 @@ def simulated_cases(
         path: a file or folder of NIfTI or DICOM.
         patients: says whose scan a file is.
         dose_fraction: of the low-dose image relative to the scan.
-        seed: of the noise; every scan gets its own, from this and its name.
+        seed: of the noise; every scan gets its own, from this, its name and its sub-folder.
         quanta: N0 of the scans; None measures noise level and spectrum in each scan.
 
     Raises:
@@ -118,7 +118,7 @@ def simulated_cases(
     """
     cases = []
     for source in find_scans(path):
-        own_seed = int(np.random.SeedSequence([seed, zlib.crc32(source.name.encode())]).generate_state(1)[0])
+        own_seed = int(np.random.SeedSequence([seed, zlib.crc32(PurePosixPath(source.relative, source.name).as_posix().encode())]).generate_state(1)[0])
         make = _simulated_maker(source, dose_fraction, own_seed, quanta)
         cases.append(Case(patients(source.path, _patient_of(source)), source.name, dose_fraction, make))
     return cases
@@ -153,7 +153,9 @@ def _simulated_maker(source: ScanSource, dose_fraction: float, seed: int, quanta
         provenance["settings"] = asdict(settings)
         image = insert_noise(label, pixel, settings, seed)
         # Padding may lie below the floor and stays as it is.
-        image = np.where(padding_mask(label), label, np.maximum(image, min(SCANNER_FLOOR_HU, float(label.min()))))
+        padding = padding_mask(label)
+        floor = np.min(label, where=~padding, initial=SCANNER_FLOOR_HU)
+        image = np.where(padding, label, np.maximum(image, floor))
         return Pair(image, label, order.affine, provenance)
 
     return make

@@ -55,14 +55,16 @@ def read_datalist(folder: str | Path) -> dict[str, Any]:
             f"Expected {path} to be JSON, but it cannot be read: {error}. Prepare the data set anew."
         ) from error
     if not isinstance(content, dict):
-        raise DataError(f"Expected {path} to hold a JSON object, but got {type(content).__name__}. Prepare the data set anew.")
+        raise DataError(
+            f"Expected {path} to hold a JSON object, but got {type(content).__name__}. Prepare the data set anew."
+        )
     if content.get("format") != FORMAT:
         raise DataError(
             f"Expected {path} of format {FORMAT}, but got {content.get('format')}. Prepare the data set anew."
         )
     for split in SPLITS:
         for entry in content.setdefault(split, []):
-            missing = [key for key in (*VOLUMES, "patient", "source", "checksum") if key not in entry]
+            missing = [key for key in (*VOLUMES, "patient", "source") if key not in entry]
             if missing:
                 raise DataError(
                     f"Expected every entry of {path} to have {', '.join(missing)}, but one in {split} has not. Prepare the "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import nibabel as nib
@@ -24,19 +25,25 @@ BODY_THRESHOLD_HU = -500.0
 """Voxels above it count as body: lungs' vessels and walls do, air and most of the table do not."""
 
 
-@lru_cache(maxsize=256)
 def open_volume(path: str) -> np.ndarray:
     """Memory-mapped stored values of an uncompressed, unscaled int16 NIfTI: (x, y, z), HU.
 
     Raises:
         DataError: the file is not of that kind.
     """
+    state = Path(path).stat()
+    return _open_volume(path, state.st_ino, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _open_volume(path: str, _inode: int, _changed_ns: int) -> np.ndarray:
+    """Opened once; the file's state tells a data set that was prepared anew from the one before."""
     image = nib.load(path)
     volume = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]
-    if volume.dtype != np.dtype("<i2") or volume.ndim != 3:
+    if not isinstance(volume, np.memmap) or volume.dtype != np.dtype("<i2") or volume.ndim != 3:
         raise DataError(
             f"Expected {path} to be an uncompressed int16 volume (x, y, z), but got {volume.dtype} with shape "
-            f"{volume.shape}. Prepare the data set with `ct-cncl prepare`."
+            f"{volume.shape}{'' if isinstance(volume, np.memmap) else ', compressed or scaled'}. Prepare the data set with `ct-cncl prepare`."
         )
     return volume
 

@@ -77,7 +77,9 @@ def _read_table(path: Path) -> dict[str, str]:
     for line, row in enumerate(rows, start=2):
         file, patient = ((row[column] or "").strip() for column in ("file", "patient"))
         if not file or not patient:
-            raise DataError(f"Expected a file and a patient in every row of {path}, but line {line} lacks one. Fill it in.")
+            raise DataError(
+                f"Expected a file and a patient in every row of {path}, but line {line} lacks one. Fill it in."
+            )
         if table.setdefault(file, patient) != patient:
             raise DataError(
                 f"Expected one patient for {file} in {path}, but got {table[file]} and {patient}. Remove one row, or give paths."

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
-from monai.utils import convert_to_dst_type
+from monai.utils import convert_to_dst_type, convert_to_tensor
 
 from ct_cncl.transforms.hu import to_hu, to_network
 from ct_cncl.transforms.regions import padding_mask
@@ -52,7 +52,7 @@ class KeepPaddingd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Put the padding back."""
         items = dict(data)
-        image = torch.as_tensor(items[self.image_key])
+        image = convert_to_tensor(items[self.image_key], track_meta=False)
         padding = torch.from_numpy(padding_mask(image[0].cpu().numpy()))[None]
         for key in self.key_iterator(items):
             value = items[key]

@@ -61,9 +61,9 @@ def main() -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception's message in one line; the kind of exception before those that were not written for users.
+    r"""An exception's message in one line; the kind of exception before those that were not written for users.
 
-    >>> one_line(ValueError("Expected a,\\n but got b."))
+    >>> one_line(ValueError("Expected a,\n but got b."))
     'Expected a, but got b.'
     """
     message = " ".join(str(error).split())

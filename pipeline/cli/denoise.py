@@ -12,7 +12,7 @@ def denoise(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="A file or folder of NIfTI or DICOM.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
     weights: Annotated[
-        Optional[Path],  # noqa: UP045 (typer reads it at run time)
+        Optional[Path],
         typer.Option(help="A run's best.pt or last.pt. Default: the bundle's own weights."),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Slices at once.")] = 4,

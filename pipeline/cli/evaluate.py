@@ -11,17 +11,17 @@ import typer
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or a checkpoint in it.")],
     overrides: Annotated[
-        Optional[list[str]],  # noqa: UP045 (typer reads it at run time)
+        Optional[list[str]],
         typer.Argument(
             metavar="[KEY=VALUE]...", help="Values for config keys, for example device=cpu.", show_default=False
         ),
     ] = None,
     data: Annotated[
-        Optional[Path], typer.Option("--data", help="Data set of `ct-cncl prepare`. Default: the run's.")  # noqa: UP045
+        Optional[Path], typer.Option("--data", help="Data set of `ct-cncl prepare`. Default: the run's.")
     ] = None,
     split: Annotated[str, typer.Option(help="training, validation or test.")] = "validation",
     out: Annotated[
-        Optional[Path], typer.Option("--out", help="Folder of the results. Default: RUN/evaluation_SPLIT.")  # noqa: UP045
+        Optional[Path], typer.Option("--out", help="Folder of the results. Default: RUN/evaluation_SPLIT.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier evaluation.")] = False,
 ) -> None:

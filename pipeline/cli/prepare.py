@@ -10,7 +10,7 @@ import typer
 
 def prepare(
     sources: Annotated[
-        Optional[list[Path]],  # noqa: UP045 (typer reads it at run time)
+        Optional[list[Path]],
         typer.Argument(
             metavar="SRC...", help="Normal-dose scans: files or folders of NIfTI or DICOM.", show_default=False
         ),
@@ -20,22 +20,18 @@ def prepare(
         float, typer.Option("--dose", help="Dose fraction of the low-dose images: inserted, or that of --low.")
     ] = 0.25,
     low: Annotated[
-        Optional[list[Path]],  # noqa: UP045
+        Optional[list[Path]],
         typer.Option("--low", help="Real low-dose partners of SRC, of all splits, instead of simulation."),
     ] = None,
     validation: Annotated[
-        Optional[list[Path]], typer.Option("--validation", metavar="SRC", help="Scans for validation.")  # noqa: UP045
+        Optional[list[Path]], typer.Option("--validation", metavar="SRC", help="Scans for validation.")
     ] = None,
-    test: Annotated[
-        Optional[list[Path]], typer.Option("--test", metavar="SRC", help="Scans for the test.")  # noqa: UP045
-    ] = None,
+    test: Annotated[Optional[list[Path]], typer.Option("--test", metavar="SRC", help="Scans for the test.")] = None,
     validation_fraction: Annotated[
         float, typer.Option(help="Share of SRC's patients for validation, without --validation.")
     ] = 0.2,
     test_fraction: Annotated[float, typer.Option(help="Share of SRC's patients for the test, without --test.")] = 0.0,
-    patients: Annotated[
-        Optional[Path], typer.Option(help="CSV with the columns file and patient.")  # noqa: UP045
-    ] = None,
+    patients: Annotated[Optional[Path], typer.Option(help="CSV with the columns file and patient.")] = None,
     patient_from_name: Annotated[
         str,
         typer.Option(
@@ -45,12 +41,12 @@ def prepare(
     phantoms: Annotated[int, typer.Option(help="Instead of SRC: so many phantom patients.")] = 0,
     slices: Annotated[int, typer.Option(help="Slices of each phantom.")] = 4,
     quanta: Annotated[
-        Optional[float],  # noqa: UP045
+        Optional[float],
         typer.Option(help="Incident quanta a ray at full dose. Default: measured in each scan, level and spectrum."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of noise, split and phantoms.")] = 0,
     salt: Annotated[
-        Optional[str], typer.Option(help="For the patients' hashes. Default: random, and forgotten.")  # noqa: UP045
+        Optional[str], typer.Option(help="For the patients' hashes. Default: random, and forgotten.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing data set.")] = False,
 ) -> None:

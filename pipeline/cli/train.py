@@ -11,7 +11,7 @@ import typer
 
 def train(
     overrides: Annotated[
-        Optional[list[str]],  # noqa: UP045 (typer reads it at run time)
+        Optional[list[str]],
         typer.Argument(
             metavar="[KEY=VALUE]...",
             help="Values for keys of train.json, for example max_epochs=50.",
@@ -19,7 +19,7 @@ def train(
         ),
     ] = None,
     data: Annotated[
-        Optional[Path], typer.Option("--data", help="Data set of `ct-cncl prepare`. Default: phantoms, made once.")  # noqa: UP045
+        Optional[Path], typer.Option("--data", help="Data set of `ct-cncl prepare`. Default: phantoms, made once.")
     ] = None,
     overlays: Annotated[
         list[str] | None,

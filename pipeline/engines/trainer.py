@@ -102,7 +102,7 @@ class CNCLTrainer(Trainer):
             handlers=None,
         )
         # Checkpoints hold plain state dicts, so that they load with weights_only=True.
-        self._state_dict_user_keys = []
+        self._state_dict_user_keys: list[str] = []
         self.add_event_handler(Events.EPOCH_STARTED, self._announce_epoch)
         self._register_handlers(train_handlers or [])
 

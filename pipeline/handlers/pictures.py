@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
+import numpy as np
 from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
 
@@ -64,7 +64,7 @@ class PicturePanel:
             return
         output = engine.state.output
 
-        def first(key: str) -> torch.Tensor:
+        def first(key: str) -> np.ndarray:
             return output[key][0, 0].detach().float().cpu().numpy()
 
         grey = comparison_panel(

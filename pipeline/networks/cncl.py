@@ -98,7 +98,7 @@ class BranchOutputs(nn.Module):
 
     def forward(self, image: torch.Tensor) -> Branches:
         """``image`` (B, 1, H, W) to its ``Branches``."""
-        if hasattr(self.network, "branches"):
+        if isinstance(self.network, CNCL):
             return self.network.branches(image)
         fused = self.network(image)
         return Branches(content=fused, noise=image - fused, fused=fused)

@@ -1,0 +1,132 @@
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from ct_cncl.pipeline.prepare_data import PrepareOptions, prepare_data
+from ct_cncl.transforms.cases import phantom_cases
+from ct_cncl.transforms.datalist import DATALIST, DataError, read_datalist, verify_checksums
+from ct_cncl.transforms.patients import hash_patient
+
+AFFINE = np.diag([-0.8, -0.8, 3.0, 1.0])  # slices are shown as they are stored
+
+
+def save(folder, name, seed, shift=0):
+    """A scan of random whole HU, the same for the same seed but for ``shift``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    volume = np.random.default_rng(seed).integers(-1024, 2000, (16, 16, 2)).astype(np.int16) + np.int16(shift)
+    nib.save(nib.Nifti1Image(volume, AFFINE), folder / name)
+    return volume
+
+
+def stored(entry, key):
+    image = nib.load(entry[key])
+    return np.asarray(image.dataobj), image.affine
+
+
+def test_phantoms_end_to_end(tmp_path, capsys):
+    options = PrepareOptions(out=tmp_path / "data", phantoms=4, slices=1, size=64, seed=5, salt="s", test_fraction=0.25)
+    prepare_data(options)
+    content = read_datalist(tmp_path / "data")
+    verify_checksums(content)
+    assert {split: len(content[split]) for split in ("training", "validation", "test")} == {
+        "training": 2,
+        "validation": 1,
+        "test": 1,
+    }
+    made = {case.source: case.make() for case in phantom_cases(4, first_seed=5, slices=1, dose_fraction=0.25, size=64)}
+    for split in ("training", "validation", "test"):
+        for entry in content[split]:
+            pair = made.pop(entry["source"])
+            np.testing.assert_array_equal(stored(entry, "image")[0], np.round(pair.image))
+            np.testing.assert_array_equal(stored(entry, "label")[0], np.round(pair.label))
+            np.testing.assert_allclose(stored(entry, "label")[1], pair.affine, rtol=1e-6)
+            assert entry["patient"] == hash_patient(entry["source"], "s")
+    assert made == {}
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].split() == ["training", "2", "volumes,", "2", "patients,", "2", "slices"]
+    assert printed[-1] == f"Data set: {tmp_path / 'data'}"
+
+
+def test_the_same_options_give_the_same_files(tmp_path):
+    texts = []
+    for name in ("one", "two"):
+        prepare_data(PrepareOptions(out=tmp_path / name, phantoms=2, slices=1, size=64, salt="s"))
+        texts.append(json.loads((tmp_path / name / DATALIST).read_text()))
+    assert texts[0] == texts[1]  # checksums among them
+
+
+def test_real_pairs_end_to_end(tmp_path):
+    full = {name: save(tmp_path / "full", f"{name}_full.nii", seed) for seed, name in enumerate(["P1", "P2"])}
+    full["P3"] = save(tmp_path / "val", "P3_full.nii", 2)
+    for seed, name in enumerate(["P1", "P2", "P3"]):
+        save(tmp_path / "low", f"{name}_low.nii", seed, shift=9)
+    prepare_data(
+        PrepareOptions(
+            out=tmp_path / "data",
+            sources=[tmp_path / "full"],
+            low=[tmp_path / "low"],
+            validation=[tmp_path / "val"],
+            dose_fraction=0.1,
+        )
+    )
+    content = read_datalist(tmp_path / "data")
+    verify_checksums(content)
+    assert [entry["source"] for entry in content["training"]] == ["P1_full", "P2_full"]
+    assert [entry["source"] for entry in content["validation"]] == ["P3_full"]
+    for entry in content["training"] + content["validation"]:
+        expected = full[entry["source"][:2]]
+        np.testing.assert_array_equal(stored(entry, "label")[0], expected)
+        np.testing.assert_array_equal(stored(entry, "image")[0], expected + 9)
+        np.testing.assert_allclose(stored(entry, "image")[1], AFFINE, rtol=1e-6)
+        assert entry["dose_fraction"] == 0.1
+
+
+def test_a_patient_table_says_whose_scans_they_are(tmp_path):
+    for seed in range(4):
+        save(tmp_path / "scans", f"s{seed}.nii", seed)
+        save(tmp_path / "low", f"s{seed}.nii", seed)
+    (tmp_path / "table.csv").write_text("file,patient\ns0.nii,A\ns1.nii,A\ns2.nii,B\ns3.nii,B\n")
+    options = {"sources": [tmp_path / "scans"], "low": [tmp_path / "low"], "patients": tmp_path / "table.csv"}
+    prepare_data(PrepareOptions(out=tmp_path / "data", **options, validation_fraction=0.5))
+    content = read_datalist(tmp_path / "data")
+    groups = [{entry["source"] for entry in content[split]} for split in ("training", "validation")]
+    assert sorted(map(sorted, groups)) == [["s0", "s1"], ["s2", "s3"]]
+    assert content["patient_table"] is True
+
+
+def test_a_patient_named_for_two_splits_is_refused_and_nothing_is_written(tmp_path):
+    for folder in ("full", "val"):
+        save(tmp_path / folder, f"P1_{folder}.nii", 0)
+    options = PrepareOptions(
+        out=tmp_path / "data", sources=[tmp_path / "full"], validation=[tmp_path / "val"], quanta=1e5
+    )
+    with pytest.raises(DataError, match=r"P1_full \(training\) and P1_val \(validation\)"):
+        prepare_data(options)
+    assert not (tmp_path / "data").exists()
+
+
+def test_too_few_patients_for_the_fractions_are_refused(tmp_path):
+    with pytest.raises(DataError, match="got 1"):
+        prepare_data(PrepareOptions(out=tmp_path / "data", phantoms=1, slices=1, size=64))
+
+
+@pytest.mark.parametrize("key", ["sources", "low", "validation", "test"])
+def test_phantoms_and_scans_at_once_are_refused(tmp_path, key):
+    """Regression: scans for low dose, validation and test were passed over silently."""
+    with pytest.raises(DataError, match="got both"):
+        prepare_data(PrepareOptions(out=tmp_path / "data", phantoms=2, **{key: [tmp_path]}))
+    assert not (tmp_path / "data").exists()
+
+
+def test_neither_phantoms_nor_scans_are_refused(tmp_path):
+    with pytest.raises(DataError, match="got neither"):
+        prepare_data(PrepareOptions(out=tmp_path / "data"))
+
+
+@pytest.mark.parametrize("dose", [0.0, -0.25, 1.01, float("nan")])
+def test_doses_out_of_range_are_refused(tmp_path, dose):
+    with pytest.raises(DataError, match="dose fraction above 0 and up to 1"):
+        prepare_data(PrepareOptions(out=tmp_path / "data", phantoms=2, dose_fraction=dose))
+    assert not (tmp_path / "data").exists()

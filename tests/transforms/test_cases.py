@@ -1,0 +1,218 @@
+import nibabel as nib
+import numpy as np
+import pytest
+
+from ct_cncl.transforms.cases import PHANTOM_QUANTA, paired_cases, phantom_cases, simulated_cases
+from ct_cncl.transforms.datalist import DataError
+from ct_cncl.transforms.patients import PatientFinder
+from ct_cncl.transforms.series import ScanError
+
+SIZE, PIXEL = 96, 4.0
+RADIUS = np.hypot(*np.meshgrid(np.arange(SIZE) - 47.5, np.arange(SIZE) - 47.5, indexing="ij"))
+AFFINE = np.diag([PIXEL, PIXEL, 3.0, 1.0])  # stored the other way round than slices are shown
+QUANTA = 3e4
+
+
+def cylinder(seed=0, *, slices=2, padding=None):
+    """A water cylinder in air with some noise, int16 HU; whole numbers in the direction that is stored."""
+    hu = np.where(RADIUS < 28, 0, -990) + np.random.default_rng(seed).normal(0, 5, (slices, SIZE, SIZE))
+    hu[:, 40:44, 60:70] = 300  # so that turning shows
+    if padding is not None:
+        hu[:, RADIUS > 48] = padding
+    return np.moveaxis(hu, 0, 2).round().astype(np.int16)
+
+
+def save(folder, name, volume, affine=AFFINE):
+    folder.mkdir(parents=True, exist_ok=True)
+    image = nib.Nifti1Image(volume, affine)
+    image.header.set_xyzt_units("mm")
+    nib.save(image, folder / name)
+    return folder / name
+
+
+def simulated(path, **options):
+    options = {"dose_fraction": 0.25, "seed": 1, "quanta": QUANTA, **options}
+    return simulated_cases(path, patients=PatientFinder(), **options)
+
+
+def canonical(volume, affine):
+    """Voxels and affine in RAS order, whatever the order of the array."""
+    image = nib.as_closest_canonical(nib.Nifti1Image(np.asarray(volume, np.float32), affine))
+    return np.asarray(image.dataobj), image.affine
+
+
+def added(pair):
+    """The noise inside the cylinder, away from its edge."""
+    return (pair.image - pair.label)[RADIUS < 20]
+
+
+# Phantoms ------------------------------------------------------------------------------------------------------------
+
+
+def phantoms(count=2, first_seed=3, **options):
+    return phantom_cases(count, first_seed=first_seed, **{"slices": 1, "dose_fraction": 0.25, "size": 64, **options})
+
+
+def test_phantoms_are_reproducible_and_differ():
+    one, two = (phantoms() for _ in range(2))
+    pairs = [case.make() for case in one]
+    again = [case.make() for case in reversed(two)][::-1]
+    for first, second in zip(pairs, again, strict=True):
+        np.testing.assert_array_equal(first.image, second.image)
+        np.testing.assert_array_equal(first.label, second.label)
+        np.testing.assert_array_equal(first.affine, second.affine)
+    assert not np.array_equal(pairs[0].label, pairs[1].label)
+    assert [case.patient for case in one] == ["phantom-3", "phantom-4"]
+    np.testing.assert_array_equal(phantoms(1, 4)[0].make().image, pairs[1].image)
+
+
+def test_a_phantoms_truth_is_noise_free_and_its_dose_is_in_the_noise():
+    quarter, full = (phantoms(1, dose_fraction=dose)[0].make() for dose in (0.25, 1.0))
+    np.testing.assert_array_equal(quarter.label, full.label)
+    air = quarter.label > -900  # the scanner's floor cuts the noise of air
+    ratio = (quarter.image - quarter.label)[air].std() / (full.image - full.label)[air].std()
+    assert ratio == pytest.approx(2.0, rel=0.02)
+    assert full.provenance["truth"] == "noise-free"
+    assert quarter.provenance["settings"]["dose_fraction"] == 0.25
+    assert quarter.provenance["settings"]["quanta"] == pytest.approx(PHANTOM_QUANTA * 64)
+
+
+def test_phantoms_are_cut_off_where_scanners_cut():
+    assert phantoms(1, dose_fraction=0.01)[0].make().image.min() == -1024
+
+
+@pytest.mark.parametrize("options", [{"count": 0}, {"slices": 0}, {"count": -2}])
+def test_no_phantoms_are_refused(options):
+    with pytest.raises(DataError, match="at least one phantom"):
+        phantoms(**options)
+
+
+# Simulated low dose --------------------------------------------------------------------------------------------------
+
+
+def test_the_label_is_the_scan_in_place(tmp_path):
+    volume = cylinder()
+    path = save(tmp_path, "L1_a.nii.gz", volume)
+    (case,) = simulated(path)
+    assert (case.patient, case.source, case.dose_fraction) == ("L1", "L1_a", 0.25)
+    pair = case.make()
+    for mine, stored in zip(canonical(pair.label, pair.affine), canonical(volume, AFFINE), strict=True):
+        np.testing.assert_array_equal(mine, stored)
+    assert pair.image.shape == pair.label.shape
+    assert pair.provenance["calibration"] == {"method": "user", "quanta": QUANTA}
+
+
+def test_at_full_dose_the_image_is_the_label(tmp_path):
+    save(tmp_path, "a.nii", cylinder())
+    save(tmp_path, "b.nii", cylinder(padding=-2000))
+    for case in simulated(tmp_path, dose_fraction=1.0):
+        pair = case.make()
+        np.testing.assert_array_equal(pair.image, pair.label)
+
+
+def test_noise_is_added_without_bias_and_grows_as_the_dose_falls(tmp_path):
+    path = save(tmp_path, "a.nii", cylinder())
+    quarter, tenth = (added(simulated(path, dose_fraction=dose)[0].make()) for dose in (0.25, 0.1))
+    assert abs(quarter.mean()) < 0.2 * quarter.std()
+    # The variance that is added goes as 1/a - 1.
+    assert tenth.std() / quarter.std() == pytest.approx(np.sqrt(9 / 3), rel=0.02)
+
+
+def test_the_same_seed_gives_the_same_noise_and_another_seed_another(tmp_path):
+    path = save(tmp_path, "a.nii", cylinder())
+    one, again, other = (simulated(path, seed=seed)[0].make() for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one.image, again.image)
+    assert abs(np.corrcoef(added(one).ravel(), added(other).ravel())[0, 1]) < 0.2
+
+
+@pytest.mark.parametrize("names", [("a.nii", "b.nii"), ("P1/scan.nii", "P2/scan.nii")])
+def test_every_file_has_its_own_noise(tmp_path, names):
+    """Regression: files of one name in several sub-folders had the same noise."""
+    for name in names:
+        save((tmp_path / name).parent, name.rpartition("/")[2], cylinder())
+    one, two = (case.make() for case in simulated(tmp_path))
+    np.testing.assert_array_equal(one.label, two.label)
+    assert abs(np.corrcoef(added(one).ravel(), added(two).ravel())[0, 1]) < 0.2
+
+
+def test_noise_does_not_depend_on_the_other_files(tmp_path):
+    path = save(tmp_path, "b.nii", cylinder())
+    alone = simulated(path)[0].make().image
+    save(tmp_path, "a.nii", cylinder(1))
+    np.testing.assert_array_equal(simulated(tmp_path)[1].make().image, alone)
+
+
+def test_low_dose_is_cut_off_where_scanners_cut(tmp_path):
+    path = save(tmp_path, "a.nii", cylinder())
+    pair = simulated(path, dose_fraction=0.01)[0].make()
+    assert pair.label.min() > -1024
+    assert pair.image.min() == -1024
+
+
+def test_a_scan_that_goes_lower_sets_the_floor_itself(tmp_path):
+    volume = cylinder()
+    volume[50, 90, 0] = -1100
+    pair = simulated(save(tmp_path, "a.nii", volume), dose_fraction=0.01)[0].make()
+    assert pair.image.min() == -1100
+
+
+@pytest.mark.parametrize("value", [-2000, -3024])
+def test_padding_stays_and_does_not_lower_the_floor_of_the_rest(tmp_path, value):
+    """Regression: with padding at -2000 nothing was cut off at -1024."""
+    path = save(tmp_path, "a.nii", cylinder(padding=value))
+    pair = simulated(path, dose_fraction=0.01)[0].make()
+    outside = RADIUS > 48
+    assert (pair.image[outside] == value).all()
+    assert pair.image[~outside].min() == -1024
+
+
+def test_a_folder_without_scans_and_a_scan_without_a_patient_are_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ScanError, match="empty folder"):
+        simulated(tmp_path / "empty")
+    save(tmp_path / "scans", "x.nii", cylinder())
+    with pytest.raises(DataError, match="x.nii"):
+        simulated_cases(
+            tmp_path / "scans", patients=PatientFinder(name_rule=r"L\d+"), dose_fraction=0.25, seed=0, quanta=QUANTA
+        )
+
+
+# Real pairs ----------------------------------------------------------------------------------------------------------
+
+
+def paired(low, *full):
+    return paired_cases([low], [[path] for path in full], patients=PatientFinder(), dose_fraction=0.1)
+
+
+def test_real_pairs_are_found_by_group_with_their_values(tmp_path):
+    volumes = {name: cylinder(number) for number, name in enumerate(["P1", "P2", "P3"])}
+    for name, volume in volumes.items():
+        save(tmp_path / "low", f"{name}_qd.nii", volume + np.int16(50))
+        save(tmp_path / ("val" if name == "P2" else "full"), f"{name}_fd.nii.gz", volume)
+    training, validation = paired(tmp_path / "low", tmp_path / "full", tmp_path / "val")
+    assert [case.patient for case in training] == ["P1", "P3"]
+    assert [case.patient for case in validation] == ["P2"]
+    for case in training + validation:
+        pair = case.make()
+        assert case.dose_fraction == 0.1
+        assert case.source == f"{case.patient}_fd"
+        assert pair.provenance["low_dose_source"] == f"{case.patient}_qd"
+        stored, affine = canonical(volumes[case.patient], AFFINE)
+        for hu, shift in ((pair.image, 50), (pair.label, 0)):
+            np.testing.assert_array_equal(canonical(hu, pair.affine)[0], stored + shift)
+            np.testing.assert_array_equal(canonical(hu, pair.affine)[1], affine)
+
+
+def test_real_pairs_of_another_grid_are_refused(tmp_path):
+    save(tmp_path / "full", "P1.nii", cylinder())
+    moved = AFFINE.copy()
+    moved[2, 3] = 3.0
+    save(tmp_path / "moved", "P1.nii", cylinder(), moved)
+    with pytest.raises(DataError, match="one affine, but entries differ by up to 3 mm"):
+        paired(tmp_path / "moved", tmp_path / "full")
+    save(tmp_path / "longer", "P1.nii", cylinder(slices=3))
+    with pytest.raises(DataError, match=r"one shape, but got \(96, 96, 2\) and \(96, 96, 3\)"):
+        paired(tmp_path / "longer", tmp_path / "full")
+    save(tmp_path / "other", "P2.nii", cylinder())
+    with pytest.raises(DataError, match="there is none"):
+        paired(tmp_path / "other", tmp_path / "full")
