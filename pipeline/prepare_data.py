@@ -57,7 +57,8 @@ def prepare_data(options: PrepareOptions) -> dict[str, Any]:
         raise DataError(
             f"Expected a dose fraction above 0 and up to 1, but got {options.dose_fraction}; 0.25 is quarter dose."
         )
-    if bool(options.phantoms) == bool(options.sources):
+    scans = (*options.sources, *options.low, *options.validation, *options.test)
+    if bool(options.phantoms) == bool(scans if options.phantoms else options.sources):
         raise DataError(
             "Expected either scans to prepare or --phantoms N, but got " + ("both." if options.phantoms else "neither.")
         )

@@ -16,7 +16,7 @@ TINY = {
     "noise_predictor#width": 4,
     "noise_predictor#depth": 2,
     "noise_predictor#norm": "none",
-    "network_def#init_std": None,
+    "network_def#init_std": 0.1,
     "discriminator_def#channels": 4,
     "patch_size": 32,
     "patches_per_epoch": 8,

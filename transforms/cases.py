@@ -92,7 +92,7 @@ def _phantom_maker(seed: int, slices: int, size: int, dose_fraction: float) -> C
         phantom = anatomical_phantom(seed, slices=slices, size=size)
         spacing = voxel_spacing(phantom.affine)
         # Quanta belong to a channel; fewer and wider pixels would otherwise mean less noise than at 512 x 512.
-        settings = DoseSettings(dose_fraction=dose_fraction, quanta=PHANTOM_QUANTA * (512 / size) ** 2)
+        settings = DoseSettings(dose_fraction=dose_fraction, quanta=PHANTOM_QUANTA * (size / 512) ** 2)
         image = insert_noise(phantom.hu, (spacing[0], spacing[1]), settings, seed, noise_free=True)
         provenance = {"phantom_seed": seed, "truth": "noise-free", "settings": asdict(settings)}
         return Pair(np.maximum(image, SCANNER_FLOOR_HU), phantom.hu, phantom.affine, provenance)
@@ -118,7 +118,8 @@ def simulated_cases(
     """
     cases = []
     for source in find_scans(path):
-        own_seed = int(np.random.SeedSequence([seed, zlib.crc32(PurePosixPath(source.relative, source.name).as_posix().encode())]).generate_state(1)[0])
+        name = PurePosixPath(source.relative, source.name).as_posix()
+        own_seed = int(np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1)[0])
         make = _simulated_maker(source, dose_fraction, own_seed, quanta)
         cases.append(Case(patients(source.path, _patient_of(source)), source.name, dose_fraction, make))
     return cases

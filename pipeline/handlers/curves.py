@@ -53,19 +53,15 @@ class MetricsCSV:
 
     def attach(self, engine: Engine) -> None:
         """Collect every iteration, write every epoch."""
-        engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.EPOCH_STARTED, self.epoch_started)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.iteration_completed)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.epoch_completed)
 
-    def start(self, engine: Engine) -> None:
-        """Keep the rows of the epochs that the run being resumed has completed."""
-        if self.path.is_file() and engine.state.epoch > 0:
+    def epoch_started(self, engine: Engine) -> None:
+        """Forget the last epoch's sums; in the first epoch of this process, take over the rows of those before it."""
+        if not self.rows and self.path.is_file() and engine.state.epoch > 1:
             with self.path.open(newline="", encoding="utf-8") as stream:
-                self.rows = [row for row in csv.DictReader(stream) if int(row["epoch"]) <= engine.state.epoch]
-
-    def epoch_started(self, _engine: Engine) -> None:
-        """Forget the last epoch's sums."""
+                self.rows = [row for row in csv.DictReader(stream) if int(row["epoch"]) < engine.state.epoch]
         self.sums, self.counts = {}, {}
         self.started = time.perf_counter()
 

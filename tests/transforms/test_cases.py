@@ -74,7 +74,17 @@ def test_a_phantoms_truth_is_noise_free_and_its_dose_is_in_the_noise():
     assert ratio == pytest.approx(2.0, rel=0.02)
     assert full.provenance["truth"] == "noise-free"
     assert quarter.provenance["settings"]["dose_fraction"] == 0.25
-    assert quarter.provenance["settings"]["quanta"] == pytest.approx(PHANTOM_QUANTA * 64)
+    assert quarter.provenance["settings"]["quanta"] == pytest.approx(PHANTOM_QUANTA / 64)
+
+
+def test_phantoms_have_the_same_noise_at_every_size():
+    """Regression: quanta were scaled the wrong way round, so that 64 x 64 phantoms had 0.7 HU where 512 x 512 had 42."""
+
+    def noise(size):
+        pair = phantoms(1, size=size)[0].make()
+        return (pair.image - pair.label)[pair.label > -900].std()
+
+    assert noise(64) == pytest.approx(noise(256), rel=0.1)
 
 
 def test_phantoms_are_cut_off_where_scanners_cut():

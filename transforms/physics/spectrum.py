@@ -99,7 +99,8 @@ def _solve_cutoff(frequency: Callable[[float], float], target: float) -> tuple[f
 def _uniform_patches(slices: list[ScanSlice], noises: list[np.ndarray], size: int) -> list[list[tuple[int, int]]]:
     """Corners, slice by slice, of the patches of soft tissue with least structure.
 
-    The measure is the deviation relative to the model's noise, times :func:`~ct_cncl.transforms.regions.structure_index`.
+    The measure is the deviation relative to the model's noise, times
+    :func:`~ct_cncl.transforms.regions.structure_index`.
 
     Patches overlap by half at the most. Those more than 15 % above the lowest twentieth may hold structure: left out.
     """

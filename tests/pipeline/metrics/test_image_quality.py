@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from ct_cncl.pipeline.metrics import image_quality, psnr, quality_metrics, rmse, ssim
+
+
+def slices(size=(40, 53), noise=60.0):
+    rng = np.random.default_rng(1)
+    truth = np.stack([np.add.outer(np.linspace(-1000, 800, size[0]), 50 * np.sin(np.arange(size[1]) / k)) for k in (2, 5)])
+    truth[:, 10:20, 10:30] = 60
+    image = truth + rng.normal(0, noise, truth.shape) * np.array([1, 3])[:, None, None]
+    return image, truth
+
+
+def tensor(array):
+    return torch.from_numpy(array)[:, None].float()
+
+
+@pytest.mark.parametrize("data_range", [4096.0, 400.0])
+def test_equal_to_scikit_image(data_range):
+    image, truth = slices()
+    got = image_quality(tensor(image), tensor(truth), data_range=data_range)
+    for k in range(2):
+        expected = {
+            "psnr": peak_signal_noise_ratio(truth[k], image[k], data_range=data_range),
+            "ssim": structural_similarity(
+                truth[k],
+                image[k],
+                data_range=data_range,
+                gaussian_weights=True,
+                sigma=1.5,
+                use_sample_covariance=False,
+            ),
+            "rmse": np.sqrt(((image[k] - truth[k]) ** 2).mean()),
+        }
+        assert got["psnr"][k].item() == pytest.approx(expected["psnr"], abs=1e-4)
+        assert got["ssim"][k].item() == pytest.approx(expected["ssim"], abs=1e-4)
+        assert got["rmse"][k].item() == pytest.approx(expected["rmse"], rel=1e-5)
+
+
+def test_single_functions_are_the_parts_of_image_quality():
+    image, truth = map(tensor, slices())
+    whole = image_quality(image, truth, data_range=4096)
+    torch.testing.assert_close(psnr(image, truth, data_range=4096), whole["psnr"])
+    torch.testing.assert_close(ssim(image, truth, data_range=4096), whole["ssim"])
+    torch.testing.assert_close(rmse(image, truth), whole["rmse"])
+
+
+def test_known_error():
+    truth = torch.zeros(1, 1, 16, 16)
+    assert rmse(truth + 7, truth).item() == pytest.approx(7)
+    assert psnr(truth + 40.96, truth, data_range=4096).item() == pytest.approx(40, abs=1e-4)
+    assert psnr(truth, truth, data_range=4096).item() == float("inf")
+    assert ssim(truth, truth, data_range=4096).item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("function", [psnr, ssim, image_quality])
+def test_data_range_must_be_said(function):
+    image = torch.zeros(1, 1, 16, 16)
+    with pytest.raises(TypeError, match="data_range"):
+        function(image, image)
+    for bad in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="data_range"):
+            function(image, image, data_range=bad)
+
+
+def test_shapes_must_agree():
+    image = torch.zeros(1, 1, 16, 16)
+    for other in (torch.zeros(1, 1, 16, 17), torch.zeros(2, 1, 16, 16)):
+        with pytest.raises(ValueError, match="one shape"):
+            rmse(image, other)
+    with pytest.raises(ValueError, match="one shape"):
+        rmse(image[0], image[0])
+
+
+def test_quality_metrics_are_means_over_slices():
+    """Over slices, not over batches: the last batch is smaller."""
+    image, truth = slices()
+    outputs = []
+    everything = {"label": truth, "image": image, "pred": truth + 4, "content": truth + 2, "denoised": (image + truth) / 2}
+    for chosen in ([0, 1], [1]):
+        outputs.append({name: tensor(value[chosen]) for name, value in everything.items()})
+    engine = Engine(lambda _engine, batch: batch)
+    metrics = quality_metrics(4096)
+    for name, metric in metrics.items():
+        metric.attach(engine, name)
+    engine.run(outputs)
+
+    names = [f"{m}{s}" for s in ("", "_input", "_content", "_denoised") for m in ("psnr", "ssim", "rmse")]
+    assert list(metrics) == names
+    assert engine.state.metrics["rmse"] == pytest.approx(4, rel=1e-5)
+    assert engine.state.metrics["rmse_content"] == pytest.approx(2, rel=1e-5)
+    rms = np.sqrt(((image - truth) ** 2).mean(axis=(1, 2)))
+    assert engine.state.metrics["rmse_input"] == pytest.approx((rms[0] + 2 * rms[1]) / 3, rel=1e-5)
+    assert engine.state.metrics["rmse_denoised"] == pytest.approx((rms[0] + 2 * rms[1]) / 6, rel=1e-5)
+    levels = 20 * np.log10(4096 / rms)
+    assert engine.state.metrics["psnr_input"] == pytest.approx((levels[0] + 2 * levels[1]) / 3, abs=1e-4)
+
+
+def test_quality_metrics_refuse_no_range():
+    with pytest.raises(ValueError, match="data_range"):
+        quality_metrics(0)
