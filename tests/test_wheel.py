@@ -29,9 +29,13 @@ def installed(tmp_path_factory):
 def run(installed, cwd, *arguments):
     """Python with the wheel before (and instead of) the checkout."""
     start = f"import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f)]; sys.path.insert(0, {str(installed)!r});"
-    code = start + "import runpy; module = sys.argv.pop(1); runpy.run_module(module, run_name='__main__', alter_sys=True)"
+    code = (
+        start + "import runpy; module = sys.argv.pop(1); runpy.run_module(module, run_name='__main__', alter_sys=True)"
+    )
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -51,7 +55,14 @@ def test_wheel_passes_the_bundle_checks(installed, tmp_path, tiny_dataset, tiny_
     narrow = {key: value for key, value in TINY.items() if "predictor" in key or "init_std" in key}
     common = ["--config_file", str(configs / "inference.json"), "--meta_file", str(configs / "metadata.json")]
     run(installed, tmp_path, "monai.bundle", "verify_net_in_out", "network_def", *common, *fire_arguments(narrow))
-    export = ["--net_id", "network_def", "--filepath", str(tmp_path / "model.ts"), "--ckpt_file", str(tiny_run / "best.pt")]
+    export = [
+        "--net_id",
+        "network_def",
+        "--filepath",
+        str(tmp_path / "model.ts"),
+        "--ckpt_file",
+        str(tiny_run / "best.pt"),
+    ]
     export += ["--key_in_ckpt", "network_def"]
     run(installed, tmp_path, "monai.bundle", "ckpt_export", *export, *common, *fire_arguments(narrow))
     assert (tmp_path / "model.ts").is_file()

@@ -64,13 +64,27 @@ class UNet(nn.Module):
         depth: number of poolings; input sides must be multiples of ``2 ** depth`` (``CNCL`` pads for that).
         norm: "batch" (the paper's), "instance" or "none".
         in_channels: channels of the input.
+        residual: add the input's first channel to the output, as a content predictor may: it then learns what to change.
+            Not the paper's, which predicts the content from nothing and needs many epochs to get its level right.
+        zero_start: start with an output of zero (of the input where ``residual``), so that training begins at the input's
+            quality. Takes effect where ``CNCL`` draws no initial weights of its own (``init_std`` null).
 
     Raises:
         ValueError: width below 2 or odd, depth below 1, unknown norm.
     """
 
-    def __init__(self, *, width: int = 64, depth: int = 4, norm: str = "batch", in_channels: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        width: int = 64,
+        depth: int = 4,
+        norm: str = "batch",
+        in_channels: int = 1,
+        residual: bool = False,
+        zero_start: bool = False,
+    ) -> None:
         super().__init__()
+        self.residual = residual
         if width < 2 or width % 2:
             raise ValueError(f"Expected an even width of at least 2, but got {width}.")
         if depth < 1:
@@ -87,6 +101,9 @@ class UNet(nn.Module):
         )
         head = nn.Sequential(nn.Conv2d(2 * width, width // 2, 3, padding=1), nn.Conv2d(width // 2, 1, 3, padding=1))
         self.up.append(UpBlock(head))
+        if zero_start:
+            nn.init.zeros_(head[-1].weight)  # type: ignore[arg-type]
+            nn.init.zeros_(head[-1].bias)  # type: ignore[arg-type]
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """``image`` (B, C, H, W) in network units, sides multiples of ``2 ** depth``, to (B, 1, H, W)."""
@@ -99,4 +116,6 @@ class UNet(nn.Module):
         x = self.bottom(x)
         for up in self.up:
             x = up(x, skips.pop())
+        if self.residual:
+            x = x + image[:, :1]
         return x

@@ -120,7 +120,9 @@ def test_run_folder_holds_its_record(tiny_run):
     assert config["content_predictor"]["width"] == TINY["content_predictor#width"]
     assert record["seed"] == 0
     assert record["versions"]["torch"] == torch.__version__
-    assert {"best.pt", "last.pt", "metrics.csv", "tensorboard", "pictures"} <= {path.name for path in tiny_run.iterdir()}
+    assert {"best.pt", "last.pt", "metrics.csv", "tensorboard", "pictures"} <= {
+        path.name for path in tiny_run.iterdir()
+    }
 
 
 def test_tensorboard_holds_every_loss_and_metric(tiny_run):
@@ -129,7 +131,9 @@ def test_tensorboard_holds_every_loss_and_metric(tiny_run):
     events = EventAccumulator(str(tiny_run / "tensorboard"))
     events.Reload()
     tags = events.Tags()
-    assert {"psnr", "psnr_input", "psnr_content", "psnr_denoised", "ssim", "rmse", "lr/generator"} <= set(tags["scalars"])
+    assert {"psnr", "psnr_input", "psnr_content", "psnr_denoised", "ssim", "rmse", "lr/generator"} <= set(
+        tags["scalars"]
+    )
     assert tags["images"]
 
 

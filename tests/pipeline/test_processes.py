@@ -52,7 +52,9 @@ def test_first_losses_of_two_ranks_average_to_one_process(tiny_dataset):
     def batches(rank, world, size):
         numbers = list(SampleNumbers(8, rank=rank, world_size=world))
         chunks = [numbers[start : start + size] for start in range(0, len(numbers), size)]
-        return [torch.stack([(data[n]["image"] - data[n]["label"]).abs().mean() for n in chunk]).mean() for chunk in chunks]
+        return [
+            torch.stack([(data[n]["image"] - data[n]["label"]).abs().mean() for n in chunk]).mean() for chunk in chunks
+        ]
 
     both = zip(batches(0, 2, 2), batches(1, 2, 2))
     for (a, b), alone in zip(both, batches(0, 1, 4)):

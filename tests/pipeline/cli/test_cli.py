@@ -221,11 +221,15 @@ def test_unwritable_output_is_one_line(command, tmp_path, tiny_run, tiny_dataset
     source = scan(tmp_path / "scan.nii.gz")
     out = tmp_path / "file" / "out"
     one_error_line(command("denoise", source, "--weights", tiny_run / "best.pt", "--out", out), "scan_denoised|file")
-    one_error_line(command("prepare", "--phantoms", "1", "--validation-fraction", "0", "--slices", "1", "--out", out), "file")
+    one_error_line(
+        command("prepare", "--phantoms", "1", "--validation-fraction", "0", "--slices", "1", "--out", out), "file"
+    )
     one_error_line(command("train", "--data", tiny_dataset, "--out", out, *assignments(TINY)), "file")
 
 
-def test_disk_full_while_training_is_one_line_and_keeps_the_last_checkpoint(command, tmp_path, tiny_dataset, monkeypatch):
+def test_disk_full_while_training_is_one_line_and_keeps_the_last_checkpoint(
+    command, tmp_path, tiny_dataset, monkeypatch
+):
     import errno
 
     import torch

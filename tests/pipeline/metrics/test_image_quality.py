@@ -9,7 +9,9 @@ from ct_cncl.pipeline.metrics import image_quality, psnr, quality_metrics, rmse,
 
 def slices(size=(40, 53), noise=60.0):
     rng = np.random.default_rng(1)
-    truth = np.stack([np.add.outer(np.linspace(-1000, 800, size[0]), 50 * np.sin(np.arange(size[1]) / k)) for k in (2, 5)])
+    truth = np.stack(
+        [np.add.outer(np.linspace(-1000, 800, size[0]), 50 * np.sin(np.arange(size[1]) / k)) for k in (2, 5)]
+    )
     truth[:, 10:20, 10:30] = 60
     image = truth + rng.normal(0, noise, truth.shape) * np.array([1, 3])[:, None, None]
     return image, truth
@@ -80,7 +82,13 @@ def test_quality_metrics_are_means_over_slices():
     """Over slices, not over batches: the last batch is smaller."""
     image, truth = slices()
     outputs = []
-    everything = {"label": truth, "image": image, "pred": truth + 4, "content": truth + 2, "denoised": (image + truth) / 2}
+    everything = {
+        "label": truth,
+        "image": image,
+        "pred": truth + 4,
+        "content": truth + 2,
+        "denoised": (image + truth) / 2,
+    }
     for chosen in ([0, 1], [1]):
         outputs.append({name: tensor(value[chosen]) for name, value in everything.items()})
     engine = Engine(lambda _engine, batch: batch)
