@@ -1,3 +1,5 @@
+import multiprocessing
+
 import numba
 import numpy as np
 import pytest
@@ -68,3 +70,22 @@ def test_detector_narrower_than_the_image_and_image_of_one_pixel():
     np.testing.assert_allclose(project(image, (1, 1), narrow), project(image, (1, 1), wide)[:, 20:41], rtol=1e-4)
     single = project(np.ones((1, 1)), (1, 1), ParallelBeam(views=1, channels=3, channel_spacing_mm=1.0))
     np.testing.assert_allclose(single, [[0, 1, 0]], atol=1e-6)
+
+
+def _project_into(queue, image, geometry):
+    queue.put(project(image, (1.0, 1.0), geometry))
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork on this system")
+def test_a_process_forked_after_use_can_project():
+    """Regression: Numba's own parallel regions kill such a process (a DataLoader worker) under GNU OpenMP."""
+    image = np.random.default_rng(0).random((40, 40))
+    geometry = ParallelBeam.for_image(image.shape, (1.0, 1.0), views=8)
+    here = project(image, (1.0, 1.0), geometry)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    worker = context.Process(target=_project_into, args=(queue, image, geometry))
+    worker.start()
+    there = queue.get(timeout=60)
+    worker.join(timeout=60)
+    np.testing.assert_array_equal(there, here)
