@@ -114,9 +114,7 @@ def write_dataset(
                     progress(done, total)
         check_patients(datalist)
         (partial / DATALIST).write_text(json.dumps(plain(datalist), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.replace(folder)
+        _put_in_place(partial, folder)
     except OSError as error:
         raise OutputError(
             f"Expected to write the data set {folder}, but got: {error.strerror or error}. Nothing was left behind; free some "
@@ -125,6 +123,20 @@ def write_dataset(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return datalist
+
+
+def _put_in_place(partial: Path, folder: Path) -> None:
+    """Give the finished data set its name; the one it replaces goes only afterwards, and comes back if that fails."""
+    old = partial.with_suffix(".old")
+    if folder.exists():
+        folder.replace(old)
+    try:
+        partial.replace(folder)
+    except OSError:
+        if old.exists():
+            old.replace(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _refuse_existing(folder: Path, *, overwrite: bool) -> None:
@@ -141,7 +153,10 @@ def _refuse_existing(folder: Path, *, overwrite: bool) -> None:
 
 
 def _write_case(partial: Path, split: str, number: int, case: Case, salt: str) -> dict[str, Any]:
-    pair = case.make()
+    try:
+        pair = case.make()
+    except OSError as error:
+        raise DataError(f"Expected to read {case.source}, but got: {error.strerror or error}. Check that file.") from error
     _check_pair(pair, case)
     entry: dict[str, Any] = {
         "patient": hash_patient(case.patient, salt),

@@ -223,3 +223,24 @@ def test_pairs_that_cannot_be_stored_are_refused(tmp_path, key, hu, message):
     with pytest.raises(DataError, match=message):
         write_dataset(tmp_path / "data", {"training": [case(**{key: hu})]})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_old_data_set_comes_back_when_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    write_dataset(tmp_path / "data", {"training": [case("P1", "old")]})
+    replace = Path.replace
+
+    def refuse(self, target):
+        if self.name.endswith(".part"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OutputError, match="No space left"):
+        write_dataset(tmp_path / "data", {"training": [case("P2", "new")]}, overwrite=True)
+    assert read_datalist(tmp_path / "data")["training"][0]["source"] == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_scan_that_cannot_be_read_is_not_called_an_output_error(tmp_path):
+    with pytest.raises(DataError, match="Expected to read broken"):
+        write_dataset(tmp_path / "data", {"training": [failing(OSError(errno.EIO, "Input/output error"))]})

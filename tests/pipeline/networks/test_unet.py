@@ -57,3 +57,19 @@ def test_norm_stands_after_each_convolution_but_the_heads(norm, kind, count):
 def test_refused_options(options, message):
     with pytest.raises(ValueError, match=message):
         UNet(**options)
+
+
+def test_zero_start_gives_zero_and_the_input_where_residual():
+    image = torch.rand(2, 1, 32, 16, generator=torch.Generator().manual_seed(0))
+    plain = UNet(width=4, depth=2, norm="none", zero_start=True)
+    residual = UNet(width=4, depth=2, norm="none", zero_start=True, residual=True)
+    assert torch.equal(plain(image), torch.zeros_like(image))
+    assert torch.equal(residual(image), image)
+
+
+def test_residual_adds_the_input_to_what_the_same_weights_predict():
+    image = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    plain = UNet(width=4, depth=2, norm="none")
+    residual = UNet(width=4, depth=2, norm="none", residual=True)
+    residual.load_state_dict(plain.state_dict())
+    assert torch.allclose(residual(image) - image, plain(image), atol=1e-6)
