@@ -222,10 +222,17 @@ def network_config(weights: Path) -> dict[str, Any]:
     return definition
 
 
+def _network_classes() -> list[str]:
+    from ct_cncl.pipeline import networks
+
+    return [NETWORK_TARGETS + name for name in networks.__all__ if inspect.isclass(getattr(networks, name))]
+
+
 def _refuse_code(node: Any, path: Path) -> None:
     if isinstance(node, Mapping):
-        target = node.get("_target_", NETWORK_TARGETS)
-        if not isinstance(target, str) or not target.startswith(NETWORK_TARGETS):
+        target = node.get("_target_")
+        # By full name: the prefix alone would let in what the modules there import, ...networks.unet.torch.load say.
+        if "_target_" in node and target not in _network_classes():
             raise ConfigError(
                 f"Expected the network in {path} to be built from {NETWORK_TARGETS}*, but it names {target!r}, which was not run. "
                 "Run that config yourself with `python -m monai.bundle run` if you trust it."

@@ -5,7 +5,7 @@ import importlib
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from tiny_runs import ROOT
 
 
 def modules():

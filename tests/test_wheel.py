@@ -6,7 +6,7 @@ import sys
 import zipfile
 
 import pytest
-from conftest import ROOT, TINY, fire_arguments
+from tiny_runs import ROOT, TINY, fire_arguments
 
 
 @pytest.fixture(scope="module")

@@ -104,7 +104,12 @@ def verify_checksums(content: dict[str, Any], splits: tuple[str, ...] = SPLITS) 
     Raises:
         DataError: a file is missing or is not the one that was prepared.
     """
-    files = [(entry[key], entry.get("checksum", {}).get(key, "none")) for split in splits for entry in content[split] for key in VOLUMES]
+    files = [
+        (entry[key], entry.get("checksum", {}).get(key, "none"))
+        for split in splits
+        for entry in content[split]
+        for key in VOLUMES
+    ]
     for path, _ in files:
         if not Path(path).is_file():
             raise DataError(f"Expected {path}, which {DATALIST} names, but it is missing. Prepare the data set anew.")

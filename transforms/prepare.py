@@ -156,7 +156,9 @@ def _write_case(partial: Path, split: str, number: int, case: Case, salt: str) -
     try:
         pair = case.make()
     except OSError as error:
-        raise DataError(f"Expected to read {case.source}, but got: {error.strerror or error}. Check that file.") from error
+        raise DataError(
+            f"Expected to read {case.source}, but got: {error.strerror or error}. Check that file."
+        ) from error
     _check_pair(pair, case)
     entry: dict[str, Any] = {
         "patient": hash_patient(case.patient, salt),

@@ -41,8 +41,9 @@ def start_processes() -> None:
 
 
 def stop_processes() -> None:
-    """Leave the process group, if there is one."""
+    """Leave the process group, if there is one, together: a process that left alone could take the others down."""
     if distributed.is_initialized():
+        distributed.barrier()
         distributed.destroy_process_group()
 
 

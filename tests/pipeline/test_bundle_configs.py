@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, TINY, fire_arguments
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
+from tiny_runs import ROOT, TINY, fire_arguments
 
 from ct_cncl.pipeline.workflow import config_file
 from ct_cncl.transforms import __version__

@@ -127,7 +127,7 @@ def test_denoise_uses_the_run_and_equals_the_network(tiny_run, tmp_path):
 
 @pytest.mark.shared
 def test_real_dicom_keeps_its_hu_through_inference(tmp_path):
-    from conftest import ROOT
+    from tiny_runs import ROOT
 
     from ct_cncl.transforms.series import read_scan
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch
-from conftest import TINY, assignments
+from tiny_runs import TINY, assignments
 
 from ct_cncl.pipeline.training import train_bundle
 
@@ -69,7 +69,14 @@ def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_resume(tiny_dataset, tmp_pa
     code = "from ct_cncl.pipeline.cli import main; main()"
     arguments = assignments(RUN | {"max_epochs": 500})
     command = [sys.executable, "-c", code, "train", "--data", str(tiny_dataset), "--out", str(out), *arguments]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        # A shell that starts the tests in the background has them ignore SIGINT, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 120
     while not (out / "last.pt").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -13,7 +13,11 @@ from ct_cncl.pipeline.workflow import (
     root_cause,
 )
 
-BASE = {"batch_size": 2, "content_predictor": {"_target_": "ct_cncl.pipeline.networks.UNet", "depth": 4}, "list": [{"a": 1}]}
+BASE = {
+    "batch_size": 2,
+    "content_predictor": {"_target_": "ct_cncl.pipeline.networks.UNet", "depth": 4},
+    "list": [{"a": 1}],
+}
 
 
 def test_parse_overrides():
@@ -27,7 +31,11 @@ def test_parse_overrides():
 
 def test_check_keys():
     check_keys(BASE, ["batch_size", "content_predictor#depth", "content_predictor#width", "list#0#a"])
-    for key, hint in (("batch_sise", "did you mean batch_size"), ("content_predictor#widht", "width"), ("list#1", "list#1")):
+    for key, hint in (
+        ("batch_sise", "did you mean batch_size"),
+        ("content_predictor#widht", "width"),
+        ("list#1", "list#1"),
+    ):
         with pytest.raises(ConfigError, match=hint):
             check_keys(BASE, [key])
 
@@ -69,7 +77,9 @@ def test_network_config_refuses_foreign_targets(tmp_path, target):
         network_config(tmp_path / "best.pt")
 
 
-@pytest.mark.parametrize("target", ["cncl.torch.hub.load", "unet.torch.load", "initialise_gaussian", "unet.functional.relu"])
+@pytest.mark.parametrize(
+    "target", ["cncl.torch.hub.load", "unet.torch.load", "initialise_gaussian", "unet.functional.relu"]
+)
 def test_network_config_refuses_what_the_networks_import(tmp_path, target):
     """Regression: the prefix alone lets torch through, by the name under which a network's module imports it."""
     definition = {"_target_": f"ct_cncl.pipeline.networks.{target}"}

@@ -8,7 +8,7 @@ import sys
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import TINY, assignments
+from tiny_runs import TINY, assignments
 
 from ct_cncl.pipeline.cli import app as application
 

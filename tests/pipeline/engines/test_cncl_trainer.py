@@ -63,11 +63,13 @@ def test_one_iteration_equals_plain_torch():
 
     image, label = (torch.stack([item[key] for item in items()]) for key in ("image", "label"))
     content, noise, fused = reference.branches(image)
-    loss = (content - label).abs().mean() + 2 * (noise - (image - label)).abs().mean() + 3 * (fused - label).abs().mean()
+    loss = (
+        (content - label).abs().mean() + 2 * (noise - (image - label)).abs().mean() + 3 * (fused - label).abs().mean()
+    )
     loss.backward()
     with torch.no_grad():
         for parameter in reference.parameters():
-            parameter -= 0.1 * parameter.grad
+            parameter.sub_(0.1 * parameter.grad)
     for (name, got), expected in zip(network.state_dict().items(), reference.state_dict().values()):
         torch.testing.assert_close(got, expected, msg=lambda text, name=name: f"{name}: {text}")
     assert engine.state.output["loss"].item() == pytest.approx(loss.item(), rel=1e-6)
@@ -91,7 +93,7 @@ def test_adversarial_iteration_equals_plain_torch():
     d_loss.backward()
     with torch.no_grad():
         for parameter in d.parameters():
-            parameter -= 0.01 * parameter.grad
+            parameter.sub_(0.01 * parameter.grad)
     pixel = (content - label).abs().mean() + 2 * (noise - image + label).abs().mean() + 3 * (fused - label).abs().mean()
     loss = pixel + 0.5 * ((d(fake)[-1] - 1) ** 2).mean()
     gradients = torch.autograd.grad(loss, list(reference.parameters()))

@@ -81,7 +81,6 @@ def test_shapes_must_agree():
 def test_quality_metrics_are_means_over_slices():
     """Over slices, not over batches: the last batch is smaller."""
     image, truth = slices()
-    outputs = []
     everything = {
         "label": truth,
         "image": image,
@@ -89,8 +88,7 @@ def test_quality_metrics_are_means_over_slices():
         "content": truth + 2,
         "denoised": (image + truth) / 2,
     }
-    for chosen in ([0, 1], [1]):
-        outputs.append({name: tensor(value[chosen]) for name, value in everything.items()})
+    outputs = [{name: tensor(value[k]) for name, value in everything.items()} for k in ([0, 1], [1])]
     engine = Engine(lambda _engine, batch: batch)
     metrics = quality_metrics(4096)
     for name, metric in metrics.items():
