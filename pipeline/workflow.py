@@ -242,7 +242,7 @@ def _refuse_code(node: Any, path: Path) -> None:
     elif isinstance(node, list):
         for value in node:
             _refuse_code(value, path)
-    elif isinstance(node, str) and (node[:1] in "$%" or (node[:1] == "@" and node[1:] not in NETWORK_KEYS)):
+    elif isinstance(node, str) and (node.startswith(("$", "%")) or (node[:1] == "@" and node[1:] not in NETWORK_KEYS)):
         raise ConfigError(
             f"Expected plain values in the network of {path}, but got the expression {node!r}, which was not run. Run that "
             "config yourself with `python -m monai.bundle run` if you trust it."

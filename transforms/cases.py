@@ -28,7 +28,7 @@ from ct_cncl.transforms.series import (
     voxel_spacing,
 )
 
-PHANTOM_QUANTA = 2.2e4
+PHANTOM_QUANTA = 3.56e4
 """N0 at full dose for phantoms: at a quarter of it, phantoms have about 39.5 dB against their noise-free truth (4096 HU)."""
 SCANNER_FLOOR_HU = -1024.0
 """Scanners cut off below; so does the simulated low dose, unless the scan itself goes lower."""
