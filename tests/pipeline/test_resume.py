@@ -75,7 +75,7 @@ def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_resume(tiny_dataset, tmp_pa
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
         # A shell that starts the tests in the background has them ignore SIGINT, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 (no threads here)
     )
     deadline = time.monotonic() + 120
     while not (out / "last.pt").exists() and process.poll() is None and time.monotonic() < deadline:
