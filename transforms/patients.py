@@ -82,7 +82,7 @@ def _read_table(path: Path) -> dict[str, str]:
             )
         if table.setdefault(file, patient) != patient:
             raise DataError(
-                f"Expected one patient for {file} in {path}, but got {table[file]} and {patient}. Remove one row, or give paths."
+                f"Expected one patient for {file} in {path}, but line {line} names another than before. Remove one row, or give paths."
             )
     return table
 
