@@ -4,20 +4,21 @@ Slices are arrays (x, y), volumes (x, y, z), in HU; pixel sizes are (dx, dy) in 
 """
 
 from .calibration import Calibration, calibrate_quanta
+from .counts import line_integrals_of_counts, smooth_starved
 from .dose import (
-    MU_WATER_PER_MM,
-    DoseSettings,
     added_noise_variance,
     check_hu,
     hu_to_attenuation,
     insert_noise,
     noise_image,
+    simulate_doses,
     slice_generator,
 )
 from .fbp import APODISATIONS, Apodisation, back_project, fbp, filter_sinogram, ramp_filter
-from .geometry import ParallelBeam, PixelSize, check_pixel_size
+from .geometry import FanBeam, Geometry, ParallelBeam, PixelSize, check_pixel_size
 from .noise_model import DEFAULT_QUANTA
 from .projector import project
+from .settings import MU_WATER_PER_MM, DoseSettings, relative_quanta
 
 __all__ = [
     "APODISATIONS",
@@ -26,6 +27,8 @@ __all__ = [
     "Apodisation",
     "Calibration",
     "DoseSettings",
+    "FanBeam",
+    "Geometry",
     "ParallelBeam",
     "PixelSize",
     "added_noise_variance",
@@ -37,8 +40,12 @@ __all__ = [
     "filter_sinogram",
     "hu_to_attenuation",
     "insert_noise",
+    "line_integrals_of_counts",
     "noise_image",
     "project",
     "ramp_filter",
+    "relative_quanta",
+    "simulate_doses",
     "slice_generator",
+    "smooth_starved",
 ]

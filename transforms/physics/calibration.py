@@ -22,9 +22,10 @@ from ct_cncl.transforms.regions import (
     structure_index,
 )
 
-from .dose import DoseSettings, check_hu, slice_generator
+from .dose import check_hu, slice_generator
 from .geometry import PixelSize, check_pixel_size
 from .noise_model import DEFAULT_QUANTA, SMOOTHING, WINDOW, NoiseModel, ScanSlice, noise_map
+from .settings import DoseSettings
 from .spectrum import Spectrum, match_noise_spectrum
 
 LEAST_NOISE_HU = 0.2

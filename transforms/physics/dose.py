@@ -7,91 +7,19 @@ nothing.
 
 from __future__ import annotations
 
-import json
-import math
+import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
 from ct_cncl.transforms.regions import padding_mask
 
-from .fbp import apodisation_window, fbp
-from .geometry import ParallelBeam, PixelSize, check_pixel_size
+from ._kernels import run_in_threads
+from .counts import added_line_integrals, line_integrals_of_counts, measured_counts
+from .fbp import fbp
+from .geometry import Geometry, PixelSize, check_pixel_size
 from .projector import project
-
-MU_WATER_PER_MM = 0.0192
-"""Linear attenuation of water at 70 keV, the effective energy of 120 kVp, 1/mm."""
-
-
-@dataclass(frozen=True)
-class DoseSettings:
-    """What determines the inserted noise; ``to_json`` is its provenance.
-
-    Args:
-        dose_fraction: a, above 0 and up to 1.
-        quanta: N0, incident quanta per channel and view at full dose. A channel is as wide as the smaller pixel side
-            (:meth:`ParallelBeam.for_image`), so the figure belongs to the pixel size and the number of views.
-        electronic_variance: Ne, variance of the electronic noise, quanta^2.
-        apodisation: of the ramp filter, see :func:`~.fbp.apodisation_window`.
-        cutoff: of the ramp filter, fraction of Nyquist.
-        views: number of angles over half a turn.
-        mu_water_per_mm: attenuation of water, 1/mm.
-
-    Raises:
-        ValueError: if a value is outside its range.
-
-    >>> DoseSettings.from_json(DoseSettings(dose_fraction=0.1).to_json()).dose_fraction
-    0.1
-    """
-
-    dose_fraction: float = 0.25
-    quanta: float = 2e5
-    electronic_variance: float = 0.0
-    apodisation: str = "hann"
-    cutoff: float = 1.0
-    views: int = 720
-    mu_water_per_mm: float = MU_WATER_PER_MM
-
-    def __post_init__(self) -> None:
-        _check_noise_model(self.dose_fraction, self.quanta, self.electronic_variance)
-        apodisation_window(np.zeros(1), self.apodisation, self.cutoff)
-        if self.views < 1:
-            raise ValueError(f"Expected 1 or more views but got {self.views}. 720 is enough for 512 x 512 pixels.")
-        if not (math.isfinite(self.mu_water_per_mm) and self.mu_water_per_mm > 0):
-            raise ValueError(
-                f"Expected mu_water_per_mm above 0 but got {self.mu_water_per_mm}. Usual: 0.0192 (70 keV)."
-            )
-
-    def to_json(self) -> str:
-        """One JSON object, keys as the fields."""
-        return json.dumps(asdict(self), indent=2)
-
-    @classmethod
-    def from_json(cls, text: str) -> DoseSettings:
-        """The inverse of :meth:`to_json`.
-
-        Raises:
-            ValueError: if it is no JSON object, or holds unknown keys or values outside their range.
-        """
-        values = json.loads(text)
-        known = {field.name for field in fields(cls)}
-        if not isinstance(values, dict) or not set(values) <= known:
-            raise ValueError(f"Expected a JSON object with keys out of {sorted(known)} but got {text[:200]!r}.")
-        return cls(**values)
-
-
-def _check_noise_model(dose_fraction: float, quanta: float, electronic_variance: float) -> None:
-    if not 0 < dose_fraction <= 1:
-        raise ValueError(
-            f"Expected a dose fraction above 0 and up to 1 but got {dose_fraction}. Quarter dose is 0.25, not 25."
-        )
-    if not (math.isfinite(quanta) and quanta > 0):
-        raise ValueError(f"Expected quanta above 0 but got {quanta}. Usual: 1e5 to 1e6 per channel and view.")
-    if not (math.isfinite(electronic_variance) and electronic_variance >= 0):
-        raise ValueError(
-            f"Expected electronic_variance of 0 or more quanta^2 but got {electronic_variance}. Usual: 100."
-        )
+from .settings import MU_WATER_PER_MM, DoseSettings, check_noise_model, relative_quanta
 
 
 def hu_to_attenuation(hu: np.ndarray, mu_water_per_mm: float = MU_WATER_PER_MM) -> np.ndarray:
@@ -118,6 +46,7 @@ def added_noise_variance(
     quanta: float,
     electronic_variance: float = 0.0,
     noise_free: bool = False,
+    relative_quanta: np.ndarray | float = 1.0,
 ) -> np.ndarray:
     """Variance of the noise that a ray's line integral needs to look like one measured at dose fraction ``a``.
 
@@ -134,6 +63,8 @@ def added_noise_variance(
         quanta: N0, incident quanta at full dose.
         electronic_variance: Ne, quanta^2.
         noise_free: whether the object is noise-free (a phantom).
+        relative_quanta: of each ray, relative to N0; broadcastable to the line integrals. See
+            :func:`~.settings.relative_quanta`.
 
     Returns:
         The same shape, float64, no unit; exactly 0 for a = 1 and ``noise_free=False``.
@@ -150,8 +81,8 @@ def added_noise_variance(
     0.003849
     """
     a = dose_fraction
-    _check_noise_model(a, quanta, electronic_variance)
-    per_quantum = np.exp(np.asarray(line_integral, dtype=np.float64)) / quanta
+    check_noise_model(a, quanta, electronic_variance)
+    per_quantum = np.exp(np.asarray(line_integral, dtype=np.float64)) / (quanta * relative_quanta)
     if noise_free:
         return per_quantum / a * (1 + electronic_variance * per_quantum / a)
     return (1 - a) / a * per_quantum * (1 + (1 + a) / a * electronic_variance * per_quantum)
@@ -226,19 +157,38 @@ def noise_image(
 def _noise(
     hu: np.ndarray, pixel: PixelSize, settings: DoseSettings, rng: np.random.Generator, noise_free: bool
 ) -> np.ndarray:
-    geometry = ParallelBeam.for_image((hu.shape[0], hu.shape[1]), pixel, settings.views)
+    geometry = settings.rays((hu.shape[0], hu.shape[1]), pixel)
+    p = project(hu_to_attenuation(hu, settings.mu_water_per_mm), pixel, geometry)
+    return _reconstruct(_added(p, geometry, settings, rng, noise_free), geometry, hu, pixel, settings)
+
+
+def _added(
+    p: np.ndarray, geometry: Geometry, settings: DoseSettings, rng: np.random.Generator, noise_free: bool
+) -> np.ndarray:
+    """What is added to the line integrals p (views, channels)."""
+    relative = relative_quanta(p, geometry, settings)
+    a, electronic = settings.dose_fraction, settings.electronic_variance
+    if settings.route == "direct":
+        if not noise_free:
+            return added_line_integrals(p, settings.quanta * relative, settings, rng)
+        incident = a * settings.quanta * relative
+        return line_integrals_of_counts(measured_counts(p, incident, electronic, rng), incident, settings) - p
     variance = added_noise_variance(
-        project(hu_to_attenuation(hu, settings.mu_water_per_mm), pixel, geometry),
-        dose_fraction=settings.dose_fraction,
+        p,
+        dose_fraction=a,
         quanta=settings.quanta,
-        electronic_variance=settings.electronic_variance,
+        electronic_variance=electronic,
         noise_free=noise_free,
+        relative_quanta=relative,
     )
-    sinogram = np.sqrt(variance).astype(np.float32)
-    sinogram *= rng.standard_normal(sinogram.shape, dtype=np.float32)
-    noise = fbp(
-        sinogram, geometry, (hu.shape[0], hu.shape[1]), pixel, apodisation=settings.apodisation, cutoff=settings.cutoff
-    )
+    return np.sqrt(variance).astype(np.float32) * rng.standard_normal(p.shape, dtype=np.float32)
+
+
+def _reconstruct(
+    sinogram: np.ndarray, geometry: Geometry, hu: np.ndarray, pixel: PixelSize, settings: DoseSettings
+) -> np.ndarray:
+    shape = (hu.shape[0], hu.shape[1])
+    noise = fbp(sinogram, geometry, shape, pixel, apodisation=settings.apodisation, cutoff=settings.cutoff)
     noise *= np.float32(1000 / settings.mu_water_per_mm)
     return noise
 
@@ -288,16 +238,88 @@ def insert_noise(
     """
     hu = check_hu(hu_volume, axes=3)
     pixel = check_pixel_size(pixel_mm)
-    if seed < 0:
-        raise ValueError(f"Expected a seed of 0 or above but got {seed}.")
+    check_seed(seed)
     if settings.dose_fraction == 1 and not noise_free:
         return hu.copy()
     padding = padding_mask(hu)
     result = hu.astype(np.float32)
-    for z in range(hu.shape[2]):
+
+    def add(z: int) -> None:
         # Not noise_image: a slice without any air is legitimate inside a volume that was checked as a whole.
         noise = _noise(result[..., z], pixel, settings, slice_generator(seed, z), noise_free)
         result[..., z] += np.where(padding[..., z], np.float32(0), noise)
-        if progress is not None:
-            progress(z + 1, hu.shape[2])
+
+    _each_slice(add, hu.shape[2], progress)
     return result
+
+
+def simulate_doses(
+    hu_volume: np.ndarray,
+    pixel_mm: PixelSize,
+    settings: DoseSettings,
+    seed: int,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Full and low dose of one noise-free object, as a scanner would have measured them, on the direct route.
+
+    The quanta of the low dose are a random part of those of the full dose, as when noise is inserted into a real scan; the
+    electronic noise of both has the variance Ne, whatever ``settings.route`` says. What lies on the object's grid is added to it: no resampling.
+
+    Args:
+        hu_volume: (x, y, z), HU, noise-free.
+        pixel_mm: (dx, dy) in mm.
+        settings: dose, quanta, scanner, filter.
+        seed: 0 or above; the same seed gives the same noise.
+        progress: called with (slices done, slices in all) after each slice.
+
+    Returns:
+        (full, low), each (x, y, z) float32, HU; padding as it was.
+
+    Raises:
+        ValueError: as :func:`insert_noise`.
+    """
+    hu = check_hu(hu_volume, axes=3)
+    pixel = check_pixel_size(pixel_mm)
+    check_seed(seed)
+    padding = padding_mask(hu)
+    full, low = hu.astype(np.float32), hu.astype(np.float32)
+
+    def add(z: int) -> None:
+        rng = slice_generator(seed, z)
+        geometry = settings.rays((hu.shape[0], hu.shape[1]), pixel)
+        p = project(hu_to_attenuation(full[..., z], settings.mu_water_per_mm), pixel, geometry)
+        incident = settings.quanta * relative_quanta(p, geometry, settings)
+        quanta = measured_counts(p, incident, 0.0, rng)
+        kept = rng.binomial(quanta.astype(np.int64), settings.dose_fraction).astype(np.float64)
+        for volume, counts, fraction in ((full, quanta, 1.0), (low, kept, settings.dose_fraction)):
+            noisy = counts + rng.standard_normal(p.shape) * np.sqrt(settings.electronic_variance)
+            added = line_integrals_of_counts(noisy, fraction * incident, settings) - p
+            noise = _reconstruct(added.astype(np.float32), geometry, hu, pixel, settings)
+            volume[..., z] += np.where(padding[..., z], np.float32(0), noise)
+
+    _each_slice(add, hu.shape[2], progress)
+    return full, low
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed below 0 with a ValueError."""
+    if seed < 0:
+        raise ValueError(f"Expected a seed of 0 or above but got {seed}.")
+
+
+def _each_slice(work: Callable[[int], None], count: int, progress: Callable[[int, int], None] | None) -> None:
+    """``work(z)`` for each slice, several slices at a time; ``progress`` is told one at a time."""
+    lock, done = threading.Lock(), 0
+
+    def block(start: int, stop: int) -> None:
+        nonlocal done
+        for z in range(start, stop):
+            work(z)
+            with lock:
+                done += 1
+                if progress is not None:
+                    progress(done, count)
+
+    # Blocks of one slice: memory holds one slice a thread, and the progress is even.
+    run_in_threads(block, count, blocks_per_thread=count)

@@ -2,12 +2,16 @@
 
 Coordinates of every physics module: a slice is an array (x, y), axis 0 is x, axis 1 is y, with pixel size ``(dx, dy)``
 in mm. The isocentre is the image centre, index ``((nx - 1) / 2, (ny - 1) / 2)``. Sinograms are (views, channels).
+
+Every ray is a line ``x cos(phi) + y sin(phi) = t``: its normal's angle is ``phi = angles[view] + fan_angles[channel]``
+and its distance from the isocentre ``t = positions_mm[channel]``. That is all that projectors need to know.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -95,6 +99,100 @@ class ParallelBeam:
         return np.pi * np.arange(self.views) / self.views
 
     @property
+    def fan_angles(self) -> np.ndarray:
+        """All 0: the rays of a view are parallel; float64, shape (channels,)."""
+        return np.zeros(self.channels)
+
+    @property
+    def isocentre_spacing_mm(self) -> float:
+        """Distance of neighbouring rays at the isocentre, mm."""
+        return self.channel_spacing_mm
+
+    @property
     def positions_mm(self) -> np.ndarray:
         """The channel centres ``t`` in mm, float64, shape (channels,)."""
         return (np.arange(self.channels) - (self.channels - 1) / 2) * self.channel_spacing_mm
+
+
+@dataclass(frozen=True)
+class FanBeam:
+    """Rays from a source that turns once around the isocentre.
+
+    View ``k`` has the angle ``beta = 2 pi k / views``; its source stands at ``R (-sin(beta), cos(beta))``, so that the
+    central ray of view 0 runs along -y and channels count in the direction of x. A channel sees the fan angle gamma;
+    its ray has the normal's angle ``beta + gamma`` and the distance ``R sin(gamma)`` from the isocentre.
+
+    Args:
+        views: number of angles over a full turn.
+        channels: number of detector channels.
+        channel_spacing_mm: distance of neighbouring channel centres on the detector, along its arc or its flat, mm.
+        source_isocentre_mm: R, mm.
+        source_detector_mm: distance of the source from the detector's centre, mm.
+        detector: "curved", an arc around the source (equiangular), or "flat" (equidistant).
+
+    Raises:
+        ValueError: if a number is below 1, a length is not finite and above 0, the source does not stand farther from the
+            detector than from the isocentre, or the fan is 90 degrees wide or more.
+
+    >>> fan = FanBeam.mayo()
+    >>> round(float(np.degrees(fan.fan_angles[-1])), 2), round(float(fan.positions_mm[-1]), 1)
+    (24.94, 250.8)
+    """
+
+    views: int
+    channels: int
+    channel_spacing_mm: float
+    source_isocentre_mm: float
+    source_detector_mm: float
+    detector: Literal["curved", "flat"] = "curved"
+
+    def __post_init__(self) -> None:
+        if self.views < 1 or self.channels < 1:
+            raise ValueError(f"Expected views and channels of 1 or more but got {self.views} and {self.channels}.")
+        lengths = (self.channel_spacing_mm, self.source_isocentre_mm, self.source_detector_mm)
+        if not all(math.isfinite(length) and length > 0 for length in lengths):
+            raise ValueError(f"Expected channel spacing and source distances finite and above 0 mm but got {lengths}.")
+        if self.source_detector_mm <= self.source_isocentre_mm:
+            raise ValueError(
+                f"Expected the detector beyond the isocentre but got {self.source_detector_mm} mm from the source to the "
+                f"detector and {self.source_isocentre_mm} mm to the isocentre."
+            )
+        if self.detector not in {"curved", "flat"}:
+            raise ValueError(f"Expected a curved or flat detector but got {self.detector!r}.")
+        if abs(self.fan_angles[0]) >= np.pi / 4:
+            raise ValueError(f"Expected a fan below 90 degrees but got {2 * np.degrees(abs(self.fan_angles[0])):.1f}.")
+
+    @classmethod
+    def mayo(cls, views: int = 1152) -> FanBeam:
+        """The Siemens scanner of the Mayo low-dose data: 736 channels of 1.2858 mm on an arc, 595 and 1085.6 mm.
+
+        Args:
+            views: number of angles over a full turn; the scanner's own number is 1152.
+        """
+        return cls(views, 736, 1.2858, source_isocentre_mm=595.0, source_detector_mm=1085.6)
+
+    @property
+    def angles(self) -> np.ndarray:
+        """The source's angles in radian, float64, shape (views,)."""
+        return 2 * np.pi * np.arange(self.views) / self.views
+
+    @property
+    def fan_angles(self) -> np.ndarray:
+        """The channels' angles gamma from the central ray in radian, float64, shape (channels,)."""
+        offset = (
+            (np.arange(self.channels) - (self.channels - 1) / 2) * self.channel_spacing_mm / self.source_detector_mm
+        )
+        return offset if self.detector == "curved" else np.arctan(offset)
+
+    @property
+    def positions_mm(self) -> np.ndarray:
+        """The rays' signed distances from the isocentre in mm, float64, shape (channels,)."""
+        return self.source_isocentre_mm * np.sin(self.fan_angles)
+
+    @property
+    def isocentre_spacing_mm(self) -> float:
+        """Distance of neighbouring rays at the isocentre near the central one, mm."""
+        return self.channel_spacing_mm * self.source_isocentre_mm / self.source_detector_mm
+
+
+Geometry = ParallelBeam | FanBeam

@@ -9,10 +9,11 @@ import numpy as np
 
 from ct_cncl.transforms.regions import local_std
 
-from .dose import DoseSettings, hu_to_attenuation
+from .dose import hu_to_attenuation
 from .fbp import fbp
-from .geometry import ParallelBeam, PixelSize
+from .geometry import PixelSize
 from .projector import project
+from .settings import DoseSettings, relative_quanta
 
 DEFAULT_QUANTA = 2e5
 """N0 when a scan shows none: of the order of a diagnostic body scan."""
@@ -26,7 +27,8 @@ SMOOTHING = 33
 class ScanSlice:
     """A slice (x, y) in HU, the windows to measure in, and its noise-only sinograms (views, channels) at N0 = 1.
 
-    ``quantum`` has the variance e^p, ``electronic`` e^(2p): that of Ne = 1.
+    ``quantum`` has the variance e^p, ``electronic`` e^(2p): that of Ne = 1; with bowtie filter and modulated current, e^p
+    stands for e^p over the ray's relative quanta.
     """
 
     hu: np.ndarray
@@ -40,14 +42,17 @@ class NoiseModel:
 
     def __init__(self, shape: tuple[int, int], pixel: PixelSize, settings: DoseSettings) -> None:
         self.shape, self.pixel, self.settings = shape, pixel, settings
-        self.geometry = ParallelBeam.for_image(shape, pixel, settings.views)
+        self.geometry = settings.rays(shape, pixel)
 
     def prepare(self, hu: np.ndarray, windows: np.ndarray, rng: np.random.Generator) -> ScanSlice:
         """Project a slice (x, y), HU, and draw its noise-only sinograms."""
         attenuation = hu_to_attenuation(hu, self.settings.mu_water_per_mm)
         line_integral = project(attenuation, self.pixel, self.geometry)
         deviate = rng.standard_normal(line_integral.shape, dtype=np.float32)
-        return ScanSlice(hu, windows, deviate * np.exp(line_integral / 2), deviate * np.exp(line_integral))
+        per_quantum = (np.exp(line_integral) / relative_quanta(line_integral, self.geometry, self.settings)).astype(
+            np.float32
+        )
+        return ScanSlice(hu, windows, deviate * np.sqrt(per_quantum), deviate * per_quantum)
 
     def noise(self, sinogram: np.ndarray, cutoff: float | None, reference: float = DEFAULT_QUANTA) -> np.ndarray:
         """Noise (x, y), HU, of ``reference`` quanta; ``cutoff`` None keeps the filter of the settings."""

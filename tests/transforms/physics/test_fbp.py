@@ -59,7 +59,7 @@ def test_filtering_is_the_linear_convolution_with_the_kernel(channels):
     kernel = np.where(n % 2 == 1, -1.0 / (np.pi * np.where(n == 0, 1, n) * spacing) ** 2, 0.0)
     kernel[channels] = 1 / (4 * spacing**2)
     expected = spacing * np.convolve(view[0], kernel)[channels : 2 * channels]
-    got = filter_sinogram(view, spacing, "ram-lak")[0]
+    got = filter_sinogram(view, ParallelBeam(1, channels, spacing), "ram-lak")[0]
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 

@@ -1,0 +1,178 @@
+"""What determines the simulated noise: dose, quanta, electronics, geometry, reconstruction filter, scanner."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+
+from .fbp import apodisation_window
+from .geometry import FanBeam, Geometry, ParallelBeam, PixelSize
+
+MU_WATER_PER_MM = 0.0192
+"""Linear attenuation of water at 70 keV, the effective energy of 120 kVp, 1/mm."""
+DEFAULT_VIEWS = {"parallel": 720, "mayo": 1152}
+"""Geometries by name, and how many views they have where nobody says."""
+
+
+@dataclass(frozen=True)
+class DoseSettings:
+    """What determines the inserted noise; ``to_json`` is its provenance.
+
+    Args:
+        dose_fraction: a, above 0 and up to 1.
+        quanta: N0, incident quanta per channel and view at full dose, on the central ray where there is a bowtie filter, on
+            average over the views where the tube current is modulated. A channel of the parallel beam is as wide as the
+            smaller pixel side (:meth:`ParallelBeam.for_image`): there the figure belongs to the pixel size and the number
+            of views.
+        electronic_variance: Ne, variance of the electronic noise, quanta^2.
+        apodisation: of the ramp filter, see :func:`~.fbp.apodisation_window`.
+        cutoff: of the ramp filter, fraction of the detector's Nyquist frequency.
+        views: number of angles; None takes the geometry's own, 720 or 1152.
+        mu_water_per_mm: attenuation of water, 1/mm.
+        geometry: "parallel" (half a turn, fast) or "mayo" (:meth:`FanBeam.mayo`, a full turn).
+        bowtie_mm: diameter of the water cylinder that the bowtie filter makes up for, mm; None: no bowtie filter.
+        bowtie_strength: share of that cylinder's attenuation that it makes up for, 0 to 1.
+        current_modulation: m; the tube current of a view goes with exp(m * its largest line integral): 0 is constant, 0.5
+            gives least noise for the dose (Gies et al. 1999, Med Phys 26(11):2235).
+        route: "formula" inserts Gaussian noise of the closed formula; "direct" goes through counts and the logarithm, with
+            what a scanner does to starved channels (:mod:`.counts`).
+        starved_counts: direct route: where fewer quanta arrive on average they are smoothed before the logarithm; 0: never.
+        starved_channels: direct route: so many channels are averaged, odd.
+        starved_views: direct route: over so many views, odd.
+        floor_counts: direct route: fewer quanta count as so many.
+
+    Raises:
+        ValueError: if a value is outside its range.
+
+    >>> DoseSettings.from_json(DoseSettings(dose_fraction=0.1).to_json()).dose_fraction
+    0.1
+    >>> DoseSettings(geometry="mayo").views
+    1152
+    """
+
+    dose_fraction: float = 0.25
+    quanta: float = 2e5
+    electronic_variance: float = 0.0
+    apodisation: str = "hann"
+    cutoff: float = 1.0
+    views: int | None = None
+    mu_water_per_mm: float = MU_WATER_PER_MM
+    geometry: str = "parallel"
+    bowtie_mm: float | None = None
+    bowtie_strength: float = 0.5
+    current_modulation: float = 0.0
+    route: str = "formula"
+    starved_counts: float = 600.0
+    starved_channels: int = 7
+    starved_views: int = 3
+    floor_counts: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_noise_model(self.dose_fraction, self.quanta, self.electronic_variance)
+        apodisation_window(np.zeros(1), self.apodisation, self.cutoff)
+        if self.geometry not in DEFAULT_VIEWS:
+            raise ValueError(f"Expected a geometry out of {', '.join(DEFAULT_VIEWS)} but got {self.geometry!r}.")
+        if self.views is None:
+            object.__setattr__(self, "views", DEFAULT_VIEWS[self.geometry])
+        if self.views is None or self.views < 1:
+            raise ValueError(f"Expected 1 or more views but got {self.views}. 720 is enough for 512 x 512 pixels.")
+        if not (math.isfinite(self.mu_water_per_mm) and self.mu_water_per_mm > 0):
+            raise ValueError(
+                f"Expected mu_water_per_mm above 0 but got {self.mu_water_per_mm}. Usual: 0.0192 (70 keV)."
+            )
+        self._check_scanner()
+
+    def _check_scanner(self) -> None:
+        if self.bowtie_mm is not None and not (math.isfinite(self.bowtie_mm) and self.bowtie_mm > 0):
+            raise ValueError(f"Expected bowtie_mm above 0, or None for no bowtie filter, but got {self.bowtie_mm}.")
+        if not 0 <= self.bowtie_strength <= 1 or not 0 <= self.current_modulation <= 1:
+            raise ValueError(
+                "Expected bowtie_strength and current_modulation between 0 and 1 but got "
+                f"{self.bowtie_strength} and {self.current_modulation}."
+            )
+        if self.route not in {"formula", "direct"}:
+            raise ValueError(f"Expected the route formula or direct but got {self.route!r}.")
+        if not (math.isfinite(self.starved_counts) and self.starved_counts >= 0):
+            raise ValueError(f"Expected starved_counts of 0 or more quanta but got {self.starved_counts}. Usual: 600.")
+        if not (math.isfinite(self.floor_counts) and self.floor_counts > 0):
+            raise ValueError(f"Expected floor_counts above 0 quanta but got {self.floor_counts}. Usual: 1.")
+        if min(self.starved_channels, self.starved_views) < 1 or not self.starved_channels % 2 & self.starved_views % 2:
+            raise ValueError(
+                f"Expected starved_channels and starved_views odd but got {self.starved_channels} and {self.starved_views}."
+            )
+
+    def rays(self, shape: tuple[int, int], pixel_mm: PixelSize) -> Geometry:
+        """The rays with which a slice (nx, ny) of pixels (dx, dy) mm is measured.
+
+        >>> DoseSettings(views=90).rays((64, 64), (1.0, 1.0))
+        ParallelBeam(views=90, channels=93, channel_spacing_mm=1.0)
+        """
+        views = int(self.views or DEFAULT_VIEWS[self.geometry])
+        return FanBeam.mayo(views) if self.geometry == "mayo" else ParallelBeam.for_image(shape, pixel_mm, views)
+
+    def to_json(self) -> str:
+        """One JSON object, keys as the fields."""
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> DoseSettings:
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            ValueError: if it is no JSON object, or holds unknown keys or values outside their range.
+        """
+        values = json.loads(text)
+        known = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or not set(values) <= known:
+            raise ValueError(f"Expected a JSON object with keys out of {sorted(known)} but got {text[:200]!r}.")
+        return cls(**values)
+
+
+def check_noise_model(dose_fraction: float, quanta: float, electronic_variance: float) -> None:
+    """Refuse a dose fraction, quanta or an electronic variance outside their range with a ValueError."""
+    if not 0 < dose_fraction <= 1:
+        raise ValueError(
+            f"Expected a dose fraction above 0 and up to 1 but got {dose_fraction}. Quarter dose is 0.25, not 25."
+        )
+    if not (math.isfinite(quanta) and quanta > 0):
+        raise ValueError(f"Expected quanta above 0 but got {quanta}. Usual: 1e5 to 1e6 per channel and view.")
+    if not (math.isfinite(electronic_variance) and electronic_variance >= 0):
+        raise ValueError(
+            f"Expected electronic_variance of 0 or more quanta^2 but got {electronic_variance}. Usual: 100."
+        )
+
+
+def relative_quanta(line_integral: np.ndarray, geometry: Geometry, settings: DoseSettings) -> np.ndarray:
+    """Incident quanta relative to N0, of each ray: bowtie filter and tube-current modulation.
+
+    The bowtie filter lacks, at distance t from the isocentre, as much water as a cylinder of diameter B has more in its
+    middle: ``exp(-s mu_w (B - sqrt(B^2 - 4 t^2)))``, constant beyond its rim. The tube current goes with
+    ``exp(m max(p))`` of a view, mean 1 over the views.
+
+    Args:
+        line_integral: p, (views, channels).
+        geometry: of the rays.
+        settings: bowtie and modulation.
+
+    Returns:
+        (views, channels), or (1, channels) or (1, 1) where it does not depend on the view or channel; float64.
+
+    >>> beam = ParallelBeam(views=2, channels=3, channel_spacing_mm=100.0)
+    >>> relative_quanta(np.array([[0, 2.0, 0], [0, 4.0, 0]]), beam, DoseSettings(current_modulation=0.5)).round(3)
+    array([[0.538],
+           [1.462]])
+    >>> relative_quanta(np.zeros((2, 3)), beam, DoseSettings(bowtie_mm=200.0, bowtie_strength=1.0)).round(3)
+    array([[0.021, 1.   , 0.021]])
+    """
+    relative = np.ones((1, 1))
+    if settings.bowtie_mm is not None:
+        chord = np.sqrt(np.maximum(settings.bowtie_mm**2 - 4 * geometry.positions_mm**2, 0))
+        relative = np.exp(-settings.bowtie_strength * settings.mu_water_per_mm * (settings.bowtie_mm - chord))[None]
+    if settings.current_modulation > 0:
+        largest = np.max(line_integral, axis=1, keepdims=True).astype(np.float64)
+        current = np.exp(settings.current_modulation * (largest - largest.max()))
+        relative = relative * (current / current.mean())
+    return relative
