@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 import torch
 from torch import distributed, nn
@@ -45,6 +46,28 @@ def stop_processes() -> None:
     if distributed.is_initialized():
         distributed.barrier()
         distributed.destroy_process_group()
+
+
+def mean_over_processes(sums: Mapping[str, torch.Tensor], counts: Mapping[str, int]) -> dict[str, float]:
+    """Means of what all processes have summed, by one exchange between them; none in a single process.
+
+    Args:
+        sums: scalars by name, on the device of this process; every process has the same names in the same order.
+        counts: how many values went into each sum of this process.
+
+    Returns:
+        The sum over all processes divided by the count over all processes, by name.
+
+    >>> mean_over_processes({"loss": torch.tensor(6.0)}, {"loss": 4})
+    {'loss': 1.5}
+    """
+    if not sums:
+        return {}
+    own = torch.stack(list(sums.values())).double()
+    totals = torch.stack([own, own.new_tensor([counts[name] for name in sums])])
+    if distributed.is_initialized():
+        distributed.all_reduce(totals)
+    return dict(zip(sums, (totals[0] / totals[1]).tolist()))
 
 
 def data_parallel(network: nn.Module, device: torch.device) -> nn.Module:

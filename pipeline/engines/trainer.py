@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from ct_cncl.pipeline.engines.distributed import unwrapped
+from ct_cncl.pipeline.engines.epoch_losses import EpochLosses
 from ct_cncl.pipeline.engines.precision import autocast, gradient_scaler
 from ct_cncl.pipeline.networks import Branches
 
@@ -30,7 +31,8 @@ class CNCLTrainer(Trainer):
 
     ``engine.state.output`` holds every loss term as a detached scalar tensor: ``loss`` (the generator's sum),
     ``loss_content``, ``loss_noise``, ``loss_fused`` (weighted), ``loss_adversarial`` (weighted) and, in the iterations
-    in which it steps, ``loss_discriminator``, ``d_real`` and ``d_fake`` (mean logits).
+    in which it steps, ``loss_discriminator``, ``d_real`` and ``d_fake`` (mean logits). They are those of this process;
+    ``engine.state.epoch_losses`` holds their means over an epoch and over all processes, once it is complete.
 
     Args:
         device: where the networks are.
@@ -104,6 +106,7 @@ class CNCLTrainer(Trainer):
         # Checkpoints hold plain state dicts, so that they load with weights_only=True.
         self._state_dict_user_keys: list[str] = []
         self.add_event_handler(Events.EPOCH_STARTED, self._announce_epoch)
+        EpochLosses().attach(self)  # before the handlers that read the means
         self._register_handlers(train_handlers or [])
 
     @property

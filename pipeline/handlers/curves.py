@@ -24,8 +24,9 @@ def loss_terms(output: Mapping[str, torch.Tensor]) -> dict[str, float]:
 class MetricsCSV:
     """Writes ``metrics.csv``: a row an epoch with mean losses, learning rates and validation metrics.
 
-    Units: PSNR in dB and RMSE in HU over the range in the column ``data_range_hu``. After a resume, rows of epochs that are
-    trained again are replaced.
+    Units: PSNR in dB and RMSE in HU over the range in the column ``data_range_hu``. The losses are the trainer's
+    ``engine.state.epoch_losses``, means over all processes as the metrics are. After a resume, rows of epochs that are trained
+    again are replaced.
 
     Args:
         path: of the CSV.
@@ -47,29 +48,19 @@ class MetricsCSV:
         self.evaluator = evaluator
         self.optimizers = {name: optimizer for name, optimizer in (optimizers or {}).items() if optimizer is not None}
         self.rows: list[dict[str, Any]] = []
-        self.sums: dict[str, torch.Tensor] = {}
-        self.counts: dict[str, int] = {}
         self.started = 0.0
 
     def attach(self, engine: Engine) -> None:
-        """Collect every iteration, write every epoch."""
+        """Write after each epoch."""
         engine.add_event_handler(Events.EPOCH_STARTED, self.epoch_started)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self.iteration_completed)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.epoch_completed)
 
     def epoch_started(self, engine: Engine) -> None:
-        """Forget the last epoch's sums; in the first epoch of this process, take over the rows of those before it."""
+        """Start the clock; in the first epoch of this process, take over the rows of those before it."""
         if not self.rows and self.path.is_file() and engine.state.epoch > 1:
             with self.path.open(newline="", encoding="utf-8") as stream:
                 self.rows = [row for row in csv.DictReader(stream) if int(row["epoch"]) < engine.state.epoch]
-        self.sums, self.counts = {}, {}
         self.started = time.perf_counter()
-
-    def iteration_completed(self, engine: Engine) -> None:
-        """Add the losses up, on the device, so that nothing waits for them."""
-        for name, value in engine.state.output.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-            self.counts[name] = self.counts.get(name, 0) + 1
 
     def epoch_completed(self, engine: Engine) -> None:
         """Write the file with this epoch's row."""
@@ -79,7 +70,7 @@ class MetricsCSV:
             "seconds": f"{time.perf_counter() - self.started:.1f}",
         }
         row |= {f"lr_{name}": optimizer.param_groups[0]["lr"] for name, optimizer in self.optimizers.items()}
-        row |= {name: f"{float(total) / self.counts[name]:.6g}" for name, total in self.sums.items()}
+        row |= {name: f"{value:.6g}" for name, value in engine.state.epoch_losses.items()}
         if self.evaluator is not None and self.evaluator.state.metrics and self._validated(engine):
             row["data_range_hu"] = self.data_range
             row |= {name: f"{value:.5f}" for name, value in self.evaluator.state.metrics.items()}

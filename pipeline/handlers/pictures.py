@@ -53,7 +53,8 @@ class PicturePanel:
 
     def _number(self, engine: Engine) -> int | None:
         length = engine.state.epoch_length
-        chosen = [(2 * k + 1) * length // (2 * self.slices) for k in range(min(self.slices, length))]
+        count = min(self.slices, length)
+        chosen = [(2 * k + 1) * length // (2 * count) for k in range(count)]
         within_epoch = (engine.state.iteration - 1) % length
         return chosen.index(within_epoch) if within_epoch in chosen else None
 

@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 class StatsLog:
-    """Logs losses and validation metrics after each epoch.
+    """Logs the epoch's mean losses and the validation metrics after each epoch.
 
     Args:
         data_range: of the metrics, HU.
@@ -30,9 +30,9 @@ class StatsLog:
 
     def __call__(self, engine: Engine) -> None:
         losses = ", ".join(
-            f"{name.removeprefix('loss_')} {float(value):.4g}" for name, value in engine.state.output.items()
+            f"{name.removeprefix('loss_')} {value:.4g}" for name, value in engine.state.epoch_losses.items()
         )
-        logger.info("Epoch %d of %d, last iteration: %s.", engine.state.epoch, engine.state.max_epochs, losses)
+        logger.info("Epoch %d of %d, means: %s.", engine.state.epoch, engine.state.max_epochs, losses)
         evaluator = self.evaluator
         if evaluator is None or evaluator.state.epoch != engine.state.epoch or not evaluator.state.metrics:
             return

@@ -42,9 +42,14 @@ def test_two_gloo_processes_equal_one(tiny_dataset, tmp_path):
     for name, weight in one.items():
         assert torch.allclose(weight, two[name], atol=1e-4), name
     rows = {name: list(csv.DictReader((tmp_path / name / "metrics.csv").open())) for name in ("one", "two")}
+    assert len(rows["one"]) == len(rows["two"]) == overrides["max_epochs"]
     for a, b in zip(rows["one"], rows["two"]):
         for column in ("psnr", "psnr_input", "psnr_content", "rmse"):  # means over the slices of both processes
             assert float(a[column]) == pytest.approx(float(b[column]), rel=1e-4), column
+        losses = [column for column in a if column.startswith(("loss", "d_"))]
+        assert {"loss", "loss_content", "loss_noise", "loss_fused", "loss_adversarial", "d_real"} <= set(losses)
+        for column in losses:  # means over the patches of both processes
+            assert float(a[column]) == pytest.approx(float(b[column]), rel=1e-4, abs=1e-4), column
 
 
 def test_first_losses_of_two_ranks_average_to_one_process(tiny_dataset):

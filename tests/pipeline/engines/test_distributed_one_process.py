@@ -21,6 +21,51 @@ def test_ranks_come_from_torchrun(monkeypatch):
     assert (distributed.rank(), distributed.world_size(), distributed.is_main_process()) == (3, 4, False)
 
 
+def test_one_process_has_no_group_to_join_or_leave(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    distributed.start_processes()
+    assert not torch.distributed.is_initialized()
+    distributed.stop_processes()
+
+
+def test_means_of_one_process_need_no_exchange():
+    sums = {"a": torch.tensor(6.0), "b": torch.tensor(-1.0, dtype=torch.float64)}
+    assert distributed.mean_over_processes(sums, {"a": 4, "b": 2}) == {"a": 1.5, "b": -0.5}
+    assert distributed.mean_over_processes({}, {}) == {}
+
+
+@pytest.fixture
+def four_gpus(monkeypatch):
+    """A machine with four CUDA devices, and the calls that would set them up."""
+    calls = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", calls.append)
+    monkeypatch.setattr(torch.distributed, "init_process_group", calls.append)
+    return calls
+
+
+@pytest.mark.parametrize(("local_rank", "index"), [(None, 0), ("1", 1), ("3", 3), ("5", 1)])
+def test_device_is_that_of_the_local_rank(monkeypatch, four_gpus, local_rank, index):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if local_rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", local_rank)
+    assert distributed.default_device() == torch.device("cuda", index)
+
+
+def test_device_without_cuda_is_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert distributed.default_device() == torch.device("cpu")
+
+
+def test_cuda_processes_take_their_device_before_they_join_nccl(monkeypatch, four_gpus):
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    distributed.start_processes()
+    assert four_gpus == [torch.device("cuda", 2), "nccl"]
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_precision_on_the_cpu_is_float32(precision):
     cpu = torch.device("cpu")
