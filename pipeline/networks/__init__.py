@@ -1,8 +1,36 @@
-"""Predictors, fusion and CNCL itself; a bundle config names them and their widths."""
+"""Predictors, interactions, fusions and CNCL itself; a bundle config names them and their widths."""
 
-from ct_cncl.pipeline.networks.cncl import CNCL, Branches, BranchOutputs
+from ct_cncl.pipeline.networks.block_unet import BlockUNet
+from ct_cncl.pipeline.networks.branches import Branches, BranchOutputs, Explanation, centre_slice
+from ct_cncl.pipeline.networks.cncl import CNCL
+from ct_cncl.pipeline.networks.dncnn import DnCNN
+from ct_cncl.pipeline.networks.feature_fusion import EmbeddedFusion, FeatureFusion
 from ct_cncl.pipeline.networks.fusion import ConvFusion
 from ct_cncl.pipeline.networks.initialise import initialise_gaussian
+from ct_cncl.pipeline.networks.interacting import InteractingCNCL
+from ct_cncl.pipeline.networks.interaction import Exchange, FeatureAttention
+from ct_cncl.pipeline.networks.redcnn import REDCNN
+from ct_cncl.pipeline.networks.restormer import Restormer
+from ct_cncl.pipeline.networks.srdensenet import SRDenseNet
 from ct_cncl.pipeline.networks.unet import UNet
 
-__all__ = ["CNCL", "BranchOutputs", "Branches", "ConvFusion", "UNet", "initialise_gaussian"]
+__all__ = [
+    "CNCL",
+    "REDCNN",
+    "BlockUNet",
+    "BranchOutputs",
+    "Branches",
+    "ConvFusion",
+    "DnCNN",
+    "EmbeddedFusion",
+    "Exchange",
+    "Explanation",
+    "FeatureAttention",
+    "FeatureFusion",
+    "InteractingCNCL",
+    "Restormer",
+    "SRDenseNet",
+    "UNet",
+    "centre_slice",
+    "initialise_gaussian",
+]

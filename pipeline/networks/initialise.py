@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from ct_cncl.pipeline.networks.normalisation import LayerNorm2d
+
 
 def initialise_gaussian(network: nn.Module, *, std: float = 0.02) -> None:
     """Draw convolution weights from N(0, std) and normalisation scales from N(1, std), as the paper does; biases 0.
@@ -22,6 +24,8 @@ def initialise_gaussian(network: nn.Module, *, std: float = 0.02) -> None:
             nn.init.normal_(module.weight, 0.0, std)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, (nn.BatchNorm2d, nn.InstanceNorm2d)) and module.affine:
+        elif isinstance(module, LayerNorm2d) or (
+            isinstance(module, (nn.BatchNorm2d, nn.InstanceNorm2d)) and module.affine
+        ):
             nn.init.normal_(module.weight, 1.0, std)
             nn.init.zeros_(module.bias)

@@ -6,37 +6,43 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-
-def _norm(name: str, channels: int) -> nn.Module:
-    if name == "batch":
-        return nn.BatchNorm2d(channels)
-    if name == "instance":
-        return nn.InstanceNorm2d(channels, affine=True)
-    if name == "none":
-        return nn.Identity()
-    raise ValueError(f"Expected norm 'batch', 'instance' or 'none', but got {name!r}.")
+from ct_cncl.pipeline.networks.activation import activation_layer, widening
+from ct_cncl.pipeline.networks.channel_attention import channel_attention_layer
+from ct_cncl.pipeline.networks.ends import Head
+from ct_cncl.pipeline.networks.normalisation import norm_layer
 
 
 class ConvPair(nn.Sequential):
-    """Two 3x3 convolutions, each followed by a normalisation and ReLU.
+    """Two 3x3 convolutions, each followed by a normalisation and an activation; channel attention at the end.
 
     Args:
         in_channels: channels of the input.
         mid_channels: channels between the two convolutions.
         out_channels: channels of the output.
-        norm: "batch", "instance" or "none".
+        norm: see ``norm_layer``.
+        activation: see ``activation_layer``.
+        attention: see ``channel_attention_layer``.
     """
 
-    def __init__(self, in_channels: int, mid_channels: int, out_channels: int, *, norm: str) -> None:
-        bias = norm == "none"  # a normalisation subtracts the mean: a bias before it would do nothing
-        super().__init__(
-            nn.Conv2d(in_channels, mid_channels, 3, padding=1, bias=bias),
-            _norm(norm, mid_channels),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(mid_channels, out_channels, 3, padding=1, bias=bias),
-            _norm(norm, out_channels),
-            nn.ReLU(inplace=True),
-        )
+    def __init__(
+        self,
+        in_channels: int,
+        mid_channels: int,
+        out_channels: int,
+        *,
+        norm: str,
+        activation: str = "relu",
+        attention: str = "none",
+    ) -> None:
+        layers: list[nn.Module] = []
+        for before, after in ((in_channels, mid_channels), (mid_channels, out_channels)):
+            wide = widening(activation) * after
+            # A normalisation subtracts the mean: a bias before it would do nothing.
+            layers += [nn.Conv2d(before, wide, 3, padding=1, bias=norm == "none"), norm_layer(norm, wide)]
+            layers += [activation_layer(activation)]
+        if attention != "none":
+            layers += [channel_attention_layer(attention, out_channels)]
+        super().__init__(*layers)
 
 
 class UpBlock(nn.Module):
@@ -62,15 +68,17 @@ class UNet(nn.Module):
     Args:
         width: channels of the first level; each level down has twice as many.
         depth: number of poolings; input sides must be multiples of ``2 ** depth`` (``CNCL`` pads for that).
-        norm: "batch" (the paper's), "instance" or "none".
-        in_channels: channels of the input.
-        residual: add the input's first channel to the output, as a content predictor may: it then learns what to change.
+        norm: "batch" (the paper's), "layer", "instance" or "none", see ``norm_layer``.
+        activation: "relu" (the paper's), "gelu" or "glu", see ``activation_layer``.
+        attention: channel attention after each pair, "none" (the paper's), "ca" or "sca", see ``channel_attention_layer``.
+        in_channels: slices of the input, odd.
+        residual: add the input's centre slice to the output, as a content predictor may: it then learns what to change.
             Not the paper's, which predicts the content from nothing and needs many epochs to get its level right.
         zero_start: start with an output of zero (of the input where ``residual``), so that training begins at the input's
             quality. Takes effect where ``CNCL`` draws no initial weights of its own (``init_std`` null).
 
     Raises:
-        ValueError: width below 2 or odd, depth below 1, unknown norm.
+        ValueError: width below 2 or odd, depth below 1, unknown norm, activation or attention.
     """
 
     def __init__(
@@ -79,43 +87,47 @@ class UNet(nn.Module):
         width: int = 64,
         depth: int = 4,
         norm: str = "batch",
+        activation: str = "relu",
+        attention: str = "none",
         in_channels: int = 1,
         residual: bool = False,
         zero_start: bool = False,
     ) -> None:
         super().__init__()
-        self.residual = residual
         if width < 2 or width % 2:
             raise ValueError(f"Expected an even width of at least 2, but got {width}.")
         if depth < 1:
             raise ValueError(f"Expected a depth of at least 1, but got {depth}.")
         self.multiple = 2**depth
         widths = [width * 2**level for level in range(depth + 1)]
+
+        def pair(before: int, between: int, after: int) -> ConvPair:
+            return ConvPair(before, between, after, norm=norm, activation=activation, attention=attention)
+
         self.down = nn.ModuleList(
-            ConvPair(before, after, after, norm=norm) for before, after in zip([in_channels, *widths], widths[:-1])
+            pair(before, after, after) for before, after in zip([in_channels, *widths], widths[:-1])
         )
         # Every way up halves the channels at its end, so that the concatenation with the skip doubles them again.
-        self.bottom = ConvPair(widths[-2], widths[-1], widths[-2], norm=norm)
-        self.up = nn.ModuleList(
-            UpBlock(ConvPair(2 * channels, channels, channels // 2, norm=norm)) for channels in widths[-2:0:-1]
-        )
-        head = nn.Sequential(nn.Conv2d(2 * width, width // 2, 3, padding=1), nn.Conv2d(width // 2, 1, 3, padding=1))
-        self.up.append(UpBlock(head))
-        if zero_start:
-            nn.init.zeros_(head[-1].weight)  # type: ignore[arg-type]
-            nn.init.zeros_(head[-1].bias)  # type: ignore[arg-type]
+        self.bottom = pair(widths[-2], widths[-1], widths[-2])
+        self.up = nn.ModuleList(UpBlock(pair(2 * channels, channels, channels // 2)) for channels in widths[-2:0:-1])
+        self.up.append(UpBlock(nn.Conv2d(2 * width, width // 2, 3, padding=1)))
+        self.channels = [channels // 2 for channels in widths[-2::-1]]
+        self.scales = [2**level for level in reversed(range(depth))]
+        self.head = Head(width // 2, residual=residual, zero_start=zero_start)
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """``image`` (B, C, H, W) in network units, sides multiples of ``2 ** depth``, to (B, 1, H, W)."""
+    def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """``image`` (B, slices, H, W) to the lowest feature map and the skips, first level first."""
         skips: list[torch.Tensor] = []
         x = image
         for down in self.down:
             x = down(x)
             skips.append(x)
             x = functional.max_pool2d(x, 2)
-        x = self.bottom(x)
+        return self.bottom(x), skips
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """``image`` (B, slices, H, W) in network units, sides multiples of ``2 ** depth``, to (B, 1, H, W)."""
+        x, skips = self.encode(image)
         for up in self.up:
             x = up(x, skips.pop())
-        if self.residual:
-            x = x + image[:, :1]
-        return x
+        return self.head(x, image)

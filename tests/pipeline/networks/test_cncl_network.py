@@ -4,7 +4,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ct_cncl.pipeline.networks import CNCL, BranchOutputs, ConvFusion, UNet
-from ct_cncl.pipeline.networks.cncl import pad_to_multiple
+from ct_cncl.pipeline.networks.branches import pad_to_multiple
 
 
 class Scale(nn.Module):

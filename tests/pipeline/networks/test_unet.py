@@ -14,11 +14,11 @@ def test_one_level_equals_the_plain_functional_computation():
     def conv(x, layer):
         return functional.conv2d(x, layer.weight, layer.bias, padding=1)
 
-    down, bottom, head = network.down[0], network.bottom, network.up[0].convolutions
+    down, bottom, last = network.down[0], network.bottom, network.up[0].convolutions
     skip = conv(conv(image, down[0]).relu(), down[3]).relu()
     low = conv(conv(functional.max_pool2d(skip, 2), bottom[0]).relu(), bottom[3]).relu()
     up = functional.interpolate(low, scale_factor=2, mode="bilinear", align_corners=False)
-    expected = conv(conv(torch.cat([skip, up], dim=1), head[0]), head[1])
+    expected = conv(conv(torch.cat([skip, up], dim=1), last), network.head.convolution)
 
     torch.testing.assert_close(network(image), expected, rtol=0, atol=1e-12)
 
@@ -52,7 +52,7 @@ def test_norm_stands_after_each_convolution_but_the_heads(norm, kind, count):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"width": 0}, "width"), ({"width": 3}, "width"), ({"depth": 0}, "depth"), ({"norm": "layer"}, "norm")],
+    [({"width": 0}, "width"), ({"width": 3}, "width"), ({"depth": 0}, "depth"), ({"norm": "group"}, "norm")],
 )
 def test_refused_options(options, message):
     with pytest.raises(ValueError, match=message):

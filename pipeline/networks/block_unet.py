@@ -1,0 +1,128 @@
+"""U-shaped network of residual blocks: NAFNet, and its light relatives that work on pixel-unshuffled images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from ct_cncl.pipeline.networks.blocks import NAFBlock, ResidualBlock
+from ct_cncl.pipeline.networks.ends import Head, amplified
+
+
+def _blocks(kind: str, count: int, channels: int, *, norm: str | None, activation: str) -> nn.Sequential:
+    if kind == "naf":
+        return nn.Sequential(*(NAFBlock(channels, norm=norm or "layer") for _ in range(count)))
+    if kind == "residual":
+        return nn.Sequential(
+            *(ResidualBlock(channels, norm=norm or "none", activation=activation) for _ in range(count))
+        )
+    raise ValueError(f"Expected block 'naf' or 'residual', but got {kind!r}.")
+
+
+class SkipUp(nn.Module):
+    """Upsampling by 2 with half the channels, addition of the skip, then ``blocks``.
+
+    Args:
+        channels: of the output.
+        blocks: feature map to feature map.
+    """
+
+    def __init__(self, channels: int, blocks: nn.Module) -> None:
+        super().__init__()
+        # A 1x1 convolution and a pixel shuffle are this transposed convolution, written otherwise.
+        self.expand = nn.ConvTranspose2d(2 * channels, channels, 2, stride=2, bias=False)
+        self.blocks = blocks
+
+    def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+        """``x`` (B, 2C, H, W) and ``skip`` (B, C, 2H, 2W) to (B, C, 2H, 2W)."""
+        return self.blocks(self.expand(x) + skip)
+
+
+class BlockUNet(nn.Module):
+    """Stem, levels of blocks with strided 2x2 convolutions down and additive skips, middle, levels up, head.
+
+    With ``block="naf"``, ``unshuffle=1`` it is NAFNet (Chen et al., ECCV 2022; there width 32, encoder 1-1-1-28 and middle 1,
+    or encoder 2-2-4-8 and middle 12, decoder 1-1-1-1 or 2-2-2-2). With ``unshuffle=2`` or 4, each
+    feature stands for 2x2 or 4x4 pixels, which on a CPU saves most of the time.
+
+    Args:
+        width: channels of the first level; each level down has twice as many.
+        encoder_blocks: blocks of each level on the way down, first level first.
+        middle_blocks: blocks below.
+        decoder_blocks: blocks of each level on the way up, in the order in which they are run, the first level's last.
+        block: "naf" or "residual".
+        norm: of the blocks, see ``norm_layer``; None is "layer" for "naf" and "none" for "residual".
+        activation: of residual blocks, see ``activation_layer``.
+        unshuffle: pixels that a feature of the first level stands for, along each side.
+        in_channels: slices of the input, odd.
+        residual: add the input's centre slice to the output.
+        zero_start: start with an output of zero (of the input where ``residual``).
+        gain: the network sees ``gain * (image - LEVEL)`` and gives ``1 / gain`` of what its last convolution does.
+
+    Raises:
+        ValueError: encoder and decoder of different depth or empty, a width, unshuffle or gain that is not positive, unknown
+            names.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int = 32,
+        encoder_blocks: Sequence[int] = (1, 1, 1),
+        middle_blocks: int = 1,
+        decoder_blocks: Sequence[int] = (1, 1, 1),
+        block: str = "naf",
+        norm: str | None = None,
+        activation: str = "relu",
+        unshuffle: int = 1,
+        in_channels: int = 1,
+        residual: bool = False,
+        zero_start: bool = False,
+        gain: float = 16.0,
+    ) -> None:
+        super().__init__()
+        depth = len(encoder_blocks)
+        if depth < 1 or len(decoder_blocks) != depth:
+            raise ValueError(
+                f"Expected as many decoder as encoder levels, at least 1, but got {len(decoder_blocks)} and {depth}."
+            )
+        if min(width, unshuffle) < 1 or gain <= 0:
+            raise ValueError(f"Expected positive width, unshuffle and gain, but got {width}, {unshuffle} and {gain}.")
+        self.gain = gain
+        self.multiple = unshuffle * 2**depth
+        widths = [width * 2**level for level in range(depth + 1)]
+
+        def blocks(count: int, channels: int) -> nn.Sequential:
+            return _blocks(block, count, channels, norm=norm, activation=activation)
+
+        self.unshuffle = nn.PixelUnshuffle(unshuffle) if unshuffle > 1 else nn.Identity()
+        self.stem = nn.Conv2d(in_channels * unshuffle**2, width, 3, padding=1)
+        self.encoder = nn.ModuleList(blocks(count, channels) for count, channels in zip(encoder_blocks, widths))
+        self.down = nn.ModuleList(nn.Conv2d(channels, 2 * channels, 2, stride=2) for channels in widths[:-1])
+        self.middle = blocks(middle_blocks, widths[-1])
+        self.channels = widths[-2::-1]
+        self.scales = [unshuffle * 2**level for level in reversed(range(depth))]
+        self.up = nn.ModuleList(
+            SkipUp(channels, blocks(count, channels)) for count, channels in zip(decoder_blocks, self.channels)
+        )
+        self.head = Head(width, scale=unshuffle, residual=residual, zero_start=zero_start, gain=gain)
+
+    def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """``image`` (B, slices, H, W) to the lowest feature map and the skips, first level first."""
+        x = self.unshuffle(amplified(image, self.gain)).contiguous(memory_format=torch.channels_last)
+        x = self.stem(x)
+        skips: list[torch.Tensor] = []
+        for blocks, down in zip(self.encoder, self.down):
+            x = blocks(x)
+            skips.append(x)
+            x = down(x)
+        return self.middle(x), skips
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """``image`` (B, slices, H, W) in network units, sides multiples of ``multiple``, to (B, 1, H, W)."""
+        x, skips = self.encode(image)
+        for up in self.up:
+            x = up(x, skips.pop())
+        return self.head(x, image)

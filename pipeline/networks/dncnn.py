@@ -1,0 +1,58 @@
+"""DnCNN (Zhang et al., IEEE TIP 26(7), 2017) as a predictor."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ct_cncl.pipeline.networks.activation import activation_layer
+from ct_cncl.pipeline.networks.ends import Head
+from ct_cncl.pipeline.networks.normalisation import norm_layer
+
+
+class DnCNN(nn.Module):
+    """A chain of 3x3 convolutions at full resolution: convolution and ReLU, depth - 2 with batch norm, one to the image.
+
+    Args:
+        width: channels; the paper: 64.
+        depth: number of convolutions; the paper: 17 for a known noise level.
+        norm: see ``norm_layer``.
+        in_channels: slices of the input, odd.
+        residual: add the input's centre slice to the output (the paper learns the difference).
+        zero_start: start with an output of zero (of the input where ``residual``).
+
+    Raises:
+        ValueError: depth below 2, unknown norm.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int = 64,
+        depth: int = 17,
+        norm: str = "batch",
+        in_channels: int = 1,
+        residual: bool = False,
+        zero_start: bool = False,
+    ) -> None:
+        super().__init__()
+        if depth < 2:
+            raise ValueError(f"Expected a depth of at least 2, but got {depth}.")
+        layers: list[nn.Module] = [nn.Conv2d(in_channels, width, 3, padding=1), activation_layer("relu")]
+        for _ in range(depth - 2):
+            # A normalisation subtracts the mean: a bias before it would do nothing.
+            layers += [nn.Conv2d(width, width, 3, padding=1, bias=norm == "none"), norm_layer(norm, width)]
+            layers += [activation_layer("relu")]
+        self.layers = nn.Sequential(*layers)
+        self.up = nn.ModuleList()
+        self.channels, self.scales = [width], [1]
+        self.head = Head(width, residual=residual, zero_start=zero_start)
+
+    def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """``image`` (B, slices, H, W) to the last feature map (B, width, H, W); no skips."""
+        skips: list[torch.Tensor] = []
+        return self.layers(image), skips
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """``image`` (B, slices, H, W) in network units to (B, 1, H, W)."""
+        return self.head(self.layers(image), image)

@@ -1,0 +1,51 @@
+"""RED-CNN (Chen et al., IEEE TMI 36(12), 2017): the single network that the field compares with."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ct_cncl.pipeline.networks.branches import centre_slice, pad_to_multiple
+
+
+class REDCNN(nn.Module):
+    """Five 5x5 convolutions and five 5x5 transposed ones, 96 channels, none padded, with three shortcuts.
+
+    The input is added before the last ReLU of the paper, the second and fourth convolutions' outputs after the third and first
+    transposed ones. Here the last layer has no ReLU: it would cut off everything below -1024 HU. 1.85 million parameters.
+
+    Args:
+        width: channels.
+        in_channels: slices of the input, odd.
+        zero_start: start with the input as output.
+    """
+
+    def __init__(self, *, width: int = 96, in_channels: int = 1, zero_start: bool = False) -> None:
+        super().__init__()
+        self.shortest = 21  # pixels a side that the five convolutions need; smaller images are padded
+        self.encoder = nn.ModuleList(nn.Conv2d(in_channels if n == 0 else width, width, 5) for n in range(5))
+        self.decoder = nn.ModuleList(nn.ConvTranspose2d(width, width, 5) for _ in range(4))
+        self.last = nn.ConvTranspose2d(width, 1, 5)
+        if zero_start:
+            nn.init.zeros_(self.last.weight)
+            nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """``image`` (B, slices, H, W) in network units, any H and W, to (B, 1, H, W)."""
+        height, width = image.shape[-2:]
+        if min(height, width) < self.shortest:
+            image = pad_to_multiple(image, self.shortest)
+        x = image
+        shortcuts: list[torch.Tensor] = []
+        for number, layer in enumerate(self.encoder):
+            x = functional.relu(layer(x))
+            if number % 2 == 1:
+                shortcuts.append(x)
+        for number, layer in enumerate(self.decoder):
+            x = layer(x)
+            if number % 2 == 0:
+                x = x + shortcuts.pop()
+            x = functional.relu(x)
+        x = self.last(x) + centre_slice(image)
+        return x[..., :height, :width]
