@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_cncl.transforms.series.acquisition import Acquisition
 from ct_cncl.transforms.series.dicom import read_dicom
 from ct_cncl.transforms.series.find import find_scans, resolve
 from ct_cncl.transforms.series.nifti import read_nifti
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ct_cncl.transforms.series.monai_io import LoadScand, SaveScand, scan_datalist
 
 __all__ = [
+    "Acquisition",
     "DicomStorage",
     "Frame",
     "LoadScand",

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
+from ct_cncl.transforms.series.acquisition import read_acquisition
 from ct_cncl.transforms.series.headers import frames_of, read_header
 from ct_cncl.transforms.series.pixels import padding_in_hu, read_slices
 from ct_cncl.transforms.series.scan import (
@@ -60,7 +61,17 @@ def read_dicom(source: ScanSource, *, check_hu: bool = True, allow_irregular: bo
     padding, limit = padding_in_hu(headers, frames)
     whole = all(frame.slope.is_integer() and frame.intercept.is_integer() for frame in frames)
     storage = DicomStorage(affine, shape, whole, tuple(frames))
-    return Scan(hu, affine, source.path, storage, _patient(headers, source.path), padding, limit, bool(irregular))
+    return Scan(
+        hu,
+        affine,
+        source.path,
+        storage,
+        patient=_patient(headers, source.path),
+        padding=padding,
+        padding_limit=limit,
+        irregular=bool(irregular),
+        acquisition=read_acquisition(list(headers.values())),
+    )
 
 
 def _patient(headers: dict[Path, Dataset], folder: Path) -> str | None:

@@ -15,6 +15,7 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
+from ct_cncl.transforms.series.acquisition import ACQUISITION_TAGS
 from ct_cncl.transforms.series.scan import Frame, ScanError
 
 CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
@@ -28,6 +29,7 @@ _TAGS = [
     "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "RescaleSlope",
     "RescaleIntercept", "RescaleType", "PixelPaddingValue", "PixelPaddingRangeLimit",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "RealWorldValueMappingSequence",
+    *ACQUISITION_TAGS,
 ]  # fmt: skip
 
 

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ct_cncl.transforms.series.acquisition import Acquisition
+
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 _PARALLEL = 1e-4
 
@@ -149,6 +151,7 @@ class Scan:
         padding: padding value in HU where the file states one for all slices; padded voxels are left as they are.
         padding_limit: the other end of the padding range in HU where the file states a range.
         irregular: slices are not evenly spaced and ``affine`` states their mean step (only with ``allow_irregular``).
+        acquisition: tube and kernel as DICOM states them; None for files that state nothing of the kind.
     """
 
     hu: np.ndarray = field(repr=False)
@@ -159,6 +162,7 @@ class Scan:
     padding: float | None = None
     padding_limit: float | None = None
     irregular: bool = False
+    acquisition: Acquisition | None = None
 
     @property
     def spacing(self) -> np.ndarray:

@@ -1,0 +1,117 @@
+"""What DICOM headers say about how a scan was acquired; nothing that tells whose it is."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+_EXPOSURE = "CTExposureSequence"
+_PLACES = {
+    "kvp": ("CTXRayDetailsSequence", ("KVP",)),
+    "tube_current_ma": (_EXPOSURE, ("XRayTubeCurrentInmA", "XRayTubeCurrent")),
+    "exposure_time_ms": (_EXPOSURE, ("ExposureTimeInms", "ExposureTime")),
+    "exposure_mas": (_EXPOSURE, ("ExposureInmAs", "Exposure")),
+    "revolution_time_s": ("CTAcquisitionDetailsSequence", ("RevolutionTime",)),
+    "pitch": ("CTTableDynamicsSequence", ("SpiralPitchFactor",)),
+    "slice_thickness_mm": ("PixelMeasuresSequence", ("SliceThickness",)),
+}
+"""Field: functional group of enhanced CT that holds it, attributes of enhanced and of classic CT."""
+ACQUISITION_TAGS = [
+    *dict.fromkeys(name for sequence, names in _PLACES.values() for name in (*names, sequence)),
+    "ConvolutionKernel",
+    "CTReconstructionSequence",
+    "Manufacturer",
+]
+"""Attributes to be read."""
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """How a scan was acquired, the median over its slices; None or empty where the header does not say.
+
+    Attributes:
+        kvp: tube voltage, kV.
+        tube_current_ma: mA.
+        exposure_time_ms: of a slice, ms.
+        exposure_mas: as the scanner states it, mAs; what that means differs from maker to maker.
+        revolution_time_s: of the gantry, s.
+        pitch: table feed a turn over the collimated width.
+        slice_thickness_mm: nominal thickness of the reconstructed slices.
+        kernel: convolution kernel, as the maker calls it.
+        manufacturer: as the header states it.
+    """
+
+    kvp: float | None = None
+    tube_current_ma: float | None = None
+    exposure_time_ms: float | None = None
+    exposure_mas: float | None = None
+    revolution_time_s: float | None = None
+    pitch: float | None = None
+    slice_thickness_mm: float | None = None
+    kernel: str = ""
+    manufacturer: str = ""
+
+
+def read_acquisition(headers: Sequence[Dataset]) -> Acquisition:
+    """What the headers of one series say; values that are missing, damaged or not above 0 are left out.
+
+    Args:
+        headers: from :func:`ct_cncl.transforms.series.headers.read_header`, one a file.
+    """
+    places = [place for header in headers for place in _places(header)]
+    numbers = {name: _median(places, *where) for name, where in _PLACES.items()}
+    kernels = [
+        _text(value) for place in places for value in _values(place, "CTReconstructionSequence", "ConvolutionKernel")
+    ]
+    makers = [_text(_get(header, "Manufacturer")) for header in headers]
+    return Acquisition(**numbers, kernel=_first(kernels), manufacturer=_first(makers))
+
+
+def _places(header: Dataset) -> list[Dataset]:
+    """The header, or the functional groups of its frames."""
+    groups = [_get(header, f"{kind}FunctionalGroupsSequence") or [] for kind in ("Shared", "PerFrame")]
+    return [header, *groups[0], *groups[1]]
+
+
+def _values(place: Dataset, sequence: str, name: str) -> list[Any]:
+    return [_get(holder, name) for holder in (place, *(_get(place, sequence) or []))]
+
+
+def _get(holder: Dataset, name: str) -> Any:
+    try:
+        return holder.get(name)
+    except Exception:  # pydicom raises nearly every built-in exception on damaged values; these are not worth a refusal
+        return None
+
+
+def _median(places: Sequence[Dataset], sequence: str, names: Sequence[str]) -> float | None:
+    for name in names:
+        found = [_number(value) for place in places for value in _values(place, sequence, name)]
+        numbers = [value for value in found if value is not None]
+        if numbers:
+            return statistics.median(numbers)
+    return None
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) and number > 0 else None
+
+
+def _text(value: Any) -> str:
+    """The first value as text: some scanners state a kernel and its strength."""
+    if isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue":
+        value = value[0] if len(value) else ""
+    return str(value or "").strip()
+
+
+def _first(texts: Sequence[str]) -> str:
+    return next((text for text in texts if text), "")
