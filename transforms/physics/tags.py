@@ -33,7 +33,7 @@ import numpy as np
 
 from .calibration import Calibration
 from .dose import DoseSettings
-from .geometry import FanBeam, Geometry, ParallelBeam, PixelSize
+from .geometry import Geometry, PixelSize, check_pixel_size
 from .noise_model import DEFAULT_QUANTA
 
 if TYPE_CHECKING:
@@ -54,9 +54,7 @@ CANON_LP_CM = {0: 8.5, 1: 8.5, 2: 9.5, 3: 16.0, 5: 13.5, 8: 16.0}
 """By the tens of names such as FC08, FC18, FC52: body with and without beam-hardening correction, head, bone, lung, sharp."""
 
 
-def calibrate_from_tags(
-    acquisition: Acquisition | None, pixel_mm: PixelSize, settings: DoseSettings
-) -> Calibration:
+def calibrate_from_tags(acquisition: Acquisition | None, pixel_mm: PixelSize, settings: DoseSettings) -> Calibration:
     """Quanta and filter from what the header says about tube, slice and kernel.
 
     Args:
@@ -72,7 +70,7 @@ def calibrate_from_tags(
     Raises:
         ValueError: a missing pixel size.
     """
-    beam = _beam(pixel_mm, settings)
+    beam = settings.rays((1, 1), check_pixel_size(pixel_mm))
     missing = _missing(acquisition)
     if acquisition is None or missing:
         return Calibration(
@@ -92,12 +90,6 @@ def calibrate_from_tags(
         cutoff=settings.cutoff if ending is None else ending / 10 * 2 * beam.isocentre_spacing_mm,
         reason="" if ending is not None else _unknown(acquisition),
     )
-
-
-def _beam(pixel_mm: PixelSize, settings: DoseSettings) -> Geometry:
-    if settings.geometry == "mayo":
-        return FanBeam.mayo()
-    return ParallelBeam.for_image((1, 1), pixel_mm, settings.views)
 
 
 def _missing(acquisition: Acquisition | None) -> str:
@@ -140,6 +132,7 @@ def quanta_from_tags(acquisition: Acquisition, beam: Geometry) -> float:
     Raises:
         ValueError: something is not stated.
 
+    >>> from ct_cncl.transforms.physics import ParallelBeam
     >>> from ct_cncl.transforms.series import Acquisition
     >>> scan = Acquisition(kvp=120.0, exposure_mas=200.0, slice_thickness_mm=1.0)
     >>> quanta_from_tags(scan, ParallelBeam(views=720, channels=9, channel_spacing_mm=0.8))
