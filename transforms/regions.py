@@ -64,8 +64,19 @@ def padding_mask(hu: np.ndarray) -> np.ndarray:
     return mask
 
 
-def _box_mean(image: np.ndarray, window: int) -> np.ndarray:
-    """Mean over window x window pixels (float64), edges mirrored; the same shape."""
+def box_mean(image: np.ndarray, window: int) -> np.ndarray:
+    """Mean over window x window pixels around each pixel, edges mirrored.
+
+    Args:
+        image: (x, y) float64.
+        window: side in pixels, odd, no longer than either side of the image.
+
+    Returns:
+        The same shape.
+
+    >>> box_mean(np.array([[0.0, 0.0, 9.0]] * 3), 3)[1]
+    array([0., 3., 3.])
+    """
     half = window // 2
     padded = np.pad(image, half, mode="reflect")
     for axis in (0, 1):
@@ -100,8 +111,8 @@ def local_std(hu_slice: np.ndarray, window: int = 9) -> tuple[np.ndarray, np.nda
     if window < 3 or window % 2 == 0 or window > min(image.shape):
         raise ValueError(f"Expected an odd window from 3 to {min(image.shape)} pixels but got {window}.")
     centre = image.mean()
-    mean = _box_mean(image - centre, window)  # centred first: E[x^2] - E[x]^2 must not cancel
-    square = _box_mean((image - centre) ** 2, window)
+    mean = box_mean(image - centre, window)  # centred first: E[x^2] - E[x]^2 must not cancel
+    square = box_mean((image - centre) ** 2, window)
     return mean + centre, np.sqrt(np.maximum(square - mean**2, 0.0))
 
 
