@@ -30,6 +30,7 @@ def moved_run(tiny_run, tmp_path):
 def test_a_run_that_has_moved_goes_on_where_it_is_now(moved_run, tiny_run):
     before = {path.name: path.stat().st_mtime_ns for path in tiny_run.iterdir()}
     first = (moved_run / "metrics.csv").read_text().splitlines()
+    config = (moved_run / "config.json").read_text()
     train_bundle(out=moved_run, resume=True, assignments=["max_epochs=3"])
     assert {path.name: path.stat().st_mtime_ns for path in tiny_run.iterdir()} == before
     after = (moved_run / "metrics.csv").read_text().splitlines()
@@ -37,6 +38,7 @@ def test_a_run_that_has_moved_goes_on_where_it_is_now(moved_run, tiny_run):
     assert after[-1].startswith("3,12,")
     assert torch.load(moved_run / "last.pt", weights_only=True)["trainer"]["iteration"] == 12
     assert len(json.loads((moved_run / "run.json").read_text())) == 2
+    assert (moved_run / "config.json").read_text() == config
 
 
 def test_a_finished_run_is_left_as_it_is(moved_run):

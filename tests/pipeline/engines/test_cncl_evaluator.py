@@ -1,10 +1,12 @@
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
 from ct_cncl.pipeline.engines import CNCLEvaluator
 from ct_cncl.pipeline.metrics import quality_metrics
-from ct_cncl.pipeline.networks import Branches
+from ct_cncl.pipeline.networks import Branches, BranchOutputs
 
 
 class Known(nn.Module):
@@ -35,3 +37,41 @@ def test_output_is_in_hu_with_the_padding_restored():
         torch.testing.assert_close(output[name][0], torch.where(padding, hu, hu + offset), rtol=0, atol=1e-3)
     assert engine.state.key_metric_name == "psnr"
     assert abs(engine.state.metrics["rmse_input"] - 5) < 1e-3
+
+
+def evaluator(network, **options):
+    items = [{"image": torch.rand(1, 12, 12), "label": torch.rand(1, 12, 12)}]
+    return CNCLEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(items),
+        generator=BranchOutputs(network).train(network.training),
+        metrics=quality_metrics(4096),
+        **options,
+    )
+
+
+def test_a_validation_leaves_no_graph_and_the_network_in_its_mode():
+    for training in (True, False):
+        network = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.BatchNorm2d(1)).train(training)
+        before = network[1].running_mean.clone()
+        engine = evaluator(network)
+        engine.run()
+        assert not any(value.requires_grad for value in engine.state.output.values())
+        assert torch.equal(network[1].running_mean, before)
+        assert network[1].training == training
+
+
+def test_the_network_runs_under_autocast(monkeypatch):
+    active, seen = [], []
+
+    @contextmanager
+    def autocast(device, precision):
+        active.append((device.type, precision))
+        yield
+        active.pop()
+
+    monkeypatch.setattr("ct_cncl.pipeline.engines.evaluator.autocast", autocast)
+    network = nn.Conv2d(1, 1, 1)
+    network.register_forward_hook(lambda *_: seen.append(tuple(active)))
+    evaluator(network, precision="fp16").run()
+    assert seen == [(("cpu", "fp16"),)]

@@ -1,4 +1,5 @@
 import copy
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -89,6 +90,7 @@ def test_adversarial_iteration_equals_plain_torch():
     assert judge.frozen == [False, True]
     assert judge.convolution.weight.requires_grad
 
+    means = {"d_real": d(real)[-1].mean().item(), "d_fake": d(fake)[-1].mean().item()}
     d_loss = 0.5 * (((d(real)[-1] - 1) ** 2).mean() + (d(fake.detach())[-1] ** 2).mean())
     d_loss.backward()
     with torch.no_grad():
@@ -103,6 +105,7 @@ def test_adversarial_iteration_equals_plain_torch():
         torch.testing.assert_close(parameter, expected)
         torch.testing.assert_close(parameter.grad, expected.grad)  # none from the generator's step
     assert engine.state.output["loss_discriminator"].item() == pytest.approx(d_loss.item(), rel=1e-5)
+    assert {name: engine.state.output[name].item() for name in means} == pytest.approx(means, rel=1e-5)
     assert engine.state.output["loss"].item() == pytest.approx(loss.item(), rel=1e-5)
 
 
@@ -188,3 +191,55 @@ def test_mixed_precision_is_close_to_fp32(precision):
 def test_refused_options(options):
     with pytest.raises(ValueError, match="Expected"):
         trainer(tiny_network(), **options)
+
+
+def test_both_networks_are_trained_in_train_mode():
+    """As they come after a validation, or from a checkpoint that was evaluated first: in eval mode."""
+    network, judge, modes = tiny_network().eval(), Judge().eval(), []
+    network.content.register_forward_hook(lambda module, *_: modes.append(module.training))
+    judge.convolution.register_forward_hook(lambda module, *_: modes.append(module.training))
+    trainer(network, judge=judge).run()
+    assert modes == [True, True, True]
+
+
+def test_reported_terms_hold_no_graph():
+    """Kept over an epoch, a graph an iteration would fill the memory."""
+    engine = trainer(tiny_network(), judge=Judge())
+    engine.run()
+    assert {"loss", "loss_fused", "loss_adversarial", "loss_discriminator", "d_real", "d_fake"} <= set(
+        engine.state.output
+    )
+    assert not any(value.requires_grad for value in engine.state.output.values())
+
+
+def test_the_sampler_is_told_every_epoch():
+    class Sampler(list):
+        def set_epoch(self, epoch):
+            told.append(epoch)
+
+    told = []
+    engine = trainer(tiny_network(), count=4, max_epochs=3)
+    engine.data_loader = DataLoader(items(4), batch_size=2, sampler=Sampler(range(4)))
+    engine.run()
+    assert told == [1, 2, 3]
+
+
+def test_every_network_runs_under_autocast_and_no_loss_does(monkeypatch):
+    active, seen = [], []
+
+    @contextmanager
+    def autocast(device, precision):
+        active.append((device.type, precision))
+        yield
+        active.pop()
+
+    def pixel_loss(*arguments):
+        assert active == []
+        return BranchLoss()(*arguments)
+
+    monkeypatch.setattr("ct_cncl.pipeline.engines.trainer.autocast", autocast)
+    network, judge = tiny_network(), Judge()
+    for module in (network.content, judge.convolution):
+        module.register_forward_hook(lambda *_: seen.append(tuple(active)))
+    trainer(network, judge=judge, precision="bf16", pixel_loss=pixel_loss).run()
+    assert seen == [(("cpu", "bf16"),)] * 3

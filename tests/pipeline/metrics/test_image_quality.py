@@ -109,3 +109,17 @@ def test_quality_metrics_are_means_over_slices():
 def test_quality_metrics_refuse_no_range():
     with pytest.raises(ValueError, match="data_range"):
         quality_metrics(0)
+
+
+def test_quality_metrics_are_over_the_range_that_is_given():
+    image, truth = map(tensor, slices())
+    output = {"label": truth} | dict.fromkeys(("image", "pred", "content", "denoised"), image)
+    for data_range in (400, 4096):
+        engine = Engine(lambda _engine, batch: batch)
+        for name, metric in quality_metrics(data_range).items():
+            metric.attach(engine, name)
+        engine.run([output])
+        expected = image_quality(image, truth, data_range=data_range)
+        for suffix in ("", "_input", "_content", "_denoised"):
+            for name in ("psnr", "ssim"):
+                assert engine.state.metrics[name + suffix] == pytest.approx(expected[name].mean().item(), rel=1e-5)

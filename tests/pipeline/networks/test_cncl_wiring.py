@@ -1,0 +1,44 @@
+"""What CNCL hands to its parts; its own outputs alone do not tell, since the fusion starts as an average."""
+
+import torch
+from torch import nn
+
+from ct_cncl.pipeline.networks import CNCL, UNet
+
+
+class Offset(nn.Module):
+    def __init__(self, offset, multiple=1):
+        super().__init__()
+        self.offset, self.multiple = offset, multiple
+
+    def forward(self, image):
+        self.seen = image
+        return image + self.offset
+
+
+class Apart(nn.Module):
+    """A fusion that keeps its two inputs apart."""
+
+    def forward(self, content, denoised):
+        return content + 1000 * denoised
+
+
+def test_fusion_gets_the_content_first_and_the_denoised_image_second():
+    image = torch.randn(2, 1, 6, 7)
+    fused = CNCL(content=Offset(3.0), noise=Offset(-5.0), fusion=Apart())(image)
+    torch.testing.assert_close(fused, image + 3 + 1000 * torch.full_like(image, 5.0), rtol=1e-5, atol=1e-3)
+
+
+def test_both_predictors_start_from_the_given_width():
+    torch.manual_seed(0)
+    predictors = {name: UNet(width=16, depth=2) for name in ("content", "noise")}
+    CNCL(**predictors, fusion=Apart(), init_std=0.3)
+    for predictor in predictors.values():
+        assert abs(predictor.bottom[0].weight.std().item() - 0.3) < 0.02
+
+
+def test_sides_fit_the_predictor_that_asks_for_more():
+    for multiples in ((4, 8), (8, 4)):
+        content, noise = (Offset(0.0, multiple) for multiple in multiples)
+        CNCL(content=content, noise=noise, fusion=Apart())(torch.zeros(1, 1, 9, 17))
+        assert content.seen.shape == noise.seen.shape == (1, 1, 16, 24)
