@@ -37,6 +37,7 @@ class PrepareOptions:
     slices: int = 4
     size: int = 512
     quanta: float | None = None
+    realizations: int = 0
     seed: int = 0
     salt: str | None = None
     overwrite: bool = False
@@ -61,6 +62,11 @@ def prepare_data(options: PrepareOptions) -> dict[str, Any]:
     if bool(options.phantoms) == bool(scans if options.phantoms else options.sources):
         raise DataError(
             "Expected either scans to prepare or --phantoms N, but got " + ("both." if options.phantoms else "neither.")
+        )
+    if options.realizations < 0 or (options.realizations and options.low):
+        raise DataError(
+            "Expected 0 or more realisations of unit noise, and none for real pairs (--low), but got "
+            f"{options.realizations}. Leave --realizations out."
         )
     splits = _cases(options)
     total = sum(len(cases) for cases in splits.values())
@@ -94,6 +100,7 @@ def _cases(options: PrepareOptions) -> dict[str, list[Case]]:
             slices=options.slices,
             dose_fraction=options.dose_fraction,
             size=options.size,
+            realizations=options.realizations,
         )
         return _split(options, cases, (), ())
     finder = PatientFinder(options.patients, options.patient_from_name)
@@ -123,6 +130,11 @@ def _simulated(options: PrepareOptions, finder: PatientFinder, group: Sequence[P
         case
         for path in group
         for case in simulated_cases(
-            path, patients=finder, dose_fraction=options.dose_fraction, seed=options.seed, quanta=options.quanta
+            path,
+            patients=finder,
+            dose_fraction=options.dose_fraction,
+            seed=options.seed,
+            quanta=options.quanta,
+            realizations=options.realizations,
         )
     ]

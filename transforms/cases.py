@@ -5,18 +5,17 @@ A case is one pair of volumes that is made when its turn comes, so that a data s
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ct_cncl.transforms.datalist import DataError
 from ct_cncl.transforms.pairs import Located, match_pairs
 from ct_cncl.transforms.patients import PatientFinder
-from ct_cncl.transforms.regions import padding_mask
 from ct_cncl.transforms.series import (
     DicomStorage,
     Scan,
@@ -28,10 +27,11 @@ from ct_cncl.transforms.series import (
     voxel_spacing,
 )
 
+if TYPE_CHECKING:
+    from ct_cncl.transforms.physics import DoseSettings
+
 PHANTOM_QUANTA = 3.56e4
 """N0 at full dose for phantoms: at a quarter of it, phantoms have about 39.5 dB against their noise-free truth (4096 HU)."""
-SCANNER_FLOOR_HU = -1024.0
-"""Scanners cut off below; so does the simulated low dose, unless the scan itself goes lower."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,10 @@ class Pair:
     """(4, 4), voxel to RAS mm."""
     provenance: dict[str, Any]
     """What was simulated and how, for the datalist."""
+    noise: Sequence[Callable[[], np.ndarray]] = ()
+    """Realisations of the label's unit noise, (x, y, z), HU, each made when its turn comes."""
+    noise_model: dict[str, Any] = field(default_factory=dict)
+    """How unit noise is to be used and how it was made, for the datalist; empty where there is none."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,9 @@ class Case:
     make: Callable[[], Pair] = field(repr=False)
 
 
-def phantom_cases(count: int, *, first_seed: int, slices: int, dose_fraction: float, size: int = 512) -> list[Case]:
+def phantom_cases(
+    count: int, *, first_seed: int, slices: int, dose_fraction: float, size: int = 512, realizations: int = 0
+) -> list[Case]:
     """Phantoms with a noise-free truth and the noise of ``dose_fraction``.
 
     Args:
@@ -72,6 +78,7 @@ def phantom_cases(count: int, *, first_seed: int, slices: int, dose_fraction: fl
         slices: of each.
         dose_fraction: of the low-dose image, relative to a full dose of ``PHANTOM_QUANTA`` quanta.
         size: pixels a side.
+        realizations: of unit noise for training at random doses.
 
     Raises:
         DataError: counts below 1.
@@ -79,29 +86,64 @@ def phantom_cases(count: int, *, first_seed: int, slices: int, dose_fraction: fl
     if count < 1 or slices < 1:
         raise DataError(f"Expected at least one phantom of at least one slice, but got {count} of {slices}.")
     return [
-        Case(f"phantom-{seed}", f"phantom-{seed}", dose_fraction, _phantom_maker(seed, slices, size, dose_fraction))
+        Case(
+            f"phantom-{seed}",
+            f"phantom-{seed}",
+            dose_fraction,
+            _phantom_maker(seed, slices, size, dose_fraction, realizations),
+        )
         for seed in range(first_seed, first_seed + count)
     ]
 
 
-def _phantom_maker(seed: int, slices: int, size: int, dose_fraction: float) -> Callable[[], Pair]:
+def _phantom_maker(seed: int, slices: int, size: int, dose_fraction: float, realizations: int) -> Callable[[], Pair]:
     def make() -> Pair:
         from ct_cncl.transforms.phantom import anatomical_phantom
-        from ct_cncl.transforms.physics import DoseSettings, insert_noise
+        from ct_cncl.transforms.physics import DoseSettings
+        from ct_cncl.transforms.simulation import low_dose, own_seed
 
         phantom = anatomical_phantom(seed, slices=slices, size=size)
         spacing = voxel_spacing(phantom.affine)
+        pixel = (float(spacing[0]), float(spacing[1]))
         # Quanta belong to a channel; fewer and wider pixels would otherwise mean less noise than at 512 x 512.
         settings = DoseSettings(dose_fraction=dose_fraction, quanta=PHANTOM_QUANTA * (size / 512) ** 2)
-        image = insert_noise(phantom.hu, (spacing[0], spacing[1]), settings, seed, noise_free=True)
+        image = low_dose(phantom.hu, pixel, settings, seed, noise_free=True)
         provenance = {"phantom_seed": seed, "truth": "noise-free", "settings": asdict(settings)}
-        return Pair(np.maximum(image, SCANNER_FLOOR_HU), phantom.hu, phantom.affine, provenance)
+        seeds = [own_seed(seed, f"phantom-{seed}", number) for number in range(1, realizations + 1)]
+        noise = _unit_noise(phantom.hu, pixel, settings, seeds, noise_free=True)
+        return Pair(image, phantom.hu, phantom.affine, provenance, *noise)
 
     return make
 
 
+def _unit_noise(
+    label: np.ndarray, pixel: tuple[float, float], settings: DoseSettings, seeds: Sequence[int], *, noise_free: bool
+) -> tuple[Sequence[Callable[[], np.ndarray]], dict[str, Any]]:
+    """What a pair holds of unit noise: its realisations and their model."""
+    from ct_cncl.transforms.simulation import scanner_floor
+    from ct_cncl.transforms.unit_noise import unit_noise
+
+    if not seeds:
+        return (), {}
+    model = {
+        "noise_free": noise_free,
+        "floor_hu": scanner_floor(label),
+        "quanta": settings.quanta,
+        "apodisation": settings.apodisation,
+        "cutoff": settings.cutoff,
+        "seeds": list(seeds),
+    }
+    return [partial(unit_noise, label, pixel, settings, seed) for seed in seeds], model
+
+
 def simulated_cases(
-    path: str | Path, *, patients: PatientFinder, dose_fraction: float, seed: int, quanta: float | None = None
+    path: str | Path,
+    *,
+    patients: PatientFinder,
+    dose_fraction: float,
+    seed: int,
+    quanta: float | None = None,
+    realizations: int = 0,
 ) -> list[Case]:
     """Normal-dose scans under ``path`` with noise inserted down to ``dose_fraction``.
 
@@ -110,7 +152,8 @@ def simulated_cases(
         patients: says whose scan a file is.
         dose_fraction: of the low-dose image relative to the scan.
         seed: of the noise; every scan gets its own, from this, its name and its sub-folder.
-        quanta: N0 of the scans; None measures noise level and spectrum in each scan.
+        quanta: N0 of the scans; None measures noise level and spectrum in each scan, else takes its tags, else a default.
+        realizations: of unit noise for training at random doses.
 
     Raises:
         ScanError: nothing found, or unreadable.
@@ -119,8 +162,9 @@ def simulated_cases(
     cases = []
     for source in find_scans(path):
         name = PurePosixPath(source.relative, source.name).as_posix()
-        own_seed = int(np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1)[0])
-        make = _simulated_maker(source, dose_fraction, own_seed, quanta)
+        make = _simulated_maker(
+            source, name, dose_fraction=dose_fraction, seed=seed, quanta=quanta, realizations=realizations
+        )
         cases.append(Case(patients(source.path, _patient_of(source)), source.name, dose_fraction, make))
     return cases
 
@@ -134,30 +178,31 @@ def _patient_of(source: ScanSource) -> str | None:
     return str(header.get("PatientID", "")).strip() or None
 
 
-def _simulated_maker(source: ScanSource, dose_fraction: float, seed: int, quanta: float | None) -> Callable[[], Pair]:
+def _simulated_maker(
+    source: ScanSource, name: str, *, dose_fraction: float, seed: int, quanta: float | None, realizations: int
+) -> Callable[[], Pair]:
     def make() -> Pair:
-        from ct_cncl.transforms.physics import DoseSettings, calibrate_quanta, insert_noise
+        from ct_cncl.transforms.physics import DoseSettings
+        from ct_cncl.transforms.simulation import calibrate, low_dose, own_seed
+        from ct_cncl.transforms.truncation import truncation_warning
 
         scan = read_scan(source)
         label, order = _slices(scan)
         spacing = voxel_spacing(order.affine)
         pixel = (float(spacing[0]), float(spacing[1]))
+        own = own_seed(seed, name)
         settings = DoseSettings(dose_fraction=dose_fraction)
-        provenance: dict[str, Any] = {"truth": "scan"}
-        if quanta is None:
-            calibration = calibrate_quanta(label, pixel, settings, seed)
-            settings = calibration.apply(settings)
-            provenance["calibration"] = asdict(calibration)
-        else:
-            settings = DoseSettings(dose_fraction=dose_fraction, quanta=quanta)
-            provenance["calibration"] = {"method": "user", "quanta": quanta}
-        provenance["settings"] = asdict(settings)
-        image = insert_noise(label, pixel, settings, seed)
-        # Padding may lie below the floor and stays as it is.
-        padding = padding_mask(label)
-        floor = np.min(label, where=~padding, initial=SCANNER_FLOOR_HU)
-        image = np.where(padding, label, np.maximum(image, floor))
-        return Pair(image, label, order.affine, provenance)
+        calibration = calibrate(label, pixel, settings, own, quanta=quanta, acquisition=scan.acquisition)
+        settings = calibration.apply(settings)
+        provenance = {
+            "truth": "scan",
+            "calibration": asdict(calibration),
+            "settings": asdict(settings),
+            "warning": truncation_warning(label, pixel),
+        }
+        seeds = [own_seed(seed, name, number) for number in range(1, realizations + 1)]
+        noise = _unit_noise(label, pixel, settings, seeds, noise_free=False)
+        return Pair(low_dose(label, pixel, settings, own), label, order.affine, provenance, *noise)
 
     return make
 

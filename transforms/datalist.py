@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ SPLITS = ("training", "validation", "test")
 FORMAT = 1
 """Version of the layout; raised when old data sets cannot be read any more."""
 VOLUMES = ("image", "label")
+NOISE = "noise"
+"""Key of an entry's unit noise, a list of volumes; not every entry has it."""
 
 
 class DataError(ValueError):
@@ -36,7 +39,7 @@ def read_datalist(folder: str | Path) -> dict[str, Any]:
 
     Returns:
         The datalist: "training", "validation" and "test" are lists of entries with absolute paths under "image" (low
-        dose) and "label" (normal dose).
+        dose) and "label" (normal dose), and lists of them under "noise" (unit noise) where there is any.
 
     Raises:
         DataError: no such folder, no or no readable datalist, another format, or a patient in two splits.
@@ -72,6 +75,8 @@ def read_datalist(folder: str | Path) -> dict[str, Any]:
                 )
             for key in VOLUMES:
                 entry[key] = str(folder / entry[key])
+            if NOISE in entry:
+                entry[NOISE] = [str(folder / path) for path in entry[NOISE]]
     check_patients(content)
     return content
 
@@ -104,12 +109,7 @@ def verify_checksums(content: dict[str, Any], splits: tuple[str, ...] = SPLITS) 
     Raises:
         DataError: a file is missing or is not the one that was prepared.
     """
-    files = [
-        (entry[key], entry.get("checksum", {}).get(key, "none"))
-        for split in splits
-        for entry in content[split]
-        for key in VOLUMES
-    ]
+    files = [item for split in splits for entry in content[split] for item in _checksums(entry)]
     for path, _ in files:
         if not Path(path).is_file():
             raise DataError(f"Expected {path}, which {DATALIST} names, but it is missing. Prepare the data set anew.")
@@ -120,6 +120,14 @@ def verify_checksums(content: dict[str, Any], splits: tuple[str, ...] = SPLITS) 
                     f"Expected {path} to have the SHA-256 {expected[:12]}..., but got {found[:12]}...: it has changed "
                     "since it was prepared. Restore it, or prepare the data set anew."
                 )
+
+
+def _checksums(entry: dict[str, Any]) -> list[tuple[str, str]]:
+    """(path, checksum) of every volume of an entry."""
+    stated = entry.get("checksum", {})
+    files = [(entry[key], stated.get(key, "none")) for key in VOLUMES]
+    noise = entry.get(NOISE, [])
+    return files + list(zip_longest(noise, stated.get(NOISE, [])[: len(noise)], fillvalue="none"))
 
 
 def entries(content: dict[str, Any], split: str) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset, Sampler
 
 from ct_cncl.transforms.datalist import DataError
 from ct_cncl.transforms.hu import to_network
+from ct_cncl.transforms.patch_dose import DoseDraw, RandomDose, open_noise, pair_at_dose
 from ct_cncl.transforms.regions import padding_mask
 
 BODY_THRESHOLD_HU = -500.0
@@ -84,6 +85,7 @@ class Patch(NamedTuple):
     flip_x: bool
     flip_y: bool
     transpose: bool
+    dose: DoseDraw | None = None
 
 
 class PatchPairs(Dataset):
@@ -98,10 +100,14 @@ class PatchPairs(Dataset):
         patches_per_epoch: what counts as one epoch.
         seed: of every random choice.
         body_fraction: a place is drawn again, up to 8 times, until this share of its label lies above -500 HU.
+        dose_range: lowest and highest dose fraction: every patch has its own, made from the entry's unit noise instead of
+            its image; None takes the image.
+        nested_dose_range: with ``dose_range``: lowest and highest dose fraction to which the target is taken first, see
+            :class:`~ct_cncl.transforms.patch_dose.RandomDose`.
 
     Raises:
-        DataError: empty list, shapes that differ, slices smaller than a patch.
-        ValueError: numbers below 1.
+        DataError: empty list, shapes that differ, slices smaller than a patch, too little unit noise.
+        ValueError: numbers below 1, ranges that are none.
     """
 
     DRAWS = 8
@@ -114,14 +120,21 @@ class PatchPairs(Dataset):
         patches_per_epoch: int,
         seed: int,
         body_fraction: float = 0.1,
+        dose_range: Sequence[float] | None = None,
+        nested_dose_range: Sequence[float] | None = None,
     ) -> None:
         if patch_size < 1 or patches_per_epoch < 1:
             raise ValueError(
                 f"Expected patch_size and patches_per_epoch of at least 1, but got {patch_size} and {patches_per_epoch}."
             )
+        if dose_range is None and nested_dose_range is not None:
+            raise ValueError(f"Expected a dose_range beside nested_dose_range {list(nested_dose_range)}, but got null.")
+        self.dose = None if dose_range is None else RandomDose(dose_range, nested_dose_range)
         self.slices = all_slices(data)
-        for entry, _ in self.slices:
+        for entry in data:
             shape = open_volume(entry["label"]).shape
+            if self.dose is not None:
+                self.dose.check(entry, shape)
             if min(shape[:2]) < patch_size:
                 raise DataError(
                     f"Expected slices of at least {patch_size} x {patch_size} pixels (patch_size), but {entry['label']} "
@@ -136,7 +149,7 @@ class PatchPairs(Dataset):
         return self.patches_per_epoch
 
     def draw(self, number: int) -> Patch:
-        """The place and orientation of sample ``number``."""
+        """The place, orientation and dose of sample ``number``."""
         generator = np.random.default_rng([self.seed, number])
         for _ in range(self.DRAWS):
             slice_number = int(generator.integers(len(self.slices)))
@@ -147,18 +160,32 @@ class PatchPairs(Dataset):
             if inside.mean() >= self.body_fraction:
                 break
         flips = generator.integers(2, size=3).astype(bool)
-        return Patch(slice_number, x, y, *(bool(flip) for flip in flips))
+        patch = Patch(slice_number, x, y, *(bool(flip) for flip in flips))
+        if self.dose is None:
+            return patch
+        return patch._replace(dose=self.dose.draw(generator, len(entry["noise"])))
 
     def cut(self, patch: Patch) -> dict[str, torch.Tensor]:
         """Image and label at ``patch``."""
-        entry, z = self.slices[patch.slice_number]
-        window = np.s_[patch.x : patch.x + self.patch_size, patch.y : patch.y + self.patch_size, z]
-        item = {}
-        for key in ("image", "label"):
-            hu = open_volume(entry[key])[window][:: -1 if patch.flip_x else 1, :: -1 if patch.flip_y else 1]
-            hu = hu.T if patch.transpose else hu
-            item[key] = to_network(torch.from_numpy(np.ascontiguousarray(hu, dtype=np.float32))[None])
-        return item
+        entry, _ = self.slices[patch.slice_number]
+        label = self._window(open_volume(entry["label"]), patch)
+        if patch.dose is None:
+            image = self._window(open_volume(entry["image"]), patch)
+        else:
+            stored = [open_noise(entry["noise"][number]) for number in patch.dose.realizations]
+            unit = [self._window(noise.values, patch) * np.float32(noise.step_hu) for noise in stored]
+            model = entry["noise_model"]
+            image, label = pair_at_dose(
+                label, unit, patch.dose, noise_free=model["noise_free"], floor_hu=model["floor_hu"]
+            )
+        return {key: to_network(torch.from_numpy(hu)[None]) for key, hu in (("image", image), ("label", label))}
+
+    def _window(self, volume: np.ndarray, patch: Patch) -> np.ndarray:
+        """(patch_size, patch_size) float32 of a volume (x, y, z), turned as ``patch`` says."""
+        z = self.slices[patch.slice_number].z
+        values = volume[patch.x : patch.x + self.patch_size, patch.y : patch.y + self.patch_size, z]
+        values = values[:: -1 if patch.flip_x else 1, :: -1 if patch.flip_y else 1]
+        return np.ascontiguousarray(values.T if patch.transpose else values, dtype=np.float32)
 
     def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
         return self.cut(self.draw(number))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import secrets
 import shutil
 import uuid
@@ -15,7 +16,16 @@ import numpy as np
 
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.cases import Case, Pair
-from ct_cncl.transforms.datalist import DATALIST, FORMAT, SPLITS, VOLUMES, DataError, check_patients, file_checksum
+from ct_cncl.transforms.datalist import (
+    DATALIST,
+    FORMAT,
+    NOISE,
+    SPLITS,
+    VOLUMES,
+    DataError,
+    check_patients,
+    file_checksum,
+)
 from ct_cncl.transforms.files import OutputError
 from ct_cncl.transforms.patients import hash_patient, split_patients
 from ct_cncl.transforms.series import voxel_spacing
@@ -174,6 +184,13 @@ def _write_case(partial: Path, split: str, number: int, case: Case, salt: str) -
         entry[key] = f"{split}/{number:04d}_{key}.nii"
         _write_int16(partial / entry[key], hu, pair.affine)
         entry["checksum"][key] = file_checksum(partial / entry[key])
+    if split == "training" and pair.noise:  # random doses are for training; other splits have one
+        entry["noise_model"] = pair.noise_model
+        entry[NOISE], entry["checksum"][NOISE] = [], []
+        for realization, make in enumerate(pair.noise, 1):
+            entry[NOISE].append(f"{split}/{number:04d}_noise{realization}.nii")
+            _write_noise(partial / entry[NOISE][-1], make(), pair.affine)
+            entry["checksum"][NOISE].append(file_checksum(partial / entry[NOISE][-1]))
     return entry
 
 
@@ -198,6 +215,16 @@ def _check_pair(pair: Pair, case: Case) -> None:
 def _write_int16(path: Path, hu: np.ndarray, affine: np.ndarray) -> None:
     image = nib.Nifti1Image(np.rint(hu).astype(np.int16), affine)
     image.header.set_xyzt_units("mm")
+    nib.save(image, path)
+
+
+def _write_noise(path: Path, noise: np.ndarray, affine: np.ndarray) -> None:
+    """Noise in HU as int16 with a scale: a power of two, so that no rounding of the scale itself is added."""
+    largest = float(np.abs(noise).max())
+    step = 2.0 ** math.ceil(math.log2(largest / INT16.max)) if largest > 0 else 1.0
+    image = nib.Nifti1Image(np.rint(noise / step).astype(np.int16), affine)
+    image.header.set_xyzt_units("mm")
+    image.header.set_slope_inter(step, 0.0)
     nib.save(image, path)
 
 

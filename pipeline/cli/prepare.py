@@ -44,6 +44,13 @@ def prepare(
         Optional[float],
         typer.Option(help="Incident quanta a ray at full dose. Default: measured in each scan, level and spectrum."),
     ] = None,
+    realizations: Annotated[
+        int,
+        typer.Option(
+            help="So many volumes of unit noise for each simulated training scan: with them, training draws a dose for "
+            "every patch (dose_range, nested_dose_range)."
+        ),
+    ] = 0,
     seed: Annotated[int, typer.Option(help="Of noise, split and phantoms.")] = 0,
     salt: Annotated[
         Optional[str], typer.Option(help="For the patients' hashes. Default: random, and forgotten.")
@@ -60,6 +67,8 @@ def prepare(
       ct-cncl prepare --phantoms 12 --out data/phantoms
 
       ct-cncl prepare scans/train --validation scans/val --dose 0.25 --out data/quarter
+
+      ct-cncl prepare scans/train --validation scans/val --realizations 4 --out data/any_dose
 
       ct-cncl prepare pairs/full --low pairs/quarter --patients table.csv --out data/pairs
     """
@@ -80,6 +89,7 @@ def prepare(
             phantoms=phantoms,
             slices=slices,
             quanta=quanta,
+            realizations=realizations,
             seed=seed,
             salt=salt,
             overwrite=overwrite,

@@ -49,6 +49,36 @@ def test_phantoms_end_to_end(tmp_path, capsys):
     assert printed[-1] == f"Data set: {tmp_path / 'data'}"
 
 
+def test_realisations_of_unit_noise_for_training_at_random_doses(tmp_path):
+    from ct_cncl.transforms.hu import to_hu
+    from ct_cncl.transforms.patches import PatchPairs
+
+    options = {"phantoms": 2, "slices": 1, "size": 64, "realizations": 2, "validation_fraction": 0.5}
+    prepare_data(PrepareOptions(out=tmp_path / "data", **options))
+    content = read_datalist(tmp_path / "data")
+    verify_checksums(content)
+    (entry,) = content["training"]
+    assert "noise" not in content["validation"][0]
+    dataset = PatchPairs(
+        content["training"], patch_size=64, patches_per_epoch=4, seed=0, dose_range=(0.25, 0.25), body_fraction=0
+    )
+    inside = stored(entry, "label")[0][..., 0] > -900
+    added = [(to_hu(item["image"]) - to_hu(item["label"]))[0].numpy() for item in (dataset[k] for k in range(4))]
+    expected = (stored(entry, "image")[0] - stored(entry, "label")[0])[..., 0][inside].std()
+    for number, noise in enumerate(added):
+        place = dataset.draw(number)
+        turned = noise.T if place.transpose else noise
+        turned = turned[:: -1 if place.flip_x else 1, :: -1 if place.flip_y else 1]
+        assert turned[inside].std() == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize("options", [{"realizations": -1, "phantoms": 2}, {"realizations": 2, "low": ["x"]}])
+def test_realisations_that_cannot_be_are_refused(tmp_path, options):
+    options = {"sources": [] if "phantoms" in options else [tmp_path]} | options
+    with pytest.raises(DataError, match="realisations of unit noise"):
+        prepare_data(PrepareOptions(out=tmp_path / "data", **options))
+
+
 def test_the_same_options_give_the_same_files(tmp_path):
     texts = []
     for name in ("one", "two"):

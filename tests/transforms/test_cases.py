@@ -109,7 +109,9 @@ def test_the_label_is_the_scan_in_place(tmp_path):
     for mine, stored in zip(canonical(pair.label, pair.affine), canonical(volume, AFFINE), strict=True):
         np.testing.assert_array_equal(mine, stored)
     assert pair.image.shape == pair.label.shape
-    assert pair.provenance["calibration"] == {"method": "user", "quanta": QUANTA}
+    assert pair.provenance["calibration"]["method"] == "user"
+    assert pair.provenance["calibration"]["quanta"] == pair.provenance["settings"]["quanta"] == QUANTA
+    assert pair.provenance["warning"] == ""
 
 
 def test_at_full_dose_the_image_is_the_label(tmp_path):
@@ -185,6 +187,60 @@ def test_a_folder_without_scans_and_a_scan_without_a_patient_are_refused(tmp_pat
         simulated_cases(
             tmp_path / "scans", patients=PatientFinder(name_rule=r"L\d+"), dose_fraction=0.25, seed=0, quanta=QUANTA
         )
+
+
+def test_a_scan_without_uniform_tissue_says_so_and_takes_the_default(tmp_path):
+    path = save(tmp_path, "a.nii", np.random.default_rng(0).normal(-800, 40, (40, 40, 2)).astype(np.int16))
+    calibration = simulated(path, quanta=None)[0].make().provenance["calibration"]
+    assert (calibration["method"], calibration["quanta"]) == ("default", 2e5)
+    for part in ("no uniform soft tissue", "the file is no DICOM", "default of 200000 quanta"):
+        assert part in calibration["reason"]
+
+
+def test_a_body_beyond_the_field_of_view_is_warned_of(tmp_path):
+    hu = np.random.default_rng(0).normal(40, 5, (SIZE, SIZE, 2)).astype(np.int16)
+    hu[0, 0] = -1000
+    pair = simulated(save(tmp_path, "a.nii", hu))[0].make()
+    assert "field of view smaller than the body" in pair.provenance["warning"]
+
+
+# Unit noise ----------------------------------------------------------------------------------------------------------
+
+
+def test_without_realisations_there_is_no_unit_noise(tmp_path):
+    pair = simulated(save(tmp_path, "a.nii", cylinder()))[0].make()
+    assert (pair.noise, pair.noise_model) == ((), {})
+
+
+def test_unit_noise_of_a_scan_makes_the_images_of_any_dose(tmp_path):
+    path = save(tmp_path, "a.nii", cylinder(padding=-2000))
+    pair = simulated(path, realizations=3)[0].make()
+    units = [make() for make in pair.noise]
+    assert len(units) == 3
+    for unit in units:
+        assert (unit[RADIUS > 48] == 0).all()
+        # The image has sqrt(3) times the noise of full dose, which unit noise has; each from deviates of its own.
+        assert added(pair).std() / unit[RADIUS < 20].std() == pytest.approx(np.sqrt(3), rel=0.1)
+    volumes = [unit[RADIUS < 20].ravel() for unit in units] + [added(pair).ravel()]
+    assert np.abs(np.corrcoef(volumes) - np.eye(4)).max() < 0.2
+    model = pair.noise_model
+    assert (model["noise_free"], model["quanta"], model["floor_hu"]) == (False, QUANTA, -1024.0)
+    assert len(set(model["seeds"])) == 3
+
+
+def test_unit_noise_does_not_depend_on_dose_or_number(tmp_path):
+    path = save(tmp_path, "a.nii", cylinder())
+    one = simulated(path, realizations=1)[0].make().noise[0]()
+    again = simulated(path, realizations=2, dose_fraction=0.1)[0].make().noise[0]()
+    np.testing.assert_array_equal(one, again)
+
+
+def test_phantoms_unit_noise_is_for_a_noise_free_truth():
+    pair = phantoms(1, realizations=1)[0].make()
+    unit = pair.noise[0]()
+    air = pair.label > -900
+    assert pair.noise_model["noise_free"] is True
+    assert (pair.image - pair.label)[air].std() / unit[air].std() == pytest.approx(2.0, rel=0.05)
 
 
 # Real pairs ----------------------------------------------------------------------------------------------------------

@@ -97,6 +97,24 @@ def test_a_changed_file_is_named(tmp_path):
     verify_checksums(content, ("validation",))
 
 
+@pytest.mark.parametrize("checksums", [["x"], []])
+def test_unit_noise_is_found_and_verified(tmp_path, checksums):
+    path = dataset(tmp_path / "data") / DATALIST
+    content = json.loads(path.read_text())
+    content["training"][0]["noise"] = ["training/0_noise1.nii"]
+    content["training"][0]["checksum"]["noise"] = checksums
+    path.write_text(json.dumps(content))
+    found = read_datalist(tmp_path / "data")
+    assert found["training"][0]["noise"] == [str(tmp_path / "data/training/0_noise1.nii")]
+    with pytest.raises(DataError, match="0_noise1.nii.*missing"):
+        verify_checksums(found)
+    (tmp_path / "data/training/0_noise1.nii").write_bytes(b"noise")
+    with pytest.raises(DataError, match="0_noise1.nii to have the SHA-256"):
+        verify_checksums(found)
+    found["training"][0]["checksum"]["noise"] = [hashlib.sha256(b"noise").hexdigest()]
+    verify_checksums(found)
+
+
 def test_a_missing_file_is_named(tmp_path):
     content = read_datalist(dataset(tmp_path / "data"))
     (tmp_path / "data/training/0_image.nii").unlink()

@@ -17,8 +17,9 @@ AFFINE = np.array([[-0.75, 0, 0, 100.5], [0, -0.75, 0, 90.25], [0, 0, 2.5, -30],
 HU = np.random.default_rng(0).uniform(-1024, 3071, (6, 5, 3)).astype(np.float32)
 
 
-def case(patient="P1", source="scan", *, image=HU - 3.25, label=HU, provenance=None, make=None):
-    pair = Pair(image, label, AFFINE, provenance or {"truth": "scan"})
+def case(patient="P1", source="scan", *, image=HU - 3.25, label=HU, provenance=None, make=None, noise=()):
+    model = {"noise_free": False, "floor_hu": -1024.0} if noise else {}
+    pair = Pair(image, label, AFFINE, provenance or {"truth": "scan"}, [lambda n=n: n for n in noise], model)
     return Case(patient, source, 0.25, make or (lambda: pair))
 
 
@@ -121,6 +122,50 @@ def test_json_is_strict(tmp_path):
 
 def test_plain_unpacks_arrays_and_tuples():
     assert plain({1: np.array([[1.5, np.nan]]), "t": (np.float64(2), None)}) == {"1": [[1.5, None]], "t": [2.0, None]}
+
+
+# Unit noise ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", [0.3, 40.0, 3000.0])
+def test_unit_noise_is_stored_with_a_scale_that_loses_nothing_to_speak_of(tmp_path, level):
+    noise = [np.random.default_rng(k).normal(0, level, HU.shape).astype(np.float32) for k in range(2)]
+    write_dataset(tmp_path / "data", {"training": [case(noise=noise)]})
+    entry = read_datalist(tmp_path / "data")["training"][0]
+    assert entry["noise_model"] == {"noise_free": False, "floor_hu": -1024.0}
+    for path, expected in zip(entry["noise"], noise, strict=True):
+        stored = nib.load(path)
+        assert stored.get_data_dtype() == np.int16
+        assert np.log2(stored.dataobj.slope).is_integer()
+        np.testing.assert_array_equal(stored.affine, AFFINE)
+        largest = np.abs(expected).max()
+        np.testing.assert_allclose(np.asarray(stored.dataobj), expected, atol=largest / 32767)
+        assert np.abs(stored.dataobj.get_unscaled()).max() > 16000
+
+
+def test_noise_that_is_0_everywhere_can_be_stored(tmp_path):
+    write_dataset(tmp_path / "data", {"training": [case(noise=[np.zeros_like(HU)])]})
+    assert not np.asarray(nib.load(tmp_path / "data/training/0000_noise1.nii").dataobj).any()
+
+
+def test_unit_noise_has_checksums_and_is_for_training_only(tmp_path):
+    noise = [HU, -HU]
+    splits = {"training": [case("P1", noise=noise)], "validation": [case("P2", noise=noise)]}
+    write_dataset(tmp_path / "data", splits)
+    content = read_datalist(tmp_path / "data")
+    assert [len(content[split][0]["checksum"].get("noise", [])) for split in ("training", "validation")] == [2, 0]
+    assert "noise" not in content["validation"][0]
+    assert sorted(path.name for path in (tmp_path / "data/training").iterdir()) == [
+        "0000_image.nii",
+        "0000_label.nii",
+        "0000_noise1.nii",
+        "0000_noise2.nii",
+    ]
+    verify_checksums(content)
+    path = tmp_path / "data/training/0000_noise2.nii"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(DataError, match="0000_noise2.nii to have the SHA-256"):
+        verify_checksums(content)
 
 
 # What is refused, and what is left then ------------------------------------------------------------------------------
