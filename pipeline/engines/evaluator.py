@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ct_cncl.pipeline.engines.precision import autocast
-from ct_cncl.pipeline.networks import Branches
+from ct_cncl.pipeline.networks import Branches, centre_slice
 from ct_cncl.transforms.hu import to_hu
 
 
@@ -29,7 +29,8 @@ class CNCLEvaluator(Evaluator):
 
     Args:
         device: where the network is.
-        val_data_loader: batches with "image" and "label", network units.
+        val_data_loader: batches with "image" and "label", network units; "image" may hold neighbouring slices too,
+            (B, C, H, W), with the one that is denoised in the centre.
         generator: returns ``Branches`` (see ``BranchOutputs``).
         metrics: Ignite metrics by name; the first is the key metric, greater is better.
         inferer: calls the generator; MONAI's SimpleInferer where not given.
@@ -67,6 +68,7 @@ class CNCLEvaluator(Evaluator):
         with engine.mode(self.generator), autocast(engine.state.device, self.precision):
             predicted = self.inferer(image, self.generator)
         predicted = Branches(*(branch.float() for branch in predicted))
+        image = centre_slice(image)  # its neighbours were context for the generator
         output = {
             CommonKeys.IMAGE: image,
             CommonKeys.LABEL: label,

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from ct_cncl.pipeline.engines.distributed import unwrapped
 from ct_cncl.pipeline.engines.epoch_losses import EpochLosses
 from ct_cncl.pipeline.engines.precision import autocast, gradient_scaler
-from ct_cncl.pipeline.networks import Branches
+from ct_cncl.pipeline.networks import Branches, centre_slice
 
 
 class CNCLTrainer(Trainer):
@@ -37,7 +37,8 @@ class CNCLTrainer(Trainer):
     Args:
         device: where the networks are.
         max_epochs: epochs to train.
-        train_data_loader: batches with "image" (low dose) and "label" (normal dose), (B, 1, H, W), network units. Where
+        train_data_loader: batches with "image" (low dose) and "label" (normal dose), (B, 1, H, W), network units; "image" may
+            hold more slices, (B, C, H, W), with the one that is denoised in the centre. Where
             its sampler has ``set_epoch``, it is told the epoch.
         generator: returns ``Branches`` (see ``BranchOutputs``), perhaps wrapped in DistributedDataParallel.
         g_optimizer: the generator's optimizer.
@@ -136,6 +137,7 @@ class CNCLTrainer(Trainer):
         with autocast(engine.state.device, self.precision):
             predicted = self.inferer(image, self.generator)
         predicted = Branches(*(branch.float() for branch in predicted))
+        image = centre_slice(image)  # its neighbours were context for the generator
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
 
         output: dict[str, torch.Tensor] = {}

@@ -1,6 +1,6 @@
 """Predictors, interactions, fusions and CNCL itself; a bundle config names them and their widths."""
 
-from ct_cncl.pipeline.networks.block_unet import BlockUNet
+from ct_cncl.pipeline.networks.block_unet import BlockDecoder, BlockUNet
 from ct_cncl.pipeline.networks.branches import Branches, BranchOutputs, Explanation, centre_slice
 from ct_cncl.pipeline.networks.cncl import CNCL
 from ct_cncl.pipeline.networks.dncnn import DnCNN
@@ -17,6 +17,7 @@ from ct_cncl.pipeline.networks.unet import UNet
 __all__ = [
     "CNCL",
     "REDCNN",
+    "BlockDecoder",
     "BlockUNet",
     "BranchOutputs",
     "Branches",

@@ -11,7 +11,12 @@ from ct_cncl.pipeline.networks.blocks import NAFBlock, ResidualBlock
 from ct_cncl.pipeline.networks.ends import Head, amplified
 
 
-def _blocks(kind: str, count: int, channels: int, *, norm: str | None, activation: str) -> nn.Sequential:
+def block_sequence(kind: str, count: int, channels: int, *, norm: str | None, activation: str) -> nn.Sequential:
+    """``count`` blocks of one kind, "naf" or "residual".
+
+    Raises:
+        ValueError: another kind.
+    """
     if kind == "naf":
         return nn.Sequential(*(NAFBlock(channels, norm=norm or "layer") for _ in range(count)))
     if kind == "residual":
@@ -40,7 +45,61 @@ class SkipUp(nn.Module):
         return self.blocks(self.expand(x) + skip)
 
 
-class BlockUNet(nn.Module):
+class BlockDecoder(nn.Module):
+    """The way up of ``BlockUNet`` and its head: a branch for ``InteractingCNCL`` that shares the other's way down.
+
+    Args:
+        width: channels of the first level; each level down has twice as many.
+        decoder_blocks: blocks of each level, in the order in which they are run, the first level's last.
+        block: "naf" or "residual".
+        norm: of the blocks, see ``norm_layer``; None is "layer" for "naf" and "none" for "residual".
+        activation: of residual blocks, see ``activation_layer``.
+        unshuffle: pixels that a feature of the first level stands for, along each side.
+        residual: add the input's centre slice to the output.
+        zero_start: start with an output of zero (of the input where ``residual``).
+        gain: the output is ``1 / gain`` of what the last convolution gives.
+
+    Raises:
+        ValueError: no level, a width, unshuffle or gain that is not positive, unknown names.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int = 32,
+        decoder_blocks: Sequence[int] = (1, 1, 1),
+        block: str = "naf",
+        norm: str | None = None,
+        activation: str = "relu",
+        unshuffle: int = 1,
+        residual: bool = False,
+        zero_start: bool = False,
+        gain: float = 16.0,
+    ) -> None:
+        super().__init__()
+        depth = len(decoder_blocks)
+        if min(width, unshuffle, depth) < 1 or gain <= 0:
+            raise ValueError(
+                f"Expected positive width, unshuffle and gain and at least one level, but got {width}, {unshuffle}, {gain} "
+                f"and {depth}."
+            )
+        self.multiple = unshuffle * 2**depth
+        self.channels = [width * 2**level for level in reversed(range(depth))]
+        self.scales = [unshuffle * 2**level for level in reversed(range(depth))]
+        self.up = nn.ModuleList(
+            SkipUp(channels, block_sequence(block, count, channels, norm=norm, activation=activation))
+            for count, channels in zip(decoder_blocks, self.channels)
+        )
+        self.head = Head(width, scale=unshuffle, residual=residual, zero_start=zero_start, gain=gain)
+
+    def decode(self, x: torch.Tensor, skips: list[torch.Tensor], image: torch.Tensor) -> torch.Tensor:
+        """The lowest feature map and the skips of ``image`` (B, slices, H, W), to (B, 1, H, W) in network units."""
+        for up in self.up:
+            x = up(x, skips.pop())
+        return self.head(x, image)
+
+
+class BlockUNet(BlockDecoder):
     """Stem, levels of blocks with strided 2x2 convolutions down and additive skips, middle, levels up, head.
 
     With ``block="naf"``, ``unshuffle=1`` it is NAFNet (Chen et al., ECCV 2022; there width 32, encoder 1-1-1-28 and middle 1,
@@ -48,13 +107,13 @@ class BlockUNet(nn.Module):
     feature stands for 2x2 or 4x4 pixels, which on a CPU saves most of the time.
 
     Args:
-        width: channels of the first level; each level down has twice as many.
+        width: see ``BlockDecoder``, as for all that is not listed here.
         encoder_blocks: blocks of each level on the way down, first level first.
         middle_blocks: blocks below.
         decoder_blocks: blocks of each level on the way up, in the order in which they are run, the first level's last.
         block: "naf" or "residual".
-        norm: of the blocks, see ``norm_layer``; None is "layer" for "naf" and "none" for "residual".
-        activation: of residual blocks, see ``activation_layer``.
+        norm: of the blocks.
+        activation: of residual blocks.
         unshuffle: pixels that a feature of the first level stands for, along each side.
         in_channels: slices of the input, odd.
         residual: add the input's centre slice to the output.
@@ -62,8 +121,7 @@ class BlockUNet(nn.Module):
         gain: the network sees ``gain * (image - LEVEL)`` and gives ``1 / gain`` of what its last convolution does.
 
     Raises:
-        ValueError: encoder and decoder of different depth or empty, a width, unshuffle or gain that is not positive, unknown
-            names.
+        ValueError: encoder and decoder of different depth; see ``BlockDecoder``.
     """
 
     def __init__(
@@ -82,35 +140,36 @@ class BlockUNet(nn.Module):
         zero_start: bool = False,
         gain: float = 16.0,
     ) -> None:
-        super().__init__()
-        depth = len(encoder_blocks)
-        if depth < 1 or len(decoder_blocks) != depth:
+        if len(encoder_blocks) != len(decoder_blocks):
             raise ValueError(
-                f"Expected as many decoder as encoder levels, at least 1, but got {len(decoder_blocks)} and {depth}."
+                f"Expected as many encoder as decoder levels, but got {len(encoder_blocks)} and {len(decoder_blocks)}."
             )
-        if min(width, unshuffle) < 1 or gain <= 0:
-            raise ValueError(f"Expected positive width, unshuffle and gain, but got {width}, {unshuffle} and {gain}.")
+        super().__init__(
+            width=width,
+            decoder_blocks=decoder_blocks,
+            block=block,
+            norm=norm,
+            activation=activation,
+            unshuffle=unshuffle,
+            residual=residual,
+            zero_start=zero_start,
+            gain=gain,
+        )
         self.gain = gain
-        self.multiple = unshuffle * 2**depth
-        widths = [width * 2**level for level in range(depth + 1)]
+        widths = self.channels[::-1]
 
         def blocks(count: int, channels: int) -> nn.Sequential:
-            return _blocks(block, count, channels, norm=norm, activation=activation)
+            return block_sequence(block, count, channels, norm=norm, activation=activation)
 
         self.unshuffle = nn.PixelUnshuffle(unshuffle) if unshuffle > 1 else nn.Identity()
         self.stem = nn.Conv2d(in_channels * unshuffle**2, width, 3, padding=1)
         self.encoder = nn.ModuleList(blocks(count, channels) for count, channels in zip(encoder_blocks, widths))
-        self.down = nn.ModuleList(nn.Conv2d(channels, 2 * channels, 2, stride=2) for channels in widths[:-1])
-        self.middle = blocks(middle_blocks, widths[-1])
-        self.channels = widths[-2::-1]
-        self.scales = [unshuffle * 2**level for level in reversed(range(depth))]
-        self.up = nn.ModuleList(
-            SkipUp(channels, blocks(count, channels)) for count, channels in zip(decoder_blocks, self.channels)
-        )
-        self.head = Head(width, scale=unshuffle, residual=residual, zero_start=zero_start, gain=gain)
+        self.down = nn.ModuleList(nn.Conv2d(channels, 2 * channels, 2, stride=2) for channels in widths)
+        self.middle = blocks(middle_blocks, 2 * widths[-1])
 
     def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """``image`` (B, slices, H, W) to the lowest feature map and the skips, first level first."""
+        # Convolutions are faster in this memory format on a CPU, and hand it on.
         x = self.unshuffle(amplified(image, self.gain)).contiguous(memory_format=torch.channels_last)
         x = self.stem(x)
         skips: list[torch.Tensor] = []
@@ -123,6 +182,4 @@ class BlockUNet(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """``image`` (B, slices, H, W) in network units, sides multiples of ``multiple``, to (B, 1, H, W)."""
         x, skips = self.encode(image)
-        for up in self.up:
-            x = up(x, skips.pop())
-        return self.head(x, image)
+        return self.decode(x, skips, image)

@@ -21,7 +21,7 @@ class InteractingCNCL(CNCL):
 
     Args:
         content: predictor of the content.
-        noise: predictor of the noise.
+        noise: predictor of the noise; one without ``encode`` (``BlockDecoder``) takes what content's encoder gives.
         fusion: a module called as ``fusion(content, y - noise)``; or a function, called once as ``fusion(content_channels,
             noise_channels, scale=...)``, that makes a module called as ``fusion(content_features, noise_features, content, y - noise)``,
             for example ``FeatureFusion`` (in a config: with ``"_mode_": "callable"``).
@@ -35,7 +35,7 @@ class InteractingCNCL(CNCL):
             decoder where every level is asked for.
     """
 
-    __constants__ = ("every_level", "fuses_features", "interacts")
+    __constants__ = ("every_level", "fuses_features", "interacts", "shares_encoder")
 
     def __init__(
         self,
@@ -54,10 +54,16 @@ class InteractingCNCL(CNCL):
                 f"Expected feature maps of the same scales where the branches meet, but got {scales} for content and "
                 f"{_levels(noise, 'scales', levels)} for noise. Give both predictors the same depth, or interact at the last level."
             )
+        if not hasattr(noise, "encode") and list(content.channels) != list(noise.channels):
+            raise ValueError(
+                f"Expected a decoder of content's channels, {list(content.channels)}, where noise takes content's encoder, but got "
+                f"{list(noise.channels)}. Give both the same width and depth."
+            )
         fuses_features = not isinstance(fusion, nn.Module)
         fusion = fusion if isinstance(fusion, nn.Module) else fusion(*channels[-1], scale=scales[-1])
         super().__init__(content=content, noise=noise, fusion=fusion, init_std=init_std)
         self.fuses_features = fuses_features
+        self.shares_encoder = not hasattr(noise, "encode")
         self.every_level = levels == "every"
         self.interacts = interaction is not None
         self.interactions = nn.ModuleList([] if interaction is None else [interaction(*pair) for pair in channels])
@@ -65,7 +71,10 @@ class InteractingCNCL(CNCL):
     def features(self, padded: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Last feature maps of content and noise of an image (B, C, H, W), sides divisible by ``multiple``."""
         content, content_skips = self.content.encode(padded)  # type: ignore[operator]
-        noise, noise_skips = self.noise.encode(padded)  # type: ignore[operator]
+        if self.shares_encoder:
+            noise, noise_skips = content, content_skips.copy()
+        else:
+            noise, noise_skips = self.noise.encode(padded)  # type: ignore[operator]
         if self.interacts and self.every_level:
             for content_up, noise_up, interaction in zip(self.content.up, self.noise.up, self.interactions):  # type: ignore[arg-type]
                 content = content_up(content, content_skips.pop())
