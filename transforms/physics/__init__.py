@@ -17,6 +17,14 @@ from .dose import (
 from .fbp import APODISATIONS, Apodisation, back_project, fbp, filter_sinogram, ramp_filter
 from .geometry import FanBeam, Geometry, ParallelBeam, PixelSize, check_pixel_size
 from .noise_model import DEFAULT_QUANTA
+from .phantom import (
+    Ellipse,
+    low_contrast_phantom,
+    phantom_hu,
+    phantom_line_integrals,
+    resolution_phantom,
+    water_cylinder,
+)
 from .projector import project
 from .settings import MU_WATER_PER_MM, DoseSettings, relative_quanta
 
@@ -27,6 +35,7 @@ __all__ = [
     "Apodisation",
     "Calibration",
     "DoseSettings",
+    "Ellipse",
     "FanBeam",
     "Geometry",
     "ParallelBeam",
@@ -41,11 +50,16 @@ __all__ = [
     "hu_to_attenuation",
     "insert_noise",
     "line_integrals_of_counts",
+    "low_contrast_phantom",
     "noise_image",
+    "phantom_hu",
+    "phantom_line_integrals",
     "project",
     "ramp_filter",
     "relative_quanta",
+    "resolution_phantom",
     "simulate_doses",
     "slice_generator",
     "smooth_starved",
+    "water_cylinder",
 ]

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ct_cncl.transforms.regions import local_std
-
 from .dose import hu_to_attenuation
-from .fbp import fbp
+from .fbp import back_project, fbp
 from .geometry import PixelSize
 from .projector import project
 from .settings import DoseSettings, relative_quanta
@@ -19,8 +17,6 @@ DEFAULT_QUANTA = 2e5
 """N0 when a scan shows none: of the order of a diagnostic body scan."""
 WINDOW = 9
 """Side of the windows whose deviations are compared, pixels."""
-SMOOTHING = 33
-"""Side of the windows over which the model's noise power is averaged, pixels."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +24,14 @@ class ScanSlice:
     """A slice (x, y) in HU, the windows to measure in, and its noise-only sinograms (views, channels) at N0 = 1.
 
     ``quantum`` has the variance e^p, ``electronic`` e^(2p): that of Ne = 1; with bowtie filter and modulated current, e^p
-    stands for e^p over the ray's relative quanta.
+    stands for e^p over the ray's relative quanta. ``level`` (x, y) is how the model's noise varies over the slice, in
+    arbitrary units: the variances of the rays through each pixel, summed. Drawn noise would not do: its own local level,
+    divided by a map that was smoothed from it, varies less than a scan's.
     """
 
     hu: np.ndarray
     windows: np.ndarray
+    level: np.ndarray
     quantum: np.ndarray
     electronic: np.ndarray
 
@@ -49,10 +48,10 @@ class NoiseModel:
         attenuation = hu_to_attenuation(hu, self.settings.mu_water_per_mm)
         line_integral = project(attenuation, self.pixel, self.geometry)
         deviate = rng.standard_normal(line_integral.shape, dtype=np.float32)
-        per_quantum = (np.exp(line_integral) / relative_quanta(line_integral, self.geometry, self.settings)).astype(
-            np.float32
-        )
-        return ScanSlice(hu, windows, deviate * np.sqrt(per_quantum), deviate * per_quantum)
+        relative = relative_quanta(line_integral, self.geometry, self.settings)
+        variance = (np.exp(line_integral) / relative).astype(np.float32)
+        level = np.sqrt(np.maximum(back_project(variance, self.geometry, self.shape, self.pixel), 1e-12))
+        return ScanSlice(hu, windows, level, deviate * np.sqrt(variance), deviate * variance)
 
     def noise(self, sinogram: np.ndarray, cutoff: float | None, reference: float = DEFAULT_QUANTA) -> np.ndarray:
         """Noise (x, y), HU, of ``reference`` quanta; ``cutoff`` None keeps the filter of the settings."""
@@ -60,9 +59,3 @@ class NoiseModel:
         cutoff = cutoff or self.settings.cutoff
         image = fbp(sinogram, self.geometry, self.shape, self.pixel, apodisation=name, cutoff=cutoff)
         return image * (1000 / self.settings.mu_water_per_mm / math.sqrt(reference))
-
-
-def noise_map(noise: np.ndarray) -> np.ndarray:
-    """The model's local noise level, HU: root mean square over a neighbourhood wide enough to be steady."""
-    mean, deviation = local_std(noise, SMOOTHING)
-    return np.sqrt(mean**2 + deviation**2)

@@ -11,7 +11,7 @@ import numpy as np
 from ct_cncl.transforms.regions import local_std, noise_power_spectrum, soft_tissue_windows, structure_index
 
 from .geometry import PixelSize
-from .noise_model import WINDOW, NoiseModel, ScanSlice, noise_map
+from .noise_model import WINDOW, NoiseModel, ScanSlice
 
 PATCH_SIZES = (16, 24, 32)
 """Sides in pixels. Small patches hold least anatomy; larger ones only for noise too smooth for them."""
@@ -34,33 +34,41 @@ class Spectrum:
     reason: str = ""
 
 
-def match_noise_spectrum(slices: list[ScanSlice], model: NoiseModel) -> Spectrum:
+def match_noise_spectrum(
+    slices: list[ScanSlice], model: NoiseModel, noise_hu: float, *, whole: bool = False
+) -> Spectrum:
     """The Hann cut-off with which model and scan have the same mean frequency, in the most uniform patches.
 
     Args:
         slices: what :meth:`NoiseModel.prepare` gave; up to three of them are used.
         model: the noise model; its settings hold the filter to start from.
+        noise_hu: about the scan's noise level, standard deviation in its windows, HU.
+        whole: the scan holds whole HU; the model's noise is then rounded likewise, at that level.
     """
     slices = slices[:: max(1, math.ceil(len(slices) / 3))]
-    noises = [model.noise(part.quantum, None) for part in slices]
-    chosen: tuple[int, list[list[tuple[int, int]]], float] | None = None
+    scans = [part.hu for part in slices]
+    chosen: tuple[int, float, int] | None = None
     for size in PATCH_SIZES:
-        corners = _uniform_patches(slices, noises, size)
-        if sum(len(found) for found in corners) < MIN_PATCHES:
+        corners = _uniform_patches(scans, slices, size)
+        count = sum(len(found) for found in corners)
+        if count < MIN_PATCHES:
             break
-        scan = _frequency([part.hu for part in slices], corners, size, model.pixel)
-        chosen = (size, corners, scan)
-        if scan > 1.2 * LOWEST_STEP / (size * max(model.pixel)):
+        chosen = (size, _frequency(scans, corners, size, model.pixel), count)
+        if chosen[1] > 1.2 * LOWEST_STEP / (size * max(model.pixel)):
             break  # else: so smooth that most of it lies below what patches of this size show
     if chosen is None:
         return Spectrum(None, reason=f"spectrum not matched: fewer than {MIN_PATCHES} uniform patches; filter as given")
-    size, corners, scan = chosen
-    count = sum(len(found) for found in corners)
+    size, scan, count = chosen
     if not scan > 0:
         return Spectrum(None, patches=count, reason="spectrum not matched: no noise in the patches; filter as given")
 
     def added_frequency(cutoff: float) -> float:
-        return _frequency([model.noise(part.quantum, cutoff) for part in slices], corners, size, model.pixel)
+        noises = [model.noise(part.quantum, cutoff) for part in slices]
+        if whole:
+            power = np.concatenate([noise[part.windows] ** 2 for noise, part in zip(noises, slices, strict=True)])
+            noises = [np.rint(noise * (noise_hu / math.sqrt(power.mean()))) for noise in noises]
+        # Patches chosen by the same rule: the choice prefers fine texture, in both alike.
+        return _frequency(noises, _uniform_patches(noises, slices, size), size, model.pixel)
 
     cutoff, added = _solve_cutoff(added_frequency, scan)
     short = abs(added / scan - 1) > 0.05
@@ -86,7 +94,7 @@ def _solve_cutoff(frequency: Callable[[float], float], target: float) -> tuple[f
         value = frequency(math.exp(position))
         error = value / target - 1
         best = min(best, (abs(error), position, value))
-        if abs(error) < 0.004 or high - low < 0.01:
+        if abs(error) < 0.006 or high - low < 0.01:
             break
         low, high = (position, high) if error < 0 else (low, position)
         slope = 0.6 if previous is None else (error - previous[1]) / (position - previous[0])
@@ -96,8 +104,8 @@ def _solve_cutoff(frequency: Callable[[float], float], target: float) -> tuple[f
     return math.exp(best[1]), best[2]
 
 
-def _uniform_patches(slices: list[ScanSlice], noises: list[np.ndarray], size: int) -> list[list[tuple[int, int]]]:
-    """Corners, slice by slice, of the patches of soft tissue with least structure.
+def _uniform_patches(images: list[np.ndarray], slices: list[ScanSlice], size: int) -> list[list[tuple[int, int]]]:
+    """Corners, slice by slice, of the patches of soft tissue where ``images`` (x, y), HU, have least structure.
 
     The measure is the deviation relative to the model's noise, times
     :func:`~ct_cncl.transforms.regions.structure_index`.
@@ -105,11 +113,11 @@ def _uniform_patches(slices: list[ScanSlice], noises: list[np.ndarray], size: in
     Patches overlap by half at the most. Those more than 15 % above the lowest twentieth may hold structure: left out.
     """
     candidates: list[np.ndarray] = []
-    for n, (part, noise) in enumerate(zip(slices, noises, strict=True)):
+    for n, (image, part) in enumerate(zip(images, slices, strict=True)):
         window = size - 1
-        if min(part.hu.shape) <= size:
+        if min(image.shape) <= size:
             continue
-        ratio = local_std(part.hu, window)[1] / np.maximum(noise_map(noise), 1e-9) * structure_index(part.hu, window)
+        ratio = local_std(image, window)[1] / part.level * structure_index(image, window)
         whole = soft_tissue_windows(part.hu, window=WINDOW)
         inside = local_std(whole, window)[0] > 0.999
         half = size // 2
