@@ -27,6 +27,8 @@ EXTRAS = {
     "test": [
         "jsonschema>=4.17",
         "matplotlib>=3.8",
+        "onnx>=1.16",
+        "onnxruntime>=1.18",
         "pytest>=8",
         "pytest-cov>=5",
         "pytest-timeout>=2.3",
