@@ -227,8 +227,7 @@ def _add_fan_line(  # noqa: PLR0917
     out: np.ndarray,
 ) -> None:
     """``out[k] += line(channel of pixel k) / distance^2`` for a row of pixels; see :func:`back_project_fan_rows`."""
-    middle = np.float32((line.size - 1) / 2)
-    low, high = np.float32(EDGE), np.float32(line.size - 1 - EDGE)
+    middle, low, high = np.float32((line.size - 2) / 2), np.float32(0), np.float32(line.size - 2)
     depth32, depth_step32 = np.float32(depth), np.float32(depth_step)
     side32, side_step32, scale = np.float32(side), np.float32(side_step), np.float32(per_mm)
     one = np.float32(1)
@@ -266,6 +265,7 @@ def back_project_fan_rows(  # noqa: PLR0917
 
     Seen from the source, a pixel lies ``along`` the central ray and ``across`` it; the distance is that from the source
     (curved detector) or ``along`` (flat). ``per_mm`` is channels a radian (curved) or channels a unit of across / along.
+    ``padded`` (views, channels + 3) has one zero before each view and two behind it.
     """
     dx, dy = pixel
     nx, ny = image.shape

@@ -202,7 +202,8 @@ def back_project(filtered: Image, geometry: Geometry, shape: tuple[int, int], pi
         from .torch_backend import back_project_tensor
 
         return back_project_tensor(filtered, geometry, shape, pixel)  # type: ignore[arg-type,return-value]
-    padded = np.pad(np.asarray(filtered, dtype=np.float32), ((0, 0), (1, 1)))
+    behind = 2 if isinstance(geometry, FanBeam) else 1
+    padded = np.pad(np.asarray(filtered, dtype=np.float32), ((0, 0), (1, behind)))
     angles = geometry.angles
     image = np.zeros(shape, dtype=np.float32)
 

@@ -113,7 +113,8 @@ def _pixel_channels(
 def filter_tensor(sinogram: torch.Tensor, before: np.ndarray, response: np.ndarray) -> torch.Tensor:
     """Views of ``sinogram`` (..., channels) times ``before`` (channels,), filtered with ``response``; the same shape."""
     values = _floating(sinogram, "a sinogram (..., views, channels)")
-    weight, transfer = (torch.as_tensor(part, dtype=values.dtype, device=values.device) for part in (before, response))
+    # Copied: the response is cached and read-only.
+    weight, transfer = (torch.tensor(part, dtype=values.dtype, device=values.device) for part in (before, response))
     length = 2 * (response.size - 1)
     spectrum = torch.fft.rfft(values * weight, n=length, dim=-1) * transfer
     return torch.fft.irfft(spectrum, n=length, dim=-1)[..., : values.shape[-1]]

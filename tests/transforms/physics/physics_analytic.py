@@ -26,7 +26,7 @@ def ellipse_image(shape, pixel_mm, ellipses):
 
 def ellipse_sinogram(geometry, ellipses):
     """Line integrals (views, channels) of the same ellipses: 2 v a b sqrt(s^2 - t^2) / s^2 (Kak and Slaney, 3.1)."""
-    theta, t = geometry.angles[:, None], geometry.positions_mm[None, :]
+    theta, t = geometry.angles[:, None] + geometry.fan_angles, geometry.positions_mm[None, :]
     total = np.zeros((geometry.views, geometry.channels))
     for x0, y0, a, b, angle, value in ellipses:
         square = (a * np.cos(theta - angle)) ** 2 + (b * np.sin(theta - angle)) ** 2
