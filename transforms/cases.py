@@ -183,13 +183,12 @@ def _simulated_maker(
 ) -> Callable[[], Pair]:
     def make() -> Pair:
         from ct_cncl.transforms.physics import DoseSettings
-        from ct_cncl.transforms.simulation import calibrate, low_dose, own_seed
+        from ct_cncl.transforms.simulation import calibrate, low_dose, own_seed, pixel_of
         from ct_cncl.transforms.truncation import truncation_warning
 
         scan = read_scan(source)
         label, order = _slices(scan)
-        spacing = voxel_spacing(order.affine)
-        pixel = (float(spacing[0]), float(spacing[1]))
+        pixel = pixel_of(scan, order)
         own = own_seed(seed, name)
         settings = DoseSettings(dose_fraction=dose_fraction)
         calibration = calibrate(label, pixel, settings, own, quanta=quanta, acquisition=scan.acquisition)

@@ -67,7 +67,7 @@ class SimulateLowDose(Transform):
         if settings.dose_fraction == 1:
             return img.clone()
         hu = img.as_tensor().detach().cpu().numpy()[0]
-        seed = int(np.random.SeedSequence([self.seed, zlib.crc32(np.ascontiguousarray(hu))]).generate_state(1)[0])
+        seed = int(np.random.SeedSequence([self.seed, zlib.crc32(hu.tobytes())]).generate_state(1)[0])
         self.calibration = calibrate(hu, pixel, settings, seed, quanta=self.quanta)
         settings = self.calibration.apply(settings)
         result = torch.from_numpy(low_dose(hu, pixel, settings, seed))[None]

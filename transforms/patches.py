@@ -159,8 +159,8 @@ class PatchPairs(Dataset):
             inside = label[x : x + self.patch_size, y : y + self.patch_size, z] > BODY_THRESHOLD_HU
             if inside.mean() >= self.body_fraction:
                 break
-        flips = generator.integers(2, size=3).astype(bool)
-        patch = Patch(slice_number, x, y, *(bool(flip) for flip in flips))
+        flip_x, flip_y, transpose = (bool(flip) for flip in generator.integers(2, size=3))
+        patch = Patch(slice_number, x, y, flip_x, flip_y, transpose)
         if self.dose is None:
             return patch
         return patch._replace(dose=self.dose.draw(generator, len(entry["noise"])))

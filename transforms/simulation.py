@@ -9,17 +9,14 @@ import dataclasses
 import math
 import zlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ct_cncl.transforms.physics import DEFAULT_QUANTA, Calibration, DoseSettings, calibrate_quanta, insert_noise
 from ct_cncl.transforms.physics.tags import calibrate_from_tags
 from ct_cncl.transforms.regions import padding_mask
+from ct_cncl.transforms.series import Acquisition, NiftiStorage, Scan, ScanError, SliceOrder, voxel_spacing
 from ct_cncl.transforms.unit_noise import SCANNER_FLOOR_HU, cut_off
-
-if TYPE_CHECKING:
-    from ct_cncl.transforms.series import Acquisition
 
 CALIBRATIONS = ("auto", "image", "tags", "default")
 """Where the full dose of a scan comes from; "auto" takes the first of the others that works."""
@@ -118,6 +115,25 @@ def low_dose(
     return cut_off(noisy, hu.astype(np.float32), scanner_floor(hu))
 
 
+def pixel_of(scan: Scan, order: SliceOrder) -> tuple[float, float]:
+    """Pixel size (dx, dy) of a scan's slices, mm.
+
+    Args:
+        scan: as read.
+        order: how its slices are seen.
+
+    Raises:
+        ScanError: the file does not state it; noise made with a guessed one would be wrong.
+    """
+    if isinstance(scan.storage, NiftiStorage) and not scan.storage.spacing_stated:
+        raise ScanError(
+            f"{scan.source}: expected a voxel spacing but the header states none (pixdim 0, no sform); the noise depends on "
+            "it, write the spacing into the header"
+        )
+    spacing = voxel_spacing(order.affine)
+    return float(spacing[0]), float(spacing[1])
+
+
 def scanner_floor(hu_volume: np.ndarray) -> float:
     """Lowest value that the scan's low dose may have, HU: -1024, or the scan's own lowest outside padding.
 
@@ -130,15 +146,21 @@ def scanner_floor(hu_volume: np.ndarray) -> float:
     return float(np.min(hu_volume, where=~padding_mask(hu_volume), initial=SCANNER_FLOOR_HU))
 
 
-def own_seed(seed: int, name: str, *numbers: int) -> int:
-    """The seed of one scan's noise, and of one realisation: files of a folder must not share their noise.
+def own_seed(seed: int, name: str, realization: int | None = None) -> int:
+    """The seed of one scan's noise, or of one realisation of it: files of a folder must not share their noise.
 
     Args:
         seed: the user's, 0 or above.
         name: of the scan; the noise does not depend on which other scans there are.
-        numbers: of a realisation, or nothing.
+        realization: from 1 on.
+
+    Raises:
+        ValueError: a realisation below 1.
 
     >>> own_seed(0, "a") == own_seed(0, "a"), own_seed(0, "a") == own_seed(0, "b")
     (True, False)
     """
-    return int(np.random.SeedSequence([seed, zlib.crc32(name.encode()), *numbers]).generate_state(1)[0])
+    if realization is not None and realization < 1:  # numpy's seeds [s, n] and [s, n, 0] are one
+        raise ValueError(f"Expected a realisation of 1 or above but got {realization}.")
+    entropy = [seed, zlib.crc32(name.encode()), realization or 0]
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])

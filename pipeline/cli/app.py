@@ -10,6 +10,7 @@ from ct_cncl.pipeline.cli.demo import demo
 from ct_cncl.pipeline.cli.denoise import denoise
 from ct_cncl.pipeline.cli.evaluate import evaluate
 from ct_cncl.pipeline.cli.prepare import prepare
+from ct_cncl.pipeline.cli.simulate import simulate
 from ct_cncl.pipeline.cli.train import train
 
 INTERRUPTED = 130
@@ -40,7 +41,7 @@ def options(
     """Denoise low-dose CT by content-noise complementary learning. Research only; not a medical device."""
 
 
-for command in (demo, prepare, train, evaluate, denoise):
+for command in (demo, prepare, simulate, train, evaluate, denoise):
     app.command()(command)
 
 

@@ -85,6 +85,12 @@ class NiftiStorage:
         slope, inter = float(self.header["scl_slope"]), float(self.header["scl_inter"])
         return (slope, inter) if np.isfinite(slope) and slope != 0 else (1.0, 0.0)
 
+    @property
+    def spacing_stated(self) -> bool:
+        """Whether the header states all three spacings; where it does not, nibabel takes 1 mm."""
+        sizes = np.abs(np.asarray(self.header["pixdim"][1:4], dtype=np.float64))
+        return bool(self.header["sform_code"] > 0 or (np.isfinite(sizes).all() and (sizes > 0).all()))
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:

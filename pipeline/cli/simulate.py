@@ -1,0 +1,60 @@
+"""``ct-cncl simulate``: normal-dose scans in, low-dose partners out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+
+def simulate(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="A file or folder of NIfTI or DICOM, at normal dose.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
+    dose: Annotated[float, typer.Option("--dose", help="Dose fraction: 0.25 is quarter dose.")] = 0.25,
+    realizations: Annotated[int, typer.Option(help="So many results a scan, each with noise of its own.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    calibration: Annotated[
+        str,
+        typer.Option(
+            help="Where the scan's full dose comes from: image (its own noise, level and spectrum), tags (DICOM, a factor of "
+            "2 uncertain), default (2e5 quanta), or auto: the first of them that works."
+        ),
+    ] = "auto",
+    quanta: Annotated[
+        Optional[float], typer.Option(help="Incident quanta a ray at full dose, instead of a calibration.")
+    ] = None,
+    electronic_variance: Annotated[float, typer.Option(help="Of the electronic noise, quanta^2. Usual: 100.")] = 0.0,
+    geometry: Annotated[str, typer.Option(help="parallel, or mayo: the fan beam of a Siemens scanner.")] = "parallel",
+    route: Annotated[
+        str, typer.Option(help="formula, or direct: through counts, with what scanners do where too few arrive.")
+    ] = "formula",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other options.")] = False,
+) -> None:
+    """Make low-dose partners for normal-dose scans: noise of the missing dose, inserted in the sinogram.
+
+    Results are NIfTI with the geometry, shape and data type of their source, named SCAN_dose0.25_r1.nii.gz; SCAN_dose0.25_r1.json
+    beside it says how it was made. A run that was interrupted goes on where it was.
+
+    Examples:
+      ct-cncl simulate scan.nii.gz --dose 0.25 --out low
+
+      ct-cncl simulate dicom_folder --dose 0.1 --realizations 4 --out low --geometry mayo --electronic-variance 100
+    """
+    from ct_cncl.pipeline.simulate import SimulateOptions, simulate_scans
+
+    simulate_scans(
+        SimulateOptions(
+            source=source,
+            out=out,
+            dose_fraction=dose,
+            realizations=realizations,
+            seed=seed,
+            calibration=calibration,
+            quanta=quanta,
+            electronic_variance=electronic_variance,
+            geometry=geometry,
+            route=route,
+            overwrite=overwrite,
+        )
+    )
