@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -59,15 +61,19 @@ def test_resume_needs_config_and_checkpoint(moved_run, missing):
         train_bundle(out=moved_run, resume=True)
 
 
-def test_overlays_are_merged_in_order_and_assignments_come_last(tiny_dataset, tmp_path):
+def test_overlays_are_merged_in_order_and_assignments_come_last(tiny_dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for name, content in (("a", {"seed": 5, "batch_size": 1}), ("b", {"batch_size": 4, "max_epochs": 9})):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     small = {key: value for key, value in TINY.items() if key != "batch_size"} | {"max_epochs": 1}
     overlays = [str(tmp_path / f"{name}.json") for name in "ab"]
-    train_bundle(out=tmp_path / "run", data=tiny_dataset, overlays=overlays, assignments=assignments(small))
+    data = Path(os.path.relpath(tiny_dataset, tmp_path))
+    train_bundle(out=Path("run"), data=data, overlays=overlays, assignments=assignments(small))
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert [config[key] for key in ("seed", "batch_size", "max_epochs")] == [5, 4, 1]
-    assert config["dataset_dir"] == str(tiny_dataset)
+    places = [Path(config[key]) for key in ("output_dir", "dataset_dir")]  # a resume may come from anywhere
+    assert all(place.is_absolute() for place in places)
+    assert [place.resolve() for place in places] == [(tmp_path / "run").resolve(), tiny_dataset.resolve()]
     assert [row["iteration"] for row in rows(tmp_path / "run" / "metrics.csv")] == ["2"]  # 8 patches, 4 at a time
 
 
