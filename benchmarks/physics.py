@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/physics.py [--size 512] [--repeats 3] [--json FILE]
 
 scikit-image (parallel beam), ASTRA (flat-detector fan beam, CPU) and deepinv (parallel beam) take part where they are
-installed; none of them is a dependency: `pip install astra-toolbox deepinv`. On a machine with a CUDA device a batch of 32
+installed; none of them is a dependency: `pip install astra-toolbox deepinv` (ASTRA also wants nvidia-cuda-runtime-cu12 and nvidia-cufft-cu12). On a machine with a CUDA device a batch of 32
 slices goes through the torch backend. Ratios come first: above 1 this code is faster.
 """
 
@@ -57,7 +57,7 @@ def against_scikit_image(image: np.ndarray, pixel: float, repeats: int) -> dict[
     theirs = radon(image, angles, circle=False)
     radon_s = seconds(lambda: radon(image, angles, circle=False), 1)
     iradon_s = seconds(lambda: iradon(theirs, angles, output_size=image.shape[0], filter_name="hann", circle=False), 1)
-    difference = abs(theirs.max() * pixel / sinogram.max() - 1)
+    difference = abs(float(theirs.max()) * pixel / float(sinogram.max()) - 1)
     return {
         "what": "parallel beam, 720 views: project + fbp against scikit-image radon + iradon",
         "ratio": (radon_s + iradon_s) / (forward + backward),

@@ -39,7 +39,8 @@ class DoseSettings:
             gives least noise for the dose (Gies et al. 1999, Med Phys 26(11):2235).
         route: "formula" inserts Gaussian noise of the closed formula; "direct" goes through counts and the logarithm, with
             what a scanner does to starved channels (:mod:`.counts`).
-        starved_counts: direct route: where fewer quanta arrive on average they are smoothed before the logarithm; 0: never.
+        starved_counts: direct route: where fewer quanta arrive on average they are smoothed before the logarithm, wholly
+            below half of it (:func:`.counts.smooth_starved`); 0: never.
         starved_channels: direct route: so many channels are averaged, odd.
         starved_views: direct route: over so many views, odd.
         floor_counts: direct route: fewer quanta count as so many.
