@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -227,15 +228,48 @@ class SampleNumbers(Sampler[int]):
             yield first + step * self.world_size + self.rank
 
 
+def spread_slices(slices: Sequence[SliceIndex], count: int) -> list[SliceIndex]:
+    """At most ``count`` slices: as many of each volume as possible, evenly spaced within it, in order.
+
+    A long volume gets no more than a short one while the short one has slices left: otherwise one scan with many slices
+    would decide the mean. Of more volumes than ``count``, evenly spaced ones are taken.
+
+    Args:
+        slices: of one or more volumes, those of a volume together.
+        count: 1 or more.
+
+    >>> volumes = [({"label": "a"}, 40), ({"label": "b"}, 1), ({"label": "c"}, 2)]
+    >>> slices = [SliceIndex(entry, z) for entry, depth in volumes for z in range(depth)]
+    >>> [(entry["label"], z) for entry, z in spread_slices(slices, 6)]
+    [('a', 0), ('a', 20), ('a', 39), ('b', 0), ('c', 0), ('c', 1)]
+    """
+    volumes = [list(group) for _, group in groupby(slices, key=lambda item: id(item.entry))]
+    if len(volumes) > count:
+        volumes = [volumes[n] for n in np.linspace(0, len(volumes) - 1, count).round().astype(int)]
+    shares = [0] * len(volumes)
+    left = min(count, sum(len(volume) for volume in volumes))
+    while left:
+        for n, volume in enumerate(volumes):
+            if left and shares[n] < len(volume):
+                shares[n] += 1
+                left -= 1
+    chosen = []
+    for volume, share in zip(volumes, shares, strict=True):
+        middle = (len(volume) - 1) / 2
+        places = [middle] if share == 1 else np.linspace(0, len(volume) - 1, share)
+        chosen += [volume[int(place + 0.5)] for place in places]
+    return chosen
+
+
 class SlicePairs(Dataset):
-    """Whole slices for validation, spread evenly over the data set.
+    """Whole slices for validation, spread evenly over the volumes and within each.
 
     Items are ``{"image": y, "label": x, "padding": where the scanner padded}``, each (1, x, y); image and label float32 in
     network units.
 
     Args:
         data: entries with "image" and "label".
-        max_slices: at most so many slices, evenly spaced over all; None takes all.
+        max_slices: at most so many slices, see :func:`spread_slices`; None takes all.
         rank: this process takes every ``world_size``-th of them, from its rank on.
         world_size: number of processes.
     """
@@ -247,8 +281,7 @@ class SlicePairs(Dataset):
         if max_slices is not None:
             if max_slices < 1:
                 raise ValueError(f"Expected max_slices of at least 1 or null, but got {max_slices}.")
-            numbers = np.linspace(0, len(slices) - 1, min(max_slices, len(slices))).round().astype(int)
-            slices = [slices[number] for number in numbers]
+            slices = spread_slices(slices, max_slices)
         self.slices = slices[rank::world_size]
 
     def __len__(self) -> int:

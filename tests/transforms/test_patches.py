@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader
 
 from ct_cncl.transforms.datalist import DataError
 from ct_cncl.transforms.hu import to_hu
-from ct_cncl.transforms.patches import PatchPairs, SampleNumbers, SlicePairs, all_slices, open_volume
+from ct_cncl.transforms.patches import PatchPairs, SampleNumbers, SlicePairs, all_slices, open_volume, spread_slices
 
 OFFSET = 7
 """Images are labels plus this, so that alignment shows in the values."""
@@ -245,6 +245,18 @@ def test_few_slices_are_spread_over_the_whole(data):
     assert [(item.entry is data[0], item.z) for item in chosen] == [(True, 0), (True, 2), (False, 1)]
     with pytest.raises(ValueError, match="max_slices of at least 1"):
         SlicePairs(data, max_slices=0)
+
+
+def test_a_long_volume_does_not_outweigh_short_ones():
+    """Regression: slices spread evenly over all gave ten of twelve places to the one long scan of a validation set."""
+    long = [SliceIndex({"label": "long"}, z) for z in range(40)][:1]
+    entries = [{"label": name} for name in "abc"]
+    slices = [SliceIndex(entries[0], z) for z in range(40)] + [SliceIndex(entry, 0) for entry in entries[1:]]
+    chosen = spread_slices(slices, 5)
+    assert [(item.entry["label"], item.z) for item in chosen] == [("a", 0), ("a", 20), ("a", 39), ("b", 0), ("c", 0)]
+    assert [item.entry["label"] for item in spread_slices(slices, 2)] == ["a", "c"]
+    assert spread_slices(slices, 99) == slices
+    assert spread_slices(long, 1) == long
 
 
 def test_padding_is_marked_from_the_label(tmp_path):
