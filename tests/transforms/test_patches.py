@@ -6,7 +6,15 @@ from torch.utils.data import DataLoader
 
 from ct_cncl.transforms.datalist import DataError
 from ct_cncl.transforms.hu import to_hu
-from ct_cncl.transforms.patches import PatchPairs, SampleNumbers, SlicePairs, all_slices, open_volume, spread_slices
+from ct_cncl.transforms.patches import (
+    PatchPairs,
+    SampleNumbers,
+    SliceIndex,
+    SlicePairs,
+    all_slices,
+    open_volume,
+    spread_slices,
+)
 
 OFFSET = 7
 """Images are labels plus this, so that alignment shows in the values."""
