@@ -79,6 +79,7 @@ def evaluate_run(
     split: str = "validation",
     out: Path | None = None,
     overwrite: bool = False,
+    overlays: Sequence[str] = (),
     assignments: Sequence[str] = (),
 ) -> dict[str, float]:
     """Evaluate a run's best checkpoint on a prepared data set.
@@ -89,6 +90,7 @@ def evaluate_run(
         split: "training", "validation" or "test".
         out: for the results; None makes a folder in the run's.
         overwrite: replace an earlier evaluation.
+        overlays: names or paths, merged in order over evaluate.json.
         assignments: ``KEY=VALUE`` overrides.
 
     Returns:
@@ -115,6 +117,6 @@ def evaluate_run(
         overrides["dataset_dir"] = str(data.expanduser().absolute())
     if out is not None:
         overrides["evaluation_dir"] = str(out.expanduser().absolute())
-    files = [folder / "config.json", config_file("evaluate.json")]
+    files = [folder / "config.json", config_file("evaluate.json"), *(overlay_file(name) for name in overlays)]
     workflow = run_workflow(build_workflow(files, overrides=overrides))
     return dict(workflow.parser.get_parsed_content("validate#evaluator").state.metrics)

@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from ct_cncl.pipeline.cli.ablate import ablate
 from ct_cncl.pipeline.cli.demo import demo
 from ct_cncl.pipeline.cli.denoise import denoise
 from ct_cncl.pipeline.cli.evaluate import evaluate
@@ -41,7 +42,7 @@ def options(
     """Denoise low-dose CT by content-noise complementary learning. Research only; not a medical device."""
 
 
-for command in (demo, prepare, simulate, train, evaluate, denoise):
+for command in (demo, prepare, simulate, train, evaluate, denoise, ablate):
     app.command()(command)
 
 

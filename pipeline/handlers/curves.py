@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 from torch.optim import Optimizer
 from torch.utils.tensorboard import SummaryWriter
 
+from ct_cncl.pipeline.handlers.budget import SECONDS_KEY
 from ct_cncl.transforms.files import replacing
 
 
@@ -26,7 +27,7 @@ class MetricsCSV:
 
     Units: PSNR in dB and RMSE in HU over the range in the column ``data_range_hu``. The losses are the trainer's
     ``engine.state.epoch_losses``, means over all processes as the metrics are. After a resume, rows of epochs that are trained
-    again are replaced.
+    again are replaced. With a ``BudgetSchedule``, ``training_seconds`` is the time spent on training steps since the start of the run.
 
     Args:
         path: of the CSV.
@@ -69,6 +70,8 @@ class MetricsCSV:
             "iteration": engine.state.iteration,
             "seconds": f"{time.perf_counter() - self.started:.1f}",
         }
+        if hasattr(engine.state, SECONDS_KEY):  # trained by a budget
+            row[SECONDS_KEY] = f"{getattr(engine.state, SECONDS_KEY):.3f}"
         row |= {f"lr_{name}": optimizer.param_groups[0]["lr"] for name, optimizer in self.optimizers.items()}
         row |= {name: f"{value:.6g}" for name, value in engine.state.epoch_losses.items()}
         if self.evaluator is not None and self.evaluator.state.metrics and self._validated(engine):

@@ -48,6 +48,9 @@ class TrainingProgress:
             self.bar.set_postfix(
                 epoch=engine.state.epoch, loss=f"{float(engine.state.output['loss']):.4g}", refresh=False
             )
+            self.bar.total = (
+                engine.state.max_epochs * engine.state.epoch_length
+            )  # a budget of minutes only estimates it
             self.bar.update(engine.state.iteration - self.bar.n)
 
     def close(self, _engine: Engine) -> None:

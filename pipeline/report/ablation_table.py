@@ -1,0 +1,94 @@
+"""The table of an ablation as CSV and Markdown; every header says its unit and range."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+COLUMNS = {
+    "variant": "variant",
+    "psnr": "PSNR dB (range {range} HU)",
+    "ssim": "SSIM (range {range} HU)",
+    "rmse": "RMSE HU",
+    "gain_psnr": "PSNR gain over input dB",
+    "gain_ssim": "SSIM gain",
+    "gain_rmse": "RMSE gain HU",
+    "psnr_content": "C(y) PSNR dB",
+    "ssim_content": "C(y) SSIM",
+    "rmse_content": "C(y) RMSE HU",
+    "psnr_denoised": "y - N(y) PSNR dB",
+    "ssim_denoised": "y - N(y) SSIM",
+    "rmse_denoised": "y - N(y) RMSE HU",
+    "parameters": "parameters",
+    "seconds_a_slice": "seconds a slice",
+    "iterations": "iterations",
+    "patches": "patches seen",
+    "epochs": "epochs",
+    "best_epoch": "epoch of best.pt",
+    "training_seconds": "training seconds",
+    "note": "note",
+}
+"""Headers by key, in order; {range} is the data range."""
+SHORT = ("gain_ssim", "gain_rmse", "ssim_content", "rmse_content", "ssim_denoised", "rmse_denoised", "epochs")
+"""Columns that only the CSV has."""
+DIGITS = {"psnr": 2, "ssim": 4, "rmse": 2, "seconds_a_slice": 3, "training_seconds": 0}
+"""Decimals that people read, by key or its beginning."""
+
+
+def input_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The low-dose input's own scores as a row of the table; the same for every variant."""
+    judged = [row for row in rows if row.get("psnr_input") is not None]
+    return {"variant": "input"} | ({s: judged[0][f"{s}_input"] for s in ("psnr", "ssim", "rmse")} if judged else {})
+
+
+def headers(data_range: float, keys: Sequence[str] = tuple(COLUMNS)) -> list[str]:
+    """The header of each column.
+
+    >>> headers(4096.0, ["psnr", "rmse"])
+    ['PSNR dB (range 4096 HU)', 'RMSE HU']
+    """
+    return [COLUMNS[key].format(range=f"{data_range:g}") for key in keys]
+
+
+def shown(key: str, value: Any) -> str:
+    """A figure as people read it.
+
+    >>> shown("psnr_content", 41.256), shown("gain_psnr", 4.8), shown("parameters", 2612345), shown("note", None)
+    ('41.26', '+4.80', '2,612,345', '')
+    """
+    if value is None or value == "":
+        return ""
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, str):
+        return value
+    gain = key.startswith("gain_")
+    name = key.removeprefix("gain_")
+    digits = next((count for start, count in DIGITS.items() if name.startswith(start)), 4)
+    return f"{value:{'+' if gain else ''}.{digits}f}"
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]], *, data_range: float) -> str:
+    """All columns, numbers in full, the input's row first."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(headers(data_range))
+    for row in [input_row(rows), *rows]:
+        writer.writerow(["" if row.get(key) is None else row[key] for key in COLUMNS])
+    return stream.getvalue()
+
+
+def readable_rows(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Keys and cells of the columns that people compare, the input's row first; no note column where nothing is noted."""
+    noted = any(row.get("note") for row in rows)
+    keys = [key for key in COLUMNS if key not in SHORT and (noted or key != "note")]
+    return keys, [[shown(key, row.get(key)) for key in keys] for row in [input_row(rows), *rows]]
+
+
+def as_markdown(rows: Sequence[Mapping[str, Any]], *, data_range: float) -> str:
+    """The columns that people compare, as a Markdown table."""
+    keys, cells = readable_rows(rows)
+    lines = [headers(data_range, keys), ["---", *["---:" for _ in keys[1:]]], *cells]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
