@@ -54,16 +54,17 @@ class InteractingCNCL(CNCL):
                 f"Expected feature maps of the same scales where the branches meet, but got {scales} for content and "
                 f"{_levels(noise, 'scales', levels)} for noise. Give both predictors the same depth, or interact at the last level."
             )
-        if not hasattr(noise, "encode") and list(content.channels) != list(noise.channels):
+        shares_encoder = not hasattr(noise, "encode")
+        if shares_encoder and _levels(content, "channels", "every") != _levels(noise, "channels", "every"):
             raise ValueError(
-                f"Expected a decoder of content's channels, {list(content.channels)}, where noise takes content's encoder, but got "
-                f"{list(noise.channels)}. Give both the same width and depth."
+                f"Expected a decoder of content's channels where noise takes content's encoder, {content.channels}, but got "
+                f"{noise.channels}. Give both the same width and depth."
             )
         fuses_features = not isinstance(fusion, nn.Module)
         fusion = fusion if isinstance(fusion, nn.Module) else fusion(*channels[-1], scale=scales[-1])
         super().__init__(content=content, noise=noise, fusion=fusion, init_std=init_std)
         self.fuses_features = fuses_features
-        self.shares_encoder = not hasattr(noise, "encode")
+        self.shares_encoder = shares_encoder
         self.every_level = levels == "every"
         self.interacts = interaction is not None
         self.interactions = nn.ModuleList([] if interaction is None else [interaction(*pair) for pair in channels])
@@ -82,9 +83,9 @@ class InteractingCNCL(CNCL):
                 content, noise = interaction(content, noise)
         else:
             for up in self.content.up:  # type: ignore[union-attr]
-                content = up(content, content_skips.pop())  # type: ignore[operator]
+                content = up(content, content_skips.pop())
             for up in self.noise.up:  # type: ignore[union-attr]
-                noise = up(noise, noise_skips.pop())  # type: ignore[operator]
+                noise = up(noise, noise_skips.pop())
             for interaction in self.interactions:
                 content, noise = interaction(content, noise)
         return content, noise
