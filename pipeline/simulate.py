@@ -6,8 +6,10 @@ import hashlib
 import json
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -48,6 +50,8 @@ class SimulateOptions:
     electronic_variance: float = 0.0
     geometry: str = "parallel"
     route: str = "formula"
+    bowtie_mm: float | None = None
+    current_modulation: float = 0.0
     overwrite: bool = False
 
     def settings(self) -> DoseSettings:
@@ -61,6 +65,8 @@ class SimulateOptions:
             electronic_variance=self.electronic_variance,
             geometry=self.geometry,
             route=self.route,
+            bowtie_mm=self.bowtie_mm,
+            current_modulation=self.current_modulation,
         )
         if self.realizations < 1 or self.seed < 0:
             raise ValueError(
@@ -77,14 +83,10 @@ class SimulateOptions:
 
 @dataclass(frozen=True)
 class Result:
-    """One volume to be made."""
+    """One volume to be made: the NIfTI file, and which realisation it holds, from 1 on."""
 
     path: Path
-    """The NIfTI file."""
     realization: int
-    """From 1 on."""
-    requested: dict[str, Any]
-    """What it depends on: source, options, version. A result with the same is the same."""
 
     @property
     def provenance(self) -> Path:
@@ -107,22 +109,24 @@ def simulate_scans(options: SimulateOptions) -> list[Path]:
         OutputError: the results cannot be written.
     """
     settings = options.settings()
-    sources = find_scans(options.source)
+    planned = [(source, _planned(source, options)) for source in find_scans(options.source)]
+    results = [result for _, found in planned for result in found]
     _check_folder(options)
-    planned = {str(source): _planned(source, options) for source in sources}
-    results = [result for found in planned.values() for result in found]
     _refuse_shared_names(results)
-    done = {result.path for result in results if _is_finished(result, overwrite=options.overwrite)}
-    for source in sources:
-        missing = [result for result in planned[str(source)] if result.path not in done]
+    missing = [
+        (source, [result for result in found if not _is_finished(result, source, options)])
+        for source, found in tqdm(planned, desc="checking", unit="scan", leave=False, disable=not sys.stderr.isatty())
+    ]
+    done = len(results) - sum(len(found) for _, found in missing)
+    for source, found in missing:
         try:
-            if missing:
-                _simulate(source, missing, settings, options)
+            if found:
+                _simulate(source, found, settings, options)
         except ScanError:
             raise
         except ValueError as error:
             raise ScanError(f"{source.path}: {error}") from error
-    kept = f", {len(done)} kept from before" if done else ""
+    kept = f", {done} kept from before" if done else ""
     print(f"Low-dose volumes: {len(results)} in {options.out}{kept}")  # noqa: T201
     return [result.path for result in results]
 
@@ -146,51 +150,66 @@ def _check_folder(options: SimulateOptions) -> None:
 
 
 def _planned(source: ScanSource, options: SimulateOptions) -> list[Result]:
-    digest = hashlib.sha256("".join(file_checksum(file) for file in source.files).encode()).hexdigest()
-    results = []
-    for realization in range(1, options.realizations + 1):
-        name = f"{source.name}_dose{options.dose_fraction:g}_r{realization}{source.suffix}"
-        requested = {
-            "source": PurePosixPath(source.relative, source.name).as_posix(),
-            "source_sha256": digest,
-            "version": __version__,
-            "dose_fraction": options.dose_fraction,
-            "realization": realization,
-            "seed": options.seed,
-            "calibration": options.calibration,
-            "quanta": options.quanta,
-            "electronic_variance": options.electronic_variance,
-            "geometry": options.geometry,
-            "route": options.route,
-        }
-        results.append(Result(options.out / source.relative / name, realization, requested))
-    return results
+    name = f"{source.name}_dose{options.dose_fraction:g}"
+    return [
+        Result(options.out / source.relative / f"{name}_r{realization}{source.suffix}", realization)
+        for realization in range(1, options.realizations + 1)
+    ]
 
 
 def _refuse_shared_names(results: list[Result]) -> None:
-    names = [result.provenance for result in results]
-    for result in results:
-        if names.count(result.provenance) > 1:
+    for path, count in Counter(result.provenance for result in results).items():
+        if count > 1:
             raise ScanError(
-                f"{result.requested['source']}: expected results of their own names but got several scans that lead to "
-                f"{result.provenance.name}; rename one of them, or simulate them one by one"
+                f"{path}: expected results of their own names but got {count} scans that lead to {path.name}; rename one of "
+                "them, or simulate them one by one"
             )
 
 
-def _is_finished(result: Result, *, overwrite: bool) -> bool:
+def _scan_name(source: ScanSource) -> str:
+    """Name and sub-folder: what tells a scan from the others of its folder."""
+    return PurePosixPath(source.relative, source.name).as_posix()
+
+
+def _requested(result: Result, source: ScanSource, options: SimulateOptions) -> dict[str, Any]:
+    """All that a result depends on: one with the same is the same."""
+    return {
+        "source": _scan_name(source),
+        "source_sha256": _digest(source.files),
+        "version": __version__,
+        "dose_fraction": options.dose_fraction,
+        "realization": result.realization,
+        "seed": options.seed,
+        "calibration": options.calibration,
+        "quanta": options.quanta,
+        "electronic_variance": options.electronic_variance,
+        "geometry": options.geometry,
+        "route": options.route,
+    }
+
+
+@lru_cache(maxsize=1)
+def _digest(files: tuple[Path, ...]) -> str:
+    """One checksum for the files of a scan; asked for once a realisation."""
+    return hashlib.sha256("".join(file_checksum(file) for file in files).encode()).hexdigest()
+
+
+def _is_finished(result: Result, source: ScanSource, options: SimulateOptions) -> bool:
     """Whether the result is there as it should be; refuses what is there and is not.
 
     Raises:
         ScanError: a file of that name that was not made by the same options, or was changed.
     """
+    if not (result.path.exists() or result.provenance.exists()):
+        return False
     record = _read_record(result.provenance)
-    if record is not None and record.get("requested") == plain(result.requested):
+    if record is not None and record.get("requested") == plain(_requested(result, source, options)):
         checksum = record.get("result_sha256")
         if checksum is None or not result.path.exists():
             return False  # stopped before it was complete
         if checksum == file_checksum(result.path):
             return True
-    if (result.path.exists() or result.provenance.exists()) and not overwrite:
+    if not options.overwrite:
         raise ScanError(
             f"{result.path}: exists already, made with other options or changed since; choose another --out, or replace it "
             "with --overwrite"
@@ -212,7 +231,7 @@ def _simulate(source: ScanSource, results: list[Result], settings: DoseSettings,
     view, order = to_slices(scan.hu, scan.affine, axis=axis)
     hu = np.ascontiguousarray(view)
     pixel = pixel_of(scan, order)
-    name = results[0].requested["source"]
+    name = _scan_name(source)
     calibration = calibrate(
         hu,
         pixel,
@@ -231,7 +250,7 @@ def _simulate(source: ScanSource, results: list[Result], settings: DoseSettings,
             seed = own_seed(options.seed, name, result.realization)
             low = low_dose(hu, pixel, settings, seed, progress=_ticks(bar, number * hu.shape[2]))
             record = {
-                "requested": result.requested,
+                "requested": _requested(result, source, options),
                 "settings": asdict(settings),
                 "calibration": asdict(calibration),
                 "noise_seed": seed,

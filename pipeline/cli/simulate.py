@@ -29,6 +29,12 @@ def simulate(
     route: Annotated[
         str, typer.Option(help="formula, or direct: through counts, with what scanners do where too few arrive.")
     ] = "formula",
+    bowtie_mm: Annotated[
+        Optional[float], typer.Option(help="Diameter of the water cylinder that a bowtie filter makes up for. [none]")
+    ] = None,
+    current_modulation: Annotated[
+        float, typer.Option(help="Tube current follows attenuation: 0 constant, 0.5 least noise for the dose.")
+    ] = 0.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other options.")] = False,
 ) -> None:
     """Make low-dose partners for normal-dose scans: noise of the missing dose, inserted in the sinogram.
@@ -55,6 +61,8 @@ def simulate(
             electronic_variance=electronic_variance,
             geometry=geometry,
             route=route,
+            bowtie_mm=bowtie_mm,
+            current_modulation=current_modulation,
             overwrite=overwrite,
         )
     )

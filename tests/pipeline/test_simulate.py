@@ -276,6 +276,9 @@ def test_a_volume_whose_record_is_not_complete_is_made_again(tmp_path, count):
         {"quanta": 2e4},
         {"electronic_variance": 5.0},
         {"geometry": "mayo"},
+        {"route": "direct"},
+        {"bowtie_mm": 200.0},
+        {"current_modulation": 0.5},
         {"calibration": "default", "quanta": None},
     ],
     ids=str,
@@ -328,6 +331,8 @@ def test_another_source_or_version_a_changed_result_and_a_strange_file_are_not_t
         ({"quanta": 0.0}, "quanta above 0"),
         ({"electronic_variance": -1.0}, "electronic_variance"),
         ({"geometry": "cone"}, "geometry out of parallel, mayo"),
+        ({"bowtie_mm": 0.0}, "bowtie_mm above 0"),
+        ({"current_modulation": 2.0}, "current_modulation between 0 and 1"),
     ],
 )
 def test_options_out_of_range_are_refused_before_anything_is_read(tmp_path, options, message):

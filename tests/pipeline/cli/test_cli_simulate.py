@@ -55,6 +55,17 @@ def test_a_scan_from_the_command_line(command, tmp_path):
     )
 
 
+def test_the_scanner_from_the_command_line(command, tmp_path):
+    source = scan(tmp_path / "p1.nii.gz")
+    scanner = ("--route", "direct", "--bowtie-mm", 200, "--current-modulation", 0.5, "--electronic-variance", 25)
+    code, _, errors = command(source, "--quanta", 1e5, *scanner, "--geometry", "mayo", "--out", tmp_path / "low")
+    assert code == 0, errors
+    settings = json.loads((tmp_path / "low" / "p1_dose0.25_r1.json").read_text())["settings"]
+    assert settings["route"] == "direct"
+    assert (settings["bowtie_mm"], settings["current_modulation"], settings["electronic_variance"]) == (200.0, 0.5, 25.0)
+    assert (settings["geometry"], settings["views"]) == ("mayo", 1152)
+
+
 def bad(folder, kind):
     """A source that must be refused."""
     path = folder / "in" / "p1.nii.gz"
