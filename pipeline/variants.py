@@ -46,7 +46,7 @@ class Variant(NamedTuple):
         base = load_config(self.files[:1])
         for path in self.overlays:
             if not path.is_relative_to(installed_bundle()):  # the bundle's own overlays are tested
-                check_overlay(base, load_config([path]), path)
+                check_overlay(base, _own_keys(path), path)
         return load_config(self.files)
 
 
@@ -85,11 +85,19 @@ def variants_with_network() -> list[Variant]:
     """The paper's network and every overlay of the bundle that defines one of its own, by name."""
     names = sorted(path.stem for path in config_file("variants").glob("*") if path.suffix in {".json", ".yaml"})
     found = [variant(PAPER), *(variant(name) for name in names)]
-    return [one for one in found if not one.overlays or _defines_network(load_config(list(one.overlays)))]
+    return [one for one in found if not one.overlays or _defines_network(one.overlays[0])]
 
 
-def _defines_network(overlay: Mapping[str, Any]) -> bool:
-    return any(key.lstrip("+").split("#")[0] in NETWORK_KEYS for key in overlay)
+def _defines_network(overlay: Path) -> bool:
+    return any(key.lstrip("+").split("#")[0] in NETWORK_KEYS for key in _own_keys(overlay))
+
+
+def _own_keys(overlay: Path) -> dict[str, Any]:
+    """An overlay's contents, its keys as they are written: a#b for b in a."""
+    try:
+        return ConfigParser.load_config_file(str(overlay))
+    except Exception as error:
+        raise ConfigError(f"Expected JSON or YAML in {overlay}, but got: {error}") from error
 
 
 def network_without_weights(config: Mapping[str, Any]) -> nn.Module:

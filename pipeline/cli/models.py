@@ -1,0 +1,39 @@
+"""``ct-cncl models``: what the variants cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+
+def models(
+    variants: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with", metavar="A[+B]", help="Only this variant, beside the paper's: overlays joined by +; repeat."
+        ),
+    ] = None,
+    size: Annotated[int, typer.Option(help="Pixels a side of the slice.")] = 512,
+    timing: Annotated[bool, typer.Option("--timing/--no-timing", help="Measure seconds and memory.")] = True,
+    repeats: Annotated[int, typer.Option(help="Timed passes, after one that is not counted; the median is shown.")] = 3,
+    threads: Annotated[Optional[int], typer.Option(help="Threads. Default: torch's.")] = None,
+    csv: Annotated[Optional[Path], typer.Option("--csv", metavar="FILE", help="Write the table there, too.")] = None,
+) -> None:
+    """Print parameters, GMAC, CPU seconds a slice and peak memory of every variant that has a network of its own.
+
+    GMAC are those of convolutions and matrix products. Seconds are the median of a few passes of one slice; memory is by how
+    much a fresh process grows from after its imports to its peak. `paper` is train.json without overlay.
+
+    Examples:
+      ct-cncl models --no-timing
+
+      ct-cncl models --with cncl_fast --with unet_ln_gelu+width16 --threads 2 --csv models.csv
+    """
+    from ct_cncl.pipeline.model_table import format_models, model_table, write_models
+
+    rows = model_table(variants or (), size=size, timing=timing, repeats=repeats, threads=threads)
+    print(format_models(rows, size=size))
+    if csv is not None:
+        print(f"written to {write_models(csv, rows, size=size)}")
