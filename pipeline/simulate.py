@@ -9,7 +9,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -94,6 +94,36 @@ class Result:
         return self.path.with_name(self.path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
 
 
+@dataclass(frozen=True)
+class Planned:
+    """A scan and its results."""
+
+    source: ScanSource
+    results: tuple[Result, ...]
+
+    @property
+    def name(self) -> str:
+        """Name and sub-folder: what tells the scan from the others of its folder."""
+        return PurePosixPath(self.source.relative, self.source.name).as_posix()
+
+    @cached_property
+    def digest(self) -> str:
+        """One checksum for all files of the scan."""
+        return hashlib.sha256("".join(file_checksum(file) for file in self.source.files).encode()).hexdigest()
+
+    def requested(self, result: Result, options: SimulateOptions) -> dict[str, Any]:
+        """All that a result depends on: one with the same is the same."""
+        values = asdict(options)
+        for where in ("source", "out", "realizations", "overwrite"):
+            del values[where]
+        return values | {
+            "source": self.name,
+            "source_sha256": self.digest,
+            "version": __version__,
+            "realization": result.realization,
+        }
+
+
 def simulate_scans(options: SimulateOptions) -> list[Path]:
     """Write low-dose partners of every scan under the source.
 
@@ -109,23 +139,19 @@ def simulate_scans(options: SimulateOptions) -> list[Path]:
         OutputError: the results cannot be written.
     """
     settings = options.settings()
-    planned = [(source, _planned(source, options)) for source in find_scans(options.source)]
-    results = [result for _, found in planned for result in found]
+    planned = [_planned(source, options) for source in find_scans(options.source)]
+    results = [result for scan in planned for result in scan.results]
     _check_folder(options)
     _refuse_shared_names(results)
+    bar = tqdm(planned, desc="checking", unit="scan", leave=False, disable=not sys.stderr.isatty())
     missing = [
-        (source, [result for result in found if not _is_finished(result, source, options)])
-        for source, found in tqdm(planned, desc="checking", unit="scan", leave=False, disable=not sys.stderr.isatty())
+        Planned(scan.source, tuple(result for result in scan.results if not _is_finished(result, scan, options)))
+        for scan in bar
     ]
-    done = len(results) - sum(len(found) for _, found in missing)
-    for source, found in missing:
-        try:
-            if found:
-                _simulate(source, found, settings, options)
-        except ScanError:
-            raise
-        except ValueError as error:
-            raise ScanError(f"{source.path}: {error}") from error
+    for scan in missing:
+        if scan.results:
+            _simulate(scan, settings, options)
+    done = len(results) - sum(len(scan.results) for scan in missing)
     kept = f", {done} kept from before" if done else ""
     print(f"Low-dose volumes: {len(results)} in {options.out}{kept}")  # noqa: T201
     return [result.path for result in results]
@@ -149,12 +175,10 @@ def _check_folder(options: SimulateOptions) -> None:
         ) from error
 
 
-def _planned(source: ScanSource, options: SimulateOptions) -> list[Result]:
-    name = f"{source.name}_dose{options.dose_fraction:g}"
-    return [
-        Result(options.out / source.relative / f"{name}_r{realization}{source.suffix}", realization)
-        for realization in range(1, options.realizations + 1)
-    ]
+def _planned(source: ScanSource, options: SimulateOptions) -> Planned:
+    folder, name = options.out / source.relative, f"{source.name}_dose{options.dose_fraction:g}"
+    numbers = range(1, options.realizations + 1)
+    return Planned(source, tuple(Result(folder / f"{name}_r{k}{source.suffix}", k) for k in numbers))
 
 
 def _refuse_shared_names(results: list[Result]) -> None:
@@ -166,35 +190,7 @@ def _refuse_shared_names(results: list[Result]) -> None:
             )
 
 
-def _scan_name(source: ScanSource) -> str:
-    """Name and sub-folder: what tells a scan from the others of its folder."""
-    return PurePosixPath(source.relative, source.name).as_posix()
-
-
-def _requested(result: Result, source: ScanSource, options: SimulateOptions) -> dict[str, Any]:
-    """All that a result depends on: one with the same is the same."""
-    return {
-        "source": _scan_name(source),
-        "source_sha256": _digest(source.files),
-        "version": __version__,
-        "dose_fraction": options.dose_fraction,
-        "realization": result.realization,
-        "seed": options.seed,
-        "calibration": options.calibration,
-        "quanta": options.quanta,
-        "electronic_variance": options.electronic_variance,
-        "geometry": options.geometry,
-        "route": options.route,
-    }
-
-
-@lru_cache(maxsize=1)
-def _digest(files: tuple[Path, ...]) -> str:
-    """One checksum for the files of a scan; asked for once a realisation."""
-    return hashlib.sha256("".join(file_checksum(file) for file in files).encode()).hexdigest()
-
-
-def _is_finished(result: Result, source: ScanSource, options: SimulateOptions) -> bool:
+def _is_finished(result: Result, scan: Planned, options: SimulateOptions) -> bool:
     """Whether the result is there as it should be; refuses what is there and is not.
 
     Raises:
@@ -203,7 +199,7 @@ def _is_finished(result: Result, source: ScanSource, options: SimulateOptions) -
     if not (result.path.exists() or result.provenance.exists()):
         return False
     record = _read_record(result.provenance)
-    if record is not None and record.get("requested") == plain(_requested(result, source, options)):
+    if record is not None and record.get("requested") == plain(scan.requested(result, options)):
         checksum = record.get("result_sha256")
         if checksum is None or not result.path.exists():
             return False  # stopped before it was complete
@@ -225,32 +221,41 @@ def _read_record(path: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _simulate(source: ScanSource, results: list[Result], settings: DoseSettings, options: SimulateOptions) -> None:
-    scan = read_scan(source)
+def _simulate(planned: Planned, settings: DoseSettings, options: SimulateOptions) -> None:
+    """Make the results of one scan; errors name it."""
+    try:
+        _make(planned, settings, options)
+    except ScanError:
+        raise
+    except ValueError as error:
+        raise ScanError(f"{planned.source.path}: {error}") from error
+
+
+def _make(planned: Planned, settings: DoseSettings, options: SimulateOptions) -> None:
+    scan = read_scan(planned.source)
     axis = 2 if isinstance(scan.storage, DicomStorage) else None
     view, order = to_slices(scan.hu, scan.affine, axis=axis)
     hu = np.ascontiguousarray(view)
     pixel = pixel_of(scan, order)
-    name = _scan_name(source)
     calibration = calibrate(
         hu,
         pixel,
         settings,
-        own_seed(options.seed, name),
+        own_seed(options.seed, planned.name),
         how=options.calibration,
         quanta=options.quanta,
         acquisition=scan.acquisition,
     )
     warning = truncation_warning(hu, pixel)
-    _report(source.name, calibration, warning)
+    _report(planned.source.name, calibration, warning)
     settings = calibration.apply(settings)
-    total = hu.shape[2] * len(results)
-    with tqdm(total=total, desc=source.name, unit="slice", disable=not sys.stderr.isatty()) as bar:
-        for number, result in enumerate(results):
-            seed = own_seed(options.seed, name, result.realization)
+    total = hu.shape[2] * len(planned.results)
+    with tqdm(total=total, desc=planned.source.name, unit="slice", disable=not sys.stderr.isatty()) as bar:
+        for number, result in enumerate(planned.results):
+            seed = own_seed(options.seed, planned.name, result.realization)
             low = low_dose(hu, pixel, settings, seed, progress=_ticks(bar, number * hu.shape[2]))
             record = {
-                "requested": _requested(result, source, options),
+                "requested": planned.requested(result, options),
                 "settings": asdict(settings),
                 "calibration": asdict(calibration),
                 "noise_seed": seed,

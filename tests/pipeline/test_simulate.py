@@ -369,7 +369,7 @@ def test_beside_a_single_file_is_fine(tmp_path):
 def test_two_scans_of_one_name_are_refused_before_the_work(tmp_path, count):
     save(tmp_path / "in" / "a.nii.gz", cylinder())
     save(tmp_path / "in" / "a.nii", cylinder())
-    with pytest.raises(ScanError, match="several scans that lead to a_dose0.25_r1.json"):
+    with pytest.raises(ScanError, match="got 2 scans that lead to a_dose0.25_r1.json"):
         run(tmp_path / "in", tmp_path / "out")
     assert count["low_dose"] == 0
 
