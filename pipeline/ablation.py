@@ -37,7 +37,12 @@ ALIKE = (
 OWN = ("output_dir", "dataset_dir", "resume", "max_epochs", "lr_scheduler", "d_lr_scheduler", "evaluation_dir")
 """Keys that the ablation sets itself."""
 VALIDATIONS = 20
-"""Validations of a run with a budget of iterations, where ``patches_per_epoch`` is not given."""
+"""Epochs, each with a validation, of a run with a budget of iterations, where ``patches_per_epoch`` is not given."""
+PATCHES = 640
+"""Patches in an epoch with a budget of minutes, where ``patches_per_epoch`` is not given. At 64 x 64 they cost a network
+about as much as 30 slices of 512 x 512 do, so that validation takes a quarter of the time on top, be it fast or slow."""
+VALIDATION_SLICES = 8
+"""Slices of the validations during training, where ``max_val_slices`` is not given; the table is about all slices."""
 RECORD = "ablation.json"
 
 
@@ -122,15 +127,17 @@ def _checked(ablation: Ablation) -> tuple[list[Variant], dict[str, Any]]:
     chosen = distinct([variant(text) for text in ablation.variants])
     for one in chosen:
         _check_variant(one, overrides)
+        _say_what_is_alike(one, overrides)
     for split in {"training", "validation", ablation.split}:
-        dataset_entries(ablation.dataset, split)
+        dataset_entries(ablation.dataset, split, verify=False)  # each training and evaluation compares the checksums
     return chosen, overrides
 
 
 def alike_overrides(given: Mapping[str, Any], iterations: int | None) -> dict[str, Any]:
     """What holds for all variants: train.json's values of ``ALIKE``, over them what the user gave.
 
-    With a budget of iterations, epochs are made so short that there are about ``VALIDATIONS`` of them.
+    Epochs are short, so that there are curves to see and a checkpoint to go on from: see ``VALIDATIONS``, ``PATCHES`` and
+    ``VALIDATION_SLICES``.
 
     Raises:
         ConfigError: a key that the ablation sets itself, or an unknown window.
@@ -139,9 +146,12 @@ def alike_overrides(given: Mapping[str, Any], iterations: int | None) -> dict[st
     if own:
         raise ConfigError(f"Expected no {own[0]}=..., which the ablation sets itself, but got it. Leave it out.")
     base = load_config([config_file("train.json")])
-    overrides = {key: base[key] for key in ALIKE if key in base} | dict(given)
-    if iterations is not None and "patches_per_epoch" not in given:
-        overrides["patches_per_epoch"] = math.ceil(iterations / VALIDATIONS) * int(overrides["batch_size"])
+    batch_size = given.get("batch_size", base["batch_size"])
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ConfigError(f"Expected batch_size to be a whole number of at least 1, but got {batch_size!r}.")
+    short = PATCHES if iterations is None else math.ceil(iterations / VALIDATIONS) * batch_size
+    defaults = {"patches_per_epoch": max(short, batch_size), "max_val_slices": VALIDATION_SLICES}
+    overrides = {key: base[key] for key in ALIKE if key in base} | defaults | dict(given)
     if overrides["picture_window"] not in WINDOWS:
         raise ConfigError(
             f"Expected picture_window to be one of {', '.join(WINDOWS)}, but got {overrides['picture_window']!r}."
@@ -158,6 +168,17 @@ def _check_variant(one: Variant, overrides: Mapping[str, Any]) -> None:
         network_without_weights(changed)
     except ConfigError as error:
         raise ConfigError(f"{one.name}: {error}") from error
+
+
+def _say_what_is_alike(one: Variant, overrides: Mapping[str, Any]) -> None:
+    """Tell of values that the overlays ask for and do not get."""
+    base, config = load_config([config_file("train.json")]), one.config()
+    lost = [key for key in ALIKE if config.get(key) != base.get(key) and config.get(key) != overrides.get(key)]
+    if lost:
+        asked = ", ".join(f"{key}={config[key]} ({overrides[key]} here)" for key in lost)
+        _say(
+            f"{one.name} asks for {asked}; in an ablation all variants have the same. Change it for all with KEY=VALUE."
+        )
 
 
 def _with_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

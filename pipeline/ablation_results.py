@@ -69,7 +69,9 @@ def variant_result(name: str, run: Path, *, split: str) -> VariantResult:
     if (folder / "summary.json").is_file():
         means = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["means"]
         row |= scores(means, branches=hasattr(network, "branches"))
-        row["seconds_a_slice"] = json.loads((folder / "seconds.json").read_text(encoding="utf-8"))["seconds"]
+        timing = json.loads((folder / "seconds.json").read_text(encoding="utf-8"))
+        row["seconds_a_slice"] = timing["seconds"]
+        row["timed_on"] = f"{timing['device']}, {timing['threads']} threads"
         with np.load(folder / "slices.npz") as stored:
             slices = {key: stored[key] for key in ("number", *KEPT)}
     judged = checkpoint_to_judge(run)

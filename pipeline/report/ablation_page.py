@@ -172,6 +172,8 @@ def _tiles(
 
 def _psnr(error: np.ndarray, data_range: float) -> str:
     mean_square = float(np.mean(np.square(error, dtype=np.float64)))
+    if not np.isfinite(mean_square):
+        return "not finite"
     return f"{10 * np.log10(data_range**2 / mean_square):.2f} dB" if mean_square > 0 else "equal"
 
 

@@ -9,7 +9,7 @@ from html import escape
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#555555", "#8c564b", "#17becf")
 """Of the lines in turn, told apart also with red-green blindness; later rounds are dashed."""
 WIDTH, HEIGHT = 420, 280
-LEFT, RIGHT, TOP, BOTTOM = 52, 8, 26, 40
+LEFT, RIGHT, TOP, BOTTOM = 52, 14, 26, 40
 
 
 def line_style(number: int) -> str:
@@ -18,7 +18,7 @@ def line_style(number: int) -> str:
     return f'stroke="{COLOURS[number % len(COLOURS)]}"{dashes}'
 
 
-def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
+def ticks(low: float, high: float, *, count: int = 6) -> list[float]:
     """About ``count`` round numbers from ``low`` to ``high``: multiples of 1, 2 or 5 times a power of ten.
 
     >>> ticks(0.0, 10.0)
