@@ -287,24 +287,26 @@ def write_results(out: Path, results: Sequence[VariantResult], record: Mapping[s
     rows = [result.row for result in results]
     pages = {
         "results.csv": as_csv(rows, data_range=data_range),
-        "results.md": f"{conditions(record)}\n\n{as_markdown(rows, data_range=data_range)}",
-        "results.html": ablation_page(results, conditions=conditions(record), record=record),
+        "results.md": f"{conditions(record, rows)}\n\n{as_markdown(rows, data_range=data_range)}",
+        "results.html": ablation_page(results, conditions=conditions(record, rows), record=record),
     }
     for name, text in pages.items():
         with replacing(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
 
-def conditions(record: Mapping[str, Any]) -> str:
-    """What is the same for all variants, in two sentences."""
+def conditions(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """What is the same for all variants, in a few sentences."""
     values = record["overrides"]
     budget = (
         f"{record['iterations']} iterations"
         if record["iterations"] is not None
         else f"{record['minutes']:g} minutes of training (validation and checkpoints not counted)"
     )
+    timed = sorted({row["timed_on"] for row in rows if row.get("timed_on")})
     return (
         f"Each variant: {budget}, seed {values['seed']}, batches of {values['batch_size']} patches of {values['patch_size']} x "
         f"{values['patch_size']}, learning rate falling from its own start to 0 by a half cosine over the budget. Means over "
-        f"all slices of the {record['split']} split, best.pt of each run, range {values['data_range_hu']:g} HU."
+        f"all slices of the {record['split']} split, best.pt of each run, range {values['data_range_hu']:g} HU. Seconds a slice: "
+        f"median of forward passes of one slice at a time ({'; '.join(timed) or 'none'})."
     )
