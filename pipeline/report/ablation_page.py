@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ERROR_WINDOW = Window(50.0, 100.0)
 """Absolute errors and disagreement: black is 0 HU, white is 100 HU or more."""
 BELOW_INPUT_DB = 3.0
-"""How far below the input's PSNR the charts reach; a collapsed branch leaves through the bottom."""
+"""How far below the input's PSNR (or the best, where that is lower) charts reach; a collapsed branch leaves below."""
 STYLE = """
 body { font: 14px/1.45 system-ui, sans-serif; margin: 2em; color: #222; background: #fff; }
 table { border-collapse: collapse; } td, th { padding: 3px 8px; text-align: right; border-bottom: 1px solid #ddd; }
@@ -31,9 +31,9 @@ th { background: #f4f4f4; vertical-align: bottom; } td:first-child, th:first-chi
 tr.input td { color: #777; } .note { text-align: left; }
 .chart text { font: 11px system-ui, sans-serif; fill: #333; } .chart .title { font-weight: bold; font-size: 12px; }
 .key span { margin-right: 1.5em; white-space: nowrap; }
-.scroll { overflow-x: auto; } .slices th { font-weight: normal; }
+.scroll { overflow-x: auto; } .slices th { font-weight: normal; vertical-align: middle; }
 .slices td { border: 0; padding: 2px; vertical-align: top; text-align: center; font-size: 12px; }
-.slices img { width: 240px; display: block; image-rendering: pixelated; cursor: zoom-in; background: #000; }
+.slices img { width: 240px; display: block; image-rendering: pixelated; cursor: zoom-in; outline: 1px solid #ccc; }
 .slices.large img { width: 768px; cursor: zoom-out; }
 """
 SCRIPT = """
@@ -98,7 +98,8 @@ def _charts(results: Sequence[VariantResult], data_range: float, *, by_minutes: 
     values = [value for value in [*values, *inputs] if np.isfinite(value)]
     if not values:
         return "<p>No validation was done.</p>"
-    low = min(values) if reference is None else max(min(values), reference - BELOW_INPUT_DB)
+    shown_from = min([max(values), *inputs[:1]]) - BELOW_INPUT_DB
+    low = max(min(values), shown_from)
     drawn = []
     for name, title in charts.items():
         lines = {
