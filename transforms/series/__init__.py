@@ -1,11 +1,14 @@
-"""Files to volumes in HU with their geometry, and NIfTI back with the same geometry, shape and dtype."""
+"""Files to volumes in HU with their geometry, whole or slice by slice, and back into files of the same kind."""
 
 from __future__ import annotations
 
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_cncl.transforms.series.acquisition import Acquisition
+from ct_cncl.transforms.series.archive_file import is_zip, unzip
 from ct_cncl.transforms.series.dicom import read_dicom
 from ct_cncl.transforms.series.find import find_scans, resolve
 from ct_cncl.transforms.series.nifti import read_nifti
@@ -13,6 +16,7 @@ from ct_cncl.transforms.series.orientation import SliceOrder, from_slices, slice
 from ct_cncl.transforms.series.scan import (
     DicomStorage,
     Frame,
+    GridStorage,
     NiftiStorage,
     Scan,
     ScanError,
@@ -20,20 +24,24 @@ from ct_cncl.transforms.series.scan import (
     Storage,
     voxel_spacing,
 )
+from ct_cncl.transforms.series.volume_file import read_volume
 from ct_cncl.transforms.series.write import WriteReport, write_nifti
 
 if TYPE_CHECKING:
     from ct_cncl.transforms.series.monai_io import LoadScand, SaveScand, scan_datalist
+    from ct_cncl.transforms.series.monai_reader import ScanReader
 
 __all__ = [
     "Acquisition",
     "DicomStorage",
     "Frame",
+    "GridStorage",
     "LoadScand",
     "NiftiStorage",
     "SaveScand",
     "Scan",
     "ScanError",
+    "ScanReader",
     "ScanSource",
     "SliceOrder",
     "Storage",
@@ -51,19 +59,29 @@ __all__ = [
 
 
 def read_scan(source: ScanSource | str | Path, *, check_hu: bool = True, allow_irregular: bool = False) -> Scan:
-    """Read one scan: NIfTI or DICOM, a volume in HU with its geometry.
+    """Read one scan, a volume in HU with its geometry.
 
     Args:
-        source: from :func:`find_scans`, its text form, or a path that holds exactly one scan.
+        source: from :func:`find_scans`, its text form, or a path that holds exactly one scan; a zip archive is unpacked
+            for as long as it takes.
         check_hu: refuse volumes that are not HU: no voxel below 0, or another unit stated.
         allow_irregular: accept DICOM series with gaps or uneven spacing; ``affine`` then states the mean step.
 
     Raises:
         ScanError: anything that keeps the volume, its HU or its geometry from being certain; one line.
     """
+    if not isinstance(source, ScanSource) and is_zip(Path(source)):
+        with tempfile.TemporaryDirectory(prefix="ct-cncl-") as folder:
+            try:
+                scan = read_scan(unzip(Path(source), Path(folder)), check_hu=check_hu, allow_irregular=allow_irregular)
+            except ScanError as error:
+                raise ScanError(str(error).replace(folder, str(source))) from error
+            return replace(scan, source=Path(source))
     found = resolve(source)
     if found.kind == "nifti":
         return read_nifti(found.path, check_hu=check_hu)
+    if found.kind != "dicom":
+        return read_volume(found.kind, found.path, check_hu=check_hu)
     return read_dicom(found, check_hu=check_hu, allow_irregular=allow_irregular)
 
 
@@ -73,4 +91,8 @@ def __getattr__(name: str) -> Any:
         from ct_cncl.transforms.series import monai_io
 
         return getattr(monai_io, name)
+    if name == "ScanReader":
+        from ct_cncl.transforms.series.monai_reader import ScanReader
+
+        return ScanReader
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -26,6 +26,9 @@ ACQUISITION_TAGS = [
     "ConvolutionKernel",
     "CTReconstructionSequence",
     "Manufacturer",
+    "BodyPartExamined",
+    "ContrastBolusAgent",
+    "ContrastBolusAgentSequence",
 ]
 """Attributes to be read."""
 
@@ -44,6 +47,8 @@ class Acquisition:
         slice_thickness_mm: nominal thickness of the reconstructed slices.
         kernel: convolution kernel, as the maker calls it.
         manufacturer: as the header states it.
+        body_part: BodyPartExamined in capitals.
+        contrast: whether a contrast agent was given; None where the header says nothing of one, as many do without.
     """
 
     kvp: float | None = None
@@ -55,6 +60,8 @@ class Acquisition:
     slice_thickness_mm: float | None = None
     kernel: str = ""
     manufacturer: str = ""
+    body_part: str = ""
+    contrast: bool | None = None
 
 
 def read_acquisition(headers: Sequence[Dataset]) -> Acquisition:
@@ -69,7 +76,17 @@ def read_acquisition(headers: Sequence[Dataset]) -> Acquisition:
         _text(value) for place in places for value in _values(place, "CTReconstructionSequence", "ConvolutionKernel")
     ]
     makers = [_text(_get(header, "Manufacturer")) for header in headers]
-    return Acquisition(**numbers, kernel=_first(kernels), manufacturer=_first(makers))
+    body = _first([_text(_get(header, "BodyPartExamined")).upper() for header in headers])
+    return Acquisition(
+        **numbers, kernel=_first(kernels), manufacturer=_first(makers), body_part=body, contrast=_contrast(headers)
+    )
+
+
+def _contrast(headers: Sequence[Dataset]) -> bool | None:
+    agent = _first([_text(_get(header, "ContrastBolusAgent")) for header in headers]).upper()
+    if agent:
+        return agent not in ("NO", "NONE", "WITHOUT", "-")
+    return True if any(_get(header, "ContrastBolusAgentSequence") for header in headers) else None
 
 
 def _places(header: Dataset) -> list[Dataset]:

@@ -6,6 +6,7 @@ position, orientation, pixel spacing or rescale is not stated, also where there 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pydicom.dataset import Dataset
 
 from ct_cncl.transforms.series.acquisition import read_acquisition
 from ct_cncl.transforms.series.headers import frames_of, read_header
-from ct_cncl.transforms.series.pixels import padding_in_hu, read_slices
+from ct_cncl.transforms.series.pixels import padding_in_hu, read_file, read_slices, read_words
 from ct_cncl.transforms.series.scan import (
     DicomStorage,
     Frame,
@@ -32,6 +33,55 @@ _JITTER_MM, _JITTER_SHARE = 0.05, 0.02
 """How far a slice may lie from its place on the even grid: positions are often stored with one or two decimals."""
 
 
+@dataclass(frozen=True, eq=False)
+class Series:
+    """A DICOM series, its headers read and its slices in order.
+
+    Attributes:
+        source: what was opened.
+        headers: by file, without pixels.
+        frames: slices along the normal; those at one place by number.
+        affine: (4, 4) float64, voxel (column, row, slice) -> RAS mm, states the mean step.
+        copies: files left out, since another file holds the same instance.
+        doubled: what is wrong with slices at one place; empty if nothing is.
+        irregular: what is wrong with the slices' spacing; empty if one affine can state it.
+    """
+
+    source: ScanSource
+    headers: dict[Path, Dataset]
+    frames: tuple[Frame, ...]
+    affine: np.ndarray
+    copies: tuple[Path, ...]
+    doubled: str
+    irregular: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(columns, rows, slices)."""
+        return self.frames[0].shape[1], self.frames[0].shape[0], len(self.frames)
+
+
+def open_series(source: ScanSource, *, check_hu: bool = True) -> Series:
+    """Read the headers of a series and put its slices in order.
+
+    Args:
+        source: one series, from :func:`ct_cncl.transforms.series.find_scans`.
+        check_hu: refuse values stated in other units.
+
+    Raises:
+        ScanError: damaged files, slices without a certain place or rescale, of several patients or of several grids.
+    """
+    headers = {path: read_header(path) for path in source.files}
+    _one_patient(headers, source.path)
+    frames, copies = _without_copies(
+        [frame for path, header in headers.items() for frame in frames_of(path, header, check_hu=check_hu)]
+    )
+    normal = _normal(_alike(frames)[0])
+    frames.sort(key=lambda frame: (round(float(frame.position @ normal) / _SAME_PLACE), frame.number, frame.index or 0))
+    doubled, affine = _doubled(frames, normal), check_affine(_affine(frames), source.path)
+    return Series(source, headers, tuple(frames), affine, copies, doubled, "" if doubled else _irregular(frames))
+
+
 def read_dicom(source: ScanSource, *, check_hu: bool = True, allow_irregular: bool = False) -> Scan:
     """A DICOM series as a volume in HU: x = column, y = row, z = slice, sorted along the normal.
 
@@ -46,39 +96,70 @@ def read_dicom(source: ScanSource, *, check_hu: bool = True, allow_irregular: bo
     Raises:
         ScanError: damaged files, compressed ones without a decoder, slices that do not form one volume, no HU.
     """
-    headers = {path: read_header(path) for path in source.files}
-    frames = [frame for path, header in headers.items() for frame in frames_of(path, header, check_hu=check_hu)]
-    frames = _in_order(_alike(frames))
-    irregular = _irregular(frames)
-    if irregular and not allow_irregular:
-        raise ScanError(f"{source.path}: {irregular}; pass allow_irregular=True to take the mean step")
-    affine = check_affine(_affine(frames), source.path)
-    shape = (frames[0].shape[1], frames[0].shape[0], len(frames))
-    hu = read_slices(frames, shape)
+    series = open_series(source, check_hu=check_hu)
+    if series.copies:
+        raise ScanError(
+            f"{series.copies[0]}: expected one slice at each position but got a second file of the same image; remove copies"
+        )
+    if series.doubled:
+        raise ScanError(f"{source.path}: {series.doubled}; remove copies, or separate the phases of the series")
+    if series.irregular and not allow_irregular:
+        raise ScanError(f"{source.path}: {series.irregular}; pass allow_irregular=True to take the mean step")
+    frames = list(series.frames)
+    hu = read_slices(frames, series.shape)
     check_finite(hu, source.path)
     if check_hu:
         check_looks_like_hu(hu, source.path)
-    padding, limit = padding_in_hu(headers, frames)
+    padding, limit = padding_in_hu(series.headers, frames)
     whole = all(frame.slope.is_integer() and frame.intercept.is_integer() for frame in frames)
-    storage = DicomStorage(affine, shape, whole, tuple(frames))
+    storage = DicomStorage(series.affine, series.shape, whole, series.frames)
     return Scan(
         hu,
-        affine,
+        series.affine,
         source.path,
         storage,
-        patient=_patient(headers, source.path),
+        patient=_patient(series.headers),
         padding=padding,
         padding_limit=limit,
-        irregular=bool(irregular),
-        acquisition=read_acquisition(list(headers.values())),
+        irregular=bool(series.irregular),
+        acquisition=read_acquisition(list(series.headers.values())),
     )
 
 
-def _patient(headers: dict[Path, Dataset], folder: Path) -> str | None:
+def _patient(headers: dict[Path, Dataset]) -> str | None:
+    return next((text for header in headers.values() if (text := str(header.get("PatientID") or "").strip())), None)
+
+
+def _one_patient(headers: dict[Path, Dataset], folder: Path) -> None:
     patients = {str(header.get("PatientID") or "").strip() for header in headers.values()}
     if len(patients) > 1:
         raise ScanError(f"{folder}: expected slices of one patient but got {len(patients)} PatientIDs in one series")
-    return patients.pop() or None
+
+
+def _without_copies(frames: list[Frame]) -> tuple[list[Frame], tuple[Path, ...]]:
+    """Frames of every instance once, and the files that hold one again.
+
+    Raises:
+        ScanError: two different images call themselves the same instance.
+    """
+    kept: dict[tuple[str, int | None], Frame] = {}
+    copies: list[Path] = []
+    for frame in frames:
+        first = kept.setdefault((frame.uid or str(frame.path), frame.index), frame)
+        if first is frame:
+            continue
+        same = first.shape == frame.shape and np.array_equal(first.position, frame.position)
+        if not same or not np.array_equal(_words(first), _words(frame)):
+            raise ScanError(
+                f"{frame.path}: expected every image to have a SOPInstanceUID of its own but {first.path.name} holds another "
+                "image of the same one; export the series again"
+            )
+        copies.append(frame.path)
+    return list(kept.values()), tuple(dict.fromkeys(copies))
+
+
+def _words(frame: Frame) -> np.ndarray:
+    return read_words(read_file(frame.path), frame)
 
 
 def _alike(frames: list[Frame]) -> list[Frame]:
@@ -98,22 +179,13 @@ def _normal(frame: Frame) -> np.ndarray:
     return np.cross(frame.orientation[:3], frame.orientation[3:])
 
 
-def _in_order(frames: list[Frame]) -> list[Frame]:
-    """Frames sorted along the normal of the first one's plane.
-
-    Raises:
-        ScanError: two of them lie at the same place.
-    """
-    normal = _normal(frames[0])
-    ordered = sorted(frames, key=lambda frame: float(frame.position @ normal))
-    for before, after in pairwise(ordered):
+def _doubled(frames: list[Frame], normal: np.ndarray) -> str:
+    """What is wrong with slices at one place; empty if each has its own."""
+    for before, after in pairwise(frames):
         place = float(after.position @ normal)
         if place - float(before.position @ normal) < _SAME_PLACE:
-            raise ScanError(
-                f"{after.path}: expected one slice at each position but got two at {place:.2f} mm "
-                f"({before} and {after}); remove copies, or separate the phases of the series"
-            )
-    return ordered
+            return f"expected one slice at each position but got two at {place:.2f} mm ({before} and {after})"
+    return ""
 
 
 def _irregular(frames: list[Frame]) -> str:
@@ -147,8 +219,9 @@ def _affine(frames: list[Frame]) -> np.ndarray:
     affine = np.eye(4)
     affine[:3, 0] = first.orientation[:3] * first.spacing[1]  # PixelSpacing[1]: between columns, along a row
     affine[:3, 1] = first.orientation[3:] * first.spacing[0]  # PixelSpacing[0]: between rows, down a column
-    if len(frames) > 1:
-        affine[:3, 2] = (last.position - first.position) / (len(frames) - 1)
+    step = last.position - first.position
+    if np.linalg.norm(step) >= _SAME_PLACE:
+        affine[:3, 2] = step / (len(frames) - 1)
     else:
         affine[:3, 2] = _normal(first) * (first.thickness or 1.0)
     affine[:3, 3] = first.position

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ _HU_UNITS = ("", "HU", "[hnsf'U]")
 _DEFER = 4096
 _TAGS = [
     "PixelData", "SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "SeriesNumber", "PatientID",
+    "SOPInstanceUID", "InstanceNumber",
     "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation",
     "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "RescaleSlope",
     "RescaleIntercept", "RescaleType", "PixelPaddingValue", "PixelPaddingRangeLimit",
@@ -68,6 +70,15 @@ def read_header(path: Path) -> Dataset:
     except Exception as error:  # pydicom raises nearly every built-in exception on damaged files
         raise damaged(path, error) from error
     return header
+
+
+def bare_copy(source: Dataset) -> Dataset:
+    """A data set's attributes without pixels, signatures and filling; nothing is decoded that was not before."""
+    kept = {tag: source.get_item(tag) for tag in sorted(source.keys()) if tag.group < 0xFFFA and tag.group != 0x7FE0}
+    header = Dataset(kept)  # type: ignore[arg-type]
+    implicit, little = source.original_encoding
+    header.set_original_encoding(implicit, little, source.original_character_set)
+    return copy.deepcopy(header)
 
 
 def damaged(path: Path, error: BaseException | str) -> ScanError:
@@ -155,8 +166,16 @@ def _frame(path: Path, index: int | None, header: Dataset, places: list[Dataset]
     thickness = float(_lookup(places, "PixelMeasuresSequence", "SliceThickness") or 0)
     return Frame(
         path, index, shape, position, orientation, (float(spacing[0]), float(spacing[1])), thickness,
-        float(slope), float(intercept), rescale_type,
+        float(slope), float(intercept), rescale_type, str(header.get("SOPInstanceUID") or ""), _number(header),
     )  # fmt: skip
+
+
+def _number(header: Dataset) -> int:
+    """InstanceNumber; it only tells slices at one place apart, so that a damaged one is no reason to refuse."""
+    try:
+        return int(header.get("InstanceNumber") or 0)
+    except (TypeError, ValueError):
+        return 0
 
 
 def _lookup(places: list[Dataset], sequence: str, name: str) -> Any:

@@ -18,6 +18,8 @@ from ct_cncl.transforms.series.scan import (
     check_finite,
     check_looks_like_hu,
 )
+from ct_cncl.transforms.series.volume_file import VolumeFile, gzipped, unpack
+from ct_cncl.transforms.series.write import header_bytes
 
 _MOST_DEFLATED = 1100  # deflate packs no better than 1032 to 1
 
@@ -51,6 +53,32 @@ def read_nifti_storage(path: Path) -> NiftiStorage:
         ScanError: as :func:`read_nifti`, as far as the header shows it.
     """
     return _storage(path, _open(path))
+
+
+def open_nifti(path: Path, scratch: Path) -> VolumeFile:
+    """A NIfTI file to be read and written slice by slice; what is packed is unpacked into ``scratch``.
+
+    Raises:
+        ScanError: as :func:`read_nifti`, as far as the header and the file's size show it.
+    """
+    storage = read_nifti_storage(path)
+    x, y, z = (*storage.shape, 1, 1)[:3]
+    dtype, offset = storage.header.get_data_dtype(), int(storage.header["vox_offset"])
+    voxels, pack = path, None
+    if path.name.lower().endswith(".gz"):
+        with path.open("rb") as stream:
+            voxels = unpack(stream, scratch / "voxels", "gzip", path, offset + x * y * z * dtype.itemsize)
+        pack = gzipped
+
+    def head(wanted: np.dtype, slope: float, inter: float) -> bytes:
+        header = storage.header.copy()
+        if (wanted, slope, inter) != (dtype, *storage.slope_inter):
+            header.set_data_dtype(wanted)
+            header["scl_slope"], header["scl_inter"] = slope, inter
+        return header_bytes(header)
+
+    slope, inter = storage.slope_inter
+    return VolumeFile(path, voxels, offset, dtype, (x, y, z), "F", slope, inter, storage.affine, head, pack)
 
 
 def _open(path: Path) -> Any:

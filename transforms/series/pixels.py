@@ -1,7 +1,8 @@
-"""DICOM pixels: stored values decoded, made HU slice by slice."""
+"""DICOM pixels: words as they lie in the file, the stored values in them, and HU; and new values back into the words."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,39 +34,148 @@ def read_slices(frames: list[Frame], shape: tuple[int, int, int]) -> np.ndarray:
     for z, frame in enumerate(frames):
         by_file.setdefault(frame.path, []).append(z)
     for path, places in by_file.items():
-        dataset = _read(path)
+        dataset = read_file(path)
         for z in places:
-            frame = frames[z]
-            stored = stored_values(dataset, frame)
-            hu[..., z] = (stored.astype(np.float64) * frame.slope + frame.intercept).T
+            values, _ = values_of(read_words(dataset, frames[z]), layout_of(dataset))
+            hu[..., z] = in_hu(values, frames[z]).T
     return hu
 
 
-def stored_values(dataset: Dataset, frame: Frame) -> np.ndarray:
-    """Stored values of one frame, (rows, columns) integers.
+def in_hu(values: np.ndarray, frame: Frame) -> np.ndarray:
+    """float32 HU of a frame's stored values, computed in float64."""
+    return (values * frame.slope + frame.intercept).astype(np.float32)
 
-    Bits beyond BitsStored are dropped (they may hold overlays) and the sign is extended from the highest stored bit,
-    save where a pixel equals PixelPaddingValue with all its bits.
+
+@dataclass(frozen=True)
+class PixelLayout:
+    """How one slice's words hold its stored values.
+
+    Attributes:
+        allocated: bits of a word.
+        bits: the lowest bits of a word, which hold the value; the others may hold overlays.
+        signed: values are two's complement.
+        padding: lowest and highest stored value that is padding, compared with all bits of a word; None where none is stated.
+    """
+
+    allocated: int
+    bits: int
+    signed: bool
+    padding: tuple[int, int] | None = None
+
+    @property
+    def low(self) -> int:
+        """The least value that can be stored."""
+        return -(1 << (self.bits - 1)) if self.signed else 0
+
+    @property
+    def high(self) -> int:
+        """The greatest value that can be stored."""
+        return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
+
+
+def layout_of(header: Dataset) -> PixelLayout:
+    """The layout that a header states.
+
+    Raises:
+        ValueError: one that no CT has.
+    """
+    allocated, bits = (
+        int(header.get("BitsAllocated", 16)),
+        int(header.get("BitsStored", header.get("BitsAllocated", 16))),
+    )
+    if allocated not in (8, 16, 32) or not 0 < bits <= allocated or int(header.get("HighBit", bits - 1)) != bits - 1:
+        raise ValueError(f"{bits} bits stored of {allocated} up to bit {header.get('HighBit')}")
+    signed = int(header.get("PixelRepresentation", 0)) == 1
+    ends = [
+        _as_stored(header.get(name), allocated, signed=signed)
+        for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")
+    ]
+    if ends[0] is None:
+        return PixelLayout(allocated, bits, signed)
+    other = ends[0] if ends[1] is None else ends[1]
+    return PixelLayout(allocated, bits, signed, (min(ends[0], other), max(ends[0], other)))
+
+
+def read_words(dataset: Dataset, frame: Frame) -> np.ndarray:
+    """(rows, columns) unsigned words of one frame as they lie in the file, little-endian.
 
     Raises:
         ScanError: damaged pixels, or a compression that nothing installed decodes.
     """
     try:
-        values = pixel_array(dataset, index=frame.index or 0)
-        bits, allocated = int(dataset.BitsStored), int(dataset.BitsAllocated)
-        signed = int(dataset.PixelRepresentation) == 1
-        padding = _as_stored(dataset.get("PixelPaddingValue"), allocated, signed=signed)
+        layout = layout_of(dataset)
+        word = np.dtype(f"<u{layout.allocated // 8}")
+        index = frame.index or 0
+        syntax = dataset.file_meta.TransferSyntaxUID
+        if syntax.is_encapsulated:
+            decoded = pixel_array(dataset, index=index)
+            words = decoded.astype(f"<i{word.itemsize}").view(word)
+        else:
+            stated = (int(dataset.Rows), int(dataset.Columns))
+            stored = word if syntax.is_little_endian else word.newbyteorder(">")
+            count = stated[0] * stated[1]
+            words = np.frombuffer(dataset.PixelData, stored, count, index * count * word.itemsize)
+            words = words.astype(word).reshape(stated)
     except Exception as error:  # decoders raise nearly every built-in exception
         raise _undecodable(dataset, frame, error) from error
-    if values.shape != frame.shape:
-        raise damaged(frame.path, f"pixels of shape {values.shape} where the header states {frame.shape}")
-    if bits >= allocated:
-        return values
-    wide = values.astype(np.int64)
-    kept = wide & ((1 << bits) - 1)
-    if signed:
-        kept = kept - ((kept >> (bits - 1)) << bits)
-    return kept if padding is None else np.where(wide == padding, wide, kept)
+    if words.shape != frame.shape:
+        raise damaged(frame.path, f"pixels of shape {words.shape} where the header states {frame.shape}")
+    return words
+
+
+def values_of(words: np.ndarray, layout: PixelLayout) -> tuple[np.ndarray, np.ndarray]:
+    """Stored values in words, and which of them are padding.
+
+    Bits beyond the stored ones are dropped and the sign is extended from the highest stored bit, save where a word is
+    padding with all its bits.
+
+    Args:
+        words: unsigned, any shape.
+        layout: of the words.
+
+    Returns:
+        int64 values and a bool mask, of the same shape.
+
+    >>> layout = PixelLayout(16, 12, signed=True)
+    >>> values_of(np.array([0x0FFF, 0x1002], np.uint16), layout)[0].tolist()
+    [-1, 2]
+    """
+    whole = words.view(f"<i{words.itemsize}" if layout.signed else words.dtype).astype(np.int64)
+    padded = np.zeros(words.shape, dtype=bool)
+    if layout.padding is not None:
+        padded = (whole >= layout.padding[0]) & (whole <= layout.padding[1])
+    if layout.bits >= layout.allocated:
+        return whole, padded
+    values = whole & ((1 << layout.bits) - 1)
+    if layout.signed:
+        values -= (values >> (layout.bits - 1)) << layout.bits
+    values = np.where(padded, whole, values)
+    if layout.padding is not None:  # stated with fewer bits than a word has
+        padded |= (values >= layout.padding[0]) & (values <= layout.padding[1])
+    return values, padded
+
+
+def words_with(words: np.ndarray, values: np.ndarray, layout: PixelLayout, kept: np.ndarray) -> np.ndarray:
+    """Words that hold other values; bits beyond the stored ones stay where they hold something of their own.
+
+    Args:
+        words: as read.
+        values: int64 within the layout's range, the same shape.
+        layout: of the words.
+        kept: bool; these words stay as they are.
+
+    >>> layout = PixelLayout(16, 12, signed=True)
+    >>> kept = np.array([False, True])
+    >>> [hex(word) for word in words_with(np.array([0x1002, 0x0FFF], np.uint16), np.array([-1, 5]), layout, kept)]
+    ['0x1fff', '0xfff']
+    """
+    whole = values.astype(f"<i{words.itemsize}").view(words.dtype)
+    before, _ = values_of(words, layout)
+    extended = before.astype(f"<i{words.itemsize}").view(words.dtype)
+    if layout.bits < layout.allocated and not np.array_equal(extended[~kept], words[~kept]):
+        mask = words.dtype.type((1 << layout.bits) - 1)
+        whole = (words & ~mask) | (whole & mask)
+    return np.where(kept, words, whole)
 
 
 def padding_in_hu(headers: dict[Path, Dataset], frames: list[Frame]) -> tuple[float | None, float | None]:
@@ -80,12 +190,12 @@ def padding_in_hu(headers: dict[Path, Dataset], frames: list[Frame]) -> tuple[fl
 def _frame_padding(header: Dataset, frame: Frame) -> tuple[float | None, float | None]:
     allocated, signed = int(header.get("BitsAllocated", 16)), int(header.get("PixelRepresentation", 0)) == 1
 
-    def in_hu(name: str) -> float | None:
+    def stated(name: str) -> float | None:
         stored = _as_stored(header.get(name), allocated, signed=signed)
         return None if stored is None else stored * frame.slope + frame.intercept
 
-    value = in_hu("PixelPaddingValue")
-    return value, None if value is None else in_hu("PixelPaddingRangeLimit")
+    value = stated("PixelPaddingValue")
+    return value, None if value is None else stated("PixelPaddingRangeLimit")
 
 
 def _as_stored(value: Any, bits: int, *, signed: bool) -> int | None:
@@ -96,10 +206,15 @@ def _as_stored(value: Any, bits: int, *, signed: bool) -> int | None:
     return low - (1 << bits) if signed and low >> (bits - 1) else low
 
 
-def _read(path: Path) -> Dataset:
+def read_file(path: Path) -> Dataset:
+    """A whole DICOM file.
+
+    Raises:
+        ScanError: it is damaged.
+    """
     try:
         return pydicom.dcmread(path)
-    except Exception as error:  # as in stored_values
+    except Exception as error:  # as in read_words
         raise damaged(path, error) from error
 
 

@@ -31,17 +31,18 @@ class ScanSource:
     """One scan on disk, found but not yet read.
 
     Attributes:
-        kind: "nifti" or "dicom".
-        path: the NIfTI file; for DICOM the innermost folder that holds all files of the series, or the one file named.
+        kind: "dicom", "nifti", "mha", "nrrd", "tiff" or "npy".
+        path: the volume's file; for DICOM the innermost folder that holds all files of the series, or the one file named.
         files: all files of the scan, sorted by name.
         name: file name for results, without suffix; unique among the sources of one folder where that can be had.
-        suffix: ".nii" or ".nii.gz", the suffix a result takes.
+        suffix: ".nii" or ".nii.gz", the suffix a result in NIfTI takes.
         relative: sub-folder of the searched folder in which the scan lies ("." at the top), for mirrored output trees.
-        series_uid: DICOM SeriesInstanceUID, empty for NIfTI. Not for logs.
+        series_uid: DICOM SeriesInstanceUID, else empty. Not for logs.
         part: 0, or 1, 2, ... where one DICOM series holds several geometries and was split.
+        number: DICOM SeriesNumber where one is stated.
     """
 
-    kind: Literal["nifti", "dicom"]
+    kind: Literal["dicom", "nifti", "mha", "nrrd", "tiff", "npy"]
     path: Path
     files: tuple[Path, ...]
     name: str
@@ -49,11 +50,12 @@ class ScanSource:
     relative: str = "."
     series_uid: str = field(default="", repr=False)
     part: int = 0
+    number: int | None = None
 
     @property
     def tag(self) -> str:
-        """Twelve characters that name a DICOM series without giving its UID away; empty for NIfTI."""
-        if self.kind == "nifti":
+        """Twelve characters that name a DICOM series without giving its UID away; empty for volume files."""
+        if self.kind != "dicom":
             return ""
         digest = hashlib.sha256(self.series_uid.encode()).hexdigest()[:12]
         return f"{digest}.{self.part}" if self.part else digest
@@ -107,6 +109,8 @@ class Frame:
         slope: HU = stored * slope + intercept.
         intercept: HU.
         rescale_type: RescaleType, empty where the file states none.
+        uid: SOPInstanceUID of the file. Not for logs.
+        number: InstanceNumber, 0 where the file states none.
     """
 
     path: Path
@@ -119,29 +123,40 @@ class Frame:
     slope: float
     intercept: float
     rescale_type: str = ""
+    uid: str = field(default="", repr=False)
+    number: int = 0
 
     def __str__(self) -> str:
         return self.path.name if self.index is None else f"{self.path.name}, frame {self.index + 1}"
 
 
 @dataclass(frozen=True, eq=False)
-class DicomStorage:
-    """How a DICOM series stores its voxels.
+class GridStorage:
+    """How a file without a NIfTI header stores its voxels.
 
     Attributes:
-        affine: (4, 4) float64, voxel (column, row, slice) -> RAS mm.
-        shape: (columns, rows, slices).
-        integral: every slope and intercept is a whole number, hence every HU.
-        frames: one entry a slice, in the order of the volume's last axis.
+        affine: (4, 4) float64, voxel -> RAS mm.
+        shape: (x, y, z).
+        integral: every HU is whole.
     """
 
     affine: np.ndarray
     shape: tuple[int, ...]
     integral: bool
+
+
+@dataclass(frozen=True, eq=False)
+class DicomStorage(GridStorage):
+    """How a DICOM series stores its voxels: x = column, y = row, z = slice; whole HU by whole slopes and intercepts.
+
+    Attributes:
+        frames: one entry a slice, in the order of the volume's last axis.
+    """
+
     frames: tuple[Frame, ...] = ()
 
 
-Storage = NiftiStorage | DicomStorage
+Storage = NiftiStorage | GridStorage
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import secrets
 from collections.abc import Iterator
@@ -84,10 +85,9 @@ def write_nifti(
     slope, inter = NiftiStorage(path, header, hu.shape, np.eye(4)).slope_inter
     clipped = 0
     with _replacing(path, overwrite=overwrite) as stream:
-        header.write_to(stream)
-        stream.write(b"\0" * (int(header["vox_offset"]) - stream.tell()))
+        stream.write(header_bytes(header))
         for z in range(hu.shape[2]):
-            stored, outside = _stored(hu[..., z], header.get_data_dtype(), slope, inter)
+            stored, outside = stored_values(hu[..., z], header.get_data_dtype(), slope, inter)
             clipped += outside
             stream.write(stored.tobytes(order="F"))
     disk_dtype = header.get_data_dtype()
@@ -144,9 +144,17 @@ def _header(
         _set_affine(header, check_affine(np.asarray(own), path))
     if wanted.kind not in "iuf":
         raise ScanError(f"{path}: expected an integer or floating-point dtype but got {wanted}; for example int16")
+    return header
+
+
+def header_bytes(header: nib.Nifti1Header) -> bytes:
+    """A header of a single file, its extensions, and zeros up to the voxels."""
+    header = header.copy()
     header["magic"] = header.single_magic
     header["vox_offset"] = max(352, header.single_vox_offset + header.extensions.get_sizeondisk())
-    return header
+    stream = io.BytesIO()
+    header.write_to(stream)
+    return stream.getvalue().ljust(int(header["vox_offset"]), b"\0")
 
 
 def _fresh_dtype(hu: np.ndarray, *, whole: bool) -> np.dtype:
@@ -164,7 +172,7 @@ def _set_affine(header: nib.Nifti1Header, affine: np.ndarray) -> None:
         header["qform_code"] = 0
 
 
-def _stored(hu: np.ndarray, dtype: np.dtype, slope: float, inter: float) -> tuple[np.ndarray, int]:
+def stored_values(hu: np.ndarray, dtype: np.dtype, slope: float, inter: float) -> tuple[np.ndarray, int]:
     """Stored values of one slice, and how many did not fit. float64 in between: a slope must not cost a grey level."""
     values = (hu.astype(np.float64) - inter) / slope
     if dtype.kind == "f":

@@ -1,0 +1,98 @@
+"""NPY and TIFF: slices without geometry, (slices, rows, columns) in HU. They are taken as axial, a voxel as 1 mm."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ct_cncl.transforms.series.scan import ScanError
+from ct_cncl.transforms.series.volume_file import VolumeFile, incomplete
+
+_AS_DISPLAYED = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""Columns run to the patient's left, rows to the back: the network sees the slices as a viewer shows them."""
+
+
+def open_npy(path: Path, scratch: Path) -> VolumeFile:  # noqa: ARG001  all openers are called alike
+    """A NumPy array (rows, columns) or (slices, rows, columns).
+
+    Raises:
+        ScanError: damaged, or another number of axes.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        offset, fortran = int(array.offset), bool(array.flags.f_contiguous and not array.flags.c_contiguous)
+    except (ValueError, OSError, EOFError, AttributeError) as error:
+        raise incomplete(path, f"{type(error).__name__}: {error}") from error
+    own_shape = array.shape
+    shape = _shape(path, own_shape)
+
+    def head(dtype: np.dtype, _slope: float, _inter: float) -> bytes:
+        stream = io.BytesIO()
+        description = {"descr": dtype.str, "fortran_order": fortran, "shape": own_shape}
+        np.lib.format.write_array_header_1_0(stream, description)
+        return stream.getvalue()
+
+    return VolumeFile(path, path, offset, array.dtype, shape, "C" if fortran else "F", 1.0, 0.0, _AS_DISPLAYED, head)
+
+
+def open_tiff(path: Path, scratch: Path) -> VolumeFile:
+    """A grey TIFF, one page a slice.
+
+    Raises:
+        ScanError: damaged, colour, or no reader installed.
+    """
+    tifffile = _tifffile(path)
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            series = tiff.series[0]
+            page = series.keyframe
+            dtype, own_shape, order = np.dtype(series.dtype), tuple(series.shape), tiff.byteorder
+            colour = page.samplesperpixel != 1 or len(tiff.series) != 1
+            offset = series.dataoffset
+            voxels = path
+            if offset is None and not colour:
+                voxels, offset = scratch / "voxels", 0
+                with voxels.open("wb") as out:
+                    for each in series.pages:
+                        out.write(each.asarray().astype(dtype.newbyteorder(order)).tobytes())
+    except Exception as error:  # tifffile and its decoders raise many kinds on damaged files
+        raise incomplete(path, f"{type(error).__name__}: {error}") from error
+    if colour:
+        raise ScanError(
+            f"{path}: expected grey slices of one size but got colour or several images; export the CT values"
+        )
+    shape = _shape(path, own_shape)
+
+    def pack(raw: Path, target: Path) -> None:
+        with raw.open("rb") as stream:
+            dtype = np.dtype(stream.read(_TAG).decode().strip())
+        array = np.memmap(raw, dtype, "r", _TAG, own_shape)
+        tifffile.imwrite(target, array, photometric="minisblack", byteorder=order, metadata=None)
+
+    def head(dtype: np.dtype, _slope: float, _inter: float) -> bytes:
+        return dtype.str.ljust(_TAG).encode()
+
+    return VolumeFile(path, voxels, offset, dtype.newbyteorder(order), shape, "F", 1.0, 0.0, _AS_DISPLAYED, head, pack)
+
+
+_TAG = 8
+"""Before it becomes TIFF, the block starts with its dtype in so many bytes."""
+
+
+def _shape(path: Path, own: tuple[int, ...]) -> tuple[int, int, int]:
+    if len(own) not in (2, 3) or min(own) < 1:
+        raise ScanError(f"{path}: expected an array (rows, columns) or (slices, rows, columns) but got shape {own}")
+    return own[-1], own[-2], own[0] if len(own) == 3 else 1
+
+
+def _tifffile(path: Path) -> Any:
+    try:
+        import tifffile
+    except ImportError as error:
+        raise ScanError(
+            f"{path}: expected a reader for TIFF but none is installed; pip install 'ct-cncl[tiff]'"
+        ) from error
+    return tifffile

@@ -1,0 +1,161 @@
+"""De-identification by the basic profile of DICOM PS3.15, annex E.
+
+The table of what happens to which attribute, and the replacements by value representation, are those of the package
+dicom-anonymizer (BSD); here they reach nested items too, and UIDs are replaced by a keyed hash, so that the images of one
+study stay together over series, processes and runs that share the key. Pixels are not looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
+from pydicom.uid import UID
+
+from ct_cncl.transforms.series.headers import bare_copy
+from ct_cncl.transforms.series.scan import ScanError
+
+EDITION = "2026c"
+"""Edition of the profile's table."""
+_DATES = {"DA": "19000101", "TM": "000000", "DT": "19000101000000"}
+_GRAPHICS = (0x5000, 0x6000)
+_REFERENCES = ("SourceImageSequence", "ReferencedImageSequence")
+"""Sequences whose items stay, with other UIDs (X/Z/U* of the profile)."""
+_NEVER_ABSENT = ("AcquisitionContextSequence",)
+"""Sequences that are emptied, since an image must have them; others are removed."""
+
+
+class Deidentifier:
+    """Takes out of data sets who the patient is.
+
+    Args:
+        key: secret; equal keys replace equal UIDs alike.
+
+    Raises:
+        ScanError: the package that holds the profile is not installed.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self.key = key
+        self._actions, self._replace = _profile()
+
+    def __call__(self, source: Dataset) -> Dataset:
+        """A de-identified copy of a data set; its pixels are those of the source.
+
+        Raises:
+            ScanError: the source says that its pixels show who the patient is.
+        """
+        if str(source.get("BurnedInAnnotation", "")).upper() == "YES":
+            raise ScanError(
+                "expected pixels without names but got BurnedInAnnotation YES; de-identification does not look at pixels"
+            )
+        clean = bare_copy(source)
+        clean.file_meta = source.file_meta
+        self._walk(clean)
+        clean.PatientIdentityRemoved = "YES"
+        clean.DeidentificationMethod = f"PS3.15 {EDITION} basic profile"
+        clean.LongitudinalTemporalInformationModified = "REMOVED"
+        code = Dataset()
+        code.CodeValue, code.CodingSchemeDesignator = "113100", "DCM"
+        code.CodeMeaning = "Basic Application Confidentiality Profile"
+        clean.DeidentificationMethodCodeSequence = [code]
+        return clean
+
+    def _walk(self, dataset: Dataset) -> None:
+        dataset.remove_private_tags()
+        for tag in sorted(dataset.keys()):
+            if tag.group & 0xFF00 in _GRAPHICS:
+                del dataset[tag]
+                continue
+            action = self._actions.get((tag.group, tag.element))
+            if action is not None:
+                self._apply(action, dataset, tag)
+            if tag in dataset and dataset[tag].VR == "SQ":
+                for item in dataset[tag].value:
+                    self._walk(item)
+
+    def _apply(self, action: str, dataset: Dataset, tag: BaseTag) -> None:
+        """Values follow the package's dummies, but for dates before 1900 and half-empty items, which other tools refuse."""
+        element = dataset[tag]
+        if element.keyword == "PatientID":
+            element.value = self.pseudonym(str(element.value))
+        elif element.VR == "UI":
+            element.value = self._uids(element.value)
+        elif element.keyword in _REFERENCES:
+            return
+        elif action == "delete" or (element.VR == "SQ" and element.keyword not in _NEVER_ABSENT):
+            del dataset[tag]
+        elif element.VR == "SQ":
+            element.value = []
+        elif action in ("empty", "delete_or_empty"):
+            element.value = None
+        elif element.VR in _DATES:
+            element.value = _DATES[element.VR]
+        else:
+            try:
+                self._replace(dataset, (tag.group, tag.element))
+            except NotImplementedError:  # no dummy for its value representation
+                del dataset[tag]
+
+    def pseudonym(self, patient: str) -> str:
+        """What takes the place of a PatientID: patients stay apart."""
+        return "anon-" + hmac.new(self.key, patient.encode(), hashlib.sha256).hexdigest()[:12]
+
+    def _uids(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.uid(value)
+        return [self.uid(one) for one in value or []]
+
+    def uid(self, value: str) -> UID:
+        """What takes the place of a UID; those of the standard itself stay."""
+        if not value or value.startswith("1.2.840.10008."):
+            return UID(value)
+        digest = hmac.new(self.key, value.encode(), hashlib.sha256).digest()
+        return UID(f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}")
+
+
+def key_of(folder: Path) -> bytes:
+    """The key of a folder of results: made once, in ``.deidentify-key``; without it nobody can link results to sources.
+
+    Raises:
+        ScanError: it cannot be written or read.
+    """
+    path = folder / ".deidentify-key"
+    part = folder / f".deidentify-key.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            part.write_bytes(secrets.token_bytes(32))
+            part.chmod(0o600)
+            try:
+                os.link(part, path)  # whoever comes first; the others take that
+            except FileExistsError:
+                pass
+            finally:
+                part.unlink()
+        return path.read_bytes()
+    except OSError as error:
+        raise ScanError(
+            f"{path}: expected to keep a key there but got {error.strerror or error}; choose another folder"
+        ) from error
+
+
+def _profile() -> tuple[dict[tuple[int, int], str], Callable[..., None]]:
+    """What the profile does to single attributes, and how a value is replaced; repeating groups are removed whole."""
+    try:
+        from dicomanonymizer.simpledicomanonymizer import initialize_actions, replace
+    except ImportError as error:
+        raise ScanError(
+            "--deidentify: expected the profile of DICOM PS3.15 but its package is not installed; "
+            "pip install 'ct-cncl[deidentify]'"
+        ) from error
+    actions = initialize_actions(f"dicomfields_{EDITION}")
+    return {tag: action.__name__ for tag, action in actions.items() if len(tag) == 2}, replace

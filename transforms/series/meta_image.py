@@ -1,0 +1,88 @@
+"""MetaImage (.mha): a text header and one block of voxels. The format of ITK; world coordinates are LPS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ct_cncl.transforms.series.scan import ScanError
+from ct_cncl.transforms.series.volume_file import VolumeFile, incomplete, unpack
+
+_TYPES = {
+    "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
+    "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4", "MET_DOUBLE": "f8",
+}  # fmt: skip
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_LONGEST_HEADER = 1 << 16
+
+
+def open_meta_image(path: Path, scratch: Path) -> VolumeFile:
+    """A MetaImage of two or three dimensions with its voxels in the same file.
+
+    Raises:
+        ScanError: damaged; colour, vectors or ASCII voxels; voxels in another file.
+    """
+    fields, offset = _read_header(path)
+    try:
+        sizes = [int(text) for text in fields["DimSize"].split()]
+        dtype = np.dtype(_TYPES[fields["ElementType"]])
+        big = fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False")).lower() == "true"
+        dtype = dtype.newbyteorder(">" if big else "<")
+        affine = _affine(fields, len(sizes))
+    except (KeyError, ValueError) as error:
+        raise incomplete(path, f"{type(error).__name__}: {error} in its header") from error
+    plain = fields.get("BinaryData", "True").lower() == "true" and fields["ElementDataFile"].strip() == "LOCAL"
+    if not plain or len(sizes) not in (2, 3) or min(sizes) < 1 or int(fields.get("ElementNumberOfChannels", 1)) != 1:
+        raise ScanError(
+            f"{path}: expected one 3-D volume of binary numbers in one file but got {len(sizes)} dimensions, "
+            f"{fields.get('ElementNumberOfChannels', 1)} channels, voxels in {fields['ElementDataFile']}; convert it"
+        )
+    shape = (sizes[0], sizes[1], sizes[2] if len(sizes) == 3 else 1)
+    voxels = path
+    if fields.get("CompressedData", "False").lower() == "true":
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+            voxels, offset = unpack(stream, scratch / "voxels", "zlib", path, size), 0
+
+    def head(wanted: np.dtype, _slope: float, _inter: float) -> bytes:
+        name = next(name for name, code in _TYPES.items() if np.dtype(code) == wanted.newbyteorder("="))
+        own = {key: value for key, value in fields.items() if key not in ("CompressedDataSize", "HeaderSize")}
+        own |= {"CompressedData": "False", "ElementType": name, "BinaryDataByteOrderMSB": str(wanted.str[0] == ">")}
+        own.pop("ElementByteOrderMSB", None)
+        own["ElementDataFile"] = own.pop("ElementDataFile")  # it ends the header
+        return "".join(f"{key} = {value}\n" for key, value in own.items()).encode()
+
+    return VolumeFile(path, voxels, offset, dtype, shape, "F", 1.0, 0.0, affine, head)
+
+
+def _read_header(path: Path) -> tuple[dict[str, str], int]:
+    """The fields in their order, and where the voxels start."""
+    fields: dict[str, str] = {}
+    with path.open("rb") as stream:
+        while "ElementDataFile" not in fields:
+            line = stream.readline(_LONGEST_HEADER)
+            key, separator, value = line.decode("latin-1").partition("=")
+            if not separator or not line.endswith(b"\n") or len(fields) > 200:
+                raise incomplete(path, "no MetaImage header")
+            fields[key.strip()] = value.strip()
+        return fields, stream.tell()
+
+
+def _affine(fields: dict[str, str], dimensions: int) -> np.ndarray:
+    def numbers(*names: str) -> np.ndarray | None:
+        text = next((fields[name] for name in names if name in fields), None)
+        return None if text is None else np.array([float(part) for part in text.split()])
+
+    spacing = numbers("ElementSpacing", "ElementSize")
+    directions = numbers("TransformMatrix", "Rotation", "Orientation")
+    offset = numbers("Offset", "Position", "Origin")
+    affine = np.eye(4)
+    if directions is not None:  # each row is the direction of one axis
+        affine[:dimensions, :dimensions] = directions.reshape(dimensions, dimensions).T
+    if spacing is not None:
+        affine[:3, :dimensions] *= spacing
+    if offset is not None:
+        affine[:dimensions, 3] = offset
+    return _LPS_TO_RAS @ affine

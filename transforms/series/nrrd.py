@@ -1,0 +1,136 @@
+"""NRRD (.nrrd): a text header and one block of voxels, plain or packed with gzip."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from ct_cncl.transforms.series.scan import ScanError
+from ct_cncl.transforms.series.volume_file import VolumeFile, gzipped, incomplete, unpack
+
+_TYPES = {
+    "i1": ("signed char", "int8", "int8_t"), "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
+    "i2": ("short", "short int", "signed short", "signed short int", "int16", "int16_t"),
+    "u2": ("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"),
+    "i4": ("int", "signed int", "int32", "int32_t"), "u4": ("uint", "unsigned int", "uint32", "uint32_t"),
+    "i8": ("longlong", "long long", "long long int", "signed long long", "signed long long int", "int64", "int64_t"),
+    "u8": ("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"),
+    "f4": ("float",), "f8": ("double",),
+}  # fmt: skip
+_TO_RAS = {
+    "right-anterior-superior": (1, 1, 1), "ras": (1, 1, 1),
+    "left-anterior-superior": (-1, 1, 1), "las": (-1, 1, 1),
+    "left-posterior-superior": (-1, -1, 1), "lps": (-1, -1, 1),
+}  # fmt: skip
+_LONGEST_HEADER = 1 << 16
+
+
+def open_nrrd(path: Path, scratch: Path) -> VolumeFile:
+    """An NRRD of two or three spatial dimensions with its voxels in the same file.
+
+    Raises:
+        ScanError: damaged; colour or vectors; another encoding than raw and gzip; voxels in another file.
+    """
+    lines, fields, offset = _read_header(path)
+    if "data file" in fields or "datafile" in fields:
+        raise ScanError(
+            f"{path}: expected .nrrd but got a header whose voxels lie in another file; convert it to one file"
+        )
+    encoding = fields.get("encoding", "").lower()
+    try:
+        sizes = [int(text) for text in fields["sizes"].split()]
+        code = next(code for code, names in _TYPES.items() if fields["type"].lower() in names)
+        dtype = np.dtype(code).newbyteorder(">" if fields.get("endian", "little").lower() == "big" else "<")
+        affine = _affine(fields, len(sizes))
+    except (KeyError, ValueError, StopIteration) as error:
+        raise incomplete(path, f"{type(error).__name__}: {error} in its header") from error
+    if encoding not in ("raw", "gzip", "gz") or len(sizes) not in (2, 3) or min(sizes) < 1 or _skips(fields):
+        raise ScanError(
+            f"{path}: expected one 3-D volume, raw or packed with gzip, but got sizes {sizes} and encoding {encoding!r}; convert it"
+        )
+    shape = (sizes[0], sizes[1], sizes[2] if len(sizes) == 3 else 1)
+    voxels, pack = path, None
+    if encoding != "raw":
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+            voxels, offset = unpack(stream, scratch / "voxels", "gzip", path, size), 0
+        pack = _pack
+
+    def head(wanted: np.dtype, _slope: float, _inter: float) -> bytes:
+        names = _TYPES[wanted.str[1:]]
+        own = {"type": fields["type"] if fields["type"].lower() in names else names[0]}
+        if wanted.itemsize > 1:
+            own["endian"] = "big" if wanted.str[0] == ">" else "little"
+        text = []
+        for line in lines:
+            key = line.partition(":")[0].strip().lower()
+            text.append(f"{key}: {own.pop(key)}" if key in own and ":=" not in line else line)
+        return "\n".join([*text, *(f"{key}: {value}" for key, value in own.items()), "", ""]).encode()
+
+    return VolumeFile(path, voxels, offset, dtype, shape, "F", 1.0, 0.0, affine, head, pack)
+
+
+def _pack(raw: Path, target: Path) -> None:
+    """The header as it is, the voxels behind it packed."""
+    _, _, offset = _read_header(raw)
+    body = raw.with_name("body")
+    with raw.open("rb") as stream, body.open("wb") as out:
+        head = stream.read(offset)
+        while chunk := stream.read(1 << 22):
+            out.write(chunk)
+    raw.unlink()
+    packed = body.with_name("packed")
+    gzipped(body, packed)
+    body.unlink()
+    with target.open("wb") as out, packed.open("rb") as stream:
+        out.write(head)
+        while chunk := stream.read(1 << 22):
+            out.write(chunk)
+    packed.unlink()
+
+
+def _skips(fields: dict[str, str]) -> bool:
+    return any(int(fields.get(name, 0)) != 0 for name in ("byte skip", "byteskip", "line skip", "lineskip"))
+
+
+def _read_header(path: Path) -> tuple[list[str], dict[str, str], int]:
+    """Lines of the header, its fields in lower case, and where the voxels start."""
+    lines: list[str] = []
+    with path.open("rb") as stream:
+        while True:
+            line = stream.readline(_LONGEST_HEADER)
+            if not line.endswith(b"\n") or len(lines) > 1000 or (not lines and not line.startswith(b"NRRD")):
+                raise incomplete(path, "no NRRD header")
+            text = line.decode("utf-8", "replace").rstrip("\r\n")
+            if not text:
+                break
+            lines.append(text)
+        offset = stream.tell()
+    pairs = [line.partition(":") for line in lines[1:] if not line.startswith("#") and ":=" not in line]
+    return lines, {key.strip().lower(): value.strip() for key, _, value in pairs}, offset
+
+
+def _affine(fields: dict[str, str], dimensions: int) -> np.ndarray:
+    affine = np.eye(4)
+    signs = np.array([-1.0, -1.0, 1.0])
+    if "space directions" in fields:
+        signs = np.array(_TO_RAS[fields["space"].lower()], dtype=np.float64)
+        vectors = [_vector(text) for text in re.findall(r"\([^)]*\)", fields["space directions"])]
+        if len(vectors) != dimensions:
+            raise ValueError(f"{len(vectors)} space directions for {dimensions} sizes")
+        affine[:3, :dimensions] = np.array(vectors).T
+        if "space origin" in fields:
+            affine[:3, 3] = _vector(fields["space origin"])
+        if dimensions == 2:
+            affine[:3, 2] = np.cross(affine[:3, 0], affine[:3, 1]) / np.linalg.norm(affine[:3, 0])
+    elif "spacings" in fields:
+        affine[range(dimensions), range(dimensions)] = [float(text) for text in fields["spacings"].split()]
+    affine[:3] *= signs[:, None]
+    return affine
+
+
+def _vector(text: str) -> list[float]:
+    return [float(part) for part in text.strip().strip("()").split(",")]

@@ -1,0 +1,267 @@
+"""Results of a scan, written slice by slice beside each other, and put in place when all are complete."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from ct_cncl.transforms.series.deidentify import Deidentifier
+from ct_cncl.transforms.series.derived import KINDS, Derivation, Kind, derived_header
+from ct_cncl.transforms.series.dicom_file import DicomFile, output_syntax
+from ct_cncl.transforms.series.pixels import PixelLayout, values_of, words_with
+from ct_cncl.transforms.series.scan import NIFTI_SUFFIXES, ScanError, ScanSource
+from ct_cncl.transforms.series.slices import DicomSlices, Slice, Slices, StoredFrame, VolumeSlices
+from ct_cncl.transforms.series.volume_file import VolumeFile
+
+_MAP_LAYOUT = PixelLayout(16, 16, signed=True)
+
+
+class ResultWriter(Protocol):
+    """Writes the results of one scan."""
+
+    clipped: dict[str, int]
+    """Voxels set to the nearest value that can be stored, by kind."""
+
+    def write(self, number: int, source: Slice, images: Mapping[str, np.ndarray]) -> None:
+        """Add one slice.
+
+        Args:
+            number: as it was read; numbers come in order.
+            source: as it was read.
+            images: (columns, rows) HU by kind, turned as the source; where they equal the source, so do stored values.
+        """
+
+    def finish(self) -> dict[str, Path]:
+        """Complete the files; by kind, what is to be put in place."""
+
+
+def open_results(
+    slices: Slices,
+    kinds: Sequence[str],
+    work: Path,
+    derivation: Derivation,
+    *,
+    compression: str = "none",
+    deidentifier: Deidentifier | None = None,
+) -> ResultWriter:
+    """A writer of results of the source's own format.
+
+    Args:
+        slices: the opened scan.
+        kinds: out of :data:`ct_cncl.transforms.series.KINDS`.
+        work: an existing, empty folder on the file system of the results.
+        derivation: what will be done.
+        compression: of DICOM results: "none", "jpeg2000" or "rle", all without loss.
+        deidentifier: takes out who the patient is; None leaves it in.
+
+    Raises:
+        ScanError: unknown kinds or compressions; a format that cannot be de-identified.
+    """
+    unknown = sorted(set(kinds) - set(KINDS))
+    if unknown:
+        raise ScanError(f"{', '.join(unknown)}: expected results out of {', '.join(KINDS)} but got others")
+    chosen = [KINDS[kind] for kind in kinds]
+    if isinstance(slices, DicomSlices):
+        return DicomResults(slices, chosen, work, derivation, compression=compression, deidentifier=deidentifier)
+    if deidentifier is not None:
+        raise ScanError(
+            f"{slices.source.path}: expected DICOM to de-identify but got {slices.source.kind}; leave it out"
+        )
+    assert isinstance(slices, VolumeSlices)
+    return VolumeResults(slices, chosen, work)
+
+
+def result_name(source: ScanSource, kind: str) -> str:
+    """The file or folder name of a result."""
+    if source.kind == "dicom":
+        return f"{source.name}_{kind}"
+    suffix = source.suffix if source.path.name.lower().endswith(NIFTI_SUFFIXES) else source.path.suffix
+    return f"{source.name}_{kind}{suffix}"
+
+
+def put_in_place(parts: Mapping[str, Path], targets: Mapping[str, Path]) -> None:
+    """Give finished results their names, the denoised one last; what they replace goes only afterwards.
+
+    Raises:
+        OSError: a result cannot be moved; those not yet moved are as they were.
+    """
+    for kind in sorted(parts, key=lambda kind: (kind == "denoised", kind)):
+        part, target = parts[kind], targets[kind]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        old = part.with_name(f"{part.name}.old")
+        if target.is_dir():
+            target.replace(old)
+        os.replace(part, target)  # noqa: PTH105  one atomic call, and the one that tests make fail
+        shutil.rmtree(old, ignore_errors=True)
+
+
+class VolumeResults:
+    """Volume files like their source: head, dtype and scaling; maps in whole HU, int16, or in the source's floats.
+
+    Args:
+        slices: the opened scan.
+        kinds: what will be written.
+        work: an existing, empty folder.
+    """
+
+    def __init__(self, slices: VolumeSlices, kinds: Sequence[Kind], work: Path) -> None:
+        self.slices, self.work = slices, work
+        self.clipped = {kind.name: 0 for kind in kinds}
+        self._volumes = {kind.name: self._begin(kind) for kind in kinds}
+
+    def _begin(self, kind: Kind) -> VolumeFile:
+        source = self.slices.volume
+        dtype, slope, inter = source.dtype, source.slope, source.inter
+        if kind.is_map:
+            dtype = dtype if dtype.kind == "f" else np.dtype(">i2" if dtype.str[0] == ">" else "<i2")
+            slope, inter = 1.0, 0.0
+        volume = source.laid_out(dtype, slope, inter)
+        raw = self.work / f"{kind.name}.raw"
+        with raw.open("xb") as stream:
+            stream.write(volume.head(dtype, slope, inter))
+            stream.truncate(volume.offset + int(np.prod(volume.shape, dtype=np.int64)) * dtype.itemsize)
+        return volume
+
+    def write(self, number: int, source: Slice, images: Mapping[str, np.ndarray]) -> None:
+        """See :class:`ResultWriter`."""
+        order = self.slices.order
+        place: list[slice] = [slice(None)] * 3
+        place[order.axis] = slice(number, number + 1)
+        for name, volume in self._volumes.items():
+            if KINDS[name].is_map:
+                values = order.undo(images[name].astype(np.float64)[..., None])
+                changed = np.ones(values.shape, dtype=bool)
+            else:
+                change = order.undo((images[name].astype(np.float64) - source.hu)[..., None])
+                values = source.stored + change / volume.slope
+                changed = change != 0
+            stored, outside = _as(values, volume.dtype)
+            if not KINDS[name].is_map:
+                stored = np.where(changed, stored, source.stored)
+            self.clipped[name] += int((outside & changed).sum())
+            raw = self.work / f"{name}.raw"
+            block = np.memmap(raw, volume.dtype, "r+", volume.offset, volume.shape, volume.order)
+            block[tuple(place)] = stored
+
+    def finish(self) -> dict[str, Path]:
+        """See :class:`ResultWriter`."""
+        done = {}
+        for name, volume in self._volumes.items():
+            raw, target = self.work / f"{name}.raw", self.work / f"{name}.done"
+            if volume.pack is None:
+                raw.replace(target)
+            else:
+                volume.pack(raw, target)
+                raw.unlink(missing_ok=True)
+            with target.open("rb") as stream:
+                os.fsync(stream.fileno())
+            done[name] = target
+        return done
+
+
+def _as(values: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Stored values of a dtype, rounded to nearest for integers, and where they did not fit."""
+    if dtype.kind == "f":
+        low, high = float(np.finfo(dtype).min), float(np.finfo(dtype).max)
+    else:
+        values = np.rint(values)
+        info = np.iinfo(dtype)
+        # 2**63 - 1 is no float64: the largest float64 below the next whole number keeps the cast in range.
+        low, high = float(info.min), float(np.nextafter(float(info.max) + 1.0, 0.0))
+    return values.clip(low, high).astype(dtype), (values < low) | (values > high)
+
+
+class DicomResults:
+    """Derived DICOM series, each in a folder of its own.
+
+    Args:
+        slices: the opened series.
+        kinds: what will be written.
+        work: an existing, empty folder.
+        derivation: what will be done.
+        compression: "none", "jpeg2000" or "rle".
+        deidentifier: takes out who the patient is; None leaves it in.
+    """
+
+    def __init__(
+        self,
+        slices: DicomSlices,
+        kinds: Sequence[Kind],
+        work: Path,
+        derivation: Derivation,
+        *,
+        compression: str = "none",
+        deidentifier: Deidentifier | None = None,
+    ) -> None:
+        self.slices, self.kinds, self.work, self.derivation = slices, kinds, work, derivation
+        self.compression, self.deidentifier = compression, deidentifier
+        self.clipped = {kind.name: 0 for kind in kinds}
+        self._open: dict[str, DicomFile] = {}
+        for kind in kinds:
+            (work / kind.name).mkdir()
+
+    def write(self, number: int, source: Slice, images: Mapping[str, np.ndarray]) -> None:
+        """See :class:`ResultWriter`."""
+        stored: StoredFrame = source.stored
+        first_of_file = stored.frame.index in (None, 0)
+        if first_of_file:
+            self._close()
+        for kind in self.kinds:
+            words, clipped = self._words(stored, source, images[kind.name], kind)
+            self.clipped[kind.name] += clipped
+            if first_of_file:
+                self._open[kind.name] = self._begin(number, stored, kind, words)
+            self._open[kind.name].write(words)
+
+    def _words(self, stored: StoredFrame, source: Slice, image: np.ndarray, kind: Kind) -> tuple[np.ndarray, int]:
+        undo = self.slices.order.undo
+        if kind.is_map:
+            values = np.rint(undo(image.astype(np.float64)[..., None])[..., 0].T)
+            low, high, kept = _MAP_LAYOUT.low, _MAP_LAYOUT.high, np.zeros(values.shape, dtype=bool)
+        else:
+            change = undo((image.astype(np.float64) - source.hu)[..., None])[..., 0].T
+            values = stored.values + np.rint(change / stored.frame.slope)
+            low, high, kept = stored.layout.low, stored.layout.high, stored.padded | (change == 0)
+        outside = ((values < low) | (values > high)) & ~kept
+        values = values.clip(low, high).astype(np.int64)
+        if kind.is_map:
+            return values.astype("<i2").view("<u2"), int(outside.sum())
+        return words_with(stored.words, values, stored.layout, kept), int(outside.sum())
+
+    def _begin(self, number: int, stored: StoredFrame, kind: Kind, words: np.ndarray) -> DicomFile:
+        dataset = stored.dataset if self.deidentifier is None else self.deidentifier(stored.dataset)
+        header = derived_header(dataset, stored.frame, self.derivation, kind, part=self.slices.source.part)
+        layout = _MAP_LAYOUT if kind.is_map else stored.layout
+        frames = int(header.get("NumberOfFrames") or 1)
+        _state_extremes(header, words, layout, frames)
+        path = self.work / kind.name / f"{number + 1:04d}.dcm"
+        return DicomFile(path, header, layout, output_syntax(stored.dataset, self.compression), frames=frames)
+
+    def _close(self) -> None:
+        for file in self._open.values():
+            file.close()
+        self._open = {}
+
+    def finish(self) -> dict[str, Path]:
+        """See :class:`ResultWriter`."""
+        self._close()
+        return {kind.name: self.work / kind.name for kind in self.kinds}
+
+
+def _state_extremes(header: Dataset, words: np.ndarray, layout: PixelLayout, frames: int) -> None:
+    """Smallest and largest pixel value, where the source states them and they can be known before the pixels are written."""
+    names = ("SmallestImagePixelValue", "LargestImagePixelValue")
+    if frames > 1:
+        for name in names:
+            header.pop(name, None)
+        return
+    values, _ = values_of(words, layout)
+    for name, value in zip(names, (values.min(), values.max())):
+        if name in header:
+            header.add_new(header[name].tag, "SS" if layout.signed else "US", int(value))

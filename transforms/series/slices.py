@@ -1,0 +1,265 @@
+"""Scans slice by slice, so that memory does not grow with them: what a network sees of a slice, and what its writer needs."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate, get_frame
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+
+from ct_cncl.transforms.regions import padding_mask
+from ct_cncl.transforms.series.acquisition import Acquisition, read_acquisition
+from ct_cncl.transforms.series.dicom import Series, open_series
+from ct_cncl.transforms.series.headers import damaged
+from ct_cncl.transforms.series.orientation import SliceOrder, slices_last
+from ct_cncl.transforms.series.pixels import PixelLayout, in_hu, layout_of, read_file, read_words, values_of
+from ct_cncl.transforms.series.scan import Frame, ScanError, ScanSource, voxel_spacing
+from ct_cncl.transforms.series.volume_file import VolumeFile, open_volume
+
+_PIXEL_TAGS = (
+    "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit",
+    "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class StoredFrame:
+    """A DICOM slice as it lies in its file.
+
+    Attributes:
+        dataset: the whole file of a classic slice, the file without its pixels of an enhanced one.
+        frame: where it lies and its rescale.
+        layout: of its words.
+        words: (rows, columns) unsigned.
+        values: (rows, columns) int64.
+        padded: (rows, columns) bool, padding that the file states.
+    """
+
+    dataset: Dataset
+    frame: Frame
+    layout: PixelLayout
+    words: np.ndarray
+    values: np.ndarray
+    padded: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """One slice as a network sees it.
+
+    Attributes:
+        hu: (columns, rows) float32 HU, turned as :func:`ct_cncl.transforms.series.slices_last` does.
+        padded: (columns, rows) bool: the scanner filled these in; they leave as they came.
+        stored: what a writer needs: a StoredFrame, or the stored values of a volume file, one axis of length 1.
+    """
+
+    hu: np.ndarray
+    padded: np.ndarray
+    stored: Any = field(repr=False)
+
+
+class Slices(Protocol):
+    """A scan whose slices are read one by one, in the order in which they are written."""
+
+    source: ScanSource
+    count: int
+    """Slices."""
+    order: SliceOrder
+    """How stored axes become columns, rows and slices."""
+    spacing: np.ndarray
+    """(3,) mm along columns, rows and slices; of slices that do not lie evenly the mean."""
+    problems: list[str]
+    """What is wrong with the scan's geometry; each slice can be used all the same."""
+    acquisition: Acquisition | None
+    """How the scan was acquired, where it says."""
+
+    def read(self, number: int) -> Slice:
+        """One slice, from 0."""
+
+    def neighbour(self, number: int, steps: int) -> int:
+        """The slice so many places towards the end of the turned volume (left, back or head); the last ones repeat."""
+
+
+def open_slices(source: ScanSource, scratch: Path, *, check_hu: bool = True) -> Slices:
+    """Open a scan; nothing but headers is kept in memory.
+
+    Args:
+        source: from :func:`ct_cncl.transforms.series.find_scans`.
+        scratch: an existing folder for what must be unpacked; it must live as long as the slices are used.
+        check_hu: refuse values stated in other units.
+
+    Raises:
+        ScanError: damaged, or nothing that could be HU with a certain place.
+    """
+    if source.kind == "dicom":
+        return DicomSlices(open_series(source, check_hu=check_hu), scratch)
+    return VolumeSlices(source, open_volume(source.kind, source.path, scratch))
+
+
+class VolumeSlices:
+    """The slices of a volume file, along the axis that its geometry shows.
+
+    Args:
+        source: for names.
+        volume: the opened file.
+    """
+
+    def __init__(self, source: ScanSource, volume: VolumeFile) -> None:
+        self.source = source
+        self.volume = volume
+        self.order = slices_last(volume.affine, volume.shape)
+        self.count = volume.shape[self.order.axis]
+        self.spacing = voxel_spacing(self.order.affine)
+        self.problems: list[str] = []
+        self.acquisition: Acquisition | None = None
+
+    def read(self, number: int) -> Slice:
+        """One slice.
+
+        Raises:
+            ScanError: a value that is not finite.
+        """
+        place: list[slice] = [slice(None)] * 3
+        place[self.order.axis] = slice(number, number + 1)
+        stored = np.array(self.volume.block()[tuple(place)])  # the mapping ends here, and with it its hold on memory
+        hu = (stored.astype(np.float64) * self.volume.slope + self.volume.inter).astype(np.float32)
+        turned = np.ascontiguousarray(self.order.apply(hu)[..., 0])
+        _check_finite(turned, self.source.path, number)
+        return Slice(turned, padding_mask(turned), stored)
+
+    def neighbour(self, number: int, steps: int) -> int:
+        """See :class:`Slices`."""
+        return _along(self.order, number, steps, self.count)
+
+
+class DicomSlices:
+    """The slices of a DICOM series: classic ones along the normal, those of multi-frame files as they lie there.
+
+    Args:
+        series: the opened series.
+        scratch: an existing folder, for deflated multi-frame files.
+    """
+
+    def __init__(self, series: Series, scratch: Path) -> None:
+        self.source = series.source
+        self.series = series
+        self.order = slices_last(series.affine, series.shape, axis=2)
+        self.count = series.shape[2]
+        self.spacing = voxel_spacing(self.order.affine)
+        copies = [f"left out {len(series.copies)} second copies of the same image" if series.copies else ""]
+        self.problems = [problem for problem in (*copies, series.doubled, series.irregular) if problem]
+        self.acquisition: Acquisition | None = read_acquisition(list(series.headers.values()))
+        along = list(series.frames)
+        if any(frame.index is not None for frame in along):
+            along.sort(key=lambda frame: (str(frame.path), frame.index or 0))
+        self.frames = along
+        self._place = {(frame.path, frame.index): place for place, frame in enumerate(series.frames)}
+        self._number = {(frame.path, frame.index): number for number, frame in enumerate(along)}
+        self._files: dict[Path, _MultiFrame] = {}
+        self._scratch = scratch
+
+    def read(self, number: int) -> Slice:
+        """One slice.
+
+        Raises:
+            ScanError: damaged pixels, or a compression that nothing installed decodes.
+        """
+        frame = self.frames[number]
+        if frame.index is None:
+            dataset = pixels = read_file(frame.path)
+        else:
+            if frame.path not in self._files:
+                self._files = {frame.path: _MultiFrame(frame.path, self._scratch)}
+            dataset, pixels = self._files[frame.path].header, self._files[frame.path].pixels(frame.index)
+        words = read_words(pixels, frame if frame.index is None else replace(frame, index=0))
+        layout = layout_of(pixels)
+        values, padded = values_of(words, layout)
+        turned = np.ascontiguousarray(self.order.apply(in_hu(values, frame).T[..., None])[..., 0])
+        _check_finite(turned, frame.path, number)
+        stated = self.order.apply(padded.T[..., None])[..., 0]
+        stored = StoredFrame(dataset, frame, layout, words, values, padded)
+        return Slice(turned, stated | padding_mask(turned), stored)
+
+    def neighbour(self, number: int, steps: int) -> int:
+        """See :class:`Slices`."""
+        frame = self.frames[number]
+        other = self.series.frames[_along(self.order, self._place[frame.path, frame.index], steps, self.count)]
+        return self._number[other.path, other.index]
+
+
+def _check_finite(hu: np.ndarray, path: Path, number: int) -> None:
+    bad = hu.size - int(np.isfinite(hu).sum())
+    if bad:
+        raise ScanError(
+            f"{path}: expected finite HU but got {bad} NaN or infinite voxels in slice {number + 1}; replace them (by -1024 HU "
+            "outside the field of view) or convert the scan again"
+        )
+
+
+def _along(order: SliceOrder, number: int, steps: int, count: int) -> int:
+    return min(max(number + int(order.forward[order.axis, 1]) * steps, 0), count - 1)
+
+
+class _MultiFrame:
+    """A multi-frame file, its frames read one by one."""
+
+    def __init__(self, path: Path, scratch: Path) -> None:
+        self.path = path
+        self._where = path
+        try:
+            if pydicom.filereader.read_file_meta_info(path).TransferSyntaxUID == DeflatedExplicitVRLittleEndian:
+                self._where = _inflated(path, scratch / f"inflated{len(list(scratch.glob('inflated*')))}")
+            with self._where.open("rb") as stream:
+                self.header = pydicom.dcmread(stream, stop_before_pixels=True)
+                self._start = stream.tell()
+            self._explicit = not self.header.file_meta.TransferSyntaxUID.is_implicit_VR
+            self._count = int(self.header.NumberOfFrames)
+        except Exception as error:  # pydicom raises nearly every built-in exception on damaged files
+            raise damaged(path, error) from error
+
+    def pixels(self, index: int) -> Dataset:
+        """A data set of one frame and what it takes to decode it."""
+        syntax = self.header.file_meta.TransferSyntaxUID
+        one = Dataset()
+        for name in _PIXEL_TAGS:
+            if name in self.header:
+                one[name] = self.header[name]
+        one.file_meta = self.header.file_meta
+        try:
+            with self._where.open("rb") as stream:
+                if syntax.is_encapsulated:
+                    stream.seek(self._start + 12)
+                    one.PixelData = encapsulate([get_frame(stream, index, number_of_frames=self._count)])
+                    one["PixelData"].is_undefined_length = True
+                else:
+                    size = int(one.Rows) * int(one.Columns) * int(one.BitsAllocated) // 8
+                    stream.seek(self._start + (12 if self._explicit else 8) + index * size)
+                    one.PixelData = stream.read(size)
+        except Exception as error:  # as above
+            raise damaged(self.path, error) from error
+        return one
+
+
+def _inflated(path: Path, target: Path) -> Path:
+    """The same file without deflation, so that single frames can be reached."""
+    meta = pydicom.filereader.read_file_meta_info(path)
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    with path.open("rb") as stream, target.open("wb") as out:
+        pydicom.filereader.read_preamble(stream, force=False)
+        pydicom.filereader._read_file_meta_info(stream)
+        out.write(b"\0" * 128 + b"DICM")
+        pydicom.filewriter.write_file_meta_info(pydicom.filebase.DicomFileLike(out), meta)
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        while chunk := stream.read(1 << 22):
+            rest = chunk
+            while rest and not inflater.eof:
+                out.write(inflater.decompress(rest, 1 << 22))
+                rest = inflater.unconsumed_tail
+        out.write(inflater.flush())
+    return target
