@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+JOBS ?= 2
 
 .PHONY: install demo test lint clean
 
@@ -16,8 +17,9 @@ install: $(STAMP)
 demo: $(STAMP)
 	$(BIN)/ct-cncl demo --out demo --overwrite
 
+# One thread a process: many tiny operations on several OpenMP threads wait for each other, tenfold where cores are busy.
 test: $(STAMP)
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report=term:skip-covered --durations=15
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
