@@ -213,12 +213,26 @@ def _join_record(
             f"Expected {ablation.out} not to exist, to be empty or to hold an ablation, but it holds other files. Use "
             "another --out."
         )
-    before = [Variant(name, tuple(map(Path, overlays))) for name, *overlays in earlier]
-    variants = distinct([*before, *(one for one in chosen if one not in before)])
+    variants = _joined([Variant(name, tuple(map(Path, overlays))) for name, *overlays in earlier], chosen, ablation.out)
     record["variants"] = [[one.name, *map(str, one.overlays)] for one in variants]
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return record, variants
+
+
+def _joined(before: Sequence[Variant], chosen: Sequence[Variant], out: Path) -> list[Variant]:
+    """The variants of earlier calls, then those that are new; one of the same name must be the same."""
+    joined = {one.name: one for one in before}
+    for one in chosen:
+        old = joined.get(one.name, one)
+        moved = old.overlays != one.overlays and all(path.is_file() for path in old.overlays)
+        if moved and old.config() != one.config():
+            raise OutputError(
+                f"Expected {one.name} to be what it was in {out}, but its overlays are others now. Give them another name, "
+                "or use another --out."
+            )
+        joined[one.name] = one
+    return list(joined.values())
 
 
 def _refuse_another(found: Mapping[str, Any], record: Mapping[str, Any], out: Path) -> None:

@@ -64,8 +64,8 @@ class BudgetSchedule:
             )
         self.seconds = None if minutes is None else 60.0 * minutes
         self.iterations = iterations
-        groups = [group for optimizer in optimizers.values() if optimizer for group in optimizer.param_groups]
-        self.rates = [(group, group["lr"]) for group in groups]
+        self.optimizers = [optimizer for optimizer in optimizers.values() if optimizer is not None]
+        self.rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.clock = 0.0
 
     def attach(self, engine: Engine) -> None:
@@ -89,8 +89,9 @@ class BudgetSchedule:
     def iteration_started(self, engine: Engine) -> None:
         """Set the learning rates."""
         factor = half_cosine(getattr(engine.state, USED_KEY))
-        for group, initial in self.rates:
-            group["lr"] = initial * factor
+        for optimizer, rates in zip(self.optimizers, self.rates):
+            for group, initial in zip(optimizer.param_groups, rates):  # a resumed optimizer has new groups
+                group["lr"] = initial * factor
 
     def iteration_completed(self, engine: Engine) -> None:
         """Count, and end the training where the budget is used."""

@@ -25,17 +25,25 @@ def optimizer(*rates):
     return torch.optim.SGD([{"params": [torch.zeros(1, requires_grad=True)], "lr": rate} for rate in rates])
 
 
+def resume(engine, optimizers, state):
+    engine.load_state_dict(state)
+    for optimizer in optimizers:  # gives it new parameter groups
+        stale = optimizer.state_dict()
+        stale["param_groups"][0]["lr"] = 1e-9
+        optimizer.load_state_dict(stale)
+
+
 def training(schedule, *, step=lambda: None, validation=lambda: None, state=None, epoch_length=10, until=None):
     """Train by ``schedule``; returns the engine, the number of validations and the learning rates of all iterations."""
     rates, ends = [], []
 
     def iteration(engine, _batch):
-        rates.append([group["lr"] for group, _ in schedule.rates])
+        rates.append([group["lr"] for optimizer in schedule.optimizers for group in optimizer.param_groups])
         step()
 
     engine = Engine(iteration)
     if state is not None:  # as the handler Checkpoints does, before the schedule's own start
-        engine.add_event_handler(Events.STARTED, lambda _: engine.load_state_dict(state))
+        engine.add_event_handler(Events.STARTED, lambda _: resume(engine, schedule.optimizers, state))
     schedule.attach(engine)
     engine.add_event_handler(Events.EPOCH_COMPLETED, lambda _: (ends.append(engine.state.iteration), validation()))
     if until is not None:
