@@ -24,9 +24,9 @@ from ct_cncl.transforms.unit_noise import SCANNER_FLOOR_HU, check_dose_range, cu
 class SimulateLowDose(Transform):
     """A scan as it would look at a lower dose: calibrated, projected, noise inserted, cut off at the scanner's floor.
 
-    Takes seconds for each slice's worth of calibration and a fraction of a second for each slice. Voxels of padding
-    stay as they are, and ``dose_fraction=1`` returns the volume bit by bit. The noise depends on ``seed`` and on the
-    volume, not on the order of calls.
+    Takes a few seconds a volume for calibration and a fraction of a second a slice for noise: for preparing data, not for
+    the training loop. Voxels of padding stay as they are, and ``dose_fraction=1`` returns the volume bit by bit. The noise
+    depends on ``seed`` and on the volume, not on the order of calls.
 
     Args:
         dose_fraction: a, above 0 and up to 1; 0.25 is quarter dose.

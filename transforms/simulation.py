@@ -59,7 +59,7 @@ def calibrate(
     reasons = []
     if how in ("auto", "image"):
         found = calibrate_quanta(hu_volume, pixel_mm, settings, seed)
-        if found.method == "image" or how == "image":
+        if found.method == "image":
             return found
         reasons.append(found.reason.split(";")[0])
     if how in ("auto", "tags"):

@@ -4,8 +4,7 @@ import re
 import nibabel as nib
 import numpy as np
 import pytest
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from tiny_dicom import dicom_slice
 
 from ct_cncl.pipeline import simulate as module
 from ct_cncl.pipeline.simulate import SimulateOptions, simulate_scans
@@ -133,28 +132,13 @@ def test_a_folder_keeps_its_sub_folders_and_every_scan_its_own_noise(tmp_path):
     assert abs(np.corrcoef(added)[0, 1]) < 0.2
 
 
-def dicom_slice(stored, z):
-    """One CT slice from (rows, columns) stored values at z mm, with tags of a Siemens scanner."""
-    ds = Dataset()
-    ds.SOPClassUID, ds.SOPInstanceUID, ds.SeriesInstanceUID = CTImageStorage, generate_uid(), "1.2.3"
-    ds.Modality, ds.PatientID, ds.SeriesNumber, ds.ImageType = "CT", "NAME", 2, ["ORIGINAL", "PRIMARY", "AXIAL"]
-    ds.Rows, ds.Columns, ds.SamplesPerPixel, ds.PhotometricInterpretation = *stored.shape, 1, "MONOCHROME2"
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 0
-    ds.PixelSpacing, ds.SliceThickness, ds.ImageOrientationPatient = [PIXEL, PIXEL], 5, [1, 0, 0, 0, 1, 0]
-    ds.ImagePositionPatient, ds.RescaleSlope, ds.RescaleIntercept = [0.0, 0.0, z], 1, -1024
-    ds.KVP, ds.Exposure, ds.Manufacturer, ds.ConvolutionKernel = "120", "100", "SIEMENS", "B30f"
-    ds.PixelData = stored.astype("<u2").tobytes()
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = CTImageStorage, ds.SOPInstanceUID
-    return ds
-
-
 def test_dicom_gives_nifti_with_its_geometry_and_is_calibrated_from_its_tags(tmp_path):
     volume = cylinder()
     (tmp_path / "series").mkdir()
     for k in range(2):
-        dicom_slice(volume[..., k].T + 1024, 3.0 * k).save_as(tmp_path / f"series/{k}.dcm", enforce_file_format=True)
+        dicom_slice(volume[..., k].T + 1024, 3.0 * k, PIXEL).save_as(
+            tmp_path / f"series/{k}.dcm", enforce_file_format=True
+        )
     (path,) = run(tmp_path / "series", tmp_path / "out", quanta=None, calibration="tags")
     assert path.name == "series_series002_dose0.25_r1.nii.gz"
     np.testing.assert_allclose(nib.load(path).affine, LPS)
@@ -165,6 +149,18 @@ def test_dicom_gives_nifti_with_its_geometry_and_is_calibrated_from_its_tags(tmp
     expected = insert_noise(volume, (PIXEL, PIXEL), settings, found["noise_seed"])
     np.testing.assert_array_equal(values(path), np.rint(np.maximum(expected, -1024)))
     assert "NAME" not in json.dumps(found)
+
+
+def test_slices_of_dicom_are_its_slices_whatever_their_spacing(tmp_path):
+    """Pixels of 4 x 3 mm every 4 mm: from the spacing alone, rows would be taken for slices."""
+    volume = cylinder(slices=3)
+    (tmp_path / "series").mkdir()
+    for k in range(3):
+        ds = dicom_slice(volume[..., k].T + 1024, 4.0 * k, 4.0)
+        ds.PixelSpacing = [3.0, 4.0]
+        ds.save_as(tmp_path / f"series/{k}.dcm", enforce_file_format=True)
+    (path,) = run(tmp_path / "series", tmp_path / "out")
+    assert record(path)["pixel_mm"] == [4.0, 3.0]
 
 
 def test_non_square_pixels(tmp_path):

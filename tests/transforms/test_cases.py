@@ -1,6 +1,7 @@
 import nibabel as nib
 import numpy as np
 import pytest
+from tiny_dicom import dicom_slice
 
 from ct_cncl.transforms.cases import PHANTOM_QUANTA, paired_cases, phantom_cases, simulated_cases
 from ct_cncl.transforms.datalist import DataError
@@ -195,6 +196,16 @@ def test_a_scan_without_uniform_tissue_says_so_and_takes_the_default(tmp_path):
     assert (calibration["method"], calibration["quanta"]) == ("default", 2e5)
     for part in ("no uniform soft tissue", "the file is no DICOM", "default of 200000 quanta"):
         assert part in calibration["reason"]
+
+
+def test_a_dicom_scan_without_uniform_tissue_takes_its_tags(tmp_path):
+    lung = np.random.default_rng(0).normal(-800, 40, (2, 40, 40)).astype(np.int16)
+    for k in range(2):
+        dicom_slice(lung[k] + 1024, 3.0 * k, PIXEL).save_as(tmp_path / f"{k}.dcm", enforce_file_format=True)
+    (case,) = simulated(tmp_path, quanta=None)
+    calibration = case.make().provenance["calibration"]
+    assert (case.patient, calibration["method"]) == ("NAME", "tags")
+    assert calibration["quanta"] == pytest.approx(1.8e6 * 100 * 5 * PIXEL / 720)
 
 
 def test_a_body_beyond_the_field_of_view_is_warned_of(tmp_path):

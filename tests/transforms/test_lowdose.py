@@ -238,6 +238,13 @@ def test_dictionary_version_draws_once_for_all_keys_and_follows_the_state(unit):
     assert torch.equal(items["n"], unit)
 
 
+def test_dictionary_version_passes_its_options_on(unit):
+    items = {"image": scan(), "noise": unit}
+    assert RandLowDosed("image", (0.1, 0.5), prob=0.0)(items)["image"] is items["image"]
+    assert RandLowDosed("image", (0.001, 0.001))(items)["image"].min() == -1024
+    assert RandLowDosed("image", (0.001, 0.001), floor_hu=None)(items)["image"].min() < -1100
+
+
 def test_dictionary_version_needs_its_noise(unit):
     with pytest.raises(KeyError, match="--realizations"):
         RandLowDosed("image", (0.1, 0.5))({"image": scan()})

@@ -89,10 +89,10 @@ def test_a_noise_free_scan_gets_all_the_noise_of_its_dose(gaussian):
 
 def test_both_are_cut_off_only_in_the_end():
     """Cut off before the second noise, image and target would differ by less than they should."""
-    label, unit = np.full(3, -1000.0), [np.array([50.0, 90.0, 0.0]), np.array([-60.0, -60.0, 0.0])]
+    label, unit = np.full(4, -1000.0), [np.array([50.0, 90.0, 10.0, 0.0]), np.array([-60.0, -60.0, -60.0, 0.0])]
     image, target = pair_at_dose(label, unit, DoseDraw(0.5, 0.5, (0, 1)), noise_free=False, floor_hu=-1024.0)
-    assert target.tolist() == [-1024.0, -1024.0, -1000.0]
-    np.testing.assert_allclose(image, [-1060 + np.sqrt(2) * 50, -1060 + np.sqrt(2) * 90, -1000])
+    assert target.tolist() == [-1024.0, -1024.0, -1024.0, -1000.0]
+    np.testing.assert_allclose(image, [-1060 + np.sqrt(2) * 50, -1060 + np.sqrt(2) * 90, -1024, -1000])
 
 
 # What is drawn -------------------------------------------------------------------------------------------------------

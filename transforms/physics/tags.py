@@ -7,10 +7,10 @@ An approximation for scans in which nothing can be measured. Quanta per channel 
 with the quanta of a whole turn shared out over the views of the geometry (opposite rays of a full turn measure the same
 line, so half a turn of parallel views gets them all). Uncertainty: a factor of 2 either way.
 
-- 1.8e6 is the mean (logarithmic) of what image calibration gave on five scans of public data, which spread from 0.75e6
-  to 4.0e6: GE LightSpeed16, Discovery LS, HiSpeed CT/i and HiSpeed Dual, Siemens Emotion 16. A tube of 120 kVp with a body
-  scanner's filtration gives about 1.6e6 quanta per mm^2 and mAs at 1 m, 4.5e6 at an isocentre 0.6 m away; bowtie filter,
-  gaps between channels, absorption and the spread of pulse heights leave less than half of that to count.
+- 1.8e6: image calibration of five scans of public data (GE LightSpeed16, Discovery LS, HiSpeed CT/i and HiSpeed Dual, Siemens
+  Emotion 16) gave 1.7e6 in the logarithmic mean, from 0.7e6 to 3.3e6. A tube of 120 kVp with a body scanner's filtration gives
+  about 1.6e6 quanta per mm^2 and mAs at 1 m, 4.5e6 at an isocentre 0.6 m away; bowtie filter, gaps between channels, absorption
+  and the spread of pulse heights leave less than half of that to count.
 - Exponent 2.5: the dose of a scanner goes about with the square to the cube of the voltage (AAPM report 96, 2008); mu of
   water is kept, so the better penetration is in N0, too.
 - mAs are current * revolution time / pitch; else current * exposure time; else the stated exposure. In this order, because
@@ -19,7 +19,7 @@ line, so half a turn of parallel views gets them all). Uncertainty: a factor of 
   got.
 
 Kernels: the frequency at which a Hann window of about the same sharpness ends, read off the makers' grading of sharpness and
-image calibration where there was any (GE SOFT 7 lp/cm, STANDARD 11; Siemens B30s 8.7). The 10 % point of the modulation
+image calibration where there was any (GE SOFT 7 lp/cm, STANDARD 10; Siemens B30s 8). The 10 % point of the modulation
 transfer is at 0.8 of it. Uncertainty: 25 %, and kernels that enhance edges or iterate are no Hann window at all.
 """
 
