@@ -98,7 +98,7 @@ class BudgetSchedule:
         now, state = time.perf_counter(), engine.state
         seconds = getattr(state, SECONDS_KEY) + now - self.clock
         self.clock = now
-        used = state.iteration / self.iterations if self.iterations else seconds / self.seconds  # type: ignore[operator]
+        used = state.iteration / self.iterations if self.iterations else seconds / self.seconds
         setattr(state, SECONDS_KEY, seconds)
         setattr(state, USED_KEY, min(used, 1.0))
         self._expect(engine)

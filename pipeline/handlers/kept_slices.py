@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ignite.engine import Engine, Events
@@ -50,6 +51,6 @@ class KeptSlices:
 
     def completed(self, _engine: Engine) -> None:
         """Write the file."""
-        arrays = {key: np.stack([images[key] for images in self.kept.values()]) for key in KEPT}
+        arrays: dict[str, Any] = {key: np.stack([images[key] for images in self.kept.values()]) for key in KEPT}
         with replacing(self.path) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, number=np.array(list(self.kept)), **arrays)
