@@ -1,6 +1,24 @@
-"""Losses: pixel and adversarial."""
+"""Losses: pixel, adversarial, texture and perceptual, and of a teacher."""
 
-from ct_cncl.pipeline.losses.adversarial import LeastSquaresLoss
-from ct_cncl.pipeline.losses.pixel import BranchLoss
+from ct_cncl.pipeline.losses.adversarial import HingeLoss, LeastSquaresLoss, VanillaLoss, judged_rightly
+from ct_cncl.pipeline.losses.distillation import DistillationLoss
+from ct_cncl.pipeline.losses.feature import FeatureLoss
+from ct_cncl.pipeline.losses.pixel import BranchLoss, Charbonnier, charbonnier
+from ct_cncl.pipeline.losses.spectral_norm import SpectralPatchDiscriminator
+from ct_cncl.pipeline.losses.texture import content_distance, gram_matrices, texture_distance
 
-__all__ = ["BranchLoss", "LeastSquaresLoss"]
+__all__ = [
+    "BranchLoss",
+    "Charbonnier",
+    "DistillationLoss",
+    "FeatureLoss",
+    "HingeLoss",
+    "LeastSquaresLoss",
+    "SpectralPatchDiscriminator",
+    "VanillaLoss",
+    "charbonnier",
+    "content_distance",
+    "gram_matrices",
+    "judged_rightly",
+    "texture_distance",
+]

@@ -10,6 +10,46 @@ from torch import nn
 from ct_cncl.pipeline.networks import Branches
 
 
+def charbonnier(prediction: torch.Tensor, target: torch.Tensor, *, epsilon: float) -> torch.Tensor:
+    """``sqrt(d^2 + epsilon^2) - epsilon`` of each difference d: squares below ``epsilon``, absolute values above.
+
+    Args:
+        prediction: any shape.
+        target: the same shape.
+        epsilon: in the images' unit, above 0.
+
+    Returns:
+        The same shape; 0 for equal values.
+
+    Source: Charbonnier et al., ICIP 1994.
+
+    >>> charbonnier(torch.tensor([3.0, 0.0]), torch.tensor([0.0, 0.0]), epsilon=4.0).tolist()
+    [1.0, 0.0]
+    """
+    return torch.sqrt((prediction - target) ** 2 + epsilon**2) - epsilon
+
+
+class Charbonnier(nn.Module):
+    """:func:`charbonnier`, pixel by pixel, as a criterion of ``BranchLoss``.
+
+    Args:
+        epsilon: in network units; 0.001 is 4 HU.
+
+    Raises:
+        ValueError: ``epsilon`` not positive.
+    """
+
+    def __init__(self, *, epsilon: float = 1e-3) -> None:
+        super().__init__()
+        if not epsilon > 0:
+            raise ValueError(f"Expected a positive epsilon, but got {epsilon}.")
+        self.epsilon = epsilon
+
+    def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Errors of ``prediction`` against ``target``, any one shape."""
+        return charbonnier(prediction, target, epsilon=self.epsilon)
+
+
 class BranchLoss(nn.Module):
     """Weighted pixel losses of content, noise and fused image.
 
@@ -20,7 +60,8 @@ class BranchLoss(nn.Module):
         content: weight of the loss between C(y) and the truth x.
         noise: weight of the loss between N(y) and the true noise y - x.
         fused: weight of the loss between the result and x.
-        criterion: called as ``criterion(prediction, target)`` on network units; L1 where not given.
+        criterion: called as ``criterion(prediction, target)`` on network units, returns the error of each pixel (or their
+            mean, where no pixel has a weight); L1 where not given.
 
     Raises:
         ValueError: a negative weight, or none above zero.
@@ -38,22 +79,45 @@ class BranchLoss(nn.Module):
         self.weights = {"content": content, "noise": noise, "fused": fused}
         if min(self.weights.values()) < 0 or max(self.weights.values()) == 0:
             raise ValueError(f"Expected weights of at least 0, one of them above 0, but got {self.weights}.")
-        self.criterion = nn.L1Loss() if criterion is None else criterion
+        self.criterion = nn.L1Loss(reduction="none") if criterion is None else criterion
 
-    def forward(self, predicted: Branches, image: torch.Tensor, label: torch.Tensor) -> dict[str, torch.Tensor]:
+    @property
+    def supervised(self) -> list[str]:
+        """The branches whose weight is above 0."""
+        return [name for name, weight in self.weights.items() if weight > 0]
+
+    def forward(
+        self, predicted: Branches, image: torch.Tensor, label: torch.Tensor, weight: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
         """Weighted terms by branch; their sum is the pixel loss.
 
         Args:
             predicted: branches for ``image``, each (B, 1, H, W), network units.
             image: low-dose image y, (B, 1, H, W).
             label: normal-dose image x, (B, 1, H, W).
+            weight: of each pixel, (B, 1, H, W); None weighs all alike. The mean is over all pixels, not over the weights:
+                a patch that is mostly air then counts less, and several processes average to what one computes.
 
         Returns:
             Scalars for the branches whose weight is above 0.
+
+        Raises:
+            ValueError: pixel weights, and a criterion that returns no error for each pixel.
         """
         pairs = {
             "content": (predicted.content, label),
             "noise": (predicted.noise, image - label),
             "fused": (predicted.fused, label),
         }
-        return {name: self.weights[name] * self.criterion(*pairs[name]) for name in pairs if self.weights[name] > 0}
+        return {name: self.weights[name] * self._mean(*pairs[name], weight) for name in self.supervised}
+
+    def _mean(self, prediction: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+        error = self.criterion(prediction, target)
+        if weight is None:
+            return error.mean()
+        if error.shape != prediction.shape:
+            raise ValueError(
+                f"Expected a criterion that returns the error of each pixel, {tuple(prediction.shape)}, but got shape "
+                f'{tuple(error.shape)}. Give it reduction="none".'
+            )
+        return (weight * error).mean()

@@ -1,0 +1,115 @@
+"""An encoder that has seen nothing but CT, and the autoencoder that trains it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ct_cncl.pipeline.handlers.checkpoints import NETWORK_KEY, CheckpointError, load_file
+from ct_cncl.pipeline.losses.encoders.stages import ConvStages
+from ct_cncl.pipeline.networks.branches import pad_to_multiple
+from ct_cncl.transforms.hu import HU_OFFSET, HU_RANGE, to_hu
+
+UNIT_HU = 500.0
+"""The encoder's unit: water is 0, air -2, dense bone about 3."""
+WIDTHS = (32, 64, 96, 128)
+
+
+class CTStages(ConvStages):
+    """Four blocks of two convolutions on HU / 500; 0.5 M weights at full width.
+
+    Args:
+        widths: channels of each block.
+    """
+
+    def __init__(self, widths: Sequence[int] = WIDTHS) -> None:
+        super().__init__(widths, (2,) * len(widths), in_channels=1)
+
+    def prepare(self, image: torch.Tensor) -> torch.Tensor:
+        """(B, 1, H, W), network units, to HU / 500. Nothing is cut off."""
+        return to_hu(image) / UNIT_HU
+
+
+class CTAutoencoder(nn.Module):
+    """What the CT encoder is trained in: it must say enough about a patch for a decoder to draw it again.
+
+    Trained on normal-dose CT alone, without labels, as the perceptual encoder of SACNN (Li et al., IEEE TMI 39(7), 2020).
+    No skip connections; the code has ``code`` channels for each 8 x 8 pixels.
+
+    Args:
+        widths: channels of each block.
+        code: channels between encoder and decoder; fewer make it choose what matters.
+    """
+
+    def __init__(self, *, widths: Sequence[int] = WIDTHS, code: int = 32) -> None:
+        super().__init__()
+        self.encoder = CTStages(widths)
+        self.deepest = f"relu{len(widths)}_2"
+        self.multiple = 2 ** (len(widths) - 1)
+        self.code = nn.Conv2d(self.encoder.channels, code, 1)
+        layers: list[nn.Module] = []
+        channels = code
+        for number, width in enumerate(reversed(widths)):
+            if number:
+                layers.append(nn.Upsample(scale_factor=2, mode="bilinear"))
+            for _ in range(2):
+                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+                channels = width
+        self.decoder = nn.Sequential(*layers, nn.Conv2d(channels, 1, 3, padding=1))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """``image`` (B, 1, H, W), network units, any H and W, to the same drawn again from its code."""
+        height, width = image.shape[-2:]
+        (features,) = self.encoder(pad_to_multiple(image, self.multiple), [self.deepest])
+        drawn = self.decoder(self.code(features))
+        return ((UNIT_HU * drawn + HU_OFFSET) / HU_RANGE)[..., :height, :width]
+
+
+class CTEncoder(CTStages):
+    """The trained CT encoder.
+
+    Args:
+        weights: ``best.pt`` of a run of ``configs/ct_encoder.json``, or the copy of it that the bundle ships.
+        widths: channels of each block, as it was trained.
+
+    Raises:
+        CheckpointError: a file that is missing, unreadable or of another network; the message says how to get one.
+    """
+
+    def __init__(self, *, weights: str | Path, widths: Sequence[int] = WIDTHS) -> None:
+        super().__init__(widths)
+        path = Path(weights)
+        if not path.is_file():
+            raise CheckpointError(
+                f"Expected the CT encoder's weights in {path}, but there are none. Train it with the overlay "
+                "configs/ct_encoder.json and name its best.pt with encoder#weights=FILE, or take VGG-19, --with encoder_vgg."
+            )
+        content = load_file(path)
+        state = {
+            name.removeprefix("encoder."): value
+            for name, value in content.get(NETWORK_KEY, content).items()
+            if name.startswith("encoder.")
+        }
+        try:
+            self.load_state_dict(state)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"Expected {path} to hold a CT encoder of widths {list(widths)}, but it does not fit: "
+                f"{' '.join(str(error).split())[:200]}. Name the best.pt of a run of configs/ct_encoder.json."
+            ) from error
+
+
+def truth_alone(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Entries of a data set with the normal-dose volume as input and as truth: what an autoencoder trains on.
+
+    Args:
+        entries: with "image" and "label".
+
+    >>> truth_alone([{"image": "low.nii", "label": "full.nii"}])
+    [{'image': 'full.nii', 'label': 'full.nii'}]
+    """
+    return [entry | {"image": entry["label"]} for entry in entries]

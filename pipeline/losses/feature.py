@@ -1,0 +1,112 @@
+"""Texture and perceptual loss of CNCL's branches, by one frozen encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from ct_cncl.pipeline.engines.precision import autocast
+from ct_cncl.pipeline.losses.encoders.stages import ConvStages, frozen
+from ct_cncl.pipeline.losses.texture import content_distance, texture_distance
+from ct_cncl.pipeline.networks import Branches, centre_slice
+
+IMAGES = ("content", "denoised", "fused")
+"""What may be judged: C(y), y - N(y) and the result."""
+
+
+class FeatureLoss:
+    """Distance between an image and the truth in the features of an encoder, averaged over layers.
+
+    With both weights 0 there is nothing to compute and no encoder is built.
+
+    Args:
+        encoder: builds the encoder, for example ``CTEncoder`` with its arguments; called once, where a weight is above 0.
+        layers: names of its layers, ``conv2_2`` before and ``relu2_2`` after the activation. Before it features are dense
+            and supervise better (ESRGAN, sec. 3.2).
+        device: where the images will be.
+        texture: weight of the Gram matrices' distance, see ``texture_distance``.
+        perceptual: weight of the features' own distance, see ``content_distance``.
+        images: which of "content", "denoised" and "fused" are judged.
+        window: side in pixels of the squares within which textures are compared; None compares whole patches.
+        norm: of the perceptual loss, "l1" or "l2".
+        precision: of the encoder, on CUDA; both distances are in float32.
+
+    Raises:
+        ValueError: a negative weight, unknown layers, images or norm, a window smaller than a feature.
+    """
+
+    def __init__(
+        self,
+        encoder: Callable[[], ConvStages],
+        *,
+        layers: Sequence[str],
+        device: torch.device,
+        texture: float = 0.0,
+        perceptual: float = 0.0,
+        images: Sequence[str] = ("fused",),
+        window: int | None = None,
+        norm: str = "l1",
+        precision: str = "fp32",
+    ) -> None:
+        if min(texture, perceptual) < 0:
+            raise ValueError(f"Expected weights of at least 0, but got {texture} and {perceptual}.")
+        unknown = [name for name in images if name not in IMAGES]
+        if unknown or not images:
+            raise ValueError(f"Expected images of {', '.join(IMAGES)}, but got {', '.join(unknown) or 'none'}.")
+        if norm not in {"l1", "l2"}:
+            raise ValueError(f"Expected norm 'l1' or 'l2', but got {norm!r}.")
+        self.texture = texture
+        self.perceptual = perceptual
+        self.layers = list(layers)
+        self.images = list(images)
+        self.norm = norm
+        self.precision = precision
+        self.encoder: ConvStages | None = None
+        if max(texture, perceptual) > 0:
+            self.encoder = frozen(encoder()).to(device)
+            pixels = [self.encoder.pixels(name) for name in self.layers]
+            if window is not None and window < max(pixels):
+                raise ValueError(
+                    f"Expected a window of at least {max(pixels)} pixels, one feature of the deepest layer, but got {window}. "
+                    "Enlarge it, or choose shallower layers."
+                )
+            self.windows = [None if window is None else window // side for side in pixels]
+
+    def __call__(self, predicted: Branches, image: torch.Tensor, label: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Weighted terms by name; their sum is the loss.
+
+        Args:
+            predicted: branches for ``image``, each (B, 1, H, W), network units.
+            image: what the generator was given, (B, C, H, W).
+            label: normal-dose image x, (B, 1, H, W).
+
+        Returns:
+            Scalars ``texture_<image>`` and ``perceptual_<image>`` for the weights above 0.
+        """
+        if self.encoder is None:
+            return {}
+        images = {
+            "content": predicted.content,
+            "denoised": centre_slice(image) - predicted.noise,
+            "fused": predicted.fused,
+        }
+        with autocast(label.device, self.precision):
+            with torch.no_grad():
+                targets = self.encoder(label, self.layers)
+            found = {name: self.encoder(images[name], self.layers) for name in self.images}
+        terms = {}
+        for name, features in found.items():
+            if self.texture > 0:
+                terms[f"texture_{name}"] = self.texture * self._texture(features, targets)
+            if self.perceptual > 0:
+                terms[f"perceptual_{name}"] = self.perceptual * self._perceptual(features, targets)
+        return terms
+
+    def _texture(self, features: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]) -> torch.Tensor:
+        layers = zip(features, targets, self.windows, strict=True)
+        return torch.stack([texture_distance(own, target, window=window) for own, target, window in layers]).mean()
+
+    def _perceptual(self, features: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]) -> torch.Tensor:
+        layers = zip(features, targets, strict=True)
+        return torch.stack([content_distance(own, target, norm=self.norm) for own, target in layers]).mean()

@@ -1,0 +1,88 @@
+"""Texture and content as an encoder sees them: Gram matrices, and the features themselves.
+
+All of it is computed in float32, also under mixed precision: squares of features overflow float16 and lose all their
+digits in bfloat16.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+
+def gram_matrices(features: torch.Tensor, *, window: int | None = None) -> torch.Tensor:
+    """Mean products of every two channels, ``G_ij = mean over positions of f_i f_j / C``.
+
+    A mean over positions: the value says nothing about how many there are, so it does not depend on the size of the patch.
+
+    Args:
+        features: (B, C, H, W).
+        window: side in features of the squares in each of which the mean is taken; a rest at the edges that fills no square
+            is left out, and a map smaller than one is one square. None takes the whole map.
+
+    Returns:
+        (B, squares, C, C), float32 or float64.
+
+    Source: Gatys, Ecker and Bethge, CVPR 2016, eq. 3, normalised.
+
+    >>> gram_matrices(torch.tensor([1.0, 2.0]).view(1, 2, 1, 1)).tolist()
+    [[[[0.5, 1.0], [1.0, 2.0]]]]
+    >>> gram_matrices(torch.ones(3, 2, 9, 8), window=4).shape
+    torch.Size([3, 4, 2, 2])
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        features = features if features.dtype == torch.float64 else features.float()
+        batch, channels, height, width = features.shape
+        high, wide = (side if window is None else min(window, side) for side in (height, width))
+        rows, columns = height // high, width // wide
+        squares = features[..., : rows * high, : columns * wide].reshape(batch, channels, rows, high, columns, wide)
+        flat = squares.permute(0, 2, 4, 1, 3, 5).reshape(batch, rows * columns, channels, high * wide)
+        return flat @ flat.transpose(-1, -2) / (channels * high * wide)
+
+
+def texture_distance(features: torch.Tensor, target: torch.Tensor, *, window: int | None = None) -> torch.Tensor:
+    """Mean squared difference of the Gram matrices of two feature maps.
+
+    The mean is over images and squares, the sum over the entries of each matrix: with ``gram_matrices`` dividing by C,
+    layers of 64 and of 512 channels weigh about alike.
+
+    Args:
+        features: (B, C, H, W).
+        target: the same shape.
+        window: see :func:`gram_matrices`.
+
+    Returns:
+        Scalar, 0 for equal maps.
+
+    >>> texture_distance(torch.ones(1, 1, 2, 2), 2 * torch.ones(1, 1, 2, 2)).item()
+    9.0
+    """
+    difference = gram_matrices(features, window=window) - gram_matrices(target, window=window)
+    return difference.square().sum(dim=(-1, -2)).mean()
+
+
+def content_distance(features: torch.Tensor, target: torch.Tensor, *, norm: str = "l1") -> torch.Tensor:
+    """Mean absolute ("l1") or squared ("l2") difference of two feature maps: the perceptual loss.
+
+    Args:
+        features: (B, C, H, W).
+        target: the same shape.
+        norm: "l1" or "l2".
+
+    Returns:
+        Scalar, 0 for equal maps.
+
+    Raises:
+        ValueError: another norm.
+
+    Source: Johnson, Alahi and Fei-Fei, ECCV 2016, eq. 2 (l2); Wang et al. (ESRGAN), ECCV workshops 2018, sec. 3.2 (l1).
+
+    >>> content_distance(torch.zeros(1, 1, 2, 2), 3 * torch.ones(1, 1, 2, 2), norm="l2").item()
+    9.0
+    """
+    if norm not in {"l1", "l2"}:
+        raise ValueError(f"Expected norm 'l1' or 'l2', but got {norm!r}.")
+    with torch.autocast(features.device.type, enabled=False):
+        if features.dtype != torch.float64:
+            features, target = features.float(), target.float()
+        return functional.l1_loss(features, target) if norm == "l1" else functional.mse_loss(features, target)

@@ -1,0 +1,32 @@
+"""A trained network as a teacher or a starting point for others: from its checkpoint alone, frozen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from monai.bundle import ConfigParser
+from torch import nn
+
+from ct_cncl.pipeline.handlers.checkpoints import CheckpointError, load_weights
+from ct_cncl.pipeline.workflow import network_config
+
+
+def trained_network(checkpoint: str | Path | None) -> nn.Module:
+    """The network of a run with the weights of one of its checkpoints, on the CPU, in eval mode, without gradients.
+
+    Args:
+        checkpoint: the run's ``best.pt`` or ``last.pt``, with the run's config.json beside it.
+
+    Raises:
+        CheckpointError: none named, missing, unreadable or of another network.
+        ConfigError: no config beside it, or one that would run code.
+    """
+    if checkpoint is None:
+        raise CheckpointError(
+            "Expected the checkpoint of a trained network, but got none. Name a run's best.pt (teacher_checkpoint=...)."
+        )
+    path = Path(checkpoint)
+    if not path.is_file():
+        raise CheckpointError(f"Expected a checkpoint in {path}, but there is none. Name a run's best.pt.")
+    parser = ConfigParser(network_config(path))
+    return load_weights(parser.get_parsed_content("network_def"), path).eval().requires_grad_(False)

@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+import torch
+
+from ct_cncl.pipeline.losses import content_distance, gram_matrices, texture_distance
+
+SHAPE = (2, 5, 12, 8)
+
+
+def features(seed=0, shape=SHAPE, dtype=torch.float64):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def gram_by_loops(maps):
+    """(B, C, C) of a numpy array (B, C, H, W)."""
+    batch, channels, height, width = maps.shape
+    result = np.zeros((batch, channels, channels))
+    for b in range(batch):
+        for i in range(channels):
+            for j in range(channels):
+                total = 0.0
+                for y in range(height):
+                    for x in range(width):
+                        total += maps[b, i, y, x] * maps[b, j, y, x]
+                result[b, i, j] = total / (height * width * channels)
+    return result
+
+
+def test_gram_equals_loops():
+    own = gram_matrices(features())
+    assert own.shape == (2, 1, 5, 5)
+    np.testing.assert_allclose(own[:, 0].numpy(), gram_by_loops(features().numpy()), rtol=1e-12)
+
+
+def test_local_gram_equals_the_gram_of_every_square():
+    own = gram_matrices(features(), window=4)
+    assert own.shape == (2, 6, 5, 5)
+    squares = [features()[..., y : y + 4, x : x + 4] for y in (0, 4, 8) for x in (0, 4)]
+    for number, square in enumerate(squares):
+        np.testing.assert_allclose(own[:, number].numpy(), gram_by_loops(square.numpy()), rtol=1e-12)
+
+
+def test_local_gram_leaves_a_rest_out_and_takes_small_maps_whole():
+    torch.testing.assert_close(gram_matrices(features(), window=5), gram_matrices(features()[..., :10, :5], window=5))
+    torch.testing.assert_close(gram_matrices(features(), window=100), gram_matrices(features()))
+    own = gram_matrices(features(), window=10)  # wider than the map, not higher
+    torch.testing.assert_close(own, gram_matrices(features()[..., :10, :]))
+
+
+def test_texture_distance_equals_hand_computation():
+    own = texture_distance(features(0), features(1)).item()
+    difference = gram_by_loops(features(0).numpy()) - gram_by_loops(features(1).numpy())
+    assert own == pytest.approx((difference**2).sum(axis=(1, 2)).mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("window", [None, 4])
+def test_texture_distance_does_not_depend_on_patch_or_batch_size(window):
+    """The same texture over a larger patch, the same images more often."""
+    own, target = features(0), features(1)
+    once = texture_distance(own, target, window=window).item()
+    larger = texture_distance(own.repeat(1, 1, 3, 2), target.repeat(1, 1, 3, 2), window=window).item()
+    more = texture_distance(own.repeat(4, 1, 1, 1), target.repeat(4, 1, 1, 1), window=window).item()
+    assert larger == pytest.approx(once, rel=1e-12)
+    assert more == pytest.approx(once, rel=1e-12)
+
+
+def test_two_halves_of_a_batch_average_to_the_whole():
+    """As several processes do; one Gram matrix over the batch would not."""
+    own, target = features(0), features(1)
+    halves = [texture_distance(own[k : k + 1], target[k : k + 1]).item() for k in (0, 1)]
+    assert np.mean(halves) == pytest.approx(texture_distance(own, target).item(), rel=1e-12)
+
+
+def test_texture_is_blind_to_where_and_local_texture_is_not():
+    own = features()
+    shuffled = own.flatten(2)[..., torch.randperm(96, generator=torch.Generator().manual_seed(2))].view(SHAPE)
+    assert texture_distance(own, shuffled).item() == pytest.approx(0, abs=1e-20)
+    assert texture_distance(own, shuffled, window=4).item() > 0.01
+
+
+@pytest.mark.parametrize("distance", [texture_distance, content_distance])
+def test_equal_maps_cost_nothing(distance):
+    assert distance(features(), features()).item() == 0
+
+
+@pytest.mark.parametrize(("norm", "error"), [("l1", np.abs), ("l2", np.square)])
+def test_content_distance_equals_hand_computation(norm, error):
+    own = content_distance(features(0), features(1), norm=norm).item()
+    assert own == pytest.approx(error(features(0).numpy() - features(1).numpy()).mean(), rel=1e-12)
+
+
+def test_content_distance_refuses_another_norm():
+    with pytest.raises(ValueError, match="'l1' or 'l2'"):
+        content_distance(features(), features(), norm="l3")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_features_are_squared_in_float32(dtype):
+    """300 squared is beyond float16; 1 + 2^-9 squared is 1 in bfloat16."""
+    large = torch.full((1, 2, 64, 64), 300.0, dtype=dtype)
+    assert gram_matrices(large).dtype == torch.float32
+    assert gram_matrices(large).flatten().tolist() == pytest.approx([45000.0] * 4)
+    own, target = (features(seed, (1, 3, 32, 32)).to(dtype) for seed in (0, 1))
+    for distance in (texture_distance, content_distance):
+        expected = distance(own.double(), target.double()).item()
+        assert distance(own, target).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("distance", [texture_distance, content_distance])
+def test_autocast_does_not_reach_the_distances(distance):
+    own, target = features(0, (1, 8, 33, 31), torch.float32), features(1, (1, 8, 33, 31), torch.float32)
+    alone = distance(own, target)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        under = distance(own, target)
+    assert under.dtype == torch.float32
+    assert under.item() == alone.item()
+
+
+@pytest.mark.parametrize("window", [None, 4])
+def test_gradient_of_the_texture_distance(window):
+    own = features(0, (1, 2, 6, 5)).requires_grad_(True)
+    assert torch.autograd.gradcheck(lambda x: texture_distance(x, features(1, (1, 2, 6, 5)), window=window), (own,))
