@@ -183,8 +183,11 @@ class PatchPairs(Dataset):
 
     def _window(self, volume: np.ndarray, patch: Patch) -> np.ndarray:
         """(patch_size, patch_size) float32 of a volume (x, y, z), turned as ``patch`` says."""
-        z = self.slices[patch.slice_number].z
-        values = volume[patch.x : patch.x + self.patch_size, patch.y : patch.y + self.patch_size, z]
+        return self._square(volume[:, :, self.slices[patch.slice_number].z], patch)
+
+    def _square(self, plane: np.ndarray, patch: Patch) -> np.ndarray:
+        """(patch_size, patch_size) float32 of a slice (x, y), turned as ``patch`` says."""
+        values = plane[patch.x : patch.x + self.patch_size, patch.y : patch.y + self.patch_size]
         values = values[:: -1 if patch.flip_x else 1, :: -1 if patch.flip_y else 1]
         return np.ascontiguousarray(values.T if patch.transpose else values, dtype=np.float32)
 
