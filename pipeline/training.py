@@ -18,6 +18,9 @@ from ct_cncl.pipeline.workflow import (
     run_workflow,
 )
 
+PATH_KEYS = ("start_from", "teacher_checkpoint", "encoder#weights")
+"""Config keys that name files: made absolute, so that the run's own config holds from any working directory."""
+
 
 def train_bundle(
     *,
@@ -57,7 +60,9 @@ def train_bundle(
         files = [out / "config.json"]
     else:
         files = [config_file("train.json"), *(overlay_file(name) for name in overlays)]
-    # Absolute, so that the run's own config holds from any working directory.
+    for key in PATH_KEYS:
+        if isinstance(overrides.get(key), str) and not overrides[key].startswith(("$", "@", "%")):
+            overrides[key] = str(Path(overrides[key]).expanduser().absolute())
     overrides |= {"output_dir": str(out.expanduser().absolute()), "resume": resume}
     if data is not None:
         overrides["dataset_dir"] = str(data.expanduser().absolute())

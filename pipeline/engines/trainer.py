@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from ct_cncl.pipeline.engines.distributed import unwrapped
 from ct_cncl.pipeline.engines.epoch_losses import EpochLosses
 from ct_cncl.pipeline.engines.precision import autocast, gradient_scaler
+from ct_cncl.pipeline.losses.adversarial import judged_rightly
 from ct_cncl.pipeline.networks import Branches, centre_slice
 
 
@@ -27,34 +28,42 @@ class CNCLTrainer(Trainer):
     An iteration: the generator predicts (content, noise, fused); the discriminator sees real (x, n, y) and fake
     (fused, noise, y), where x is the normal-dose image, y the low-dose image and n = y - x, and takes its step, every
     ``d_every``-th iteration; then the generator takes its step on
-    ``pixel losses + adversarial_weight * adversarial loss`` with the discriminator frozen.
+    ``pixel losses + extra losses + adversarial_weight * adversarial loss`` with the discriminator frozen.
 
     ``engine.state.output`` holds every loss term as a detached scalar tensor: ``loss`` (the generator's sum),
-    ``loss_content``, ``loss_noise``, ``loss_fused`` (weighted), ``loss_adversarial`` (weighted) and, in the iterations
-    in which it steps, ``loss_discriminator``, ``d_real`` and ``d_fake`` (mean logits). They are those of this process;
+    ``loss_content``, ``loss_noise``, ``loss_fused`` (weighted), ``loss_<name>`` of each extra term, ``loss_adversarial``
+    (weighted) and, in the iterations in which it steps, ``loss_discriminator``, ``d_real`` and ``d_fake`` (mean logits) and
+    ``d_accuracy`` (0.5: it guesses; 1: the generator fools it nowhere). They are those of this process;
     ``engine.state.epoch_losses`` holds their means over an epoch and over all processes, once it is complete.
 
     Args:
         device: where the networks are.
         max_epochs: epochs to train.
         train_data_loader: batches with "image" (low dose) and "label" (normal dose), (B, 1, H, W), network units; "image" may
-            hold more slices, (B, C, H, W), with the one that is denoised in the centre. Where
-            its sampler has ``set_epoch``, it is told the epoch.
+            hold more slices, (B, C, H, W), with the one that is denoised in the centre. Where there is a "weight", (B, 1,
+            H, W), it weighs the pixel losses. Where its sampler has ``set_epoch``, it is told the epoch.
         generator: returns ``Branches`` (see ``BranchOutputs``), perhaps wrapped in DistributedDataParallel.
         g_optimizer: the generator's optimizer.
-        pixel_loss: called as ``pixel_loss(branches, image, label)``, returns weighted terms by name.
+        pixel_loss: called as ``pixel_loss(branches, image, label)``, with ``weight=...`` where the batch has one; returns
+            weighted terms by name.
+        extra_losses: called as ``loss(branches, image, label)``, the image with all its slices; return weighted terms by
+            name. None is left out.
         inferer: calls the generator; MONAI's SimpleInferer where not given.
         discriminator: returns a list with the logits last, (B, 3, H, W) in; None trains with pixel losses alone.
         d_optimizer: the discriminator's optimizer, needed with a discriminator.
-        adversarial_loss: has ``generator(fake)`` and ``discriminator(real, fake)`` on logits, needed with a discriminator.
+        adversarial_loss: has ``generator(fake)``, ``discriminator(real, fake)`` and ``boundary`` on logits, needed with a
+            discriminator.
         adversarial_weight: weight of the adversarial loss in the generator's step.
+        adversarial_start: the first so many iterations train the generator without the adversarial loss.
         d_every: the discriminator steps in every ``d_every``-th iteration.
+        d_start: not in the first so many; between ``d_start`` and ``adversarial_start`` it learns alone.
         precision: "fp32", "bf16" or "fp16", on CUDA; the CPU always computes in float32.
         clip_grad_norm: largest norm of the generator's gradient; None leaves it alone.
         train_handlers: Ignite handlers.
 
     Raises:
-        ValueError: a discriminator without optimizer or loss, ``d_every`` below 1, unknown precision.
+        ValueError: a discriminator without optimizer or loss, ``d_every`` below 1, starts that are negative or in which the
+            discriminator judges before it learns, unknown precision.
         FloatingPointError: while training, when the loss is not finite.
     """
 
@@ -66,13 +75,16 @@ class CNCLTrainer(Trainer):
         train_data_loader: DataLoader,
         generator: nn.Module,
         g_optimizer: Optimizer,
-        pixel_loss: Callable[[Branches, torch.Tensor, torch.Tensor], dict[str, torch.Tensor]],
+        pixel_loss: Callable[..., dict[str, torch.Tensor]],
+        extra_losses: Sequence[Callable[[Branches, torch.Tensor, torch.Tensor], dict[str, torch.Tensor]] | None] = (),
         inferer: Inferer | None = None,
         discriminator: nn.Module | None = None,
         d_optimizer: Optimizer | None = None,
         adversarial_loss: Any = None,
         adversarial_weight: float = 1.0,
+        adversarial_start: int = 0,
         d_every: int = 1,
+        d_start: int = 0,
         precision: str = "fp32",
         clip_grad_norm: float | None = None,
         train_handlers: Sequence[Any] | None = None,
@@ -81,17 +93,25 @@ class CNCLTrainer(Trainer):
             raise ValueError("Expected d_optimizer and adversarial_loss beside the discriminator, but got None.")
         if d_every < 1:
             raise ValueError(f"Expected d_every of at least 1, but got {d_every}.")
+        if not 0 <= d_start <= adversarial_start:
+            raise ValueError(
+                f"Expected 0 <= d_start <= adversarial_start, but got {d_start} and {adversarial_start}: the discriminator "
+                "must not judge before it learns."
+            )
         if max_epochs < 1:
             raise ValueError(f"Expected max_epochs of at least 1, but got {max_epochs}.")
         self.generator = generator
         self.g_optimizer = g_optimizer
         self.pixel_loss = pixel_loss
+        self.extra_losses = [loss for loss in extra_losses if loss is not None]
         self.inferer = SimpleInferer() if inferer is None else inferer
         self.discriminator = discriminator
         self.d_optimizer = d_optimizer
         self.adversarial_loss = adversarial_loss
         self.adversarial_weight = adversarial_weight
+        self.adversarial_start = adversarial_start
         self.d_every = d_every
+        self.d_start = d_start
         self.precision = precision
         self.clip_grad_norm = clip_grad_norm
         autocast(torch.device(device), precision)  # an unknown precision is refused here, not in the first iteration
@@ -137,13 +157,17 @@ class CNCLTrainer(Trainer):
         with autocast(engine.state.device, self.precision):
             predicted = self.inferer(image, self.generator)
         predicted = Branches(*(branch.float() for branch in predicted))
-        image = centre_slice(image)  # its neighbours were context for the generator
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
 
+        iteration = engine.state.iteration
         output: dict[str, torch.Tensor] = {}
-        if self.discriminator is not None and engine.state.iteration % self.d_every == 0:
-            output.update(self._discriminator_step(image, label, predicted))
-        output.update(self._generator_step(image, label, predicted))
+        if self.discriminator is not None and iteration > self.d_start and iteration % self.d_every == 0:
+            output.update(self._discriminator_step(centre_slice(image), label, predicted))
+        terms = self._supervised_terms(image, label, predicted, batchdata.get("weight"))
+        if self.discriminator is not None and iteration > self.adversarial_start:
+            adversarial = self._adversarial_term(centre_slice(image), predicted)
+            terms["loss_adversarial"] = self.adversarial_weight * adversarial
+        output.update(self._generator_step(terms))
         if not torch.isfinite(output[CommonKeys.LOSS]) and not self.g_scaler.is_enabled():
             raise FloatingPointError(
                 f"Expected a finite loss, but got {output[CommonKeys.LOSS].item()} in iteration {engine.state.iteration}. "
@@ -173,12 +197,22 @@ class CNCLTrainer(Trainer):
             "loss_discriminator": loss.detach(),
             "d_real": real_logits.detach().mean(),
             "d_fake": fake_logits.detach().mean(),
+            "d_accuracy": judged_rightly(
+                real_logits.detach(), fake_logits.detach(), boundary=self.adversarial_loss.boundary
+            ),
         }
 
-    def _generator_step(self, image: torch.Tensor, label: torch.Tensor, predicted: Branches) -> dict[str, torch.Tensor]:
-        terms = {f"loss_{name}": term for name, term in self.pixel_loss(predicted, image, label).items()}
-        if self.discriminator is not None:
-            terms["loss_adversarial"] = self.adversarial_weight * self._adversarial_term(image, predicted)
+    def _supervised_terms(
+        self, image: torch.Tensor, label: torch.Tensor, predicted: Branches, weight: torch.Tensor | None
+    ) -> dict[str, torch.Tensor]:
+        """Terms of the pixel and the extra losses; ``image`` with all its slices, of which pixel losses see the centre."""
+        weights = {} if weight is None else {"weight": weight.to(label.device)}
+        terms = self.pixel_loss(predicted, centre_slice(image), label, **weights)
+        for loss in self.extra_losses:
+            terms = terms | loss(predicted, image, label)
+        return {f"loss_{name}": term for name, term in terms.items()}
+
+    def _generator_step(self, terms: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         loss = torch.stack(list(terms.values())).sum()
         self.g_optimizer.zero_grad(set_to_none=True)
         self.g_scaler.scale(loss).backward()

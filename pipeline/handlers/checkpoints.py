@@ -24,6 +24,8 @@ LAST = "last.pt"
 BEST = "best.pt"
 NETWORK_KEY = "network_def"
 """Key of the generator's state dict in every checkpoint."""
+AVERAGE_KEY = "ema"
+"""Key, in ``last.pt``, of the average of the generator's weights; empty where a run keeps none."""
 
 logger = logging.getLogger(__name__)
 
@@ -51,12 +53,13 @@ def load_file(path: str | Path) -> dict[str, Any]:
         ) from error
 
 
-def load_weights(network: nn.Module, path: str | Path | None) -> nn.Module:
+def load_weights(network: nn.Module, path: str | Path | None, *, averaged: bool = True) -> nn.Module:
     """Load a generator's weights, from a run's ``best.pt`` or ``last.pt`` or from a plain state dict.
 
     Args:
         network: changed in place.
         path: the checkpoint; None leaves the network as it is and says so.
+        averaged: of a ``last.pt`` that holds an average of the weights, take that.
 
     Returns:
         ``network``.
@@ -67,10 +70,34 @@ def load_weights(network: nn.Module, path: str | Path | None) -> nn.Module:
     if path is None:
         logger.warning("No checkpoint named: the network keeps the weights it was defined with.")
         return network
-    content = load_file(path)
-    state = content.get(NETWORK_KEY, content)
-    _load_strictly(network, state, f"the network in {path}")
+    _load_strictly(network, network_state(load_file(path), averaged=averaged), f"the network in {path}")
     return network
+
+
+def network_state(content: Mapping[str, Any], *, averaged: bool = True) -> Mapping[str, Any]:
+    """The generator's state dict in a checkpoint's contents: the average where there is one, or the raw weights.
+
+    >>> network_state({"network_def": {"w": 1}, "ema": {"w": 2}}), network_state({"network_def": {"w": 1}, "ema": {}})
+    ({'w': 2}, {'w': 1})
+    """
+    average = content.get(AVERAGE_KEY) if averaged else None
+    return average or content.get(NETWORK_KEY, content)
+
+
+def starting_weights(network: nn.Module, path: str | Path | None, *, resume: bool) -> None:
+    """Start a training from the weights of an earlier one; a resumed run has its own.
+
+    Args:
+        network: changed in place.
+        path: the earlier run's checkpoint, or None.
+        resume: whether a run goes on.
+
+    Raises:
+        CheckpointError: unreadable, or of another network.
+    """
+    if path is not None and not resume:
+        load_weights(network, path)
+        logger.info("Starting from the weights in %s.", path)
 
 
 def _load_strictly(target: Any, state: Any, what: str) -> None:
@@ -135,13 +162,13 @@ class Checkpoints:
 
     Args:
         folder: of the run.
-        objects: by name, all with ``state_dict`` and ``load_state_dict``; "network_def" is the generator, which alone goes
-            into ``best.pt``. The random generators, the engine with its
-            gradient scalers and the best score so far are added. None is left out.
+        objects: by name, all with ``state_dict`` and ``load_state_dict``; "network_def" is the generator. The
+            random generators, the engine with its gradient scalers and the best score so far are added. None is left out.
         evaluator: whose key metric decides, greater is better; None saves no ``best.pt``.
         resume: load ``last.pt`` when training starts.
         save: write files; switch it off on all processes but one.
         interval: epochs between two ``last.pt``.
+        shipped: the network that is validated and goes into ``best.pt``; the generator where not given.
 
     Raises:
         CheckpointError: the folder holds a run and ``resume`` is off, or the other way round.
@@ -156,11 +183,13 @@ class Checkpoints:
         resume: bool = False,
         save: bool = True,
         interval: int = 1,
+        shipped: nn.Module | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.objects = {name: thing for name, thing in objects.items() if thing is not None} | {"random": RandomState()}
         if NETWORK_KEY not in self.objects:
             raise ValueError(f"Expected {NETWORK_KEY!r} among the objects to save, but got {sorted(self.objects)}.")
+        self.shipped = self.objects[NETWORK_KEY] if shipped is None else shipped
         self.evaluator = evaluator
         self.resume = resume
         self.save = save
@@ -213,7 +242,7 @@ class Checkpoints:
         if improved and self.save:
             with replacing(self.folder / BEST) as temporary:
                 network = {
-                    NETWORK_KEY: self.objects[NETWORK_KEY].state_dict(),
+                    NETWORK_KEY: self.shipped.state_dict(),
                     "epoch": epoch,
                     "score": self.best_score,
                 }

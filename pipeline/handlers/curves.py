@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 from torch.optim import Optimizer
 from torch.utils.tensorboard import SummaryWriter
 
+from ct_cncl.pipeline.handlers.branch_health import HEALTH_KEY
 from ct_cncl.pipeline.handlers.budget import SECONDS_KEY
 from ct_cncl.transforms.files import replacing
 
@@ -28,6 +29,7 @@ class MetricsCSV:
     Units: PSNR in dB and RMSE in HU over the range in the column ``data_range_hu``. The losses are the trainer's
     ``engine.state.epoch_losses``, means over all processes as the metrics are. After a resume, rows of epochs that are trained
     again are replaced. With a ``BudgetSchedule``, ``training_seconds`` is the time spent on training steps since the start of the run.
+    With a ``BranchHealth``, ``branch_health`` says what it found, and is empty where all is well.
 
     Args:
         path: of the CSV.
@@ -77,6 +79,8 @@ class MetricsCSV:
         if self.evaluator is not None and self.evaluator.state.metrics and self._validated(engine):
             row["data_range_hu"] = self.data_range
             row |= {name: f"{value:.5f}" for name, value in self.evaluator.state.metrics.items()}
+        if hasattr(engine.state, HEALTH_KEY):  # watched by BranchHealth
+            row[HEALTH_KEY] = getattr(engine.state, HEALTH_KEY)
         self.rows.append(row)
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
         with replacing(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:

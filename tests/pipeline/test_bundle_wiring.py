@@ -11,7 +11,11 @@ VALUES = {
     "learning_rate": 0.125,
     "d_learning_rate": 0.25,
     "d_every": 3,
+    "d_start": 4,
     "adversarial_weight": 0.75,
+    "adversarial_start": 5,
+    "ema_decay": 0.625,
+    "stop_on_collapse": True,
     "clip_grad_norm": 0.5,
     "data_range_hu": 400,
     "val_interval": 2,
@@ -57,8 +61,9 @@ def test_trainer(part):
     assert trainer.discriminator is part("discriminator_def")
     assert (trainer.g_optimizer, trainer.d_optimizer) == (part("optimizer"), part("d_optimizer"))
     assert (trainer.pixel_loss, trainer.adversarial_loss) == (part("pixel_loss"), part("adversarial_loss"))
-    got = [getattr(trainer, name) for name in ("precision", "d_every", "adversarial_weight", "clip_grad_norm")]
-    assert got == ["fp16", 3, 0.75, 0.5]
+    names = ("precision", "d_every", "d_start", "adversarial_weight", "adversarial_start", "clip_grad_norm")
+    assert [getattr(trainer, name) for name in names] == ["fp16", 3, 4, 0.75, 5, 0.5]
+    assert trainer.extra_losses == [part("feature_loss")]
     assert trainer.state.max_epochs == 7
     assert [type(loader.dataset).__name__ for loader in (trainer.data_loader, part("validate#dataloader"))] == [
         "PatchPairs",
@@ -68,7 +73,8 @@ def test_trainer(part):
 
 def test_evaluator(part):
     evaluator = part("validate#evaluator")
-    assert evaluator.generator.network is part("network_def")
+    assert evaluator.generator.network is part("ema").network
+    assert (part("ema").source, part("ema").decay) == (part("network_def"), 0.625)
     assert evaluator.precision == "fp16"
     assert evaluator.state.key_metric_name == "psnr"
     metrics = part("validate#metrics")
@@ -84,16 +90,17 @@ def test_a_checkpoint_holds_every_part_that_changes(part):
         name: part(name) for name in ("network_def", "optimizer", "d_optimizer", "lr_scheduler", "d_lr_scheduler")
     }
     expected |= {"discriminator": part("discriminator_def")} | part("train#trainer").resumable
+    expected |= {"ema": part("ema"), "branch_health": part("branch_health")}
     assert set(objects) == {*expected, "random"}
     assert all(objects[name] is thing for name, thing in expected.items())
-    stateful = [type(p).__name__ for p in part("train#handlers") if hasattr(p, "state_dict")]
-    assert stateful == []
+    stateful = [p for p in part("train#handlers") if hasattr(p, "state_dict")]
+    assert stateful == [part("ema"), part("branch_health")]
 
 
 def test_handlers_stand_in_the_order_they_need(part):
     """Validated before it is written, written before the rate changes, saved when all is done."""
     names = [type(handler).__name__ for handler in part("train#handlers")]
-    order = ["ValidationHandler", "MetricsCSV", "StatsLog", "LrScheduleHandler", "Checkpoints"]
+    order = ["ValidationHandler", "BranchHealth", "MetricsCSV", "StatsLog", "LrScheduleHandler", "Checkpoints"]
     assert sorted(order, key=names.index) == order
     assert names.index("LearningRateLogger") < names.index("LrScheduleHandler")
     assert names[-1] == "Checkpoints"
@@ -102,15 +109,18 @@ def test_handlers_stand_in_the_order_they_need(part):
 def test_handlers_look_at_the_one_evaluator_and_the_one_range(part):
     own = handlers(part, "train#handlers")
     assert own["ValidationHandler"].interval == 2
-    for name in ("MetricsCSV", "StatsLog", "Checkpoints"):
+    for name in ("MetricsCSV", "StatsLog", "BranchHealth", "Checkpoints"):
         assert own[name].evaluator is part("validate#evaluator")
     assert own["ValidationHandler"].validator is part("validate#evaluator")
+    assert own["Checkpoints"].shipped is part("ema").network
+    assert own["BranchHealth"].stop is True
+    assert own["BranchHealth"].supervised == part("pixel_loss").supervised
     assert own["MetricsCSV"].data_range == own["StatsLog"].data_range == 400
     expected = {"generator": part("optimizer"), "discriminator": part("d_optimizer")}
     assert own["MetricsCSV"].optimizers == own["LearningRateLogger"].optimizers == expected
     pictures = handlers(part, "validate#handlers")["PicturePanel"]
     assert pictures.window == (400.0, 1800.0)
-    assert pictures.writer is own["LearningRateLogger"].writer is part("writer")
+    assert pictures.writer is own["LearningRateLogger"].writer is own["BranchHealth"].writer is part("writer")
 
 
 def test_workflow_runs_on_the_cpu(part):

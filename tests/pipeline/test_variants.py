@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
+from tiny_encoders import WIDTHS, ct_checkpoint
 from tiny_runs import TINY, assignments
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -168,10 +169,20 @@ def test_distributed_data_parallel_would_notice_one(process_group):
         two_steps(spoilt)
 
 
+def files_for(name, tiny_run, folder):
+    """Overrides that name the files an overlay asks for: a tiny encoder, a teacher."""
+    config, overrides = merged(name), {}
+    if max(config["texture_weight"], config["perceptual_weight"]) > 0:
+        overrides = {"encoder#weights": str(ct_checkpoint(folder / "encoder.pt")), "encoder#widths": WIDTHS}
+    if "teacher_checkpoint" in config:
+        overrides["teacher_checkpoint"] = str(tiny_run / "best.pt")
+    return overrides
+
+
 @pytest.mark.parametrize("name", VARIANTS)
-def test_trains_evaluates_and_denoises_by_its_name(name, tiny_dataset, tmp_path):
+def test_trains_evaluates_and_denoises_by_its_name(name, tiny_dataset, tiny_run, tmp_path):
     run = tmp_path / "run"
-    overrides = small(name) | RUN | {"max_epochs": 1, "precision": "fp32"}
+    overrides = small(name) | RUN | {"max_epochs": 1, "precision": "fp32"} | files_for(name, tiny_run, tmp_path)
     train_bundle(out=run, data=tiny_dataset, overlays=[name], assignments=assignments(overrides))
     metrics = evaluate_run(run, assignments=["progress=false"])
     assert all(np.isfinite(value) for value in metrics.values())

@@ -1,0 +1,204 @@
+"""Does a branch collapse while the result still scores well? Said in the log, metrics.csv and TensorBoard when it happens."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch.utils.tensorboard import SummaryWriter
+
+HEALTH_KEY = "branch_health"
+"""Name in ``engine.state`` of what was found in an epoch, a text, empty where all is well; a column of metrics.csv."""
+METRICS = {"content": "psnr_content", "noise": "psnr_denoised", "fused": "psnr"}
+"""Validation metric of each branch."""
+TITLES = {"content": "C(y)", "noise": "y - N(y)", "fused": "the result"}
+
+logger = logging.getLogger(__name__)
+
+
+def branch_warnings(
+    psnr: Mapping[str, float],
+    *,
+    psnr_input: float,
+    best: Mapping[str, float],
+    supervised: Collection[str],
+    max_drop: float,
+    patient: bool = False,
+) -> list[str]:
+    """What is wrong with the branches, in words; nothing where all is well.
+
+    Args:
+        psnr: of "content", "noise" (of y - N(y)) and "fused" in this validation, dB.
+        psnr_input: of the input, dB.
+        best: PSNR of each in this validation and all before it, dB.
+        supervised: branches that a pixel loss compares with the truth; the others may have any scale behind a free
+            fusion, and are compared with themselves alone.
+        max_drop: how far below its own best a branch may be, dB.
+        patient: say nothing yet of branches that have never been above the input.
+
+    >>> branch_warnings({"content": 31.0}, psnr_input=40.0, best={"content": 44.0}, supervised=["content"], max_drop=3.0)
+    ['C(y) is 9.0 dB below the input', 'C(y) is 13.0 dB below its own best']
+    """
+    found = []
+    for name, value in psnr.items():
+        has_been_above = best[name] >= psnr_input
+        if name in supervised and value < psnr_input < math.inf and (has_been_above or not patient):
+            found.append(f"{TITLES[name]} is {psnr_input - value:.1f} dB below the input")
+        if best[name] - value > max_drop:
+            found.append(f"{TITLES[name]} is {best[name] - value:.1f} dB below its own best")
+    return found
+
+
+class BranchHealth:
+    """Watches the branches: their PSNR in each validation, and moving averages of their losses in between.
+
+    A warning goes into the log, into metrics.csv (column ``branch_health``) and to TensorBoard (``branch_health/warnings``, and
+    the text) when a supervised branch falls below the input, when any branch falls more than ``max_drop`` below its own best,
+    and, within an epoch already, when the moving average of a branch's pixel loss exceeds ``max_rise`` times its lowest.
+
+    Attach it in every process, after the handler that validates and before those that write and save.
+
+    Args:
+        evaluator: a ``CNCLEvaluator``.
+        supervised: branches that a pixel loss compares with the truth, of "content", "noise" and "fused".
+        max_drop: dB.
+        patience: so many validations a branch may need to reach the input at all.
+        max_rise: a factor; 2 is a PSNR of 6 dB less.
+        span: iterations that a moving average covers; checked as often.
+        stop: end the training after the epoch whose validation gave a warning.
+        report: write; switch it off on all processes but one.
+        writer: TensorBoard writer, or None.
+
+    Raises:
+        ValueError: unknown branches, or limits that are none.
+    """
+
+    def __init__(
+        self,
+        evaluator: Engine,
+        *,
+        supervised: Collection[str],
+        max_drop: float = 3.0,
+        patience: int = 10,
+        max_rise: float = 2.0,
+        span: int = 100,
+        stop: bool = False,
+        report: bool = True,
+        writer: SummaryWriter | None = None,
+    ) -> None:
+        if set(supervised) - set(METRICS):
+            raise ValueError(f"Expected branches of {', '.join(METRICS)}, but got {', '.join(supervised)}.")
+        if max_drop <= 0 or max_rise <= 1 or span < 1:
+            raise ValueError(
+                f"Expected max_drop above 0, max_rise above 1 and span of at least 1, but got {max_drop}, {max_rise}, {span}."
+            )
+        self.evaluator = evaluator
+        self.supervised = list(supervised)
+        self.max_drop = max_drop
+        self.patience = patience
+        self.max_rise = max_rise
+        self.span = span
+        self.stop = stop
+        self.report = report
+        self.writer = writer
+        self.validations = 0
+        self.best: dict[str, float] = {}
+        self.averages: dict[str, torch.Tensor] = {}
+        self.lowest: dict[str, float] = {}
+        self.risen: list[str] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Watch every iteration and every validation."""
+        setattr(engine.state, HEALTH_KEY, "")
+        engine.add_event_handler(Events.EPOCH_STARTED, self.epoch_started)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.iteration_completed)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.epoch_completed)
+
+    def epoch_started(self, engine: Engine) -> None:
+        """Nothing found yet."""
+        setattr(engine.state, HEALTH_KEY, "")
+
+    def iteration_completed(self, engine: Engine) -> None:
+        """Follow the pixel losses on the device; look at them every ``span`` iterations."""
+        iteration = engine.state.iteration
+        for name in METRICS:
+            value = engine.state.output.get(f"loss_{name}")
+            if value is not None:
+                before = self.averages.get(name, value).to(value.device)
+                self.averages[name] = torch.lerp(before, value, 1.0 / min(iteration, self.span))
+        if iteration % self.span == 0:
+            self._look_at_averages(engine)
+
+    def _look_at_averages(self, engine: Engine) -> None:
+        for name, average in self.averages.items():
+            level = float(average)
+            self.lowest[name] = min(level, self.lowest.get(name, level))
+            risen = level > self.max_rise * self.lowest[name]
+            if risen and name not in self.risen:
+                self._warn(
+                    engine,
+                    [f"the loss of {TITLES[name]} has risen to {level / self.lowest[name]:.1f} times its lowest"],
+                )
+            self.risen = [other for other in self.risen if other != name] + [name] * risen
+            if self.writer is not None and self.report:
+                self.writer.add_scalar(f"branch_health/average_loss_{name}", level, engine.state.iteration)
+
+    def epoch_completed(self, engine: Engine) -> None:
+        """Compare the branches with the input and with their own best, where this epoch was validated."""
+        metrics = self.evaluator.state.metrics
+        if self.evaluator.state.epoch != engine.state.epoch or not metrics:
+            return
+        self.validations += 1
+        psnr = {name: float(metrics[metric]) for name, metric in METRICS.items()}
+        self.best = {name: max(value, self.best.get(name, value)) for name, value in psnr.items()}
+        found = branch_warnings(
+            psnr,
+            psnr_input=float(metrics["psnr_input"]),
+            best=self.best,
+            supervised=self.supervised,
+            max_drop=self.max_drop,
+            patient=self.validations < self.patience,
+        )
+        if self.writer is not None and self.report:
+            self.writer.add_scalar("branch_health/warnings", len(found), engine.state.epoch)
+        if found:
+            self._warn(engine, found)
+            if self.stop:
+                logger.error("Stopped after epoch %d, since stop_on_collapse is on.", engine.state.epoch)
+                engine.terminate()
+
+    def _warn(self, engine: Engine, found: list[str]) -> None:
+        state = engine.state
+        setattr(state, HEALTH_KEY, "; ".join(filter(None, [getattr(state, HEALTH_KEY), *found])))
+        if not self.report:
+            return
+        text = "; ".join(found)
+        logger.warning(
+            "Branch health, epoch %d, iteration %d: %s. Look at the branches' pictures; lower the texture, perceptual or "
+            "adversarial weight, or raise that branch's pixel weight.",
+            state.epoch,
+            state.iteration,
+            text,
+        )
+        if self.writer is not None:
+            self.writer.add_text("branch_health", text, state.epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was seen so far, as tensors and plain values."""
+        return {
+            "validations": self.validations,
+            "best": dict(self.best),
+            "averages": dict(self.averages),
+            "lowest": dict(self.lowest),
+            "risen": list(self.risen),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take it back."""
+        self.validations = state["validations"]
+        self.best, self.lowest, self.risen = dict(state["best"]), dict(state["lowest"]), list(state["risen"])
+        self.averages = dict(state["averages"])

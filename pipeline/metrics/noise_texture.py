@@ -1,0 +1,84 @@
+"""How like the truth's the noise of a result is: power spectra of the same uniform patches in both."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ct_cncl.transforms.regions import SOFT_TISSUE_HU, NoisePower, box_mean, local_std
+
+PATCH = 24
+"""Side of a patch, pixels: fits into a liver or an aorta; the lowest frequency that it tells is 1 / (24 pixels)."""
+
+
+def uniform_patches(truth: np.ndarray, *, size: int = PATCH, count: int = 8) -> list[tuple[int, int]]:
+    """Corners of the calmest square patches of soft tissue in a slice, none over another.
+
+    Args:
+        truth: normal-dose slice (x, y), HU.
+        size: side, pixels, even.
+        count: at most so many.
+
+    Returns:
+        (x, y) of the corner of lowest indices of each, calmest first; none where there is no soft tissue.
+
+    Raises:
+        ValueError: an odd size.
+
+    >>> disc = np.hypot(*np.mgrid[-40:40, -40:40]) < 32
+    >>> slice_hu = np.where(disc, 40.0, -1000.0) + np.random.default_rng(0).normal(0, 5, disc.shape)
+    >>> len(uniform_patches(slice_hu, size=16, count=4))
+    4
+    """
+    if size % 2:
+        raise ValueError(f"Expected an even size, but got {size}.")
+    if min(truth.shape) <= size + 1:
+        return []
+    truth = np.asarray(truth, dtype=np.float64)
+    side = size + 1  # odd, for windows with a centre
+    mean, _ = local_std(truth, 5)
+    tissue = box_mean(((mean >= SOFT_TISSUE_HU[0]) & (mean <= SOFT_TISSUE_HU[1])).astype(np.float64), side)
+    _, spread = local_std(truth, side)
+    half = side // 2
+    inside = np.zeros(truth.shape, dtype=bool)
+    inside[half:-half, half:-half] = True
+    spread = np.where((tissue > 1 - 0.5 / side**2) & inside, spread, np.inf)
+    corners: list[tuple[int, int]] = []
+    while len(corners) < count and np.isfinite(spread.min()):
+        x, y = (int(index) for index in np.unravel_index(np.argmin(spread), spread.shape))
+        corners.append((x - half, y - half))
+        spread[max(0, x - size + 1) : x + size, max(0, y - size + 1) : y + size] = np.inf
+    return corners
+
+
+def patches_at(image: np.ndarray, corners: list[tuple[int, int]], *, size: int = PATCH) -> np.ndarray:
+    """The patches of a slice (x, y) at ``corners``: (n, size, size)."""
+    return np.stack([image[x : x + size, y : y + size] for x, y in corners])
+
+
+def nps_distance(result: NoisePower, truth: NoisePower) -> float:
+    """Relative distance of two noise power spectra: ``sum |NPS_result - NPS_truth| / sum NPS_truth`` over all frequencies.
+
+    0 for the same noise, 1 where the result has none left; twice the noise power is 1 as well.
+
+    Args:
+        result: of patches of the result.
+        truth: of the same patches of the truth.
+
+    Raises:
+        ValueError: spectra of different patch sizes, or a truth without noise.
+
+    >>> noise = np.random.default_rng(0).normal(0, 10, (50, 16, 16))
+    >>> full, half = (noise_power_spectrum(scale * noise, (1.0, 1.0)) for scale in (1.0, 0.5))
+    >>> nps_distance(full, full), round(nps_distance(half, full), 6)
+    (0.0, 0.75)
+    """
+    if result.spectrum.shape != truth.spectrum.shape:
+        raise ValueError(
+            f"Expected spectra of one patch size, but got {result.spectrum.shape} and {truth.spectrum.shape}."
+        )
+    total = float(truth.spectrum.sum())
+    if not total > 0:
+        raise ValueError(
+            "Expected a truth with noise, but its power spectrum is 0. A phantom without noise has no texture."
+        )
+    return float(np.abs(result.spectrum - truth.spectrum).sum()) / total

@@ -1,0 +1,92 @@
+"""Structure in the removed noise: does N(y) hold edges of the truth?"""
+
+from __future__ import annotations
+
+import torch
+from monai.handlers import IgniteMetricHandler
+from monai.metrics.regression import RegressionMetric
+from monai.networks.layers import gaussian_1d, separable_filtering
+
+from ct_cncl.pipeline.metrics.image_quality import quality_metrics
+
+SIGMAS = (1.5, 3.0)
+"""Of the two Gaussians whose difference is taken for edges, in pixels."""
+EDGE_HU = (8.0, 60.0)
+"""Differences below the first are the truth's own noise, above the second all edges count alike: steps of about 50 and 400 HU."""
+
+
+def edges(image: torch.Tensor) -> torch.Tensor:
+    """Signed edges: a difference of Gaussians, less 8 HU of its size, at most 52 HU.
+
+    Args:
+        image: (B, 1, H, W), HU.
+
+    Returns:
+        The same shape, -52 to 52 HU; positive on the brighter side of an edge, 0 where there is none.
+
+    >>> step = torch.zeros(1, 1, 32, 32)
+    >>> step[..., 16:] = 200
+    >>> edges(step)[0, 0, 0, 13:19].round().tolist()
+    [-23.0, -22.0, -5.0, 5.0, 22.0, 23.0]
+    """
+    kernels = [gaussian_1d(torch.tensor(sigma), truncated=4.0, approx="sampled").to(image) for sigma in SIGMAS]
+    # Beyond the border the image goes on: zeros there would be 0 HU, an edge against air.
+    narrow, wide = (separable_filtering(image, [kernel, kernel], mode="replicate") for kernel in kernels)
+    difference = narrow - wide
+    least, most = EDGE_HU
+    return difference.sign() * (difference.abs().clamp(least, most) - least)
+
+
+def edge_correlation(noise: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Correlation of the removed noise with the truth's edges, a slice each.
+
+    True noise knows nothing of anatomy: about 0. Above 0 smoothing took structure away with the noise; below 0 edges were
+    overshot.
+
+    Args:
+        noise: N(y), (B, 1, H, W), HU.
+        truth: normal-dose image x, the same shape, HU.
+
+    Returns:
+        (B,), -1 to 1; 0 where nothing was removed or the truth has no edges.
+
+    Raises:
+        ValueError: shapes differ.
+
+    >>> truth = torch.zeros(1, 1, 32, 32)
+    >>> truth[..., 8:24, 8:24] = 200
+    >>> edge_correlation(edges(truth), truth).item()
+    1.0
+    """
+    if noise.shape != truth.shape or noise.ndim != 4:
+        raise ValueError(
+            f"Expected noise and truth of one shape (B, 1, H, W), but got {tuple(noise.shape)} and {tuple(truth.shape)}."
+        )
+    first, second = (image.double().flatten(1) for image in (noise, edges(truth)))
+    first, second = (values - values.mean(1, keepdim=True) for values in (first, second))
+    spread = first.norm(dim=1) * second.norm(dim=1)
+    return torch.where(spread > 0, (first * second).sum(1) / spread.clamp(min=1e-30), 0.0).float()
+
+
+class EdgeCorrelation(RegressionMetric):
+    """:func:`edge_correlation` as a MONAI metric, a value a slice."""
+
+    def _compute_metric(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return edge_correlation(y_pred, y)[:, None]
+
+
+def validation_metrics(data_range: float) -> dict[str, IgniteMetricHandler]:
+    """Ignite metrics of a validation: ``quality_metrics`` and ``edge_correlation`` of N(y) with the truth.
+
+    Args:
+        data_range: in HU, 4096 for the full range.
+
+    Raises:
+        ValueError: the data range is not positive.
+    """
+    structure = IgniteMetricHandler(metric_fn=EdgeCorrelation(), output_transform=_removed_noise)
+    return quality_metrics(data_range) | {"edge_correlation": structure}
+
+
+def _removed_noise(output: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    return output["image"] - output["denoised"], output["label"]

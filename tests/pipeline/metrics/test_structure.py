@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine
+from scipy.ndimage import gaussian_filter
+
+from ct_cncl.pipeline.metrics import edge_correlation, quality_metrics, validation_metrics
+from ct_cncl.pipeline.metrics.structure import edges
+
+
+def anatomy(seed=0, side=96):
+    """Smooth blobs of soft tissue with sharp borders, and noise of 10 HU."""
+    rng = np.random.default_rng(seed)
+    blobs = gaussian_filter(rng.normal(size=(side, side)), 6)
+    return np.where(blobs > 0, 100.0, 0.0) + rng.normal(0, 10, (side, side))
+
+
+def tensor(array):
+    return torch.from_numpy(np.asarray(array, dtype=np.float32))[None, None]
+
+
+def test_edges_equal_scipys_difference_of_gaussians():
+    truth = anatomy()
+    difference = gaussian_filter(truth, 1.5, mode="nearest") - gaussian_filter(truth, 3.0, mode="nearest")
+    expected = np.sign(difference) * (np.clip(np.abs(difference), 8, 60) - 8)
+    np.testing.assert_allclose(edges(tensor(truth))[0, 0].numpy(), expected, atol=0.05)
+
+
+def test_a_constant_image_has_no_edges_not_even_at_its_border():
+    assert edges(torch.full((1, 1, 40, 30), -1000.0)).abs().max() == 0
+
+
+def test_correlation_equals_numpys():
+    truth, rng = anatomy(), np.random.default_rng(1)
+    noise = rng.normal(0, 20, truth.shape) + 0.5 * edges(tensor(truth))[0, 0].numpy()
+    expected = np.corrcoef(noise.ravel(), edges(tensor(truth)).numpy().ravel())[0, 1]
+    assert edge_correlation(tensor(noise), tensor(truth)).item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_true_noise_knows_nothing_of_edges():
+    values = [
+        edge_correlation(tensor(np.random.default_rng(100 + k).normal(0, 30, (96, 96))), tensor(anatomy(k))).item()
+        for k in range(5)
+    ]
+    assert max(map(abs, values)) < 0.05
+
+
+def test_smoothing_takes_structure_away_and_sharpening_adds_it():
+    truth = anatomy()
+    low_dose = truth + np.random.default_rng(2).normal(0, 20, truth.shape)
+    removed = low_dose - gaussian_filter(low_dose, 2.0)  # what a blur calls noise
+    added = low_dose - (low_dose + 0.5 * (low_dose - gaussian_filter(low_dose, 3.0)))
+    assert edge_correlation(tensor(removed), tensor(truth)).item() > 0.1
+    assert edge_correlation(tensor(added), tensor(truth)).item() < -0.1
+
+
+def test_nothing_removed_or_no_edges_is_no_structure():
+    truth = tensor(anatomy())
+    assert edge_correlation(torch.zeros_like(truth), truth).item() == 0
+    assert edge_correlation(truth, torch.zeros_like(truth)).item() == 0
+
+
+def test_shapes_must_be_alike():
+    with pytest.raises(ValueError, match="one shape"):
+        edge_correlation(torch.zeros(1, 1, 16, 16), torch.zeros(1, 1, 16, 17))
+
+
+def test_validation_metrics_hold_the_mean_over_slices():
+    truth = [tensor(anatomy(k)) for k in range(3)]
+    noise = [0.3 * edges(x) + 10 * torch.randn(x.shape, generator=torch.Generator().manual_seed(3)) for x in truth]
+    outputs = [{"image": x + n, "label": x, "pred": x, "content": x, "denoised": x} for x, n in zip(truth, noise)]
+    batches = [{key: torch.cat([outputs[0][key], outputs[1][key]]) for key in outputs[0]}, outputs[2]]
+    engine = Engine(lambda _engine, batch: batch)
+    metrics = validation_metrics(4096)
+    for name, metric in metrics.items():
+        metric.attach(engine, name)
+    engine.run(batches)
+    assert list(metrics) == [*quality_metrics(4096), "edge_correlation"]
+    expected = torch.cat([edge_correlation(n, x) for n, x in zip(noise, truth)]).mean().item()
+    assert engine.state.metrics["edge_correlation"] == pytest.approx(expected, abs=1e-4)

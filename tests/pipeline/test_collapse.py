@@ -1,0 +1,73 @@
+"""Question 3 of the notes, provoked: a texture loss that destroys the content branch is noticed at once."""
+
+import csv
+import json
+import logging
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny_runs import TINY, assignments
+
+from ct_cncl.pipeline.training import train_bundle
+
+# As narrow: both branches start at the input's quality.
+START = {f"{branch}_predictor#zero_start": True for branch in ("content", "noise")}
+RUN = TINY | START | {"content_predictor#residual": True, "network_def#init_std": None, "patches_per_epoch": 40}
+RUN |= {"max_epochs": 4, "learning_rate": 2e-3, "branch_health#span": 10}
+
+
+def train(folder, data, overlays, extra):
+    train_bundle(out=folder, data=data, overlays=["pixel_only", *overlays], assignments=assignments(RUN | extra))
+    with (folder / "metrics.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+HOSTILE = {
+    "encoder#_target_": "tiny_encoders.HostileEncoder",
+    "feature_layers": ["conv1_1"],
+    "feature_images": ["content"],
+}
+
+
+@pytest.fixture
+def log():
+    """What BranchHealth says; MONAI's logging.conf takes the handlers of pytest away."""
+    records = []
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record.getMessage())
+    logger = logging.getLogger("ct_cncl.pipeline.handlers.branch_health")
+    logger.addHandler(handler)
+    yield records
+    logger.removeHandler(handler)
+
+
+def test_a_hostile_texture_loss_is_noticed(tiny_dataset, tmp_path, log):
+    rows = train(tmp_path / "run", tiny_dataset, ["texture_1"], HOSTILE)
+    said = [row["branch_health"] for row in rows]
+    assert "C(y) is" in said[-1]
+    assert "below" in said[-1]
+    first = next(number for number, text in enumerate(said) if text)
+    assert float(rows[first]["psnr_content"]) < float(rows[first]["psnr_input"])
+    assert any(text.startswith(f"Branch health, epoch {first + 1}, ") for text in log)
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert events.Scalars("branch_health/warnings")[-1].value >= 1
+    assert "branch_health/text_summary" in events.Tags()["tensors"]
+    assert float(rows[-1]["loss_texture_content"]) > 0
+
+
+def test_the_same_training_without_it_is_healthy(tiny_dataset, tmp_path, log):
+    rows = train(tmp_path / "run", tiny_dataset, [], {})
+    assert [row["branch_health"] for row in rows] == [""] * 4
+    assert float(rows[-1]["psnr_content"]) > float(rows[-1]["psnr_input"])
+    assert log == []
+    assert -1 <= float(rows[-1]["edge_correlation"]) <= 1
+
+
+def test_stop_on_collapse_ends_it_and_keeps_the_checkpoint(tiny_dataset, tmp_path):
+    rows = train(tmp_path / "run", tiny_dataset, ["texture_1"], HOSTILE | {"stop_on_collapse": True})
+    assert len(rows) < 4
+    assert rows[-1]["branch_health"]
+    last = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    assert last["trainer"]["iteration"] == 20 * len(rows)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["stop_on_collapse"] is True
