@@ -10,6 +10,7 @@ from ct_cncl.pipeline.cli.ablate import ablate
 from ct_cncl.pipeline.cli.demo import demo
 from ct_cncl.pipeline.cli.denoise import denoise
 from ct_cncl.pipeline.cli.evaluate import evaluate
+from ct_cncl.pipeline.cli.interpolate import interpolate
 from ct_cncl.pipeline.cli.models import models
 from ct_cncl.pipeline.cli.prepare import prepare
 from ct_cncl.pipeline.cli.simulate import simulate
@@ -43,7 +44,7 @@ def options(
     """Denoise low-dose CT by content-noise complementary learning. Research only; not a medical device."""
 
 
-for command in (demo, prepare, simulate, train, evaluate, denoise, ablate, models):
+for command in (demo, prepare, simulate, train, evaluate, denoise, ablate, models, interpolate):
     app.command()(command)
 
 

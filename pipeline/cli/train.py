@@ -25,6 +25,14 @@ def train(
         list[str] | None,
         typer.Option("--with", metavar="OVERLAY", help="Overlay: a name or a file; repeat to combine."),
     ] = None,
+    stages: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--stage",
+            metavar="'OVERLAY... [KEY=VALUE]...'",
+            help="Train in stages, each from the best weights of the one before; repeat in order.",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")] = Path("runs/training"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, with its own config.")] = False,
 ) -> None:
@@ -35,12 +43,21 @@ def train(
 
       ct-cncl train --data data/quarter --with narrow --out runs/narrow max_epochs=40 learning_rate=1e-3
 
+      ct-cncl train --data data/quarter --with narrow --stage pixel_only --stage 'gan_lsgan learning_rate=1e-4' --out runs/staged
+
       ct-cncl train --resume --out runs/narrow
     """
-    from ct_cncl.pipeline.training import resume_hint, train_bundle
+    from ct_cncl.pipeline.staged import stages_hint, train_run
 
     try:
-        train_bundle(data=data, overlays=overlays or (), out=out, resume=resume, assignments=overrides or ())
+        train_run(
+            out=out,
+            data=data,
+            overlays=overlays or (),
+            stages=stages or (),
+            resume=resume,
+            assignments=overrides or (),
+        )
     except KeyboardInterrupt:
-        print(f"\n{resume_hint(out)}", file=sys.stderr)
+        print(f"\n{stages_hint(out)}", file=sys.stderr)
         raise typer.Exit(130) from None

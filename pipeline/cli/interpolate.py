@@ -1,0 +1,50 @@
+"""``ct-cncl interpolate``: a network between two checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+
+def interpolate(
+    first: Annotated[Path, typer.Argument(metavar="F", help="A run, or a checkpoint in it.")],
+    second: Annotated[Path, typer.Argument(metavar="G", help="Another one of the same network.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the new network.")],
+    alpha: Annotated[float, typer.Option("--alpha", help="Share of F, 0 to 1: alpha * F + (1 - alpha) * G.")] = 0.8,
+    scan: Annotated[
+        int, typer.Option("--scan", help="Judge so many alphas from 0 to 1 as well: curve.csv and curve.svg in --out.")
+    ] = 0,
+    data: Annotated[Optional[Path], typer.Option("--data", help="Data set to judge them on. Default: F's.")] = None,
+    split: Annotated[str, typer.Option(help="training, validation or test.")] = "validation",
+    max_slices: Annotated[int, typer.Option(help="At most so many slices of it, evenly spaced; 0 takes all.")] = 40,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier interpolation.")] = False,
+) -> None:
+    """Mix the weights of two networks, for example one of pixel losses with one trained on from it with an adversary.
+
+    --scan says what each alpha costs: PSNR (range 4096 HU) against how far the noise's power spectrum is from the truth's.
+    The result is a folder that `evaluate` and `denoise --weights OUT/best.pt` take.
+
+    Examples:
+      ct-cncl interpolate runs/staged/1_pixel_only runs/staged/2_gan_lsgan --alpha 0.8 --out runs/mixed
+
+      ct-cncl interpolate runs/pixel runs/gan --alpha 0.5 --scan 6 --data data/quarter --out runs/mixed
+    """
+    from ct_cncl.pipeline.interpolation import interpolate_and_scan
+
+    for point in interpolate_and_scan(
+        first,
+        second,
+        alpha=alpha,
+        steps=scan,
+        out=out,
+        data=data,
+        split=split,
+        max_slices=max_slices or None,
+        device=device,
+        overwrite=overwrite,
+    ):
+        name = "input     " if point.alpha is None else f"alpha {point.alpha:.2f}"
+        print(f"{name}  PSNR {point.psnr:.2f} dB (range 4096 HU)  NPS distance {point.nps_distance:.3f}")
