@@ -108,7 +108,7 @@ def read_words(dataset: Dataset, frame: Frame) -> np.ndarray:
         index = frame.index or 0
         syntax = dataset.file_meta.TransferSyntaxUID
         if syntax.is_encapsulated:
-            decoded = pixel_array(dataset, index=index)
+            decoded = pixel_array(dataset, index=index, correct_unused_bits=False)
             words = decoded.astype(f"<i{word.itemsize}").view(word)
         else:
             stated = (int(dataset.Rows), int(dataset.Columns))

@@ -1,0 +1,116 @@
+"""De-identification: nothing of the patient is left at any depth, references still meet, values are untouched."""
+
+import shutil
+import subprocess
+
+import numpy as np
+import pydicom
+import pytest
+from derive_files import datasets, derive
+from enhanced_files import item, valid_enhanced
+from pydicom.dataset import Dataset
+from series_files import POSITIONS, ct_series, nifti, save
+
+pytest.importorskip("dicomanonymizer", reason="needs dicom-anonymizer")
+from ct_cncl.transforms.series import ScanError, read_scan
+from ct_cncl.transforms.series.deidentify import Deidentifier, key_of
+
+SECRET = "Zaphod"
+KEY = b"k" * 32
+
+
+def nested(ds: Dataset):
+    for element in ds:
+        yield element
+        if element.VR == "SQ":
+            for inner in element.value:
+                yield from nested(inner)
+
+
+def series(folder):
+    return ct_series(
+        folder,
+        POSITIONS[:3],
+        uid="1.2.3.77",
+        PatientName=f"{SECRET}^B",
+        PatientID=SECRET,
+        PatientBirthDate="19420101",
+        StudyInstanceUID="1.2.3.78",
+        FrameOfReferenceUID="1.2.3.79",
+        StudyDate="20200304",
+        AcquisitionDate="20200304",
+        InstitutionName=SECRET,
+        SeriesDescription=f"for Dr. {SECRET}",
+        StudyID=SECRET,
+        BodyPartExamined="ABDOMEN",
+        RequestAttributesSequence=[item(RequestedProcedureDescription=SECRET)],
+        ReferencedImageSequence=[
+            item(ReferencedSOPClassUID="1.2.840.10008.5.1.4.1.1.2", ReferencedSOPInstanceUID="1.2.3.80")
+        ],
+    )
+
+
+def test_nothing_of_the_patient_is_left(tmp_path):
+    stored = series(tmp_path / "in")
+    for path in (tmp_path / "in").iterdir():
+        ds = pydicom.dcmread(path)
+        ds.private_block(0x0019, "SOMEBODY", create=True).add_new(1, "LO", SECRET)
+        ds.ProcedureCodeSequence = [
+            item(CodeValue="1", CodingSchemeDesignator="L", CodeMeaning="CT", PatientName=SECRET)
+        ]
+        ds.add_new(0x60003000, "OW", b"\1\2")
+        ds.save_as(path)
+    made, _, _ = derive(tmp_path / "in", tmp_path / "w", deidentifier=Deidentifier(KEY))
+    for path in made["denoised"].iterdir():
+        content = path.read_bytes()
+        for secret in (SECRET.encode(), b"1.2.3.7", b"20200304", b"19420101"):
+            assert secret not in content
+    results = datasets(made["denoised"])
+    for ds in results:
+        assert not any(element.tag.is_private or element.tag.group & 0xFF00 == 0x6000 for element in nested(ds))
+        assert (ds.PatientIdentityRemoved, ds.BodyPartExamined) == ("YES", "ABDOMEN")
+        assert ds.DeidentificationMethodCodeSequence[0].CodeValue == "113100"
+        assert "strength 1" in ds.DerivationDescription
+    assert len({ds.PatientID for ds in results} | {ds.StudyInstanceUID for ds in results}) == 2
+    np.testing.assert_array_equal(read_scan(made["denoised"]).hu, stored.transpose(2, 1, 0) - 1024)
+
+
+def test_equal_keys_keep_series_together_and_others_do_not(tmp_path):
+    series(tmp_path / "in")
+    source = pydicom.dcmread(tmp_path / "in" / "000.dcm")
+    first, again, other = (Deidentifier(key)(source) for key in (KEY, KEY, b"x" * 32))
+    for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID", "PatientID"):
+        assert first[name].value == again[name].value
+        assert first[name].value not in (source[name].value, other[name].value)
+    reference = first.ReferencedImageSequence[0]
+    assert reference.ReferencedSOPInstanceUID == Deidentifier(KEY).uid("1.2.3.80")
+    assert reference.ReferencedSOPClassUID == "1.2.840.10008.5.1.4.1.1.2"
+    assert source.PatientID == SECRET  # the source's data set is not changed
+
+
+@pytest.mark.skipif(not shutil.which("dciodvfy"), reason="needs dciodvfy (Debian's dicom3tools)")
+def test_enhanced_ct_stays_valid_and_is_clean_in_its_frames(tmp_path):
+    save(valid_enhanced(np.ones((2, 8, 6), int), POSITIONS[:2]), tmp_path / "in" / "a.dcm")
+    made, _, _ = derive(tmp_path / "in", tmp_path / "w", deidentifier=Deidentifier(KEY))
+    (path,) = made["denoised"].iterdir()
+    done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
+    assert not [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
+    assert b"20200102" not in path.read_bytes()
+
+
+def test_burned_in_names_and_other_formats_are_refused(tmp_path):
+    ct_series(tmp_path / "in", POSITIONS[:2], StudyInstanceUID="1.9", BurnedInAnnotation="YES")
+    with pytest.raises(ScanError, match="BurnedInAnnotation YES"):
+        derive(tmp_path / "in", tmp_path / "w", deidentifier=Deidentifier(KEY))
+    path = nifti(tmp_path / "a.nii", np.zeros((3, 3, 2), np.int16), np.eye(4))
+    with pytest.raises(ScanError, match="expected DICOM to de-identify"):
+        derive(path, tmp_path / "v", deidentifier=Deidentifier(KEY))
+
+
+def test_the_key_is_made_once_and_for_its_owner(tmp_path):
+    key = key_of(tmp_path / "out")
+    assert key == key_of(tmp_path / "out")
+    assert len(key) == 32
+    assert (tmp_path / "out" / ".deidentify-key").stat().st_mode & 0o077 == 0
+    assert key != key_of(tmp_path / "other")
+    assert len(list((tmp_path / "out").iterdir())) == 1
