@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 
 import torch
@@ -45,6 +46,9 @@ def stop_processes() -> None:
     """Leave the process group, if there is one, together: a process that left alone could take the others down."""
     if distributed.is_initialized():
         distributed.barrier()
+        # Gloo's threads may still be letting go of the last exchange, for which they need the interpreter's lock; whoever
+        # drops the group's last reference joins them while holding it: now and then a process never ended.
+        time.sleep(0.2)
         distributed.destroy_process_group()
 
 

@@ -91,7 +91,7 @@ def _add_rays(  # noqa: PLR0917, compiled functions are called by position
 
 @numba.njit(nogil=True, cache=CACHE, fastmath=SAFE_FASTMATH)
 def _narrow(  # noqa: PLR0917
-    base: np.ndarray, slope: np.ndarray, n: float, low: float, high: float, start: int, stop: int
+    base: np.ndarray, slope: np.ndarray, n: np.float32, low: np.float32, high: np.float32, start: int, stop: int
 ) -> tuple[int, int]:
     """``start`` to ``stop`` without the channels at either end that miss line n."""
     while start < stop and not low <= base[start] + n * slope[start] <= high:
@@ -198,7 +198,7 @@ def back_project_rows(  # noqa: PLR0917
 
 
 @numba.njit(nogil=True, cache=CACHE, fastmath=SAFE_FASTMATH)
-def arctangent(ratio: float) -> float:
+def arctangent(ratio: np.float32) -> np.float32:
     """The arc tangent of a float32 in [-1, 1] to 1e-7 radian, in a form that compilers vectorise.
 
     Source: Abramowitz and Stegun 1964, Handbook of Mathematical Functions, 4.4.49.

@@ -25,8 +25,8 @@ def line_integrals_of_counts(counts: np.ndarray, incident: np.ndarray | float, s
         (views, channels) float64, no unit.
 
     >>> settings = DoseSettings(starved_counts=0)
-    >>> line_integrals_of_counts(np.array([[100.0, 0.0]]), 100.0, settings).round(2)
-    array([[0.  , 4.61]])
+    >>> line_integrals_of_counts(np.array([[50.0, 0.0]]), 100.0, settings).round(2)
+    array([[0.69, 4.61]])
     """
     smoothed = smooth_starved(
         counts,

@@ -98,7 +98,7 @@ def ramp_filter(
         section 3.4.1, eq. 92.
 
     >>> ramp_filter(3, 0.5, "ram-lak").round(2)
-    array([0.07, 0.32, 0.68, 0.93], dtype=float32)
+    array([0.09, 0.3 , 0.7 , 0.91], dtype=float32)
     """
     if channels < 1 or not (math.isfinite(spacing) and spacing > 0):
         raise ValueError(f"Expected channels of 1 or more and a spacing above 0 mm but got {channels} and {spacing}.")
@@ -162,7 +162,7 @@ def _weight_and_filter(geometry: Geometry, apodisation: str, cutoff: float) -> t
 
 
 def _check_sinogram(sinogram: Image, geometry: Geometry) -> None:
-    shape = tuple(np.shape(sinogram) if not is_tensor(sinogram) else sinogram.shape)  # type: ignore[arg-type,attr-defined]
+    shape = tuple(sinogram.shape) if is_tensor(sinogram) else np.asarray(sinogram).shape  # type: ignore[attr-defined]
     expected = (geometry.views, geometry.channels)
     if shape[-2:] != expected or (len(shape) != 2 and not is_tensor(sinogram)):
         raise ValueError(

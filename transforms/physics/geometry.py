@@ -136,7 +136,7 @@ class FanBeam:
 
     >>> fan = FanBeam.mayo()
     >>> round(float(np.degrees(fan.fan_angles[-1])), 2), round(float(fan.positions_mm[-1]), 1)
-    (24.94, 250.8)
+    (24.94, 250.9)
     """
 
     views: int

@@ -30,7 +30,7 @@ class DoseSettings:
         electronic_variance: Ne, variance of the electronic noise, quanta^2.
         apodisation: of the ramp filter, see :func:`~.fbp.apodisation_window`.
         cutoff: of the ramp filter, fraction of the detector's Nyquist frequency.
-        views: number of angles; None takes the geometry's own, 720 or 1152.
+        views: number of angles; None takes the geometry's own, 720 or 1152. To replace the geometry, replace both.
         mu_water_per_mm: attenuation of water, 1/mm.
         geometry: "parallel" (half a turn, fast) or "mayo" (:meth:`FanBeam.mayo`, a full turn).
         bowtie_mm: diameter of the water cylinder that the bowtie filter makes up for, mm; None: no bowtie filter.
