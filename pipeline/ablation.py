@@ -315,7 +315,7 @@ def conditions(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> 
     budget = (
         f"{record['iterations']} iterations"
         if record["iterations"] is not None
-        else f"{record['minutes']:g} minutes of training (validation and checkpoints not counted)"
+        else f"{record['minutes']:g} min of training (validation and checkpoints not counted)"
     )
     timed = sorted({row["timed_on"] for row in rows if row.get("timed_on")})
     return (

@@ -6,7 +6,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -14,14 +14,13 @@ from PIL import Image
 from ct_cncl.pipeline.handlers.budget import SECONDS_KEY
 from ct_cncl.pipeline.report.ablation_table import headers, readable_rows
 from ct_cncl.pipeline.report.line_chart import line_chart, line_style
-from ct_cncl.pipeline.report.panel import DIFFERENCE_WINDOW
 from ct_cncl.transforms.hu import WINDOWS, Window, apply_window
 
 if TYPE_CHECKING:
     from ct_cncl.pipeline.ablation_results import VariantResult
 
-ERROR_WINDOW = Window(50.0, 100.0)
-"""Absolute errors and disagreement: black is 0 HU, white is 100 HU or more."""
+ERRORS_SHOWN = 99.0
+"""Percentile of the input's absolute error that is still within the windows of the error maps."""
 BELOW_INPUT_DB = 3.0
 """How far below the input's PSNR (or the best, where that is lower) charts reach; a collapsed branch leaves below."""
 STYLE = """
@@ -60,7 +59,6 @@ def ablation_page(results: Sequence[VariantResult], *, conditions: str, record: 
         "<h2>Over training</h2>",
         _charts(results, data_range, by_minutes=record["minutes"] is not None),
         "<h2>Slices</h2>",
-        _windows(window, data_range),
         *_slices(results, window, data_range),
     ]
     return (
@@ -69,11 +67,17 @@ def ablation_page(results: Sequence[VariantResult], *, conditions: str, record: 
     )
 
 
-def _windows(window: Window, data_range: float) -> str:
-    return (
-        f"<p>Images in the window {window}, result &minus; truth around mid-grey in {DIFFERENCE_WINDOW}, absolute maps in "
-        f"{ERROR_WINDOW} (centre/width). dB: PSNR of that slice, range {data_range:g} HU. Click a picture to enlarge all.</p>"
-    )
+def error_scale(errors: np.ndarray) -> float:
+    """The HU at which the error maps end: a percentile of absolute errors, rounded up to 1, 2 or 5 times a power of ten.
+
+    >>> error_scale(np.array([3.0, -13.0])), error_scale(np.zeros(3))
+    (20.0, 1.0)
+    """
+    high = float(np.percentile(np.abs(errors), ERRORS_SHOWN))
+    if not high > 0:
+        return 1.0
+    power = 10.0 ** np.floor(np.log10(high))
+    return float(next(factor * power for factor in (1, 2, 5, 10) if factor * power >= high))
 
 
 def _table(results: Sequence[VariantResult], data_range: float) -> str:
@@ -125,50 +129,62 @@ def _charts(results: Sequence[VariantResult], data_range: float, *, by_minutes: 
     return f'<p class="key">{swatches}<span>- - - input</span></p><div>{"".join(drawn)}</div>'
 
 
+class _Windows(NamedTuple):
+    """One window for each kind of map, the same for all variants."""
+
+    image: Window
+    difference: Window
+    """Of result - truth; 0 HU is mid-grey."""
+    error: Window
+    """Of absolute maps; 0 HU is black."""
+
+
 def _slices(results: Sequence[VariantResult], window: Window, data_range: float) -> list[str]:
     """A table of pictures for each kept slice: the truth and the input first, then a line a variant."""
     judged = [result for result in results if len(result.slices)]
     if not judged:
         return ["<p>No variant has weights to judge.</p>"]
-    tables = []
+    images, truths = (judged[0].slices[key] for key in ("image", "label"))
+    scale = error_scale(images - truths)
+    windows = _Windows(window, Window(0.0, 2 * scale), Window(scale / 2, scale))
+    explained = (
+        f"<p>Images in the window {window}, result &minus; truth around mid-grey in {windows.difference}, absolute maps in "
+        f"{windows.error} (centre/width; the input's error decides). dB: PSNR of that slice, range {data_range:g} HU. Click a "
+        "picture to enlarge all.</p>"
+    )
+    parts = [explained]
     for position, number in enumerate(judged[0].slices["number"]):
-        first = {key: judged[0].slices[key][position] for key in ("label", "image")}
+        image, truth = images[position], truths[position]
         lines = [
             _line(
                 "truth, input",
                 [
-                    ("truth", first["label"], window),
-                    (f"input, {_psnr(first['image'] - first['label'], data_range)}", first["image"], window),
-                    ("input - truth", first["image"] - first["label"], DIFFERENCE_WINDOW),
+                    ("truth", truth, windows.image),
+                    (f"input, {_psnr(image - truth, data_range)}", image, windows.image),
+                    ("input - truth", image - truth, windows.difference),
                 ],
             )
         ]
         for result in judged:
             maps = {key: result.slices[key][position] for key in ("pred", "content", "denoised")}
-            lines.append(
-                _line(result.name, _tiles(maps, first["label"], window, data_range, "psnr_content" in result.row))
-            )
-        tables.append(
-            f'<h3>Slice {number}</h3><div class="scroll"><table class="slices">{"".join(lines)}</table></div>'
-        )
-    return tables
+            tiles = _tiles(maps, truth, windows, data_range)
+            lines.append(_line(result.name, tiles if "psnr_content" in result.row else tiles[:2]))
+        parts.append(f'<h3>Slice {number}</h3><div class="scroll"><table class="slices">{"".join(lines)}</table></div>')
+    return parts
 
 
 def _tiles(
-    maps: Mapping[str, np.ndarray], truth: np.ndarray, window: Window, data_range: float, branches: bool
+    maps: Mapping[str, np.ndarray], truth: np.ndarray, windows: _Windows, data_range: float
 ) -> list[tuple[str, np.ndarray, Window]]:
-    content, denoised = maps["content"], maps["denoised"]
-    tiles = [
-        (f"result, {_psnr(maps['pred'] - truth, data_range)}", maps["pred"], window),
-        ("result - truth", maps["pred"] - truth, DIFFERENCE_WINDOW),
+    """Result and its error, then the maps of both branches."""
+    result, content, denoised = (maps[key] for key in ("pred", "content", "denoised"))
+    return [
+        (f"result, {_psnr(result - truth, data_range)}", result, windows.image),
+        ("result - truth", result - truth, windows.difference),
+        (f"|C(y) - truth|, {_psnr(content - truth, data_range)}", np.abs(content - truth), windows.error),
+        (f"|y - N(y) - truth|, {_psnr(denoised - truth, data_range)}", np.abs(denoised - truth), windows.error),
+        ("disagreement |C(y) - (y - N(y))|", np.abs(content - denoised), windows.error),
     ]
-    if branches:
-        tiles += [
-            (f"|C(y) - truth|, {_psnr(content - truth, data_range)}", np.abs(content - truth), ERROR_WINDOW),
-            (f"|y - N(y) - truth|, {_psnr(denoised - truth, data_range)}", np.abs(denoised - truth), ERROR_WINDOW),
-            ("disagreement |C(y) - (y - N(y))|", np.abs(content - denoised), ERROR_WINDOW),
-        ]
-    return tiles
 
 
 def _psnr(error: np.ndarray, data_range: float) -> str:

@@ -26,13 +26,13 @@ COLUMNS = {
     "timed_on": "timed on",
     "iterations": "iterations",
     "patches": "patches seen",
-    "epochs": "epochs",
     "best_epoch": "epoch of best.pt",
+    "epochs": "of epochs",
     "training_seconds": "training seconds",
     "note": "note",
 }
 """Headers by key, in order; {range} is the data range."""
-SHORT = ("gain_ssim", "gain_rmse", "ssim_content", "rmse_content", "ssim_denoised", "rmse_denoised", "timed_on", "epochs")
+SHORT = ("gain_ssim", "gain_rmse", "ssim_content", "rmse_content", "ssim_denoised", "rmse_denoised", "timed_on")
 """Columns that only the CSV has."""
 DIGITS = {"psnr": 2, "ssim": 4, "rmse": 2, "seconds_a_slice": 3, "training_seconds": 0}
 """Decimals that people read, by key or its beginning."""

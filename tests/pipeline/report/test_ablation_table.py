@@ -9,7 +9,8 @@ ROWS = [
     {
         "variant": "a|b", "psnr": 44.123456, "ssim": 0.965432, "rmse": 25.3149, "psnr_input": 39.54321, "ssim_input": 0.913,
         "rmse_input": 43.96, "gain_psnr": 4.580246, "psnr_content": 43.5, "parameters": 2612345, "seconds_a_slice": 0.19123,
-        "iterations": 4000, "patches": 32000, "training_seconds": 599.7, "best_epoch": 19, "note": "",
+        "iterations": 4000, "patches": 32000, "training_seconds": 599.7, "best_epoch": 19,
+        "epochs": 20, "note": "",
     },
     {"variant": "wild", "parameters": 7, "iterations": 0, "patches": 0, "note": "training failed"},
 ]  # fmt: skip
@@ -32,7 +33,7 @@ def test_markdown_is_for_people():
     assert "C(y) SSIM" not in lines[0]
     assert lines[2].startswith("| input | 39.54 | 0.9130 | 43.96 |  |")
     assert lines[3].startswith(
-        "| a\\|b | 44.12 | 0.9654 | 25.31 | +4.58 | 43.50 |  | 2,612,345 | 0.191 | 4,000 | 32,000 | 19 | 600 |"
+        "| a\\|b | 44.12 | 0.9654 | 25.31 | +4.58 | 43.50 |  | 2,612,345 | 0.191 | 4,000 | 32,000 | 19 | 20 | 600 |"
     )
     assert lines[4].endswith("| training failed |")
     assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
