@@ -11,6 +11,8 @@ import torch
 from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
 
+from ct_cncl.pipeline.engines.distributed import mean_over_processes
+
 HEALTH_KEY = "branch_health"
 """Name in ``engine.state`` of what was found in an epoch, a text, empty where all is well; a column of metrics.csv."""
 METRICS = {"content": "psnr_content", "noise": "psnr_denoised", "fused": "psnr"}
@@ -58,7 +60,8 @@ class BranchHealth:
 
     A warning goes into the log, into metrics.csv (column ``branch_health``) and to TensorBoard (``branch_health/warnings``, and
     the text) when a supervised branch falls below the input, when any branch falls more than ``max_drop`` below its own best,
-    and, within an epoch already, when the moving average of a branch's pixel loss exceeds ``max_rise`` times its lowest.
+    and, within an epoch already and as long as it lasts, when the moving average of a branch's pixel loss exceeds
+    ``max_rise`` times its lowest: a branch that collapses before the first validation has no better one to compare with.
 
     Attach it in every process, after the handler that validates and before those that write and save.
 
@@ -66,10 +69,10 @@ class BranchHealth:
         evaluator: a ``CNCLEvaluator``.
         supervised: branches that a pixel loss compares with the truth, of "content", "noise" and "fused".
         max_drop: dB.
-        patience: so many validations a branch may need to reach the input at all.
+        patience: so many validations a branch may need to reach the input at all; an untrained network is far below.
         max_rise: a factor; 2 is a PSNR of 6 dB less.
         span: iterations that a moving average covers; checked as often.
-        stop: end the training after the epoch whose validation gave a warning.
+        stop: end the training after the first epoch that ends with a warning.
         report: write; switch it off on all processes but one.
         writer: TensorBoard writer, or None.
 
@@ -83,7 +86,7 @@ class BranchHealth:
         *,
         supervised: Collection[str],
         max_drop: float = 3.0,
-        patience: int = 10,
+        patience: int = 5,
         max_rise: float = 2.0,
         span: int = 100,
         stop: bool = False,
@@ -109,7 +112,9 @@ class BranchHealth:
         self.best: dict[str, float] = {}
         self.averages: dict[str, torch.Tensor] = {}
         self.lowest: dict[str, float] = {}
-        self.risen: list[str] = []
+        self.ratios: dict[str, float] = {}
+        self.found: list[str] = []
+        self.told: set[str] = set()
 
     def attach(self, engine: Engine) -> None:
         """Watch every iteration and every validation."""
@@ -120,6 +125,7 @@ class BranchHealth:
 
     def epoch_started(self, engine: Engine) -> None:
         """Nothing found yet."""
+        self.found, self.told = [], set()
         setattr(engine.state, HEALTH_KEY, "")
 
     def iteration_completed(self, engine: Engine) -> None:
@@ -134,28 +140,46 @@ class BranchHealth:
             self._look_at_averages(engine)
 
     def _look_at_averages(self, engine: Engine) -> None:
-        for name, average in self.averages.items():
-            level = float(average)
+        # Of all processes: they must come to the same conclusion.
+        levels = mean_over_processes(self.averages, dict.fromkeys(self.averages, 1))
+        before = self._risen()
+        for name, level in levels.items():
             self.lowest[name] = min(level, self.lowest.get(name, level))
-            risen = level > self.max_rise * self.lowest[name]
-            if risen and name not in self.risen:
-                self._warn(
-                    engine,
-                    [f"the loss of {TITLES[name]} has risen to {level / self.lowest[name]:.1f} times its lowest"],
-                )
-            self.risen = [other for other in self.risen if other != name] + [name] * risen
+            self.ratios[name] = level / max(self.lowest[name], 1e-30)
             if self.writer is not None and self.report:
                 self.writer.add_scalar(f"branch_health/average_loss_{name}", level, engine.state.iteration)
+        new = {name: text for name, text in self._risen().items() if name not in before}
+        self.told |= set(new)
+        self._warn(engine, list(new.values()))
+
+    def _risen(self) -> dict[str, str]:
+        return {
+            name: f"the loss of {TITLES[name]} has risen to {ratio:.1f} times its lowest"
+            for name, ratio in self.ratios.items()
+            if ratio > self.max_rise
+        }
 
     def epoch_completed(self, engine: Engine) -> None:
         """Compare the branches with the input and with their own best, where this epoch was validated."""
+        found = self._compare() if self._validated(engine) else []
+        found += [text for name, text in self._risen().items() if name not in self.told]
+        wrong = bool(found or self._risen())
+        self._warn(engine, found)
+        if self.writer is not None and self.report:
+            self.writer.add_scalar("branch_health/warnings", len(self.found), engine.state.epoch)
+        if wrong and self.stop:
+            logger.error("Stopped after epoch %d, since stop_on_collapse is on.", engine.state.epoch)
+            engine.terminate()
+
+    def _validated(self, engine: Engine) -> bool:
+        return self.evaluator.state.epoch == engine.state.epoch and bool(self.evaluator.state.metrics)
+
+    def _compare(self) -> list[str]:
         metrics = self.evaluator.state.metrics
-        if self.evaluator.state.epoch != engine.state.epoch or not metrics:
-            return
         self.validations += 1
         psnr = {name: float(metrics[metric]) for name, metric in METRICS.items()}
         self.best = {name: max(value, self.best.get(name, value)) for name, value in psnr.items()}
-        found = branch_warnings(
+        return branch_warnings(
             psnr,
             psnr_input=float(metrics["psnr_input"]),
             best=self.best,
@@ -163,29 +187,22 @@ class BranchHealth:
             max_drop=self.max_drop,
             patient=self.validations < self.patience,
         )
-        if self.writer is not None and self.report:
-            self.writer.add_scalar("branch_health/warnings", len(found), engine.state.epoch)
-        if found:
-            self._warn(engine, found)
-            if self.stop:
-                logger.error("Stopped after epoch %d, since stop_on_collapse is on.", engine.state.epoch)
-                engine.terminate()
 
     def _warn(self, engine: Engine, found: list[str]) -> None:
-        state = engine.state
-        setattr(state, HEALTH_KEY, "; ".join(filter(None, [getattr(state, HEALTH_KEY), *found])))
-        if not self.report:
+        self.found += found
+        setattr(engine.state, HEALTH_KEY, "; ".join(self.found))
+        if not found or not self.report:
             return
         text = "; ".join(found)
         logger.warning(
             "Branch health, epoch %d, iteration %d: %s. Look at the branches' pictures; lower the texture, perceptual or "
             "adversarial weight, or raise that branch's pixel weight.",
-            state.epoch,
-            state.iteration,
+            engine.state.epoch,
+            engine.state.iteration,
             text,
         )
         if self.writer is not None:
-            self.writer.add_text("branch_health", text, state.epoch)
+            self.writer.add_text("branch_health", text, engine.state.iteration)
 
     def state_dict(self) -> dict[str, Any]:
         """What was seen so far, as tensors and plain values."""
@@ -194,11 +211,11 @@ class BranchHealth:
             "best": dict(self.best),
             "averages": dict(self.averages),
             "lowest": dict(self.lowest),
-            "risen": list(self.risen),
+            "ratios": dict(self.ratios),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take it back."""
         self.validations = state["validations"]
-        self.best, self.lowest, self.risen = dict(state["best"]), dict(state["lowest"]), list(state["risen"])
+        self.best, self.lowest, self.ratios = (dict(state[name]) for name in ("best", "lowest", "ratios"))
         self.averages = dict(state["averages"])

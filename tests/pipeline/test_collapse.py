@@ -45,11 +45,11 @@ def log():
 def test_a_hostile_texture_loss_is_noticed(tiny_dataset, tmp_path, log):
     rows = train(tmp_path / "run", tiny_dataset, ["texture_1"], HOSTILE)
     said = [row["branch_health"] for row in rows]
-    assert "C(y) is" in said[-1]
-    assert "below" in said[-1]
-    first = next(number for number, text in enumerate(said) if text)
-    assert float(rows[first]["psnr_content"]) < float(rows[first]["psnr_input"])
-    assert any(text.startswith(f"Branch health, epoch {first + 1}, ") for text in log)
+    assert all("the loss of C(y) has risen to" in text for text in said)  # seen before the first validation
+    assert float(rows[-1]["psnr_content"]) < float(rows[-1]["psnr_input"]) - 10
+    assert float(rows[-1]["psnr"]) > float(rows[-1]["psnr_input"]) - 1  # the result tells nothing
+    assert log[0].startswith("Branch health, epoch 1, iteration 20: the loss of C(y)")
+    assert len(log) >= len(rows)
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     assert events.Scalars("branch_health/warnings")[-1].value >= 1
     assert "branch_health/text_summary" in events.Tags()["tensors"]
@@ -66,7 +66,7 @@ def test_the_same_training_without_it_is_healthy(tiny_dataset, tmp_path, log):
 
 def test_stop_on_collapse_ends_it_and_keeps_the_checkpoint(tiny_dataset, tmp_path):
     rows = train(tmp_path / "run", tiny_dataset, ["texture_1"], HOSTILE | {"stop_on_collapse": True})
-    assert len(rows) < 4
+    assert len(rows) == 1
     assert rows[-1]["branch_health"]
     last = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
     assert last["trainer"]["iteration"] == 20 * len(rows)

@@ -95,7 +95,7 @@ def test_an_input_without_noise_is_no_bar():
 
 def test_the_loss_rises_within_an_epoch(caplog):
     """Seen long before the epoch is validated."""
-    health = BranchHealth(evaluator_stub(), supervised=ALL, span=10)
+    health = BranchHealth(evaluator_stub(), supervised=ALL, span=10)  # one look at iteration 10, the next at 20
     losses = [1.0] * 20 + [5.0] * 20
     number = iter(range(len(losses)))
 
@@ -114,6 +114,20 @@ def test_the_loss_rises_within_an_epoch(caplog):
         scripted_training([Scripted(), health], [epoch_losses], iterations=40)
     assert len(caplog.records) == 1  # said once, not every time it is looked at
     assert "iteration 30: the loss of C(y) has risen to" in caplog.records[0].getMessage()
+    assert health.found[0].startswith("the loss of C(y) has risen to 3.")
+
+
+def test_a_loss_that_stays_high_is_said_every_epoch_until_it_falls():
+    """A branch that collapsed before the first validation has no better one to be compared with."""
+    losses = [{"loss_content": torch.tensor(value)} for value in (1.0, 9.0, 9.0, 1.0, 1.0)]
+    _, said, _ = watch([metrics(20, 43, 44)] * 5, losses=losses, span=2, patience=9)
+    assert said == ["", *(f"the loss of C(y) has risen to {ratio} times its lowest" for ratio in (7.0, 8.5, 2.9)), ""]
+
+
+def test_a_loss_that_stays_high_stops_the_training_too():
+    losses = [{"loss_content": torch.tensor(value)} for value in (1.0, 9.0, 9.0)]
+    _, said, trainer = watch([None] * 3, losses=losses, span=2, stop=True)
+    assert len(said) == trainer.state.epoch == 2
 
 
 def test_moving_average_equals_the_recursion():
@@ -139,7 +153,7 @@ def test_csv_and_tensorboard(tmp_path):
     assert [(s.step, s.value) for s in events.Scalars("branch_health/warnings")] == [(1, 0.0), (2, 2.0)]
     assert [(s.step, s.value) for s in events.Scalars("branch_health/average_loss_content")] == [(2, 2.0), (4, 2.0)]
     (text,) = events.Tensors("branch_health/text_summary")
-    assert (text.step, text.tensor_proto.string_val[0].decode()) == (2, column[1])
+    assert (text.step, text.tensor_proto.string_val[0].decode()) == (4, column[1])
 
 
 def test_stop_ends_the_training_after_the_epoch():
