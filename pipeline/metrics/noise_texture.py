@@ -67,6 +67,7 @@ def nps_distance(result: NoisePower, truth: NoisePower) -> float:
     Raises:
         ValueError: spectra of different patch sizes, or a truth without noise.
 
+    >>> from ct_cncl.transforms.regions import noise_power_spectrum
     >>> noise = np.random.default_rng(0).normal(0, 10, (50, 16, 16))
     >>> full, half = (noise_power_spectrum(scale * noise, (1.0, 1.0)) for scale in (1.0, 0.5))
     >>> nps_distance(full, full), round(nps_distance(half, full), 6)

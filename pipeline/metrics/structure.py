@@ -27,7 +27,7 @@ def edges(image: torch.Tensor) -> torch.Tensor:
     >>> step = torch.zeros(1, 1, 32, 32)
     >>> step[..., 16:] = 200
     >>> edges(step)[0, 0, 0, 13:19].round().tolist()
-    [-23.0, -22.0, -5.0, 5.0, 22.0, 23.0]
+    [-23.0, -23.0, -5.0, 5.0, 23.0, 23.0]
     """
     kernels = [gaussian_1d(torch.tensor(sigma), truncated=4.0, approx="sampled").to(image) for sigma in SIGMAS]
     # Beyond the border the image goes on: zeros there would be 0 HU, an edge against air.

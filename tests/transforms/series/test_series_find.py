@@ -56,11 +56,8 @@ def test_a_broken_file_takes_its_series_along_and_no_other(tmp_path):
     stray.write_bytes(b"nothing")
     found = search(tmp_path)
     assert [scan.name for scan in found.scans] == ["a_series003"]
-    assert [(item.path, item.scan and item.scan.name) for item in found.broken] == [
-        (path, "b_series004"),
-        (stray, None),
-    ]
-    with pytest.raises(ScanError, match=r"001\.dcm"):
+    assert {item.path: item.scan and item.scan.name for item in found.broken} == {path: "b_series004", stray: None}
+    with pytest.raises(ScanError, match=r"(001|c)\.dcm"):
         find_scans(tmp_path)
 
 
@@ -126,6 +123,7 @@ def test_dicomdir_in_lower_case_files(tmp_path):
     assert len(find_scans(path)[0].files) == 3
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom names what it doubts
 def test_dicomdir_with_files_missing_or_elsewhere(tmp_path):
     path, _ = dicomdir(tmp_path)
     image = next(p for p in path.parent.rglob("*") if p.is_file() and p != path)
