@@ -1,4 +1,4 @@
-"""``ct-cncl denoise``: scans in, denoised NIfTI out."""
+"""``ct-cncl denoise``: scans in, denoised scans of the same kind out."""
 
 from __future__ import annotations
 
@@ -9,25 +9,75 @@ import typer
 
 
 def denoise(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="A file or folder of NIfTI or DICOM.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SRC",
+            help="DICOM (folder, file, zip, DICOMDIR), NIfTI, MHA, NRRD, TIFF, NPY, or a folder of scans: an archive.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for results, their records and manifest.jsonl.")],
     weights: Annotated[
         Optional[Path],
-        typer.Option(help="A run's best.pt or last.pt. Default: the bundle's own weights."),
+        typer.Option(help="A run's best.pt or last.pt, or an exported .ts. Default: the bundle's own weights."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Slices at once.")] = 4,
+    strength: Annotated[
+        float, typer.Option(help="0 to 1: how much of the network's change is made; 0 gives the scan back bit for bit.")
+    ] = 1.0,
+    save: Annotated[
+        Optional[list[str]],
+        typer.Option(help="noise, content, disagreement: further series in HU; several with commas.", metavar="KINDS"),
+    ] = None,
+    series: Annotated[
+        Optional[list[str]],
+        typer.Option(help="Only this series, by number, name or tag; several times for several.", metavar="SERIES"),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse series with missing, doubled or unevenly spaced slices.")
+    ] = False,
+    compress: Annotated[str, typer.Option(help="Of DICOM results, without loss: none, jpeg2000 or rle.")] = "none",
+    deidentify: Annotated[
+        bool, typer.Option("--deidentify", help="Take out who the patient is (DICOM PS3.15 basic profile; not pixels).")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of an earlier run.")] = False,
+    batch_size: Annotated[Optional[int], typer.Option(help="Slices at once. Default: what suits the device.")] = None,
+    threads: Annotated[Optional[int], typer.Option(help="CPU threads of the network. Default: torch's.")] = None,
+    window_preview: Annotated[
+        Optional[Path],
+        typer.Option(help="Write the middle slice before and after, and what was removed, as PNG.", metavar="PNG"),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace results that were made with other options.")
+    ] = False,
 ) -> None:
-    """Denoise scans. Results are NIfTI with the geometry, shape and data type of their source; the input is never touched.
+    """Denoise scans. DICOM becomes a derived series; other files keep geometry, shape and data type. The input is never touched.
 
-    Of the weights' config only the network's plain definition is read; nothing in it is run.
+    Several scans are an archive: one that fails is recorded and the others are done; the same command again goes on where
+    it stopped. Under torchrun the processes share the work. Of the weights' config only the network's plain definition is
+    read; nothing in it is run. Scans unlike the training data are warned about, where the weights say what it was.
 
     Examples:
-      ct-cncl denoise scan.nii.gz --weights runs/narrow/best.pt --out denoised
+      ct-cncl denoise dicom_folder --weights runs/narrow/best.pt --out denoised
 
-      ct-cncl denoise dicom_folder --weights runs/narrow/best.pt --out denoised --device cpu
+      ct-cncl denoise scan.nii.gz --weights runs/narrow/best.pt --out denoised --strength 0.7 --save noise,disagreement
+
+      torchrun --no-python --nproc_per_node=2 ct-cncl denoise archive --weights model.ts --out denoised
     """
     from ct_cncl.pipeline.inference import denoise_scans
 
-    denoise_scans(source, out, weights=weights, batch_size=batch_size, device=device, overwrite=overwrite)
+    denoise_scans(
+        source,
+        out,
+        weights=weights,
+        strength=strength,
+        save=tuple(kind.strip() for text in save or () for kind in text.split(",") if kind.strip()),
+        series=tuple(series or ()),
+        strict=strict,
+        compression=compress,
+        deidentify=deidentify,
+        device=device,
+        batch_size=batch_size,
+        threads=threads,
+        preview=window_preview,
+        overwrite=overwrite,
+    )

@@ -1,0 +1,137 @@
+"""Weights as denoising uses them: a run's checkpoint with its network, an exported TorchScript file, or the bundle's own."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from torch import nn
+
+from ct_cncl.pipeline.bundle import installed_bundle
+from ct_cncl.pipeline.handlers.checkpoints import CheckpointError, load_weights
+from ct_cncl.pipeline.networks import Branches
+from ct_cncl.pipeline.workflow import NETWORK_KEYS, ConfigError, config_file, network_config
+from ct_cncl.transforms.datalist import file_checksum
+
+TRAINED_ON = "trained_on"
+"""Name of what describes the training data: ``trained_on.json`` beside a checkpoint, a key of a bundle's metadata."""
+_MOST_SLICES = 7
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """A network ready to denoise.
+
+    Attributes:
+        network: on its device, in evaluation mode; (B, slices, H, W) to (B, 1, H, W) in network units.
+        device: where it is.
+        checksum: SHA-256 of the file.
+        slices: neighbouring slices it takes, odd.
+        trained_on: what is known of its training data; empty where nothing is.
+    """
+
+    network: nn.Module
+    device: torch.device
+    checksum: str
+    slices: int = 1
+    trained_on: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def has_branches(self) -> bool:
+        """Whether content and noise can be had apart from the result."""
+        return hasattr(self.network, "branches")
+
+    def branches(self, image: torch.Tensor) -> Branches:
+        """All estimates of ``image`` (B, slices, H, W), network units."""
+        return Branches(*self.network.branches(image))  # type: ignore[operator]
+
+
+def open_weights(path: Path | None, device: torch.device) -> Weights:
+    """Load weights and the network they belong to.
+
+    Args:
+        path: a run's checkpoint, with the run's config.json beside it; a TorchScript file (.ts); None for the bundle's own.
+        device: to run on.
+
+    Raises:
+        CheckpointError: none there, damaged, or of another network.
+        ConfigError: no config beside the weights, or one that would run code.
+    """
+    if path is None:
+        path = _own_weights()
+    elif not path.is_file():
+        raise CheckpointError(f"Expected a checkpoint in {path}, but there is none. Name a run's best.pt.")
+    network, described = _scripted(path) if path.suffix == ".ts" else (_built(path), {})
+    network = network.to(device).eval()
+    trained_on = _described(path) or described.get(TRAINED_ON) or {}
+    return Weights(network, device, file_checksum(path), _slices(network, device, path), trained_on)
+
+
+def _own_weights() -> Path:
+    own = installed_bundle() / "models" / "model.pt"
+    if not own.is_file():
+        raise CheckpointError(
+            "Expected --weights, since this version ships none, but got none. Train first: `ct-cncl train`, then pass RUN/best.pt."
+        )
+    return own
+
+
+def _built(path: Path) -> nn.Module:
+    own = path.parent == installed_bundle() / "models"
+    config = ConfigParser.load_config_file(str(config_file("inference.json"))) if own else network_config(path)
+    parser = ConfigParser({key: config[key] for key in NETWORK_KEYS if key in config})
+    try:
+        network = parser.get_parsed_content("network_def")
+    except Exception as error:
+        raise ConfigError(f"Expected the network of {path} to be buildable, but got: {error}.") from error
+    return load_weights(network, path)
+
+
+def _scripted(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """A TorchScript module, and the bundle's metadata where MONAI's ckpt_export put it inside."""
+    inside = {"metadata.json": ""}
+    try:
+        network = torch.jit.load(str(path), map_location="cpu", _extra_files=inside)
+    except Exception as error:  # torch raises several kinds on files that are no archive of its own
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"Expected a TorchScript file in {path}, but got: {first} Export it again.") from error
+    text = inside["metadata.json"]
+    return network, json.loads(text) if text else {}
+
+
+def _described(path: Path) -> dict[str, Any]:
+    for file, key in (
+        (path.parent / f"{TRAINED_ON}.json", ""),
+        (path.parent.parent / "configs/metadata.json", TRAINED_ON),
+    ):
+        if file.is_file():
+            try:
+                content = json.loads(file.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise ConfigError(f"Expected JSON in {file}, but got: {error}.") from error
+            found = content.get(key, {}) if key else content
+            if found:
+                return dict(found)
+    return {}
+
+
+def _slices(network: nn.Module, device: torch.device, path: Path) -> int:
+    """How many slices the network takes: the first odd number that it accepts."""
+    first_error: BaseException | None = None
+    for slices in range(1, _MOST_SLICES + 1, 2):
+        try:
+            with torch.inference_mode():
+                result = network(torch.zeros(1, slices, 64, 64, device=device))
+        except (RuntimeError, ValueError, IndexError) as error:
+            first_error = first_error or error
+            continue
+        if tuple(result.shape) == (1, 1, 64, 64):
+            return slices
+    why = f": {str(first_error).splitlines()[0]}" if first_error and str(first_error) else ""
+    raise CheckpointError(
+        f"Expected a network in {path} that turns (B, 1, 64, 64) into the same shape, but it does not{why}. Name CNCL weights."
+    )

@@ -1,0 +1,42 @@
+"""A small DICOM archive: studies with a few short series each, values known beforehand."""
+
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+
+SLICES, SIDE = 3, 32
+
+
+def write_series(
+    folder: Path, number: int, *, slices: int = SLICES, side: int = SIDE, uid: str = "", **changes
+) -> np.ndarray:
+    """A classic series, 16 bits signed, intercept 0; returns HU (slices, rows, columns)."""
+    hu = np.random.default_rng(number).integers(-1000, 800, (slices, side, side)).astype(np.int16)
+    folder.mkdir(parents=True, exist_ok=True)
+    root = uid or f"1.2.826.{number}"
+    for k in range(slices):
+        ds = Dataset()
+        ds.SOPClassUID, ds.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", f"{root}.{k + 1}"
+        ds.StudyInstanceUID, ds.SeriesInstanceUID = f"1.2.3.{number // 2}", root
+        ds.Modality, ds.SeriesNumber, ds.InstanceNumber = "CT", number, k + 1
+        ds.PatientID, ds.PatientName = f"Patient{number // 2}", "Zaphod^Beeblebrox"
+        ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+        ds.Rows, ds.Columns, ds.SamplesPerPixel = side, side, 1
+        ds.PhotometricInterpretation = "MONOCHROME2"
+        ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 1
+        ds.PixelSpacing, ds.SliceThickness, ds.ImageOrientationPatient = [0.7, 0.7], 2.5, [1, 0, 0, 0, 1, 0]
+        ds.ImagePositionPatient = [0, 0, 2.5 * k]
+        ds.RescaleSlope, ds.RescaleIntercept, ds.RescaleType = "1", "0", "HU"
+        ds.PixelData = hu[k].tobytes()
+        for name, value in changes.items():
+            setattr(ds, name, value)
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+        ds.save_as(folder / f"{k:03d}.dcm", enforce_file_format=True)
+    return hu
+
+
+def write_archive(folder: Path, count: int) -> dict[int, np.ndarray]:
+    """``count`` series, two a study, each in a folder of its own; HU by series number."""
+    return {k: write_series(folder / f"study{k // 2}" / f"series{k}", k) for k in range(1, count + 1)}
