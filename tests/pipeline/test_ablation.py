@@ -17,7 +17,8 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 from tiny_runs import TINY, assignments
 
-from ct_cncl.pipeline.ablation import Ablation, run_ablation
+from ct_cncl.pipeline.ablation import run_ablation
+from ct_cncl.pipeline.ablation_plan import Ablation
 from ct_cncl.pipeline.cli import app as application
 from ct_cncl.pipeline.handlers import BudgetSchedule
 from ct_cncl.pipeline.inference import denoise_scans
