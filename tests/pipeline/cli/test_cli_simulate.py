@@ -62,7 +62,11 @@ def test_the_scanner_from_the_command_line(command, tmp_path):
     assert code == 0, errors
     settings = json.loads((tmp_path / "low" / "p1_dose0.25_r1.json").read_text())["settings"]
     assert settings["route"] == "direct"
-    assert (settings["bowtie_mm"], settings["current_modulation"], settings["electronic_variance"]) == (200.0, 0.5, 25.0)
+    assert (settings["bowtie_mm"], settings["current_modulation"], settings["electronic_variance"]) == (
+        200.0,
+        0.5,
+        25.0,
+    )
     assert (settings["geometry"], settings["views"]) == ("mayo", 1152)
 
 
