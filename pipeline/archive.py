@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ct_cncl.transforms.files import OutputError, replacing
+from ct_cncl.pipeline.engines.distributed import rank
+from ct_cncl.transforms.files import OutputError
 from ct_cncl.transforms.prepare import plain
 from ct_cncl.transforms.series import ScanError, ScanSource
 
@@ -125,9 +127,22 @@ def write_record(job: Job, state: str, content: Mapping[str, Any]) -> dict[str, 
         The record.
     """
     record = plain({"source": job.name, "state": state, **content, "request": job.request})
-    with replacing(job.record) as temporary:
-        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    _write(job.record, json.dumps(record, indent=2) + "\n", job.work.with_name(f"{job.work.name}.json"))
     return record
+
+
+def _write(path: Path, text: str, part: Path) -> None:
+    """Write a file at once; what a killed process leaves lies under one name, among what is unfinished."""
+    try:
+        for folder in (part.parent, path.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        with part.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise OutputError(f"Expected to write {path}, but got: {error.strerror or error}.") from error
 
 
 def add_to_manifest(out: Path, record: Mapping[str, Any]) -> None:
@@ -150,8 +165,7 @@ def settle_manifest(out: Path, jobs: Iterable[Job], others: Iterable[Mapping[str
     jobs = list(jobs)
     written: list[str] | None = None
     while (lines := _lines(jobs) + strays) != written:
-        with replacing(out / MANIFEST) as temporary:
-            temporary.write_text("".join(lines), encoding="utf-8")
+        _write(out / MANIFEST, "".join(lines), out / WORK / f"manifest{rank()}.jsonl")
         written = lines
 
 

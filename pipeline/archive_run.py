@@ -144,6 +144,8 @@ class ArchiveRun:
         done = [job for job in share if self._attempt(job)]
         failed += len(share) - len(done)
         settle_manifest(self.out, self.jobs, self._unplaced)
+        if world_size() == 1:  # nobody else is at work: what killed runs have left goes
+            shutil.rmtree(self.out / WORK, ignore_errors=True)
         if failed:
             raise ScanError(
                 f"{self.source}: expected to denoise {len(share)} scans but {failed} failed; {self.out / MANIFEST} says why"
@@ -154,7 +156,6 @@ class ArchiveRun:
         """Denoise one scan, or find it done; whether that went well. The only scan's error is the run's."""
         try:
             if is_finished(job, overwrite=self.asked.overwrite):
-                shutil.rmtree(job.work, ignore_errors=True)  # of a run that was killed while it tidied up
                 self._say(f"{job.name}: kept from before")
             else:
                 self._one(job)

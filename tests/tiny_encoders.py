@@ -37,5 +37,5 @@ class HostileEncoder(CTStages):
         super().__init__([1])
 
     def forward(self, image, layers):
-        """One feature, the brightness, large enough to outvote the pixels; targets come without gradients."""
-        return [20 * (image if torch.is_grad_enabled() else image + 0.1) for _ in layers]
+        """One feature, the brightness, in units of 25 HU it outvotes the pixels; targets come without gradients."""
+        return [(image if torch.is_grad_enabled() else image + 0.1) for _ in layers]

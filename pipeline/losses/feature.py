@@ -10,13 +10,50 @@ from ct_cncl.pipeline.engines.precision import autocast
 from ct_cncl.pipeline.losses.encoders.stages import ConvStages, frozen
 from ct_cncl.pipeline.losses.texture import content_distance, texture_distance
 from ct_cncl.pipeline.networks import Branches, centre_slice
+from ct_cncl.transforms.hu import to_network
 
 IMAGES = ("content", "denoised", "fused")
 """What may be judged: C(y), y - N(y) and the result."""
+NOISE_HU = 25.0
+TISSUE_HU = 50.0
+
+
+@torch.no_grad()
+def noise_response(encoder: ConvStages, layers: Sequence[str], *, device: torch.device) -> list[float]:
+    """How much a layer's features change, root mean square, by white noise of 25 HU on soft tissue of 50 HU.
+
+    The unit in which features are compared: layers and encoders then weigh alike, and a weight means the same for all.
+
+    Args:
+        encoder: on ``device``.
+        layers: names.
+        device: of the encoder.
+
+    Returns:
+        One for each name, always the same for the same weights.
+
+    Raises:
+        ValueError: a layer that does not respond.
+    """
+    noise = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0)).to(device)
+    tissue = torch.full_like(noise, TISSUE_HU)
+    pairs = zip(
+        encoder(to_network(tissue + NOISE_HU * noise), layers), encoder(to_network(tissue), layers), strict=True
+    )
+    responses = [float((noisy.float() - clean.float()).square().mean().sqrt()) for noisy, clean in pairs]
+    for name, response in zip(layers, responses, strict=True):
+        if not response > 0:
+            raise ValueError(
+                f"Expected layers that see noise in soft tissue, but {name} does not. Choose another layer."
+            )
+    return responses
 
 
 class FeatureLoss:
     """Distance between an image and the truth in the features of an encoder, averaged over layers.
+
+    Features are in units of :func:`noise_response`: where 25 HU of white noise are missing, the perceptual loss is about 1
+    and the texture loss about 1 or above.
 
     With both weights 0 there is nothing to compute and no encoder is built.
 
@@ -30,7 +67,7 @@ class FeatureLoss:
         images: which of "content", "denoised" and "fused" are judged.
         window: side in pixels of the squares within which textures are compared; None compares whole patches.
         norm: of the perceptual loss, "l1" or "l2".
-        precision: of the encoder, on CUDA; both distances are in float32.
+        precision: of the encoder, on CUDA ("fp16" leaves it in float32); both distances are in float32.
 
     Raises:
         ValueError: a negative weight, unknown layers, images or norm, a window smaller than a feature.
@@ -71,6 +108,7 @@ class FeatureLoss:
                     f"Expected a window of at least {max(pixels)} pixels, one feature of the deepest layer, but got {window}. "
                     "Enlarge it, or choose shallower layers."
                 )
+            self.responses = noise_response(self.encoder, self.layers, device=device)
             self.windows = [None if window is None else window // side for side in pixels]
 
     def __call__(self, predicted: Branches, image: torch.Tensor, label: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -91,10 +129,9 @@ class FeatureLoss:
             "denoised": centre_slice(image) - predicted.noise,
             "fused": predicted.fused,
         }
-        with autocast(label.device, self.precision):
-            with torch.no_grad():
-                targets = self.encoder(label, self.layers)
-            found = {name: self.encoder(images[name], self.layers) for name in self.images}
+        with torch.no_grad():
+            targets = self._features(label)
+        found = {name: self._features(images[name]) for name in self.images}
         terms = {}
         for name, features in found.items():
             if self.texture > 0:
@@ -102,6 +139,13 @@ class FeatureLoss:
             if self.perceptual > 0:
                 terms[f"perceptual_{name}"] = self.perceptual * self._perceptual(features, targets)
         return terms
+
+    def _features(self, image: torch.Tensor) -> list[torch.Tensor]:
+        assert self.encoder is not None
+        # In units of the noise response gradients leave the range of fp16; bf16 has that of float32.
+        with autocast(image.device, "fp32" if self.precision == "fp16" else self.precision):
+            features = self.encoder(image, self.layers)
+        return [own.float() / response for own, response in zip(features, self.responses, strict=True)]
 
     def _texture(self, features: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]) -> torch.Tensor:
         layers = zip(features, targets, self.windows, strict=True)

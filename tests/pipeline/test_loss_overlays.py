@@ -170,14 +170,13 @@ def test_overlays_combine_with_networks(overlays, encoder, tiny_dataset, tmp_pat
 
 def test_the_ct_encoder_trains_by_its_config_and_serves_as_encoder(tiny_dataset, tmp_path):
     overlay = str(config_file("ct_encoder.json"))
-    small = RUN | {"network_def#widths": WIDTHS, "network_def#code": 3, "max_epochs": 2}
+    small = RUN | {"network_def#widths": WIDTHS, "network_def#code": 3, "max_epochs": 3, "learning_rate": 0.01}
     train_bundle(out=tmp_path / "encoder", data=tiny_dataset, overlays=[overlay], assignments=assignments(small))
     with (tmp_path / "encoder" / "metrics.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert float(rows[1]["loss_fused"]) < float(rows[0]["loss_fused"])
+    assert float(rows[-1]["rmse"]) < 0.9 * float(rows[0]["rmse"])
     assert {row["psnr_input"] for row in rows} == {"inf"}  # it is given the truth, and draws it
-    assert [row["branch_health"] for row in rows] == ["", ""]
-    assert float(rows[1]["psnr"]) > 0
+    assert [row["branch_health"] for row in rows] == ["", "", ""]
 
     weights = str(tmp_path / "encoder" / "best.pt")
     overrides = TINY | {"encoder#weights": weights, "encoder#widths": WIDTHS, "max_epochs": 1}

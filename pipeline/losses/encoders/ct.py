@@ -56,9 +56,8 @@ class CTAutoencoder(nn.Module):
         for number, width in enumerate(reversed(widths)):
             if number:
                 layers.append(nn.Upsample(scale_factor=2, mode="bilinear"))
-            for _ in range(2):
-                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
-                channels = width
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            channels = width
         self.decoder = nn.Sequential(*layers, nn.Conv2d(channels, 1, 3, padding=1))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

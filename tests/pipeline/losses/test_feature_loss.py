@@ -4,6 +4,7 @@ import pytest
 import torch
 from tiny_encoders import WIDTHS, ct_checkpoint, vgg_state
 
+from ct_cncl.pipeline.engines.precision import DTYPES
 from ct_cncl.pipeline.losses import FeatureLoss, content_distance, texture_distance
 from ct_cncl.pipeline.losses.encoders import VGG19, CTEncoder
 from ct_cncl.pipeline.networks import Branches
@@ -23,6 +24,16 @@ def tensors():
     return [torch.rand(2, 1, 16, 12, generator=generator) for _ in range(5)]
 
 
+def features(encoder, image):
+    """In units of what 25 HU of noise on 50 HU change, worked out anew."""
+    built = encoder()
+    tissue = torch.full((1, 1, 64, 64), 50.0)
+    noise = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    clean, noisy = (built((hu + 1024) / 4096, LAYERS) for hu in (tissue, tissue + 25 * noise))
+    units = [((a - b) ** 2).mean() ** 0.5 for a, b in zip(clean, noisy)]
+    return [own / unit for own, unit in zip(built(image, LAYERS), units)]
+
+
 def branches(tensors):
     content, noise, fused, *_ = tensors
     return Branches(content, noise, fused)
@@ -32,7 +43,7 @@ def test_terms_equal_the_mean_over_layers(encoder, tensors):
     *_, image, label = tensors
     loss = FeatureLoss(encoder, layers=LAYERS, device=CPU, texture=3.0, perceptual=0.5, norm="l2")
     terms = loss(branches(tensors), image, label)
-    pairs = list(zip(encoder()(tensors[2], LAYERS), encoder()(label, LAYERS)))
+    pairs = list(zip(features(encoder, tensors[2]), features(encoder, label)))
     texture = sum(texture_distance(a, b) for a, b in pairs).item() / 2
     perceptual = sum(content_distance(a, b, norm="l2") for a, b in pairs).item() / 2
     expected = {"texture_fused": 3 * texture, "perceptual_fused": 0.5 * perceptual}
@@ -58,7 +69,7 @@ def test_window_is_in_pixels_at_every_layer(encoder, tensors):
     *_, image, label = tensors
     loss = FeatureLoss(encoder, layers=LAYERS, device=CPU, texture=1.0, window=4)
     (term,) = loss(branches(tensors), image, label).values()
-    first, second = zip(encoder()(tensors[2], LAYERS), encoder()(label, LAYERS))
+    first, second = zip(features(encoder, tensors[2]), features(encoder, label))
     expected = (texture_distance(*first, window=4) + texture_distance(*second, window=2)) / 2
     assert term.item() == pytest.approx(expected.item(), rel=1e-5)
 
@@ -99,18 +110,49 @@ def test_encoder_is_built_once_frozen_and_in_eval_mode(encoder, tensors):
     assert fused.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_noise_of_25_hu_is_one_unit_whatever_the_scale_of_the_encoder(encoder):
+    """So that a weight means the same for every encoder and layer."""
+    label = torch.full((4, 1, 64, 64), (50.0 + 1024) / 4096)
+    noisy = label + 25 / 4096 * torch.randn(label.shape, generator=torch.Generator().manual_seed(5))
+    terms = []
+    for scale in (1.0, 40.0):
+
+        def scaled(scale=scale):
+            built = encoder()
+            with torch.no_grad():
+                built.features[2].weight.mul_(scale)
+                built.features[2].bias.mul_(scale)
+            return built
+
+        loss = FeatureLoss(scaled, layers=["conv1_2"], device=CPU, texture=1.0, perceptual=1.0, norm="l2")
+        terms.append({key: t.item() for key, t in loss(Branches(noisy, noisy, noisy), label, label).items()})
+    assert terms[0]["perceptual_fused"] == pytest.approx(1.0, rel=0.1)
+    assert terms[1] == pytest.approx(terms[0], rel=1e-3)
+
+
+def test_a_layer_that_sees_no_noise_is_refused(encoder):
+    def blind():
+        built = encoder()
+        torch.nn.init.zeros_(built.features[0].weight)
+        return built
+
+    with pytest.raises(ValueError, match="conv1_2 does not"):
+        FeatureLoss(blind, layers=LAYERS, device=CPU, texture=1.0)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("name", ["ct", "vgg"])
-def test_gradients_are_finite_under_mixed_precision(name, dtype, encoder, tmp_path, tensors, monkeypatch):
-    """The encoder under autocast, the distances in float32; contrast that overflows float16 where it is squared."""
+def test_gradients_are_finite_under_mixed_precision(name, precision, encoder, tmp_path, tensors, monkeypatch):
+    """As on CUDA, on the CPU; the distances in float32; contrast that overflows float16 where it is squared."""
     if name == "vgg":
         torch.save(vgg_state(), tmp_path / "vgg.pth")
         encoder = functools.partial(VGG19, weights=tmp_path / "vgg.pth", window=[0, 2])
     monkeypatch.setattr(
-        "ct_cncl.pipeline.losses.feature.autocast", lambda device, precision: torch.autocast("cpu", dtype=dtype)
+        "ct_cncl.pipeline.losses.feature.autocast",
+        lambda device, name: torch.autocast("cpu", dtype=DTYPES[name], enabled=name != "fp32"),
     )
     layers = ["conv1_2", "conv2_2"]
-    loss = FeatureLoss(encoder, layers=layers, device=CPU, texture=1.0, perceptual=1.0, precision="fp16")
+    loss = FeatureLoss(encoder, layers=layers, device=CPU, texture=1.0, perceptual=1.0, precision=precision)
     fused = (100 * tensors[2]).requires_grad_(True) if name == "ct" else tensors[2].requires_grad_(True)
     terms = loss(Branches(fused, fused, fused), *tensors[3:])
     assert all(term.dtype == torch.float32 and term.isfinite() for term in terms.values())
