@@ -1,0 +1,37 @@
+"""Judging denoised scans against a reference: what was found, and how it is found."""
+
+from ct_cncl.pipeline.evaluation.record import (
+    INPUT,
+    MAPS,
+    TRUTH,
+    Chart,
+    ComparisonRow,
+    Curve,
+    Evaluation,
+    Measure,
+    Method,
+    PatientRow,
+    Provenance,
+    SliceRow,
+    SliceView,
+    SummaryRow,
+    Table,
+)
+
+__all__ = [
+    "INPUT",
+    "MAPS",
+    "TRUTH",
+    "Chart",
+    "ComparisonRow",
+    "Curve",
+    "Evaluation",
+    "Measure",
+    "Method",
+    "PatientRow",
+    "Provenance",
+    "SliceRow",
+    "SliceView",
+    "SummaryRow",
+    "Table",
+]
