@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import zip_longest
 from pathlib import Path
@@ -120,6 +121,24 @@ def verify_checksums(content: dict[str, Any], splits: tuple[str, ...] = SPLITS) 
                     f"Expected {path} to have the SHA-256 {expected[:12]}..., but got {found[:12]}...: it has changed "
                     "since it was prepared. Restore it, or prepare the data set anew."
                 )
+
+
+def short_repeated(entries: Sequence[dict[str, Any]], slices: int) -> list[dict[str, Any]]:
+    """Entries of few slices more than once, so that patches do not come from the long scans alone.
+
+    Args:
+        entries: of a split, with "shape" (x, y, z).
+        slices: an entry with fewer is repeated until it counts for as many, or nearly.
+
+    Raises:
+        ValueError: ``slices`` below 1.
+
+    >>> [entry["source"] for entry in short_repeated([{"source": "a", "shape": [9, 9, 1]}, {"source": "b", "shape": [9, 9, 5]}], 3)]
+    ['a', 'a', 'a', 'b']
+    """
+    if slices < 1:
+        raise ValueError(f"Expected slices of at least 1, but got {slices}.")
+    return [entry for entry in entries for _ in range(max(1, slices // entry["shape"][2]))]
 
 
 def _checksums(entry: dict[str, Any]) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ on two processes, see the patches that one undisturbed process would have seen.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
@@ -21,6 +22,7 @@ from torch.utils.data import Dataset, Sampler
 from ct_cncl.transforms.datalist import DataError
 from ct_cncl.transforms.hu import to_network
 from ct_cncl.transforms.patch_dose import DoseDraw, RandomDose, open_noise, pair_at_dose
+from ct_cncl.transforms.patch_kernel import check_range, refiltered, resampled
 from ct_cncl.transforms.regions import padding_mask
 
 BODY_THRESHOLD_HU = -500.0
@@ -86,6 +88,10 @@ class Patch(NamedTuple):
     flip_x: bool
     flip_y: bool
     transpose: bool
+    side: int
+    """Pixels of the scan a side; more or fewer than a patch has change the pixel size."""
+    sharpness: float = 0.0
+    """Of the kernel, see :func:`~ct_cncl.transforms.patch_kernel.refiltered`."""
     dose: DoseDraw | None = None
 
 
@@ -105,6 +111,10 @@ class PatchPairs(Dataset):
             its image; None takes the image.
         nested_dose_range: with ``dose_range``: lowest and highest dose fraction to which the target is taken first, see
             :class:`~ct_cncl.transforms.patch_dose.RandomDose`.
+        zoom_range: lowest and highest factor on the number of pixels a mm: every pair has its own, log-uniform; None
+            leaves the pixel size.
+        sharpness_range: lowest and highest sharpness of the kernel, above -1: every pair has its own, see
+            :func:`~ct_cncl.transforms.patch_kernel.refiltered`; None leaves the kernel.
 
     Raises:
         DataError: empty list, shapes that differ, slices smaller than a patch, too little unit noise.
@@ -123,6 +133,8 @@ class PatchPairs(Dataset):
         body_fraction: float = 0.1,
         dose_range: Sequence[float] | None = None,
         nested_dose_range: Sequence[float] | None = None,
+        zoom_range: Sequence[float] | None = None,
+        sharpness_range: Sequence[float] | None = None,
     ) -> None:
         if patch_size < 1 or patches_per_epoch < 1:
             raise ValueError(
@@ -131,14 +143,17 @@ class PatchPairs(Dataset):
         if dose_range is None and nested_dose_range is not None:
             raise ValueError(f"Expected a dose_range beside nested_dose_range {list(nested_dose_range)}, but got null.")
         self.dose = None if dose_range is None else RandomDose(dose_range, nested_dose_range)
+        self.zoom = None if zoom_range is None else check_range("zoom_range", zoom_range, above=0)
+        self.sharpness = None if sharpness_range is None else check_range("sharpness_range", sharpness_range, above=-1)
+        largest = patch_size if self.zoom is None else max(1, round(patch_size / self.zoom[0]))
         self.slices = all_slices(data)
         for entry in data:
             shape = open_volume(entry["label"]).shape
             if self.dose is not None:
                 self.dose.check(entry, shape)
-            if min(shape[:2]) < patch_size:
+            if min(shape[:2]) < largest:
                 raise DataError(
-                    f"Expected slices of at least {patch_size} x {patch_size} pixels (patch_size), but {entry['label']} "
+                    f"Expected slices of at least {largest} x {largest} pixels (patch_size, zoom_range), but {entry['label']} "
                     f"has {shape[0]} x {shape[1]}. Lower patch_size."
                 )
         self.patch_size = patch_size
@@ -152,19 +167,24 @@ class PatchPairs(Dataset):
     def draw(self, number: int) -> Patch:
         """The place, orientation and dose of sample ``number``."""
         generator = np.random.default_rng([self.seed, number])
+        side = self.patch_size
+        if self.zoom is not None:
+            side = max(1, round(self.patch_size / math.exp(generator.uniform(*map(math.log, self.zoom)))))
         for _ in range(self.DRAWS):
             slice_number = int(generator.integers(len(self.slices)))
             entry, z = self.slices[slice_number]
             label = open_volume(entry["label"])
-            x, y = (int(generator.integers(side - self.patch_size + 1)) for side in label.shape[:2])
-            inside = label[x : x + self.patch_size, y : y + self.patch_size, z] > BODY_THRESHOLD_HU
+            x, y = (int(generator.integers(pixels - side + 1)) for pixels in label.shape[:2])
+            inside = label[x : x + side, y : y + side, z] > BODY_THRESHOLD_HU
             if inside.mean() >= self.body_fraction:
                 break
         flip_x, flip_y, transpose = (bool(flip) for flip in generator.integers(2, size=3))
-        patch = Patch(slice_number, x, y, flip_x, flip_y, transpose)
-        if self.dose is None:
-            return patch
-        return patch._replace(dose=self.dose.draw(generator, len(entry["noise"])))
+        patch = Patch(slice_number, x, y, flip_x, flip_y, transpose, side)
+        if self.dose is not None:
+            patch = patch._replace(dose=self.dose.draw(generator, len(entry["noise"])))
+        if self.sharpness is not None:
+            patch = patch._replace(sharpness=generator.uniform(*self.sharpness))
+        return patch
 
     def cut(self, patch: Patch) -> dict[str, torch.Tensor]:
         """Image and label at ``patch``."""
@@ -179,15 +199,17 @@ class PatchPairs(Dataset):
             image, label = pair_at_dose(
                 label, unit, patch.dose, noise_free=model["noise_free"], floor_hu=model["floor_hu"]
             )
-        return {key: to_network(torch.from_numpy(hu)[None]) for key, hu in (("image", image), ("label", label))}
+        pair = torch.from_numpy(np.stack([image, label])).float()[:, None]
+        pair = to_network(refiltered(resampled(pair, self.patch_size), patch.sharpness))
+        return {"image": pair[0], "label": pair[1]}
 
     def _window(self, volume: np.ndarray, patch: Patch) -> np.ndarray:
-        """(patch_size, patch_size) float32 of a volume (x, y, z), turned as ``patch`` says."""
+        """(side, side) float32 of a volume (x, y, z), turned as ``patch`` says."""
         return self._square(volume[:, :, self.slices[patch.slice_number].z], patch)
 
     def _square(self, plane: np.ndarray, patch: Patch) -> np.ndarray:
-        """(patch_size, patch_size) float32 of a slice (x, y), turned as ``patch`` says."""
-        values = plane[patch.x : patch.x + self.patch_size, patch.y : patch.y + self.patch_size]
+        """(side, side) float32 of a slice (x, y), turned as ``patch`` says."""
+        values = plane[patch.x : patch.x + patch.side, patch.y : patch.y + patch.side]
         values = values[:: -1 if patch.flip_x else 1, :: -1 if patch.flip_y else 1]
         return np.ascontiguousarray(values.T if patch.transpose else values, dtype=np.float32)
 
