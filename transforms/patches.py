@@ -52,6 +52,20 @@ def _open_volume(path: str, _inode: int, _changed_ns: int) -> np.ndarray:
     return volume
 
 
+def neighbours(z: int, count: int, depth: int) -> list[int]:
+    """Numbers of ``count`` slices around ``z`` in a volume of ``depth``; beyond its ends its last slice is repeated.
+
+    Raises:
+        ValueError: an even count: there would be no centre.
+
+    >>> neighbours(5, 3, 40), neighbours(0, 3, 40), neighbours(39, 5, 40)
+    ([4, 5, 6], [0, 0, 1], [37, 38, 39, 39, 39])
+    """
+    if count < 1 or count % 2 == 0:
+        raise ValueError(f"Expected context_slices to be an odd number, 1 or 3, but got {count}.")
+    return [min(max(near, 0), depth - 1) for near in range(z - count // 2, z + count // 2 + 1)]
+
+
 class SliceIndex(NamedTuple):
     """One axial slice of one entry."""
 
@@ -98,8 +112,9 @@ class Patch(NamedTuple):
 class PatchPairs(Dataset):
     """Training patches cut from random places of the data set's slices, flipped and transposed at random.
 
-    Item ``k`` is ``{"image": y, "label": x}``, each (1, patch_size, patch_size) float32 in network units; it depends on
-    ``(seed, k)`` only. ``k`` may be any number from 0 on; ``len`` is the number of patches in an epoch.
+    Item ``k`` is ``{"image": y, "label": x}``, (context_slices, patch_size, patch_size) and (1, patch_size, patch_size)
+    float32 in network units; it depends on ``(seed, k)`` only. ``k`` may be any number from 0 on; ``len`` is the number of
+    patches in an epoch.
 
     Args:
         data: entries with "image" and "label", paths of uncompressed int16 NIfTI volumes.
@@ -115,10 +130,12 @@ class PatchPairs(Dataset):
             leaves the pixel size.
         sharpness_range: lowest and highest sharpness of the kernel, above -1: every pair has its own, see
             :func:`~ct_cncl.transforms.patch_kernel.refiltered`; None leaves the kernel.
+        context_slices: slices of the image, odd, the label's in the centre; all have one dose, each its own noise. Beyond
+            the ends of the volume its last slice is repeated.
 
     Raises:
         DataError: empty list, shapes that differ, slices smaller than a patch, too little unit noise.
-        ValueError: numbers below 1, ranges that are none.
+        ValueError: numbers below 1, ranges that are none, an even number of slices.
     """
 
     DRAWS = 8
@@ -135,6 +152,7 @@ class PatchPairs(Dataset):
         nested_dose_range: Sequence[float] | None = None,
         zoom_range: Sequence[float] | None = None,
         sharpness_range: Sequence[float] | None = None,
+        context_slices: int = 1,
     ) -> None:
         if patch_size < 1 or patches_per_epoch < 1:
             raise ValueError(
@@ -145,6 +163,8 @@ class PatchPairs(Dataset):
         self.dose = None if dose_range is None else RandomDose(dose_range, nested_dose_range)
         self.zoom = None if zoom_range is None else check_range("zoom_range", zoom_range, above=0)
         self.sharpness = None if sharpness_range is None else check_range("sharpness_range", sharpness_range, above=-1)
+        neighbours(0, context_slices, 1)  # refuses an even number here, not in the first patch
+        self.context_slices = context_slices
         largest = patch_size if self.zoom is None else max(1, round(patch_size / self.zoom[0]))
         self.slices = all_slices(data)
         for entry in data:
@@ -189,23 +209,28 @@ class PatchPairs(Dataset):
     def cut(self, patch: Patch) -> dict[str, torch.Tensor]:
         """Image and label at ``patch``."""
         entry, _ = self.slices[patch.slice_number]
-        label = self._window(open_volume(entry["label"]), patch)
         if patch.dose is None:
-            image = self._window(open_volume(entry["image"]), patch)
+            label = self._window(open_volume(entry["label"]), patch, 1)
+            image = self._window(open_volume(entry["image"]), patch, self.context_slices)
         else:
+            label = self._window(open_volume(entry["label"]), patch, self.context_slices)
             stored = [open_noise(entry["noise"][number]) for number in patch.dose.realizations]
-            unit = [self._window(noise.values, patch) * np.float32(noise.step_hu) for noise in stored]
+            unit = [
+                self._window(noise.values, patch, self.context_slices) * np.float32(noise.step_hu) for noise in stored
+            ]
             model = entry["noise_model"]
             image, label = pair_at_dose(
                 label, unit, patch.dose, noise_free=model["noise_free"], floor_hu=model["floor_hu"]
             )
-        pair = torch.from_numpy(np.stack([image, label])).float()[:, None]
-        pair = to_network(refiltered(resampled(pair, self.patch_size), patch.sharpness))
-        return {"image": pair[0], "label": pair[1]}
+        centre = len(label) // 2
+        planes = torch.from_numpy(np.concatenate([image, label[centre : centre + 1]])).float()[:, None]
+        planes = to_network(refiltered(resampled(planes, self.patch_size), patch.sharpness))[:, 0]
+        return {"image": planes[:-1], "label": planes[-1:]}
 
-    def _window(self, volume: np.ndarray, patch: Patch) -> np.ndarray:
-        """(side, side) float32 of a volume (x, y, z), turned as ``patch`` says."""
-        return self._square(volume[:, :, self.slices[patch.slice_number].z], patch)
+    def _window(self, volume: np.ndarray, patch: Patch, count: int) -> np.ndarray:
+        """(count, side, side) float32 of the slices of a volume (x, y, z) around the patch's, turned as it says."""
+        around = neighbours(self.slices[patch.slice_number].z, count, volume.shape[2])
+        return np.stack([self._square(volume[:, :, z], patch) for z in around])
 
     def _square(self, plane: np.ndarray, patch: Patch) -> np.ndarray:
         """(side, side) float32 of a slice (x, y), turned as ``patch`` says."""
@@ -289,19 +314,28 @@ def spread_slices(slices: Sequence[SliceIndex], count: int) -> list[SliceIndex]:
 class SlicePairs(Dataset):
     """Whole slices for validation, spread evenly over the volumes and within each.
 
-    Items are ``{"image": y, "label": x, "padding": where the scanner padded}``, each (1, x, y); image and label float32 in
-    network units.
+    Items are ``{"image": y, "label": x, "padding": where the scanner padded}``, each (1, x, y), the image (context_slices,
+    x, y); image and label float32 in network units.
 
     Args:
         data: entries with "image" and "label".
         max_slices: at most so many slices, see :func:`spread_slices`; None takes all.
         rank: this process takes every ``world_size``-th of them, from its rank on.
         world_size: number of processes.
+        context_slices: slices of the image, see :class:`PatchPairs`.
     """
 
     def __init__(
-        self, data: Sequence[dict[str, Any]], *, max_slices: int | None = None, rank: int = 0, world_size: int = 1
+        self,
+        data: Sequence[dict[str, Any]],
+        *,
+        max_slices: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        context_slices: int = 1,
     ) -> None:
+        neighbours(0, context_slices, 1)
+        self.context_slices = context_slices
         slices = all_slices(data)
         if max_slices is not None:
             if max_slices < 1:
@@ -315,9 +349,11 @@ class SlicePairs(Dataset):
     def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
         entry, z = self.slices[number]
         label = np.asarray(open_volume(entry["label"])[:, :, z], dtype=np.float32)
-        image = np.asarray(open_volume(entry["image"])[:, :, z], dtype=np.float32)
+        volume = open_volume(entry["image"])
+        around = neighbours(z, self.context_slices, volume.shape[2])
+        image = np.stack([np.asarray(volume[:, :, near], dtype=np.float32) for near in around])
         return {
-            "image": to_network(torch.from_numpy(image)[None]),
+            "image": to_network(torch.from_numpy(image)),
             "label": to_network(torch.from_numpy(label)[None]),
             "padding": torch.from_numpy(padding_mask(label))[None],
         }
