@@ -34,7 +34,7 @@ class CNCLEvaluator(Evaluator):
         generator: returns ``Branches`` (see ``BranchOutputs``).
         metrics: Ignite metrics by name; the first is the key metric, greater is better.
         inferer: calls the generator; MONAI's SimpleInferer where not given.
-        precision: "fp32", "bf16" or "fp16", on CUDA.
+        precision: see :data:`~ct_cncl.pipeline.engines.precision.DTYPES`.
         val_handlers: Ignite handlers.
     """
 

@@ -57,7 +57,7 @@ class CNCLTrainer(Trainer):
         adversarial_start: the first so many iterations train the generator without the adversarial loss.
         d_every: the discriminator steps in every ``d_every``-th iteration.
         d_start: not in the first so many; between ``d_start`` and ``adversarial_start`` it learns alone.
-        precision: "fp32", "bf16" or "fp16", on CUDA; the CPU always computes in float32.
+        precision: "fp32", "bf16" or "fp16", on CUDA; the CPU computes in float32, or in bf16 where it is "bf16_any".
         clip_grad_norm: largest norm of the generator's gradient; None leaves it alone.
         train_handlers: Ignite handlers.
 

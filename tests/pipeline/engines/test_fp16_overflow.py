@@ -163,3 +163,12 @@ def test_autocast_on_cuda_is_to_the_named_type(name, dtype):
 
 def test_fp32_on_cuda_is_left_alone():
     assert not isinstance(precision.autocast(torch.device("cuda", 0), "fp32"), torch.autocast)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("bf16", torch.float32), ("fp16", torch.float32), ("bf16_any", torch.bfloat16)]
+)
+def test_the_cpu_computes_in_bf16_only_where_it_is_asked_to(name, dtype):
+    convolution = torch.nn.Conv2d(1, 1, 3)
+    with precision.autocast(torch.device("cpu"), name):
+        assert convolution(torch.zeros(1, 1, 4, 4)).dtype == dtype
