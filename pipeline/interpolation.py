@@ -159,7 +159,12 @@ def scan_alpha(
     if data is None:
         data = Path(json.loads((first.parent / "config.json").read_text(encoding="utf-8"))["dataset_dir"])
     name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else checked_device(device)
-    judge = Judge(entries(read_datalist(data), split), max_slices=max_slices, device=torch.device(name))
+    judge = Judge(
+        entries(read_datalist(data), split),
+        max_slices=max_slices,
+        device=torch.device(name),
+        context_slices=network_config(first).get("context_slices", 1),  # not in runs of earlier versions
+    )
     network = trained_network(first).to(judge.device)
     points = [judge.input()]
     show = progress and sys.stderr.isatty()

@@ -92,11 +92,11 @@ def model_table(
 def input_channels(definition: Mapping[str, Any]) -> int:
     """Slices of the input that a definition asks for: its largest ``in_channels``, else 1.
 
-    >>> input_channels({"content_predictor": {"in_channels": 3}, "noise_predictor": {}})
+    >>> input_channels({"content_predictor": {"in_channels": "@context_slices"}, "context_slices": 3})
     3
     """
     values = [node.get("in_channels", 1) for node in definition.values() if isinstance(node, Mapping)]
-    return max(values, default=1)
+    return max((definition["context_slices"] if value == "@context_slices" else value for value in values), default=1)
 
 
 def table_columns(rows: Sequence[ModelRow], *, size: int) -> tuple[list[str], list[list[Any]]]:

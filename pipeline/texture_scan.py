@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ct_cncl.pipeline.metrics import psnr
 from ct_cncl.pipeline.metrics.noise_texture import nps_distance, patches_at, uniform_patches
+from ct_cncl.pipeline.networks import centre_slice
 from ct_cncl.pipeline.report.line_chart import HEIGHT, WIDTH, line_chart
 from ct_cncl.transforms.datalist import DataError
 from ct_cncl.transforms.hu import HU_RANGE, to_hu
@@ -40,18 +41,26 @@ class Judge:
         data: entries of a split.
         max_slices: at most so many, evenly spaced; None takes all.
         device: where the network runs.
+        context_slices: slices that the network takes.
 
     Raises:
         DataError: a truth without noise, or too little uniform soft tissue to tell noise from anatomy.
     """
 
-    def __init__(self, data: Sequence[dict[str, Any]], *, max_slices: int | None, device: torch.device) -> None:
+    def __init__(
+        self,
+        data: Sequence[dict[str, Any]],
+        *,
+        max_slices: int | None,
+        device: torch.device,
+        context_slices: int = 1,
+    ) -> None:
         if any(entry.get("provenance", {}).get("truth") == "noise-free" for entry in data):
             raise DataError(
                 "Expected scans, whose noise is the texture to compare with, but got phantoms with a noise-free truth. Name a data "
                 "set of scans with --data."
             )
-        self.pairs = SlicePairs(data, max_slices=max_slices)
+        self.pairs = SlicePairs(data, max_slices=max_slices, context_slices=context_slices)
         self.device = device
         self.corners = [uniform_patches(self._hu(number, "label")) for number in range(len(self.pairs))]
         counts: dict[str, int] = {}
@@ -66,7 +75,7 @@ class Judge:
         self.truth = self._spectra([self._hu(number, "label") for number in range(len(self.pairs))])
 
     def _hu(self, number: int, key: str) -> np.ndarray:
-        return to_hu(self.pairs[number][key])[0].numpy()
+        return to_hu(centre_slice(self.pairs[number][key][None]))[0, 0].numpy()
 
     def _spectra(self, images: Sequence[np.ndarray]) -> dict[str, NoisePower]:
         spectra = {}
@@ -99,7 +108,8 @@ class Judge:
         for number in range(len(self.pairs)):
             pair = self.pairs[number]
             result = to_hu(network(pair["image"][None].to(self.device)).float().cpu())
-            images.append(torch.where(pair["padding"][None], to_hu(pair["image"])[None], result)[0, 0].numpy())
+            low_dose = to_hu(centre_slice(pair["image"][None]))
+            images.append(torch.where(pair["padding"][None], low_dose, result)[0, 0].numpy())
             bar.update()
         return self._point(alpha, images)
 

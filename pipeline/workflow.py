@@ -16,7 +16,7 @@ from monai.utils import optional_import
 
 from ct_cncl.pipeline.bundle import installed_bundle
 
-NETWORK_KEYS = ("network_def", "content_predictor", "noise_predictor", "fusion")
+NETWORK_KEYS = ("network_def", "content_predictor", "noise_predictor", "fusion", "context_slices")
 """Config keys that define the generator, in train.json, in inference.json and in overlays."""
 NETWORK_TARGETS = "ct_cncl.pipeline.networks."
 """What a network definition that comes with weights may build; anything else is not run."""

@@ -70,6 +70,10 @@ def image(*shape):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
 
 
+def slices(*variants):
+    return merged(*variants)["context_slices"]
+
+
 def test_the_tables_of_the_method_are_all_there():
     notes = {
         *("unet_bn_gelu", "unet_ln_relu", "unet_ln_gelu", "unet_ca", "attn_ln_relu_mdta0_cross1"),
@@ -92,14 +96,14 @@ def test_the_tables_of_the_method_are_all_there():
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_forward_at_odd_sizes(name):
-    built = network(name).eval()
+    built, count = network(name).eval(), slices(name)
     with torch.no_grad():
         for size in ((1, 1), (5, 7), (200, 331)):
-            output = built(image(1, 1, *size))
+            output = built(image(1, count, *size))
             assert output.shape == (1, 1, *size)
             assert output.isfinite().all()
-        both = built(image(2, 1, 21, 30))
-        torch.testing.assert_close(built(image(2, 1, 21, 30)[:1]), both[:1], rtol=0, atol=1e-5)
+        both = built(image(2, count, 21, 30))
+        torch.testing.assert_close(built(image(2, count, 21, 30)[:1]), both[:1], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -108,7 +112,7 @@ def test_every_parameter_has_a_gradient_from_the_result_alone(name):
     without = []
     for seed in range(3):  # one set of weights may have a ReLU that lets nothing through
         built = network(name, seed=seed).train()
-        built(image(1, 1, 21, 30)).square().mean().backward()
+        built(image(1, slices(name), 21, 30)).square().mean().backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in built.parameters())
         without.append({n for n, p in built.named_parameters() if not p.grad.abs().sum() > 0})
     assert set.intersection(*without) == set()
@@ -119,10 +123,11 @@ def test_torchscript_equals_the_network(name):
     built = network(name).eval()
     scripted = torch.jit.script(built)
     for size in ((21, 30), (16, 16), (3, 2)):
+        x = image(1, slices(name), *size)
         with torch.no_grad():
-            torch.testing.assert_close(scripted(image(1, 1, *size)), built(image(1, 1, *size)), rtol=0, atol=1e-5)
+            torch.testing.assert_close(scripted(x), built(x), rtol=0, atol=1e-5)
             if isinstance(built, CNCL):
-                for got, expected in zip(scripted.branches(image(1, 1, *size)), built.branches(image(1, 1, *size))):
+                for got, expected in zip(scripted.branches(x), built.branches(x)):
                     torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
 
 
@@ -132,12 +137,12 @@ def test_onnx_equals_the_network(name, tmp_path):
     """Exported with an odd size, so that the padding is part of the graph; run with others."""
     pytest.importorskip("onnx")
     runtime = pytest.importorskip("onnxruntime")
-    built, path = network(name).eval(), tmp_path / "model.onnx"
+    built, path, count = network(name).eval(), tmp_path / "model.onnx", slices(name)
     axes = {0: "batch", 2: "height", 3: "width"}
     options = {"input_names": ["image"], "output_names": ["fused"], "dynamic_axes": {"image": axes, "fused": axes}}
-    torch.onnx.export(built, (image(1, 1, 21, 30),), str(path), opset_version=17, dynamo=False, **options)
+    torch.onnx.export(built, (image(1, count, 21, 30),), str(path), opset_version=17, dynamo=False, **options)
     session = runtime.InferenceSession(str(path))
-    for shape in ((1, 1, 21, 30), (2, 1, 35, 33), (1, 1, 24, 40)):
+    for shape in ((1, count, 21, 30), (2, count, 35, 33), (1, count, 24, 40)):
         with torch.no_grad():
             expected = built(image(*shape))
         got = session.run(None, {"image": image(*shape).numpy()})[0]
@@ -151,15 +156,15 @@ def process_group(tmp_path):
     distributed.destroy_process_group()
 
 
-def two_steps(module):
+def two_steps(module, count=1):
     parallel = DistributedDataParallel(BranchOutputs(module), find_unused_parameters=False)
     for _ in range(2):  # DDP refuses the second step where the first left a parameter out
-        torch.stack([branch.square().mean() for branch in parallel(image(1, 1, 8, 8))]).sum().backward()
+        torch.stack([branch.square().mean() for branch in parallel(image(1, count, 8, 8))]).sum().backward()
 
 
 def test_distributed_data_parallel_finds_no_unused_parameter(process_group):
     for name in NETWORKS:
-        two_steps(network(name).train())
+        two_steps(network(name).train(), slices(name))
 
 
 def test_distributed_data_parallel_would_notice_one(process_group):
@@ -205,27 +210,44 @@ def test_trains_evaluates_and_denoises_by_its_name(name, tiny_dataset, tiny_run,
         ("cncl_fast", "fusion_conv3x3", "narrow"),
         ("dual", "attn_ca_mdta1_cross1"),
         ("srdensenet", "mdta", "fusion_gate"),
+        ("context3", "cncl_fast"),
+        ("redcnn", "context3"),
+        ("restormer", "context3"),
+        ("srdensenet", "context3"),
+        ("nafnet_dncnn", "context3"),
     ],
 )
 def test_overlays_combine(names):
     built = network(*names).eval()
     config = merged(*names)
-    assert isinstance(built, InteractingCNCL if "levels" in config["network_def"] or "features" in str(names) else CNCL)
+    interacts = "levels" in config["network_def"] or "features" in str(names)
+    assert isinstance(built, InteractingCNCL if interacts else REDCNN if "redcnn" in names else CNCL)
     with torch.no_grad():
-        assert built(image(1, 1, 21, 30)).isfinite().all()
-        torch.testing.assert_close(torch.jit.script(built)(image(1, 1, 9, 8)), built(image(1, 1, 9, 8)))
+        assert built(image(1, slices(*names), 21, 30)).isfinite().all()
+        x = image(1, slices(*names), 9, 8)
+        torch.testing.assert_close(torch.jit.script(built)(x), built(x))
 
 
 @pytest.mark.parametrize(
-    "names", [("cncl_fast",), ("narrow",), ("residual",), ("nafnet",), ("unet_ca", "dual", "residual")]
+    "names",
+    [
+        ("cncl_fast",),
+        ("narrow",),
+        ("residual",),
+        ("nafnet",),
+        ("unet_ca", "dual", "residual"),
+        ("cncl_fast", "context3"),
+        ("narrow", "context3"),
+    ],
 )
 def test_residual_variants_start_at_the_input_exactly(names):
-    x = image(1, 1, 200, 331)
+    x = image(1, slices(*names), 200, 331)
+    centre = x[:, slices(*names) // 2][:, None]
     with torch.no_grad():
         content, noise, fused = network(*names, perturbed=False).eval().branches(x)
-    assert torch.equal(content, x)
-    assert torch.equal(noise, torch.zeros_like(x))
-    assert torch.equal(fused, x)
+    assert torch.equal(content, centre)
+    assert torch.equal(noise, torch.zeros_like(centre))
+    assert torch.equal(fused, centre)
 
 
 def full_size(*variants):
