@@ -11,8 +11,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ct_cncl.transforms.cases import Case, paired_cases, phantom_cases, simulated_cases
+from ct_cncl.transforms.cases import Case, phantom_cases, simulated_cases
 from ct_cncl.transforms.datalist import SPLITS, DataError
+from ct_cncl.transforms.paired_cases import one_tree, paired_cases, two_trees
 from ct_cncl.transforms.patients import DEFAULT_NAME_RULE, PatientFinder
 from ct_cncl.transforms.prepare import split_cases, write_dataset
 
@@ -26,6 +27,8 @@ class PrepareOptions:
     out: Path
     sources: Sequence[Path] = ()
     low: Sequence[Path] = ()
+    pairs: bool = False
+    across_frames: bool = False
     validation: Sequence[Path] = ()
     test: Sequence[Path] = ()
     dose_fraction: float = 0.25
@@ -63,10 +66,16 @@ def prepare_data(options: PrepareOptions) -> dict[str, Any]:
         raise DataError(
             "Expected either scans to prepare or --phantoms N, but got " + ("both." if options.phantoms else "neither.")
         )
-    if options.realizations < 0 or (options.realizations and options.low):
+    real = bool(options.low) or options.pairs
+    if options.realizations < 0 or (options.realizations and real):
         raise DataError(
-            "Expected 0 or more realisations of unit noise, and none for real pairs (--low), but got "
+            "Expected 0 or more realisations of unit noise, and none for real pairs (--low, --pairs), but got "
             f"{options.realizations}. Leave --realizations out."
+        )
+    if (options.low and options.pairs) or (options.pairs and options.phantoms) or (options.across_frames and not real):
+        raise DataError(
+            "Expected real pairs from two trees (SRC --low LOW) or side by side in one (SRC --pairs), and --across-frames "
+            "with one of them, but got another combination. Leave one out."
         )
     splits = _cases(options)
     total = sum(len(cases) for cases in splits.values())
@@ -105,8 +114,12 @@ def _cases(options: PrepareOptions) -> dict[str, list[Case]]:
         return _split(options, cases, (), ())
     finder = PatientFinder(options.patients, options.patient_from_name)
     groups = (options.sources, options.validation, options.test)
-    if options.low:
-        found = paired_cases(options.low, groups, patients=finder, dose_fraction=options.dose_fraction)
+    if options.low or options.pairs:
+        trees = one_tree(groups) if options.pairs else two_trees(options.low, groups)
+        if trees.others:
+            print(f"passed over {len(trees.others)} scans of no stated dose: {', '.join(trees.others[:5])}")  # noqa: T201
+        dose = options.dose_fraction
+        found = paired_cases(trees, patients=finder, dose_fraction=dose, across_frames=options.across_frames)
     else:
         found = [_simulated(options, finder, group) for group in groups]
     return _split(options, *found)

@@ -1,4 +1,4 @@
-"""Where training pairs come from: phantoms, normal-dose scans with noise inserted, or real low- and full-dose scans.
+"""Where training pairs come from: phantoms, and normal-dose scans with noise inserted; real pairs are in paired_cases.py.
 
 A case is one pair of volumes that is made when its turn comes, so that a data set of any size needs the memory of one.
 """
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ct_cncl.transforms.datalist import DataError
-from ct_cncl.transforms.pairs import Located, match_pairs
 from ct_cncl.transforms.patients import PatientFinder
 from ct_cncl.transforms.series import (
+    Acquisition,
     DicomStorage,
     Scan,
     ScanSource,
@@ -53,6 +53,8 @@ class Pair:
     """Realisations of the label's unit noise, (x, y, z), HU, each made when its turn comes."""
     noise_model: dict[str, Any] = field(default_factory=dict)
     """How unit noise is to be used and how it was made, for the datalist; empty where there is none."""
+    acquisition: Acquisition | None = None
+    """How the normal-dose scan was acquired, where it says."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ def _simulated_maker(
         from ct_cncl.transforms.truncation import truncation_warning
 
         scan = read_scan(source)
-        label, order = _slices(scan)
+        label, order = scan_slices(scan)
         pixel = pixel_of(scan, order)
         own = own_seed(seed, name)
         settings = DoseSettings(dose_fraction=dose_fraction)
@@ -201,61 +203,13 @@ def _simulated_maker(
         }
         seeds = [own_seed(seed, name, number) for number in range(1, realizations + 1)]
         noise = _unit_noise(label, pixel, settings, seeds, noise_free=False)
-        return Pair(low_dose(label, pixel, settings, own), label, order.affine, provenance, *noise)
+        image = low_dose(label, pixel, settings, own)
+        return Pair(image, label, order.affine, provenance, *noise, acquisition=scan.acquisition)
 
     return make
 
 
-def _slices(scan: Scan) -> tuple[np.ndarray, SliceOrder]:
+def scan_slices(scan: Scan) -> tuple[np.ndarray, SliceOrder]:
+    """A scan's volume with its slices last, (x, y, z) HU, and how it was turned."""
     volume, order = to_slices(scan.hu, scan.affine, axis=2 if isinstance(scan.storage, DicomStorage) else None)
     return np.ascontiguousarray(volume), order
-
-
-def paired_cases(
-    low: Sequence[str | Path],
-    full: Sequence[Sequence[str | Path]],
-    *,
-    patients: PatientFinder,
-    dose_fraction: float | None,
-) -> list[list[Case]]:
-    """Real pairs: low- and full-dose scans matched by patient and geometry.
-
-    Args:
-        low: files or folders of low-dose scans, of all groups.
-        full: files or folders of full-dose scans by group (training, validation, test).
-        patients: says whose scan a file is.
-        dose_fraction: of the low-dose scans where it is known.
-
-    Returns:
-        Cases by group.
-
-    Raises:
-        ScanError: nothing found, or unreadable.
-        DataError: scans without a partner, or with more than one.
-    """
-    low_sources = [source for path in low for source in find_scans(path)]
-    full_sources = [
-        (number, source) for number, group in enumerate(full) for path in group for source in find_scans(path)
-    ]
-    low_scans = [_locate(source, patients) for source in low_sources]
-    full_scans = [_locate(source, patients) for _, source in full_sources]
-    groups: list[list[Case]] = [[] for _ in full]
-    for low_number, full_number in match_pairs(low_scans, full_scans):
-        group, source = full_sources[full_number]
-        make = _paired_maker(low_sources[low_number], source)
-        groups[group].append(Case(full_scans[full_number].patient, source.name, dose_fraction, make))
-    return groups
-
-
-def _locate(source: ScanSource, patients: PatientFinder) -> Located:
-    scan = read_scan(source)
-    return Located(source.path, patients(source.path, scan.patient), scan.hu.shape, scan.affine)
-
-
-def _paired_maker(low: ScanSource, full: ScanSource) -> Callable[[], Pair]:
-    def make() -> Pair:
-        image, _ = _slices(read_scan(low))
-        label, order = _slices(read_scan(full))
-        return Pair(image, label, order.affine, {"truth": "scan", "low_dose_source": low.name})
-
-    return make

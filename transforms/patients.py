@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ct_cncl.transforms.datalist import DataError
+from ct_cncl.transforms.dose_names import without_scan
 
 DEFAULT_NAME_RULE = r"^([^_.]+)"
 """A file whose own header names no patient belongs to the one named by its file name up to the first underscore."""
@@ -38,7 +39,7 @@ class PatientFinder:
         self.uses_table = table is not None
 
     def __call__(self, source: Path, header_patient: str | None = None) -> str:
-        """The patient of ``source``; ``header_patient`` is what the file itself says.
+        """The patient of ``source``; ``header_patient`` is what the file itself says, less its number of a scan.
 
         Raises:
             DataError: nothing says whose scan it is.
@@ -51,7 +52,7 @@ class PatientFinder:
                 f"Expected the patient table to have a row for {source.name}, but it has none. Add `{source.name},PATIENT`."
             )
         if header_patient:
-            return header_patient
+            return without_scan(header_patient)
         match = self.rule.search(source.name)
         if match is None or not match.group((match.lastindex and 1) or 0):
             raise DataError(

@@ -8,6 +8,7 @@ import secrets
 import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,10 @@ def _write_case(partial: Path, split: str, number: int, case: Case, salt: str) -
         "provenance": pair.provenance,
         "checksum": {},
     }
+    if pair.acquisition is not None:
+        entry["acquisition"] = {
+            key: value for key, value in asdict(pair.acquisition).items() if value not in (None, "")
+        }
     (partial / split).mkdir(parents=True, exist_ok=True)
     for key, hu in zip(VOLUMES, (pair.image, pair.label)):
         entry[key] = f"{split}/{number:04d}_{key}.nii"

@@ -17,12 +17,24 @@ def prepare(
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the data set.")] = Path("data"),
     dose: Annotated[
-        float, typer.Option("--dose", help="Dose fraction of the low-dose images: inserted, or that of --low.")
+        float, typer.Option("--dose", help="Dose fraction of the low-dose images: inserted, or that of real pairs.")
     ] = 0.25,
     low: Annotated[
         Optional[list[Path]],
         typer.Option("--low", help="Real low-dose partners of SRC, of all splits, instead of simulation."),
     ] = None,
+    pairs: Annotated[
+        bool,
+        typer.Option(
+            "--pairs",
+            help="SRC holds real low- and full-dose scans side by side, told apart by series descriptions or folder names "
+            "(Mayo: full_1mm, quarter_1mm; TCIA: Full dose images, Low Dose Images).",
+        ),
+    ] = False,
+    across_frames: Annotated[
+        bool,
+        typer.Option("--across-frames", help="Pair real scans of different DICOM frames of reference by position too."),
+    ] = False,
     validation: Annotated[
         Optional[list[Path]], typer.Option("--validation", metavar="SRC", help="Scans for validation.")
     ] = None,
@@ -59,9 +71,9 @@ def prepare(
 ) -> None:
     """Write a training data set: low-dose inputs and normal-dose truth, split by patient, with checksums.
 
-    Low dose is simulated at --dose from normal-dose scans, or comes from real scans (--low). A patient is never in two
-    splits: DICOM files say whose they are, for NIfTI a table or a rule on the file name does (default: the name up to the
-    first underscore).
+    Low dose is simulated at --dose from normal-dose scans, or comes from real scans (--low, --pairs): partners have one
+    patient, frame of reference, kernel and slices, and all scans that lack one are named. A patient is never in two splits:
+    DICOM files say whose they are, for NIfTI a table or a rule on the file name does (default: up to the first underscore).
 
     Examples:
       ct-cncl prepare --phantoms 12 --out data/phantoms
@@ -71,6 +83,8 @@ def prepare(
       ct-cncl prepare scans/train --validation scans/val --realizations 4 --out data/any_dose
 
       ct-cncl prepare pairs/full --low pairs/quarter --patients table.csv --out data/pairs
+
+      ct-cncl prepare Mayo2016 --pairs --validation Mayo2016_held_out --out data/mayo
     """
     from ct_cncl.pipeline.prepare_data import PrepareOptions, prepare_data
 
@@ -80,6 +94,8 @@ def prepare(
             out=out,
             dose_fraction=dose,
             low=tuple(low or ()),
+            pairs=pairs,
+            across_frames=across_frames,
             validation=tuple(validation or ()),
             test=tuple(test or ()),
             validation_fraction=validation_fraction,

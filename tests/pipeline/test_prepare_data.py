@@ -160,3 +160,46 @@ def test_doses_out_of_range_are_refused(tmp_path, dose):
     with pytest.raises(DataError, match="dose fraction above 0 and up to 1"):
         prepare_data(PrepareOptions(out=tmp_path / "data", phantoms=2, dose_fraction=dose))
     assert not (tmp_path / "data").exists()
+
+
+def test_real_pairs_of_one_tree_end_to_end(tmp_path, capsys):
+    """Both doses side by side; what says no dose is named, and how the scan was acquired is kept."""
+    from tiny_dicom import dicom_slice
+
+    expected = {}
+    for seed, patient in enumerate(["L067", "L096"]):
+        hu = np.random.default_rng(seed).integers(-1000, 900, (2, 8, 8))
+        expected[patient] = hu.transpose(2, 1, 0)
+        for dose, code, shift in (("full", "FD", 0), ("quarter", "QD", 6)):
+            (tmp_path / "in" / patient / f"{dose}_1mm").mkdir(parents=True)
+            for k in range(2):
+                ds = dicom_slice(hu[k] + 1024 + shift, 3.0 * k, 0.7)
+                ds.SeriesInstanceUID, ds.PatientID = f"1.2.{seed}.{len(dose)}", f"{patient}_{code}_1_1"
+                ds.BodyPartExamined = "ABDOMEN"
+                ds.save_as(tmp_path / "in" / patient / f"{dose}_1mm" / f"{k}.IMA", enforce_file_format=True)
+    save(tmp_path / "in", "L067_scout.nii", 3)
+    options = PrepareOptions(
+        out=tmp_path / "data", sources=[tmp_path / "in"], pairs=True, validation_fraction=0.5, salt="s"
+    )
+    prepare_data(options)
+    content = read_datalist(tmp_path / "data")
+    found = {entry["patient"]: entry for split in ("training", "validation") for entry in content[split]}
+    assert set(found) == {hash_patient(patient, "s") for patient in expected}
+    for patient, hu in expected.items():
+        entry = found[hash_patient(patient, "s")]
+        np.testing.assert_array_equal(stored(entry, "label")[0], hu)
+        np.testing.assert_array_equal(stored(entry, "image")[0], hu + 6)
+        assert entry["acquisition"] == {
+            "kvp": 120.0, "exposure_mas": 100.0, "slice_thickness_mm": 5.0, "kernel": "B30f", "manufacturer": "SIEMENS",
+            "body_part": "ABDOMEN",
+        }  # fmt: skip
+    assert capsys.readouterr().out.startswith("passed over 1 scans of no stated dose: L067_scout")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"pairs": True, "low": ["x"]}, {"pairs": True, "phantoms": 2, "sources": []}, {"across_frames": True}],
+)
+def test_options_of_pairs_that_exclude_each_other(tmp_path, options):
+    with pytest.raises(DataError, match="real pairs from two trees"):
+        prepare_data(PrepareOptions(out=tmp_path / "data", **({"sources": [tmp_path]} | options)))

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from tiny_dicom import dicom_slice
 
-from ct_cncl.transforms.cases import PHANTOM_QUANTA, paired_cases, phantom_cases, simulated_cases
+from ct_cncl.transforms.cases import PHANTOM_QUANTA, phantom_cases, simulated_cases
 from ct_cncl.transforms.datalist import DataError
 from ct_cncl.transforms.patients import PatientFinder
 from ct_cncl.transforms.series import ScanError
@@ -252,44 +252,3 @@ def test_phantoms_unit_noise_is_for_a_noise_free_truth():
     air = pair.label > -900
     assert pair.noise_model["noise_free"] is True
     assert (pair.image - pair.label)[air].std() / unit[air].std() == pytest.approx(2.0, rel=0.05)
-
-
-# Real pairs ----------------------------------------------------------------------------------------------------------
-
-
-def paired(low, *full):
-    return paired_cases([low], [[path] for path in full], patients=PatientFinder(), dose_fraction=0.1)
-
-
-def test_real_pairs_are_found_by_group_with_their_values(tmp_path):
-    volumes = {name: cylinder(number) for number, name in enumerate(["P1", "P2", "P3"])}
-    for name, volume in volumes.items():
-        save(tmp_path / "low", f"{name}_qd.nii", volume + np.int16(50))
-        save(tmp_path / ("val" if name == "P2" else "full"), f"{name}_fd.nii.gz", volume)
-    training, validation = paired(tmp_path / "low", tmp_path / "full", tmp_path / "val")
-    assert [case.patient for case in training] == ["P1", "P3"]
-    assert [case.patient for case in validation] == ["P2"]
-    for case in training + validation:
-        pair = case.make()
-        assert case.dose_fraction == 0.1
-        assert case.source == f"{case.patient}_fd"
-        assert pair.provenance["low_dose_source"] == f"{case.patient}_qd"
-        stored, affine = canonical(volumes[case.patient], AFFINE)
-        for hu, shift in ((pair.image, 50), (pair.label, 0)):
-            np.testing.assert_array_equal(canonical(hu, pair.affine)[0], stored + shift)
-            np.testing.assert_array_equal(canonical(hu, pair.affine)[1], affine)
-
-
-def test_real_pairs_of_another_grid_are_refused(tmp_path):
-    save(tmp_path / "full", "P1.nii", cylinder())
-    moved = AFFINE.copy()
-    moved[2, 3] = 3.0
-    save(tmp_path / "moved", "P1.nii", cylinder(), moved)
-    with pytest.raises(DataError, match="one affine, but entries differ by up to 3 mm"):
-        paired(tmp_path / "moved", tmp_path / "full")
-    save(tmp_path / "longer", "P1.nii", cylinder(slices=3))
-    with pytest.raises(DataError, match=r"one shape, but got \(96, 96, 2\) and \(96, 96, 3\)"):
-        paired(tmp_path / "longer", tmp_path / "full")
-    save(tmp_path / "other", "P2.nii", cylinder())
-    with pytest.raises(DataError, match="there is none"):
-        paired(tmp_path / "other", tmp_path / "full")

@@ -24,9 +24,12 @@ DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 _HU_TYPES = ("", "HU", "US")  # US: unspecified, what many scanners write beside true HU
 _HU_UNITS = ("", "HU", "[hnsf'U]")
 _DEFER = 4096
-_TAGS = [
+_PROJECTION = 0x70291010
+"""Number of detector rows in DICOM-CT-PD: projections that call themselves CT images, as in TCIA's LDCT collection."""
+_TAGS: list[str | int] = [
+    _PROJECTION,
     "PixelData", "SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "SeriesNumber", "PatientID",
-    "SOPInstanceUID", "InstanceNumber",
+    "SeriesDescription", "FrameOfReferenceUID", "SOPInstanceUID", "InstanceNumber",
     "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation",
     "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "RescaleSlope",
     "RescaleIntercept", "RescaleType", "PixelPaddingValue", "PixelPaddingRangeLimit",
@@ -102,6 +105,8 @@ def passed_over(path: Path, header: Dataset) -> str:
         return str(header.get("Modality") or "no CT image")
     if "PixelData" not in header:
         raise damaged(path, "no pixels")
+    if _PROJECTION in header:
+        return "PROJECTIONS"
     image_type = header.get("ImageType") or ""
     values = [image_type] if isinstance(image_type, str) else image_type
     return "LOCALIZER" if "LOCALIZER" in [str(value).upper() for value in values] else ""
