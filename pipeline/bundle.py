@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.bundle import ConfigWorkflow
-from monai.utils import set_determinism
 from torch import distributed
 
 from ct_cncl.pipeline.engines.distributed import is_main_process, start_processes, world_size
@@ -125,6 +123,8 @@ def start_run(output_dir: str | Path, *, seed: int, resume: bool = False) -> Non
     Raises:
         OutputError: the folder cannot be written.
     """
+    from monai.utils import set_determinism
+
     start_processes()
     set_determinism(seed=seed)
     if not is_main_process():
@@ -179,6 +179,8 @@ def _git_revision() -> str | None:
 
 def _running_config() -> dict[str, Any] | None:
     """The merged config of the workflow that is running. MONAI hands it to no expression, so it is found on the stack."""
+    from monai.bundle import ConfigWorkflow
+
     frame = inspect.currentframe()
     while frame is not None:
         workflow = frame.f_locals.get("self")

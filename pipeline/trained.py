@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from monai.bundle import ConfigParser
 from torch import nn
 
 from ct_cncl.pipeline.handlers.checkpoints import CheckpointError, load_weights
+from ct_cncl.pipeline.network_building import build_network
 from ct_cncl.pipeline.workflow import network_config
 
 
@@ -28,5 +28,4 @@ def trained_network(checkpoint: str | Path | None) -> nn.Module:
     path = Path(checkpoint)
     if not path.is_file():
         raise CheckpointError(f"Expected a checkpoint in {path}, but there is none. Name a run's best.pt.")
-    parser = ConfigParser(network_config(path))
-    return load_weights(parser.get_parsed_content("network_def"), path).eval().requires_grad_(False)
+    return load_weights(build_network(network_config(path)), path).eval().requires_grad_(False)

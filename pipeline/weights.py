@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.bundle import ConfigParser
 from torch import nn
 
 from ct_cncl.pipeline.bundle import installed_bundle
 from ct_cncl.pipeline.handlers.checkpoints import CheckpointError, load_weights
+from ct_cncl.pipeline.network_building import build_network
 from ct_cncl.pipeline.networks import Branches
 from ct_cncl.pipeline.workflow import NETWORK_KEYS, ConfigError, config_file, network_config
 from ct_cncl.transforms.datalist import file_checksum
@@ -82,10 +82,9 @@ def _own_weights() -> Path:
 
 def _built(path: Path) -> nn.Module:
     own = path.parent == installed_bundle() / "models"
-    config = ConfigParser.load_config_file(str(config_file("inference.json"))) if own else network_config(path)
-    parser = ConfigParser({key: config[key] for key in NETWORK_KEYS if key in config})
+    config = json.loads(config_file("inference.json").read_text(encoding="utf-8")) if own else network_config(path)
     try:
-        network = parser.get_parsed_content("network_def")
+        network = build_network({key: config[key] for key in NETWORK_KEYS if key in config})
     except Exception as error:
         raise ConfigError(f"Expected the network of {path} to be buildable, but got: {error}.") from error
     return load_weights(network, path)

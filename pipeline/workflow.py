@@ -9,12 +9,12 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from monai.bundle import ConfigParser, ConfigWorkflow
-from monai.utils import optional_import
+from typing import TYPE_CHECKING, Any
 
 from ct_cncl.pipeline.bundle import installed_bundle
+
+if TYPE_CHECKING:  # MONAI takes seconds to import, and denoising needs none of it
+    from monai.bundle import ConfigWorkflow
 
 NETWORK_KEYS = ("network_def", "content_predictor", "noise_predictor", "fusion", "context_slices")
 """Config keys that define the generator, in train.json, in inference.json and in overlays."""
@@ -111,6 +111,8 @@ def _arguments(node: Any) -> list[str]:
     if not isinstance(target, str) or "." not in target:
         return []
     module, name = target.rsplit(".", 1)
+    from monai.utils import optional_import
+
     component, found = optional_import(module, name=name)
     return list(inspect.signature(component).parameters) if found else []
 
@@ -135,6 +137,8 @@ def load_config(files: Sequence[Path]) -> dict[str, Any]:
     Raises:
         ConfigError: a file that is no JSON or YAML.
     """
+    from monai.bundle import ConfigParser
+
     try:
         return ConfigParser.load_config_files([str(file) for file in files])
     except Exception as error:
@@ -155,6 +159,8 @@ def build_workflow(
     Raises:
         ConfigError: unknown overlay keys or override keys.
     """
+    from monai.bundle import ConfigParser, ConfigWorkflow
+
     base = load_config(files[:1])
     for file in files[1:]:
         if not file.is_relative_to(installed_bundle()):  # the bundle's own overlays are tested
@@ -222,7 +228,8 @@ def network_config(weights: Path) -> dict[str, Any]:
     return definition
 
 
-def _network_classes() -> list[str]:
+def network_class_names() -> list[str]:
+    """Full names of the constructors that a network's definition may name."""
     from ct_cncl.pipeline import networks
 
     return [NETWORK_TARGETS + name for name in networks.__all__ if inspect.isclass(getattr(networks, name))]
@@ -232,7 +239,7 @@ def _refuse_code(node: Any, path: Path) -> None:
     if isinstance(node, Mapping):
         target = node.get("_target_")
         # By full name: the prefix alone would let in what the modules there import, ...networks.unet.torch.load say.
-        if "_target_" in node and target not in _network_classes():
+        if "_target_" in node and target not in network_class_names():
             raise ConfigError(
                 f"Expected the network in {path} to be built from {NETWORK_TARGETS}*, but it names {target!r}, which was not run. "
                 "Run that config yourself with `python -m monai.bundle run` if you trust it."

@@ -1,6 +1,24 @@
 """Ignite engines on MONAI's: training and validation of CNCL, and what they need across processes."""
 
-from ct_cncl.pipeline.engines.evaluator import CNCLEvaluator
-from ct_cncl.pipeline.engines.trainer import CNCLTrainer
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ct_cncl.pipeline.engines.evaluator import CNCLEvaluator
+    from ct_cncl.pipeline.engines.trainer import CNCLTrainer
 
 __all__ = ["CNCLEvaluator", "CNCLTrainer"]
+
+
+def __getattr__(name: str) -> Any:
+    """The engines, imported on first use: they import MONAI, which takes seconds and which denoising does without."""
+    if name == "CNCLEvaluator":
+        from ct_cncl.pipeline.engines.evaluator import CNCLEvaluator
+
+        return CNCLEvaluator
+    if name == "CNCLTrainer":
+        from ct_cncl.pipeline.engines.trainer import CNCLTrainer
+
+        return CNCLTrainer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,14 +11,16 @@ import math
 import random
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
 from torch import nn
 
 from ct_cncl.transforms.files import replacing
+
+if TYPE_CHECKING:  # who only loads weights need not wait for Ignite
+    from ignite.engine import Engine
 
 LAST = "last.pt"
 BEST = "best.pt"
@@ -210,6 +212,8 @@ class Checkpoints:
 
     def attach(self, engine: Engine) -> None:
         """Resume at the start, save after each epoch; the engine's own state (``resumable``) is added to the objects."""
+        from ignite.engine import Events
+
         self.objects |= getattr(engine, "resumable", {})
         if self.resume:
             engine.add_event_handler(Events.STARTED, self.load)
