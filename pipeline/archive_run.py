@@ -198,7 +198,7 @@ class ArchiveRun:
         slices.problems += self._unreadable_beside(job.source)
         if slices.problems and self.asked.strict:
             raise ScanError(
-                f"{job.source.path}: {slices.problems[0]}; leave out --strict to denoise each slice all the same"
+                f"{job.source.path}: {slices.problems[0].partition('; ')[0]}; leave out --strict to denoise each slice all the same"
             )
         warnings = look_at(slices, self.weights)
         derivation = Derivation(self.weights.checksum, __version__, self.settings.strength, tuple(warnings))
