@@ -1,0 +1,34 @@
+import pytest
+import torch
+from torch import nn
+
+from ct_cncl.pipeline.networks.discriminator import Amplified
+
+
+class Keep(nn.Module):
+    """Returns what it was given, as a discriminator would its feature maps and logits."""
+
+    def forward(self, triple):
+        return [triple]
+
+
+def test_images_are_amplified_about_0_hu_and_noise_about_0():
+    hu = torch.tensor([0.0, 40.0, -1024.0])  # truth, removed noise, image
+    triple = torch.stack([(hu[0] + 1024) / 4096, hu[1] / 4096, (hu[2] + 1024) / 4096]).view(1, 3, 1, 1)
+    (seen,) = Amplified(Keep(), gain=16.0)(triple)
+    assert seen.flatten().tolist() == pytest.approx([0.0, 16 * 40 / 4096, -4.0])
+
+
+def test_in_bfloat16_noise_of_2_hu_remains():
+    """Cast as autocast does, before the first convolution: unamplified it is rounded to steps of 8 HU."""
+    image = (1024 + 40 + 2 * torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))) / 4096
+    (seen,) = Amplified(Keep(), gain=16.0)(image)
+    lost = (seen.bfloat16().float() - seen)[:, ::2].std() / 16 * 4096
+    plain = (image.bfloat16().float() - image)[:, ::2].std() * 4096
+    assert lost < 0.2
+    assert plain > 1.5
+
+
+def test_gain_must_be_positive():
+    with pytest.raises(ValueError, match="positive gain"):
+        Amplified(Keep(), gain=0.0)
