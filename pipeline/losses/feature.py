@@ -52,8 +52,9 @@ def noise_response(encoder: ConvStages, layers: Sequence[str], *, device: torch.
 class FeatureLoss:
     """Distance between an image and the truth in the features of an encoder, averaged over layers.
 
-    Features are in units of :func:`noise_response`: where 25 HU of white noise are missing, the perceptual loss is about 1
-    and the texture loss about 1 or above.
+    Features are in units of :func:`noise_response`: where 25 HU of white noise are missing in soft tissue, both losses are
+    about 1. The texture loss is more where there is contrast: about 7 on patches of chest and abdomen at a quarter of the
+    dose, where each L1 loss of weight 100 is 0.4.
 
     With both weights 0 there is nothing to compute and no encoder is built.
 

@@ -50,7 +50,22 @@ def test_local_gram_leaves_a_rest_out_and_takes_small_maps_whole():
 def test_texture_distance_equals_hand_computation():
     own = texture_distance(features(0), features(1)).item()
     difference = gram_by_loops(features(0).numpy()) - gram_by_loops(features(1).numpy())
-    assert own == pytest.approx((difference**2).sum(axis=(1, 2)).mean(), rel=1e-12)
+    norms = np.sqrt((difference**2).sum(axis=(1, 2)) + 1e-8) - 1e-4
+    assert own == pytest.approx(norms.mean(), rel=1e-10)
+
+
+def test_texture_distance_grows_with_the_square_of_the_contrast():
+    """Not with its fourth power, by which a patch with bone outvoted 100 others."""
+    once, tenfold = (texture_distance(scale * features(0), scale * features(1)).item() for scale in (1, 10))
+    assert tenfold == pytest.approx(100 * once, rel=1e-3)
+
+
+def test_texture_distance_has_a_finite_gradient_wherever_it_is_small():
+    for difference in (0.0, 1e-12, 1e-6, 1e-3):
+        own = (features(0).float() + difference).requires_grad_(True)
+        texture_distance(own, features(0).float()).backward()
+        assert own.grad.isfinite().all()
+        assert (own.grad.abs().max() == 0) == (difference < 1e-9)
 
 
 @pytest.mark.parametrize("window", [None, 4])
