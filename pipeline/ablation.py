@@ -11,6 +11,7 @@ from typing import Any
 from ct_cncl.pipeline.ablation_plan import Ablation, checked_plan, join_record, values_lost
 from ct_cncl.pipeline.ablation_results import (
     FAILED,
+    JUDGED,
     VariantResult,
     checkpoint_to_judge,
     evaluation_folder,
@@ -94,7 +95,7 @@ def _evaluate(ablation: Ablation, run: Path) -> None:
     """Judge the run's best checkpoint, unless that is done."""
     folder = evaluation_folder(run, ablation.split)
     judged = checkpoint_to_judge(run)
-    if judged is None or all((folder / name).is_file() for name in ("summary.json", "seconds.json", "slices.npz")):
+    if judged is None or all((folder / name).is_file() for name in JUDGED):
         return
     evaluate_run(
         judged,
@@ -135,10 +136,16 @@ def conditions(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> 
         if record["iterations"] is not None
         else f"{record['minutes']:g} min of training (validation and checkpoints not counted)"
     )
+    textured = any(row.get("nps_distance") is not None for row in rows)
     timed = sorted({row["timed_on"] for row in rows if row.get("timed_on")})
     return (
         f"Each variant: {budget}, seed {values['seed']}, batches of {values['batch_size']} patches of {values['patch_size']} x "
         f"{values['patch_size']}, learning rate falling from its own start to 0 by a half cosine over the budget. Means over "
         f"all slices of the {record['split']} split, best.pt of each run, range {values['data_range_hu']:g} HU. Seconds a slice: "
         f"median of forward passes of one slice at a time ({'; '.join(timed) or 'none'})."
+        + (
+            " NPS distance: noise power spectra in the calmest soft tissue, 0 the truth's noise, 1 none left."
+            if textured
+            else ""
+        )
     )

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ct_cncl.pipeline.handlers.branch_health import HEALTH_KEY
 from ct_cncl.pipeline.handlers.budget import SECONDS_KEY
 from ct_cncl.pipeline.handlers.checkpoints import BEST, LAST, load_file
 from ct_cncl.pipeline.handlers.kept_slices import KEPT
@@ -18,6 +19,8 @@ from ct_cncl.pipeline.variants import network_without_weights, parameter_count
 
 FAILED = "failed.json"
 """In a run's folder: why its training ended early."""
+JUDGED = ("summary.json", "seconds.json", "noise_texture.json", "slices.npz")
+"""In a run's evaluation: what the table and the page are made of."""
 SCORES = ("psnr", "ssim", "rmse")
 IMAGES = ("", "_content", "_denoised", "_input")
 """Suffixes of the scores: result, C(y), y - N(y), input."""
@@ -69,6 +72,8 @@ def variant_result(name: str, run: Path, *, split: str) -> VariantResult:
     if (folder / "summary.json").is_file():
         means = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["means"]
         row |= scores(means, branches=hasattr(network, "branches"))
+        texture = json.loads((folder / "noise_texture.json").read_text(encoding="utf-8"))
+        row |= {f"nps_distance{image}": texture[f"nps_distance{image}"] for image in IMAGES if f"psnr{image}" in row}
         timing = json.loads((folder / "seconds.json").read_text(encoding="utf-8"))
         row["seconds_a_slice"] = timing["seconds"]
         row["timed_on"] = f"{timing['device']}, {timing['threads']} threads"
@@ -93,7 +98,7 @@ def scores(means: Mapping[str, float], *, branches: bool) -> dict[str, float]:
 
 
 def _note(run: Path, row: Mapping[str, Any]) -> str:
-    """What a reader of the figures must know: a training that failed, a branch that is worse than the input."""
+    """What a reader of the figures must know: a training that failed, a branch that is worse than the input, warnings."""
     notes = []
     if (run / FAILED).is_file():
         error = json.loads((run / FAILED).read_text(encoding="utf-8"))["error"]
@@ -102,6 +107,13 @@ def _note(run: Path, row: Mapping[str, Any]) -> str:
     worse = [title for title, image in images.items() if row.get(f"psnr{image}", math.inf) < row.get("psnr_input", 0.0)]
     if worse:
         notes.append(f"worse than the input: {', '.join(worse)}")
+    epochs = _rows(run / "metrics.csv")
+    warned = [epoch for epoch in epochs if epoch.get(HEALTH_KEY)]
+    if warned:
+        notes.append(
+            f"branch health warned in {len(warned)} of {len(epochs)} epochs, first in epoch {warned[0]['epoch']}: "
+            f"{warned[0][HEALTH_KEY]}"
+        )
     return "; ".join(notes)
 
 

@@ -11,16 +11,13 @@ from torch import nn
 from tqdm import tqdm
 
 from ct_cncl.pipeline.metrics import psnr
-from ct_cncl.pipeline.metrics.noise_texture import nps_distance, patches_at, uniform_patches
+from ct_cncl.pipeline.metrics.noise_texture import MIN_PATCHES, nps_distance, patches_at, uniform_patches
 from ct_cncl.pipeline.networks import centre_slice
 from ct_cncl.pipeline.report.line_chart import HEIGHT, WIDTH, line_chart
 from ct_cncl.transforms.datalist import DataError
 from ct_cncl.transforms.hu import HU_RANGE, to_hu
 from ct_cncl.transforms.patches import SlicePairs
 from ct_cncl.transforms.regions import NoisePower, noise_power_spectrum
-
-MIN_PATCHES = 4
-"""A volume with fewer uniform patches says nothing about its noise."""
 
 
 class ScanPoint(NamedTuple):

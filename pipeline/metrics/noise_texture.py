@@ -9,6 +9,9 @@ from ct_cncl.transforms.regions import SOFT_TISSUE_HU, NoisePower, box_mean, loc
 PATCH = 24
 """Side of a patch, pixels: fits into a liver or an aorta; the lowest frequency that it tells is 1 / (24 pixels)."""
 
+MIN_PATCHES = 4
+"""A volume with fewer uniform patches says nothing about its noise."""
+
 
 def uniform_patches(truth: np.ndarray, *, size: int = PATCH, count: int = 8) -> list[tuple[int, int]]:
     """Corners of the calmest square patches of soft tissue in a slice, none over another.

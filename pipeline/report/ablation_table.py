@@ -15,12 +15,15 @@ COLUMNS = {
     "gain_psnr": "PSNR gain over input dB",
     "gain_ssim": "SSIM gain",
     "gain_rmse": "RMSE change HU",
+    "nps_distance": "NPS distance to the truth",
     "psnr_content": "C(y) PSNR dB",
     "ssim_content": "C(y) SSIM",
     "rmse_content": "C(y) RMSE HU",
+    "nps_distance_content": "C(y) NPS distance",
     "psnr_denoised": "y - N(y) PSNR dB",
     "ssim_denoised": "y - N(y) SSIM",
     "rmse_denoised": "y - N(y) RMSE HU",
+    "nps_distance_denoised": "y - N(y) NPS distance",
     "parameters": "parameters",
     "seconds_a_slice": "seconds a slice",
     "timed_on": "timed on",
@@ -32,16 +35,22 @@ COLUMNS = {
     "note": "note",
 }
 """Headers by key, in order; {range} is the data range."""
-SHORT = ("gain_ssim", "gain_rmse", "ssim_content", "rmse_content", "ssim_denoised", "rmse_denoised", "timed_on")
+SHORT = (
+    *("gain_ssim", "gain_rmse", "ssim_content", "rmse_content", "nps_distance_content"),
+    *("ssim_denoised", "rmse_denoised", "nps_distance_denoised", "timed_on"),
+)
 """Columns that only the CSV has."""
-DIGITS = {"psnr": 2, "ssim": 4, "rmse": 2, "seconds_a_slice": 3, "training_seconds": 0}
+OPTIONAL = ("nps_distance", "note")
+"""Columns that people see only where there is something in them."""
+DIGITS = {"psnr": 2, "ssim": 4, "rmse": 2, "nps": 3, "seconds_a_slice": 3, "training_seconds": 0}
 """Decimals that people read, by key or its beginning."""
 
 
 def input_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The low-dose input's own scores as a row of the table; the same for every variant."""
     judged = [row for row in rows if row.get("psnr_input") is not None]
-    return {"variant": "input"} | ({s: judged[0][f"{s}_input"] for s in ("psnr", "ssim", "rmse")} if judged else {})
+    scores = ("psnr", "ssim", "rmse", "nps_distance")
+    return {"variant": "input"} | ({s: judged[0].get(f"{s}_input") for s in scores} if judged else {})
 
 
 def headers(data_range: float, keys: Sequence[str] = tuple(COLUMNS)) -> list[str]:
@@ -82,9 +91,9 @@ def as_csv(rows: Sequence[Mapping[str, Any]], *, data_range: float) -> str:
 
 
 def readable_rows(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Keys and cells of the columns that people compare, the input's row first; no note column where nothing is noted."""
-    noted = any(row.get("note") for row in rows)
-    keys = [key for key in COLUMNS if key not in SHORT and (noted or key != "note")]
+    """Keys and cells of the columns that people compare, the input's row first; see ``OPTIONAL``."""
+    empty = [key for key in OPTIONAL if not any(row.get(key) for row in rows)]
+    keys = [key for key in COLUMNS if key not in SHORT and key not in empty]
     return keys, [[shown(key, row.get(key)) for key in keys] for row in [input_row(rows), *rows]]
 
 

@@ -385,3 +385,16 @@ def test_single_network_has_no_scores_of_branches(tiny_dataset, tmp_path):
     page = (tmp_path / "out" / "results.html").read_text()
     assert len(pictures(page)) == 2 * (3 + 2)
     assert page.count("<polyline") == 1
+
+
+def test_what_branch_health_said_is_noted(tiny_dataset, tmp_path, monkeypatch):
+    said = iter(["", "C(y) is 9.0 dB below the input", "", "the result is 4.0 dB below its own best"])
+    monkeypatch.setattr(
+        "ct_cncl.pipeline.handlers.branch_health.branch_warnings",
+        lambda *_, **__: [text for text in [next(said)] if text],
+    )
+    run_ablation(ablation(tmp_path / "out", tiny_dataset, variants=NAMES[:1]))
+    assert (
+        "branch health warned in 2 of 4 epochs, first in epoch 2: C(y) is 9.0 dB below the input"
+        in (table(tmp_path / "out")[NAMES[0]]["note"])
+    )
