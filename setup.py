@@ -23,8 +23,13 @@ def version() -> str:
 
 EXTRAS = {
     # Compressed DICOM, permissive licences only (pylibjpeg-libjpeg is GPL and stays out).
-    "dicom": ["pylibjpeg-openjpeg>=2.3", "python-gdcm>=3.0.24"],
+    "dicom": ["pylibjpeg>=2.0", "pylibjpeg-openjpeg>=2.3", "python-gdcm>=3.0.24"],
+    "deidentify": ["dicom-anonymizer>=2.1"],
+    "tiff": ["tifffile>=2023.7"],
     "test": [
+        "SimpleITK>=2.3",
+        "dcm2niix>=1.0.20220715",
+        "hypothesis>=6.100",
         "jsonschema>=4.17",
         "matplotlib>=3.8",
         "onnx>=1.16",
@@ -38,7 +43,8 @@ EXTRAS = {
     "lint": ["mypy>=1.10", "pre-commit>=3.6", "ruff>=0.6"],
     "build": ["build>=1.2", "setuptools>=70", "wheel>=0.43"],
 }
-EXTRAS["dev"] = sorted({requirement for group in ("test", "lint", "build") for requirement in EXTRAS[group]})
+_DEV = ("test", "lint", "build", "dicom", "deidentify", "tiff")
+EXTRAS["dev"] = sorted({requirement for group in _DEV for requirement in EXTRAS[group]})
 
 setup(
     name="ct-cncl",
