@@ -1,6 +1,7 @@
 """Random doses through the bundle's own training config."""
 
 import pytest
+import torch
 from tiny_runs import TINY
 
 from ct_cncl.pipeline.prepare_data import PrepareOptions, prepare_data
@@ -15,9 +16,10 @@ def dataset(tmp_path_factory):
     return folder
 
 
-def workflow(data, out, **overrides):
+def workflow(data, out, *overlays, **overrides):
     overrides = TINY | {"dataset_dir": str(data), "output_dir": str(out), "max_epochs": 1} | overrides
-    return build_workflow([config_file("train.json")], run_id="training", overrides=overrides)
+    files = [config_file(name) for name in ("train.json", *overlays)]
+    return build_workflow(files, run_id="training", overrides=overrides)
 
 
 def test_a_training_at_random_nested_doses_runs(dataset, tmp_path):
@@ -36,3 +38,19 @@ def test_without_a_range_the_stored_images_are_used(dataset, tmp_path):
 def test_data_without_unit_noise_are_refused_before_anything_runs(tiny_dataset, tmp_path):
     with pytest.raises(DataError, match=r"unit noise for scan0.nii.gz.*--realizations 1"):
         run_workflow(workflow(tiny_dataset, tmp_path / "run", dose_range=[0.1, 0.5]))
+
+
+@pytest.mark.parametrize("phantoms", [True, False])
+def test_the_recipe_of_the_shipped_weights(dataset, tmp_path, phantoms):
+    """Quarter dose of targets at random doses, other kernels and pixel sizes; short scans count for four slices."""
+    where = {"phantom_dir": str(dataset)} if phantoms else {}
+    done = run_workflow(workflow(dataset, tmp_path / "run", "quarter_dose.json", **where))
+    pairs = done.parser.get_parsed_content("train#dataset")
+    assert len(pairs.slices) == (8 if phantoms else 4)
+    draws = [pairs.draw(number) for number in range(40)]
+    assert {draw.dose.fraction for draw in draws} == {0.25}
+    assert min(draw.dose.target_fraction for draw in draws) < 0.2
+    assert min(draw.side for draw in draws) < 32 < max(draw.side for draw in draws)
+    assert min(draw.sharpness for draw in draws) < 0 < max(draw.sharpness for draw in draws)
+    state = torch.load(tmp_path / "run" / "best.pt", weights_only=True)["network_def"]
+    assert all(value.isfinite().all() for value in state.values())
