@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from ct_cncl.pipeline.engines.distributed import unwrapped
 from ct_cncl.pipeline.engines.epoch_losses import EpochLosses
+from ct_cncl.pipeline.engines.finite_losses import FiniteLosses
 from ct_cncl.pipeline.engines.precision import autocast, gradient_scaler
 from ct_cncl.pipeline.losses.adversarial import judged_rightly
 from ct_cncl.pipeline.networks import Branches, centre_slice
@@ -64,7 +65,7 @@ class CNCLTrainer(Trainer):
     Raises:
         ValueError: a discriminator without optimizer or loss, ``d_every`` below 1, starts that are negative or in which the
             discriminator judges before it learns, unknown precision.
-        FloatingPointError: while training, when the loss is not finite.
+        FloatingPointError: while training, when a loss is not finite; see ``FiniteLosses``.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class CNCLTrainer(Trainer):
         # Checkpoints hold plain state dicts, so that they load with weights_only=True.
         self._state_dict_user_keys: list[str] = []
         self.add_event_handler(Events.EPOCH_STARTED, self._announce_epoch)
+        FiniteLosses().attach(self)  # before all handlers that save
         EpochLosses().attach(self)  # before the handlers that read the means
         self._register_handlers(train_handlers or [])
 
@@ -168,11 +170,6 @@ class CNCLTrainer(Trainer):
             adversarial = self._adversarial_term(centre_slice(image), predicted)
             terms["loss_adversarial"] = self.adversarial_weight * adversarial
         output.update(self._generator_step(terms))
-        if not torch.isfinite(output[CommonKeys.LOSS]) and not self.g_scaler.is_enabled():
-            raise FloatingPointError(
-                f"Expected a finite loss, but got {output[CommonKeys.LOSS].item()} in iteration {engine.state.iteration}. "
-                "Lower the learning rate, set clip_grad_norm, or look for NaN in the data."
-            )
         engine.state.output = output
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return output

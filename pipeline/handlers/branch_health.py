@@ -135,7 +135,10 @@ class BranchHealth:
             value = engine.state.output.get(f"loss_{name}")
             if value is not None:
                 before = self.averages.get(name, value).to(value.device)
-                self.averages[name] = torch.lerp(before, value, 1.0 / min(iteration, self.span))
+                average = torch.lerp(before, value, 1.0 / min(iteration, self.span))
+                # A loss that overflowed, whose step fp16's scaler skips, is left out: NaN would stay in it for ever.
+                kept = torch.where(before.isfinite(), before, value)
+                self.averages[name] = torch.where(average.isfinite(), average, kept)
         if iteration % self.span == 0:
             self._look_at_averages(engine)
 

@@ -117,6 +117,16 @@ def test_the_loss_rises_within_an_epoch(caplog):
     assert health.found[0].startswith("the loss of C(y) has risen to 3.")
 
 
+def test_losses_that_overflowed_are_left_out_of_the_averages():
+    """Regression: after one that fp16 had skipped, the average was NaN for ever and branch health blind."""
+    nan = {"loss_content": torch.tensor(float("nan")), "loss_noise": torch.tensor(1.0)}
+    fine = {"loss_content": torch.tensor(1.0), "loss_noise": torch.tensor(1.0)}
+    for losses in ([nan, fine, fine], [fine, nan, fine], [fine, nan, nan]):
+        health, _, _ = watch([metrics(41, 42, 43)] * 3, losses=losses, span=2)
+        assert {name: average.item() for name, average in health.averages.items()} == {"content": 1.0, "noise": 1.0}
+        assert health.ratios == {"content": 1.0, "noise": 1.0}
+
+
 def test_a_loss_that_stays_high_is_said_every_epoch_until_it_falls():
     """A branch that collapsed before the first validation has no better one to be compared with."""
     losses = [{"loss_content": torch.tensor(value)} for value in (1.0, 9.0, 9.0, 1.0, 1.0)]
