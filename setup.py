@@ -26,6 +26,8 @@ EXTRAS = {
     "dicom": ["pylibjpeg>=2.0", "pylibjpeg-openjpeg>=2.3", "python-gdcm>=3.0.24"],
     "deidentify": ["dicom-anonymizer>=2.1"],
     "tiff": ["tifffile>=2023.7"],
+    # The second engine of `denoise`, and what writes its file in `pack`.
+    "onnx": ["onnx>=1.16", "onnxruntime>=1.18"],
     "test": [
         "SimpleITK>=2.3",
         "dcm2niix>=1.0.20220715",
@@ -39,6 +41,7 @@ EXTRAS = {
         "pytest-timeout>=2.3",
         "pytest-xdist>=3.5",
         "scikit-image>=0.22",
+        "torchmetrics>=1.4",
     ],
     "lint": ["mypy>=1.10", "pre-commit>=3.6", "ruff>=0.6"],
     "build": ["build>=1.2", "setuptools>=70", "wheel>=0.43"],
@@ -61,11 +64,13 @@ setup(
     },
     packages=[*subpackages("pipeline"), *subpackages("transforms"), "ct_cncl.bundle"],
     package_data={
+        "ct_cncl.pipeline": ["metadata_schema.json"],
         "ct_cncl.bundle": ["LICENSE", "configs/*", "configs/variants/*", "docs/*", "models/*"],
     },
     install_requires=[
         "torch>=2.4",
         "monai[fire,ignite,nibabel,pyyaml,tensorboard,tqdm]>=1.6,<1.7",
+        "jsonschema>=4.17",
         "numpy>=1.26",
         "numba>=0.60",
         "pydicom>=3.0",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -9,6 +10,9 @@ import torch
 from monai.handlers import IgniteMetricHandler
 from monai.metrics import PSNRMetric, RMSEMetric, SSIMMetric
 from monai.metrics.regression import CumulativeIterationMetric
+
+from ct_cncl.pipeline.metrics.local_moments import BORDER, ssim_map
+from ct_cncl.transforms.hu import Window
 
 IMAGES = {"": "pred", "input": "image", "content": "content", "denoised": "denoised"}
 """What is judged against the truth: suffix of the metric's name, key in the evaluator's output ("" is the result)."""
@@ -29,65 +33,133 @@ def _metrics(data_range: float) -> dict[str, CumulativeIterationMetric]:
     }
 
 
-def _single(name: str, image: torch.Tensor, truth: torch.Tensor, data_range: float) -> torch.Tensor:
+def prepared(
+    image: torch.Tensor, truth: torch.Tensor, data_range: float | Window
+) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Both images as a metric sees them, and the length of the range: through a window cut off at its ends and 0 at its lower.
+
+    Args:
+        image: (B, 1, H, W), HU.
+        truth: the same shape, HU.
+        data_range: length in HU, which leaves the images as they are, or a window.
+
+    Raises:
+        ValueError: shapes differ, values that are not finite, or a range or width that is not positive.
+    """
     if image.shape != truth.shape or image.ndim != 4:
         raise ValueError(
             f"Expected image and truth of one shape (B, 1, H, W), but got {tuple(image.shape)} and {tuple(truth.shape)}."
         )
-    return _metrics(data_range)[name](image, truth).flatten()
+    if not (image.isfinite().all() and truth.isfinite().all()):
+        raise ValueError("Expected finite HU, but got NaN or infinity. Replace them, or leave the slice out.")
+    if not isinstance(data_range, Window):
+        return image, truth, _checked_range(data_range)
+    width = _checked_range(data_range.width)
+    low, high = data_range.low, data_range.high
+    return image.clamp(low, high) - low, truth.clamp(low, high) - low, width
 
 
-def psnr(image: torch.Tensor, truth: torch.Tensor, *, data_range: float) -> torch.Tensor:
+def mean_over(values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Mean of each slice over all pixels, or those of a mask: (B, 1, H, W) to (B,).
+
+    Raises:
+        ValueError: a mask of another shape, or one without a pixel.
+
+    >>> mean_over(torch.tensor([[[[1.0, 5.0]]]]), torch.tensor([[[[True, False]]]])).tolist()
+    [1.0]
+    """
+    if mask is None:
+        return values.flatten(1).mean(1)
+    if mask.shape != values.shape or mask.dtype != torch.bool:
+        raise ValueError(f"Expected a bool mask {tuple(values.shape)}, but got {mask.dtype} {tuple(mask.shape)}.")
+    count = mask.flatten(1).sum(1)
+    if (count == 0).any():
+        raise ValueError("Expected a mask that holds pixels in every slice, but got an empty one. Leave the slice out.")
+    return (values * mask).flatten(1).sum(1, dtype=torch.float64).div(count).to(values.dtype)
+
+
+def psnr(
+    image: torch.Tensor, truth: torch.Tensor, *, data_range: float | Window, mask: torch.Tensor | None = None
+) -> torch.Tensor:
     """Peak signal-to-noise ratio ``20 log10(data_range) - 10 log10(mean((image - truth)^2))`` in dB, a slice each.
 
     Args:
         image: (B, 1, H, W), HU.
         truth: the same shape, HU.
-        data_range: in HU; 4096 for the full 12-bit range.
+        data_range: in HU, 4096 for the full 12-bit range; or a window, whose width is the range and at whose ends both images
+            are cut off.
+        mask: bool, the same shape; the mean is over its pixels. None: all.
 
     Returns:
         (B,), dB; infinite for equal images.
 
     Raises:
-        ValueError: shapes differ, or the data range is not positive.
+        ValueError: shapes differ, values are not finite, the data range is not positive, or a mask is empty.
 
     >>> psnr(torch.full((1, 1, 4, 4), 4.096), torch.zeros(1, 1, 4, 4), data_range=4096.0).round().tolist()
     [60.0]
+    >>> psnr(torch.full((1, 1, 4, 4), 900.0), torch.full((1, 1, 4, 4), 210.0), data_range=Window(50, 400)).round().tolist()
+    [20.0]
     """
-    return _single("psnr", image, truth, data_range)
+    image, truth, length = prepared(image, truth, data_range)
+    return 20 * math.log10(length) - 10 * mean_over((image - truth) ** 2, mask).log10()
 
 
-def ssim(image: torch.Tensor, truth: torch.Tensor, *, data_range: float) -> torch.Tensor:
+def ssim(
+    image: torch.Tensor, truth: torch.Tensor, *, data_range: float | Window, mask: torch.Tensor | None = None
+) -> torch.Tensor:
     """Structural similarity (Wang et al., IEEE TIP 13(4), 2004), Gaussian window of 11 pixels and sigma 1.5, a slice each.
 
-    scikit-image's ``structural_similarity`` with ``gaussian_weights=True, use_sample_covariance=False``.
+    scikit-image's ``structural_similarity`` with ``gaussian_weights=True, use_sample_covariance=False``: the mean leaves out
+    a border of 5 pixels. SSIM depends on where 0 is: with a number as ``data_range`` that is 0 HU, with a window its lower end
+    (as for images scaled to 0 to 1).
 
     Args:
         image: (B, 1, H, W) with sides of at least 11, HU.
         truth: the same shape, HU.
-        data_range: in HU; the constants are (0.01 data_range)^2 and (0.03 data_range)^2.
+        data_range: in HU, or a window; the constants are (0.01 data_range)^2 and (0.03 data_range)^2. See :func:`psnr`.
+        mask: bool, the same shape; the mean is over the windows whose centre it holds.
 
     Returns:
         (B,), at most 1.
 
     Raises:
-        ValueError: shapes differ, or the data range is not positive.
+        ValueError: as :func:`psnr`, or sides below 11.
     """
-    return _single("ssim", image, truth, data_range)
+    image, truth, length = prepared(image, truth, data_range)
+    inside = None if mask is None else mask[..., BORDER:-BORDER, BORDER:-BORDER]
+    return mean_over(ssim_map(image, truth, data_range=length), inside)
 
 
-def rmse(image: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Root mean squared error in HU, a slice each: (B, 1, H, W) twice to (B,).
+def rmse(image: torch.Tensor, truth: torch.Tensor, *, mask: torch.Tensor | None = None) -> torch.Tensor:
+    """Root mean squared error in HU, a slice each: (B, 1, H, W) twice, and a bool mask of that shape, to (B,).
 
     Raises:
-        ValueError: shapes differ.
+        ValueError: shapes differ, values are not finite, or a mask is empty.
     """
-    return _single("rmse", image, truth, 1.0)
+    image, truth, _ = prepared(image, truth, 1.0)
+    return mean_over((image - truth) ** 2, mask).sqrt()
+
+
+def mae(image: torch.Tensor, truth: torch.Tensor, *, mask: torch.Tensor | None = None) -> torch.Tensor:
+    """Mean absolute error in HU, a slice each: (B, 1, H, W) twice, and a bool mask of that shape, to (B,).
+
+    Raises:
+        ValueError: shapes differ, values are not finite, or a mask is empty.
+
+    >>> mae(torch.tensor([[[[1.0, -3.0]]]]), torch.zeros(1, 1, 1, 2)).tolist()
+    [2.0]
+    """
+    image, truth, _ = prepared(image, truth, 1.0)
+    return mean_over((image - truth).abs(), mask)
 
 
 def image_quality(image: torch.Tensor, truth: torch.Tensor, *, data_range: float) -> dict[str, torch.Tensor]:
     """PSNR (dB), SSIM and RMSE (HU) of (B, 1, H, W) slices, each (B,), by name."""
-    return {name: _single(name, image, truth, data_range) for name in _metrics(data_range)}
+    figures = {"psnr": psnr, "ssim": ssim}
+    return {name: figure(image, truth, data_range=data_range) for name, figure in figures.items()} | {
+        "rmse": rmse(image, truth)
+    }
 
 
 def _pair(output: dict[str, torch.Tensor], *, key: str) -> tuple[torch.Tensor, torch.Tensor]:

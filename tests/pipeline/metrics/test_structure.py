@@ -4,7 +4,7 @@ import torch
 from ignite.engine import Engine
 from scipy.ndimage import gaussian_filter
 
-from ct_cncl.pipeline.metrics import edge_correlation, quality_metrics, validation_metrics
+from ct_cncl.pipeline.metrics import edge_correlation, local_edge_correlation, quality_metrics, validation_metrics
 from ct_cncl.pipeline.metrics.structure import edges
 
 
@@ -78,3 +78,27 @@ def test_validation_metrics_hold_the_mean_over_slices():
     assert list(metrics) == [*quality_metrics(4096), "edge_correlation"]
     expected = torch.cat([edge_correlation(n, x) for n, x in zip(noise, truth)]).mean().item()
     assert engine.state.metrics["edge_correlation"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_local_correlation_is_numpys_in_each_window():
+    truth, rng = anatomy(), np.random.default_rng(1)
+    noise = rng.normal(0, 20, truth.shape)
+    noise[:, 48:] += edges(tensor(truth))[0, 0, :, 48:].numpy()  # one half gave structure away
+    found = local_edge_correlation(tensor(noise), tensor(truth))[0, 0].numpy()
+    assert found.shape == (5, 5)
+    edge = edges(tensor(truth))[0, 0].numpy()
+    for i, j in ((0, 0), (2, 3), (4, 4)):
+        place = np.s_[16 * i : 16 * i + 32, 16 * j : 16 * j + 32]
+        expected = np.corrcoef(noise[place].ravel(), edge[place].ravel())[0, 1]
+        assert found[i, j] == pytest.approx(expected, abs=1e-4)
+    assert found[:, 3:].mean() > 0.2
+    assert np.abs(found[:, :2].mean()) < 0.05
+
+
+def test_windows_without_edges_tell_nothing():
+    truth = torch.zeros(1, 1, 96, 96)
+    truth[..., 60:, 60:] = 300
+    found = local_edge_correlation(torch.randn(1, 1, 96, 96, generator=torch.Generator().manual_seed(0)), truth)
+    assert found[0, 0, 0, 0].isnan()
+    assert found[0, 0, 3, 3].isfinite()
+    assert local_edge_correlation(torch.zeros(1, 1, 96, 96), truth).isnan().all()

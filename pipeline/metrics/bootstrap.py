@@ -1,0 +1,62 @@
+"""Means with intervals by bootstrap."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+LEAST_VALUES = 5
+"""Fewer values give no interval that could be trusted."""
+RESAMPLES = 2000
+
+
+class Interval(NamedTuple):
+    """A mean and where the true one lies."""
+
+    mean: float
+    low: float | None
+    """None where there are fewer than :data:`LEAST_VALUES` values."""
+    high: float | None
+    count: int
+
+
+def bootstrap_mean(values: np.ndarray, *, seed: int, confidence: float = 0.95, resamples: int = RESAMPLES) -> Interval:
+    """Mean of independent values and its bootstrap-t interval.
+
+    Resamples are judged by ``t = (mean* - mean) / se*``, each with its own standard error, and the interval is
+    ``mean - se t``: for few values that covers far better than percentiles of ``mean*``, which are too narrow.
+
+    Args:
+        values: (n,), independent of each other, finite.
+        seed: of the resamples.
+        confidence: of the interval, 0 to 1.
+        resamples: how many.
+
+    Raises:
+        ValueError: no value, a value that is not finite, or another confidence.
+
+    Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 12.5.
+
+    >>> interval = bootstrap_mean(np.random.default_rng(0).normal(40, 1, 20), seed=0)
+    >>> bool(interval.low < 40 < interval.high), interval.count
+    (True, 20)
+    """
+    values = np.asarray(values, dtype=np.float64).ravel()
+    if values.size == 0 or not np.isfinite(values).all():
+        raise ValueError(f"Expected finite values, but got {values.size} with NaN, infinity or none at all.")
+    if not 0 < confidence < 1:
+        raise ValueError(f"Expected a confidence between 0 and 1, but got {confidence}.")
+    count, mean = values.size, float(values.mean())
+    if count < LEAST_VALUES:
+        return Interval(mean, None, None, count)
+    error = float(values.std(ddof=1)) / math.sqrt(count)
+    if error <= 1e-12 * max(abs(mean), 1e-300):
+        return Interval(mean, mean, mean, count)
+    drawn = values[np.random.default_rng(seed).integers(0, count, (resamples, count))]
+    errors = drawn.std(axis=1, ddof=1) / math.sqrt(count)
+    usable = errors > 1e-9 * error
+    t = (drawn.mean(axis=1)[usable] - mean) / errors[usable]
+    upper, lower = np.quantile(t, [(1 + confidence) / 2, (1 - confidence) / 2])
+    return Interval(mean, mean - float(upper) * error, mean - float(lower) * error, count)

@@ -1,0 +1,86 @@
+"""Does the disagreement of the two branches tell where the result is wrong? Pure functions over pixels."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+LEAST_VALUES = 20
+
+
+class Calibration(NamedTuple):
+    """Mean error by disagreement, in bins of equally many pixels."""
+
+    disagreement: np.ndarray
+    """(bins,) mean of the bin, HU."""
+    error: np.ndarray
+    """(bins,) mean absolute error, HU."""
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1 on; equal values share the mean of theirs: (n,) to (n,) float64.
+
+    >>> ranks(np.array([10, 30, 10, 20])).tolist()
+    [1.5, 4.0, 1.5, 3.0]
+    """
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(count)
+    return (last - (count - 1) / 2)[place]
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's rank correlation.
+
+    Args:
+        first: any shape.
+        second: the same shape.
+
+    Returns:
+        -1 to 1.
+
+    Raises:
+        ValueError: shapes differ, fewer than 20 values, values that are not finite, or constant ones.
+
+    >>> round(rank_correlation(np.arange(20), np.exp(np.arange(20.0))), 6)
+    1.0
+    """
+    if first.shape != second.shape or first.size < LEAST_VALUES:
+        raise ValueError(
+            f"Expected at least {LEAST_VALUES} pairs of values, but got shapes {first.shape} and {second.shape}."
+        )
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise ValueError("Expected finite values, but got NaN or infinity.")
+    a, b = ranks(first.ravel()), ranks(second.ravel())
+    a, b = a - a.mean(), b - b.mean()
+    spread = float(np.sqrt((a @ a) * (b @ b)))
+    if spread == 0:
+        raise ValueError("Expected values that vary, but got constant ones.")
+    return float(a @ b) / spread
+
+
+def calibration_curve(disagreement: np.ndarray, error: np.ndarray, *, bins: int = 10) -> Calibration:
+    """Mean absolute error of pixels by their disagreement: on the diagonal where it is as large as the error.
+
+    Args:
+        disagreement: (n,), HU, 0 or more.
+        error: (n,), result - truth, HU.
+        bins: of equally many pixels.
+
+    Raises:
+        ValueError: shapes differ, or fewer values than 20 or than bins.
+
+    >>> curve = calibration_curve(np.arange(100.0), -2 * np.arange(100.0), bins=2)
+    >>> curve.disagreement.tolist(), curve.error.tolist()
+    ([24.5, 74.5], [49.0, 149.0])
+    """
+    if disagreement.shape != error.shape or disagreement.size < max(bins, LEAST_VALUES):
+        raise ValueError(
+            f"Expected at least {max(bins, LEAST_VALUES)} pairs, but got shapes {disagreement.shape} and {error.shape}."
+        )
+    order = np.argsort(disagreement, kind="stable")
+    parts = np.array_split(order, bins)
+    return Calibration(
+        np.array([disagreement[part].mean(dtype=np.float64) for part in parts]),
+        np.array([np.abs(error[part]).mean(dtype=np.float64) for part in parts]),
+    )

@@ -1,0 +1,86 @@
+"""Local means, variances and covariances under a Gaussian window, and the map of structural similarity made of them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+WINDOW, SIGMA = 11, 1.5
+"""Of SSIM's Gaussian window, pixels."""
+BORDER = WINDOW // 2
+"""Pixels on each side for which SSIM's window does not fit into the image."""
+
+
+class Moments(NamedTuple):
+    """Of two images at every place where the window fits; each (B, 1, H - size + 1, W - size + 1)."""
+
+    mean_x: torch.Tensor
+    mean_y: torch.Tensor
+    variance_x: torch.Tensor
+    variance_y: torch.Tensor
+    covariance: torch.Tensor
+
+
+def gaussian_window(size: int, sigma: float) -> torch.Tensor:
+    """(size,) float32, sum 1.
+
+    >>> gaussian_window(3, 1e-3).tolist()
+    [0.0, 1.0, 0.0]
+    """
+    distance = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
+    weight = torch.exp(-0.5 * (distance / sigma) ** 2)
+    return (weight / weight.sum()).float()
+
+
+def weighted_means(images: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Means under the separable window ``weights`` (size,): (..., H, W) to (..., H - size + 1, W - size + 1).
+
+    Sums of shifted images: on a CPU several times as fast as a convolution with one channel.
+
+    Raises:
+        ValueError: sides below the window's size.
+    """
+    size = weights.numel()
+    if min(images.shape[-2:]) < size:
+        raise ValueError(f"Expected slices with sides of at least {size} pixels, but got {tuple(images.shape[-2:])}.")
+    for axis in (-2, -1):
+        length = images.shape[axis] - size + 1
+        total = images.narrow(axis, 0, length) * weights[0]
+        for shift in range(1, size):
+            total.add_(images.narrow(axis, shift, length), alpha=float(weights[shift]))
+        images = total
+    return images
+
+
+def local_moments(image: torch.Tensor, truth: torch.Tensor, weights: torch.Tensor) -> Moments:
+    """Local moments of two images (B, 1, H, W) under ``weights`` (size,); variances are at least 0.
+
+    Raises:
+        ValueError: sides below the window's size.
+    """
+    centre = truth.mean()  # E[x^2] - E[x]^2 must not cancel
+    x, y = image - centre, truth - centre
+    mean_x, mean_y, xx, yy, xy = weighted_means(torch.stack([x, y, x * x, y * y, x * y]), weights)
+    return Moments(
+        mean_x + centre,
+        mean_y + centre,
+        (xx - mean_x * mean_x).clamp_(min=0),
+        (yy - mean_y * mean_y).clamp_(min=0),
+        xy - mean_x * mean_y,
+    )
+
+
+def ssim_map(image: torch.Tensor, truth: torch.Tensor, *, data_range: float) -> torch.Tensor:
+    """SSIM of each place: (B, 1, H, W) twice to (B, 1, H - 10, W - 10).
+
+    Raises:
+        ValueError: sides below 11.
+
+    >>> ssim_map(torch.zeros(1, 1, 12, 11), torch.zeros(1, 1, 12, 11), data_range=1.0).shape
+    torch.Size([1, 1, 2, 1])
+    """
+    m = local_moments(image, truth, gaussian_window(WINDOW, SIGMA).to(image))
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    luminance = (2 * m.mean_x * m.mean_y + c1) / (m.mean_x**2 + m.mean_y**2 + c1)
+    return luminance * (2 * m.covariance + c2) / (m.variance_x + m.variance_y + c2)

@@ -1,0 +1,203 @@
+"""Task transfer function: how much of each spatial frequency of a disc's edge an image keeps. Pure functions.
+
+A denoiser is not linear: what it keeps depends on the contrast and on the noise around. So the function is measured for every
+contrast and dose of its own, from discs, averaged over noise realisations.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+BIN_PIXELS = 0.1
+"""Width of the bins of the edge profile, in pixels: finer than the pixels, since a circle crosses them everywhere."""
+REACH_PIXELS = 12.0
+"""The edge profile goes so far to both sides of the edge, or half a radius where that is shorter."""
+
+
+class Disc(NamedTuple):
+    """A disc as it was found in an image."""
+
+    x: float
+    """Of the centre, pixels from the first pixel's centre."""
+    y: float
+    radius: float
+    """Pixels."""
+    width: float
+    """Of the edge, pixels: scale of the logistic function fitted to it."""
+    contrast: float
+    """Inside minus outside, HU."""
+    background: float
+    """HU."""
+
+
+class TaskTransfer(NamedTuple):
+    """A task transfer function."""
+
+    frequency: np.ndarray
+    """(n,) cycles/mm, from 0."""
+    ttf: np.ndarray
+    """(n,) 1 at frequency 0."""
+    half_per_mm: float
+    """Frequency at which it first falls to 0.5; NaN where it does not."""
+    tenth_per_mm: float
+    """Frequency at which it first falls to 0.1; NaN where it does not."""
+    disc: Disc
+
+
+def fit_disc(image: np.ndarray, *, centre: tuple[float, float], radius: float) -> Disc:
+    """Least-squares fit of a disc with a soft edge, ``background + contrast / (1 + exp((r - radius) / width))``.
+
+    Pixels up to one and a half radii from the first guess count. Gauss-Newton steps, damped (Levenberg-Marquardt).
+
+    Args:
+        image: (x, y), HU; a mean over realisations where noise is high.
+        centre: first guess, pixels; within a quarter of the radius.
+        radius: first guess, pixels, 3 or more.
+
+    Raises:
+        ValueError: the disc and its surroundings do not lie in the image, or nothing stands out there.
+
+    >>> x, y = np.mgrid[:64, :64]
+    >>> image = 50 / (1 + np.exp((np.hypot(x - 31.3, y - 32.2) - 12) / 0.5))
+    >>> [round(value, 2) for value in fit_disc(image, centre=(32, 32), radius=11)[:5]]
+    [31.3, 32.2, 12.0, 0.5, 50.0]
+    """
+    x, y = np.mgrid[: image.shape[0], : image.shape[1]].astype(np.float64)
+    distance = np.hypot(x - centre[0], y - centre[1])
+    reach = 1.5 * radius
+    fits = all(reach <= place <= length - 1 - reach for place, length in zip(centre, image.shape))
+    if radius < 3 or not fits:
+        raise ValueError(
+            f"Expected a disc of 3 pixels or more with half a radius around it in the image, but got radius {radius} at {centre} "
+            f"in {image.shape}."
+        )
+    near = distance <= reach
+    x, y, values = x[near], y[near], image[near].astype(np.float64)
+    outside = float(values[distance[near] > 1.25 * radius].mean())
+    inside = float(values[distance[near] < 0.75 * radius].mean())
+    if not np.isfinite(inside - outside) or inside == outside:
+        raise ValueError("Expected a disc that stands out, but its mean is that of its surroundings.")
+    found = _least_squares(x, y, values, np.array([*centre, radius, 0.7, inside - outside, outside]))
+    if not (np.isfinite(found).all() and math.hypot(found[0] - centre[0], found[1] - centre[1]) < radius / 2):
+        raise ValueError(f"Expected a disc of {inside - outside:.3g} HU that can be fitted, but noise outweighs it.")
+    return Disc(*(float(value) for value in found))
+
+
+def _least_squares(x: np.ndarray, y: np.ndarray, values: np.ndarray, start: np.ndarray) -> np.ndarray:
+    damping, parameters = 1e-3, start
+    residual, slopes = _soft_disc(x, y, values, parameters)
+    for _ in range(60):
+        normal, pull = slopes.T @ slopes, slopes.T @ residual
+        step = np.linalg.solve(normal + damping * np.diag(np.diag(normal) + 1e-12), pull)
+        tried = parameters + step
+        tried[3] = min(max(tried[3], 0.05), 10.0)
+        new_residual, new_slopes = _soft_disc(x, y, values, tried)
+        if new_residual @ new_residual <= residual @ residual:
+            parameters, residual, slopes, damping = tried, new_residual, new_slopes, damping / 5
+            if np.abs(step[:4]).max() < 1e-6:
+                break
+        else:
+            damping *= 5
+    return parameters
+
+
+def _soft_disc(
+    x: np.ndarray, y: np.ndarray, values: np.ndarray, parameters: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Residual (n,) and the model's slopes by its parameters (n, 6)."""
+    cx, cy, radius, width, contrast, background = parameters
+    r = np.maximum(np.hypot(x - cx, y - cy), 1e-9)
+    u = (r - radius) / width
+    share = 0.5 * (1 - np.tanh(u / 2))
+    fall = contrast * share * (1 - share) / width  # minus the slope along r
+    slopes = np.stack([fall * (x - cx) / r, fall * (y - cy) / r, fall, fall * u, share, np.ones_like(share)], axis=1)
+    return values - (background + contrast * share), slopes
+
+
+def edge_profile(image: np.ndarray, disc: Disc) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of the image by distance from the disc's edge, in bins of a tenth of a pixel.
+
+    Args:
+        image: (x, y), HU.
+        disc: from :func:`fit_disc`.
+
+    Returns:
+        Distances from the edge (n,), pixels, and means (n,), HU; empty bins are interpolated.
+    """
+    x, y = np.mgrid[: image.shape[0], : image.shape[1]]
+    distance = np.hypot(x - disc.x, y - disc.y) - disc.radius
+    reach = min(REACH_PIXELS, disc.radius / 2)
+    count = 2 * round(reach / BIN_PIXELS)
+    place = np.floor(distance / BIN_PIXELS + count / 2).astype(int)
+    used = (place >= 0) & (place < count)
+    pixels = np.bincount(place[used], minlength=count)
+    sums = np.bincount(place[used], weights=image[used].astype(np.float64), minlength=count)
+    # The mean distance of a bin's pixels is their place, not the bin's middle.
+    where = np.bincount(place[used], weights=distance[used], minlength=count)
+    filled = pixels > 0
+    middle = (np.arange(count) - count / 2 + 0.5) * BIN_PIXELS
+    return middle, np.interp(middle, where[filled] / pixels[filled], sums[filled] / pixels[filled])
+
+
+def task_transfer(image: np.ndarray, *, centre: tuple[float, float], radius_mm: float, pixel_mm: float) -> TaskTransfer:
+    """The task transfer function (modulation transfer function of this contrast) from the edge of a disc.
+
+    The disc is fitted, the edge profile is taken over all directions, its derivative is the line spread, and the size of
+    its Fourier transform, 1 at frequency 0, the result. The derivative over bins is corrected by their sinc.
+
+    Args:
+        image: (x, y), HU; a mean over noise realisations. Square pixels.
+        centre: of the disc, pixels from the first pixel's centre, within a quarter of the radius.
+        radius_mm: of the disc.
+        pixel_mm: side of a pixel.
+
+    Returns:
+        Up to the Nyquist frequency of the pixels.
+
+    Raises:
+        ValueError: as :func:`fit_disc`.
+
+    Source: Richard et al. 2012, Med Phys 39(7):4115 (task transfer function); Friedman et al. 2013, Med Phys 40:051907
+        (from the edge of a cylinder).
+
+    >>> x, y = np.mgrid[:64, :64]
+    >>> image = 50 / (1 + np.exp((np.hypot(x - 31.3, y - 32.2) - 14) / 0.5))
+    >>> result = task_transfer(image, centre=(32, 32), radius_mm=7.0, pixel_mm=0.5)
+    >>> round(result.half_per_mm, 2)  # of a logistic edge of 0.25 mm: z / sinh(z) with z = 2 pi^2 0.25 f
+    0.44
+    """
+    disc = fit_disc(image, centre=centre, radius=radius_mm / pixel_mm)
+    distance, profile = edge_profile(image, disc)
+    spread = np.diff(profile) / BIN_PIXELS
+    middle = (distance[1:] + distance[:-1]) / 2
+    # Far from the edge there is only noise: a taper that is 1 where the edge is.
+    extent = np.abs(distance).max()
+    taper = np.cos(np.pi / 2 * np.clip((np.abs(middle) / extent - 0.5) / 0.5, 0, 1)) ** 2
+    spread = spread * taper
+    total = float(spread.sum() * BIN_PIXELS)
+    if total == 0:
+        raise ValueError("Expected an edge, but the profile is flat.")
+    frequency = np.arange(0.0, 0.5 + 1e-9, 0.005)  # cycles/pixel
+    waves = np.exp(-2j * np.pi * frequency[:, None] * middle[None, :])
+    ttf = np.abs(waves @ spread) * BIN_PIXELS / abs(total)
+    ttf /= np.sinc(frequency * BIN_PIXELS) ** 2  # of the difference, and of the mean over a bin
+    ttf /= ttf[0]
+    per_mm = frequency / pixel_mm
+    return TaskTransfer(per_mm, ttf, crossing(per_mm, ttf, 0.5), crossing(per_mm, ttf, 0.1), disc)
+
+
+def crossing(frequency: np.ndarray, curve: np.ndarray, level: float) -> float:
+    """The frequency at which a curve first falls to ``level``; NaN where it does not.
+
+    >>> crossing(np.array([0.0, 1.0, 2.0]), np.array([1.0, 0.8, 0.2]), 0.5)
+    1.5
+    """
+    below = np.flatnonzero(curve <= level)
+    if below.size == 0 or below[0] == 0:
+        return math.nan
+    k = int(below[0])
+    share = (curve[k - 1] - level) / (curve[k - 1] - curve[k])
+    return float(frequency[k - 1] + share * (frequency[k] - frequency[k - 1]))
