@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from ignite.engine import Events
@@ -12,15 +13,28 @@ from monai.engines.utils import IterationEvents
 from monai.inferers import Inferer, SimpleInferer
 from monai.utils.enums import CommonKeys
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from ct_cncl.pipeline.engines.distributed import unwrapped
 from ct_cncl.pipeline.engines.epoch_losses import EpochLosses
 from ct_cncl.pipeline.engines.finite_losses import FiniteLosses
+from ct_cncl.pipeline.engines.memory import naming_settings
+from ct_cncl.pipeline.engines.placement import frozen_statistics
 from ct_cncl.pipeline.engines.precision import autocast, gradient_scaler
 from ct_cncl.pipeline.losses.adversarial import judged_rightly
 from ct_cncl.pipeline.networks import Branches, centre_slice
+
+
+class Part(NamedTuple):
+    """What of a batch goes through the networks at once."""
+
+    share: float
+    """Of the batch's patches."""
+    image: torch.Tensor
+    label: torch.Tensor
+    weight: torch.Tensor | None
 
 
 class CNCLTrainer(Trainer):
@@ -60,11 +74,15 @@ class CNCLTrainer(Trainer):
         d_start: not in the first so many; between ``d_start`` and ``adversarial_start`` it learns alone.
         precision: "fp32", "bf16" or "fp16", on CUDA; the CPU computes in float32, or in bf16 where it is "bf16_any".
         clip_grad_norm: largest norm of the generator's gradient; None leaves it alone.
+        accumulate: parts that a batch is cut into, one after the other in memory; both networks still step once, by the
+            gradients of the whole batch. Batch normalisation sees each part alone; where the discriminator steps, the
+            generator runs twice.
         train_handlers: Ignite handlers.
 
     Raises:
         ValueError: a discriminator without optimizer or loss, ``d_every`` below 1, starts that are negative or in which the
-            discriminator judges before it learns, unknown precision.
+            discriminator judges before it learns, unknown precision, ``accumulate`` below 1.
+        MemoryShortageError: while training, naming the settings to change.
         FloatingPointError: while training, when a loss is not finite; see ``FiniteLosses``.
     """
 
@@ -88,12 +106,13 @@ class CNCLTrainer(Trainer):
         d_start: int = 0,
         precision: str = "fp32",
         clip_grad_norm: float | None = None,
+        accumulate: int = 1,
         train_handlers: Sequence[Any] | None = None,
     ) -> None:
         if discriminator is not None and (d_optimizer is None or adversarial_loss is None):
             raise ValueError("Expected d_optimizer and adversarial_loss beside the discriminator, but got None.")
-        if d_every < 1:
-            raise ValueError(f"Expected d_every of at least 1, but got {d_every}.")
+        if d_every < 1 or accumulate < 1:
+            raise ValueError(f"Expected d_every and accumulate of at least 1, but got {d_every} and {accumulate}.")
         if not 0 <= d_start <= adversarial_start:
             raise ValueError(
                 f"Expected 0 <= d_start <= adversarial_start, but got {d_start} and {adversarial_start}: the discriminator "
@@ -115,6 +134,7 @@ class CNCLTrainer(Trainer):
         self.d_start = d_start
         self.precision = precision
         self.clip_grad_norm = clip_grad_norm
+        self.accumulate = accumulate
         autocast(torch.device(device), precision)  # an unknown precision is refused here, not in the first iteration
         self.g_scaler = gradient_scaler(torch.device(device), precision)
         self.d_scaler = gradient_scaler(torch.device(device), precision)
@@ -122,6 +142,7 @@ class CNCLTrainer(Trainer):
             device=device,
             max_epochs=max_epochs,
             data_loader=train_data_loader,
+            non_blocking=True,
             decollate=False,
             handlers=None,
         )
@@ -155,43 +176,69 @@ class CNCLTrainer(Trainer):
 
     def _iteration(self, engine: CNCLTrainer, batchdata: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         image, label = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking)
-        self.generator.train()
-        with autocast(engine.state.device, self.precision):
-            predicted = self.inferer(image, self.generator)
-        predicted = Branches(*(branch.float() for branch in predicted))
-        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-
-        iteration = engine.state.iteration
-        output: dict[str, torch.Tensor] = {}
-        if self.discriminator is not None and iteration > self.d_start and iteration % self.d_every == 0:
-            output.update(self._discriminator_step(centre_slice(image), label, predicted))
-        terms = self._supervised_terms(image, label, predicted, batchdata.get("weight"))
-        if self.discriminator is not None and iteration > self.adversarial_start:
-            adversarial = self._adversarial_term(centre_slice(image), predicted)
-            terms["loss_adversarial"] = self.adversarial_weight * adversarial
-        output.update(self._generator_step(terms))
+        patches = f"{len(image)} patches of {image.shape[-2]} x {image.shape[-1]}"
+        with naming_settings(
+            f"a training step of {patches}",
+            f"Raise accumulate (now {self.accumulate}), set recompute_activations=true or cache=none, or lower batch_size or patch_size.",
+        ):
+            output = self._steps(self._parts(image, label, batchdata.get("weight")))
         engine.state.output = output
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return output
 
-    def _discriminator_step(
-        self, image: torch.Tensor, label: torch.Tensor, predicted: Branches
-    ) -> dict[str, torch.Tensor]:
+    def _parts(self, image: torch.Tensor, label: torch.Tensor, weight: torch.Tensor | None) -> list[Part]:
+        size = -(-len(image) // self.accumulate)
+        weights = [None] * self.accumulate if weight is None else weight.to(label.device).split(size)
+        columns = zip(image.split(size), label.split(size), weights)
+        return [Part(len(own) / len(image), own, target, weights) for own, target, weights in columns]
+
+    def _steps(self, parts: list[Part]) -> dict[str, torch.Tensor]:
+        """One step of each network, of the discriminator where it is due."""
+        self.generator.train()
+        iteration = self.state.iteration
+        whole = self._predict(parts[0].image) if len(parts) == 1 else None
+        self.fire_event(IterationEvents.FORWARD_COMPLETED)
+        output: dict[str, torch.Tensor] = {}
+        if self.discriminator is not None and iteration > self.d_start and iteration % self.d_every == 0:
+            output.update(self._discriminator_step(parts, whole))
+        return output | self._generator_step(parts, whole)
+
+    def _predict(self, image: torch.Tensor) -> Branches:
+        with autocast(self.state.device, self.precision):
+            predicted = self.inferer(image, self.generator)
+        return Branches(*(branch.float() for branch in predicted))
+
+    def _discriminator_step(self, parts: list[Part], whole: Branches | None) -> dict[str, torch.Tensor]:
         assert self.discriminator is not None and self.d_optimizer is not None  # noqa: PT018 (checked in __init__)
         self.discriminator.train()
+        self.d_optimizer.zero_grad(set_to_none=True)
+        output: dict[str, torch.Tensor] = {}
+        for part in parts:
+            with _exchange(self.discriminator, last=part is parts[-1]):
+                terms = self._judgement(part, whole or self._fake(part.image))
+                self.d_scaler.scale(_shared(terms["loss_discriminator"], part.share)).backward()
+            _add(output, terms, part.share)
+        self.d_scaler.step(self.d_optimizer)
+        self.d_scaler.update()
+        return output
+
+    def _fake(self, image: torch.Tensor) -> Branches:
+        """A prediction for the discriminator alone: of several parts, no more than one graph fits into memory."""
+        with torch.no_grad(), frozen_statistics(self.generator):
+            return self._predict(image)
+
+    def _judgement(self, part: Part, predicted: Branches) -> dict[str, torch.Tensor]:
+        """The discriminator's loss of one part, and how it judged."""
+        assert self.discriminator is not None
+        image, label = centre_slice(part.image), part.label
         real = torch.cat([label, image - label, image], dim=1)
         fake = torch.cat([predicted.fused, predicted.noise, image], dim=1).detach()
-        self.d_optimizer.zero_grad(set_to_none=True)
         with autocast(self.state.device, self.precision):
             # One forward for both: DistributedDataParallel allows one per step, and instance norm sees each alone.
             logits = self.discriminator(torch.cat([real, fake]))[-1]
         real_logits, fake_logits = logits.float().chunk(2)
-        loss = self.adversarial_loss.discriminator(real_logits, fake_logits)
-        self.d_scaler.scale(loss).backward()
-        self.d_scaler.step(self.d_optimizer)
-        self.d_scaler.update()
         return {
-            "loss_discriminator": loss.detach(),
+            "loss_discriminator": self.adversarial_loss.discriminator(real_logits, fake_logits),
             "d_real": real_logits.detach().mean(),
             "d_fake": fake_logits.detach().mean(),
             "d_accuracy": judged_rightly(
@@ -199,26 +246,33 @@ class CNCLTrainer(Trainer):
             ),
         }
 
-    def _supervised_terms(
-        self, image: torch.Tensor, label: torch.Tensor, predicted: Branches, weight: torch.Tensor | None
-    ) -> dict[str, torch.Tensor]:
-        """Terms of the pixel and the extra losses; ``image`` with all its slices, of which pixel losses see the centre."""
-        weights = {} if weight is None else {"weight": weight.to(label.device)}
-        terms = self.pixel_loss(predicted, centre_slice(image), label, **weights)
-        for loss in self.extra_losses:
-            terms = terms | loss(predicted, image, label)
-        return {f"loss_{name}": term for name, term in terms.items()}
-
-    def _generator_step(self, terms: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        loss = torch.stack(list(terms.values())).sum()
+    def _generator_step(self, parts: list[Part], whole: Branches | None) -> dict[str, torch.Tensor]:
         self.g_optimizer.zero_grad(set_to_none=True)
-        self.g_scaler.scale(loss).backward()
+        output: dict[str, torch.Tensor] = {}
+        for part in parts:
+            with _exchange(self.generator, last=part is parts[-1]):
+                terms = self._generator_terms(part, whole or self._predict(part.image))
+                terms = {CommonKeys.LOSS: torch.stack(list(terms.values())).sum()} | terms
+                self.g_scaler.scale(_shared(terms[CommonKeys.LOSS], part.share)).backward()
+            _add(output, terms, part.share)
         if self.clip_grad_norm is not None:
             self.g_scaler.unscale_(self.g_optimizer)
             nn.utils.clip_grad_norm_(self.generator.parameters(), self.clip_grad_norm)
         self.g_scaler.step(self.g_optimizer)
         self.g_scaler.update()
-        return {CommonKeys.LOSS: loss.detach(), **{name: term.detach() for name, term in terms.items()}}
+        return output
+
+    def _generator_terms(self, part: Part, predicted: Branches) -> dict[str, torch.Tensor]:
+        """Pixel, extra and adversarial losses; the extra ones see all slices of the image, the others its centre."""
+        weights = {} if part.weight is None else {"weight": part.weight}
+        terms = self.pixel_loss(predicted, centre_slice(part.image), part.label, **weights)
+        for loss in self.extra_losses:
+            terms = terms | loss(predicted, part.image, part.label)
+        terms = {f"loss_{name}": term for name, term in terms.items()}
+        if self.discriminator is not None and self.state.iteration > self.adversarial_start:
+            adversarial = self._adversarial_term(centre_slice(part.image), predicted)
+            terms["loss_adversarial"] = self.adversarial_weight * adversarial
+        return terms
 
     def _adversarial_term(self, image: torch.Tensor, predicted: Branches) -> torch.Tensor:
         assert self.discriminator is not None
@@ -231,3 +285,19 @@ class CNCLTrainer(Trainer):
         finally:
             judge.requires_grad_(True)
         return self.adversarial_loss.generator(logits.float())
+
+
+def _exchange(network: nn.Module, *, last: bool) -> AbstractContextManager:
+    """Processes average their gradients once a step, with those of its last part."""
+    return network.no_sync() if isinstance(network, DistributedDataParallel) and not last else nullcontext()
+
+
+def _shared(loss: torch.Tensor, share: float) -> torch.Tensor:
+    """A part's share in the loss of the batch, which is a mean over its patches."""
+    return loss if share == 1 else share * loss
+
+
+def _add(output: dict[str, torch.Tensor], terms: dict[str, torch.Tensor], share: float) -> None:
+    for name, term in terms.items():
+        own = _shared(term.detach(), share)
+        output[name] = output[name] + own if name in output else own

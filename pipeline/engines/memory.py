@@ -1,0 +1,40 @@
+"""What to do where a network does not fit into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+_CPU_SAYS = ("can't allocate memory", "not enough memory")
+
+
+class MemoryShortageError(ValueError):
+    """A step does not fit into memory; the message is one line and names the settings to change."""
+
+
+@contextmanager
+def naming_settings(what: str, advice: str) -> Iterator[None]:
+    """Turn torch's out-of-memory errors, on a GPU or on the CPU, into a sentence.
+
+    Args:
+        what: that should have fitted, "a training step of 16 patches".
+        advice: a sentence that names the settings.
+
+    Raises:
+        MemoryShortageError: in place of torch's error.
+
+    >>> with naming_settings("a step", "Lower batch_size."):
+    ...     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ...")
+    Traceback (most recent call last):
+    ct_cncl.pipeline.engines.memory.MemoryShortageError: Expected a step to fit into memory, but got: CUDA out of memory. Lower batch_size.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if not isinstance(error, torch.OutOfMemoryError) and not any(words in text for words in _CPU_SAYS):
+            raise
+        first = text.strip().split(". ")[0].splitlines()[0].rstrip(".")
+        raise MemoryShortageError(f"Expected {what} to fit into memory, but got: {first}. {advice}") from error

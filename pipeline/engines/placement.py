@@ -1,0 +1,109 @@
+"""How a generator is trained: on which device, in which memory format, compiled or not, with how many activations kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from ct_cncl.pipeline.networks import BranchOutputs
+from ct_cncl.pipeline.networks.blocks import NAFBlock, ResidualBlock, RestormerBlock
+from ct_cncl.pipeline.networks.interaction import CrossAttentionBlock, SelfAttentionBlock
+from ct_cncl.pipeline.networks.srdensenet import DenseBlock
+from ct_cncl.pipeline.networks.unet import ConvPair, UpBlock
+
+BLOCKS = (
+    ConvPair,
+    UpBlock,
+    ResidualBlock,
+    NAFBlock,
+    RestormerBlock,
+    DenseBlock,
+    SelfAttentionBlock,
+    CrossAttentionBlock,
+)
+"""What is computed again as a whole, of nested ones the outermost."""
+
+
+def placed(
+    network: nn.Module,
+    device: torch.device,
+    *,
+    channels_last: bool = False,
+    recompute_activations: bool = False,
+    compiled: bool = False,
+) -> BranchOutputs:
+    """A network as a trainer takes it, changed in place.
+
+    Args:
+        network: a ``CNCL``, or a network with one output.
+        device: to train on.
+        channels_last: keep weights, and so feature maps, with the channels innermost: what tensor cores multiply.
+        recompute_activations: see :func:`recompute_blocks`.
+        compiled: let torch.compile fuse what lies between convolutions; it takes minutes and a C++ compiler, once a run.
+
+    Raises:
+        ValueError: activations are to be computed again of a network without blocks.
+    """
+    network.to(device)
+    if channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if recompute_activations:
+        recompute_blocks(network)
+    module = BranchOutputs(network)
+    if compiled:
+        module.compile()
+    return module
+
+
+def recompute_blocks(network: nn.Module) -> None:
+    """Keep only the inputs of a network's blocks for the backward pass, and compute what is inside once more there.
+
+    A training step takes about a third longer and a fraction of the memory; gradients and running statistics are the same.
+
+    Args:
+        network: changed in place; its state dict is not.
+
+    Raises:
+        ValueError: it has none of :data:`BLOCKS`.
+    """
+    blocks = list(_outermost_blocks(network))
+    if not blocks:
+        raise ValueError(
+            f"Expected a network of blocks for recompute_activations, but {type(network).__name__} has none of "
+            f"{', '.join(kind.__name__ for kind in BLOCKS)}. Set it to false, and raise accumulate to save memory."
+        )
+    for block in blocks:
+        contexts = partial(_contexts, block)
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False, context_fn=contexts)
+
+
+def _outermost_blocks(module: nn.Module) -> Iterator[nn.Module]:
+    for child in module.children():
+        if isinstance(child, BLOCKS):
+            yield child
+        else:
+            yield from _outermost_blocks(child)
+
+
+def _contexts(block: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
+    return nullcontext(), frozen_statistics(block)
+
+
+@contextmanager
+def frozen_statistics(network: nn.Module) -> Iterator[None]:
+    """Batch normalisations normalise by the batch as ever, but do not count it: it is seen a second time."""
+    norms = [part for part in network.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, counted) in zip(norms, before):
+            norm.momentum, norm.num_batches_tracked = momentum, counted
