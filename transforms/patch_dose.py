@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
+import torch
 
 from ct_cncl.transforms.datalist import DataError
 from ct_cncl.transforms.unit_noise import check_dose_range, cut_off, dose_between, noise_factor
@@ -34,7 +35,7 @@ def open_noise(path: str) -> StoredNoise:
 
 @lru_cache(maxsize=256)
 def _open_noise(path: str, _inode: int, _changed_ns: int) -> StoredNoise:
-    """Opened once, as :func:`~ct_cncl.transforms.patches.open_volume`."""
+    """Opened once, as :func:`~ct_cncl.transforms.volume_store.open_volume`."""
     stored = nib.load(path).dataobj  # type: ignore[attr-defined]
     values = stored.get_unscaled()
     if not isinstance(values, np.memmap) or values.dtype != np.dtype("<i2") or values.ndim != 3 or stored.inter != 0:
@@ -124,9 +125,39 @@ def pair_at_dose(
     >>> pair_at_dose(scan, noise, DoseDraw(0.5, 0.5, (0, 1)), noise_free=False, floor_hu=-1024.0)
     (array([11.41421356,  8.58578644]), array([10., 10.]))
     """
-    target = label
-    if len(unit) > 1:
-        target = label + noise_factor(draw.target_fraction, noise_free=noise_free) * unit[1]
-        noise_free = False  # the target now has noise of its own
-    image = target + noise_factor(draw.fraction, of=draw.target_fraction, noise_free=noise_free) * unit[0]
-    return cut_off(image, label, floor_hu), cut_off(target, label, floor_hu)
+    first, second = dose_factors(draw, noise_free=noise_free)
+    target = label + second * unit[1] if len(unit) > 1 else label
+    return cut_off(target + first * unit[0], label, floor_hu), cut_off(target, label, floor_hu)
+
+
+def dose_factors(draw: DoseDraw, *, noise_free: bool) -> tuple[float, float]:
+    """What the unit noise of the image and that of its target are multiplied by; the latter 0 without nesting.
+
+    >>> dose_factors(DoseDraw(0.5, 0.25, (0, 1)), noise_free=True)
+    (2.0, 2.0)
+    """
+    if len(draw.realizations) == 1:
+        return noise_factor(draw.fraction, of=draw.target_fraction, noise_free=noise_free), 0.0
+    target = noise_factor(draw.target_fraction, noise_free=noise_free)
+    return noise_factor(draw.fraction, of=draw.target_fraction), target  # the target has noise of its own by then
+
+
+def pairs_at_doses(
+    labels: torch.Tensor, unit: Sequence[torch.Tensor], draws: Sequence[DoseDraw], models: Sequence[Mapping[str, Any]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """:func:`pair_at_dose` for a batch, to the bit.
+
+    Args:
+        labels: the stored scans, (B, C, H, W), HU.
+        unit: unit noise of the first and, with nesting, of the second realisations drawn, each of that shape, HU.
+        draws: B of them.
+        models: B times what the datalist says of an entry's noise, "noise_free" and "floor_hu".
+
+    Returns:
+        (images, targets), HU.
+    """
+    factors = [dose_factors(draw, noise_free=model["noise_free"]) for draw, model in zip(draws, models, strict=True)]
+    rows = [(*factor, model["floor_hu"]) for factor, model in zip(factors, models)]
+    first, second, floor = torch.tensor(rows, dtype=labels.dtype).to(labels.device).T[..., None, None, None]
+    target = labels + second * unit[1] if len(unit) > 1 else labels
+    return cut_off(target + first * unit[0], labels, floor), cut_off(target, labels, floor)

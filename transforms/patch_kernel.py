@@ -41,7 +41,7 @@ def resampled(images: torch.Tensor, side: int) -> torch.Tensor:
     return functional.interpolate(images, size=(side, side), mode="bicubic", antialias=True)
 
 
-def refiltered(images: torch.Tensor, sharpness: float) -> torch.Tensor:
+def refiltered(images: torch.Tensor, sharpness: float | torch.Tensor) -> torch.Tensor:
     """Images as if of a softer or sharper reconstruction kernel; their mean level stays.
 
     The frequency response is ``1 + sharpness (1 - B(u) B(v))`` with the binomial blur's ``B(u) = cos^4(pi u)``, u in cycles a
@@ -49,16 +49,16 @@ def refiltered(images: torch.Tensor, sharpness: float) -> torch.Tensor:
 
     Args:
         images: (B, C, H, W), HU, mirrored at the borders.
-        sharpness: above -1; 0 changes nothing.
+        sharpness: above -1; 0 changes nothing. One for all, or (B, 1, 1, 1).
 
     Returns:
         (B, C, H, W), HU.
     """
-    if sharpness == 0:
+    if isinstance(sharpness, float) and sharpness == 0:
         return images
-    channels = images.shape[1]
-    line = torch.tensor(BINOMIAL, dtype=images.dtype, device=images.device)
     blurred = functional.pad(images, (2, 2, 2, 2), mode="reflect")
-    for shape in ((1, 1, 5, 1), (1, 1, 1, 5)):
-        blurred = functional.conv2d(blurred, line.view(shape).expand(channels, 1, *shape[2:]), groups=channels)
+    for axis in (-2, -1):
+        # Sums in one order, not a convolution: what an image becomes must not depend on its batch.
+        pixels = images.shape[axis]
+        blurred = sum(weight * blurred.narrow(axis, tap, pixels) for tap, weight in enumerate(BINOMIAL))  # type: ignore[assignment]
     return images + sharpness * (images - blurred)

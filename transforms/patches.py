@@ -1,96 +1,42 @@
-"""From a prepared data set to what a training or validation step gets: patches and whole slices, lazily read.
+"""From a prepared data set to what a training step gets: batches of patches, lazily read.
 
 Every random choice about a training sample is a function of (seed, sample number) alone. Sample numbers run on from epoch
 to epoch. So the order of workers, the number of processes and an interruption change nothing: a resumed run, and a run
-on two processes, see the patches that one undisturbed process would have seen.
+on two processes, see the patches that one undisturbed process would have seen. What is drawn is drawn one by one on the
+host; cutting, turning, noise and filters are done for a whole batch, by the same code on the CPU and on a GPU.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
-from itertools import groupby
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import nibabel as nib
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
 from ct_cncl.transforms.datalist import DataError
 from ct_cncl.transforms.hu import to_network
-from ct_cncl.transforms.patch_dose import DoseDraw, RandomDose, open_noise, pair_at_dose
+from ct_cncl.transforms.patch_dose import DoseDraw, RandomDose, open_noise, pairs_at_doses
 from ct_cncl.transforms.patch_kernel import check_range, refiltered, resampled
-from ct_cncl.transforms.regions import padding_mask
+from ct_cncl.transforms.slice_pairs import SliceIndex, SlicePairs, all_slices, neighbours, spread_slices
+from ct_cncl.transforms.volume_store import VolumeStore, open_volume
+
+__all__ = [
+    "Patch",
+    "PatchPairs",
+    "SampleNumbers",
+    "SliceIndex",
+    "SlicePairs",
+    "all_slices",
+    "neighbours",
+    "open_volume",
+    "spread_slices",
+]
 
 BODY_THRESHOLD_HU = -500.0
 """Voxels above it count as body: lungs' vessels and walls do, air and most of the table do not."""
-
-
-def open_volume(path: str) -> np.ndarray:
-    """Memory-mapped stored values of an uncompressed, unscaled int16 NIfTI: (x, y, z), HU.
-
-    Raises:
-        DataError: the file is not of that kind.
-    """
-    state = Path(path).stat()
-    return _open_volume(path, state.st_ino, state.st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _open_volume(path: str, _inode: int, _changed_ns: int) -> np.ndarray:
-    """Opened once; the file's state tells a data set that was prepared anew from the one before."""
-    image = nib.load(path)
-    volume = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]
-    if not isinstance(volume, np.memmap) or volume.dtype != np.dtype("<i2") or volume.ndim != 3:
-        raise DataError(
-            f"Expected {path} to be an uncompressed int16 volume (x, y, z), but got {volume.dtype} with shape "
-            f"{volume.shape}{'' if isinstance(volume, np.memmap) else ', compressed or scaled'}. Prepare the data set with `ct-cncl prepare`."
-        )
-    return volume
-
-
-def neighbours(z: int, count: int, depth: int) -> list[int]:
-    """Numbers of ``count`` slices around ``z`` in a volume of ``depth``; beyond its ends its last slice is repeated.
-
-    Raises:
-        ValueError: an even count: there would be no centre.
-
-    >>> neighbours(5, 3, 40), neighbours(0, 3, 40), neighbours(39, 5, 40)
-    ([4, 5, 6], [0, 0, 1], [37, 38, 39, 39, 39])
-    """
-    if count < 1 or count % 2 == 0:
-        raise ValueError(f"Expected context_slices to be an odd number, 1 or 3, but got {count}.")
-    return [min(max(near, 0), depth - 1) for near in range(z - count // 2, z + count // 2 + 1)]
-
-
-class SliceIndex(NamedTuple):
-    """One axial slice of one entry."""
-
-    entry: dict[str, Any]
-    z: int
-
-
-def all_slices(data: Sequence[dict[str, Any]]) -> list[SliceIndex]:
-    """Every slice of every entry, in order; image and label of an entry must have one shape.
-
-    Raises:
-        DataError: the shapes of a pair differ, or there is no entry.
-    """
-    if not data:
-        raise DataError("Expected at least one volume, but the list is empty. Name a data set that has this split.")
-    slices = []
-    for entry in data:
-        shapes = [open_volume(entry[key]).shape for key in ("image", "label")]
-        if shapes[0] != shapes[1]:
-            raise DataError(
-                f"Expected image and label of one shape, but {entry['image']} has {shapes[0]} and {entry['label']} has "
-                f"{shapes[1]}. Prepare the data set anew."
-            )
-        slices += [SliceIndex(entry, z) for z in range(shapes[0][2])]
-    return slices
 
 
 class Patch(NamedTuple):
@@ -132,10 +78,13 @@ class PatchPairs(Dataset):
             :func:`~ct_cncl.transforms.patch_kernel.refiltered`; None leaves the kernel.
         context_slices: slices of the image, odd, the label's in the centre; all have one dose, each its own noise. Beyond
             the ends of the volume its last slice is repeated.
+        cache: "auto", "ram", "device" or "none": where volumes are held, see
+            :class:`~ct_cncl.transforms.volume_store.VolumeStore`.
+        device: where batches are made and left; the CPU where not given. Workers of a loader need the CPU.
 
     Raises:
         DataError: empty list, shapes that differ, slices smaller than a patch, too little unit noise.
-        ValueError: numbers below 1, ranges that are none, an even number of slices.
+        ValueError: numbers below 1, ranges that are none, an even number of slices, an unknown cache.
     """
 
     DRAWS = 8
@@ -153,6 +102,8 @@ class PatchPairs(Dataset):
         zoom_range: Sequence[float] | None = None,
         sharpness_range: Sequence[float] | None = None,
         context_slices: int = 1,
+        cache: str = "none",
+        device: torch.device | None = None,
     ) -> None:
         if patch_size < 1 or patches_per_epoch < 1:
             raise ValueError(
@@ -167,7 +118,9 @@ class PatchPairs(Dataset):
         self.context_slices = context_slices
         largest = patch_size if self.zoom is None else max(1, round(patch_size / self.zoom[0]))
         self.slices = all_slices(data)
+        used: list[str] = []
         for entry in data:
+            used += [entry["label"], *([entry["image"]] if self.dose is None else entry.get("noise", []))]
             shape = open_volume(entry["label"]).shape
             if self.dose is not None:
                 self.dose.check(entry, shape)
@@ -180,6 +133,8 @@ class PatchPairs(Dataset):
         self.patches_per_epoch = patches_per_epoch
         self.seed = seed
         self.body_fraction = body_fraction
+        self.device = torch.device("cpu") if device is None else torch.device(device)
+        self.volumes = VolumeStore(used, cache=cache, device=self.device)
 
     def __len__(self) -> int:
         return self.patches_per_epoch
@@ -193,10 +148,10 @@ class PatchPairs(Dataset):
         for _ in range(self.DRAWS):
             slice_number = int(generator.integers(len(self.slices)))
             entry, z = self.slices[slice_number]
-            label = open_volume(entry["label"])
+            label = self.volumes.on_host(entry["label"])
             x, y = (int(generator.integers(pixels - side + 1)) for pixels in label.shape[:2])
             inside = label[x : x + side, y : y + side, z] > BODY_THRESHOLD_HU
-            if inside.mean() >= self.body_fraction:
+            if np.count_nonzero(inside) / inside.size >= self.body_fraction:
                 break
         flip_x, flip_y, transpose = (bool(flip) for flip in generator.integers(2, size=3))
         patch = Patch(slice_number, x, y, flip_x, flip_y, transpose, side)
@@ -206,40 +161,74 @@ class PatchPairs(Dataset):
             patch = patch._replace(sharpness=generator.uniform(*self.sharpness))
         return patch
 
-    def cut(self, patch: Patch) -> dict[str, torch.Tensor]:
-        """Image and label at ``patch``."""
-        entry, _ = self.slices[patch.slice_number]
-        if patch.dose is None:
-            label = self._window(open_volume(entry["label"]), patch, 1)
-            image = self._window(open_volume(entry["image"]), patch, self.context_slices)
+    def cut(self, patches: Sequence[Patch]) -> dict[str, torch.Tensor]:
+        """Images (B, context_slices, patch_size, patch_size) and labels (B, 1, patch_size, patch_size) at ``patches``."""
+        alike: dict[int, list[int]] = {}
+        for place, patch in enumerate(patches):
+            alike.setdefault(patch.side, []).append(place)
+        parts = [self._cut_alike([patches[place] for place in places]) for places in alike.values()]
+        if len(parts) == 1:
+            return parts[0]
+        order = np.argsort([place for places in alike.values() for place in places]).tolist()
+        return {key: torch.cat([part[key] for part in parts])[order] for key in parts[0]}
+
+    def _cut_alike(self, patches: Sequence[Patch]) -> dict[str, torch.Tensor]:
+        """:meth:`cut` of patches that are all cut with one side."""
+        entries = [self.slices[patch.slice_number].entry for patch in patches]
+        width = self.context_slices
+        if self.dose is None:
+            images = self._windows([entry["image"] for entry in entries], patches, width)
+            labels = self._windows([entry["label"] for entry in entries], patches, 1)
         else:
-            label = self._window(open_volume(entry["label"]), patch, self.context_slices)
-            stored = [open_noise(entry["noise"][number]) for number in patch.dose.realizations]
-            unit = [
-                self._window(noise.values, patch, self.context_slices) * np.float32(noise.step_hu) for noise in stored
-            ]
-            model = entry["noise_model"]
-            image, label = pair_at_dose(
-                label, unit, patch.dose, noise_free=model["noise_free"], floor_hu=model["floor_hu"]
-            )
-        centre = len(label) // 2
-        planes = torch.from_numpy(np.concatenate([image, label[centre : centre + 1]])).float()[:, None]
-        planes = to_network(refiltered(resampled(planes, self.patch_size), patch.sharpness))[:, 0]
-        return {"image": planes[:-1], "label": planes[-1:]}
+            draws = [patch.dose for patch in patches if patch.dose is not None]
+            stored = self._windows([entry["label"] for entry in entries], patches, width)
+            unit = []
+            for which in range(len(draws[0].realizations)):
+                paths = [entry["noise"][draw.realizations[which]] for entry, draw in zip(entries, draws)]
+                steps = torch.tensor([open_noise(path).step_hu for path in paths]).to(self.device)
+                unit.append(self._windows(paths, patches, width) * steps[:, None, None, None])
+            images, labels = pairs_at_doses(stored, unit, draws, [entry["noise_model"] for entry in entries])
+            labels = labels[:, width // 2 : width // 2 + 1]
+        planes = resampled(torch.cat([images, labels], dim=1), self.patch_size)
+        if self.sharpness is not None:
+            sharpness = torch.tensor([patch.sharpness for patch in patches]).to(self.device)
+            planes = refiltered(planes, sharpness[:, None, None, None])
+        planes = to_network(planes)
+        return {"image": planes[:, :-1], "label": planes[:, -1:]}
 
-    def _window(self, volume: np.ndarray, patch: Patch, count: int) -> np.ndarray:
-        """(count, side, side) float32 of the slices of a volume (x, y, z) around the patch's, turned as it says."""
-        around = neighbours(self.slices[patch.slice_number].z, count, volume.shape[2])
-        return np.stack([self._square(volume[:, :, z], patch) for z in around])
-
-    def _square(self, plane: np.ndarray, patch: Patch) -> np.ndarray:
-        """(side, side) float32 of a slice (x, y), turned as ``patch`` says."""
-        values = plane[patch.x : patch.x + patch.side, patch.y : patch.y + patch.side]
-        values = values[:: -1 if patch.flip_x else 1, :: -1 if patch.flip_y else 1]
-        return np.ascontiguousarray(values.T if patch.transpose else values, dtype=np.float32)
+    def _windows(self, paths: Sequence[str], patches: Sequence[Patch], count: int) -> torch.Tensor:
+        """(B, count, side, side) float32 of ``count`` slices of a volume around each patch's, turned as the patches say."""
+        windows = []
+        for path, patch in zip(paths, patches, strict=True):
+            volume = self.volumes[path]
+            around = neighbours(self.slices[patch.slice_number].z, count, volume.shape[2])
+            windows += [window(volume, patch, z) for z in around]
+        stacked = torch.stack(windows).to(self.device, non_blocking=True).unflatten(0, (-1, count))
+        return flipped(stacked, patches).float()
 
     def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
-        return self.cut(self.draw(number))
+        return self.__getitems__([number])[0]
+
+    def __getitems__(self, numbers: Sequence[int]) -> list[dict[str, torch.Tensor]]:
+        """Several items at once, as torch's DataLoader asks for them: views of one batch."""
+        batch = self.cut([self.draw(number) for number in numbers])
+        return [{key: values[place] for key, values in batch.items()} for place in range(len(numbers))]
+
+
+def window(volume: torch.Tensor, patch: Patch, z: int = 0) -> torch.Tensor:
+    """The view (side, side) of a volume (x, y, z) or of a slice (x, y) at a patch's place; transposed, not yet flipped."""
+    along_x, along_y = volume.stride()[:2]
+    start = volume.storage_offset() + patch.x * along_x + patch.y * along_y + (z * volume.stride(2) if z else 0)
+    strides = (along_y, along_x) if patch.transpose else (along_x, along_y)
+    return volume.as_strided((patch.side, patch.side), strides, start)
+
+
+def flipped(windows: torch.Tensor, patches: Sequence[Patch]) -> torch.Tensor:
+    """Windows (B, C, side, side) of :func:`window`, flipped as their patches say."""
+    flips = [(patch.flip_y, patch.flip_x) if patch.transpose else (patch.flip_x, patch.flip_y) for patch in patches]
+    rows, columns = torch.tensor(flips).to(windows.device).T[..., None, None, None]
+    windows = torch.where(rows, windows.flip(-2), windows)
+    return torch.where(columns, windows.flip(-1), windows)
 
 
 class SampleNumbers(Sampler[int]):
@@ -276,84 +265,3 @@ class SampleNumbers(Sampler[int]):
         first = (self.epoch - 1) * self.patches_per_epoch
         for step in range(len(self)):
             yield first + step * self.world_size + self.rank
-
-
-def spread_slices(slices: Sequence[SliceIndex], count: int) -> list[SliceIndex]:
-    """At most ``count`` slices: as many of each volume as possible, evenly spaced within it, in order.
-
-    A long volume gets no more than a short one while the short one has slices left: otherwise one scan with many slices
-    would decide the mean. Of more volumes than ``count``, evenly spaced ones are taken.
-
-    Args:
-        slices: of one or more volumes, those of a volume together.
-        count: 1 or more.
-
-    >>> volumes = [({"label": "a"}, 40), ({"label": "b"}, 1), ({"label": "c"}, 2)]
-    >>> slices = [SliceIndex(entry, z) for entry, depth in volumes for z in range(depth)]
-    >>> [(entry["label"], z) for entry, z in spread_slices(slices, 6)]
-    [('a', 0), ('a', 20), ('a', 39), ('b', 0), ('c', 0), ('c', 1)]
-    """
-    volumes = [list(group) for _, group in groupby(slices, key=lambda item: id(item.entry))]
-    if len(volumes) > count:
-        volumes = [volumes[n] for n in np.linspace(0, len(volumes) - 1, count).round().astype(int)]
-    shares = [0] * len(volumes)
-    left = min(count, sum(len(volume) for volume in volumes))
-    while left:
-        for n, volume in enumerate(volumes):
-            if left and shares[n] < len(volume):
-                shares[n] += 1
-                left -= 1
-    chosen = []
-    for volume, share in zip(volumes, shares, strict=True):
-        middle = (len(volume) - 1) / 2
-        places = [middle] if share == 1 else np.linspace(0, len(volume) - 1, share)
-        chosen += [volume[int(place + 0.5)] for place in places]
-    return chosen
-
-
-class SlicePairs(Dataset):
-    """Whole slices for validation, spread evenly over the volumes and within each.
-
-    Items are ``{"image": y, "label": x, "padding": where the scanner padded}``, each (1, x, y), the image (context_slices,
-    x, y); image and label float32 in network units.
-
-    Args:
-        data: entries with "image" and "label".
-        max_slices: at most so many slices, see :func:`spread_slices`; None takes all.
-        rank: this process takes every ``world_size``-th of them, from its rank on.
-        world_size: number of processes.
-        context_slices: slices of the image, see :class:`PatchPairs`.
-    """
-
-    def __init__(
-        self,
-        data: Sequence[dict[str, Any]],
-        *,
-        max_slices: int | None = None,
-        rank: int = 0,
-        world_size: int = 1,
-        context_slices: int = 1,
-    ) -> None:
-        neighbours(0, context_slices, 1)
-        self.context_slices = context_slices
-        slices = all_slices(data)
-        if max_slices is not None:
-            if max_slices < 1:
-                raise ValueError(f"Expected max_slices of at least 1 or null, but got {max_slices}.")
-            slices = spread_slices(slices, max_slices)
-        self.slices = slices[rank::world_size]
-
-    def __len__(self) -> int:
-        return len(self.slices)
-
-    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
-        entry, z = self.slices[number]
-        label = np.asarray(open_volume(entry["label"])[:, :, z], dtype=np.float32)
-        volume = open_volume(entry["image"])
-        around = neighbours(z, self.context_slices, volume.shape[2])
-        image = np.stack([np.asarray(volume[:, :, near], dtype=np.float32) for near in around])
-        return {
-            "image": to_network(torch.from_numpy(image)),
-            "label": to_network(torch.from_numpy(label)[None]),
-            "padding": torch.from_numpy(padding_mask(label))[None],
-        }

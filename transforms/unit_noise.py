@@ -116,13 +116,13 @@ def electronic_excess(quanta: np.ndarray | float, dose_fraction: float, electron
     return np.sqrt(1 + (1 + dose_fraction) / dose_fraction * electronic_variance / np.asarray(quanta, dtype=float))
 
 
-def cut_off(noisy: ArrayOrTensor, clean: ArrayOrTensor, floor_hu: float) -> ArrayOrTensor:
+def cut_off(noisy: ArrayOrTensor, clean: ArrayOrTensor, floor_hu: float | ArrayOrTensor) -> ArrayOrTensor:
     """``noisy`` cut off at the scanner's floor; what lies below it in ``clean`` (padding) may stay there.
 
     Args:
         noisy: any shape, HU.
         clean: the same shape, HU, before noise was added.
-        floor_hu: lowest value that the scanner writes, see :func:`scanner_floor`.
+        floor_hu: lowest value that the scanner writes, see :func:`scanner_floor`; one for all, or of a shape that fits.
 
     >>> cut_off(np.array([-1100.0, -2000.0, 7.0]), np.array([-1000.0, -2000.0, 0.0]), -1024.0)
     array([-1024., -2000.,     7.])

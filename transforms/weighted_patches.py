@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from ct_cncl.transforms.body import body_mask
-from ct_cncl.transforms.patches import Patch, PatchPairs, open_volume
+from ct_cncl.transforms.patches import Patch, PatchPairs, flipped, window
 
 
 class WeightedPatchPairs(PatchPairs):
@@ -34,17 +35,19 @@ class WeightedPatchPairs(PatchPairs):
         self.air_weight = air_weight
         self.bodies: dict[int, np.ndarray] = {}
 
-    def cut(self, patch: Patch) -> dict[str, torch.Tensor]:
-        """Image, label and weight at ``patch``."""
-        body = self._square(self._body(patch.slice_number), patch)
-        weight = np.where(body > 0, np.float32(1), np.float32(self.air_weight))
-        return super().cut(patch) | {"weight": torch.from_numpy(weight)[None]}
+    def _cut_alike(self, patches: Sequence[Patch]) -> dict[str, torch.Tensor]:
+        windows = torch.stack([window(self._body(patch.slice_number), patch) for patch in patches])[:, None]
+        body = flipped(windows.to(self.device, torch.float32), patches)
+        if body.shape[-1] != self.patch_size:  # the image has another pixel size then
+            body = functional.interpolate(body, size=(self.patch_size, self.patch_size), mode="nearest-exact")
+        weight = torch.where(body > 0, 1.0, self.air_weight)
+        return super()._cut_alike(patches) | {"weight": weight}
 
-    def _body(self, slice_number: int) -> np.ndarray:
-        """(x, y) bool, kept as bits: a thousand slices of 512 x 512 take 32 MB."""
+    def _body(self, slice_number: int) -> torch.Tensor:
+        """(x, y) uint8, kept as bits: a thousand slices of 512 x 512 take 32 MB."""
         entry, z = self.slices[slice_number]
-        label = open_volume(entry["label"])
+        label = self.volumes.on_host(entry["label"])
         if slice_number not in self.bodies:
             self.bodies[slice_number] = np.packbits(body_mask(label[:, :, z]))
         shape = label.shape[:2]
-        return np.unpackbits(self.bodies[slice_number], count=shape[0] * shape[1]).reshape(shape)
+        return torch.from_numpy(np.unpackbits(self.bodies[slice_number], count=shape[0] * shape[1]).reshape(shape))
