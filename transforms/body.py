@@ -24,7 +24,8 @@ def body_mask(hu_slice: np.ndarray) -> np.ndarray:
 
     Pixels above :data:`TISSUE_HU` after a 3 x 3 mean, freed of what is thin by an opening; of the connected parts, the
     largest and those of at least :data:`LEAST_SHARE` of it; then whatever outside air cannot reach through gaps wider than
-    the opening. A lung that the edge of the field of view cuts open counts as outside.
+    the opening. A lung that the edge of the field of view cuts open counts as outside, and so does gas under skin that is
+    thinner than the opening.
 
     Args:
         hu_slice: (x, y), HU, any scan: noise and padding do no harm.

@@ -57,6 +57,56 @@ def test_arms_and_legs_are_parts_of_the_body():
     assert wrong(body_mask(hu), BODY | arms) < 0.003
 
 
+HEAD = ellipse(100, 95, 62, 78)
+SKULL = ellipse(100, 95, 57, 73) & ~ellipse(100, 95, 51, 67)
+
+
+def head(noise=10.0):
+    """250 mm of field of view: scalp, skull, sinuses, an open nostril; a holder of plastic, lined with foam."""
+    hu = np.full((SIDE, SIDE), -1000.0)
+    hu[ellipse(100, 110, 76, 86) & ~ellipse(100, 110, 73, 83) & (Y > 100)] = 80.0
+    hu[ellipse(100, 110, 72, 82) & (Y > 140)] = -950.0
+    hu[HEAD] = 40.0
+    hu[SKULL] = 1200.0
+    hu[ellipse(88, 38, 7, 5) | ellipse(112, 38, 7, 5)] = -980.0
+    hu[(np.abs(X - 100) < 2) & (Y < 55)] = -980.0
+    return hu + np.random.default_rng(0).normal(0, noise, hu.shape)
+
+
+def test_a_head_in_its_holder_with_sinuses_and_a_nostril():
+    mask = body_mask(head())
+    assert wrong(mask, HEAD) < 0.005
+    assert mask[ellipse(88, 38, 7, 5) | SKULL].mean() > 0.99
+    assert not mask[(X < 36) | (X > 164) | (Y > 180)].any()
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ellipse(65, 110, 22, 24) | ellipse(135, 110, 22, 24),  # two legs
+        ellipse(80, 90, 10, 7),  # a wrist in a field of view for a chest
+        ellipse(150, 60, 30, 25),  # a child, off centre
+    ],
+)
+@pytest.mark.parametrize("table", [False, True])
+def test_small_parts_of_a_large_field_of_view(parts, table):
+    hu = np.full((SIDE, SIDE), -1000.0)
+    hu[TABLE & table] = 0.0
+    hu[parts] = 50.0
+    core = ndimage.distance_transform_edt(parts) > 4
+    hu[core & (X % 30 < 5)] = 900.0  # bones
+    mask = body_mask(hu + np.random.default_rng(0).normal(0, 20, hu.shape))
+    assert wrong(mask, parts) < 0.003
+    assert mask[core].all()
+
+
+def test_gas_under_the_skin_and_in_the_bowel_is_inside():
+    hu = scan(20.0)
+    pockets = ellipse(100, 52, 20, 3) | ellipse(60, 118, 5, 5)
+    hu[pockets] = -1000.0
+    assert body_mask(hu)[pockets].all()
+
+
 def test_a_body_larger_than_the_field_of_view():
     inside = np.hypot(X - 99.5, Y - 99.5) <= 100
     hu = np.where(ellipse(100, 100, 140, 85), 40.0, -1000.0)
