@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 
+from ct_cncl.pipeline.engines.distributed import is_main_process
+from ct_cncl.transforms.files import replacing
+from ct_cncl.transforms.prepare import plain
 from ct_cncl.transforms.regions import noise_level, padding_mask
 from ct_cncl.transforms.series import Acquisition
 
+TRAINED_ON = "trained_on.json"
+"""Beside a checkpoint: what it was trained on."""
 SAMPLED = 4
 """Slices of a scan that are looked at."""
+_MOST_SCANS = 40
 _RATIO = 1.25
 """Noise and spacing may lie so many times outside the range of the training data before it is worth a warning."""
 _HU_MARGIN = 200.0
@@ -110,24 +118,106 @@ def outside(scan: Mapping[str, Any], trained_on: Mapping[str, Any]) -> list[str]
     return warnings
 
 
-def training_domain(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The domain of a prepared data set, from its low-dose volumes and what the datalist says of their acquisition.
+def training_domain(
+    entries: Sequence[Mapping[str, Any]],
+    *,
+    dose_range: Sequence[float] | None = None,
+    nested_dose_range: Sequence[float] | None = None,
+    zoom_range: Sequence[float] | None = None,
+) -> dict[str, Any]:
+    """The domain of a training: its low-dose volumes, how they were acquired, and what is drawn at random from them.
 
     Args:
-        entries: of the training split, with absolute paths.
+        entries: of the training split, with absolute paths; the pixels of at most 40 of them, evenly spread, are looked at.
+        dose_range: lowest and highest dose that is drawn; None for the dose that was prepared.
+        nested_dose_range: of the target that this dose is relative to.
+        zoom_range: lowest and highest magnification of a patch.
     """
-    return together(_entry_domain(entry) for entry in entries)
-
-
-def _entry_domain(entry: Mapping[str, Any]) -> dict[str, Any]:
-    image: Any = nib.load(entry["image"])
-    slices = [np.asarray(image.dataobj[..., z], dtype=np.float32) for z in sampled(image.shape[2])]
-    found = measure(slices, [float(size) for size in image.header.get_zooms()[:3]], None)
-    stated = entry.get("acquisition") or {}
-    for key in ("body_part", "contrast"):
-        if stated.get(key) not in (None, ""):
-            found[key] = [stated[key]]
+    doses = None
+    if dose_range is not None:
+        target = nested_dose_range or (1.0, 1.0)
+        doses = (min(dose_range) * min(target), max(dose_range) * max(target))
+    chosen = entries[:: -(-len(entries) // _MOST_SCANS)] if entries else []
+    found = together([*(_entry_domain(entry, doses) for entry in chosen), *map(_stated, entries)])
+    if zoom_range is not None and "pixel_mm" in found:
+        low, high = found["pixel_mm"]
+        found["pixel_mm"] = [low / max(zoom_range), high / min(zoom_range)]
     return found
+
+
+def _entry_domain(entry: Mapping[str, Any], doses: tuple[float, float] | None) -> dict[str, Any]:
+    found = _measured(entry["image"])
+    if doses is None or "noise_hu" not in found:
+        return found
+    truth = _measured(entry["label"]).get("noise_hu", [0.0, 0.0])[1]
+    noise_free = bool(entry.get("noise_model", {}).get("noise_free"))
+    found["noise_hu"] = noise_at_doses(
+        found["noise_hu"][1],
+        0.0 if noise_free else truth,
+        entry.get("dose_fraction") or 1.0,
+        doses,
+        noise_free=noise_free,
+    )
+    return found
+
+
+def noise_at_doses(
+    image: float, label: float, dose_fraction: float, doses: tuple[float, float], *, noise_free: bool
+) -> list[float]:
+    """Noise of images at two doses, from that at one.
+
+    Noise is inserted with variance u^2 (1/d - 1), or u^2 / d into a truth without any; ``u`` follows from what is there.
+
+    Args:
+        image: noise at ``dose_fraction``, HU.
+        label: noise of the truth, HU.
+        dose_fraction: of the image.
+        doses: lowest and highest.
+        noise_free: the truth is without noise.
+
+    Returns:
+        The noise at the highest dose, then at the lowest, HU.
+
+    >>> noise_at_doses(20.0, 10.0, 0.25, (0.0625, 1.0), noise_free=False)
+    [10.0, 40.0]
+    """
+    own = 0.0 if noise_free else 1.0  # what of 1/d the truth has already
+    unit = max(image**2 - label**2, 0.0) / max(1 / dose_fraction - own, 1e-6)
+    return [float(np.sqrt(label**2 + unit * (1 / dose - own))) for dose in (doses[1], doses[0])]
+
+
+def _measured(path: str) -> dict[str, Any]:
+    image: Any = nib.load(path)
+    slices = [np.asarray(image.dataobj[..., z], dtype=np.float32) for z in sampled(image.shape[2])]
+    return measure(slices, [float(size) for size in image.header.get_zooms()[:3]], None)
+
+
+def _stated(entry: Mapping[str, Any]) -> dict[str, Any]:
+    stated = entry.get("acquisition") or {}
+    return {key: [stated[key]] for key in ("body_part", "contrast") if stated.get(key) not in (None, "")}
+
+
+def record_domain(folder: str | Path, dataset_dir: str | Path, **drawn: Sequence[float] | None) -> None:
+    """Write what a training will see beside its checkpoints, so that denoising can tell what lies outside of it.
+
+    Args:
+        folder: of the run.
+        dataset_dir: the data set.
+        drawn: the ranges of :func:`training_domain`.
+
+    Raises:
+        DataError: the data set cannot be used.
+        OutputError: the file cannot be written.
+    """
+    from ct_cncl.pipeline.bundle import dataset_entries
+
+    entries = dataset_entries(
+        dataset_dir, "training", verify=False
+    )  # by every process: the first may make the data set
+    if not is_main_process():
+        return
+    with replacing(Path(folder) / TRAINED_ON) as temporary:
+        temporary.write_text(json.dumps(plain(training_domain(entries, **drawn)), indent=2) + "\n", encoding="utf-8")
 
 
 def _word(value: Any) -> str:
