@@ -5,6 +5,7 @@ Slices are arrays (x, y), volumes (x, y, z), in HU; pixel sizes are (dx, dy) in 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,16 @@ MIN_WINDOWS = 50
 """Fewer uniform windows than this say nothing about a scan's noise."""
 LOW_QUANTILE = 0.2
 """The quantile of local deviations taken for the noise: low enough to be free of most anatomy."""
+
+
+@lru_cache(maxsize=8)
+def _corners_and_rim(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels well outside of the inscribed circle, and those outside of nearly all of it; the same for all slices of a scan."""
+    radius = _normalised_radius(shape)
+    masks = radius > 1.02, radius > 0.985
+    for mask in masks:
+        mask.flags.writeable = False
+    return masks
 
 
 def _normalised_radius(shape: tuple[int, int]) -> np.ndarray:
@@ -52,8 +63,7 @@ def padding_mask(hu: np.ndarray) -> np.ndarray:
     hu = np.asarray(hu)
     if hu.ndim not in (2, 3):
         raise ValueError(f"Expected a slice (x, y) or a volume (x, y, z) but got shape {hu.shape}.")
-    radius = _normalised_radius((hu.shape[0], hu.shape[1]))
-    corners, rim = radius > 1.02, radius > 0.985
+    corners, rim = _corners_and_rim((hu.shape[0], hu.shape[1]))
     mask = hu <= PADDING_HU
     if corners.any():
         in_corners = hu[corners]

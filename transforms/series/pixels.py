@@ -155,7 +155,9 @@ def values_of(words: np.ndarray, layout: PixelLayout) -> tuple[np.ndarray, np.nd
     return values, padded
 
 
-def words_with(words: np.ndarray, values: np.ndarray, layout: PixelLayout, kept: np.ndarray) -> np.ndarray:
+def words_with(
+    words: np.ndarray, values: np.ndarray, layout: PixelLayout, kept: np.ndarray, *, before: np.ndarray | None = None
+) -> np.ndarray:
     """Words that hold other values; bits beyond the stored ones stay where they hold something of their own.
 
     Args:
@@ -163,6 +165,7 @@ def words_with(words: np.ndarray, values: np.ndarray, layout: PixelLayout, kept:
         values: int64 within the layout's range, the same shape.
         layout: of the words.
         kept: bool; these words stay as they are.
+        before: the values in ``words``, where they are known.
 
     >>> layout = PixelLayout(16, 12, signed=True)
     >>> kept = np.array([False, True])
@@ -170,9 +173,11 @@ def words_with(words: np.ndarray, values: np.ndarray, layout: PixelLayout, kept:
     ['0x1fff', '0xfff']
     """
     whole = values.astype(f"<i{words.itemsize}").view(words.dtype)
-    before, _ = values_of(words, layout)
+    if layout.bits == layout.allocated:
+        return np.where(kept, words, whole)
+    before = values_of(words, layout)[0] if before is None else before
     extended = before.astype(f"<i{words.itemsize}").view(words.dtype)
-    if layout.bits < layout.allocated and not np.array_equal(extended[~kept], words[~kept]):
+    if ((extended != words) & ~kept).any():
         mask = words.dtype.type((1 << layout.bits) - 1)
         whole = (words & ~mask) | (whole & mask)
     return np.where(kept, words, whole)
