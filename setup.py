@@ -26,6 +26,7 @@ EXTRAS = {
     "dicom": ["pylibjpeg>=2.0", "pylibjpeg-openjpeg>=2.3", "python-gdcm>=3.0.24"],
     "deidentify": ["dicom-anonymizer>=2.1"],
     "tiff": ["tifffile>=2023.7"],
+    "huggingface": ["huggingface_hub>=0.30"],
     # The second engine of `denoise`, and what writes its file in `pack`.
     "onnx": ["onnx>=1.16", "onnxruntime>=1.18"],
     "test": [

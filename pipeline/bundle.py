@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import distributed
@@ -21,6 +21,9 @@ from ct_cncl.transforms.datalist import DATALIST, entries, read_datalist, verify
 from ct_cncl.transforms.files import replacing
 from ct_cncl.transforms.prepare import plain
 
+if TYPE_CHECKING:
+    from monai.bundle import ConfigWorkflow
+
 PHANTOMS = {"training": 24, "validation": 4, "test": 4}
 """Phantom "patients" in the default data set."""
 PHANTOM_SLICES = 4
@@ -30,11 +33,13 @@ logger = logging.getLogger(__name__)
 
 
 def bundle_root() -> str:
-    """The bundle's folder: the working directory where that is a bundle, else the one that this package carries.
+    """The bundle's folder: that of the config which is running; else the working directory, if it is one; else the package's.
 
-    A checkout's package carries ``bundles/ct_cncl`` itself. To use a bundle elsewhere from another directory, pass
-    ``--bundle_root DIR``.
+    So each of several bundles in one process finds its own weights. To use another one's, pass ``--bundle_root DIR``.
     """
+    workflow = _running_workflow()
+    if workflow is not None and (workflow.config_root_path / "metadata.json").is_file():
+        return str(workflow.config_root_path.absolute().parent)
     here = Path.cwd()
     if (here / "configs" / "metadata.json").is_file():
         return str(here)
@@ -42,11 +47,16 @@ def bundle_root() -> str:
 
 
 def installed_bundle() -> Path:
-    """The folder of the bundle that came with this package.
+    """The folder of the bundle that came with this package, or that this package came in.
+
+    A checkout's package carries ``bundles/ct_cncl``; a packed bundle carries the package.
 
     Raises:
         FileNotFoundError: the package was installed without it.
     """
+    around = Path(__file__).resolve().parents[2]
+    if (around / "configs" / "metadata.json").is_file():
+        return around
     spec = importlib.util.find_spec("ct_cncl.bundle")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if (Path(folder) / "configs" / "metadata.json").is_file():
@@ -178,15 +188,23 @@ def _git_revision() -> str | None:
 
 
 def _running_config() -> dict[str, Any] | None:
-    """The merged config of the workflow that is running. MONAI hands it to no expression, so it is found on the stack."""
+    """The merged config of the workflow that is running."""
+    workflow = _running_workflow()
+    if workflow is None:
+        return None
+    config = dict(workflow.parser.get())
+    config.pop("_meta_", None)
+    return config
+
+
+def _running_workflow() -> ConfigWorkflow | None:
+    """The workflow that is running. MONAI hands it to no expression, so it is found on the stack."""
     from monai.bundle import ConfigWorkflow
 
     frame = inspect.currentframe()
     while frame is not None:
         workflow = frame.f_locals.get("self")
         if isinstance(workflow, ConfigWorkflow):
-            config = dict(workflow.parser.get())
-            config.pop("_meta_", None)
-            return config
+            return workflow
         frame = frame.f_back
     return None

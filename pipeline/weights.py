@@ -1,4 +1,4 @@
-"""Weights as denoising uses them: a run's checkpoint with its network, an exported TorchScript file, or the bundle's own."""
+"""Weights as denoising uses them: a checkpoint with its network's definition, a TorchScript or ONNX file, or the bundle's own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ct_cncl.pipeline.bundle import installed_bundle
 from ct_cncl.pipeline.handlers.checkpoints import CheckpointError, load_weights
 from ct_cncl.pipeline.network_building import build_network
 from ct_cncl.pipeline.networks import Branches
-from ct_cncl.pipeline.workflow import NETWORK_KEYS, ConfigError, config_file, network_config
+from ct_cncl.pipeline.workflow import ConfigError, network_config
 from ct_cncl.transforms.datalist import file_checksum
 
 TRAINED_ON = "trained_on"
@@ -54,7 +54,8 @@ def open_weights(path: Path | None, device: torch.device) -> Weights:
     """Load weights and the network they belong to.
 
     Args:
-        path: a run's checkpoint, with the run's config.json beside it; a TorchScript file (.ts); None for the bundle's own.
+        path: a run's checkpoint, with the run's config.json beside it; a bundle's models/model.pt; a TorchScript (.ts) or ONNX
+            (.onnx) file; None for the bundle's own.
         device: to run on.
 
     Raises:
@@ -65,26 +66,37 @@ def open_weights(path: Path | None, device: torch.device) -> Weights:
         path = _own_weights()
     elif not path.is_file():
         raise CheckpointError(f"Expected a checkpoint in {path}, but there is none. Name a run's best.pt.")
-    network, described = _scripted(path) if path.suffix == ".ts" else (_built(path), {})
+    network, described = _opened(path)
     network = network.to(device).eval()
     trained_on = _described(path) or described.get(TRAINED_ON) or {}
     return Weights(network, device, file_checksum(path), _slices(network, device, path), trained_on)
 
 
 def _own_weights() -> Path:
-    own = installed_bundle() / "models" / "model.pt"
-    if not own.is_file():
-        raise CheckpointError(
-            "Expected --weights, since this version ships none, but got none. Train first: `ct-cncl train`, then pass RUN/best.pt."
-        )
-    return own
+    folder = installed_bundle() / "models"
+    for name in ("model.pt", "model.ts"):
+        if (folder / name).is_file():
+            return folder / name
+    raise CheckpointError(
+        "Expected --weights, since this version ships none, but got none. Train first: `ct-cncl train`, then pass RUN/best.pt."
+    )
+
+
+def _opened(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The network, and the bundle's metadata where an exported file holds them."""
+    if path.suffix == ".ts":
+        return _scripted(path)
+    if path.suffix == ".onnx":
+        from ct_cncl.pipeline.onnx_weights import open_onnx
+
+        return open_onnx(path)
+    return _built(path), {}
 
 
 def _built(path: Path) -> nn.Module:
-    own = path.parent == installed_bundle() / "models"
-    config = json.loads(config_file("inference.json").read_text(encoding="utf-8")) if own else network_config(path)
+    config = network_config(path)
     try:
-        network = build_network({key: config[key] for key in NETWORK_KEYS if key in config})
+        network = build_network(config)
     except Exception as error:
         raise ConfigError(f"Expected the network of {path} to be buildable, but got: {error}.") from error
     return load_weights(network, path)

@@ -205,7 +205,7 @@ def network_config(weights: Path) -> dict[str, Any]:
     Only constructors in ``ct_cncl.pipeline.networks`` with plain arguments are taken.
 
     Args:
-        weights: a run's checkpoint.
+        weights: a run's checkpoint, or a file in a bundle's ``models``, whose ``configs/inference.json`` is read then.
 
     Returns:
         Overrides for inference.json.
@@ -214,6 +214,8 @@ def network_config(weights: Path) -> dict[str, Any]:
         ConfigError: no such file, or a definition that would run something else.
     """
     path = weights.parent / "config.json"
+    if not path.is_file():
+        path = weights.resolve().parent.parent / "configs" / "inference.json"
     if not path.is_file():
         raise ConfigError(
             f"Expected the run's config.json beside {weights}, which says what network it is, but there is none. Name the "

@@ -6,7 +6,7 @@ import sys
 import zipfile
 
 import pytest
-from tiny_runs import ROOT, TINY, fire_arguments
+from tiny_runs import ROOT, TINY, TINY_NETWORK, fire_arguments
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +52,8 @@ def test_wheel_carries_code_and_bundle(installed, tmp_path):
 @pytest.mark.slow
 def test_wheel_passes_the_bundle_checks(installed, tmp_path, tiny_dataset, tiny_run):
     configs = installed / "ct_cncl" / "bundle" / "configs"
-    narrow = {key: value for key, value in TINY.items() if "predictor" in key or "init_std" in key}
     common = ["--config_file", str(configs / "inference.json"), "--meta_file", str(configs / "metadata.json")]
-    run(installed, tmp_path, "monai.bundle", "verify_net_in_out", "network_def", *common, *fire_arguments(narrow))
+    run(installed, tmp_path, "monai.bundle", "verify_net_in_out", "network_def", *common, *fire_arguments(TINY_NETWORK))
     export = [
         "--net_id",
         "network_def",
@@ -64,7 +63,7 @@ def test_wheel_passes_the_bundle_checks(installed, tmp_path, tiny_dataset, tiny_
         str(tiny_run / "best.pt"),
     ]
     export += ["--key_in_ckpt", "network_def"]
-    run(installed, tmp_path, "monai.bundle", "ckpt_export", *export, *common, *fire_arguments(narrow))
+    run(installed, tmp_path, "monai.bundle", "ckpt_export", *export, *common, *fire_arguments(TINY_NETWORK))
     assert (tmp_path / "model.ts").is_file()
     training = TINY | {"dataset_dir": str(tiny_dataset), "output_dir": str(tmp_path / "run"), "max_epochs": 1}
     arguments = ["training", "--config_file", str(configs / "train.json"), *fire_arguments(training)]

@@ -22,6 +22,20 @@ TINY = {
     "progress": False,
 }
 """Overrides of train.json: no batch norm, deterministic."""
+_UNET = {"_target_": "ct_cncl.pipeline.networks.UNet", "width": 4, "depth": 2, "norm": "none"}
+TINY_NETWORK = {
+    "content_predictor": _UNET,
+    "noise_predictor": _UNET,
+    "fusion": {"_target_": "ct_cncl.pipeline.networks.ConvFusion", "kernel_size": 1},
+    "network_def": {
+        "_target_": "ct_cncl.pipeline.networks.CNCL",
+        "content": "@content_predictor",
+        "noise": "@noise_predictor",
+        "fusion": "@fusion",
+        "init_std": 0.1,
+    },
+}
+"""Overrides of inference.json: the network of a run with ``TINY``."""
 
 
 def tiny_case(number: int, shape: tuple[int, int, int] = (48, 40, 2)):

@@ -12,9 +12,12 @@ from ct_cncl.pipeline.cli.denoise import denoise
 from ct_cncl.pipeline.cli.evaluate import evaluate
 from ct_cncl.pipeline.cli.interpolate import interpolate
 from ct_cncl.pipeline.cli.models import models
+from ct_cncl.pipeline.cli.pack import pack
 from ct_cncl.pipeline.cli.prepare import prepare
+from ct_cncl.pipeline.cli.publish import publish
 from ct_cncl.pipeline.cli.simulate import simulate
 from ct_cncl.pipeline.cli.train import train
+from ct_cncl.pipeline.cli.verify import verify
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -44,7 +47,7 @@ def options(
     """Denoise low-dose CT by content-noise complementary learning. Research only; not a medical device."""
 
 
-for command in (demo, prepare, simulate, train, evaluate, denoise, ablate, models, interpolate):
+for command in (demo, prepare, simulate, train, evaluate, denoise, ablate, models, interpolate, pack, verify, publish):
     app.command()(command)
 
 

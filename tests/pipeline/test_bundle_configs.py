@@ -9,25 +9,26 @@ from pathlib import Path
 import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
-from tiny_runs import ROOT, TINY, fire_arguments
+from tiny_runs import ROOT, TINY, TINY_NETWORK, fire_arguments
 
-from ct_cncl.pipeline.workflow import config_file
+from ct_cncl.pipeline.variants import variant
+from ct_cncl.pipeline.workflow import NETWORK_KEYS, config_file, load_config
+from ct_cncl.pipeline.zoo_rules import METADATA_SCHEMA
 from ct_cncl.transforms import __version__
 
 TRAIN, INFERENCE = str(config_file("train.json")), str(config_file("inference.json"))
 META = str(config_file("metadata.json"))
-NARROW = {key: value for key, value in TINY.items() if "predictor" in key or "init_std" in key}
 
 
 def test_metadata_fits_the_schema(tmp_path):
     schema = tmp_path / "schema.json"
-    schema.write_text((Path(__file__).parent / "metadata_schema.json").read_text())
+    schema.write_text(METADATA_SCHEMA.read_text())
     verify_metadata(meta_file=META, filepath=str(schema))
 
 
 def test_metadata_without_a_required_field_is_refused(tmp_path):
     schema = tmp_path / "schema.json"
-    schema.write_text((Path(__file__).parent / "metadata_schema.json").read_text())
+    schema.write_text(METADATA_SCHEMA.read_text())
     metadata = json.loads(Path(META).read_text())
     del metadata["task"]
     (tmp_path / "metadata.json").write_text(json.dumps(metadata))
@@ -43,7 +44,14 @@ def test_version_stands_in_one_place():
 
 @pytest.mark.parametrize("config", [TRAIN, INFERENCE])
 def test_network_in_and_out(config):
-    verify_net_in_out(net_id="network_def", meta_file=META, config_file=config, device="cpu", any=37, **NARROW)
+    verify_net_in_out(net_id="network_def", meta_file=META, config_file=config, device="cpu", any=37, **TINY_NETWORK)
+
+
+def test_inference_is_that_of_cncl_fast_which_is_what_ships():
+    """And of one slice: what models/model.pt holds loads into it."""
+    inference, fast = load_config([config_file("inference.json")]), variant("cncl_fast").config()
+    assert all(inference[key] == fast[key] for key in NETWORK_KEYS if key in fast)
+    assert inference["context_slices"] == 1
 
 
 def test_check_properties_of_training(tiny_dataset, tmp_path):
@@ -54,7 +62,11 @@ def test_check_properties_of_training(tiny_dataset, tmp_path):
 
 
 def test_check_properties_of_inference(tiny_dataset, tmp_path):
-    overrides = NARROW | {"dataset_dir": str(tiny_dataset / "test"), "output_dir": str(tmp_path), "checkpoint": None}
+    overrides = TINY_NETWORK | {
+        "dataset_dir": str(tiny_dataset / "test"),
+        "output_dir": str(tmp_path),
+        "checkpoint": None,
+    }
     workflow = ConfigWorkflow(config_file=INFERENCE, workflow_type="infer", **overrides)
     workflow.initialize()
     assert workflow.check_properties() == []
@@ -69,11 +81,11 @@ def test_exported_torchscript_equals_the_network(tiny_run, tmp_path):
         meta_file=META,
         config_file=INFERENCE,
         key_in_ckpt="network_def",
-        **NARROW,
+        **TINY_NETWORK,
     )
     parser = ConfigParser()
     parser.read_config(INFERENCE)
-    parser.update(NARROW)
+    parser.update(TINY_NETWORK)
     network = parser.get_parsed_content("network_def").eval()
     network.load_state_dict(torch.load(tiny_run / "best.pt", weights_only=True)["network_def"])
     image = torch.rand(1, 1, 50, 61, generator=torch.Generator().manual_seed(0))

@@ -1,0 +1,93 @@
+"""torch and ONNX Runtime on the CPU: slices a second, and how far their results are apart.
+
+    python benchmarks/onnx.py [--weights RUN/best.pt] [--threads 2] [--size 512] [--slices 20]
+
+Without weights, an untrained cncl_fast with noise on its weights is used: speed does not depend on what was learned.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from ct_cncl.pipeline.exports import write_onnx, write_torchscript
+from ct_cncl.pipeline.network_building import build_network
+from ct_cncl.pipeline.onnx_weights import open_onnx
+from ct_cncl.pipeline.variants import variant
+from ct_cncl.pipeline.weights import Weights, open_weights
+from ct_cncl.pipeline.workflow import NETWORK_KEYS
+from ct_cncl.transforms.hu import HU_RANGE, to_network
+
+ROUNDS = 5
+
+
+def untrained(folder: Path) -> Weights:
+    """cncl_fast with weights that are not zero at its heads."""
+    config = variant("cncl_fast").config()
+    definition = {key: config[key] for key in NETWORK_KEYS if key in config}
+    network = build_network(definition)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        parameter.data += 0.02 * torch.randn(parameter.shape, generator=generator)
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(definition))
+    torch.save({"network_def": network.state_dict()}, folder / "best.pt")
+    return open_weights(folder / "best.pt", torch.device("cpu"))
+
+
+def seconds(run: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> float:
+    """Seconds for all images one by one, after one that is not counted."""
+    run(images[:1])
+    started = time.perf_counter()
+    for number in range(len(images)):
+        run(images[number : number + 1])
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Print a table; the engines take turns, so that a busy machine slows all alike."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--slices", type=int, default=20)
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    with tempfile.TemporaryDirectory() as scratch, torch.inference_mode():
+        folder = Path(scratch)
+        weights = open_weights(asked.weights, torch.device("cpu")) if asked.weights else untrained(folder / "run")
+        write_torchscript(weights.network, folder / "model.ts", metadata={})
+        write_onnx(weights.network, folder / "model.onnx", slices=weights.slices, metadata={})
+        engines: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+            "torch": weights.network,
+            "TorchScript": torch.jit.load(str(folder / "model.ts")),
+            "ONNX Runtime": open_onnx(folder / "model.onnx", threads=asked.threads)[0],
+        }
+        generator = torch.Generator().manual_seed(1)
+        hu = 40 + 25 * torch.randn(asked.slices, weights.slices, asked.size, asked.size, generator=generator)
+        images = to_network(hu)
+        expected = weights.network(images[:2])
+        times: dict[str, list[float]] = {name: [] for name in engines}
+        for _ in range(ROUNDS):
+            for name, run in engines.items():
+                times[name].append(seconds(run, images))
+        print(
+            f"{asked.slices} slices of {asked.size} x {asked.size}, {asked.threads} threads, median of {ROUNDS} rounds"
+        )
+        print(f"{'engine':14}{'slices/s':>10}{'of torch':>10}{'largest HU difference':>24}")
+        for name, run in engines.items():
+            rate = asked.slices / statistics.median(times[name])
+            ratio = statistics.median(times["torch"]) / statistics.median(times[name])
+            far = float((run(images[:2]) - expected).abs().max()) * HU_RANGE
+            print(f"{name:14}{rate:10.2f}{ratio:10.2f}{far:24.5f}")
+
+
+if __name__ == "__main__":
+    main()

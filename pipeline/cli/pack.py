@@ -1,0 +1,40 @@
+"""``ct-cncl pack``: the shareable bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+
+def pack(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the zip and its SHA-256.")] = Path("dist"),
+    weights: Annotated[
+        Optional[Path], typer.Option(help="A run's best.pt. Default: the bundle's own weights.", metavar="CHECKPOINT")
+    ] = None,
+    overlays: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--with", metavar="OVERLAY", help="That they were trained with: its training settings go in, too."
+        ),
+    ] = None,
+    version: Annotated[Optional[str], typer.Option(help="Of this bundle. Default: the project's.")] = None,
+    changes: Annotated[Optional[str], typer.Option(help="What is new in it, for its changelog.")] = None,
+) -> None:
+    """Write ct_cncl_v<version>.zip: configs, docs, weights as .pt, .ts and .onnx, the code they need, an example with its result.
+
+    It runs where MONAI and the packages of its metadata are installed, and this project is not. The same input gives the same
+    bits. `ct-cncl verify` checks it, `ct-cncl publish` hands it on.
+
+    Examples:
+      ct-cncl pack --out dist
+
+      ct-cncl pack --weights runs/ours/best.pt --with cncl_fast --version 0.1.0+ours --changes "our scanner" --out dist
+    """
+    from ct_cncl.pipeline.pack import checksum_file
+    from ct_cncl.pipeline.pack import pack as pack_bundle
+
+    path = pack_bundle(out, weights=weights, overlays=overlays, version=version, changes=changes)
+    print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB")
+    print(checksum_file(path).read_text(encoding="utf-8").split()[0])

@@ -1,0 +1,48 @@
+"""``ct-cncl verify``: what a bundle would run, and whether it does what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def verify(
+    source: Annotated[Path, typer.Argument(metavar="ZIP|DIR", help="A packed bundle, or a bundle's folder.")],
+    no_exec: Annotated[
+        bool, typer.Option("--no-exec", help="Only list and look: run nothing, import nothing, unpickle nothing of it.")
+    ] = False,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust", help="Run it even if it holds code or expressions that the installed release does not."
+        ),
+    ] = False,
+) -> None:
+    """List what a bundle would execute, then check it: rules of the model zoo, checksums, network, exports, an example's result.
+
+    A MONAI config is code: every string that begins with $ is evaluated, every _target_ is called. All of them are listed first,
+    and every code file, compared with the installed release. Whatever is not in it is run with --trust only.
+
+    Examples:
+      ct-cncl verify dist/ct_cncl_v0.1.0.zip
+
+      ct-cncl verify downloads/strangers_bundle.zip --no-exec
+    """
+    from ct_cncl.pipeline.verify import review_source
+    from ct_cncl.pipeline.verify import verify as verify_bundle
+
+    found = review_source(source)
+    print(f"{source} would execute:")
+    for line in found.review.lines():
+        print(f"  {line}")
+    print(f"{len(found.review.doubts)} of these are not in the installed release.\n", flush=True)
+    if not no_exec:
+        found = verify_bundle(source, trust=trust)
+    for check in found.checks:
+        print(f"{check.state:8} {check.name}: {check.said}")
+    if not found.good:
+        raise ValueError(
+            f"Expected a bundle without faults, but {source} has some, named above. Do not use it as it is."
+        )
