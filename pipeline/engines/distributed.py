@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import timedelta
 
 import torch
 from torch import distributed, nn
@@ -33,6 +35,15 @@ def default_device() -> torch.device:
     return torch.device("cpu")
 
 
+def input_device(device: torch.device, num_workers: int) -> torch.device:
+    """Where batches are made: on the training's device, or on the CPU by a loader's workers, which cannot share a GPU.
+
+    >>> input_device(torch.device("cuda", 1), 2), input_device(torch.device("cuda", 1), 0)
+    (device(type='cpu'), device(type='cuda', index=1))
+    """
+    return torch.device("cpu") if num_workers else device
+
+
 def start_processes() -> None:
     """Join the process group that torchrun announced: nccl on CUDA, gloo on the CPU. Does nothing in a single process."""
     if world_size() > 1 and not distributed.is_initialized():
@@ -50,6 +61,21 @@ def stop_processes() -> None:
         # drops the group's last reference joins them while holding it: now and then a process never ended.
         time.sleep(0.2)
         distributed.destroy_process_group()
+
+
+def wait_for_others() -> None:
+    """Return when all processes have come here: under torchrun, one that ends in an error takes down those still at work.
+
+    Does nothing in a single process, and where nothing says how the others can be reached.
+    """
+    if world_size() == 1 or "MASTER_ADDR" not in os.environ:
+        return
+    store, _, _ = next(distributed.rendezvous("env://", timeout=timedelta(days=30)))
+    key = f"ended/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    with suppress(RuntimeError):  # the store ends with the process that keeps it, which is when all have come
+        store.add(key, 1)
+        while store.add(key, 0) < world_size():
+            time.sleep(0.2)
 
 
 def mean_over_processes(sums: Mapping[str, torch.Tensor], counts: Mapping[str, int]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -84,6 +85,26 @@ def network_state(content: Mapping[str, Any], *, averaged: bool = True) -> Mappi
     """
     average = content.get(AVERAGE_KEY) if averaged else None
     return average or content.get(NETWORK_KEY, content)
+
+
+def resuming(folder: str | Path, resume: bool | str) -> bool:
+    """Whether a training goes on with the run in ``folder``.
+
+    After torchrun has started the processes anew (``--max-restarts``), False means "auto": the first try has left a run.
+
+    Args:
+        folder: of the run.
+        resume: True, False, or "auto": where the folder holds a run.
+
+    Raises:
+        ValueError: something else.
+    """
+    if resume not in (True, False, "auto"):
+        raise ValueError(f"Expected resume to be true, false or auto, but got {resume!r}.")
+    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    if resume is True or not (resume == "auto" or restarted):
+        return bool(resume)
+    return (Path(folder) / LAST).is_file()
 
 
 def starting_weights(network: nn.Module, path: str | Path | None, *, resume: bool) -> None:
