@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 JOBS ?= 2
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test lint bench clean
 
 $(STAMP): setup.py constraints.txt
 	$(PYTHON) -m venv --clear .venv
@@ -26,5 +26,14 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/python tests/typecheck.py
 
+# Half an hour on two cores with nothing beside it. `make bench QUICK=--quick`: does it run?
+bench: $(STAMP)
+	mkdir -p bench
+	for name in startup training_input training inference; do $(BIN)/python benchmarks/$$name.py $(QUICK) --json bench/$$name.json || exit 1; done
+	$(BIN)/python benchmarks/physics.py --json bench/physics.json
+	$(if $(QUICK),,$(BIN)/python benchmarks/denoise_series.py --slices 30 100 300 1000 > bench/denoise_series.md)
+	$(if $(QUICK),,$(BIN)/python benchmarks/denoise_series.py --slices 6 --variant paper | tail -n 1 >> bench/denoise_series.md)
+	$(BIN)/python benchmarks/page.py bench --out $(if $(QUICK),bench/performance.md,docs/performance.md)
+
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo bench

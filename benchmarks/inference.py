@@ -1,0 +1,86 @@
+"""Seconds of the network for one slice: cncl_fast and the paper's CNCL in one process, and how near both are to the ceiling.
+
+    .venv/bin/python benchmarks/inference.py [--quick] [--json FILE]
+
+From DICOM to DICOM: denoise_series.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from common import ceiling, curve, definition, network, options, report, seconds
+
+from ct_cncl.pipeline.forward_cost import gmac, measure_in_process
+from ct_cncl.pipeline.variants import network_without_weights
+
+
+def per_slice(model: torch.nn.Module, *, side: int, batch: int = 1, repeats: int = 3) -> float:
+    """Seconds a slice of noise."""
+    parameter = next(model.parameters())
+    image = torch.rand(batch, 1, side, side, device=parameter.device, dtype=parameter.dtype)
+    with torch.inference_mode():
+        return seconds(lambda: model(image), repeats=repeats) / batch
+
+
+def main() -> None:
+    """Print, ratio first."""
+    asked = options(__doc__).parse_args()
+    torch.set_num_threads(asked.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    side = 64 if asked.quick else 512
+    top = ceiling(device, quick=asked.quick)
+    models = {name: network(name).eval().to(device) for name in ("cncl_fast", "paper")}
+    took = {
+        name: per_slice(model, side=side, repeats=5 if name == "cncl_fast" else 2) for name, model in models.items()
+    }
+    results: list[dict[str, Any]] = [top]
+    what = f"{side} x {side}, network alone, {torch.get_num_threads()} threads: cncl_fast {took['cncl_fast']:.3f} s, the paper's CNCL {took['paper']:.3f} s"
+    results.append(
+        {"what": what, "ratio": took["paper"] / took["cncl_fast"], "ours": took["cncl_fast"], "theirs": took["paper"]}
+    )
+    for name in models:
+        work = gmac(network_without_weights(definition(name)), size=side)
+        floor = 2e9 * work / top["flops_per_second"]
+        results.append(
+            {
+                "what": f"{name}: {work:.1f} GMAC, floor {floor:.3f} s, {100 * floor / took[name]:.0f} % of the ceiling reached",
+                "floor": floor,
+                "fraction_of_ceiling": floor / took[name],
+            }
+        )
+    batches, sides = ((1, 2), (32, 64)) if asked.quick else ((1, 2, 4, 8), (256, 512, 768, 1024))
+    fast = models["cncl_fast"]
+    by_batch = [(batch, 1 / per_slice(fast, side=side, batch=batch, repeats=2)) for batch in batches]
+    by_side = [(pixels, per_slice(fast, side=pixels, repeats=2)) for pixels in sides]
+    names = ("narrow", "cncl_fast") if asked.quick else ("narrow", "width16", "cncl_fast", "width32", "paper")
+    costs = {name: measure_in_process(definition(name), size=side, repeats=1, threads=asked.threads) for name in names}
+    macs = {name: gmac(network_without_weights(definition(name)), size=side) for name in names}
+    results.append(
+        {
+            "curves": [
+                curve(
+                    "Slices a second by batch (cncl_fast)", "slices at once", "slices/s", {f"{side} x {side}": by_batch}
+                ),
+                curve("Seconds a slice by its size (cncl_fast)", "pixels a side", "s", {"cncl_fast": by_side}),
+                curve(
+                    "Seconds by work",
+                    "GMAC a slice",
+                    "s",
+                    {name: [(macs[name], costs[name].seconds)] for name in names},
+                ),
+                curve(
+                    "Memory by work",
+                    "GMAC a slice",
+                    "MiB",
+                    {name: [(macs[name], costs[name].peak_mib)] for name in names},
+                ),
+            ]
+        }
+    )
+    report(results, asked)
+
+
+if __name__ == "__main__":
+    main()

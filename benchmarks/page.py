@@ -1,0 +1,106 @@
+"""docs/performance.md from what the benchmarks wrote: ratios first, then pictures, then the notes kept in notes.md.
+
+.venv/bin/python benchmarks/page.py FOLDER [--out docs/performance.md]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+HEADINGS = {
+    "startup": "Start-up",
+    "training_input": "Training input",
+    "training": "Training step",
+    "inference": "Inference, network alone",
+    "denoise_series": "Inference, from DICOM to DICOM",
+    "physics": "Projection and back projection",
+}
+NOTES = Path(__file__).with_name("notes.md")
+
+
+def picture(curves: list[dict[str, Any]], path: Path) -> None:
+    """All pictures of one benchmark side by side."""
+    figure, axes = plt.subplots(
+        1, len(curves), figsize=(4.2 * len(curves), 3.4), constrained_layout=True, squeeze=False
+    )
+    for axis, one in zip(axes[0], curves, strict=True):
+        for name, points in one["series"].items():
+            axis.plot(*zip(*points, strict=True), marker="o", label=name)
+        axis.set(title=one["title"], xlabel=one["x"], ylabel=one["y"])
+        axis.title.set_fontsize(9)
+        axis.set_ylim(bottom=0)
+        axis.legend(fontsize=7)
+        axis.grid(alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=70)
+    plt.close(figure)
+
+
+def section(name: str, results: list[dict[str, Any]], out: Path) -> list[str]:
+    """Heading, machine, table and pictures of one benchmark."""
+    lines = [f"## {HEADINGS.get(name, name)}", "", f"`benchmarks/{name}.py`. {results[0].get('what', '')}", ""]
+    lines += ["| ratio | what |", "|---:|---|"]
+    for result in results[1:]:
+        if "what" in result:
+            ratio = f"{result['ratio']:.1f}" if "ratio" in result else ""
+            lines.append(f"| {ratio} | {result['what']} |")
+    for number, result in enumerate(result for result in results if "curves" in result):
+        image = out.parent / "images" / f"performance_{name}{number or ''}.png"
+        picture(result["curves"], image)
+        titles = "; ".join(one["title"] for one in result["curves"])
+        lines += ["", f"![{titles}](images/{image.name})"]
+    return [*lines, ""]
+
+
+def page(folder: Path, out: Path) -> None:
+    """Write the page of all results in a folder.
+
+    Args:
+        folder: with NAME.json, or a table NAME.md, of each benchmark that was run.
+        out: the page; pictures go into images/ beside it.
+    """
+    lines = [
+        "# Performance",
+        "",
+        "Written by `make bench`; ratios above 1: this project is faster. Every figure is of one process in",
+        "which reference and ours ran side by side.",
+        "",
+    ]
+    for name, heading in HEADINGS.items():
+        found, table = folder / f"{name}.json", folder / f"{name}.md"
+        if found.is_file():
+            lines += section(name, json.loads(found.read_text(encoding="utf-8")), out)
+        elif table.is_file():  # a benchmark that prints its table itself
+            lines += [
+                f"## {heading}",
+                "",
+                f"`benchmarks/{name}.py`",
+                "",
+                *table.read_text(encoding="utf-8").splitlines(),
+                "",
+            ]
+    if NOTES.is_file():
+        lines += NOTES.read_text(encoding="utf-8").splitlines()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Render."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("docs/performance.md"))
+    asked = parser.parse_args()
+    page(asked.folder, asked.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""The benchmarks run, say ratios, and their page holds what they wrote."""
+
+import importlib
+import json
+import logging
+import sys
+
+import pytest
+import torch
+from tiny_runs import ROOT
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    yield importlib.import_module
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["training_input", "training", "inference"])
+def test_quick_run(benchmarks, name, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "results" / f"{name}.json"
+    monkeypatch.setattr(sys, "argv", [name, "--quick", "--json", str(out), "--threads", str(torch.get_num_threads())])
+    benchmarks(name).main()
+    results = json.loads(out.read_text())
+    ratios = [result for result in results if "ratio" in result]
+    said = capsys.readouterr().out
+    assert ratios
+    for result in ratios:
+        assert result["ratio"] > 0
+        assert f"{result['ratio']:7.1f}x  {result['what']}" in said
+    benchmarks("page").page(out.parent, tmp_path / "docs" / "performance.md")
+    text = (tmp_path / "docs" / "performance.md").read_text()
+    assert f"| {ratios[0]['ratio']:.1f} | {ratios[0]['what']} |" in text
+    assert (tmp_path / "docs" / "images" / f"performance_{name}.png").stat().st_size > 5000
+
+
+def test_startup_measures_fresh_processes(benchmarks):
+    wall, used = benchmarks("startup").run([sys.executable, "-c", "sum(range(10**6))"])
+    assert 0.01 < used <= wall * 2
+
+
+def test_the_page_takes_tables_as_they_are(benchmarks, tmp_path):
+    (tmp_path / "denoise_series.md").write_text("| a |\n|---|\n| 7 |\n")
+    benchmarks("page").page(tmp_path, tmp_path / "performance.md")
+    assert "## Inference, from DICOM to DICOM" in (tmp_path / "performance.md").read_text()
+    assert "\n| a |\n|---|\n| 7 |\n" in (tmp_path / "performance.md").read_text()
+
+
+def test_operations_are_those_of_a_known_network(benchmarks, monkeypatch):
+    """A 3x3 convolution, forward and twice as much backward: less the first one's, whose input has no gradient."""
+    training = benchmarks("training")
+    layers = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 1, 3, padding=1))
+    monkeypatch.setattr(training, "network", lambda _: layers)
+    flops, _ = training.step_cost("any", batch=2, side=8)
+    assert flops == 2 * (2 * 8 * 8) * 9 * 4 * (2 + 3)
