@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from ct_cncl.pipeline.networks.discriminator import Amplified
+from ct_cncl.pipeline.networks.discriminator import Amplified, Relative
 
 
 class Keep(nn.Module):
@@ -32,3 +32,16 @@ def test_in_bfloat16_noise_of_2_hu_remains():
 def test_gain_must_be_positive():
     with pytest.raises(ValueError, match="positive gain"):
         Amplified(Keep(), gain=0.0)
+
+
+def test_relative_shows_the_removed_noise_twice_and_the_image():
+    hu = torch.tensor([25.0, 15.0, 40.0])  # result, N(y), image: 15 HU were taken off
+    triple = torch.stack([(hu[0] + 1024) / 4096, hu[1] / 4096, (hu[2] + 1024) / 4096]).view(1, 3, 1, 1)
+    (seen,) = Relative(Keep())(triple)
+    assert seen.flatten().tolist() == pytest.approx([128 * 15 / 4096, 128 * 15 / 4096, 16 * 40 / 4096], abs=1e-4)
+
+
+@pytest.mark.parametrize("gains", [{"gain": 0.0}, {"noise_gain": -1.0}])
+def test_relative_gains_must_be_positive(gains):
+    with pytest.raises(ValueError, match="positive gains"):
+        Relative(Keep(), **gains)
