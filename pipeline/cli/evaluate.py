@@ -1,4 +1,4 @@
-"""``ct-cncl evaluate``: a checkpoint's figures on a prepared data set."""
+"""``ct-cncl evaluate``: any method's files against a reference, or a run of ours on its data set."""
 
 from __future__ import annotations
 
@@ -9,29 +9,75 @@ import typer
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or a checkpoint in it.")],
-    overrides: Annotated[
+    reference: Annotated[
+        Path, typer.Argument(metavar="REF", help="The truth: a file or folder of DICOM or NIfTI. Or a RUN, see below.")
+    ],
+    candidates: Annotated[
         Optional[list[str]],
         typer.Argument(
-            metavar="[KEY=VALUE]...", help="Values for config keys, for example device=cpu.", show_default=False
+            metavar="CAND...",
+            help="Results of any methods, a file or folder each. After a RUN: KEY=VALUE for config keys.",
+            show_default=False,
         ),
     ] = None,
-    data: Annotated[
-        Optional[Path], typer.Option("--data", help="Data set of `ct-cncl prepare`. Default: the run's.")
-    ] = None,
-    split: Annotated[str, typer.Option(help="training, validation or test.")] = "validation",
     out: Annotated[
-        Optional[Path], typer.Option("--out", help="Folder of the results. Default: RUN/evaluation_SPLIT.")
+        Optional[Path], typer.Option("--out", help="Folder of the results. A RUN's default: RUN/evaluation_SPLIT.")
     ] = None,
+    low_dose: Annotated[
+        Optional[Path], typer.Option("--input", help="The low-dose scans: judged too, and what was removed is known.")
+    ] = None,
+    windows: Annotated[
+        str,
+        typer.Option(
+            help="Of PSNR, SSIM, VIF, with commas: full, chest, abdomen, head, bone, or NAME=CENTRE/WIDTH in HU."
+        ),
+    ] = "full,chest,abdomen",
+    region: Annotated[
+        str, typer.Option(help="Pixels of PSNR, SSIM, RMSE, MAE: scan (all but padding), body, or all.")
+    ] = "scan",
+    name: Annotated[
+        Optional[list[str]], typer.Option("--name", help="Of a candidate, in their order; once for each.")
+    ] = None,
+    patients: Annotated[
+        Optional[Path], typer.Option("--patients", help="CSV with the columns file and patient, for files without it.")
+    ] = None,
+    patient_from_name: Annotated[
+        Optional[str],
+        typer.Option("--patient-from-name", help="Regular expression for the patient in file names. [to the first _]"),
+    ] = None,
+    slices: Annotated[int, typer.Option(help="So many slices are in the report, evenly spread.")] = 20,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    data: Annotated[
+        Optional[Path], typer.Option("--data", help="For a RUN: data set of `ct-cncl prepare`. Default: the run's.")
+    ] = None,
+    split: Annotated[Optional[str], typer.Option(help="For a RUN: training, validation or test. [validation]")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier evaluation.")] = False,
 ) -> None:
-    """Print PSNR, SSIM and RMSE (range stated) of input, both branches and result; write a row a slice, and pictures.
+    """Judge denoised scans of any method against a reference: tables with intervals, and report.html.
 
-    Runs RUN/config.json, and a config is code: evaluate only runs that you trust.
+    Scans are matched by patient and geometry; what does not belong together is refused by name. Maps that `ct-cncl denoise
+    --save noise --save disagreement` wrote beside a result are used. Every figure states its data range or window.
 
-    Example:
+    With a RUN of `ct-cncl train` instead of REF: PSNR, SSIM and RMSE of input, both branches and result on its data set. A run's
+    config is code: evaluate only runs that you trust.
+
+    Examples:
+      ct-cncl evaluate full_dose denoised_a denoised_b --input low_dose --out report
+
       ct-cncl evaluate runs/narrow --data data/quarter --split test
     """
-    from ct_cncl.pipeline.training import evaluate_run
+    from ct_cncl.pipeline.cli.evaluate_modes import evaluate_a_run, evaluate_some_files, is_run
 
-    evaluate_run(run, data=data, split=split, out=out, overwrite=overwrite, assignments=overrides or ())
+    rest = candidates or []
+    if is_run(reference) or (low_dose is None and all("=" in each for each in rest)):
+        chosen = {"--input": low_dose, "--name": name, "--patients": patients, "--patient-from-name": patient_from_name}
+        evaluate_a_run(
+            reference, rest, data=data, split=split, out=out, overwrite=overwrite,
+            not_for_runs=[option for option, value in chosen.items() if value],
+        )  # fmt: skip
+        return
+    evaluate_some_files(
+        reference, rest, out=out, low_dose=low_dose, windows=windows, region=region, names=name or [], patients=patients,
+        patient_from_name=patient_from_name, slices=slices, seed=seed, overwrite=overwrite,
+        not_for_files=[option for option, value in {"--data": data, "--split": split}.items() if value],
+    )  # fmt: skip

@@ -14,8 +14,8 @@ import numpy as np
 
 TRUTH, INPUT = "truth", "input"
 """Keys of the methods that are not judged for themselves; candidates have the keys "candidate1", "candidate2", ..."""
-MAPS = ("noise", "disagreement")
-"""What a candidate may bring beside its result: N(y) and |C(y) - (y - N(y))|, HU."""
+MAPS = ("noise", "content", "disagreement")
+"""What a candidate may bring beside its result: N(y), C(y) and |C(y) - (y - N(y))|, HU."""
 
 
 @dataclass(frozen=True)

@@ -44,13 +44,20 @@ def weighted_means(images: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     size = weights.numel()
     if min(images.shape[-2:]) < size:
         raise ValueError(f"Expected slices with sides of at least {size} pixels, but got {tuple(images.shape[-2:])}.")
-    for axis in (-2, -1):
-        length = images.shape[axis] - size + 1
-        total = images.narrow(axis, 0, length) * weights[0]
-        for shift in range(1, size):
-            total.add_(images.narrow(axis, shift, length), alpha=float(weights[shift]))
-        images = total
-    return images
+    factors = [float(weight) for weight in weights]
+    # One image at a time: it stays in the processor's cache.
+    blurred = [_blurred(image, factors) for image in images.reshape(-1, *images.shape[-2:])]
+    return torch.stack(blurred).reshape(*images.shape[:-2], *blurred[0].shape)
+
+
+def _blurred(image: torch.Tensor, factors: list[float]) -> torch.Tensor:
+    for axis in (0, 1):
+        length = image.shape[axis] - len(factors) + 1
+        total = image.narrow(axis, 0, length) * factors[0]
+        for shift in range(1, len(factors)):
+            total.add_(image.narrow(axis, shift, length), alpha=factors[shift])
+        image = total
+    return image
 
 
 def local_moments(image: torch.Tensor, truth: torch.Tensor, weights: torch.Tensor) -> Moments:

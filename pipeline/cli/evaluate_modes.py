@@ -1,0 +1,82 @@
+"""The two things that ``ct-cncl evaluate`` does, told apart by what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def is_run(path: Path) -> bool:
+    """Whether a path is a folder that ``ct-cncl train`` wrote, or a checkpoint in one."""
+    return (path / "config.json").is_file() or (path.is_file() and path.suffix == ".pt")
+
+
+def evaluate_a_run(
+    run: Path,
+    assignments: Sequence[str],
+    *,
+    data: Path | None,
+    split: str | None,
+    out: Path | None,
+    overwrite: bool,
+    not_for_runs: Sequence[str],
+) -> None:
+    """A run on its data set.
+
+    Raises:
+        ValueError: options of the other kind, or what :func:`~ct_cncl.pipeline.training.evaluate_run` refuses.
+    """
+    from ct_cncl.pipeline.training import evaluate_run
+
+    if not_for_runs:
+        raise ValueError(
+            f"Expected no {', '.join(not_for_runs)} with a run, but got it. Denoise its data first, then evaluate files."
+        )
+    evaluate_run(run, data=data, split=split or "validation", out=out, overwrite=overwrite, assignments=assignments)
+
+
+def evaluate_some_files(
+    reference: Path,
+    candidates: Sequence[str],
+    *,
+    out: Path | None,
+    low_dose: Path | None,
+    windows: str,
+    region: str,
+    names: Sequence[str],
+    patients: Path | None,
+    patient_from_name: str | None,
+    slices: int,
+    seed: int,
+    overwrite: bool,
+    not_for_files: Sequence[str],
+) -> None:
+    """Files of any method against a reference; prints the table.
+
+    Raises:
+        ValueError: options of the other kind, or what :func:`~ct_cncl.pipeline.evaluation.run.evaluate_files` refuses.
+    """
+    from ct_cncl.pipeline.evaluation.run import EvaluateOptions, describe, evaluate_files
+    from ct_cncl.transforms.patients import DEFAULT_NAME_RULE
+
+    if out is None:
+        raise ValueError("Expected a folder for the results, but got none. Pass --out FOLDER.")
+    if not_for_files:
+        raise ValueError(f"Expected {', '.join(not_for_files)} with a run only, but {reference} is none. Leave it out.")
+    evaluation = evaluate_files(
+        EvaluateOptions(
+            reference=reference,
+            candidates=tuple(Path(each) for each in candidates),
+            out=out,
+            input=low_dose,
+            windows=tuple(text for text in windows.split(",") if text),
+            region=region,
+            names=tuple(names),
+            patients=patients,
+            patient_from_name=patient_from_name or DEFAULT_NAME_RULE,
+            shown=slices,
+            seed=seed,
+            overwrite=overwrite,
+        )
+    )
+    print(describe(evaluation, out))

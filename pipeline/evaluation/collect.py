@@ -1,0 +1,225 @@
+"""Going through the slices of a reference and of the methods that are judged against it."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from threading import Lock
+
+import numpy as np
+import torch
+
+from ct_cncl.pipeline.evaluation.judge import Figures, JudgedSlice, judge_slice, reason
+from ct_cncl.pipeline.evaluation.matching import Located
+from ct_cncl.pipeline.evaluation.measures import NOISE_KEYS
+from ct_cncl.pipeline.evaluation.record import TRUTH, Measure, SliceRow, SliceView
+from ct_cncl.transforms.hu import Window
+
+_MOST_WORKERS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """A method's scans, matched to the reference's.
+
+    Attributes:
+        key: of the method.
+        scans: in the order of the reference's.
+        maps: by name out of ``record.MAPS``, likewise; empty where the method brings none.
+    """
+
+    key: str
+    scans: Sequence[Located]
+    maps: Mapping[str, Sequence[Located]] = field(default_factory=dict)
+
+
+@dataclass
+class Collected:
+    """What all slices gave.
+
+    Attributes:
+        rows: of every method and slice.
+        patches: by patient, scan number and method ("truth" too), uniform patches (n, k, k) HU.
+        calibration: by method, disagreement and absolute error of some pixels, parts of (2, n) HU.
+        views: slices to be looked at.
+    """
+
+    rows: list[SliceRow] = field(default_factory=list)
+    patches: dict[tuple[str, int, str], list[np.ndarray]] = field(default_factory=dict)
+    calibration: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    views: list[SliceView] = field(default_factory=list)
+
+
+def collect(
+    reference: Sequence[Located],
+    patients: Sequence[str],
+    methods: Sequence[Series],
+    measures: Sequence[Measure],
+    *,
+    windows: Mapping[str, Window],
+    region: str,
+    shown: int,
+    tick: Callable[[], None] = lambda: None,
+) -> Collected:
+    """Judge every slice of the reference, on several threads, and put what comes of it in order.
+
+    Args:
+        reference: scans that are the truth.
+        patients: of each scan, as the record names them.
+        methods: what is judged; the input among them, with the key "input".
+        measures: all figures, so that none is missing without a reason.
+        windows: by name, of PSNR, SSIM and VIF.
+        region: that image figures are over.
+        shown: so many slices are kept to be looked at, evenly spread.
+        tick: called after each slice.
+    """
+    jobs = [(scan, number) for scan, own in enumerate(reference) for number in range(own.slices.count)]
+    kept = {jobs[k] for k in np.unique(np.linspace(0, len(jobs) - 1, min(shown, len(jobs))).round().astype(int))}
+    keys = [measure.key for measure in measures if measure.key not in NOISE_KEYS]
+    slices = _Reader(reference, methods)
+    result = Collected()
+
+    def judge(job: tuple[int, int]) -> tuple[_Read, JudgedSlice]:
+        read = slices.read(*job)
+        return read, _judged(read, keys, windows, region)
+
+    for (scan, number), (read, judged) in zip(jobs, _in_order(judge, jobs)):
+        name, patient = reference[scan].name, patients[scan]
+        for method in methods:
+            figures = judged.figures[method.key]
+            result.rows.append(SliceRow(method.key, name, number, patient, figures.values, figures.missing))
+        for key, patches in judged.patches.items():
+            if len(patches):
+                result.patches.setdefault((patient, scan, key), []).append(patches)
+        for key, pixels in judged.calibration.items():
+            result.calibration.setdefault(key, []).append(pixels)
+        if (scan, number) in kept and read.truth is not None:
+            result.views.append(_view(read, f"{name}, slice {number}", patient, reference[scan].pixel_mm))
+        tick()
+    return result
+
+
+@dataclass
+class _Read:
+    """One place: what could be read there, and why something could not."""
+
+    truth: np.ndarray | None = None
+    padded: np.ndarray | None = None
+    images: dict[str, np.ndarray] = field(default_factory=dict)
+    maps: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+class _Reader:
+    """Reads the same place of every scan; one thread at a time, since multi-frame files keep what they opened."""
+
+    def __init__(self, reference: Sequence[Located], methods: Sequence[Series]) -> None:
+        self.reference, self.methods = reference, methods
+        self._partners: dict[int, list[int | None]] = {}
+        self._lock = Lock()
+
+    def read(self, scan: int, number: int) -> _Read:
+        with self._lock:
+            own, found = self.reference[scan], _Read()
+            try:
+                whole = own.slices.read(number)
+                _refuse_constant(whole.hu)
+                found.truth, found.padded = whole.hu, whole.padded
+            except ValueError as error:
+                found.missing = {method.key: f"the reference: {reason(error)}" for method in self.methods}
+                return found
+            for method in self.methods:
+                try:
+                    image = self._at(method.scans[scan], own, number)
+                    _refuse_constant(image)
+                except ValueError as error:
+                    found.missing[method.key] = reason(error)
+                    continue
+                found.images[method.key] = image
+                found.maps[method.key] = self._maps(method, scan, number)
+            return found
+
+    def _maps(self, method: Series, scan: int, number: int) -> dict[str, np.ndarray]:
+        """Maps that can be read at this place; where one cannot, the figure says that there is none."""
+        found = {}
+        for name, scans in method.maps.items():
+            with suppress(ValueError):
+                found[name] = self._at(scans[scan], self.reference[scan], number)
+        return found
+
+    def _at(self, other: Located, own: Located, number: int) -> np.ndarray:
+        if id(other) not in self._partners:
+            self._partners[id(other)] = own.partners(other)
+        place = self._partners[id(other)][number]
+        if place is None:
+            raise ValueError("No slice at this place")
+        return other.slices.read(place).hu
+
+
+def _refuse_constant(hu: np.ndarray) -> None:
+    if hu.min() == hu.max():
+        raise ValueError(f"The image is constant, {float(hu.flat[0]):g} HU")
+
+
+def _judged(read: _Read, keys: Sequence[str], windows: Mapping[str, Window], region: str) -> JudgedSlice:
+    if read.truth is None or read.padded is None or not read.images:
+        judged = JudgedSlice({}, {}, {})
+    else:
+        maps = {key: own["disagreement"] for key, own in read.maps.items() if "disagreement" in own}
+        judged = judge_slice(
+            read.truth, read.images, padded=read.padded, windows=windows, region=region, disagreement=maps
+        )
+    for key, figures in judged.figures.items():
+        lacking = {name for name in keys if name not in figures.values and name not in figures.missing}
+        figures.missing |= {name: _why_none(name, key) for name in lacking}
+    for key, why in read.missing.items():
+        judged.figures[key] = Figures({}, dict.fromkeys(keys, why))
+    return judged
+
+
+def _why_none(measure: str, method: str) -> str:
+    if measure.startswith("leakage"):
+        return "the input itself" if method == "input" else "no input at this place"
+    return "no disagreement map" if measure == "disagreement" else "not computed"
+
+
+def _view(read: _Read, label: str, patient: str, pixel_mm: tuple[float, float]) -> SliceView:
+    images = {TRUTH: read.truth, **read.images}
+    maps = {key: {name: _whole(image) for name, image in own.items()} for key, own in read.maps.items() if own}
+    note = "; ".join(f"{key}: {why}" for key, why in read.missing.items())
+    return SliceView(label, patient, pixel_mm, {k: _whole(v) for k, v in images.items() if v is not None}, maps, note)
+
+
+def _whole(hu: np.ndarray) -> np.ndarray:
+    """(x, y) int16, HU rounded."""
+    return np.rint(hu).clip(-32768, 32767).astype(np.int16)
+
+
+def _in_order(
+    work: Callable[[tuple[int, int]], tuple[_Read, JudgedSlice]], jobs: Sequence[tuple[int, int]]
+) -> Iterator[tuple[_Read, JudgedSlice]]:
+    """Results of ``work`` in the order of the jobs; only a few slices are held at a time."""
+    workers = max(1, min(_MOST_WORKERS, os.cpu_count() or 1, len(jobs)))
+    waiting: deque[Future[tuple[_Read, JudgedSlice]]] = deque()
+    with _one_torch_thread(), ThreadPoolExecutor(workers, "judge") as pool:
+        for job in jobs:
+            waiting.append(pool.submit(work, job))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """Slices are judged side by side; threads within each of them would only be in the way."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,260 @@
+"""Which scan of a method belongs to which scan of the reference, and which slice to which: by patient and by place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pydicom
+
+from ct_cncl.transforms.datalist import DataError
+from ct_cncl.transforms.patients import PatientFinder
+from ct_cncl.transforms.series import ScanSource, find_scans
+from ct_cncl.transforms.series.slices import DicomSlices, Slices, VolumeSlices, open_slices
+
+TOLERANCE_MM = 0.05
+"""How far apart the same corner of two slices may lie: affines of NIfTI are single precision, positions are rounded."""
+RESULT = "denoised"
+KINDS = ("denoised", "noise", "content", "disagreement")
+"""What ``ct-cncl denoise`` writes: told by the end of a volume's name, by ImageType in DICOM."""
+_SAMPLES = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Located:
+    """An opened scan: whose it is, and where its slices are.
+
+    Attributes:
+        slices: the opened scan.
+        patient: as header, table or file name say. Not for logs.
+        known: header or table name the patient; a file name only suggests one.
+        corners: (slices, 3) RAS mm, centre of each slice's first pixel.
+        steps: (2, 3) mm from pixel to pixel along columns and rows.
+        shape: (columns, rows).
+    """
+
+    slices: Slices
+    patient: str = field(repr=False)
+    known: bool
+    corners: np.ndarray
+    steps: np.ndarray
+    shape: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        """The user's own name of the file or folder."""
+        return self.slices.source.path.name
+
+    @property
+    def pixel_mm(self) -> tuple[float, float]:
+        """Pixel size along columns and rows, mm."""
+        return float(np.linalg.norm(self.steps[0])), float(np.linalg.norm(self.steps[1]))
+
+    def same_plane(self, other: Located) -> bool:
+        """Whether slices of both have the same pixels and directions."""
+        extent = np.array(self.shape)[:, None]
+        return self.shape == other.shape and bool((np.abs(self.steps - other.steps) * extent).max() <= 2 * TOLERANCE_MM)
+
+    def partners(self, other: Located) -> list[int | None]:
+        """For each slice of this scan the slice of ``other`` at the same place, None where it has none."""
+        if not self.same_plane(other):
+            return [None] * len(self.corners)
+        distance = np.linalg.norm(self.corners[:, None] - other.corners[None], axis=2)
+        nearest = distance.argmin(axis=1)
+        return [int(k) if distance[n, k] <= TOLERANCE_MM else None for n, k in enumerate(nearest)]
+
+
+def locate(
+    path: Path, patients: PatientFinder, scratch: Path, *, kinds: Sequence[str] = (RESULT,)
+) -> dict[str, list[Located]]:
+    """Open every scan under a path.
+
+    Args:
+        path: a file or folder of DICOM, NIfTI or another kind that :func:`ct_cncl.transforms.series.find_scans` takes.
+        patients: says whose a scan is.
+        scratch: an existing folder, for as long as the scans are used.
+        kinds: out of :data:`KINDS`; with "denoised" alone every scan counts as one.
+
+    Returns:
+        By kind; "denoised" is whatever is no other kind.
+
+    Raises:
+        ScanError: nothing found, unreadable, or no HU.
+        DataError: nothing says whose a scan is.
+    """
+    found: dict[str, list[Located]] = {kind: [] for kind in kinds}
+    for number, source in enumerate(find_scans(path)):
+        kind = kind_of(source) if len(kinds) > 1 else RESULT
+        if kind not in found:
+            continue
+        folder = scratch / f"{len(list(scratch.iterdir()))}_{number}"
+        folder.mkdir()
+        slices = open_slices(source, folder)
+        if kind == RESULT:
+            _refuse_stored_values(slices)
+        header = _header_patient(source)
+        patient = patients(source.path, header)
+        found[kind].append(_located(slices, patient, known=bool(header) or patients.uses_table))
+    return found
+
+
+def kind_of(source: ScanSource) -> str:
+    """What a file of a method shows, out of :data:`KINDS`; "denoised" where nothing says otherwise."""
+    if source.kind == "dicom":
+        header = pydicom.dcmread(source.files[0], stop_before_pixels=True, specific_tags=["ImageType"])
+        stated = {str(word).lower() for word in header.get("ImageType") or []}
+        return next((kind for kind in KINDS[1:] if kind in stated), RESULT)
+    return next((kind for kind in KINDS[1:] if source.name.endswith(f"_{kind}")), RESULT)
+
+
+def _header_patient(source: ScanSource) -> str | None:
+    if source.kind != "dicom":
+        return None
+    header = pydicom.dcmread(source.files[0], stop_before_pixels=True, specific_tags=["PatientID"])
+    return str(header.get("PatientID") or "").strip() or None
+
+
+def _located(slices: Slices, patient: str, *, known: bool) -> Located:
+    affine = slices.order.affine
+    flipped = slices.order.forward[slices.order.axis, 1] < 0
+    if isinstance(slices, DicomSlices):
+        stored = slices.series.affine
+        first = stored[:3] @ [0, 0, slices.count - 1 if flipped else 0, 1]
+        shift = affine[:3, 3] - first  # from the stored first pixel to the turned one, the same in all slices
+        corners = np.array([frame.position * [-1, -1, 1] for frame in slices.frames]) + shift
+        shape = (slices.frames[0].shape[1], slices.frames[0].shape[0])
+        turned = slices.order.forward[0, 0] == 1
+        shape = shape[::-1] if turned else shape
+    else:
+        assert isinstance(slices, VolumeSlices)
+        numbers = np.arange(slices.count)[:: -1 if flipped else 1]
+        corners = affine[:3, 3] + numbers[:, None] * affine[:3, 2]
+        lengths = [slices.volume.shape[axis] for axis in np.argsort(slices.order.forward[:, 0])]
+        shape = (lengths[0], lengths[1])
+    return Located(slices, patient, known, corners, affine[:3, :2].T.copy(), shape)
+
+
+def _refuse_stored_values(slices: Slices) -> None:
+    """Refuse a scan that holds no HU: nothing below 0 in any of a few slices over its length, and yet no constant."""
+    numbers = np.unique(np.linspace(0, slices.count - 1, _SAMPLES).round().astype(int))
+    low, high = np.inf, -np.inf
+    for number in numbers.tolist():
+        try:
+            hu = slices.read(number).hu
+        except ValueError:
+            continue  # that slice is reported by itself
+        low, high = min(low, float(hu.min())), max(high, float(hu.max()))
+    if low >= 0 and high > low:
+        raise DataError(
+            f"Expected HU in {slices.source.path.name}, where air is about -1000, but got values from {low:g} to {high:g}: they look "
+            "like stored values without rescale (slope and intercept not applied), or an image scaled for display. Convert again."
+        )
+
+
+def match(reference: Sequence[Located], others: Sequence[Located], *, name: str) -> list[Located]:
+    """For every scan of the reference the one of a method: the same patient, the same pixels, slices at the same places.
+
+    Where headers or a table name the patient of both, they must be equal. Where only file names suggest one, names must be
+    related (``scan`` and ``scan_denoised``, or the same beginning up to the first underscore), unless there is one scan each.
+    Of several candidates the one whose name goes on from the reference's is taken.
+
+    Args:
+        reference: scans that are the truth.
+        others: scans of one method.
+        name: of the method, for messages.
+
+    Returns:
+        In the order of ``reference``.
+
+    Raises:
+        DataError: a scan without a partner, one with several, or a partner of two; the message says what differs.
+    """
+    alone = len(reference) == 1 and len(others) == 1
+    chosen = []
+    for scan in reference:
+        at_place = [other for other in others if any(k is not None for k in scan.partners(other))]
+        same = [other for other in at_place if not (scan.known and other.known and scan.patient != other.patient)]
+        if at_place and not same:
+            raise DataError(
+                f"Expected {at_place[0].name} of {name} to be of the patient of {scan.name}, but its header or the table names "
+                "another. Evaluate a patient against themselves."
+            )
+        if not alone:
+            same = _by_name(scan, same)
+        if len(same) != 1:
+            raise DataError(_why_not(scan, same, others, name))
+        chosen.append(same[0])
+    for other in chosen:
+        if sum(other is one for one in chosen) > 1:
+            raise DataError(
+                f"Expected one scan of the reference for {other.name} of {name}, but several have its geometry. Name files alike."
+            )
+    return chosen
+
+
+def _by_name(scan: Located, others: list[Located]) -> list[Located]:
+    """Those whose patient is known to be the same, or whose name is related; the closest name where there are several."""
+    own = scan.slices.source.name
+    sure = [other for other in others if scan.known and other.known]
+    related = [other for other in others if _related(own, other.slices.source.name)]
+    guessed = [other for other in others if other.patient == scan.patient]
+    usable = sure or related or guessed
+    if len(usable) > 1:
+        names = [other for other in usable if _related(own, other.slices.source.name)] or usable
+        folder = [other for other in names if other.slices.source.relative == scan.slices.source.relative]
+        names = folder if len(folder) == 1 else names
+        exact = [other for other in names if other.slices.source.name in (own, f"{own}_{RESULT}")]
+        usable = exact if len(exact) == 1 else names
+    return usable
+
+
+def _related(own: str, other: str) -> bool:
+    """Whether one name goes on from the other.
+
+    >>> _related("scan", "scan_denoised"), _related("scan1", "scan12")
+    (True, False)
+    """
+    short, long = sorted((own, other), key=len)
+    return long == short or (long.startswith(short) and not long[len(short)].isalnum())
+
+
+def _why_not(scan: Located, found: Sequence[Located], others: Sequence[Located], name: str) -> str:
+    if len(found) > 1:
+        several = ", ".join(other.name for other in found[:4])
+        return (
+            f"Expected one scan of {name} for {scan.name}, but {several} all have its geometry. Name a folder that holds one "
+            "result a scan, named alike, or say whose files are with --patients."
+        )
+    of_patient = [other for other in others if other.patient == scan.patient]
+    of_patient += [other for other in others if _related(scan.slices.source.name, other.slices.source.name)]
+    if not of_patient:
+        of_patient = list(others[:1]) if len(others) == 1 else []
+    if not of_patient:
+        return (
+            f"Expected a scan of {name} for {scan.name}, but none has its patient or name. Add it, name it alike, or say whose "
+            "files are with --patients or --patient-from-name."
+        )
+    return f"Expected {of_patient[0].name} of {name} to have the geometry of {scan.name}, but {difference(scan, of_patient[0])}."
+
+
+def difference(scan: Located, other: Located) -> str:
+    """What keeps two scans from being of one geometry, in words."""
+    if scan.shape != other.shape:
+        return f"slices are {scan.shape[0]} x {scan.shape[1]} and {other.shape[0]} x {other.shape[1]} pixels"
+    if not scan.same_plane(other):
+        ours, theirs = ("{:.4g} x {:.4g}".format(*each.pixel_mm) for each in (scan, other))
+        return f"pixels are {ours} and {theirs} mm" if ours != theirs else "slices are turned against each other"
+    nearest = np.linalg.norm(scan.corners[:, None] - other.corners[None], axis=2).min()
+    return (
+        f"no slice lies at the same place: the nearest are {nearest:.3g} mm apart"
+        if nearest > TOLERANCE_MM
+        else ("names and patients do not say that they belong together; name files alike, or use --patients")
+    )
+
+
+def left_over(chosen: Iterable[Located], others: Sequence[Located]) -> list[str]:
+    """Names of scans that belong to no scan of the reference."""
+    used = {id(one) for one in chosen}
+    return [other.name for other in others if id(other) not in used]

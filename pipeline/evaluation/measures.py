@@ -1,0 +1,119 @@
+"""The figures of an evaluation: their names, units and conditions, in the order of columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ct_cncl.pipeline.evaluation.record import Measure
+from ct_cncl.pipeline.metrics.noise_texture import PATCH
+from ct_cncl.pipeline.metrics.tissue import TISSUE_HU
+from ct_cncl.transforms.hu import WINDOWS, Window
+
+REGIONS = {
+    "scan": "all pixels that the scanner measured",
+    "body": "pixels of the body",
+    "all": "all pixels, padding included",
+}
+"""Over which pixels image figures are; "scan" is the whole slice where nothing is padded, as the literature has it."""
+NOISE_KEYS = ("nps_distance", "nps_peak", "nps_mean")
+"""Figures of a patient, not of a slice: a spectrum needs many patches."""
+
+
+def key_of(tissue: str) -> str:
+    """A tissue's name within keys.
+
+    >>> key_of("soft tissue")
+    'soft_tissue'
+    """
+    return tissue.replace(" ", "_")
+
+
+def span_of(window: Window) -> float | Window:
+    """What a metric is given as its data range: the full range as a length alone, at whose ends nothing is cut off.
+
+    So PSNR and SSIM of the full range are those of training and ablation.
+    """
+    return window.width if window == WINDOWS["full"] else window
+
+
+def measures(windows: Mapping[str, Window], *, region: str, with_input: bool, with_maps: bool) -> list[Measure]:
+    """All figures that will be computed.
+
+    Args:
+        windows: by name, of PSNR, SSIM and VIF.
+        region: out of :data:`REGIONS`.
+        with_input: whether there is a low-dose input, without which nothing is known of what was removed.
+        with_maps: whether a candidate brings disagreement maps.
+    """
+    found = [one for name, window in windows.items() for one in _through(name, window, region)]
+    found += [
+        Measure("rmse", "RMSE", "HU", f"no window; {REGIONS[region]}", "lower", 2, "Root mean squared error.", "image"),
+        Measure("mae", "MAE", "HU", f"no window; {REGIONS[region]}", "lower", 2, "Mean absolute error.", "image"),
+    ]
+    for tissue, (low, high) in TISSUE_HU.items():
+        where = f"{tissue}: smoothed truth {low:g} to {high:g} HU, borders taken off"
+        key = key_of(tissue)
+        text = "Mean of image - truth: HU that a reader would misread."
+        found.append(Measure(f"bias_{key}", f"HU bias, {tissue}", "HU", where, "zero", 2, text, "tissue"))
+        text = "Standard deviation of image - truth."
+        found.append(Measure(f"spread_{key}", f"HU spread, {tissue}", "HU", where, "lower", 2, text, "tissue"))
+    found += _noise()
+    if with_input:
+        found += _leakage()
+    if with_maps:
+        text = "Whether the branches disagree where the result is wrong: 1 always, 0 no relation."
+        where = "Spearman's rank correlation of |C(y) - (y - N(y))| and |error| over the body"
+        found.append(Measure("disagreement", "Disagreement predicts error", "", where, "higher", 3, text, "branches"))
+    return found
+
+
+def _through(name: str, window: Window, region: str) -> list[Measure]:
+    cut = f"window {name} {window}, " if isinstance(span_of(window), Window) else ""
+    shown = f"{cut}range {window.width:g} HU{'' if cut else ', nothing cut off'}; {REGIONS[region]}"
+    whole = f"{cut}{window.width:g} HU = 255 levels, sigma_n^2 2; whole slice"
+    return [
+        Measure(f"psnr_{name}", f"PSNR {name}", "dB", shown, "higher", 2, "Peak signal-to-noise ratio.", "image"),
+        Measure(
+            f"ssim_{name}", f"SSIM {name}", "", shown, "higher", 4, "Structural similarity, Gaussian 11 x 11.", "image"
+        ),
+        Measure(
+            f"vif_{name}", f"VIF {name}", "", whole, "higher", 3, "Visual information fidelity, pixel domain.", "image"
+        ),
+    ]
+
+
+def _noise() -> list[Measure]:
+    where = f"calmest soft-tissue patches of the truth, {PATCH} x {PATCH} pixels"
+    return [
+        Measure("noise", "Noise", "HU", where, "", 2, "Standard deviation in uniform soft tissue.", "noise"),
+        Measure(
+            "nps_distance", "NPS distance to truth", "", f"{where}, pooled over a patient", "lower", 3,
+            "Sum of |NPS - NPS of the truth| over that of the truth: 0 the same texture, 1 no noise left.", "noise",
+        ),
+        Measure(
+            "nps_peak", "NPS peak", "1/mm", f"{where}, pooled over a patient", "", 3,
+            "Frequency with most noise; it falls where texture gets coarse.", "noise",
+        ),
+        Measure(
+            "nps_mean", "NPS mean frequency", "1/mm", f"{where}, pooled over a patient", "", 3,
+            "Mean frequency of the noise; it falls where texture gets coarse.", "noise",
+        ),
+        Measure(
+            "cnr_fat", "CNR soft tissue to fat", "", f"means of the tissues; noise of {where}", "higher", 2,
+            "Contrast over noise.", "noise",
+        ),
+    ]  # fmt: skip
+
+
+def _leakage() -> list[Measure]:
+    where = "correlation of input - image with the truth's edges (difference of Gaussians, 1.5 and 3 pixels)"
+    return [
+        Measure(
+            "leakage", "Structure leakage", "", where, "zero", 3,
+            "Anatomy in what was removed: above 0 smoothed away, below 0 sharpened.", "structure",
+        ),
+        Measure(
+            "leakage_local", "Structure leakage, worst places", "", f"{where}; 95th percentile of windows of 32 pixels",
+            "lower", 3, "The same where it is strongest; removed noise without structure has 0.05 to 0.25.", "structure",
+        ),
+    ]  # fmt: skip

@@ -1,0 +1,254 @@
+"""``ct-cncl evaluate``: any method's files against a reference."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ct_cncl.pipeline.evaluation.collect import Series, collect
+from ct_cncl.pipeline.evaluation.curves import (
+    calibration_chart,
+    error_power_chart,
+    noise_chart,
+    noise_of_patients,
+    spectra,
+    tissue_charts,
+)
+from ct_cncl.pipeline.evaluation.matching import RESULT, Located, left_over, locate, match
+from ct_cncl.pipeline.evaluation.measures import REGIONS, measures
+from ct_cncl.pipeline.evaluation.provenance import provenance
+from ct_cncl.pipeline.evaluation.record import INPUT, MAPS, TRUTH, Evaluation, Method
+from ct_cncl.pipeline.evaluation.summary import compare, patient_rows, summarise
+from ct_cncl.pipeline.evaluation.tables import as_text, write_tables
+from ct_cncl.pipeline.evaluation.words import in_words
+from ct_cncl.pipeline.metrics.bootstrap import LEAST_VALUES
+from ct_cncl.transforms.files import OutputError
+from ct_cncl.transforms.hu import WINDOWS, Window
+from ct_cncl.transforms.patients import DEFAULT_NAME_RULE, PatientFinder
+
+PAGE = "report.html"
+SUMMARY = "summary.csv"
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What ``ct-cncl evaluate`` is asked for; see its ``--help``.
+
+    Raises:
+        ValueError: nothing to judge, or a value outside its range.
+    """
+
+    reference: Path
+    candidates: tuple[Path, ...]
+    out: Path
+    input: Path | None = None
+    windows: tuple[str, ...] = ("full", "chest", "abdomen")
+    region: str = "scan"
+    names: tuple[str, ...] = ()
+    patients: Path | None = None
+    patient_from_name: str = DEFAULT_NAME_RULE
+    shown: int = 20
+    seed: int = 0
+    overwrite: bool = False
+    progress: bool = True
+    command: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.candidates and self.input is None:
+            raise ValueError("Expected at least one candidate to judge, but got none. Name files or folders after REF.")
+        if self.region not in REGIONS:
+            raise ValueError(f"Expected a region out of {', '.join(REGIONS)}, but got {self.region!r}.")
+        if self.names and len(self.names) != len(self.candidates):
+            raise ValueError(
+                f"Expected a name for each of {len(self.candidates)} candidates, but got {len(self.names)}. Give all or none."
+            )
+        if self.shown < 1 or self.seed < 0:
+            raise ValueError(
+                f"Expected 1 or more slices and a seed of 0 or more, but got {self.shown} and {self.seed}."
+            )
+
+
+def evaluate_files(options: EvaluateOptions) -> Evaluation:
+    """Judge methods and write tables and report into ``options.out``.
+
+    Returns:
+        All that was found.
+
+    Raises:
+        DataError: scans that do not belong together; the message names them.
+        ScanError: scans that cannot be read, or are no HU.
+        OutputError: ``out`` holds an evaluation, or cannot be written.
+        ValueError: unknown windows.
+    """
+    windows = parse_windows(options.windows)
+    if (options.out / SUMMARY).exists() and not options.overwrite:
+        raise OutputError(
+            f"Expected no evaluation in {options.out}, but it holds one. Replace it with --overwrite, or choose another folder."
+        )
+    with tempfile.TemporaryDirectory(prefix="ct-cncl-") as scratch:
+        evaluation = _evaluate(options, windows, Path(scratch))
+    write_tables(evaluation, options.out)
+    from ct_cncl.pipeline.report.evaluation_page import write_page
+
+    write_page(evaluation, options.out / PAGE)
+    return evaluation
+
+
+def parse_windows(texts: Iterable[str]) -> dict[str, Window]:
+    """Windows by name: names of ``WINDOWS``, or ``NAME=CENTRE/WIDTH``.
+
+    Raises:
+        ValueError: an unknown name, or no numbers.
+
+    >>> parse_windows(["abdomen", "liver=60/160"])["liver"]
+    Window(centre=60.0, width=160.0)
+    """
+    found = {}
+    for text in texts:
+        name, _, numbers = text.partition("=")
+        if not numbers and name in WINDOWS:
+            found[name] = WINDOWS[name]
+            continue
+        try:
+            centre, width = (float(number) for number in numbers.split("/"))
+        except ValueError:
+            centre, width = 0.0, -1.0
+        if not (width > 0 and abs(centre) < 1e5 and width < 1e5 and name.replace("_", "").isalnum()):
+            raise ValueError(
+                f"Expected a window out of {', '.join(WINDOWS)}, or NAME=CENTRE/WIDTH in HU, but got {text!r}."
+            )
+        found[name] = Window(centre, width)
+    if not found:
+        raise ValueError("Expected at least one window, but got none. Name full for the whole range.")
+    return found
+
+
+def _evaluate(options: EvaluateOptions, windows: dict[str, Window], scratch: Path) -> Evaluation:
+    finder = PatientFinder(options.patients, options.patient_from_name)
+    reference = locate(options.reference, finder, scratch)[RESULT]
+    methods = _methods(options)
+    series, warnings = _matched(options, methods, reference, finder, scratch)
+    numbers = {patient: n for n, patient in enumerate(dict.fromkeys(scan.patient for scan in reference), start=1)}
+    patients = [f"patient {numbers[scan.patient]}" for scan in reference]
+    with_maps = any("disagreement" in one.maps for one in series)
+    figures = measures(windows, region=options.region, with_input=options.input is not None, with_maps=with_maps)
+
+    total = sum(scan.slices.count for scan in reference)
+    with tqdm(total=total, desc="evaluating", unit="slice", disable=not _shows_bar(options)) as bar:
+        collected = collect(
+            reference, patients, series, figures,
+            windows=windows, region=options.region, shown=options.shown, tick=bar.update,
+        )  # fmt: skip
+    pixels = [scan.pixel_mm for scan in reference]
+    powers = spectra(collected, pixels)
+    judged = [method.key for method in methods if method.key != TRUTH]
+    of_patients = noise_of_patients(powers, pixels, patients, judged)
+    rows = patient_rows(collected.rows, figures, of_patients)
+    summaries = summarise(collected.rows, rows, figures, seed=options.seed)
+    pairs = [(key, INPUT) for key in judged if INPUT in judged and key != INPUT]
+    pairs += list(combinations([key for key in judged if key != INPUT], 2))
+    comparisons = compare(collected.rows, rows, figures, pairs, seed=options.seed)
+    files = {method.name: method.description for method in methods}
+    return Evaluation(
+        title=f"Evaluation of {', '.join(m.name for m in methods if m.role == 'candidate') or 'the input'}",
+        kind="evaluation",
+        summary=in_words(methods, figures, summaries, comparisons),
+        methods=methods,
+        measures=figures,
+        slices=collected.views,
+        slice_rows=collected.rows,
+        patient_rows=rows,
+        summaries=summaries,
+        comparisons=comparisons,
+        charts=[
+            *noise_chart(powers, methods),
+            *error_power_chart(collected, pixels, methods),
+            *tissue_charts(summaries, [method for method in methods if method.key != TRUTH]),
+            *calibration_chart(collected, methods),
+        ],
+        tables=[],
+        provenance=provenance(command=options.command, windows=windows, seeds={"bootstrap": options.seed}, files=files),
+        warnings=[*warnings, *_cautions(reference, patients, options)],
+        windows={name: (window.centre, window.width) for name, window in windows.items()},
+    )
+
+
+def _shows_bar(options: EvaluateOptions) -> bool:
+    return options.progress and sys.stderr.isatty()
+
+
+def _methods(options: EvaluateOptions) -> list[Method]:
+    """Truth, input, candidates; names are the files' own, made unique by their folders."""
+    found = [Method(TRUTH, "truth", "truth", f"reference: {options.reference.name or options.reference}")]
+    if options.input is not None:
+        found.append(Method(INPUT, "input", "input", f"low dose: {options.input.name or options.input}"))
+    taken = {method.name for method in found}
+    for number, path in enumerate(options.candidates, start=1):
+        whole = path.resolve()
+        name = options.names[number - 1] if options.names else whole.name.split(".nii")[0]
+        if name in taken and not options.names:
+            name = f"{whole.parent.name}/{name}"
+        if name in taken:
+            name = f"{name} ({number})"
+        taken.add(name)
+        found.append(Method(f"candidate{number}", name, "candidate", whole.name))
+    return found
+
+
+def _matched(
+    options: EvaluateOptions,
+    methods: Sequence[Method],
+    reference: Sequence[Located],
+    finder: PatientFinder,
+    scratch: Path,
+) -> tuple[list[Series], list[str]]:
+    """The scans of every method in the order of the reference, and what a reader must know of them."""
+    paths = {INPUT: options.input} | {f"candidate{n}": path for n, path in enumerate(options.candidates, start=1)}
+    series, warnings = [], []
+    for method in methods:
+        path = paths.get(method.key)
+        if path is None:
+            continue
+        found = locate(path, finder, scratch, kinds=(RESULT,) if method.key == INPUT else (RESULT, *MAPS))
+        scans = match(reference, found[RESULT], name=method.name)
+        maps = {
+            name: match(reference, found[name], name=f"{name} of {method.name}") for name in MAPS if found.get(name)
+        }
+        series.append(Series(method.key, scans, maps))
+        if unused := left_over(scans, found[RESULT]):
+            warnings.append(
+                f"{method.name}: {len(unused)} scans belong to no scan of the reference and were left out ({', '.join(unused[:3])})."
+            )
+        lacking = sum(place is None for own, other in zip(reference, scans) for place in own.partners(other))
+        if lacking:
+            total = sum(scan.slices.count for scan in reference)
+            warnings.append(f"{method.name}: {lacking} of {total} slices are missing; its means are over the others.")
+    return series, warnings
+
+
+def _cautions(reference: Sequence[Located], patients: Sequence[str], options: EvaluateOptions) -> list[str]:
+    found = []
+    count = len(set(patients))
+    if count < LEAST_VALUES:
+        found.append(
+            f"Only {count} patient{'s' * (count > 1)}: intervals are over slices and say nothing about other patients."
+        )
+    guessed = sum(not scan.known for scan in reference)
+    if guessed and len(reference) > 1 and options.patient_from_name == DEFAULT_NAME_RULE:
+        found.append(
+            f"Whose {guessed} of {len(reference)} scans are was told from file names, up to the first underscore: {count} patients. "
+            "Say it with --patients or --patient-from-name where that is wrong."
+        )
+    return found
+
+
+def describe(evaluation: Evaluation, out: Path) -> str:
+    """What the command prints: the table, the sentences, where everything is."""
+    lines = [as_text(evaluation), "", *evaluation.summary, *(f"Note: {text}" for text in evaluation.warnings)]
+    return "\n".join([*lines, "", f"written to {out}: {PAGE}, {SUMMARY}, slices.csv, patients.csv, comparisons.csv"])

@@ -1,0 +1,157 @@
+"""Evaluations as CSV files and as text. Every figure has its unit, data range or window beside it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ct_cncl.pipeline.evaluation.record import Evaluation, Measure, PatientRow, SliceRow, SummaryRow
+from ct_cncl.transforms.files import replacing
+
+NOT_COMPUTED = "not computed"
+
+
+def write_tables(evaluation: Evaluation, folder: Path) -> list[Path]:
+    """Write whatever there is: slices, patients, summary, comparisons, curves and tables as CSV, and ``evaluation.json``.
+
+    The last says how it was done.
+
+    Returns:
+        The files.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    names = {method.key: method.name for method in evaluation.methods}
+    pages = {
+        "slices.csv": _slice_table(evaluation, names),
+        "patients.csv": _patient_table(evaluation, names),
+        "summary.csv": _summary_table(evaluation, names),
+        "comparisons.csv": _comparison_table(evaluation, names),
+        "curves.csv": _curve_table(evaluation),
+    }
+    pages = {name: rows for name, rows in pages.items() if len(rows) > 1}
+    for table in evaluation.tables:
+        pages[f"{table.key}.csv"] = [list(table.columns), *([_cell(value) for value in row] for row in table.rows)]
+    written = []
+    texts = {name: _as_csv(rows) for name, rows in pages.items()}
+    record = {
+        "title": evaluation.title,
+        "methods": [asdict(method) for method in evaluation.methods],
+        "measures": [asdict(measure) for measure in evaluation.measures],
+        "provenance": asdict(evaluation.provenance),
+        "warnings": list(evaluation.warnings),
+    }
+    texts["evaluation.json"] = json.dumps(record, indent=2) + "\n"
+    for name, text in texts.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        written.append(folder / name)
+    return written
+
+
+def _as_csv(rows: Iterable[Sequence[Any]]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    return stream.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    return "" if value is None else value
+
+
+def _figures(row: SliceRow | PatientRow, measures: Sequence[Measure]) -> list[Any]:
+    """A cell a measure, the reason where there is no figure."""
+    return [
+        row.values[one.key]
+        if one.key in row.values
+        else f"{NOT_COMPUTED}: {row.missing.get(one.key, 'of patients only')}"
+        for one in measures
+    ]
+
+
+def _slice_table(evaluation: Evaluation, names: dict[str, str]) -> list[list[Any]]:
+    keys = {key for row in evaluation.slice_rows for key in (*row.values, *row.missing)}
+    measures = [one for one in evaluation.measures if one.key in keys]
+    rows: list[list[Any]] = [["method", "scan", "slice", "patient", *(one.header for one in measures)]]
+    rows += [
+        [names[row.method], row.scan, row.slice, row.patient, *_figures(row, measures)] for row in evaluation.slice_rows
+    ]
+    return rows
+
+
+def _patient_table(evaluation: Evaluation, names: dict[str, str]) -> list[list[Any]]:
+    rows: list[list[Any]] = [["method", "patient", "slices", *(one.header for one in evaluation.measures)]]
+    rows += [
+        [names[row.method], row.patient, row.slices, *_figures(row, evaluation.measures)]
+        for row in evaluation.patient_rows
+    ]
+    return rows
+
+
+def _summary_table(evaluation: Evaluation, names: dict[str, str]) -> list[list[Any]]:
+    head = ["method", "measure", "unit", "conditions", "mean", "95 % low", "95 % high", "count", "over", "note"]
+    rows: list[list[Any]] = [head]
+    for row in evaluation.summaries:
+        one = evaluation.measure(row.measure)
+        figures = [_cell(value) for value in (row.mean, row.low, row.high)]
+        rows.append([names[row.method], one.title, one.unit, one.conditions, *figures, row.count, row.over, row.note])
+    return rows
+
+
+def _comparison_table(evaluation: Evaluation, names: dict[str, str]) -> list[list[Any]]:
+    head = ["first", "second", "measure", "unit", "conditions", "mean of first - second", "95 % low", "95 % high"]
+    rows: list[list[Any]] = [[*head, "pairs", "over", "share in which first is better", "note"]]
+    for row in evaluation.comparisons:
+        one = evaluation.measure(row.measure)
+        figures = [_cell(value) for value in (row.difference, row.low, row.high)]
+        more = [row.count, row.over, _cell(row.share_better), row.note]
+        rows.append([names[row.first], names[row.second], one.title, one.unit, one.conditions, *figures, *more])
+    return rows
+
+
+def _curve_table(evaluation: Evaluation) -> list[list[Any]]:
+    rows: list[list[Any]] = [["chart", "curve", "x label", "y label", "x", "y", "low", "high"]]
+    for chart in evaluation.charts:
+        for curve in chart.curves:
+            for k in range(len(curve.y)):
+                x = chart.categories[k] if chart.categories else float(curve.x[k])
+                ends = [float(end[k]) if end is not None else "" for end in (curve.low, curve.high)]
+                rows.append([chart.key, curve.name, chart.x_label, chart.y_label, x, float(curve.y[k]), *ends])
+    return rows
+
+
+def as_text(evaluation: Evaluation, *, groups: Sequence[str] = ("image", "noise", "structure")) -> str:
+    """The summary as people read it in a terminal: a line a figure, a column a method, intervals below each other.
+
+    Args:
+        evaluation: what was found.
+        groups: of measures that are shown.
+    """
+    methods = [method for method in evaluation.methods if method.role != "truth"]
+    rows = {(row.method, row.measure): row for row in evaluation.summaries}
+    lines = [["", *(method.name for method in methods)]]
+    for measure in evaluation.measures:
+        if measure.group in groups:
+            cells = [_shown(rows.get((method.key, measure.key)), measure.digits) for method in methods]
+            lines.append([f"{measure.title} {measure.unit}".strip(), *cells])
+    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if k == 0 else cell.rjust(width) for k, (cell, width) in enumerate(zip(line, widths))
+        )
+        for line in lines
+    )
+
+
+def _shown(row: SummaryRow | None, digits: int) -> str:
+    if row is None or row.mean is None:
+        return "-"
+    if row.low is None or row.high is None:
+        return f"{row.mean:.{digits}f}"
+    return f"{row.mean:.{digits}f} ({row.low:.{digits}f} to {row.high:.{digits}f})"

@@ -1,0 +1,70 @@
+import json
+import sys
+
+import pytest
+from evaluation_files import three_patients
+
+from ct_cncl.pipeline.cli import app as application
+
+
+@pytest.fixture
+def command(monkeypatch, capfd):
+    """Run ct-cncl in this process; returns (exit code, standard output, standard error)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ct-cncl", *map(str, arguments)])
+        code = 0
+        try:
+            application.main()
+        except SystemExit as error:
+            code = error.code or 0
+        captured = capfd.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_files_are_judged_and_the_table_is_printed(command, tmp_path):
+    root = three_patients(tmp_path)
+    out = tmp_path / "report"
+    arguments = ("evaluate", root / "full", root / "denoised", "--input", root / "low", "--out", out)
+    code, text, errors = command(*arguments, "--windows", "abdomen,lungs=-600/1200", "--slices", 2)
+    assert code == 0, errors
+    assert "PSNR abdomen dB" in text
+    assert "dB against the input" in text
+    for name in ("slices.csv", "patients.csv", "summary.csv", "comparisons.csv", "curves.csv", "report.html"):
+        assert (out / name).is_file()
+    record = json.loads((out / "evaluation.json").read_text())
+    assert "--windows abdomen,lungs=-600/1200" in record["provenance"]["command"]
+    assert "lungs -600/1200 HU" in record["provenance"]["data_range"]
+    code, _, errors = command(*arguments)
+    assert code != 0
+    assert errors.count("error: ") == 1
+    assert "--overwrite" in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("full", "denoised"), "Pass --out"),
+        (("full", "denoised", "--out", "o", "--split", "test"), "with a run only"),
+        (("full", "denoised", "--out", "o", "--windows", ""), "at least one window"),
+        (("full", "denoised", "--out", "o", "--region", "head"), "Expected a region"),
+        (("full", "denoised", "low", "--out", "o", "--name", "one"), "name for each of 2"),
+    ],
+)
+def test_options_that_do_not_go_together(command, tmp_path, monkeypatch, arguments, words):
+    three_patients(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    code, _, errors = command("evaluate", *arguments)
+    assert code != 0
+    assert words in errors
+    assert "Traceback" not in errors
+
+
+def test_file_options_are_refused_for_a_run(command, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    code, _, errors = command("evaluate", tmp_path / "run", "--input", tmp_path, "--out", tmp_path / "o")
+    assert code != 0
+    assert "Expected no --input with a run" in errors
