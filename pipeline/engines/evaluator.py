@@ -15,9 +15,12 @@ from monai.utils.enums import CommonKeys
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ct_cncl.pipeline.engines.memory import naming_settings
 from ct_cncl.pipeline.engines.precision import autocast
 from ct_cncl.pipeline.networks import Branches, centre_slice
 from ct_cncl.transforms.hu import to_hu
+
+ADVICE = "Set precision=bf16 or cache=none, or make validate#inferer a SlidingWindowInferer in an overlay."
 
 
 class CNCLEvaluator(Evaluator):
@@ -65,7 +68,11 @@ class CNCLEvaluator(Evaluator):
 
     def _iteration(self, engine: CNCLEvaluator, batchdata: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         image, label = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking)
-        with engine.mode(self.generator), autocast(engine.state.device, self.precision):
+        with (
+            naming_settings(f"{len(image)} slices of {image.shape[-2]} x {image.shape[-1]} in validation", ADVICE),
+            engine.mode(self.generator),
+            autocast(engine.state.device, self.precision),
+        ):
             predicted = self.inferer(image, self.generator)
         predicted = Branches(*(branch.float() for branch in predicted))
         image = centre_slice(image)  # its neighbours were context for the generator

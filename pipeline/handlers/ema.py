@@ -69,11 +69,14 @@ class EMA:
         assert self.decay is not None
         share = 1.0 - warmed_up(self.decay, engine.state.iteration)
         # Not the state dicts: they name a weight that two branches share twice.
-        for averaged, own in zip(_tensors(self.network), _tensors(self.source), strict=True):
-            if averaged.is_floating_point():
-                averaged.lerp_(own, share)
-            else:
-                averaged.copy_(own)
+        pairs = list(zip(_tensors(self.network), _tensors(self.source), strict=True))
+        numbers = [pair for pair in pairs if pair[0].is_floating_point()]
+        torch._foreach_lerp_(
+            [mean for mean, _ in numbers], [own for _, own in numbers], share
+        )  # one kernel, not hundreds
+        for mean, own in pairs:
+            if not mean.is_floating_point():
+                mean.copy_(own)
 
     def state_dict(self) -> dict[str, Any]:
         """The average's weights; empty where none is kept."""

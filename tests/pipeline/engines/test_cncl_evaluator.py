@@ -1,10 +1,12 @@
 from contextlib import contextmanager
 
+import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
 from ct_cncl.pipeline.engines import CNCLEvaluator
+from ct_cncl.pipeline.engines.memory import MemoryShortageError
 from ct_cncl.pipeline.metrics import quality_metrics
 from ct_cncl.pipeline.networks import Branches, BranchOutputs
 
@@ -75,3 +77,12 @@ def test_the_network_runs_under_autocast(monkeypatch):
     network.register_forward_hook(lambda *_: seen.append(tuple(active)))
     evaluator(network, precision="fp16").run()
     assert seen == [(("cpu", "fp16"),)]
+
+
+def test_slices_that_do_not_fit_name_the_settings():
+    class Large(nn.Module):
+        def forward(self, image):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    with pytest.raises(MemoryShortageError, match=r"1 slices of 12 x 12 in validation .*precision=bf16 or cache=none"):
+        evaluator(Large()).run()
