@@ -11,6 +11,7 @@ from torch import nn
 from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
 from ct_cncl.pipeline.losses import Charbonnier, HingeLoss, LeastSquaresLoss, SpectralPatchDiscriminator, VanillaLoss
 from ct_cncl.pipeline.losses.encoders import VGG19, CTEncoder
+from ct_cncl.pipeline.networks import Amplified, Relative
 from ct_cncl.pipeline.training import evaluate_run, train_bundle
 from ct_cncl.pipeline.workflow import build_workflow, config_file, overlay_file
 from ct_cncl.transforms.weighted_patches import WeightedPatchPairs
@@ -77,6 +78,14 @@ def test_discriminator_overlays(parts):
     assert optimized == {id(p) for p in trainer.discriminator.parameters()}
 
 
+@pytest.mark.parametrize(("overlay", "kind"), [("d_amplified", Amplified), ("d_relative", Relative)])
+def test_what_the_discriminator_sees(parts, overlay, kind):
+    part = parts("pixel_only", overlay)
+    judge = part("train#trainer").discriminator
+    assert type(judge) is kind
+    assert judge.discriminator is part("discriminator_def")  # what checkpoints hold and the optimizer steps
+
+
 def test_pixel_overlays(parts):
     trainer = parts("pixel_only")("train#trainer")
     assert (trainer.discriminator, trainer.adversarial_weight) == (None, 0)
@@ -135,6 +144,31 @@ def test_ema_and_distillation_overlays(parts, tiny_run):
     assert part("train#trainer").extra_losses[1].teacher.network is part("ema").network
 
 
+def test_a_larger_network_teaches_a_smaller_one(tiny_dataset, tiny_run, tmp_path):
+    """By its checkpoint and the config beside it; what it teaches is what it makes of the images."""
+    widths = {f"{branch}_predictor#width": 2 for branch in ("content", "noise")}
+    overrides = TINY | widths | {"teacher_checkpoint": str(tiny_run / "best.pt"), "max_epochs": 1, "learning_rate": 0.0}
+    workflow = train_bundle(
+        out=tmp_path / "run", data=tiny_dataset, overlays=["distill"], assignments=assignments(overrides)
+    )
+    part = workflow.parser.get_parsed_content
+    teacher = part("train#trainer").extra_losses[1].teacher
+    counts = [sum(p.numel() for p in network.parameters()) for network in (teacher, part("network_def"))]
+    assert counts[0] > 3 * counts[1]
+    terms = []
+    for number in range(0, 8, 2):  # with a learning rate of 0, every batch of the epoch again
+        image = torch.stack([part("train#dataset")[number + k]["image"] for k in range(2)])
+        with torch.no_grad():
+            student, taught = part("network")(image), teacher(image)
+        terms.append([50 * (own - other).abs().mean().item() for own, other in zip(student, taught)])
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    expected = torch.tensor(terms).mean(0).tolist()
+    found = [float(row[f"loss_distil_{name}"]) for name in ("content", "noise", "fused")]
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert min(found) > 0
+
+
 def test_distill_without_a_teacher_says_what_is_missing(tiny_dataset, tmp_path):
     with pytest.raises(CheckpointError, match=r"teacher_checkpoint=\.\.\."):
         train_bundle(out=tmp_path / "run", data=tiny_dataset, overlays=["distill"], assignments=assignments(TINY))
@@ -152,7 +186,7 @@ def test_texture_without_an_encoder_says_what_is_missing(tiny_dataset, tmp_path)
         ("cncl_fast", "gan_hinge", "texture_0.1", "ema", "air_0.1"),
         ("unet_ln_gelu", "width16", "dual", "gan_vanilla", "perceptual_1", "texture_local", "texture_1"),
         ("redcnn", "gan_lsgan", "texture_1", "features_deep"),
-        ("narrow", "charbonnier", "distill_ema", "gan_spectral", "d_every_10"),
+        ("narrow", "charbonnier", "distill_ema", "gan_spectral", "d_relative", "d_every_10"),
     ],
 )
 def test_overlays_combine_with_networks(overlays, encoder, tiny_dataset, tmp_path):

@@ -130,6 +130,24 @@ def test_noise_of_25_hu_is_one_unit_whatever_the_scale_of_the_encoder(encoder):
     assert terms[1] == pytest.approx(terms[0], rel=1e-3)
 
 
+@pytest.mark.parametrize("window", [None, 16])
+def test_losses_do_not_depend_on_patch_or_batch_size(encoder, window):
+    """The same noise on the same tissue: the same images more often, exactly; larger patches, but for borders that the encoder pads."""
+    generator = torch.Generator().manual_seed(3)
+
+    def terms(batch, side, repeats=1):
+        label = 0.26 + 0.005 * torch.randn(batch, 1, side, side, generator=generator.manual_seed(3))
+        noisy = label + 0.005 * torch.randn(label.shape, generator=generator)
+        label, noisy = label.repeat(repeats, 1, 1, 1), noisy.repeat(repeats, 1, 1, 1)
+        loss = FeatureLoss(encoder, layers=LAYERS, device=CPU, texture=1.0, perceptual=1.0, window=window)
+        return [term.item() for term in loss(Branches(noisy, noisy, noisy), label, label).values()]
+
+    assert terms(2, 64, repeats=5) == pytest.approx(terms(2, 64), rel=1e-5)
+    assert terms(4, 256) == pytest.approx(
+        terms(16, 64), rel=0.15
+    )  # a squared sum over positions would be 256 times as much
+
+
 def test_a_layer_that_sees_no_noise_is_refused(encoder):
     def blind():
         built = encoder()
