@@ -21,6 +21,7 @@ def installed(tmp_path_factory):
     assert "ct_cncl/bundle/configs/variants/narrow.json" in names
     assert "ct_cncl/bundle/docs/README.md" in names
     assert "ct_cncl/bundle/LICENSE" in names
+    assert "ct_cncl/pipeline/report/templates/page.html" in names
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(folder / "site"), str(wheel)]
     subprocess.run(install, check=True, capture_output=True)
     return folder / "site"

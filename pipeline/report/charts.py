@@ -1,0 +1,157 @@
+"""Charts as SVG inside the page, drawn by matplotlib; their colours are left to the page's theme."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ct_cncl.pipeline.evaluation.record import Chart, Curve, Evaluation
+from ct_cncl.pipeline.report.colours import DASHES, SERIES
+from ct_cncl.pipeline.report.tables import powers
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INCHES = (4.9, 3.1)
+"""Of a chart at 100 dots an inch; pages scale it to their column."""
+DPI = 100
+_TEXT, _GRID = "#5e0100", "#5e0200"
+_THEME = {_TEXT: "currentColor", _GRID: "var(--grid)"}
+_SETTINGS: dict[str, Any] = {
+    "svg.fonttype": "none",  # text stays text: searchable, and read aloud
+    "text.parse_math": False,  # a dollar in a name is a dollar
+    "font.size": 9,
+    "axes.edgecolor": _GRID,
+    "axes.labelcolor": _TEXT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": _GRID,
+    "ytick.color": _GRID,
+    "xtick.labelcolor": _TEXT,
+    "ytick.labelcolor": _TEXT,
+    "figure.constrained_layout.use": True,
+}
+
+
+class Style(NamedTuple):
+    """How the lines of a curve look."""
+
+    colour: str
+    """A CSS variable: "var(--series-0)"."""
+    dash: int
+    """Position in ``DASHES``."""
+
+
+class DrawnChart(NamedTuple):
+    """A chart for the page."""
+
+    chart: Chart
+    svg: str
+    key: list[tuple[str, Style]]
+    """Names of the curves and how they look."""
+
+
+def method_colours(evaluation: Evaluation) -> dict[str, str]:
+    """A colour by method key, the same on the whole page; input and truth have their own."""
+    candidates = [method.key for method in evaluation.methods if method.role == "candidate"]
+    others = {method.key: f"var(--{method.role})" for method in evaluation.methods if method.role != "candidate"}
+    return others | {key: f"var(--series-{number % SERIES})" for number, key in enumerate(candidates)}
+
+
+def draw_chart(chart: Chart, colours: Mapping[str, str]) -> DrawnChart:
+    """A chart as SVG, with grouped bars where it has categories.
+
+    Args:
+        chart: its curves hold finite x; y that is not finite leaves a gap.
+        colours: by method key, see :func:`method_colours`.
+
+    Returns:
+        The SVG without the title and the key of the curves, which belong into the page's own text.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    styles = curve_styles(chart.curves, colours)
+    with mpl.rc_context(_SETTINGS | {"svg.hashsalt": chart.key}):
+        figure = Figure(figsize=INCHES, dpi=DPI)
+        axes = figure.add_subplot()
+        stand_ins = {style.colour: f"#5e03{number:02x}" for number, style in enumerate(dict.fromkeys(styles))}
+        drawn = [(curve, stand_ins[style.colour], DASHES[style.dash]) for curve, style in zip(chart.curves, styles)]
+        if chart.categories:
+            _bars(axes, chart, drawn)
+        else:
+            _lines(axes, chart, drawn)
+        axes.set_xlabel(powers(chart.x_label))
+        axes.set_ylabel(powers(chart.y_label))
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    theme = _THEME | {stand_in: colour for colour, stand_in in stand_ins.items()}
+    return DrawnChart(chart, _for_page(stream.getvalue(), chart.key, theme), _key(chart.curves, styles))
+
+
+def curve_styles(curves: Sequence[Curve], colours: Mapping[str, str]) -> list[Style]:
+    """Colour by method, dashes by the curve's place among its method's."""
+    seen: dict[str, int] = {}
+    styles = []
+    order = list(colours)
+    for curve in curves:
+        colour = colours.get(curve.method, "currentColor")
+        again = seen.get(curve.method, 0)
+        seen[curve.method] = again + 1
+        rounds = max(order.index(curve.method) - 2, 0) // SERIES if curve.method in colours else 0
+        styles.append(Style(colour, 1 if curve.dashed else (again + rounds) % len(DASHES)))
+    return styles
+
+
+def _key(curves: Sequence[Curve], styles: Sequence[Style]) -> list[tuple[str, Style]]:
+    return [(curve.name, style) for curve, style in zip(curves, styles)]
+
+
+def _lines(axes: Axes, chart: Chart, drawn: Sequence[tuple[Curve, str, str]]) -> None:
+    for curve, colour, dash in drawn:
+        marker = "o" if len(curve.x) <= 20 and not curve.dashed else None
+        axes.plot(curve.x, curve.y, dash, color=colour, linewidth=1.6, marker=marker, markersize=3)
+        if curve.low is not None and curve.high is not None:
+            axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
+    positive = [y for curve, _, _ in drawn for y in curve.y if y > 0]
+    if chart.log_y and positive:
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=max(min(positive), max(positive) * 1e-4) * 0.8)
+
+
+def _bars(axes: Axes, chart: Chart, drawn: Sequence[tuple[Curve, str, str]]) -> None:
+    width = 0.8 / len(drawn)
+    places = np.arange(len(chart.categories))
+    for number, (curve, colour, _) in enumerate(drawn):
+        at = places + (number - (len(drawn) - 1) / 2) * width
+        y = np.asarray(curve.y, dtype=np.float64)
+        axes.bar(at, np.nan_to_num(y), width * 0.92, color=colour, linewidth=0)
+        if curve.low is not None and curve.high is not None:
+            reach = np.nan_to_num(np.abs(np.stack([y - curve.low, np.asarray(curve.high) - y])))
+            axes.errorbar(at, y, yerr=reach, fmt="none", ecolor=_TEXT, elinewidth=0.9, capsize=1.5)
+    axes.axhline(0, color=_TEXT, linewidth=0.8)
+    axes.set_xticks(places, chart.categories)
+    axes.grid(visible=False, axis="x")
+    if chart.log_y:
+        axes.set_yscale("log")
+
+
+def _for_page(svg: str, key: str, theme: Mapping[str, str]) -> str:
+    """From a file of its own to an element of a page: no prolog, ids apart from other charts', colours of the theme."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    prefix = re.sub(r"\W", "-", key)
+    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
+    svg = re.sub(r'(url\(#|href="#)', rf"\1{prefix}-", svg)
+    for stand_in, colour in theme.items():
+        svg = svg.replace(stand_in, colour)
+    svg = re.sub(r"(font: (?:\d+ )?[\d.]+px) [^;\"]+", r"\1 system-ui, sans-serif", svg)
+    return svg.replace("<svg ", '<svg class="chart" aria-hidden="true" focusable="false" ', 1)

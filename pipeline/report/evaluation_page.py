@@ -1,0 +1,111 @@
+"""The report of an evaluation: one HTML file with everything in it, that opens from a disk and asks nothing of a network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from datetime import datetime
+from pathlib import Path
+
+from ct_cncl.pipeline.evaluation.record import Evaluation
+from ct_cncl.pipeline.report.charts import draw_chart, method_colours
+from ct_cncl.pipeline.report.tables import (
+    MINUS,
+    comparison_sheet,
+    other_sheet,
+    patient_sheet,
+    powers,
+    slice_sheet,
+    summary_sheets,
+)
+from ct_cncl.pipeline.report.viewer_data import MAX_BYTES, pack_slices
+from ct_cncl.transforms.files import replacing
+
+TEMPLATES = Path(__file__).parent / "templates"
+SCRIPTS = ("pixels.js", "stage.js", "viewer.js", "gestures.js", "tables.js", "main.js")
+"""In the order in which they need each other."""
+STYLES = ("theme.css", "page.css", "viewer.css", "print.css")
+
+
+def write_page(evaluation: Evaluation, path: str | Path, *, max_bytes: int = MAX_BYTES) -> Path:
+    """Write the report of an evaluation.
+
+    The page holds its slices as whole HU with every window to look at them, tables that sort, charts as SVG, and how to do it
+    again. A content security policy inside it forbids every request and every script but its own.
+
+    Args:
+        evaluation: what was found.
+        path: of the HTML file; replaced where there is one.
+        max_bytes: for all packed slices; where they need more, fewer are shown, evenly spaced.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    path = Path(path)
+    page = page_html(evaluation, max_bytes=max_bytes)
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def page_html(evaluation: Evaluation, *, max_bytes: int = MAX_BYTES) -> str:
+    """The report as text; see :func:`write_page`."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,  # names of files come from outside; "safe" is only said of own scripts, styles, SVG and base64
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"hu": _hu, "powers": powers, "when": _when}
+    colours = method_colours(evaluation)
+    packed = pack_slices(evaluation, max_bytes=max_bytes)
+    shown = {one["label"]: number for number, one in enumerate(packed.manifest["slices"])}
+    script = _script()
+    optional = [
+        comparison_sheet(evaluation),
+        patient_sheet(evaluation, colours),
+        slice_sheet(evaluation, colours, shown),
+    ]
+    return environment.get_template("page.html").render(
+        evaluation=evaluation,
+        colours=colours,
+        style="\n".join(_text(name) for name in STYLES),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        viewer=packed.manifest,
+        planes=packed.planes,
+        left_out=packed.left_out,
+        limit_mb=round(max_bytes / 1e6),
+        has_disagreement=any(view["kind"] == "disagreement" for view in packed.manifest["views"]),
+        summaries=summary_sheets(evaluation, colours),
+        details=[sheet for sheet in optional if sheet is not None],
+        tables=[other_sheet(table) for table in evaluation.tables],
+        charts=[draw_chart(one, colours) for one in evaluation.charts],
+    )
+
+
+def _hu(value: float) -> str:
+    return f"{value:g}".replace("-", MINUS)
+
+
+def _when(created: str) -> str:
+    """Date and time for people; what is no ISO 8601 stays as it is."""
+    try:
+        return f"{datetime.fromisoformat(created):%Y-%m-%d %H:%M %Z}".strip()
+    except ValueError:
+        return created
+
+
+def _text(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _script() -> str:
+    """All scripts as one, strict, and apart from the page's global names."""
+    return '(() => {\n"use strict";\n' + "\n".join(_text(name) for name in SCRIPTS) + "\n})();"

@@ -1,0 +1,262 @@
+"""Rows and cells of the page's tables: figures as people read them, the full number for sorting, and why one is missing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ct_cncl.pipeline.evaluation.record import Evaluation, Measure, SummaryRow, Table
+
+MINUS = "\N{MINUS SIGN}"
+GROUPS = {
+    "image": "Image quality",
+    "tissue": "HU by tissue",
+    "noise": "Noise",
+    "structure": "Structure",
+    "task": "Task",
+    "branches": "Branches",
+}
+"""Headings of the groups of measures."""
+MOST_ROWS = 600
+"""Rows of a table of slices on the page; the CSV has all."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell: what is read, what is sorted by, and small print below."""
+
+    text: str
+    value: float | None = None
+    note: str = ""
+    best: bool = False
+    colour: str = ""
+    """Of the method it names."""
+    slice: int | None = None
+    """Position among the slices of the viewer that it names."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A header; ``window`` says to which of the chosen windows the column belongs, empty where to all."""
+
+    title: str
+    note: str = ""
+    hint: str = ""
+    window: str = ""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table of the page."""
+
+    key: str
+    title: str
+    columns: list[Column]
+    rows: list[list[Cell]]
+    note: str = ""
+    windows: list[str] = field(default_factory=list)
+    """Buttons that choose among columns, where there are some."""
+    filtered: bool = False
+    """Whether a box picks rows by their text."""
+
+
+def number_text(value: float, digits: int) -> str:
+    """A number with its digits and a proper minus; one that rounds to zero has none.
+
+    >>> number_text(-1234.567, 2), number_text(-0.001, 2), number_text(3.0, 0)
+    ('\N{MINUS SIGN}1,234.57', '0.00', '3')
+    """
+    if not math.isfinite(value):
+        return "infinite" if math.isinf(value) else "not a number"
+    text = f"{abs(value):,.{digits}f}"
+    return (MINUS if value < 0 and float(text.replace(",", "")) != 0 else "") + text
+
+
+def powers(unit: str) -> str:
+    """Units as people write them.
+
+    >>> powers("HU^2 mm^2")
+    'HU² mm²'
+    """
+    return unit.replace("^2", "\N{SUPERSCRIPT TWO}").replace("^-1", "\N{SUPERSCRIPT MINUS}\N{SUPERSCRIPT ONE}")
+
+
+def best_rows(values: Sequence[float | None], better: str) -> set[int]:
+    """Positions of the best values; none where no way is better or all are alike.
+
+    >>> best_rows([1.0, 3.0, None], "higher"), best_rows([-1.0, 3.0], "zero"), best_rows([2.0, 2.0], "lower")
+    ({1}, {0}, set())
+    """
+    merit = {"higher": lambda x: x, "lower": lambda x: -x, "zero": lambda x: -abs(x)}.get(better)
+    if merit is None:
+        return set()
+    merits = {place: merit(value) for place, value in enumerate(values) if value is not None}
+    if len(set(merits.values())) < 2:
+        return set()
+    return {place for place, one in merits.items() if one == max(merits.values())}
+
+
+def summary_sheets(evaluation: Evaluation, colours: Mapping[str, str]) -> list[Sheet]:
+    """A table for each group of measures: a row a method, means with intervals."""
+    found = {(row.method, row.measure): row for row in evaluation.summaries}
+    judged = [one for one in evaluation.methods if any((one.key, m.key) in found for m in evaluation.measures)]
+    sheets = []
+    for group in dict.fromkeys(measure.group for measure in evaluation.measures):
+        measures = [measure for measure in evaluation.measures if measure.group == group]
+        rows = [[Cell(one.name, colour=colours.get(one.key, ""))] for one in judged]
+        for measure in measures:
+            column = [found.get((one.key, measure.key)) for one in judged]
+            best = best_rows([row.mean if row else None for row in column], measure.better)
+            for place, row in enumerate(column):
+                rows[place].append(_summary_cell(row, measure, best=place in best))
+        columns, windows = measure_columns(evaluation, measures)
+        title = GROUPS.get(group, group.capitalize())
+        sheets.append(Sheet(f"summary-{group}", title, [Column("method"), *columns], rows, windows=windows))
+    return sheets
+
+
+def measure_columns(evaluation: Evaluation, measures: Sequence[Measure]) -> tuple[list[Column], list[str]]:
+    """Headers of measures, and the windows to choose among where there are several."""
+    windows = [window_of(measure, evaluation.windows) for measure in measures]
+    several = list(dict.fromkeys(window for window in windows if window))
+    several = several if len(several) > 1 else []
+    arrows = {"higher": " \N{UPWARDS ARROW}", "lower": " \N{DOWNWARDS ARROW}"}
+    columns = [
+        Column(
+            _titled(measure) + arrows.get(measure.better, ""),
+            measure.conditions,
+            measure.description,
+            window if several else "",
+        )
+        for measure, window in zip(measures, windows)
+    ]
+    return columns, several
+
+
+def window_of(measure: Measure, windows: Mapping[str, tuple[float, float]]) -> str:
+    """The window that a measure's key ends with, "" where it has none."""
+    return next((name for name in windows if measure.key.endswith(f"_{name}")), "")
+
+
+def comparison_sheet(evaluation: Evaluation) -> Sheet | None:
+    """Paired differences, a row each."""
+    if not evaluation.comparisons:
+        return None
+    rows = []
+    for one in evaluation.comparisons:
+        measure = evaluation.measure(one.measure)
+        pair = f"{evaluation.method(one.first).name} {MINUS} {evaluation.method(one.second).name}"
+        interval = _interval(one.low, one.high, measure.digits)
+        share = "" if one.share_better is None else f"{100 * one.share_better:.0f} %"
+        clear = one.low is not None and one.high is not None and (one.low > 0 or one.high < 0)
+        rows.append(
+            [
+                Cell(pair),
+                Cell(_titled(measure), note=measure.conditions),
+                _figure(one.difference, measure.digits, one.note, best=clear),
+                Cell(interval, one.low),
+                Cell(share, one.share_better),
+                Cell(f"{one.count} {one.over}", one.count),
+            ]
+        )
+    names = ("pair", "figure", "difference", "95 % interval", "first is better", "pairs")
+    note = "Bold: the interval does not hold 0."
+    return Sheet("comparisons", "Compared in pairs", [Column(name) for name in names], rows, note, filtered=True)
+
+
+def patient_sheet(evaluation: Evaluation, colours: Mapping[str, str]) -> Sheet | None:
+    """Means by patient and method."""
+    if not evaluation.patient_rows:
+        return None
+    columns, windows = measure_columns(evaluation, evaluation.measures)
+    rows = [
+        [
+            Cell(evaluation.method(row.method).name, colour=colours.get(row.method, "")),
+            Cell(row.patient),
+            Cell(str(row.slices), row.slices),
+            *_figures(evaluation.measures, row.values, row.missing),
+        ]
+        for row in evaluation.patient_rows
+    ]
+    heads = [Column("method"), Column("patient"), Column("slices")]
+    return Sheet("patients", "By patient", heads + columns, rows, windows=windows, filtered=True)
+
+
+def slice_sheet(evaluation: Evaluation, colours: Mapping[str, str], shown: Mapping[str, int]) -> Sheet | None:
+    """Figures of every slice, at most ``MOST_ROWS``.
+
+    Args:
+        evaluation: with rows of slices.
+        colours: by method key.
+        shown: positions in the viewer by label.
+    """
+    if not evaluation.slice_rows:
+        return None
+    columns, windows = measure_columns(evaluation, evaluation.measures)
+    rows = []
+    for row in evaluation.slice_rows[:MOST_ROWS]:
+        label = slice_label(row.scan, row.slice)
+        rows.append(
+            [
+                Cell(evaluation.method(row.method).name, colour=colours.get(row.method, "")),
+                Cell(label, slice=shown.get(label)),
+                Cell(row.patient),
+                *_figures(evaluation.measures, row.values, row.missing),
+            ]
+        )
+    more = len(evaluation.slice_rows) - len(rows)
+    note = f"The first {len(rows)} rows; the CSV holds {more} more." if more else ""
+    heads = [Column("method"), Column("slice"), Column("patient")]
+    return Sheet("slices", "By slice", heads + columns, rows, note, windows, filtered=True)
+
+
+def slice_label(scan: str, number: int) -> str:
+    """What a slice is called in the viewer and in tables.
+
+    >>> slice_label("scan.nii.gz", 3)
+    'scan.nii.gz, slice 3'
+    """
+    return f"{scan}, slice {number}"
+
+
+def other_sheet(table: Table) -> Sheet:
+    """A table as it came."""
+    digits = [*table.digits, *[2] * len(table.columns)]
+    rows = [
+        [
+            Cell("") if cell is None else Cell(cell) if isinstance(cell, str) else _figure(cell, digits[place])
+            for place, cell in enumerate(row)
+        ]
+        for row in table.rows
+    ]
+    return Sheet(f"table-{table.key}", table.title, [Column(name) for name in table.columns], rows, table.note)
+
+
+def _titled(measure: Measure) -> str:
+    return f"{measure.title} {powers(measure.unit)}".strip()
+
+
+def _figures(measures: Sequence[Measure], values: Mapping[str, float], missing: Mapping[str, str]) -> list[Cell]:
+    return [_figure(values.get(one.key), one.digits, missing.get(one.key, "")) for one in measures]
+
+
+def _figure(value: float | None, digits: int, note: str = "", *, best: bool = False) -> Cell:
+    if value is None:
+        return Cell("not computed" if note else "", note=note)
+    return Cell(number_text(value, digits), float(value), note, best)
+
+
+def _summary_cell(row: SummaryRow | None, measure: Measure, *, best: bool) -> Cell:
+    if row is None:
+        return Cell("")
+    if row.mean is None:
+        return Cell("not computed", note=row.note)
+    notes = [_interval(row.low, row.high, measure.digits), row.note]
+    return Cell(number_text(row.mean, measure.digits), row.mean, "; ".join(filter(None, notes)), best)
+
+
+def _interval(low: float | None, high: float | None, digits: int) -> str:
+    if low is None or high is None:
+        return ""
+    return f"{number_text(low, digits)} to {number_text(high, digits)}"

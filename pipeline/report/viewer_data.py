@@ -1,0 +1,226 @@
+"""What the page's slice viewer shows: packed planes, and views made of them in the browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ct_cncl.pipeline.evaluation.record import INPUT, TRUTH, Evaluation, Method, SliceView
+from ct_cncl.pipeline.report.colours import as_hex, difference_map, grey_map, sequential_map
+from ct_cncl.pipeline.report.packing import pack_plane
+from ct_cncl.pipeline.report.tables import MINUS, number_text, slice_label, window_of
+from ct_cncl.transforms.body import body_mask
+from ct_cncl.transforms.hu import WINDOWS
+
+MAX_BYTES = 20_000_000
+"""All packed planes of a page together."""
+STEPS = {"noise": 1.0, "content": 1.0, "disagreement": 0.5}
+"""HU between two stored values of the maps; images are stored to 1 HU, as the files of scanners are."""
+ERRORS_SHOWN = 99.0
+"""Percentile of the input's absolute error that is still within the first scale of the differences."""
+PRESETS = ("chest", "abdomen", "head", "bone", "full")
+"""In the order of their keys 1 to 5."""
+
+
+@dataclass(frozen=True)
+class PackedSlices:
+    """Slices ready for a page.
+
+    Attributes:
+        manifest: everything about them but the pixels, for JSON.
+        planes: packed, by the id that the manifest names.
+        left_out: how many slices did not fit.
+    """
+
+    manifest: dict[str, Any]
+    planes: dict[str, str]
+    left_out: int
+
+
+def pack_slices(evaluation: Evaluation, *, max_bytes: int = MAX_BYTES) -> PackedSlices:
+    """Pack as many slices as fit, evenly spaced where not all do.
+
+    Differences to the truth and the removed noise are no planes: the browser subtracts.
+
+    Args:
+        evaluation: with slices.
+        max_bytes: for all planes together; one slice is packed even where it alone needs more.
+    """
+    with ThreadPoolExecutor() as pool:  # zlib and numpy let other threads run
+        packed = list(pool.map(_packed_planes, evaluation.slices))
+    sizes = [sum(map(len, planes.values())) for planes in packed]
+    kept = evenly_within(sizes, max_bytes)
+    planes: dict[str, str] = {}
+    slices = []
+    for number, position in enumerate(kept):
+        own = {name: f"plane-{number}-{place}" for place, name in enumerate(packed[position])}
+        planes |= {identity: packed[position][name] for name, identity in own.items()}
+        one = evaluation.slices[position]
+        slices.append(_described(one, own) | {"figures": _figures(evaluation, one.label)})
+    _share_frames(slices)
+    manifest = {
+        "slices": slices,
+        "views": _views(evaluation),
+        "presets": [{"name": name, "centre": WINDOWS[name].centre, "width": WINDOWS[name].width} for name in PRESETS],
+        "colours": {
+            "image": as_hex(grey_map()),
+            "noise": as_hex(grey_map()),
+            "difference": as_hex(difference_map()),
+            "disagreement": as_hex(sequential_map()),
+        },
+        "scales": _scales(evaluation.slices),
+        "window": _first_window(evaluation.windows),
+    }
+    return PackedSlices(manifest, planes, len(packed) - len(kept))
+
+
+def evenly_within(sizes: Sequence[int], limit: int) -> list[int]:
+    """Positions of as many items as ``limit`` holds together, evenly spaced; at least one where there is any.
+
+    >>> evenly_within([4, 4, 4, 4], 9), evenly_within([4, 4], 100), evenly_within([50], 9)
+    ([1, 3], [0, 1], [0])
+    """
+    for count in range(len(sizes), 0, -1):
+        chosen = [(2 * k + 1) * len(sizes) // (2 * count) for k in range(count)]
+        if count == 1 or sum(sizes[position] for position in chosen) <= limit:
+            return chosen
+    return []
+
+
+def error_scale(errors: np.ndarray) -> float:
+    """The HU at which maps of differences end: a percentile of absolute errors, rounded up to 1, 2 or 5 times a power of ten.
+
+    >>> error_scale(np.array([3.0, -13.0])), error_scale(np.zeros(3)), error_scale(np.array([np.nan]))
+    (20.0, 1.0, 1.0)
+    """
+    finite = np.abs(errors[np.isfinite(errors)])
+    high = float(np.percentile(finite, ERRORS_SHOWN)) if finite.size else 0.0
+    if not high > 0:
+        return 1.0
+    power = 10.0 ** np.floor(np.log10(high))
+    return float(next(factor * power for factor in (1, 2, 5, 10) if factor * power >= high))
+
+
+def _packed_planes(one: SliceView) -> dict[str, str]:
+    """By name: the method's key, or key and map ("candidate1 noise")."""
+    planes = {key: pack_plane(image) for key, image in one.images.items()}
+    for key, maps in one.maps.items():
+        planes |= {f"{key} {name}": pack_plane(image, step=STEPS[name]) for name, image in maps.items()}
+    return planes
+
+
+def _described(one: SliceView, identities: Mapping[str, str]) -> dict[str, Any]:
+    columns, rows = one.images[TRUTH].shape
+    return {
+        "label": one.label,
+        "patient": one.patient,
+        "note": one.note,
+        "columns": columns,
+        "rows": rows,
+        "spacing": [float(size) for size in one.spacing_mm],
+        "body": _body_box(one.images[TRUTH]),
+        "planes": {
+            name: {"id": identity, "step": STEPS.get(name.partition(" ")[2], 1.0)}
+            for name, identity in identities.items()
+        },
+    }
+
+
+def _body_box(hu: np.ndarray) -> list[int]:
+    """Left, top, right, bottom of the patient in pixels, the whole slice where there is none: what is shown at first."""
+    step = max(1, min(hu.shape) // 128)  # a frame for the eye needs no more
+    mask = body_mask(np.nan_to_num(np.asarray(hu[::step, ::step], dtype=np.float32), nan=-1024.0))
+    if not mask.any():
+        return [0, 0, *hu.shape]
+    (left, right), (top, bottom) = (np.flatnonzero(mask.any(axis=axis))[[0, -1]] * step for axis in (1, 0))
+    return [int(left), int(top), int(right) + step, int(bottom) + step]
+
+
+def _share_frames(slices: Sequence[dict[str, Any]]) -> None:
+    """One frame for all slices of a scan, so that scrolling through it does not move the picture."""
+    scans: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for one in slices:
+        scans.setdefault((one["label"].rpartition(", slice ")[0], one["columns"], one["rows"]), []).append(one)
+    for scan in scans.values():
+        boxes = np.array([one["body"] for one in scan])
+        shared = [*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()]
+        for one in scan:
+            one["body"] = shared
+
+
+def _figures(evaluation: Evaluation, label: str) -> dict[str, str]:
+    """PSNR of each method on that slice as a label says it, with its window; the first that was computed."""
+    measure = next((one for one in evaluation.measures if one.key.startswith("psnr")), None)
+    if measure is None:
+        return {}
+    window = window_of(measure, evaluation.windows) or measure.conditions
+    return {
+        row.method: f"PSNR {number_text(row.values[measure.key], measure.digits)} dB ({window})"
+        for row in evaluation.slice_rows
+        if slice_label(row.scan, row.slice) == label and measure.key in row.values
+    }
+
+
+def _views(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """What can be chosen, method by method: each a sum of planes with signs, taken in the browser."""
+    images = {key for one in evaluation.slices for key in one.images}
+    views = []
+    for method in sorted(evaluation.methods, key=lambda one: (one.role != "truth", one.role != "input")):
+        if method.key not in images:
+            continue
+        maps = {name for one in evaluation.slices for name in one.maps.get(method.key, {})}
+        views += [
+            {"method": method.key, "kind": kind, "title": title, "terms": terms, "absolute": absolute}
+            for kind, title, terms, absolute in _views_of(method, maps, with_input=INPUT in images)
+        ]
+    return views
+
+
+def _views_of(
+    method: Method, maps: set[str], *, with_input: bool
+) -> Iterator[tuple[str, str, list[tuple[str, int]], bool]]:
+    """Kind, title, signed planes and whether the absolute value is shown."""
+    key, name = method.key, method.name
+    noise, content = f"{key} noise", f"{key} content"
+    yield "image", name, [(key, 1)], False
+    if method.role == "truth":
+        return
+    yield "difference", f"{name} {MINUS} truth", [(key, 1), (TRUTH, -1)], False
+    if method.role == "input":
+        return
+    if with_input:
+        yield "noise", f"{name}: removed from the input", [(INPUT, 1), (key, -1)], False
+    if "noise" in maps:
+        yield "noise", f"{name}: N(y), noise predicted", [(noise, 1)], False
+    if "content" in maps:
+        yield "difference", f"{name}: C(y) {MINUS} truth", [(content, 1), (TRUTH, -1)], False
+    if "noise" in maps and with_input:
+        yield "difference", f"{name}: y {MINUS} N(y) {MINUS} truth", [(INPUT, 1), (noise, -1), (TRUTH, -1)], False
+    if "disagreement" in maps:
+        yield "disagreement", f"{name}: disagreement of C and N", [(f"{key} disagreement", 1)], False
+    elif {"noise", "content"} <= maps and with_input:
+        yield "disagreement", f"{name}: disagreement of C and N", [(content, 1), (noise, 1), (INPUT, -1)], True
+
+
+def _scales(slices: Sequence[SliceView]) -> dict[str, float]:
+    """Where the scales of differences and of disagreement start, HU."""
+    errors = [
+        np.asarray(image, dtype=np.float32) - one.images[TRUTH]
+        for one in slices
+        for key, image in one.images.items()
+        if key == INPUT or (INPUT not in one.images and key != TRUTH)
+    ]
+    apart = [named["disagreement"] for one in slices for named in one.maps.values() if "disagreement" in named]
+    return {
+        "difference": error_scale(np.concatenate([error.ravel() for error in errors])) if errors else 1.0,
+        "disagreement": error_scale(np.concatenate([np.ravel(image) for image in apart])) if apart else 1.0,
+    }
+
+
+def _first_window(windows: Mapping[str, tuple[float, float]]) -> str:
+    """The preset shown first: the most usual that figures were computed in."""
+    return next((name for name in ("abdomen", *PRESETS) if name in windows), "abdomen")
