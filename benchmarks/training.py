@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from common import ceiling, curve, dataset, network, options, report
 from ignite.engine import Events
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from ct_cncl.pipeline.networks import BranchOutputs
@@ -30,6 +31,7 @@ class Clock:
 
     def __init__(self, trainer: Any, *, skip: int) -> None:
         self.skip, self.begun, self.ended, self.inside, self.input, self.asked = skip, 0.0, 0.0, 0.0, 0.0, 0.0
+        self.profile = profile(activities=[ProfilerActivity.CUDA])
         steps = trainer._steps
 
         def timed(parts: Any) -> Any:
@@ -51,15 +53,24 @@ class Clock:
         self.asked = time.perf_counter()
         if trainer.state.iteration == self.skip:  # the one before has just ended
             self.begun = self.asked
+            if torch.cuda.is_available():
+                self.profile.start()
 
     def batch_completed(self, trainer: Any) -> None:
         if trainer.state.iteration >= self.skip:
             self.input += time.perf_counter() - self.asked
 
     def completed(self, _trainer: Any) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
         self.ended = time.perf_counter()
+
+    def stop(self) -> tuple[float, float]:
+        """Seconds of the iterations, and share of them in which a GPU computed; none without one."""
+        if not torch.cuda.is_available():
+            return self.ended - self.begun, float("nan")
+        torch.cuda.synchronize()
+        wall = time.perf_counter() - self.begun
+        self.profile.stop()
+        return wall, sum(event.self_device_time_total for event in self.profile.key_averages()) / 1e6 / wall
 
 
 def trained(data: Path, name: str, *, batch: int, steps: int, **overrides: Any) -> dict[str, float]:
@@ -77,12 +88,13 @@ def trained(data: Path, name: str, *, batch: int, steps: int, **overrides: Any) 
         trainer = workflow.parser.get_parsed_content("train#trainer")
         clock = Clock(trainer, skip=skip)
         trainer.run()
-    wall = clock.ended - clock.begun
+        wall, busy = clock.stop()
     return {
         "patches_per_second": batch * steps / wall,
         "outside": 1 - clock.inside / wall,
         "input": clock.input / wall,
         "seconds_per_step": wall / steps,
+        "gpu_busy": busy,
     }
 
 
@@ -119,6 +131,8 @@ def compared(data: Path, top: float, *, quick: bool) -> list[dict[str, Any]]:
             f"{kind}, {SIDE} x {SIDE}, batch {batch}: cncl_fast {fast['patches_per_second']:.1f} patches/s, the paper's CNCL "
             f"{paper['patches_per_second']:.2f}; outside the steps {100 * fast['outside']:.1f} % (input {100 * fast['input']:.1f} %)"
         )
+        if torch.cuda.is_available():
+            what += f"; GPU busy {100 * fast['gpu_busy']:.0f} %"
         result: dict[str, Any] = {"what": what, "ratio": ratio, "ours": fast, "theirs": paper}
         if kind == "pixel losses":
             for name, own in (("cncl_fast", fast), ("paper", paper)):
@@ -157,7 +171,7 @@ def settings(data: Path, *, quick: bool, compiled: bool) -> list[dict[str, Any]]
         "channels_last": {"channels_last": True},
         "recompute_activations": {"recompute_activations": True},
         "accumulate=2": {"accumulate": 2},
-        "precision=bf16_any": {"precision": "bf16_any"},
+        "precision=bf16": {"precision": "bf16_any"},
     }
     if compiled or cuda:
         changes["compile"] = {"compile": True}

@@ -37,7 +37,7 @@ def train_bundle(
         data: data set; None keeps the config's.
         overlays: names or paths, merged in order over train.json.
         resume: go on with the run in ``out``, by its own config.
-        assignments: ``KEY=VALUE`` overrides.
+        assignments: ``KEY=VALUE`` overrides; with ``resume=auto``, a run in ``out`` goes on by these configs.
 
     Returns:
         The finished workflow.
@@ -63,7 +63,9 @@ def train_bundle(
     for key in PATH_KEYS:
         if isinstance(overrides.get(key), str) and not overrides[key].startswith(("$", "@", "%")):
             overrides[key] = str(Path(overrides[key]).expanduser().absolute())
-    overrides |= {"output_dir": str(out.expanduser().absolute()), "resume": resume}
+    overrides["output_dir"] = str(out.expanduser().absolute())
+    if resume or overrides.get("resume") != "auto":
+        overrides["resume"] = resume
     if data is not None:
         overrides["dataset_dir"] = str(data.expanduser().absolute())
     return run_workflow(build_workflow(files, run_id="training", overrides=overrides))

@@ -55,6 +55,13 @@ def test_recomputing_and_caching_change_nothing(tiny_dataset, tmp_path):
     assert same(found["network_def"], plain["network_def"])
 
 
+def test_the_same_command_begins_a_run_and_goes_on_with_it(tiny_dataset, tmp_path):
+    for epochs in (1, 2):
+        found = trained(tiny_dataset, tmp_path / "run", resume="auto", max_epochs=epochs)
+        assert found["trainer"]["iteration"] == 2 * epochs
+    assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 3
+
+
 def test_a_run_goes_on_where_there_is_one(tmp_path, monkeypatch):
     monkeypatch.delenv("TORCHELASTIC_RESTART_COUNT", raising=False)
     assert [resuming(tmp_path, resume) for resume in (True, False, "auto")] == [True, False, False]
