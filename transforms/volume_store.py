@@ -80,8 +80,12 @@ class VolumeStore:
     def on_disk(self, path: str) -> torch.Tensor:
         """The same, memory-mapped."""
         if path not in self._mapped:
-            stored: Any = nib.load(path)
-            self._mapped[path] = torch.from_numpy(stored.dataobj.get_unscaled())
+            stored: Any = nib.load(path).dataobj  # type: ignore[attr-defined]
+            x, y, z = stored.shape
+            first = stored.offset // 2  # the header is of so many int16
+            # Not numpy's memory map, which keeps a file open for each volume: a system allows about a thousand.
+            values = torch.from_file(path, shared=False, size=first + x * y * z, dtype=torch.int16)
+            self._mapped[path] = values.as_strided((x, y, z), (1, x, x * y), first)
         return self._mapped[path]
 
     def __getstate__(self) -> dict[str, Any]:

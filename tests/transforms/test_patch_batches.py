@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -122,6 +123,14 @@ def test_held_volumes_are_the_files(data):
             assert found.dtype == torch.int16
         np.testing.assert_array_equal(held.on_host(path), stored)
     assert held[paths[0]] is held[paths[0]]
+
+
+def test_no_file_stays_open(data):
+    """Regression: numpy's memory maps keep theirs, and a thousand volumes were more than a process may have open."""
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    store = VolumeStore([path for entry in data for path in (entry["label"], entry["image"], *entry["noise"])])
+    assert len(store._mapped) == 10
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_memory_mapped_volumes_do_not_travel_to_workers(data):
