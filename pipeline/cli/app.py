@@ -15,6 +15,7 @@ from ct_cncl.pipeline.cli.models import models
 from ct_cncl.pipeline.cli.pack import pack
 from ct_cncl.pipeline.cli.prepare import prepare
 from ct_cncl.pipeline.cli.publish import publish
+from ct_cncl.pipeline.cli.qa import qa
 from ct_cncl.pipeline.cli.simulate import simulate
 from ct_cncl.pipeline.cli.train import train
 from ct_cncl.pipeline.cli.verify import verify
@@ -47,7 +48,7 @@ def options(
     """Denoise low-dose CT by content-noise complementary learning. Research only; not a medical device."""
 
 
-for command in (demo, prepare, simulate, train, evaluate, denoise, ablate, models, interpolate, pack, verify, publish):
+for command in (demo, prepare, simulate, train, evaluate, denoise, ablate, models, interpolate, qa, pack, verify, publish):
     app.command()(command)
 
 

@@ -148,6 +148,9 @@ def _squared(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     n1, n2, width = len(first), len(second), first.shape[1]
     total = n1 + n2
     difference = first.mean(axis=0) - second.mean(axis=0)
-    scatter = sum(len(part) * np.cov(part.T, bias=True).reshape(width, width) for part in (first, second))
-    square = float(difference @ np.linalg.solve(scatter / (total - 2), difference))
+    scatter: np.ndarray = sum(len(part) * np.cov(part.T, bias=True).reshape(width, width) for part in (first, second))
+    try:
+        square = float(difference @ np.linalg.solve(scatter / (total - 2), difference))
+    except np.linalg.LinAlgError as error:
+        raise ValueError("Expected regions with noise, but in some channel there is none.") from error
     return square, (total - width - 3) / (total - 2) * square - width * total / (n1 * n2)

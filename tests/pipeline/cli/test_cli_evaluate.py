@@ -1,6 +1,7 @@
 import json
 import sys
 
+import monai  # noqa: F401  now: the stream of its log handler must not be one that a test captures and closes
 import pytest
 from evaluation_files import three_patients
 

@@ -1,0 +1,165 @@
+"""Scans of test phantoms at any dose: line integrals in closed form, noise of the dose, filtered back projection."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ct_cncl.transforms.physics import ParallelBeam
+from ct_cncl.transforms.physics.dose import added_noise_variance
+from ct_cncl.transforms.physics.fbp import fbp
+from ct_cncl.transforms.physics.phantom import (
+    Ellipse,
+    Phantom,
+    disc,
+    phantom_line_integrals,
+    resolution_phantom,
+    water_cylinder,
+)
+from ct_cncl.transforms.physics.settings import MU_WATER_PER_MM
+
+CONTRASTS_HU = (-800.0, -100.0, 50.0, 120.0, 340.0, 950.0)
+"""Of the discs to water: about lung, fat, soft tissue, acrylic, polyoxymethylene and PTFE, as in usual phantoms."""
+LESIONS = ((4.0, 20.0), (6.0, 12.0), (10.0, 7.0))
+"""Diameter, mm, and contrast, HU, of the low-contrast lesions."""
+SITES = 12
+"""Lesions of a slice: all at one distance from the centre, where noise is alike; kinds take turns."""
+SITE_RADIUS = 0.5
+"""That distance over the phantom's radius."""
+_TRIAL_QUANTA = 1e5
+
+
+@dataclass(frozen=True)
+class ScanSettings:
+    """How phantoms are scanned.
+
+    Attributes:
+        size: pixels a side.
+        pixel_mm: side of a pixel.
+        radius_mm: of the water cylinder.
+        noise_hu: noise in its middle at full dose, which sets the quanta.
+        apodisation: of the ramp filter, see :mod:`ct_cncl.transforms.physics.fbp`.
+        cutoff: of the ramp filter, fraction of Nyquist.
+        views: over half a turn, parallel beam.
+        seed: of all noise.
+
+    Raises:
+        ValueError: a phantom that does not fit into the image, or values that are not above 0.
+    """
+
+    size: int = 320
+    pixel_mm: float = 0.75
+    radius_mm: float = 100.0
+    noise_hu: float = 10.0
+    apodisation: str = "hann"
+    cutoff: float = 1.0
+    views: int = 720
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.size, self.pixel_mm, self.radius_mm, self.noise_hu, self.views) <= 0:
+            raise ValueError("Expected size, pixel, radius, noise and views above 0, but got a value that is not.")
+        if 2 * self.radius_mm > 0.95 * self.size * self.pixel_mm:
+            raise ValueError(
+                f"Expected a phantom that fits into {self.size * self.pixel_mm:g} mm with air around it, but got a diameter of "
+                f"{2 * self.radius_mm:g} mm. Use more or larger pixels."
+            )
+
+
+class Scanner:
+    """Scans phantoms.
+
+    Args:
+        settings: how.
+    """
+
+    def __init__(self, settings: ScanSettings) -> None:
+        self.settings = settings
+        self.pixel = (settings.pixel_mm, settings.pixel_mm)
+        self.shape = (settings.size, settings.size)
+        self.geometry = ParallelBeam.for_image(self.shape, self.pixel, settings.views)
+        self.quanta = _TRIAL_QUANTA
+        trial = self.noise(
+            self.line_integrals(water_cylinder(settings.radius_mm)), 1.0, np.random.default_rng(settings.seed)
+        )
+        middle = self.disc_mask(0.0, 0.0, 0.4 * settings.radius_mm)
+        self.quanta *= (float(trial[middle].std()) / settings.noise_hu) ** 2
+        """Incident quanta a channel and view at full dose."""
+
+    def line_integrals(self, phantom: Phantom) -> np.ndarray:
+        """(views, channels) float32, in closed form."""
+        return phantom_line_integrals(phantom, self.geometry, MU_WATER_PER_MM).astype(np.float32)
+
+    def clean(self, phantom: Phantom) -> np.ndarray:
+        """The scan without noise, (x, y) float32, HU: what reconstruction alone makes of the phantom."""
+        return self._image(self.line_integrals(phantom)) - np.float32(1000)
+
+    def scan(self, phantom: Phantom, dose: float, slices: int, *, stream: int) -> np.ndarray:
+        """Slices of the same phantom with noise of their own, (x, y, slices) float32, HU.
+
+        Args:
+            phantom: ellipses over air.
+            dose: fraction of full dose.
+            slices: how many.
+            stream: another number is other noise.
+        """
+        integrals = self.line_integrals(phantom)
+        clean = self._image(integrals) - np.float32(1000)
+        seeds = ((self.settings.seed, stream, round(1e6 * dose), k) for k in range(slices))
+        return np.stack([clean + self.noise(integrals, dose, np.random.default_rng(one)) for one in seeds], axis=2)
+
+    def noise(self, integrals: np.ndarray, dose: float, rng: np.random.Generator) -> np.ndarray:
+        """Noise of a slice, (x, y) float32, HU."""
+        variance = added_noise_variance(integrals, dose_fraction=dose, quanta=self.quanta, noise_free=True)
+        return self._image(
+            np.sqrt(variance).astype(np.float32) * rng.standard_normal(integrals.shape, dtype=np.float32)
+        )
+
+    def _image(self, sinogram: np.ndarray) -> np.ndarray:
+        settings = self.settings
+        image = fbp(
+            sinogram, self.geometry, self.shape, self.pixel, apodisation=settings.apodisation, cutoff=settings.cutoff
+        )
+        return image * np.float32(1000 / MU_WATER_PER_MM)
+
+    def place(self, x_mm: float, y_mm: float) -> tuple[float, float]:
+        """Pixels from the first pixel's centre of a place given from the middle of the image."""
+        middle = (self.settings.size - 1) / 2
+        return middle + x_mm / self.settings.pixel_mm, middle + y_mm / self.settings.pixel_mm
+
+    def disc_mask(self, x_mm: float, y_mm: float, radius_mm: float) -> np.ndarray:
+        """Bool (x, y): pixels whose centre lies in a circle."""
+        x, y = self.place(x_mm, y_mm)
+        axis = np.arange(self.settings.size)
+        return np.hypot(axis[:, None] - x, axis[None, :] - y) <= radius_mm / self.settings.pixel_mm
+
+
+def water(scanner: Scanner) -> list[Ellipse]:
+    """For noise, and what a lesion is told from."""
+    return water_cylinder(scanner.settings.radius_mm)
+
+
+def discs(scanner: Scanner) -> list[Ellipse]:
+    """Water and a disc of every contrast: for task transfer and linearity."""
+    return resolution_phantom(scanner.settings.radius_mm, CONTRASTS_HU)
+
+
+def sites(scanner: Scanner) -> list[tuple[int, int]]:
+    """Pixels in the middle of the lesions: whole ones, so that every region shows its lesion at the same place."""
+    radius = SITE_RADIUS * scanner.settings.radius_mm
+    turns = [2 * math.pi * k / SITES for k in range(SITES)]
+    places = [scanner.place(radius * math.cos(turn), radius * math.sin(turn)) for turn in turns]
+    return [(round(x), round(y)) for x, y in places]
+
+
+def lesions(scanner: Scanner, *, kinds: Sequence[tuple[float, float]] = LESIONS) -> list[Ellipse]:
+    """Water with lesions at all sites; kinds take turns."""
+    middle, pixel = (scanner.settings.size - 1) / 2, scanner.settings.pixel_mm
+    found = water(scanner)
+    for k, (x, y) in enumerate(sites(scanner)):
+        diameter, contrast = kinds[k % len(kinds)]
+        found.append(disc((x - middle) * pixel, (y - middle) * pixel, diameter / 2, contrast))
+    return found
