@@ -70,8 +70,7 @@ def summarise(
             lacking = [row.missing.get(measure.key, "") for row in rows if measure.key not in row.values]
             if not values:
                 reasons = [row.missing.get(measure.key, "") for row in patients if row.method == method]
-                note = f"not computed: {_most_common(reasons)}"
-                found.append(SummaryRow(method, measure.key, None, None, None, 0, over, note))
+                found.append(SummaryRow(method, measure.key, None, None, None, 0, over, _most_common(reasons)))
                 continue
             interval = bootstrap_mean(np.array(list(values.values())), seed=seed)
             note = "" if interval.low is not None else f"fewer than {LEAST_VALUES} {over}: no interval"
@@ -106,7 +105,7 @@ def compare(
             theirs, _ = _values(second, measure.key, slices, patients)
             both = [key for key in ours if key in theirs]
             if not both:
-                note = "not computed: nothing that both have"
+                note = "nothing that both have"
                 found.append(ComparisonRow(first, second, measure.key, None, None, None, 0, over, None, note))
                 continue
             a, b = (np.array([side[key] for key in both]) for side in (ours, theirs))

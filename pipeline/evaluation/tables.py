@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ct_cncl.pipeline.evaluation.record import Evaluation, Measure, PatientRow, SliceRow, SummaryRow
+from ct_cncl.pipeline.evaluation.record import ComparisonRow, Evaluation, Measure, PatientRow, SliceRow, SummaryRow
 from ct_cncl.transforms.files import replacing
 
 NOT_COMPUTED = "not computed"
@@ -100,7 +100,7 @@ def _summary_table(evaluation: Evaluation, names: dict[str, str]) -> list[list[A
     for row in evaluation.summaries:
         one = evaluation.measure(row.measure)
         figures = [_cell(value) for value in (row.mean, row.low, row.high)]
-        rows.append([names[row.method], one.title, one.unit, one.conditions, *figures, row.count, row.over, row.note])
+        rows.append([names[row.method], one.title, one.unit, one.conditions, *figures, row.count, row.over, _note(row)])
     return rows
 
 
@@ -110,9 +110,13 @@ def _comparison_table(evaluation: Evaluation, names: dict[str, str]) -> list[lis
     for row in evaluation.comparisons:
         one = evaluation.measure(row.measure)
         figures = [_cell(value) for value in (row.difference, row.low, row.high)]
-        more = [row.count, row.over, _cell(row.share_better), row.note]
+        more = [row.count, row.over, _cell(row.share_better), _note(row)]
         rows.append([names[row.first], names[row.second], one.title, one.unit, one.conditions, *figures, *more])
     return rows
+
+
+def _note(row: SummaryRow | ComparisonRow) -> str:
+    return row.note if row.count else f"{NOT_COMPUTED}: {row.note}"
 
 
 def _curve_table(evaluation: Evaluation) -> list[list[Any]]:
