@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from ct_cncl.pipeline.archive import (
     write_record,
 )
 from ct_cncl.pipeline.denoise import Outcome, Settings, denoise_slices, look_at
-from ct_cncl.pipeline.engines.distributed import is_main_process, rank, world_size
+from ct_cncl.pipeline.engines.distributed import is_main_process, rank, wait_for_others, world_size
 from ct_cncl.pipeline.report import picture_panel, save_png
 from ct_cncl.pipeline.report.panel import DIFFERENCE_WINDOW, Tile
 from ct_cncl.pipeline.weights import Weights
@@ -120,13 +121,15 @@ class ArchiveRun:
         name = item.path.relative_to(root).as_posix() if item.path.is_relative_to(root) else item.path.name
         if self.deidentifier is not None:
             name = f"file_{self.deidentifier.uid(name)[-12:]}"
-        return {"source": name, "state": "failed", **self._failure(item.error)}
+        return {"source": name, "state": "failed", **self._failure(item.error, (item.path,))}
 
-    def _failure(self, error: BaseException) -> dict[str, Any]:
+    def _failure(self, error: BaseException, files: Sequence[Path]) -> dict[str, Any]:
         kind = "" if isinstance(error, (ValueError, OSError)) else f"unexpected {type(error).__name__}: "
         text = " ".join(f"{kind}{error}".split())
         if self.deidentifier is not None:  # what precedes is a path
             text = text[max(text.find("expected"), 0) :]
+            for name in sorted({file.name for file in files}, key=len, reverse=True):
+                text = text.replace(name, "a file")
         return {"result": None, "seconds": 0.0, "warnings": [], "error": text}
 
     def all(self) -> list[Path]:
@@ -146,6 +149,7 @@ class ArchiveRun:
         settle_manifest(self.out, self.jobs, self._unplaced)
         if world_size() == 1:  # nobody else is at work: what killed runs have left goes
             shutil.rmtree(self.out / WORK, ignore_errors=True)
+        wait_for_others()
         if failed:
             raise ScanError(
                 f"{self.source}: expected to denoise {len(share)} scans but {failed} failed; {self.out / MANIFEST} says why"
@@ -198,7 +202,7 @@ class ArchiveRun:
         slices.problems += self._unreadable_beside(job.source)
         if slices.problems and self.asked.strict:
             raise ScanError(
-                f"{job.source.path}: {slices.problems[0].partition('; ')[0]}; leave out --strict to denoise each slice all the same"
+                f"{job.source.path}: {slices.problems[0]}; leave out --strict to denoise each slice all the same"
             )
         warnings = look_at(slices, self.weights)
         derivation = Derivation(self.weights.checksum, __version__, self.settings.strength, tuple(warnings))
@@ -249,7 +253,7 @@ class ArchiveRun:
         }
 
     def _failed(self, job: Job, error: BaseException) -> None:
-        content = self._failure(error)
+        content = self._failure(error, job.source.files)
         _warn(f"{job.name}: error: {content['error']}")
         if any(target.exists() for target in job.targets.values()):  # they keep the record that they have
             self._unplaced.append({"source": job.name, "state": "failed", **content})

@@ -15,7 +15,7 @@ Dose = Literal["full", "low", ""]
 _WORDS: dict[str, Dose] = {
     **dict.fromkeys(("full", "fd", "fulldose", "normal", "normaldose", "routine"), "full"),
     **dict.fromkeys(("low", "ld", "lowdose", "quarter", "qd", "quarterdose", "tenth"), "low"),
-}  # type: ignore[dict-item]
+}
 _OF_THE_SCAN = re.compile(r"^(.+?)_(?:FD|QD)(?:_\d+)*$")
 
 

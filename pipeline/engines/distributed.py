@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from contextlib import suppress
-from datetime import timedelta
 
 import torch
 from torch import distributed, nn
@@ -66,16 +64,15 @@ def stop_processes() -> None:
 def wait_for_others() -> None:
     """Return when all processes have come here: under torchrun, one that ends in an error takes down those still at work.
 
-    Does nothing in a single process, and where nothing says how the others can be reached.
+    Does nothing in a single process, and without torchrun, whose agent keeps the store and ends everybody if one dies.
     """
-    if world_size() == 1 or "MASTER_ADDR" not in os.environ:
+    if world_size() == 1 or "TORCHELASTIC_RUN_ID" not in os.environ:
         return
-    store, _, _ = next(distributed.rendezvous("env://", timeout=timedelta(days=30)))
+    store, _, _ = next(distributed.rendezvous("env://"))
     key = f"ended/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-    with suppress(RuntimeError):  # the store ends with the process that keeps it, which is when all have come
-        store.add(key, 1)
-        while store.add(key, 0) < world_size():
-            time.sleep(0.2)
+    store.add(key, 1)
+    while store.add(key, 0) < world_size():
+        time.sleep(0.2)
 
 
 def mean_over_processes(sums: Mapping[str, torch.Tensor], counts: Mapping[str, int]) -> dict[str, float]:

@@ -293,6 +293,52 @@ def test_torchrun_shares_the_work(tmp_path, add):
     assert done.stdout.count("slices/s") == 5
 
 
+MORTAL = """
+import os, signal, time
+from ct_cncl.pipeline.archive_run import ArchiveRun
+from ct_cncl.pipeline.cli import main
+
+own, jobs = ArchiveRun._one, []
+
+def one(self, job):
+    jobs.append(job)
+    if os.environ["RANK"] == "1":
+        time.sleep(0.5)  # the other is through its share first
+        if len(jobs) == 2 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+            os.kill(os.getpid(), signal.SIGKILL)
+    own(self, job)
+
+ArchiveRun._one = one
+main()
+"""
+
+
+@pytest.mark.slow
+def test_a_dying_rank_and_a_bad_series_under_torchrun(tmp_path, add):
+    """torchrun starts all anew; then one rank ends with an error, which must not take the other down before it is through."""
+    expected = write_archive(tmp_path / "in", 6)
+    damage(tmp_path / "in" / "study0" / "series1", "truncated")  # the first, so of rank 0
+    command = [sys.executable, "-m", "torch.distributed.run", "--no-python", "--nproc_per_node=2", "--standalone"]
+    command += [
+        "--max-restarts=1",
+        "--monitor-interval=0.1",
+        sys.executable,
+        "-c",
+        MORTAL,
+        "denoise",
+        str(tmp_path / "in"),
+    ]
+    command += ["--out", str(tmp_path / "out"), "--weights", str(add), "--device", "cpu"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode != 0
+    state = {line["source"].split("#")[0][-1]: line["state"] for line in manifest(tmp_path / "out")}
+    assert state == {"1": "failed"} | dict.fromkeys("23456", "done")
+    write_series(tmp_path / "in" / "study0" / "series1", 1)  # mended
+    denoise_scans(tmp_path / "in", tmp_path / "out", weights=add, progress=False)
+    check_all(tmp_path / "out", expected)
+
+
 def test_deidentified_archive_names_nobody(tmp_path, add):
     pytest.importorskip("dicomanonymizer", reason="needs dicom-anonymizer")
     write_archive(tmp_path / "Zaphod", 3)
@@ -308,6 +354,33 @@ def test_deidentified_archive_names_nobody(tmp_path, add):
             )
     results = denoise_scans_again(tmp_path, add)
     assert len(results) == 3
+
+
+def test_problems_of_a_deidentified_series_name_no_file(tmp_path, add, capsys):
+    """Regression: a missing slice was reported by its neighbours' file names, in the result's header too."""
+    pytest.importorskip("dicomanonymizer", reason="needs dicom-anonymizer")
+    for name, change in (("gap", {}), ("copy", {"SOPInstanceUID": "1.2.826.2.1"})):
+        write_series(tmp_path / "in" / name, 1 if name == "gap" else 2, slices=5)
+        for path in sorted((tmp_path / "in" / name).iterdir()):
+            path.rename(path.with_name(f"Zaphod{path.name}"))
+        path = tmp_path / "in" / name / "Zaphod002.dcm"
+        ds = pydicom.dcmread(path)
+        path.unlink()
+        for keyword, value in change.items():
+            setattr(ds, keyword, value)
+            ds.save_as(path)
+    with pytest.raises(ScanError, match="1 failed"):
+        denoise_scans(tmp_path / "in", tmp_path / "out", weights=add, deidentify=True)
+    errors = [line["error"] or "" for line in manifest(tmp_path / "out")]
+    assert sum("but a file holds another image" in error for error in errors) == 1
+    captured = capsys.readouterr()
+    assert "1 missing" in captured.err
+    texts = [
+        captured.out,
+        captured.err,
+        *(path.read_text(errors="replace") for path in (tmp_path / "out").rglob("*") if path.is_file()),
+    ]
+    assert not any("Zaphod" in text for text in texts)
 
 
 def denoise_scans_again(tmp_path, add):

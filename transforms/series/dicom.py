@@ -43,8 +43,9 @@ class Series:
         frames: slices along the normal; those at one place by number.
         affine: (4, 4) float64, voxel (column, row, slice) -> RAS mm, states the mean step.
         copies: files left out, since another file holds the same instance.
-        doubled: what is wrong with slices at one place; empty if nothing is.
-        irregular: what is wrong with the slices' spacing; empty if one affine can state it.
+        doubled: what is wrong with slices at one place; empty if nothing is. No file names, which may be patients'.
+        irregular: what is wrong with the slices' spacing; empty if one affine can state it. No file names either.
+        suspects: the slices between which that is first seen; empty where nothing is.
     """
 
     source: ScanSource
@@ -54,6 +55,7 @@ class Series:
     copies: tuple[Path, ...]
     doubled: str
     irregular: str
+    suspects: tuple[Frame, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -78,8 +80,10 @@ def open_series(source: ScanSource, *, check_hu: bool = True) -> Series:
     )
     normal = _normal(_alike(frames)[0])
     frames.sort(key=lambda frame: (round(float(frame.position @ normal) / _SAME_PLACE), frame.number, frame.index or 0))
-    doubled, affine = _doubled(frames, normal), check_affine(_affine(frames), source.path)
-    return Series(source, headers, tuple(frames), affine, copies, doubled, "" if doubled else _irregular(frames))
+    affine = check_affine(_affine(frames), source.path)
+    doubled, suspects = _doubled(frames, normal)
+    irregular, missing = ("", ()) if doubled else _irregular(frames, normal)
+    return Series(source, headers, tuple(frames), affine, copies, doubled, irregular, suspects or missing)
 
 
 def read_dicom(source: ScanSource, *, check_hu: bool = True, allow_irregular: bool = False) -> Scan:
@@ -101,10 +105,14 @@ def read_dicom(source: ScanSource, *, check_hu: bool = True, allow_irregular: bo
         raise ScanError(
             f"{series.copies[0]}: expected one slice at each position but got a second file of the same image; remove copies"
         )
+    names = f" ({' and '.join(map(str, series.suspects))})" if series.suspects else ""
     if series.doubled:
-        raise ScanError(f"{source.path}: {series.doubled}; remove copies, or separate the phases of the series")
+        raise ScanError(f"{source.path}: {series.doubled}{names}; remove copies, or separate the phases of the series")
     if series.irregular and not allow_irregular:
-        raise ScanError(f"{source.path}: {series.irregular}; pass allow_irregular=True to take the mean step")
+        raise ScanError(
+            f"{source.path}: {series.irregular}{names}; one affine cannot state that: add missing files, split the series or "
+            "resample it, or pass allow_irregular=True to take the mean step"
+        )
     frames = list(series.frames)
     hu = read_slices(frames, series.shape)
     check_finite(hu, source.path)
@@ -179,38 +187,34 @@ def _normal(frame: Frame) -> np.ndarray:
     return np.cross(frame.orientation[:3], frame.orientation[3:])
 
 
-def _doubled(frames: list[Frame], normal: np.ndarray) -> str:
-    """What is wrong with slices at one place; empty if each has its own."""
+def _doubled(frames: list[Frame], normal: np.ndarray) -> tuple[str, tuple[Frame, ...]]:
+    """What is wrong with slices at one place, and which they are; empty if each has its own."""
     for before, after in pairwise(frames):
         place = float(after.position @ normal)
         if place - float(before.position @ normal) < _SAME_PLACE:
-            return f"expected one slice at each position but got two at {place:.2f} mm ({before} and {after})"
-    return ""
+            return f"expected one slice at each position but got two at {place:.2f} mm", (before, after)
+    return "", ()
 
 
-def _irregular(frames: list[Frame]) -> str:
-    """What is wrong with the slices' spacing; empty if one affine can state it."""
+def _irregular(frames: list[Frame], normal: np.ndarray) -> tuple[str, tuple[Frame, ...]]:
+    """What is wrong with the slices' spacing, and between which; empty if one affine can state it."""
     positions = np.array([frame.position for frame in frames])
     if len(frames) < 3:
-        return ""
+        return "", ()
     step = (positions[-1] - positions[0]) / (len(frames) - 1)
     off = np.linalg.norm(positions - positions[0] - np.arange(len(frames))[:, None] * step, axis=1)
     if off.max() <= max(_JITTER_MM, _JITTER_SHARE * float(np.linalg.norm(step))):
-        return ""
+        return "", ()
     gaps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
     usual = float(np.median(gaps))
     counts = gaps / usual
     if np.abs(counts - np.rint(counts)).max() < 0.1 and counts.max() > 1.5:
         k = int(np.argmax(counts > 1.5))
         missing = int(np.rint(counts).sum()) - len(counts)
-        return (
-            f"expected slices every {usual:.2f} mm but got {missing} missing, the first between {frames[k]} and "
-            f"{frames[k + 1]}; one affine cannot state that, add the missing files"
-        )
-    return (
-        f"expected evenly spaced slices but got steps from {gaps.min():.2f} to {gaps.max():.2f} mm; one affine cannot "
-        "state that, split the series or resample it"
-    )
+        low, high = (float(frame.position @ normal) for frame in frames[k : k + 2])
+        text = f"expected slices every {usual:.2f} mm but got {missing} missing, the first between {low:.2f} and {high:.2f} mm"
+        return text, (frames[k], frames[k + 1])
+    return f"expected evenly spaced slices but got steps from {gaps.min():.2f} to {gaps.max():.2f} mm", ()
 
 
 def _affine(frames: list[Frame]) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import (
     CTImageStorage,
     EnhancedCTImageStorage,
@@ -26,8 +27,7 @@ _HU_UNITS = ("", "HU", "[hnsf'U]")
 _DEFER = 4096
 _PROJECTION = 0x70291010
 """Number of detector rows in DICOM-CT-PD: projections that call themselves CT images, as in TCIA's LDCT collection."""
-_TAGS: list[str | int] = [
-    _PROJECTION,
+_TAGS = [Tag(_PROJECTION), *map(Tag, [
     "PixelData", "SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "SeriesNumber", "PatientID",
     "SeriesDescription", "FrameOfReferenceUID", "SOPInstanceUID", "InstanceNumber",
     "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation",
@@ -35,7 +35,7 @@ _TAGS: list[str | int] = [
     "RescaleIntercept", "RescaleType", "PixelPaddingValue", "PixelPaddingRangeLimit",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "RealWorldValueMappingSequence",
     *ACQUISITION_TAGS,
-]  # fmt: skip
+])]  # fmt: skip
 
 
 def has_dicom_marker(path: Path) -> bool:
@@ -64,7 +64,7 @@ def read_header(path: Path) -> Dataset:
         )
     try:
         # Not stop_before_pixels: that the pixels are there shows that the header is whole. Their reading is deferred.
-        header = pydicom.dcmread(path, defer_size=_DEFER, specific_tags=list(_TAGS))
+        header = pydicom.dcmread(path, defer_size=_DEFER, specific_tags=_TAGS)
         for tag in ("SOPClassUID", "ImageType", "SeriesInstanceUID", "PatientID"):
             header.get(tag)  # values are parsed on access: a damaged one shows here
         header.file_meta.get("MediaStorageSOPClassUID")

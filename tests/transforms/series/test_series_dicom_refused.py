@@ -13,12 +13,13 @@ from ct_cncl.transforms.series import ScanError, read_scan
 def test_duplicates_are_refused(tmp_path):
     ct_series(tmp_path, POSITIONS)
     save(ct_slice(np.eye(4, 6), POSITIONS[2]), tmp_path / "copy.dcm")
-    refused(tmp_path, "expected one slice at each position but got two at 105.00 mm")
+    refused(tmp_path, "expected one slice at each position but got two at 105.00 mm (")
+    refused(tmp_path, "copy.dcm")
 
 
 def test_missing_slice_is_refused_and_named(tmp_path):
     ct_series(tmp_path, POSITIONS[:2] + POSITIONS[3:])
-    refused(tmp_path, "expected slices every 2.50 mm but got 1 missing")
+    refused(tmp_path, "expected slices every 2.50 mm but got 1 missing, the first between 102.50 and 107.50 mm (")
     scan = read_scan(tmp_path, allow_irregular=True)
     assert scan.irregular
     np.testing.assert_allclose(scan.spacing[2], 10 / 3)
@@ -33,8 +34,11 @@ def test_one_of_300_slices_missing(tmp_path, missing):
         Frame(tmp_path / str(k), None, (4, 6), np.array([0, 0, 0.625 * k]), np.array(AXIAL), (1, 1), 1, 1, 0)
         for k in range(300)
     ]
-    assert _irregular(frames) == ""
-    assert "1 missing" in _irregular(frames[:missing] + frames[missing + 1 :])
+    normal = np.array([0.0, 0.0, 1.0])
+    assert _irregular(frames, normal) == ("", ())
+    text, between = _irregular(frames[:missing] + frames[missing + 1 :], normal)
+    assert "1 missing" in text
+    assert between == (frames[missing - 1], frames[missing + 1])
 
 
 def test_rounded_positions_are_no_gap(tmp_path):
