@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ct_cncl.pipeline.ablation_plan import Ablation, checked_plan, join_record, values_lost
 from ct_cncl.pipeline.ablation_results import (
     FAILED,
@@ -17,10 +19,13 @@ from ct_cncl.pipeline.ablation_results import (
     evaluation_folder,
     variant_result,
 )
+from ct_cncl.pipeline.denoise import RESULT
+from ct_cncl.pipeline.evaluation.record import Evaluation, Table
 from ct_cncl.pipeline.handlers.budget import USED_KEY
 from ct_cncl.pipeline.handlers.checkpoints import LAST, load_file
-from ct_cncl.pipeline.report.ablation_page import ablation_page
-from ct_cncl.pipeline.report.ablation_table import as_csv, as_markdown
+from ct_cncl.pipeline.report.ablation_table import as_csv, as_markdown, digits_of, headers, input_row, readable_rows
+from ct_cncl.pipeline.report.evaluation_page import write_page
+from ct_cncl.pipeline.run_report import PAGE, Candidate, judge_runs, pairs_by_number, read_history
 from ct_cncl.pipeline.training import evaluate_run, train_bundle
 from ct_cncl.pipeline.variants import Variant
 from ct_cncl.pipeline.workflow import config_file
@@ -31,7 +36,7 @@ def run_ablation(ablation: Ablation) -> list[VariantResult]:
     """Train and judge every variant, from where an earlier call stopped, and write the table and the page.
 
     ``out`` then holds ``runs/NAME`` (usable like those of ``ct-cncl train``), ``results.csv``, ``results.md`` and
-    ``results.html``; they are written anew after each variant. A training that fails with a loss that is not finite is noted in
+    ``report.html``; they are written anew after each variant. A training that fails with a loss that is not finite is noted in
     the table, and the next variant goes on.
 
     Returns:
@@ -53,10 +58,10 @@ def run_ablation(ablation: Ablation) -> list[VariantResult]:
         _train(ablation, one, run, overrides)
         _evaluate(ablation, run)
         results.append(variant_result(one.name, run, split=ablation.split))
-        write_results(ablation.out, results, record)
+        write_results(ablation, results, record)
         gc.collect()  # engines and handlers hold each other; free their networks before the next one
     table = (ablation.out / "results.md").read_text(encoding="utf-8")
-    _say(f"\n{table}\nwritten to {ablation.out}: results.csv, results.md, results.html")
+    _say(f"\n{table}\nwritten to {ablation.out}: results.csv, results.md, {PAGE}")
     return results
 
 
@@ -108,24 +113,69 @@ def _evaluate(ablation: Ablation, run: Path) -> None:
     )
 
 
-def write_results(out: Path, results: Sequence[VariantResult], record: Mapping[str, Any]) -> None:
-    """Write ``results.csv``, ``results.md`` and ``results.html``.
+def write_results(ablation: Ablation, results: Sequence[VariantResult], record: Mapping[str, Any]) -> None:
+    """Write ``results.csv``, ``results.md`` and ``report.html``.
 
     Args:
-        out: folder.
+        ablation: whose folder and data set it is.
         results: of the variants so far.
         record: of the ablation, as in its ``ablation.json``.
     """
     data_range = float(record["overrides"]["data_range_hu"])
     rows = [result.row for result in results]
-    pages = {
+    texts = {
         "results.csv": as_csv(rows, data_range=data_range),
         "results.md": f"{conditions(record, rows)}\n\n{as_markdown(rows, data_range=data_range)}",
-        "results.html": ablation_page(results, conditions=conditions(record, rows), record=record),
     }
-    for name, text in pages.items():
-        with replacing(out / name) as temporary:
+    for name, text in texts.items():
+        with replacing(ablation.out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
+    write_page(_judged(ablation, results, record, data_range), ablation.out / PAGE)
+
+
+def _judged(
+    ablation: Ablation, results: Sequence[VariantResult], record: Mapping[str, Any], data_range: float
+) -> Evaluation:
+    """Every variant on the kept slices, the table over all slices, and the curves over training."""
+    rows = [result.row for result in results]
+    numbers: list[int] = next((result.slices["number"].tolist() for result in results if result.slices), [])
+    candidates = [
+        Candidate(
+            result.name,
+            str(result.row.get("note") or ""),
+            _maps(result),
+            read_history(ablation.out / "runs" / result.name),
+        )
+        for result in results
+    ]
+    keys, _ = readable_rows(rows)
+    table = Table(
+        "variants",
+        "Variants over all slices",
+        headers(data_range, keys),
+        [[row.get(key) for key in keys] for row in [input_row(rows), *rows]],
+        [0 if any(isinstance(row.get(key), int) for row in rows) else digits_of(key) for key in keys],
+        conditions(record, rows),
+    )
+    return judge_runs(
+        candidates,
+        pairs_by_number(ablation.dataset, ablation.split, numbers),
+        title="Variants compared",
+        data_range=data_range,
+        tables=[table],
+        warnings=["The table of variants is over all slices of the split."],
+        by_minutes=record["minutes"] is not None,
+    )
+
+
+def _maps(result: VariantResult) -> dict[str, np.ndarray]:
+    """Result and maps of the kept slices, as ``denoise`` names them; maps only where there are two branches."""
+    if not result.slices:
+        return {}
+    image, content, denoised, pred = (result.slices[key] for key in ("image", "content", "denoised", "pred"))
+    if "psnr_content" not in result.row:
+        return {RESULT: pred}
+    return {RESULT: pred, "noise": image - denoised, "content": content, "disagreement": np.abs(content - denoised)}
 
 
 def conditions(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:

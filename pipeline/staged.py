@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ct_cncl.pipeline.engines.distributed import is_main_process
 from ct_cncl.pipeline.handlers.budget import USED_KEY
 from ct_cncl.pipeline.handlers.checkpoints import BEST, LAST, load_file
 from ct_cncl.pipeline.training import resume_hint, train_bundle
@@ -64,8 +65,9 @@ def train_run(
     stages: Sequence[str] = (),
     resume: bool = False,
     assignments: Sequence[str] = (),
+    report: bool = True,
 ) -> None:
-    """Train once, or in stages; a resume finds out which it was.
+    """Train once, or in stages; a resume finds out which it was. A training that is complete ends with its report.
 
     Args:
         out: folder of the run.
@@ -74,22 +76,36 @@ def train_run(
         stages: see ``train_stages``; none trains once.
         resume: go on with what is in ``out``, by its own configs.
         assignments: ``KEY=VALUE`` overrides.
+        report: write ``report.html`` into the folder of the run, of the last stage where there are several.
 
     Raises:
         ConfigError: unknown keys or overlays, or stages that shall change while they go on.
         CheckpointError: nothing to resume, or a run where a new one should start.
         DataError: the data set cannot be used.
     """
+    last = out
     if not resume and stages:
-        train_stages(stages, out=out, data=data, overlays=overlays, assignments=assignments)
+        last = train_stages(stages, out=out, data=data, overlays=overlays, assignments=assignments)[-1]
     elif resume and (stages or (out / RECORD).is_file()):
         if stages or data or overlays or assignments:
             raise ConfigError(
                 "Expected nothing beside --resume and --out, since the stages have their own configs, but got more. Leave it out."
             )
-        resume_stages(out)
+        last = resume_stages(out)[-1]
     else:
         train_bundle(out=out, data=data, overlays=overlays, resume=resume, assignments=assignments)
+    if report and is_main_process() and (last / LAST).is_file() and _complete(last):
+        _report(last)
+
+
+def _report(run: Path) -> None:
+    """Write the report; what goes wrong with it must not make a training that is complete look as if it had failed."""
+    from ct_cncl.pipeline.run_report import training_report
+
+    try:
+        logger.info("Report: %s", training_report(run))
+    except (OSError, ValueError, RuntimeError) as error:
+        logger.error("The training is complete, but its report could not be written: %s", error)
 
 
 def train_stages(

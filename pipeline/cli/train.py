@@ -35,6 +35,9 @@ def train(
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")] = Path("runs/training"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, with its own config.")] = False,
+    report: Annotated[
+        bool, typer.Option(help="At the end write report.html: a few validation slices to look at, and the curves.")
+    ] = True,
 ) -> None:
     """Train CNCL. A killed run goes on with --resume and ends with the weights of one never killed.
 
@@ -57,6 +60,7 @@ def train(
             stages=stages or (),
             resume=resume,
             assignments=overrides or (),
+            report=report,
         )
     except KeyboardInterrupt:
         print(f"\n{stages_hint(out)}", file=sys.stderr)

@@ -53,6 +53,19 @@ class Collected:
     calibration: dict[str, list[np.ndarray]] = field(default_factory=dict)
     views: list[SliceView] = field(default_factory=list)
 
+    def add(
+        self, judged: JudgedSlice, methods: Sequence[str], *, name: str, number: int, scan: int, patient: str
+    ) -> None:
+        """What one slice gave: number ``number`` of the scan called ``name``, the ``scan``-th of the reference."""
+        for key in methods:
+            figures = judged.figures[key]
+            self.rows.append(SliceRow(key, name, number, patient, figures.values, figures.missing))
+        for key, patches in judged.patches.items():
+            if len(patches):
+                self.patches.setdefault((patient, scan, key), []).append(patches)
+        for key, pixels in judged.calibration.items():
+            self.calibration.setdefault(key, []).append(pixels)
+
 
 def collect(
     reference: Sequence[Located],
@@ -83,28 +96,21 @@ def collect(
     slices = _Reader(reference, methods)
     result = Collected()
 
-    def judge(job: tuple[int, int]) -> tuple[_Read, JudgedSlice]:
+    def judge(job: tuple[int, int]) -> tuple[Place, JudgedSlice]:
         read = slices.read(*job)
-        return read, _judged(read, keys, windows, region)
+        return read, judge_place(read, keys, windows, region)
 
     for (scan, number), (read, judged) in zip(jobs, _in_order(judge, jobs)):
         name, patient = reference[scan].name, patients[scan]
-        for method in methods:
-            figures = judged.figures[method.key]
-            result.rows.append(SliceRow(method.key, name, number, patient, figures.values, figures.missing))
-        for key, patches in judged.patches.items():
-            if len(patches):
-                result.patches.setdefault((patient, scan, key), []).append(patches)
-        for key, pixels in judged.calibration.items():
-            result.calibration.setdefault(key, []).append(pixels)
+        result.add(judged, [method.key for method in methods], name=name, number=number, scan=scan, patient=patient)
         if (scan, number) in kept and read.truth is not None:
-            result.views.append(_view(read, f"{name}, slice {number}", patient, reference[scan].pixel_mm))
+            result.views.append(view_of(read, f"{name}, slice {number}", patient, reference[scan].pixel_mm))
         tick()
     return result
 
 
 @dataclass
-class _Read:
+class Place:
     """One place: what could be read there, and why something could not."""
 
     truth: np.ndarray | None = None
@@ -122,9 +128,9 @@ class _Reader:
         self._partners: dict[int, list[int | None]] = {}
         self._lock = Lock()
 
-    def read(self, scan: int, number: int) -> _Read:
+    def read(self, scan: int, number: int) -> Place:
         with self._lock:
-            own, found = self.reference[scan], _Read()
+            own, found = self.reference[scan], Place()
             try:
                 whole = own.slices.read(number)
                 _refuse_constant(whole.hu)
@@ -165,7 +171,15 @@ def _refuse_constant(hu: np.ndarray) -> None:
         raise ValueError(f"The image is constant, {float(hu.flat[0]):g} HU")
 
 
-def _judged(read: _Read, keys: Sequence[str], windows: Mapping[str, Window], region: str) -> JudgedSlice:
+def judge_place(read: Place, keys: Sequence[str], windows: Mapping[str, Window], region: str) -> JudgedSlice:
+    """Every figure of every image at one place; each of ``keys`` has a value or a reason.
+
+    Args:
+        read: what is there.
+        keys: of measures that slices have.
+        windows: by name.
+        region: out of ``measures.REGIONS``.
+    """
     if read.truth is None or read.padded is None or not read.images:
         judged = JudgedSlice({}, {}, {})
     else:
@@ -187,9 +201,10 @@ def _why_none(measure: str, method: str) -> str:
     return "no disagreement map" if measure == "disagreement" else "not computed"
 
 
-def _view(read: _Read, label: str, patient: str, pixel_mm: tuple[float, float]) -> SliceView:
+def view_of(read: Place, label: str, patient: str, pixel_mm: tuple[float, float]) -> SliceView:
+    """A slice to be looked at, images rounded to whole HU."""
     images = {TRUTH: read.truth, **read.images}
-    maps = {key: {name: _whole(image) for name, image in own.items()} for key, own in read.maps.items() if own}
+    maps = {key: own for key, own in read.maps.items() if own}
     note = "; ".join(f"{key}: {why}" for key, why in read.missing.items())
     return SliceView(label, patient, pixel_mm, {k: _whole(v) for k, v in images.items() if v is not None}, maps, note)
 
@@ -200,11 +215,11 @@ def _whole(hu: np.ndarray) -> np.ndarray:
 
 
 def _in_order(
-    work: Callable[[tuple[int, int]], tuple[_Read, JudgedSlice]], jobs: Sequence[tuple[int, int]]
-) -> Iterator[tuple[_Read, JudgedSlice]]:
+    work: Callable[[tuple[int, int]], tuple[Place, JudgedSlice]], jobs: Sequence[tuple[int, int]]
+) -> Iterator[tuple[Place, JudgedSlice]]:
     """Results of ``work`` in the order of the jobs; only a few slices are held at a time."""
     workers = max(1, min(_MOST_WORKERS, os.cpu_count() or 1, len(jobs)))
-    waiting: deque[Future[tuple[_Read, JudgedSlice]]] = deque()
+    waiting: deque[Future[tuple[Place, JudgedSlice]]] = deque()
     with _one_torch_thread(), ThreadPoolExecutor(workers, "judge") as pool:
         for job in jobs:
             waiting.append(pool.submit(work, job))

@@ -6,27 +6,17 @@ import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
 from tqdm import tqdm
 
 from ct_cncl.pipeline.evaluation.collect import Series, collect
-from ct_cncl.pipeline.evaluation.curves import (
-    calibration_chart,
-    error_power_chart,
-    noise_chart,
-    noise_of_patients,
-    spectra,
-    tissue_charts,
-)
+from ct_cncl.pipeline.evaluation.conclude import conclude
 from ct_cncl.pipeline.evaluation.matching import RESULT, Located, left_over, locate, match
 from ct_cncl.pipeline.evaluation.measures import REGIONS, measures
 from ct_cncl.pipeline.evaluation.provenance import provenance
 from ct_cncl.pipeline.evaluation.record import INPUT, MAPS, TRUTH, Evaluation, Method
-from ct_cncl.pipeline.evaluation.summary import compare, patient_rows, summarise
 from ct_cncl.pipeline.evaluation.tables import as_text, write_tables
-from ct_cncl.pipeline.evaluation.words import in_words
 from ct_cncl.pipeline.metrics.bootstrap import LEAST_VALUES
 from ct_cncl.transforms.files import OutputError
 from ct_cncl.transforms.hu import WINDOWS, Window
@@ -145,37 +135,23 @@ def _evaluate(options: EvaluateOptions, windows: dict[str, Window], scratch: Pat
             reference, patients, series, figures,
             windows=windows, region=options.region, shown=options.shown, tick=bar.update,
         )  # fmt: skip
-    pixels = [scan.pixel_mm for scan in reference]
-    powers = spectra(collected, pixels)
-    judged = [method.key for method in methods if method.key != TRUTH]
-    of_patients = noise_of_patients(powers, pixels, patients, judged)
-    rows = patient_rows(collected.rows, figures, of_patients)
-    summaries = summarise(collected.rows, rows, figures, seed=options.seed)
-    pairs = [(key, INPUT) for key in judged if INPUT in judged and key != INPUT]
-    pairs += list(combinations([key for key in judged if key != INPUT], 2))
-    comparisons = compare(collected.rows, rows, figures, pairs, seed=options.seed)
-    files = {method.name: method.description for method in methods}
-    return Evaluation(
+    return conclude(
+        collected,
+        methods,
+        figures,
+        windows=windows,
+        pixels=[scan.pixel_mm for scan in reference],
+        patients=patients,
+        seed=options.seed,
         title=f"Evaluation of {', '.join(m.name for m in methods if m.role == 'candidate') or 'the input'}",
         kind="evaluation",
-        summary=in_words(methods, figures, summaries, comparisons),
-        methods=methods,
-        measures=figures,
-        slices=collected.views,
-        slice_rows=collected.rows,
-        patient_rows=rows,
-        summaries=summaries,
-        comparisons=comparisons,
-        charts=[
-            *noise_chart(powers, methods),
-            *error_power_chart(collected, pixels, methods),
-            *tissue_charts(summaries, [method for method in methods if method.key != TRUTH]),
-            *calibration_chart(collected, methods),
-        ],
-        tables=[],
-        provenance=provenance(command=options.command, windows=windows, seeds={"bootstrap": options.seed}, files=files),
+        provenance=provenance(
+            command=options.command,
+            windows=windows,
+            seeds={"bootstrap": options.seed},
+            files={method.name: method.description for method in methods},
+        ),
         warnings=[*warnings, *_cautions(reference, patients, options)],
-        windows={name: (window.centre, window.width) for name, window in windows.items()},
     )
 
 

@@ -74,10 +74,17 @@ def shown(key: str, value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, str):
         return value
-    gain = key.startswith("gain_")
+    return f"{value:{'+' if key.startswith('gain_') else ''}.{digits_of(key)}f}"
+
+
+def digits_of(key: str) -> int:
+    """Decimals of a column with fractions.
+
+    >>> digits_of("gain_psnr"), digits_of("ssim_content")
+    (2, 4)
+    """
     name = key.removeprefix("gain_")
-    digits = next((count for start, count in DIGITS.items() if name.startswith(start)), 4)
-    return f"{value:{'+' if gain else ''}.{digits}f}"
+    return next((count for start, count in DIGITS.items() if name.startswith(start)), 4)
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]], *, data_range: float) -> str:

@@ -80,7 +80,8 @@ def draw_chart(chart: Chart, colours: Mapping[str, str]) -> DrawnChart:
     from matplotlib.figure import Figure
 
     styles = curve_styles(chart.curves, colours)
-    with mpl.rc_context(_SETTINGS | {"svg.hashsalt": chart.key}):
+    settings: Any = _SETTINGS | {"svg.hashsalt": chart.key}
+    with mpl.rc_context(settings):
         figure = Figure(figsize=INCHES, dpi=DPI)
         axes = figure.add_subplot()
         stand_ins = {style.colour: f"#5e03{number:02x}" for number, style in enumerate(dict.fromkeys(styles))}
