@@ -119,8 +119,22 @@ def _log_every_tenth(done: int, total: int) -> None:
         logger.info("Prepared %d of %d phantoms.", done, total)
 
 
-def start_run(output_dir: str | Path, *, seed: int, resume: bool = False) -> None:
-    """Seed everything, before any network or transform exists, and write the run's record into its folder.
+def start_run(*, seed: int) -> None:
+    """Join the other processes and seed everything, before any network or transform exists.
+
+    Nothing is written: MONAI's ``load`` comes this far, too, and trains nothing.
+
+    Args:
+        seed: of weights and samples.
+    """
+    from monai.utils import set_determinism
+
+    start_processes()
+    set_determinism(seed=seed)
+
+
+def record_run(output_dir: str | Path, *, seed: int, resume: bool = False) -> None:
+    """Write the run's record into its folder, when its training begins.
 
     The record is ``config.json`` (all config files and overrides merged) and ``run.json`` (git revision, seed, versions,
     machine). A resumed run adds to ``run.json`` and leaves ``config.json`` alone.
@@ -133,10 +147,6 @@ def start_run(output_dir: str | Path, *, seed: int, resume: bool = False) -> Non
     Raises:
         OutputError: the folder cannot be written.
     """
-    from monai.utils import set_determinism
-
-    start_processes()
-    set_determinism(seed=seed)
     if not is_main_process():
         return
     folder = Path(output_dir)

@@ -71,7 +71,7 @@ def pack(
         raise CheckpointError(
             "Expected --weights, since this version ships none, but got none. Train first: `ct-cncl train`, then pass RUN/best.pt."
         )
-    metadata = _metadata(bundle, weights, version=version, changes=changes)
+    metadata = _metadata(bundle, weights or own, version=version, changes=changes)
     if overlays is None:
         overlays = metadata["weights"]["variant"].split("+") if weights is None else []
     path = out / f"{NAME}_v{metadata['version']}.zip"
@@ -87,7 +87,7 @@ def pack(
         return _write_zip(folder, path)
 
 
-def _metadata(bundle: Path, weights: Path | None, *, version: str | None, changes: str | None) -> dict[str, Any]:
+def _metadata(bundle: Path, weights: Path, *, version: str | None, changes: str | None) -> dict[str, Any]:
     metadata: dict[str, Any] = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
     if version is not None:
         metadata["version"] = version
@@ -99,9 +99,7 @@ def _metadata(bundle: Path, weights: Path | None, *, version: str | None, change
             'is new with --changes "...".'
         )
     metadata["required_packages_version"].pop("ct-cncl", None)  # the zip carries it
-    metadata.setdefault("weights", {"variant": ""})
-    if weights is not None:
-        metadata[TRAINED_ON] = _trained_on(weights)
+    metadata[TRAINED_ON] = _trained_on(weights)
     return metadata
 
 

@@ -168,7 +168,7 @@ def _archive(source: Path, bundle: Path) -> Check:
         return Check("archive", FAILED, f"it is not the file that {listing.name} names")
     try:
         version = str(json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))["version"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         version = ""
     expected = f"{bundle.name}_v{version}.zip"
     if source.name != expected and re.fullmatch(r".+_v.+\.zip", source.name):

@@ -56,7 +56,7 @@ def broken_rules(bundle: Path) -> list[str]:
 def _metadata(bundle: Path) -> Iterator[str]:
     try:
         metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         yield f"configs/metadata.json is no JSON: {error}."
         return
     from jsonschema import Draft201909Validator
@@ -64,8 +64,10 @@ def _metadata(bundle: Path) -> Iterator[str]:
     schema = json.loads(METADATA_SCHEMA.read_text(encoding="utf-8"))
     for wrong in Draft201909Validator(schema).iter_errors(metadata):
         yield f"configs/metadata.json, {wrong.json_path}: {wrong.message}."
-    version = metadata.get("version") if isinstance(metadata, dict) else None
-    if version is not None and version not in metadata.get("changelog", {}):
+    version, changes = (
+        (metadata.get(key) for key in ("version", "changelog")) if isinstance(metadata, dict) else ("", {})
+    )
+    if isinstance(version, str) and isinstance(changes, dict) and version not in changes:
         yield f"configs/metadata.json has no line for version {version} in its changelog."
 
 
@@ -85,7 +87,7 @@ def _properties(bundle: Path) -> Iterator[str]:
             continue
         try:
             config = read_config(path)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield f"configs/{name} cannot be read: {error}."
             continue
         for key in required_properties(kind):

@@ -1,5 +1,6 @@
 """Fixtures that whole runs share: a tiny data set and a finished tiny run."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,19 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     splits = {"training": [tiny_case(0), tiny_case(1)], "validation": [tiny_case(2)], "test": [tiny_case(3)]}
     write_dataset(folder, splits, salt="test")
     return folder
+
+
+@pytest.fixture(scope="session")
+def packed_tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A packed bundle with the weights of ``tiny_cncl``, trained on 10 to 60 HU of noise. Copy it to change it."""
+    from tiny_weights import tiny_cncl
+
+    from ct_cncl.pipeline.pack import pack
+
+    folder = tmp_path_factory.mktemp("packed")
+    weights, _ = tiny_cncl(folder / "run")
+    (folder / "run" / "trained_on.json").write_text(json.dumps({"noise_hu": [10.0, 60.0]}))
+    return pack(folder / "dist", weights=weights)
 
 
 @pytest.fixture

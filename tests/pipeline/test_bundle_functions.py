@@ -1,5 +1,6 @@
 """What the bundle's configs call."""
 
+import json
 import shutil
 
 import numpy as np
@@ -11,10 +12,10 @@ from ct_cncl.pipeline.workflow import run_workflow
 from ct_cncl.transforms.datalist import DataError
 
 
-def test_start_run_seeds_every_generator(tmp_path):
+def test_start_run_seeds_every_generator():
     drawn = []
-    for number, seed in enumerate((5, 5, 6)):
-        start_run(tmp_path / str(number), seed=seed)
+    for seed in (5, 5, 6):
+        start_run(seed=seed)
         drawn.append((torch.rand(1).item(), np.random.rand()))
     assert drawn[0] == drawn[1]
     assert drawn[0][0] != drawn[2][0]
@@ -61,3 +62,25 @@ def test_run_workflow_takes_all_three_steps_and_unwraps_what_they_raise(failing)
         with pytest.raises(KeyError, match="the reason"):
             run_workflow(workflow)
         assert steps[-1] == failing
+
+
+def test_monais_load_writes_nothing_and_asks_for_no_data(tmp_path, monkeypatch):
+    """It initializes the training workflow to get at the network."""
+    from monai.bundle import load
+    from tiny_runs import TINY_NETWORK
+    from tiny_weights import tiny_cncl
+
+    from ct_cncl.pipeline import bundle as module
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "dataset_entries", lambda *_, **__: pytest.fail("data were asked for"))
+    folder = tmp_path / "bundles" / "ct_cncl"
+    shutil.copytree(installed_bundle() / "configs", folder / "configs")
+    config = json.loads((folder / "configs" / "train.json").read_text())
+    (folder / "configs" / "train.json").write_text(json.dumps(config | TINY_NETWORK))
+    _, network = tiny_cncl(tmp_path / "run")
+    (folder / "models").mkdir()
+    torch.save(network.state_dict(), folder / "models" / "model.pt")
+    loaded = load("ct_cncl", bundle_dir=tmp_path / "bundles", device="cpu")
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in loaded.state_dict().items())
+    assert {path.name for path in tmp_path.iterdir()} == {"bundles", "run"}

@@ -23,15 +23,12 @@ from ct_cncl.transforms.files import OutputError
 
 
 @pytest.fixture(scope="module")
-def packed(tmp_path_factory):
+def packed(packed_tiny, tmp_path_factory):
     """The zip, the folder that it unpacks to, and the network."""
     folder = tmp_path_factory.mktemp("pack")
-    weights, network = tiny_cncl(folder / "run")
-    (folder / "run" / "trained_on.json").write_text(json.dumps({"noise_hu": [10.0, 60.0]}))
-    path = pack(folder / "dist", weights=weights)
-    with zipfile.ZipFile(path) as archive:
-        archive.extractall(folder / "unpacked")
-    return path, folder / "unpacked" / "ct_cncl", network
+    with zipfile.ZipFile(packed_tiny) as archive:
+        archive.extractall(folder)
+    return packed_tiny, folder / "ct_cncl", tiny_cncl(folder / "run")[1]
 
 
 def test_name_and_checksum(packed):

@@ -8,9 +8,8 @@ import threading
 import types
 
 import pytest
-from tiny_weights import tiny_cncl
 
-from ct_cncl.pipeline.pack import checksum_file, pack
+from ct_cncl.pipeline.pack import checksum_file
 from ct_cncl.pipeline.publish import INDEX, PublishError, publish
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.datalist import file_checksum
@@ -18,10 +17,9 @@ from ct_cncl.transforms.datalist import file_checksum
 STEM = f"ct_cncl_v{__version__}"
 
 
-@pytest.fixture(scope="module")
-def packed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("publish")
-    return pack(folder / "dist", weights=tiny_cncl(folder / "run")[0])
+@pytest.fixture
+def packed(packed_tiny):
+    return packed_tiny
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """torch and ONNX Runtime on the CPU: slices a second, and how far their results are apart.
 
-    python benchmarks/onnx.py [--weights RUN/best.pt] [--threads 2] [--size 512] [--slices 20]
+    python benchmarks/onnx_engine.py [--weights RUN/best.pt] [--threads 2] [--size 512] [--slices 20]
 
 Without weights, an untrained cncl_fast with noise on its weights is used: speed does not depend on what was learned.
 """
