@@ -120,10 +120,12 @@ def _values(
     method: str, key: str, slices: Sequence[SliceRow], patients: Sequence[PatientRow]
 ) -> tuple[dict[tuple[str, ...], float], Over]:
     """What is averaged and resampled, by whom or what it belongs to."""
-    of_patients = {(row.patient,): row.values[key] for row in patients if row.method == method and key in row.values}
+    of_patients: dict[tuple[str, ...], float] = {
+        (row.patient,): row.values[key] for row in patients if row.method == method and key in row.values
+    }
     few = len({row.patient for row in patients}) < LEAST_VALUES
     if few and key not in NOISE_KEYS:
-        of_slices = {
+        of_slices: dict[tuple[str, ...], float] = {
             (row.patient, row.scan, str(row.slice)): row.values[key]
             for row in slices
             if row.method == method and key in row.values

@@ -130,7 +130,7 @@ def _curve_table(evaluation: Evaluation) -> list[list[Any]]:
     return rows
 
 
-def as_text(evaluation: Evaluation, *, groups: Sequence[str] = ("image", "noise", "structure")) -> str:
+def as_text(evaluation: Evaluation, *, groups: Sequence[str] = ("image", "noise", "structure", "branches")) -> str:
     """The summary as people read it in a terminal: a line a figure, a column a method, intervals below each other.
 
     Args:

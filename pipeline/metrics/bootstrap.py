@@ -19,7 +19,8 @@ class Interval(NamedTuple):
     low: float | None
     """None where there are fewer than :data:`LEAST_VALUES` values."""
     high: float | None
-    count: int
+    size: int
+    """How many values it is the mean of."""
 
 
 def bootstrap_mean(values: np.ndarray, *, seed: int, confidence: float = 0.95, resamples: int = RESAMPLES) -> Interval:
@@ -40,7 +41,7 @@ def bootstrap_mean(values: np.ndarray, *, seed: int, confidence: float = 0.95, r
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 12.5.
 
     >>> interval = bootstrap_mean(np.random.default_rng(0).normal(40, 1, 20), seed=0)
-    >>> bool(interval.low < 40 < interval.high), interval.count
+    >>> bool(interval.low < 40 < interval.high), interval.size
     (True, 20)
     """
     values = np.asarray(values, dtype=np.float64).ravel()

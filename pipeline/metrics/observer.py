@@ -148,7 +148,9 @@ def _squared(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     n1, n2, width = len(first), len(second), first.shape[1]
     total = n1 + n2
     difference = first.mean(axis=0) - second.mean(axis=0)
-    scatter: np.ndarray = sum(len(part) * np.cov(part.T, bias=True).reshape(width, width) for part in (first, second))
+    scatter = np.zeros((width, width))
+    for part in (first, second):
+        scatter += len(part) * np.cov(part.T, bias=True).reshape(width, width)
     try:
         square = float(difference @ np.linalg.solve(scatter / (total - 2), difference))
     except np.linalg.LinAlgError as error:
