@@ -25,6 +25,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
+    "--force-prefers-reduced-motion",
 ]
 READ = """
 const pane = document.querySelectorAll(".pane canvas")[arguments[0]];
@@ -331,6 +332,34 @@ def test_panes_zoom_and_pan_in_step(page):
     assert abs(left - right) < 12
     page.keys("0")
     assert page.value("zoom") == 1
+
+
+def test_all_views_at_once_and_one_picked_by_a_click(page):
+    page.keys("l", "l", "5")
+    panes = page.browser.find_elements("css selector", ".pane")
+    titles = [pane.find_element("css selector", ".pane-label").text.split("\n")[0] for pane in panes]
+    assert titles[:3] == ["truth", "input", "input \N{MINUS SIGN} truth"]
+    assert titles[3] == "cncl"
+    for number, image in enumerate((TRUTH, INPUT)):
+        np.testing.assert_array_equal(page.shown(pixels(), number)[:, 0], grey(hu_at(image, pixels()), WINDOWS["full"]))
+    panes[2].click()
+    page.settle()
+    assert page.browser.find_element("css selector", ".pane-label.right").text == titles[2]
+    assert len(page.browser.find_elements("css selector", ".pane")) == 1
+
+
+def test_the_wheel_scrolls_the_page_until_the_stage_has_the_focus(page):
+    wheel = "arguments[0].dispatchEvent(new WheelEvent('wheel', {deltaY: arguments[1], ctrlKey: arguments[2], bubbles: true, cancelable: true, clientX: 300, clientY: 300}));"
+    canvas = page.browser.find_element("css selector", ".pane canvas")
+    page.browser.execute_script("document.activeElement.blur()")
+    page.browser.execute_script(wheel, canvas, 120, False)
+    assert page.value("slice") == 0
+    page.stage.click()
+    page.browser.execute_script(wheel, canvas, 120, False)
+    page.settle(1)
+    assert page.value("slice") == 1
+    page.browser.execute_script(wheel, canvas, -200, True)
+    assert page.value("zoom") == 2
 
 
 def test_readout_says_hu_under_the_pointer(page):
