@@ -1,0 +1,67 @@
+import sys
+
+import monai  # noqa: F401  now: the stream of its log handler must not be one that a test captures and closes
+import pytest
+from tiny_weights import Add, scripted
+
+from ct_cncl.pipeline.cli import app as application
+
+
+@pytest.fixture
+def command(monkeypatch, capfd):
+    """Run ct-cncl in this process; returns (exit code, standard output, standard error)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ct-cncl", *map(str, arguments)])
+        code = 0
+        try:
+            application.main()
+        except SystemExit as error:
+            code = error.code or 0
+        captured = capfd.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_weights_are_tested_on_phantoms(command, tmp_path):
+    weights = scripted(Add(20.0), tmp_path / "plus20.ts")
+    arguments = (
+        "qa",
+        "--weights",
+        weights,
+        "--out",
+        tmp_path / "qa",
+        "--size",
+        128,
+        "--pixel-mm",
+        1.5,
+        "--device",
+        "cpu",
+    )
+    code, text, errors = command(*arguments, "--doses", "0.5", "--slices", 4)
+    assert code == 0, errors
+    assert "plus20 at dose 0.5: noise" in text
+    assert "largest HU deviation +2" in text  # 20 HU, give or take the noise
+    assert (tmp_path / "qa" / "report.html").is_file()
+    assert "plus20" in (tmp_path / "qa" / "linearity.csv").read_text()
+    code, _, errors = command(*arguments, "--doses", "0.5", "--slices", 4)
+    assert code != 0
+    assert "--overwrite" in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--doses", "a"), "dose fractions with commas"),
+        (("--doses", "2"), "above 0 and up to 1"),
+        (("--slices", "1"), "at least 4 slices"),
+        (("--weights", "nothing.pt"), "nothing.pt"),
+    ],
+)
+def test_bad_input_is_one_line(command, tmp_path, arguments, words):
+    code, _, errors = command("qa", "--out", tmp_path / "qa", *arguments)
+    assert code != 0
+    assert words in errors
+    assert errors.count("error: ") == 1
+    assert not (tmp_path / "qa").exists()
