@@ -144,7 +144,9 @@ class PatchPairs(Dataset):
         generator = np.random.default_rng([self.seed, number])
         side = self.patch_size
         if self.zoom is not None:
-            side = max(1, round(self.patch_size / math.exp(generator.uniform(*map(math.log, self.zoom)))))
+            side = max(
+                1, round(self.patch_size / math.exp(generator.uniform(math.log(self.zoom[0]), math.log(self.zoom[1]))))
+            )
         for _ in range(self.DRAWS):
             slice_number = int(generator.integers(len(self.slices)))
             entry, z = self.slices[slice_number]

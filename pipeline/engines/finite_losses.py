@@ -110,5 +110,5 @@ class FiniteLosses:
 
 def _scales(engine: Engine) -> dict[str, float]:
     """Scales of the scalers that are on."""
-    scalers = {"generator": engine.g_scaler, "discriminator": engine.d_scaler}  # type: ignore[attr-defined]
+    scalers = {"generator": engine.g_scaler, "discriminator": engine.d_scaler}
     return {name: scaler.get_scale() for name, scaler in scalers.items() if scaler.is_enabled()}

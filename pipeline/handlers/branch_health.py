@@ -17,6 +17,8 @@ HEALTH_KEY = "branch_health"
 """Name in ``engine.state`` of what was found in an epoch, a text, empty where all is well; a column of metrics.csv."""
 METRICS = {"content": "psnr_content", "noise": "psnr_denoised", "fused": "psnr"}
 """Validation metric of each branch."""
+MARGIN_DB = 0.1
+"""How far below the input a branch may be without a word: one that starts at the input wobbles about it."""
 TITLES = {"content": "C(y)", "noise": "y - N(y)", "fused": "the result"}
 
 logger = logging.getLogger(__name__)
@@ -48,7 +50,8 @@ def branch_warnings(
     found = []
     for name, value in psnr.items():
         has_been_above = best[name] >= psnr_input
-        if name in supervised and value < psnr_input < math.inf and (has_been_above or not patient):
+        below = math.isfinite(psnr_input) and value < psnr_input - MARGIN_DB
+        if name in supervised and below and (has_been_above or not patient):
             found.append(f"{TITLES[name]} is {psnr_input - value:.1f} dB below the input")
         if best[name] - value > max_drop:
             found.append(f"{TITLES[name]} is {best[name] - value:.1f} dB below its own best")
@@ -59,7 +62,7 @@ class BranchHealth:
     """Watches the branches: their PSNR in each validation, and moving averages of their losses in between.
 
     A warning goes into the log, into metrics.csv (column ``branch_health``) and to TensorBoard (``branch_health/warnings``, and
-    the text) when a supervised branch falls below the input, when any branch falls more than ``max_drop`` below its own best,
+    the text) when a supervised branch falls below the input (by :data:`MARGIN_DB`), when any branch falls more than ``max_drop`` below its own best,
     and, within an epoch already and as long as it lasts, when the moving average of a branch's pixel loss exceeds
     ``max_rise`` times its lowest: a branch that collapses before the first validation has no better one to compare with.
 

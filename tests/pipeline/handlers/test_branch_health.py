@@ -66,6 +66,12 @@ def test_every_branch_is_watched(values, expected):
     assert said == ["", expected]
 
 
+def test_a_branch_that_wobbles_about_the_input_is_not_worth_a_word():
+    """Regression: networks that start at the input were warned of with "0.0 dB below the input" in every epoch."""
+    _, said, _ = watch([metrics(40, 40, 40), metrics(39.95, 40.02, 39.92), metrics(39.85, 40, 40)])
+    assert said == ["", "", "C(y) is 0.1 dB below the input"]
+
+
 def test_an_unsupervised_branch_is_compared_with_itself_alone():
     """Behind a free fusion the paper's C(y) may have any scale."""
     _, said, _ = watch([metrics(12, 42, 43), metrics(14, 42, 43), metrics(10.5, 42, 43)], supervised=["noise", "fused"])
