@@ -48,7 +48,11 @@ def start_processes() -> None:
         device = default_device()
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        store, own_rank, size = next(distributed.rendezvous("env://"))
+        # torchrun keeps its store when it starts the processes anew: without a prefix they read addresses of dead ones.
+        store = distributed.PrefixStore(f"attempt{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        distributed.init_process_group(backend, store=store, rank=own_rank, world_size=size)
 
 
 def stop_processes() -> None:

@@ -32,6 +32,7 @@ def test_every_setting_reaches_its_place(tiny_dataset, tmp_path):
     part = workflow.parser.get_parsed_content
     assert part("train#trainer").accumulate == 2
     assert part("train#dataset").volumes.cache == "ram"
+    assert part("train#dataset").device == part("device")
     weight = part("network_def").content.down[0][3].weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
     assert not weight.is_contiguous()
