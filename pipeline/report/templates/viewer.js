@@ -63,6 +63,7 @@ class Viewer {
   // The one way to change what is shown.
   set(changes) {
     const before = this.slice;
+    const refit = changes.layout !== undefined && changes.layout !== this.state.layout && !this.zoomedIn;
     Object.assign(this.state, changes);
     const { state, data } = this;
     for (const [name, limits] of Object.entries(LIMITS)) state[name] = clamp(state[name], limits);
@@ -71,7 +72,8 @@ class Viewer {
     state.right = (state.right + data.views.length) % data.views.length;
     const { columns, rows, body } = this.slice;
     const other = columns !== before.columns || rows !== before.rows;
-    if (other || (String(body) !== String(before.body) && !this.zoomedIn)) this.fit();
+    if (refit) this.stage.arrange(state, this.slice); // panes of another size
+    if (refit || other || (String(body) !== String(before.body) && !this.zoomedIn)) this.fit();
     state.x = clamp(state.x, [columns / 2 / state.zoom, columns - columns / 2 / state.zoom]);
     state.y = clamp(state.y, [rows / 2 / state.zoom, rows - rows / 2 / state.zoom]);
     this.showControls();
@@ -166,6 +168,7 @@ class Viewer {
     });
     for (const output of this.root.querySelectorAll("[data-show]")) output.textContent = this.spoken(output.dataset.show);
     for (const bar of this.root.querySelectorAll("[data-bar]")) this.showBar(bar);
+    this.root.dataset.layout = state.layout;
     this.stage.root.dataset.drag = state.drag;
     this.stage.root.classList.toggle("zoomed", this.zoomedIn);
     const [left, right] = [state.left, state.right].map((number) => data.views[number].title);
