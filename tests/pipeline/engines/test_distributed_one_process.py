@@ -51,7 +51,8 @@ def four_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr(torch.cuda, "set_device", calls.append)
-    monkeypatch.setattr(torch.distributed, "init_process_group", calls.append)
+    monkeypatch.setattr(torch.distributed, "rendezvous", lambda url: iter([(torch.distributed.HashStore(), 2, 8)]))
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, **_: calls.append(backend))
     return calls
 
 
@@ -74,6 +75,22 @@ def test_cuda_processes_take_their_device_before_they_join_nccl(monkeypatch, fou
     monkeypatch.setenv("LOCAL_RANK", "2")
     distributed.start_processes()
     assert four_gpus == [torch.device("cuda", 2), "nccl"]
+
+
+def test_a_restarted_group_does_not_read_what_the_first_one_wrote(monkeypatch):
+    """Regression: torchrun keeps its store, and processes that it started anew called dead ones."""
+    kept, stores = torch.distributed.HashStore(), []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.distributed, "rendezvous", lambda url: iter([(kept, 1, 2)]))
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, **own: stores.append(own))
+    for attempt in ("0", "1"):
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", attempt)
+        distributed.start_processes()
+    first, second = (own["store"] for own in stores)
+    first.set("address", "dead")
+    assert not second.check(["address"])
+    assert [(own["rank"], own["world_size"]) for own in stores] == [(1, 2), (1, 2)]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
