@@ -86,7 +86,8 @@ def bare_copy(source: Dataset) -> Dataset:
 
 def damaged(path: Path, error: BaseException | str) -> ScanError:
     """The error for a file that breaks off or does not parse."""
-    what = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+    first_line = next(iter(str(error).splitlines()), "")  # pydicom writes tracebacks into its messages
+    what = first_line if isinstance(error, str) else f"{type(error).__name__}: {first_line}"
     return ScanError(f"{path}: expected a complete DICOM file but got a damaged one ({what}); copy or export it again")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from pydicom.dataset import Dataset
 from ct_cncl.transforms.series.deidentify import Deidentifier
 from ct_cncl.transforms.series.derived import KINDS, Derivation, Kind, derived_header
 from ct_cncl.transforms.series.dicom_file import DicomFile, output_syntax
+from ct_cncl.transforms.series.headers import damaged
 from ct_cncl.transforms.series.pixels import PixelLayout, values_of, words_with
 from ct_cncl.transforms.series.scan import NIFTI_SUFFIXES, ScanError, ScanSource
 from ct_cncl.transforms.series.slices import DicomSlices, Slice, Slices, StoredFrame, VolumeSlices
@@ -236,23 +238,36 @@ class DicomResults:
         return words_with(stored.words, values, stored.layout, kept, before=stored.values), int(outside.sum())
 
     def _begin(self, number: int, stored: StoredFrame, kind: Kind, words: np.ndarray) -> DicomFile:
-        dataset = stored.dataset if self.deidentifier is None else self.deidentifier(stored.dataset)
-        header = derived_header(dataset, stored.frame, self.derivation, kind, part=self.slices.source.part)
-        layout = _MAP_LAYOUT if kind.is_map else stored.layout
-        frames = int(header.get("NumberOfFrames") or 1)
-        _state_extremes(header, words, layout, frames)
-        path = self.work / kind.name / f"{number + 1:04d}.dcm"
-        return DicomFile(path, header, layout, output_syntax(stored.dataset, self.compression), frames=frames)
+        with _writable(stored.frame.path):
+            dataset = stored.dataset if self.deidentifier is None else self.deidentifier(stored.dataset)
+            header = derived_header(dataset, stored.frame, self.derivation, kind, part=self.slices.source.part)
+            layout = _MAP_LAYOUT if kind.is_map else stored.layout
+            frames = int(header.get("NumberOfFrames") or 1)
+            _state_extremes(header, words, layout, frames)
+            path = self.work / kind.name / f"{number + 1:04d}.dcm"
+            return DicomFile(path, header, layout, output_syntax(stored.dataset, self.compression), frames=frames)
 
     def _close(self) -> None:
         for file in self._open.values():
-            file.close()
+            with _writable(self.slices.source.path):
+                file.close()
         self._open = {}
 
     def finish(self) -> dict[str, Path]:
         """See :class:`ResultWriter`."""
         self._close()
         return {kind.name: self.work / kind.name for kind in self.kinds}
+
+
+@contextmanager
+def _writable(source: Path) -> Iterator[None]:
+    """Say whose values cannot be written: reading does not look at all of them."""
+    try:
+        yield
+    except (ScanError, OSError):
+        raise
+    except Exception as error:  # pydicom raises nearly every built-in exception on damaged values
+        raise damaged(source, error) from error
 
 
 def _state_extremes(header: Dataset, words: np.ndarray, layout: PixelLayout, frames: int) -> None:
