@@ -1,0 +1,116 @@
+"""Checks of a bundle: a good one stands them all, each fault fails the one that it belongs to."""
+
+import json
+import shutil
+import subprocess
+import zipfile
+
+import nibabel as nib
+import numpy as np
+import pytest
+from tiny_weights import tiny_cncl
+
+from ct_cncl.pipeline import verify_run
+from ct_cncl.pipeline.bundle_review import review_bundle
+from ct_cncl.pipeline.exports import write_torchscript
+from ct_cncl.pipeline.pack import CHECKSUMS, checksum_file
+from ct_cncl.pipeline.verify import FAILED, OK, VerifyError, review_source, verify
+from ct_cncl.transforms import __version__
+from ct_cncl.transforms.datalist import file_checksum
+
+
+@pytest.fixture
+def packed(packed_tiny):
+    return packed_tiny
+
+
+def unpacked(path, folder):
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(folder)
+    return folder / "ct_cncl"
+
+
+def sealed(bundle):
+    """Checksums of what is there now, so that other checks must find the fault."""
+    files = sorted(path for path in bundle.rglob("*") if path.is_file() and path.name != CHECKSUMS)
+    lines = [f"{file_checksum(path)}  {path.relative_to(bundle).as_posix()}\n" for path in files]
+    (bundle / CHECKSUMS).write_text("".join(lines))
+
+
+@pytest.mark.slow
+def test_a_good_bundle_stands_every_check(packed):
+    found = verify(packed)
+    assert found.good
+    assert [check.name for check in found.checks] == ["archive", "rules of the model zoo", *verify_run.CHECKS]
+    assert {check.state for check in found.checks} == {OK}
+    assert found.review.doubts == []
+    said = {check.name: check.said for check in found.checks}
+    assert "model.onnx" in said["exports equal"]
+
+
+@pytest.mark.slow
+def test_each_fault_fails_its_check(packed, tmp_path):
+    bundle = unpacked(packed, tmp_path)
+    write_torchscript(tiny_cncl(tmp_path / "other", seed=5)[1], bundle / "models" / "model.ts", metadata={})
+    stored = bundle / "example" / "scan_denoised.nii"
+    image = nib.load(stored)
+    hu = image.get_fdata().astype(np.float32)
+    hu[3, 4, 1] += 0.6
+    stored.write_bytes(nib.Nifti1Image(hu, image.affine).to_bytes())
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    metadata["network_data_format"]["outputs"]["pred"]["num_channels"] = 2
+    (bundle / "configs" / "metadata.json").write_text(json.dumps(metadata))
+    sealed(bundle)
+    found = verify(bundle)
+    said = {check.name: check.said for check in found.checks if check.state == FAILED}
+    assert set(said) == {"network in and out", "exports equal", "example's result"}
+    assert "model.ts is" in said["exports equal"]
+    assert "model.onnx" not in said["exports equal"]
+    assert "0.6 HU from the stored one" in said["example's result"]
+    assert not found.good
+
+
+@pytest.mark.slow
+def test_a_bundle_whose_code_dies_is_told_so_and_its_code_is_what_ran(packed, tmp_path):
+    """With trust, the code that the bundle carries is run, not the installed one."""
+    bundle = unpacked(packed, tmp_path)
+    (bundle / "ct_cncl" / "pipeline" / "networks" / "__init__.py").write_text("import os\nos._exit(3)\n")
+    with pytest.raises(VerifyError, match="--trust"):
+        verify(bundle)
+    found = verify(bundle, trust=True)
+    assert {check.name for check in found.checks if check.state == FAILED} >= set(verify_run.CHECKS)
+
+
+def test_no_exec_starts_no_process_and_imports_nothing_of_it(packed, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(subprocess, "run", refuse)
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    found = review_source(packed)
+    assert found.good
+    assert found.review.findings
+    assert {one.status for one in found.review.code} == {"identical"}
+
+
+def test_the_list_names_expressions_targets_and_code(packed, tmp_path):
+    lines = review_bundle(unpacked(packed, tmp_path)).lines()
+    text = "\n".join(lines)
+    assert "$load_weights(@network_def, @checkpoint)" in text
+    assert "ct_cncl.pipeline.networks.CNCL" in text
+    assert "ct_cncl/transforms/hu.py" in text
+    assert "UNKNOWN" not in text
+    assert len(lines) == len(set(lines))
+
+
+def test_a_zip_that_is_not_the_one_beside_its_checksum(packed, tmp_path):
+    for path in (packed, checksum_file(packed)):
+        shutil.copy(path, tmp_path)
+    checksum_file(tmp_path / packed.name).write_text(f"{'0' * 64}  {packed.name}\n")
+    assert ("archive", FAILED) in {(check.name, check.state) for check in review_source(tmp_path / packed.name).checks}
+
+
+def test_a_zip_with_another_version_in_its_name(packed, tmp_path):
+    shutil.copy(packed, tmp_path / "ct_cncl_v7.zip")
+    (check,) = [check for check in review_source(tmp_path / "ct_cncl_v7.zip").checks if check.name == "archive"]
+    assert (check.state, check.said) == (FAILED, f"it is named ct_cncl_v7.zip, but holds ct_cncl_v{__version__}.zip")
