@@ -219,7 +219,8 @@ class DicomResults:
             self.clipped[kind.name] += clipped
             if first_of_file:
                 self._open[kind.name] = self._begin(number, stored, kind, words)
-            self._open[kind.name].write(words)
+            with _writable(stored.frame.path):
+                self._open[kind.name].write(words)
 
     def _words(self, stored: StoredFrame, source: Slice, image: np.ndarray, kind: Kind) -> tuple[np.ndarray, int]:
         undo = self.slices.order.undo
