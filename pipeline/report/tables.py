@@ -230,7 +230,7 @@ def other_sheet(table: Table) -> Sheet:
         ]
         for row in table.rows
     ]
-    return Sheet(f"table-{table.key}", table.title, [Column(name) for name in table.columns], rows, table.note)
+    return Sheet(f"table-{table.key}", table.title, [Column(powers(name)) for name in table.columns], rows, table.note)
 
 
 def _titled(measure: Measure) -> str:
