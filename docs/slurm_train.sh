@@ -1,0 +1,31 @@
+#!/bin/bash
+# Train on several machines: sbatch docs/slurm_train.sh DATA RUN [KEY VALUE]...
+#SBATCH --job-name=ct-cncl
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=4
+#SBATCH --cpus-per-task=32
+#SBATCH --time=12:00:00
+#SBATCH --requeue
+#SBATCH --output=%x-%j.log
+set -euo pipefail
+
+data=$1 run=$2
+shift 2
+processes=${SLURM_GPUS_ON_NODE:-1}
+first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+configs=${CONFIGS:-bundles/ct_cncl/configs}
+files="['$configs/train.json', '$configs/variants/cncl_fast.json', '$configs/multi_gpu_train.json']"
+
+overrides=()
+while [ $# -gt 1 ]; do
+    overrides+=("--$1" "$2")
+    shift 2
+done
+
+export OMP_NUM_THREADS=$((${SLURM_CPUS_PER_TASK:-1} / processes > 0 ? ${SLURM_CPUS_PER_TASK:-1} / processes : 1))
+srun torchrun \
+    --nnodes="$SLURM_NNODES" --nproc_per_node="$processes" --max_restarts=3 \
+    --rdzv_backend=c10d --rdzv_id="$SLURM_JOB_ID" --rdzv_endpoint="$first:${PORT:-29500}" \
+    -m monai.bundle run training --config_file "$files" \
+    --dataset_dir "$data" --output_dir "$run" --resume auto "${overrides[@]}"
