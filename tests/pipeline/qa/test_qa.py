@@ -10,7 +10,7 @@ from tiny_weights import Add, scripted
 
 from ct_cncl.pipeline.evaluation.record import INPUT
 from ct_cncl.pipeline.metrics import noise_figures
-from ct_cncl.pipeline.qa.measure import measure, noise_power
+from ct_cncl.pipeline.qa.measure import detectabilities, measure, noise_power
 from ct_cncl.pipeline.qa.phantoms import LESIONS, Scanner, ScanSettings, discs, lesions, sites, water
 from ct_cncl.pipeline.qa.run import QAOptions, judge_phantoms, run_qa
 from ct_cncl.transforms.files import OutputError
@@ -153,3 +153,13 @@ def test_what_cannot_be_measured_is_refused(tmp_path):
         ScanSettings(size=100)
     with pytest.raises(ValueError, match="finite HU of shape"):
         judge_phantoms({"broken": lambda volume: volume * np.nan}, doses=(1.0,), slices=4, scan=SMALL)
+
+
+@pytest.mark.parametrize("kind", [0, 1, 2])
+def test_each_kind_of_lesion_is_looked_for_where_it_is(scanner, scans, kind):
+    """Bright spots at the sites of one kind alone: only that one is found."""
+    present = scanner.scan(water(scanner), 0.25, 12, stream=7)
+    for x, y in sites(scanner)[kind :: len(LESIONS)]:
+        present[x - 2 : x + 3, y - 2 : y + 3] += 40
+    found = detectabilities(scanner, present, scans[0])
+    assert [found[one].d_prime > 3 for one in LESIONS] == [n == kind for n in range(3)]
