@@ -48,7 +48,21 @@ def options(
     """Denoise low-dose CT by content-noise complementary learning. Research only; not a medical device."""
 
 
-for command in (demo, prepare, simulate, train, evaluate, denoise, ablate, models, interpolate, qa, pack, verify, publish):
+for command in (
+    demo,
+    prepare,
+    simulate,
+    train,
+    evaluate,
+    denoise,
+    ablate,
+    models,
+    interpolate,
+    qa,
+    pack,
+    verify,
+    publish,
+):
     app.command()(command)
 
 
