@@ -64,9 +64,8 @@ def _metadata(bundle: Path) -> Iterator[str]:
     schema = json.loads(METADATA_SCHEMA.read_text(encoding="utf-8"))
     for wrong in Draft201909Validator(schema).iter_errors(metadata):
         yield f"configs/metadata.json, {wrong.json_path}: {wrong.message}."
-    version, changes = (
-        (metadata.get(key) for key in ("version", "changelog")) if isinstance(metadata, dict) else ("", {})
-    )
+    content: dict[str, Any] = metadata if isinstance(metadata, dict) else {}
+    version, changes = content.get("version"), content.get("changelog")
     if isinstance(version, str) and isinstance(changes, dict) and version not in changes:
         yield f"configs/metadata.json has no line for version {version} in its changelog."
 
