@@ -77,7 +77,6 @@ def main() -> None:
         in_bf16(
             models["cncl_fast"],
             side=side,
-            full=took["cncl_fast"],
             top=ceiling(device, quick=asked.quick, dtype=torch.bfloat16),
         )
     )
