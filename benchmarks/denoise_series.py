@@ -57,16 +57,14 @@ def write_series(folder: Path, slices: int, side: int) -> None:
 
 
 def untrained(folder: Path, variant: str) -> Path:
-    """best.pt and config.json of a network with its starting weights; "paper" is the config without an overlay."""
+    """best.pt and config.json of a network with its starting weights; "paper" is train.json without an overlay."""
     import torch
     from monai.bundle import ConfigParser
 
-    from ct_cncl.pipeline.workflow import NETWORK_KEYS, config_file, overlay_file
+    from ct_cncl.pipeline.variants import variant as named
+    from ct_cncl.pipeline.workflow import NETWORK_KEYS
 
-    config = ConfigParser.load_config_files([str(config_file("inference.json"))])
-    if variant != "paper":
-        overlay = ConfigParser.load_config_file(str(overlay_file(variant)))
-        config |= {key: overlay[key] for key in NETWORK_KEYS if key in overlay}
+    config = named(variant).config()
     config = {key: config[key] for key in NETWORK_KEYS if key in config}
     network = ConfigParser(config).get_parsed_content("network_def")
     folder.mkdir(parents=True, exist_ok=True)
