@@ -23,8 +23,8 @@ def build_network(definition: Mapping[str, Any]) -> nn.Module:
     Raises:
         ConfigError: no network in it, another constructor, a reference to nothing.
 
-    >>> build_network({"network_def": {"_target_": "ct_cncl.pipeline.networks.UNet", "width": 2, "depth": 1}}).depth
-    1
+    >>> build_network({"network_def": {"_target_": "ct_cncl.pipeline.networks.UNet", "width": 2, "depth": 1}}).multiple
+    2
     """
     built: dict[str, Any] = {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +14,6 @@ from tqdm import tqdm
 from ct_cncl.pipeline.metrics import psnr
 from ct_cncl.pipeline.metrics.noise_texture import MIN_PATCHES, nps_distance, patches_at, uniform_patches
 from ct_cncl.pipeline.networks import centre_slice
-from ct_cncl.pipeline.report.line_chart import HEIGHT, WIDTH, line_chart
 from ct_cncl.transforms.datalist import DataError
 from ct_cncl.transforms.hu import HU_RANGE, to_hu
 from ct_cncl.transforms.patches import SlicePairs
@@ -117,41 +117,25 @@ def curve_picture(points: Sequence[ScanPoint]) -> str:
     Args:
         points: the input's first.
     """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
     low_dose, way = points[0], points[1:]
-    levels = [point.psnr for point in points]
-    y_psnr = (float(np.floor(min(levels))), float(np.ceil(max(levels) + 0.01)))
-    y_nps = (0.0, 1.05 * max(point.nps_distance for point in points))
-    psnr_label = f"PSNR dB (range {HU_RANGE:g} HU)"
-    nps_label = "NPS distance to the truth"
-    alpha_label = "alpha (1: first, 0: second)"
-    charts = [
-        line_chart(
-            {0: [(point.nps_distance, point.psnr) for point in way]},
-            title="Fidelity against texture",
-            x_label=nps_label,
-            y_label=psnr_label,
-            y_range=y_psnr,
-            reference=low_dose.psnr,
-        ),
-        line_chart(
-            {0: [(point.alpha or 0.0, point.psnr) for point in way]},
-            title="Fidelity",
-            x_label=alpha_label,
-            y_label=psnr_label,
-            y_range=y_psnr,
-            reference=low_dose.psnr,
-        ),
-        line_chart(
-            {1: [(point.alpha or 0.0, point.nps_distance) for point in way]},
-            title="Texture",
-            x_label=alpha_label,
-            y_label=nps_label,
-            y_range=y_nps,
-            reference=low_dose.nps_distance,
-        ),
+    alpha = ("alpha (1: first, 0: second)", [point.alpha for point in way])
+    psnr = (f"PSNR dB (range {HU_RANGE:g} HU)", [point.psnr for point in way])
+    nps = ("NPS distance to the truth", [point.nps_distance for point in way])
+    panels = [
+        ("Fidelity against texture", nps, psnr, low_dose.psnr),
+        ("Fidelity", alpha, psnr, low_dose.psnr),
+        ("Texture", alpha, nps, low_dose.nps_distance),
     ]
-    placed = "".join(f'<g transform="translate({number * WIDTH} 0)">{chart}</g>' for number, chart in enumerate(charts))
-    style = "<style>text{font:12px sans-serif}.title{font-weight:bold}</style><rect width='100%' height='100%' fill='#fff'/>"
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {len(charts) * WIDTH} {HEIGHT}">{style}{placed}</svg>\n'
-    )
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "curve"}):
+        figure = Figure(figsize=(12.6, 3.4), layout="constrained")
+        for axes, (title, (x_label, x), (y_label, y), reference) in zip(figure.subplots(1, 3), panels):
+            axes.plot(x, y, "o-", color="#0072b2", gid=title.replace(" ", "_"))
+            axes.axhline(reference, color="black", dashes=(4, 3), linewidth=1)
+            axes.set(title=title, xlabel=x_label, ylabel=y_label)
+            axes.grid(color="#dddddd")
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    return stream.getvalue()
