@@ -29,11 +29,12 @@ EXTRAS = {
     "huggingface": ["huggingface_hub>=0.30"],
     # The second engine of `denoise`, and what writes its file in `pack`.
     "onnx": ["onnx>=1.16", "onnxruntime>=1.18"],
+    "report": ["matplotlib>=3.8"],
+    "verify": ["jsonschema>=4.17"],
     "test": [
         "SimpleITK>=2.3",
         "dcm2niix>=1.0.20220715",
         "hypothesis>=6.100",
-        "jsonschema>=4.17",
         "onnx>=1.16",
         "onnxruntime>=1.18",
         "pytest>=8",
@@ -47,7 +48,7 @@ EXTRAS = {
     "lint": ["mypy>=1.10", "pre-commit>=3.6", "ruff>=0.6"],
     "build": ["build>=1.2", "setuptools>=70", "wheel>=0.43"],
 }
-_DEV = ("test", "lint", "build", "dicom", "deidentify", "tiff")
+_DEV = ("test", "lint", "build", "dicom", "deidentify", "tiff", "report", "verify")
 EXTRAS["dev"] = sorted({requirement for group in _DEV for requirement in EXTRAS[group]})
 
 setup(
@@ -73,8 +74,6 @@ setup(
         "torch>=2.4",
         "monai[fire,ignite,nibabel,pyyaml,tensorboard,tqdm]>=1.6,<1.7",
         "jinja2>=3.1",
-        "jsonschema>=4.17",
-        "matplotlib>=3.8",
         "numpy>=1.26",
         "numba>=0.60",
         "pydicom>=3.0",

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from ct_cncl.pipeline.extras import require
 from ct_cncl.pipeline.handlers.checkpoints import BEST, NETWORK_KEY, CheckpointError, load_file, network_state
 from ct_cncl.pipeline.texture_scan import Judge, ScanPoint, curve_picture
 from ct_cncl.pipeline.trained import trained_network
@@ -149,11 +150,12 @@ def scan_alpha(
 
     Raises:
         CheckpointError: missing, unreadable, of different networks.
-        ConfigError: no config beside a checkpoint, different networks, unknown device.
+        ConfigError: no config beside a checkpoint, different networks, unknown device, no matplotlib.
         DataError: the data set cannot be used, or has no uniform soft tissue.
     """
     from ct_cncl.pipeline.inference import checked_device
 
+    require("matplotlib", extra="report", purpose="to draw curve.svg")
     first, second = checkpoint_of(first), checkpoint_of(second)
     states = load_pair(first, second)
     if data is None:

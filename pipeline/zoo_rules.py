@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ct_cncl.pipeline.config_review import read_config
+from ct_cncl.pipeline.extras import require
 from ct_cncl.transforms.datalist import file_checksum
 
 REQUIRED = (
@@ -59,6 +60,7 @@ def _metadata(bundle: Path) -> Iterator[str]:
     except (ValueError, RecursionError) as error:
         yield f"configs/metadata.json is no JSON: {error}."
         return
+    require("jsonschema", extra="verify", purpose="to check metadata.json")
     from jsonschema import Draft201909Validator
 
     schema = json.loads(METADATA_SCHEMA.read_text(encoding="utf-8"))

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ct_cncl.pipeline.evaluation.record import Evaluation
+from ct_cncl.pipeline.extras import is_installed
 from ct_cncl.pipeline.report.charts import draw_chart, method_colours
 from ct_cncl.pipeline.report.tables import (
     MINUS,
@@ -86,7 +87,7 @@ def page_html(evaluation: Evaluation, *, max_bytes: int = MAX_BYTES) -> str:
         summaries=summary_sheets(evaluation, colours),
         details=[sheet for sheet in optional if sheet is not None],
         tables=[other_sheet(table) for table in evaluation.tables],
-        charts=[draw_chart(one, colours) for one in evaluation.charts],
+        charts=[draw_chart(one, colours) for one in evaluation.charts] if is_installed("matplotlib") else [],
     )
 
 

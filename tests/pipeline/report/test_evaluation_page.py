@@ -216,3 +216,13 @@ def test_colour_maps_are_read_with_every_colour_vision():
     assert difference_map()[64, 2] > 2 * difference_map()[64, 0]
     assert difference_map()[-65, 0] > 2 * difference_map()[-65, 2]
     assert (np.diff(sequential_map() @ np.array([0.2126, 0.7152, 0.0722])) > -0.5).all()
+
+
+def test_without_matplotlib_charts_are_left_out_and_the_rest_is_there(page, monkeypatch):
+    monkeypatch.setattr("ct_cncl.pipeline.report.evaluation_page.is_installed", lambda _: False)
+    without = page_html(tiny_evaluation())
+    assert "pip install &#39;ct-cncl[report]&#39;" in without or "pip install 'ct-cncl[report]'" in without
+    assert 'id="charts"' in page
+    assert 'id="charts"' not in without
+    assert '<svg class="chart"' not in without
+    assert 'id="results"' in without
