@@ -19,7 +19,9 @@ def denoise(
     out: Annotated[Path, typer.Option("--out", help="Folder for results, their records and manifest.jsonl.")],
     weights: Annotated[
         Optional[Path],
-        typer.Option(help="A run's best.pt or last.pt, or an exported .ts or .onnx. Default: the bundle's own weights."),
+        typer.Option(
+            help="A run's best.pt or last.pt, or an exported .ts or .onnx. Default: the bundle's own weights."
+        ),
     ] = None,
     strength: Annotated[
         float, typer.Option(help="0 to 1: how much of the network's change is made; 0 gives the scan back bit for bit.")
