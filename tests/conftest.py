@@ -1,8 +1,10 @@
 """Fixtures that whole runs share: a tiny data set and a finished tiny run."""
 
 import json
+import sys
 from pathlib import Path
 
+import monai  # noqa: F401  now: the stream of its log handler must not be one that a test captures and closes
 import pytest
 from tiny_runs import TINY, tiny_case
 
@@ -46,3 +48,21 @@ def tiny_run(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     overrides = TINY | {"dataset_dir": str(tiny_dataset), "output_dir": str(folder)}
     run_workflow(build_workflow([config_file("train.json")], run_id="training", overrides=overrides))
     return folder
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    """Run ct-cncl in this process; returns (exit code, standard output, standard error)."""
+    from ct_cncl.pipeline.cli import app as application
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ct-cncl", *map(str, arguments)])
+        code = 0
+        try:
+            application.main()
+        except SystemExit as error:
+            code = error.code or 0
+        captured = capfd.readouterr()
+        return code, captured.out, captured.err
+
+    return run

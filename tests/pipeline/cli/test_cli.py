@@ -10,25 +10,6 @@ import numpy as np
 import pytest
 from tiny_runs import TINY, assignments
 
-from ct_cncl.pipeline.cli import app as application
-
-
-@pytest.fixture
-def command(monkeypatch, capfd):
-    """Run ct-cncl in this process; returns (exit code, standard output, standard error)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ct-cncl", *map(str, arguments)])
-        code = 0
-        try:
-            application.main()
-        except SystemExit as error:
-            code = error.code or 0
-        captured = capfd.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
 
 def one_error_line(result, *patterns):
     """Exit code, a single error line that matches, no traceback."""

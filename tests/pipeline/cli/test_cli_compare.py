@@ -4,24 +4,6 @@ import re
 
 import pytest
 
-from ct_cncl.pipeline.cli import app as application
-
-
-@pytest.fixture
-def command(monkeypatch, capfd):
-    """Run ct-cncl in this process; returns (exit code, standard output, standard error)."""
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["ct-cncl", *map(str, arguments)])
-        code = 0
-        try:
-            application.main()
-        except SystemExit as error:
-            code = error.code or 0
-        return code, *capfd.readouterr()
-
-    return run
-
 
 @pytest.mark.parametrize("name", ["ablate", "models"])
 def test_help_has_an_example(command, name):

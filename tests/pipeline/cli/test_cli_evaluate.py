@@ -1,28 +1,7 @@
 import json
-import sys
 
-import monai  # noqa: F401  now: the stream of its log handler must not be one that a test captures and closes
 import pytest
 from evaluation_files import three_patients
-
-from ct_cncl.pipeline.cli import app as application
-
-
-@pytest.fixture
-def command(monkeypatch, capfd):
-    """Run ct-cncl in this process; returns (exit code, standard output, standard error)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ct-cncl", *map(str, arguments)])
-        code = 0
-        try:
-            application.main()
-        except SystemExit as error:
-            code = error.code or 0
-        captured = capfd.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def test_files_are_judged_and_the_table_is_printed(command, tmp_path):

@@ -1,30 +1,10 @@
 """pack, verify and publish from the command line."""
 
-import sys
-
 import pytest
 from tiny_weights import tiny_cncl
 
-from ct_cncl.pipeline.cli import app as application
 from ct_cncl.pipeline.pack import checksum_file
 from ct_cncl.transforms import __version__
-
-
-@pytest.fixture
-def command(monkeypatch, capfd):
-    """Run ct-cncl in this process; returns (exit code, standard output, standard error)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ct-cncl", *map(str, arguments)])
-        code = 0
-        try:
-            application.main()
-        except SystemExit as error:
-            code = error.code or 0
-        captured = capfd.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture(scope="module")

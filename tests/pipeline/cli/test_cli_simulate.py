@@ -1,31 +1,18 @@
 """``ct-cncl simulate`` from the command line: what is refused is one line, what works is written."""
 
+import functools
 import gzip
 import json
-import sys
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from ct_cncl.pipeline.cli import app as application
-
 
 @pytest.fixture
-def command(monkeypatch, capfd):
+def command(command):
     """Run ``ct-cncl simulate`` in this process; returns (exit code, standard output, standard error)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ct-cncl", "simulate", *map(str, arguments)])
-        code = 0
-        try:
-            application.main()
-        except SystemExit as error:
-            code = error.code or 0
-        captured = capfd.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return functools.partial(command, "simulate")
 
 
 def scan(path, shape=(40, 40, 2), affine=None, dtype=np.int16):
