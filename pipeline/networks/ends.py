@@ -23,6 +23,20 @@ def amplified(image: torch.Tensor, gain: float, level: float = LEVEL) -> torch.T
     return gain * (image - level)
 
 
+class ImageConv2d(nn.Conv2d):
+    """A convolution of the image itself, in float32 under mixed precision, too.
+
+    bfloat16 keeps 8 digits: steps of 8 HU above 0 HU. After the first convolution, level and noise are no longer one number.
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """``input`` (B, slices, H, W) to (B, C, H, W)."""
+        if not torch.jit.is_scripting():
+            with torch.autocast(input.device.type, enabled=False):
+                return self._conv_forward(input, self.weight, self.bias)
+        return self._conv_forward(input, self.weight, self.bias)
+
+
 class Head(nn.Module):
     """Feature map to image: a 3x3 convolution and, where features stand for blocks of pixels, a pixel shuffle.
 

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from ct_cncl.pipeline.networks.branches import centre_slice, pad_to_multiple
+from ct_cncl.pipeline.networks.ends import ImageConv2d
 
 
 class REDCNN(nn.Module):
@@ -24,7 +25,8 @@ class REDCNN(nn.Module):
     def __init__(self, *, width: int = 96, in_channels: int = 1, zero_start: bool = False) -> None:
         super().__init__()
         self.shortest = 21  # pixels a side that the five convolutions need; smaller images are padded
-        self.encoder = nn.ModuleList(nn.Conv2d(in_channels if n == 0 else width, width, 5) for n in range(5))
+        self.encoder = nn.ModuleList([ImageConv2d(in_channels, width, 5)])
+        self.encoder.extend(nn.Conv2d(width, width, 5) for _ in range(4))
         self.decoder = nn.ModuleList(nn.ConvTranspose2d(width, width, 5) for _ in range(4))
         self.last = nn.ConvTranspose2d(width, 1, 5)
         if zero_start:

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from ct_cncl.pipeline.networks.activation import activation_layer, widening
 from ct_cncl.pipeline.networks.channel_attention import channel_attention_layer
-from ct_cncl.pipeline.networks.ends import Head
+from ct_cncl.pipeline.networks.ends import Head, ImageConv2d
 from ct_cncl.pipeline.networks.normalisation import norm_layer
 
 
@@ -22,6 +22,7 @@ class ConvPair(nn.Sequential):
         norm: see ``norm_layer``.
         activation: see ``activation_layer``.
         attention: see ``channel_attention_layer``.
+        of_image: the input is the image, not a feature map, see ``ImageConv2d``.
     """
 
     def __init__(
@@ -33,12 +34,17 @@ class ConvPair(nn.Sequential):
         norm: str,
         activation: str = "relu",
         attention: str = "none",
+        of_image: bool = False,
     ) -> None:
         layers: list[nn.Module] = []
-        for before, after in ((in_channels, mid_channels), (mid_channels, out_channels)):
+        first = ImageConv2d if of_image else nn.Conv2d
+        for convolution, before, after in (
+            (first, in_channels, mid_channels),
+            (nn.Conv2d, mid_channels, out_channels),
+        ):
             wide = widening(activation) * after
             # A normalisation subtracts the mean: a bias before it would do nothing.
-            layers += [nn.Conv2d(before, wide, 3, padding=1, bias=norm == "none"), norm_layer(norm, wide)]
+            layers += [convolution(before, wide, 3, padding=1, bias=norm == "none"), norm_layer(norm, wide)]
             layers += [activation_layer(activation)]
         if attention != "none":
             layers += [channel_attention_layer(attention, out_channels)]
@@ -101,12 +107,13 @@ class UNet(nn.Module):
         self.multiple = 2**depth
         widths = [width * 2**level for level in range(depth + 1)]
 
-        def pair(before: int, between: int, after: int) -> ConvPair:
-            return ConvPair(before, between, after, norm=norm, activation=activation, attention=attention)
+        def pair(before: int, between: int, after: int, *, of_image: bool = False) -> ConvPair:
+            return ConvPair(
+                before, between, after, norm=norm, activation=activation, attention=attention, of_image=of_image
+            )
 
-        self.down = nn.ModuleList(
-            pair(before, after, after) for before, after in zip([in_channels, *widths], widths[:-1])
-        )
+        self.down = nn.ModuleList([pair(in_channels, width, width, of_image=True)])
+        self.down.extend(pair(channels, 2 * channels, 2 * channels) for channels in widths[:-2])
         # Every way up halves the channels at its end, so that the concatenation with the skip doubles them again.
         self.bottom = pair(widths[-2], widths[-1], widths[-2])
         self.up = nn.ModuleList(UpBlock(pair(2 * channels, channels, channels // 2)) for channels in widths[-2:0:-1])
