@@ -67,6 +67,7 @@ class FeatureLoss:
         perceptual: weight of the features' own distance, see ``content_distance``.
         images: which of "content", "denoised" and "fused" are judged.
         window: side in pixels of the squares within which textures are compared; None compares whole patches.
+        centred: compare covariances within the window instead of Gram matrices, see ``texture_distance``.
         norm: of the perceptual loss, "l1" or "l2".
         precision: of the encoder, on CUDA ("fp16" leaves it in float32); both distances are in float32.
 
@@ -84,6 +85,7 @@ class FeatureLoss:
         perceptual: float = 0.0,
         images: Sequence[str] = ("fused",),
         window: int | None = None,
+        centred: bool = False,
         norm: str = "l1",
         precision: str = "fp32",
     ) -> None:
@@ -99,6 +101,7 @@ class FeatureLoss:
         self.layers = list(layers)
         self.images = list(images)
         self.norm = norm
+        self.centred = centred
         self.precision = precision
         self.encoder: ConvStages | None = None
         if max(texture, perceptual) > 0:
@@ -150,7 +153,10 @@ class FeatureLoss:
 
     def _texture(self, features: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]) -> torch.Tensor:
         layers = zip(features, targets, self.windows, strict=True)
-        return torch.stack([texture_distance(own, target, window=window) for own, target, window in layers]).mean()
+        distances = [
+            texture_distance(own, target, window=window, centred=self.centred) for own, target, window in layers
+        ]
+        return torch.stack(distances).mean()
 
     def _perceptual(self, features: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]) -> torch.Tensor:
         layers = zip(features, targets, strict=True)

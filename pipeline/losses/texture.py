@@ -12,8 +12,11 @@ from torch.nn import functional
 SMOOTH = 1e-4
 """Gram matrices that differ by less are compared by squares; those of 25 HU of noise differ by about 1 (``noise_response``)."""
 
+FLOOR = 0.01
+"""Texture of 2.5 HU of noise: what is calmer (air, padding) is not compared relatively."""
 
-def gram_matrices(features: torch.Tensor, *, window: int | None = None) -> torch.Tensor:
+
+def gram_matrices(features: torch.Tensor, *, window: int | None = None, centred: bool = False) -> torch.Tensor:
     """Mean products of every two channels, ``G_ij = mean over positions of f_i f_j / C``.
 
     A mean over positions: the value says nothing about how many there are, so it does not depend on the size of the patch.
@@ -22,6 +25,7 @@ def gram_matrices(features: torch.Tensor, *, window: int | None = None) -> torch
         features: (B, C, H, W).
         window: side in features of the squares in each of which the mean is taken; a rest at the edges that fills no square
             is left out, and a map smaller than one is one square. None takes the whole map.
+        centred: of f - mean over the square: covariances.
 
     Returns:
         (B, squares, C, C), float32 or float64.
@@ -30,6 +34,8 @@ def gram_matrices(features: torch.Tensor, *, window: int | None = None) -> torch
 
     >>> gram_matrices(torch.tensor([1.0, 2.0]).view(1, 2, 1, 1)).tolist()
     [[[[0.5, 1.0], [1.0, 2.0]]]]
+    >>> gram_matrices(torch.tensor([1.0, 3.0]).view(1, 1, 1, 2), centred=True).item()
+    1.0
     >>> gram_matrices(torch.ones(3, 2, 9, 8), window=4).shape
     torch.Size([3, 4, 2, 2])
     """
@@ -40,20 +46,30 @@ def gram_matrices(features: torch.Tensor, *, window: int | None = None) -> torch
         rows, columns = height // high, width // wide
         squares = features[..., : rows * high, : columns * wide].reshape(batch, channels, rows, high, columns, wide)
         flat = squares.permute(0, 2, 4, 1, 3, 5).reshape(batch, rows * columns, channels, high * wide)
+        if centred:
+            flat = flat - flat.mean(dim=-1, keepdim=True)
         return flat @ flat.transpose(-1, -2) / (channels * high * wide)
 
 
-def texture_distance(features: torch.Tensor, target: torch.Tensor, *, window: int | None = None) -> torch.Tensor:
+def texture_distance(
+    features: torch.Tensor, target: torch.Tensor, *, window: int | None = None, centred: bool = False
+) -> torch.Tensor:
     """Frobenius norm of the difference of the Gram matrices of two feature maps, mean over images and squares.
 
     With ``gram_matrices`` dividing by C, layers of 64 and of 512 channels weigh about alike. Not the norm's square, as in
     Gatys' loss: it grows with the fourth power of the contrast, so that the few patches with bone in air outvoted all soft
     tissue by a factor of 100. Below :data:`SMOOTH` it is a parabola all the same, with a gradient of 0 for equal maps.
 
+    Level and contrast weigh more in Gram matrices than noise does. ``centred`` compares covariances instead, each
+    square's difference over the norm of its target's: level drops out, and a square with bone counts no more than one of
+    liver. In tissue without structure the distance is then ``|noise power of features / target's - 1|``, 1 where all
+    noise is gone. It needs squares that are small beside organs.
+
     Args:
         features: (B, C, H, W).
         target: the same shape.
         window: see :func:`gram_matrices`.
+        centred: relative distance of covariances, :data:`FLOOR` added to the target's norm.
 
     Returns:
         Scalar, 0 for equal maps.
@@ -61,9 +77,13 @@ def texture_distance(features: torch.Tensor, target: torch.Tensor, *, window: in
     >>> round(texture_distance(torch.ones(1, 1, 2, 2), 2 * torch.ones(1, 1, 2, 2)).item(), 3)
     3.0
     """
-    difference = gram_matrices(features, window=window) - gram_matrices(target, window=window)
+    wanted = gram_matrices(target, window=window, centred=centred)
+    difference = gram_matrices(features, window=window, centred=centred) - wanted
     squared = difference.square().sum(dim=(-1, -2))
-    return (squared / (torch.sqrt(squared + SMOOTH**2) + SMOOTH)).mean()  # sqrt(s + e^2) - e, without cancellation
+    distance = squared / (torch.sqrt(squared + SMOOTH**2) + SMOOTH)  # sqrt(s + e^2) - e, without cancellation
+    if centred:
+        distance = distance / (wanted.square().sum(dim=(-1, -2)).sqrt() + FLOOR)
+    return distance.mean()
 
 
 def content_distance(features: torch.Tensor, target: torch.Tensor, *, norm: str = "l1") -> torch.Tensor:

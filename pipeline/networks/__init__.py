@@ -3,7 +3,7 @@
 from ct_cncl.pipeline.networks.block_unet import BlockDecoder, BlockUNet
 from ct_cncl.pipeline.networks.branches import Branches, BranchOutputs, Explanation, centre_slice
 from ct_cncl.pipeline.networks.cncl import CNCL
-from ct_cncl.pipeline.networks.discriminator import Amplified, Relative
+from ct_cncl.pipeline.networks.discriminator import Amplified, Detail, Relative
 from ct_cncl.pipeline.networks.dncnn import DnCNN
 from ct_cncl.pipeline.networks.feature_fusion import EmbeddedFusion, FeatureFusion
 from ct_cncl.pipeline.networks.fusion import ConvFusion
@@ -24,6 +24,7 @@ __all__ = [
     "BranchOutputs",
     "Branches",
     "ConvFusion",
+    "Detail",
     "DnCNN",
     "EmbeddedFusion",
     "Exchange",

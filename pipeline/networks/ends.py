@@ -29,7 +29,7 @@ class ImageConv2d(nn.Conv2d):
     bfloat16 keeps 8 digits: steps of 8 HU above 0 HU. After the first convolution, level and noise are no longer one number.
     """
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 (its name in nn.Conv2d)
         """``input`` (B, slices, H, W) to (B, C, H, W)."""
         if not torch.jit.is_scripting():
             with torch.autocast(input.device.type, enabled=False):

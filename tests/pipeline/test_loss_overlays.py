@@ -11,7 +11,7 @@ from torch import nn
 from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
 from ct_cncl.pipeline.losses import Charbonnier, HingeLoss, LeastSquaresLoss, SpectralPatchDiscriminator, VanillaLoss
 from ct_cncl.pipeline.losses.encoders import VGG19, CTEncoder
-from ct_cncl.pipeline.networks import Amplified, Relative
+from ct_cncl.pipeline.networks import Amplified, Detail, Relative
 from ct_cncl.pipeline.training import evaluate_run, train_bundle
 from ct_cncl.pipeline.workflow import build_workflow, config_file, overlay_file
 from ct_cncl.transforms.weighted_patches import WeightedPatchPairs
@@ -78,7 +78,9 @@ def test_discriminator_overlays(parts):
     assert optimized == {id(p) for p in trainer.discriminator.parameters()}
 
 
-@pytest.mark.parametrize(("overlay", "kind"), [("d_amplified", Amplified), ("d_relative", Relative)])
+@pytest.mark.parametrize(
+    ("overlay", "kind"), [("d_amplified", Amplified), ("d_relative", Relative), ("d_detail", Detail)]
+)
 def test_what_the_discriminator_sees(parts, overlay, kind):
     part = parts("pixel_only", overlay)
     judge = part("train#trainer").discriminator

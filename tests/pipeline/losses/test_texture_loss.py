@@ -135,3 +135,25 @@ def test_autocast_does_not_reach_the_distances(distance):
 def test_gradient_of_the_texture_distance(window):
     own = features(0, (1, 2, 6, 5)).requires_grad_(True)
     assert torch.autograd.gradcheck(lambda x: texture_distance(x, features(1, (1, 2, 6, 5)), window=window), (own,))
+
+
+def test_centred_distance_equals_hand_computation():
+    own = texture_distance(features(0), features(1), window=4, centred=True).item()
+    distances = []
+    for y in (0, 4, 8):
+        for x in (0, 4):
+            pair = [features(seed)[..., y : y + 4, x : x + 4].numpy() for seed in (0, 1)]
+            grams = [gram_by_loops(maps - maps.mean(axis=(2, 3), keepdims=True)) for maps in pair]
+            difference, wanted = (np.sqrt((g**2).sum(axis=(1, 2))) for g in (grams[0] - grams[1], grams[1]))
+            distances.append((np.sqrt(difference**2 + 1e-8) - 1e-4) / (wanted + 0.01))
+    assert own == pytest.approx(np.mean(distances), rel=1e-10)
+
+
+def test_centred_distance_is_the_relative_difference_of_noise_power_whatever_the_level():
+    """A quarter of the noise's standard deviation left: 1 - 1/16 of its power is missing."""
+    noise = features(3, (4, 8, 32, 32))
+    level = torch.arange(8.0, dtype=torch.float64).view(1, 8, 1, 1)
+    own = texture_distance(0.25 * noise + 100 * level, noise + 3 * level, window=16, centred=True).item()
+    assert own == pytest.approx(1 - 1 / 16, rel=0.03)
+    assert texture_distance(noise + level, noise, window=16, centred=True).item() == pytest.approx(0, abs=1e-6)
+    assert texture_distance(noise + level, noise, window=16).item() > 1  # the Gram matrices themselves see the level

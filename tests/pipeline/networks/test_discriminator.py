@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from ct_cncl.pipeline.networks.discriminator import Amplified, Relative
+from ct_cncl.pipeline.networks.discriminator import Amplified, Detail, Relative
 
 
 class Keep(nn.Module):
@@ -45,3 +45,29 @@ def test_relative_shows_the_removed_noise_twice_and_the_image():
 def test_relative_gains_must_be_positive(gains):
     with pytest.raises(ValueError, match="positive gains"):
         Relative(Keep(), **gains)
+
+
+def test_detail_has_no_level_and_keeps_the_noise():
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, 3, 40, 40, generator=generator, dtype=torch.float64) * 10 / 4096
+    (seen,) = Detail(Keep(), gain=128.0, size=7, limit=1e6)(noise + 0.3)
+    mean = torch.zeros_like(noise[..., 3:-3, 3:-3])
+    for dy in range(7):
+        for dx in range(7):
+            mean += noise[..., dy : dy + 34, dx : dx + 34] / 49
+    torch.testing.assert_close(seen[..., 3:-3, 3:-3], 128 * (noise[..., 3:-3, 3:-3] - mean))
+    (flat,) = Detail(Keep())(torch.full((1, 3, 9, 9), 0.3))
+    assert flat.abs().max() < 1e-4
+
+
+def test_detail_of_an_edge_is_limited():
+    edge = torch.zeros(1, 3, 16, 16)
+    edge[..., 8:] = 1.0  # 4096 HU
+    (seen,) = Detail(Keep(), limit=2.0)(edge)
+    assert seen.abs().max().item() == pytest.approx(2.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("bad", [{"gain": 0.0}, {"limit": -1.0}, {"size": 4}, {"size": 1}])
+def test_detail_options_are_checked(bad):
+    with pytest.raises(ValueError, match="Expected"):
+        Detail(Keep(), **bad)
