@@ -94,6 +94,9 @@ def test_pixel_overlays(parts):
     assert type(parts("charbonnier")("pixel_loss").criterion) is Charbonnier
     squares = parts("l2")("pixel_loss")
     assert (type(squares.criterion), set(squares.weights.values())) == (nn.MSELoss, {10000.0})
+    relative = parts("pixel_relative")("pixel_loss")
+    assert relative.relative
+    assert relative.weights == {"content": 0.3, "noise": 0.3, "fused": 1.0}
     assert parts("content_free")("branch_health").supervised == ["noise", "fused"]
     dataset = parts("air_0.1")("train#dataset")
     assert type(dataset) is WeightedPatchPairs

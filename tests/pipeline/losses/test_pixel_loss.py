@@ -125,3 +125,17 @@ def test_pixel_weights_need_errors_of_pixels(tensors):
 
 def test_supervised_branches_are_those_with_a_weight():
     assert BranchLoss(content=0, noise=1, fused=2).supervised == ["noise", "fused"]
+
+
+def test_relative_loss_is_the_share_of_each_inputs_error_that_is_left():
+    label = torch.rand(3, 1, 8, 8, dtype=torch.float64)
+    noise = torch.tensor([0.01, 0.001, 1e-5], dtype=torch.float64).view(3, 1, 1, 1) * torch.randn_like(label).sign()
+    left = torch.tensor([0.5, 0.25, 0.5], dtype=torch.float64).view(3, 1, 1, 1)
+    branches = Branches(content=label + left * noise, noise=noise * (1 - left), fused=label + left * noise)
+    terms = BranchLoss(content=0.0, noise=1.0, fused=2.0, relative=True)(branches, label + noise, label)
+    shares = np.mean([0.5, 0.25, 0.5 * 1e-5 / (2 / 4096)])  # the last has less noise than the floor of 2 HU
+    assert terms["fused"].item() == pytest.approx(2 * shares)
+    assert terms["noise"].item() == pytest.approx(shares)
+    weight = torch.full_like(label, 0.5)
+    halved = BranchLoss(content=0.0, noise=1.0, fused=2.0, relative=True)(branches, label + noise, label, weight)
+    assert halved["fused"].item() == pytest.approx(shares)
