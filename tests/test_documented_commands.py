@@ -1,0 +1,79 @@
+"""Every ct-cncl command line of README and docs parses: commands, options, overlays and config keys are there."""
+
+import re
+import shlex
+
+import pytest
+import typer
+from tiny_runs import ROOT
+
+from ct_cncl.pipeline.cli.app import app
+from ct_cncl.pipeline.staged import parse_stage
+from ct_cncl.pipeline.workflow import check_keys, config_file, load_config, overlay_file, parse_overrides
+
+USAGE_ERROR = typer.BadParameter.__base__  # click's, which newer versions of typer carry themselves
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "bundles/ct_cncl/docs/README.md"]
+
+
+def documented(text):
+    """The command lines of a page's code blocks, as words after ``ct-cncl``; lines that end with a backslash go on."""
+    lines = text.replace("\\\n", " ").splitlines()
+    for line in lines:
+        if not line.startswith("    "):
+            continue
+        words = shlex.split(re.sub(r"\s#\s.*", "", line)) if "ct-cncl " in line else []
+        wrapped = words[:2] == ["torchrun", "--no-python"] and "ct-cncl" in words
+        if words[:1] == ["ct-cncl"] or wrapped:
+            yield words[words.index("ct-cncl") + 1 :]
+
+
+LINES = sorted({tuple(words) for page in PAGES for words in documented(page.read_text(encoding="utf-8"))})
+
+
+def parsed(words):
+    """(command, its parameters) as the command line understands them; nothing is run."""
+    command = typer.main.get_command(app).commands[words[0]]
+    return words[0], command.make_context(words[0], list(words[1:])).params
+
+
+def check_training(parameters):
+    """Overlays and keys of a training exist; a file beside the user's own data is the user's affair."""
+    for stage in map(parse_stage, parameters["stages"] or ["pixel_only"]):
+        names = [*(parameters["overlays"] or ()), *stage.overlays]
+        config = load_config([config_file("train.json"), *map(overlay_file, names)])
+        check_keys(config, parse_overrides([*(parameters["overrides"] or ()), *stage.assignments]))
+
+
+def test_there_are_many():
+    assert len(LINES) > 40
+    assert {words[0] for words in LINES} >= {
+        "prepare",
+        "simulate",
+        "train",
+        "evaluate",
+        "denoise",
+        "qa",
+        "pack",
+        "verify",
+    }
+
+
+@pytest.mark.parametrize("words", LINES, ids=" ".join)
+def test_command_line(words, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    name, parameters = parsed(words)
+    if name == "train":
+        check_training(parameters)
+
+
+@pytest.mark.parametrize(
+    "line", ["denoise scan --strenght 0.5", "evaluate --out report", "train --with narow", "train epochs=3"]
+)
+def test_what_is_wrong_is_found(line):
+    with pytest.raises((USAGE_ERROR, ValueError)):
+        check_training(parsed(shlex.split(line))[1])
+
+
+def test_lines_are_found():
+    page = "text ct-cncl no --command\n\n    ct-cncl qa --out a   # why\n    ct-cncl pack \\\n      --out 'a b'\n    pip install ct-cncl\n"
+    assert list(documented(page)) == [["qa", "--out", "a"], ["pack", "--out", "a b"]]
