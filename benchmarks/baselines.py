@@ -1,0 +1,144 @@
+"""The classical baseline of the model card: non-local means, as strong as a training split makes it.
+
+    .venv/bin/python benchmarks/baselines.py LOW --train NORMAL_DOSE --out DIR [--dose 0.25] [--scans 10]
+    .venv/bin/python benchmarks/baselines.py LOW --train NORMAL_DOSE                       # only say which settings
+    .venv/bin/python benchmarks/baselines.py LOW --settings 0.7,5,6 --out DIR              # with those chosen before
+
+Every scan under LOW is denoised slice by slice by scikit-image's `denoise_nl_means` (fast mode, the noise level given), and
+written in the scan's own geometry as NAME_nlm.nii.gz. The noise level is measured in the scan (soft tissue); strength h, as a
+multiple of it, patch and search window are those with the best mean PSNR (range 4096 HU) on the middle of one slice each of some
+scans under NORMAL_DOSE, taken to the dose by this project's own insertion. They are never chosen on what is scored. Then:
+
+    ct-cncl evaluate TRUTH DIR --input LOW --out report
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from skimage.restoration import denoise_nl_means
+
+from ct_cncl.transforms.physics import DoseSettings
+from ct_cncl.transforms.regions import noise_level, padding_mask
+from ct_cncl.transforms.series import find_scans, from_slices, read_scan, to_slices, write_nifti
+from ct_cncl.transforms.simulation import calibrate, low_dose, own_seed, pixel_of
+
+RANGE_HU = 4096.0
+MIDDLE = 256
+"""Side of what is looked at when settings are chosen, pixels: a fourth of the time, and most of the body."""
+
+
+class NonLocalMeans(NamedTuple):
+    """Settings of the filter."""
+
+    strength: float
+    """h over the scan's noise level."""
+    patch: int
+    """Side of the patches compared, pixels."""
+    reach: int
+    """How far away patches are looked for, pixels."""
+
+
+GRID = [NonLocalMeans(h, *size) for h, size in itertools.product((0.5, 0.7, 0.9, 1.1), ((3, 6), (5, 6), (5, 11)))]
+
+
+def non_local_means(hu_slice: np.ndarray, noise_hu: float, settings: NonLocalMeans) -> np.ndarray:
+    """A slice (x, y), HU, denoised; padding as it was.
+
+    Double precision: the fast mode sums squared differences over the whole slice, up to 4096^2 HU^2 a pixel.
+    """
+    image = np.asarray(hu_slice, dtype=np.float64)
+    result = denoise_nl_means(
+        image,
+        patch_size=settings.patch,
+        patch_distance=settings.reach,
+        h=settings.strength * noise_hu,
+        sigma=noise_hu,
+        fast_mode=True,
+        preserve_range=True,
+    )
+    return np.where(padding_mask(image), image, result)
+
+
+def psnr(image: np.ndarray, truth: np.ndarray) -> float:
+    """PSNR over what the scanner measured, dB, range 4096 HU."""
+    error = (image - truth)[~padding_mask(truth)]
+    return float(10 * np.log10(RANGE_HU**2 / np.mean(error**2)))
+
+
+def training_slices(folder: Path, *, dose: float, scans: int, seed: int) -> list[tuple[np.ndarray, np.ndarray, float]]:
+    """(low dose, truth, noise level) of the middle of the middle slice of some scans, evenly spread over those of a folder."""
+    sources = find_scans(folder)
+    found = []
+    for number in np.unique(np.linspace(0, len(sources) - 1, scans).round().astype(int)):
+        scan = read_scan(sources[number])
+        volume, order = to_slices(scan.hu, scan.affine)
+        truth = np.ascontiguousarray(volume[..., [volume.shape[2] // 2]], dtype=np.float32)
+        pixel = pixel_of(scan, order)
+        settings = DoseSettings(dose_fraction=dose)
+        calibration = calibrate(np.ascontiguousarray(volume), pixel, settings, own_seed(seed, sources[number].name))
+        low = low_dose(truth, pixel, calibration.apply(settings), own_seed(seed, sources[number].name, 1))
+        middle = tuple(slice(max(0, (side - MIDDLE) // 2), (side + MIDDLE) // 2) for side in truth.shape[:2])
+        found.append((np.rint(low[middle][..., 0]), truth[middle][..., 0], noise_level(low)))
+    return found
+
+
+def choose(slices: list[tuple[np.ndarray, np.ndarray, float]], grid: list[NonLocalMeans]) -> NonLocalMeans:
+    """The settings with the best mean PSNR; says what each one reached."""
+    before = np.mean([psnr(low, truth) for low, truth, _ in slices])
+    print(f"{len(slices)} training slices, input {before:.2f} dB")
+    reached = {}
+    for settings in grid:
+        after = [psnr(non_local_means(low, noise, settings), truth) for low, truth, noise in slices]
+        reached[settings] = float(np.mean(after))
+        print(
+            f"h {settings.strength:g} x noise, patches of {settings.patch}, reach {settings.reach}: {reached[settings]:.2f} dB",
+            flush=True,
+        )
+    return max(reached, key=lambda settings: reached[settings])
+
+
+def denoise(folder: Path, out: Path, settings: NonLocalMeans) -> None:
+    """Write every scan of a folder, denoised."""
+    for source in find_scans(folder):
+        scan = read_scan(source)
+        volume, order = to_slices(scan.hu, scan.affine)
+        noise = noise_level(volume)
+        started = time.perf_counter()
+        result = np.stack([non_local_means(each, noise, settings) for each in np.moveaxis(volume, 2, 0)], axis=2)
+        seconds = (time.perf_counter() - started) / volume.shape[2]
+        path = out / source.relative / f"{source.name}_nlm{source.suffix}"
+        write_nifti(from_slices(result.astype(np.float32), order), path, scan, overwrite=True)
+        print(f"noise {noise:5.1f} HU, {volume.shape[2]:3d} slices, {seconds:.2f} s a slice", flush=True)
+
+
+def main() -> None:
+    """Choose the settings, then denoise."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("low", type=Path, help="low-dose scans, NIfTI or DICOM")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--train", type=Path, help="normal-dose scans of the training split, to choose the settings on")
+    source.add_argument("--settings", metavar="H,PATCH,REACH", help="h over noise level, pixels, pixels")
+    parser.add_argument("--out", type=Path, help="default: only choose the settings")
+    parser.add_argument("--dose", type=float, default=0.25)
+    parser.add_argument("--scans", type=int, default=10, help="of the training split, one slice each")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise in them")
+    options = parser.parse_args()
+    if options.settings:
+        strength, patch, reach = options.settings.split(",")
+        chosen = NonLocalMeans(float(strength), int(patch), int(reach))
+    else:
+        slices = training_slices(options.train, dose=options.dose, scans=options.scans, seed=options.seed)
+        chosen = choose(slices, GRID)
+        print(f"chosen: --settings {chosen.strength:g},{chosen.patch},{chosen.reach}")
+    if options.out:
+        denoise(options.low, options.out, chosen)
+
+
+if __name__ == "__main__":
+    main()

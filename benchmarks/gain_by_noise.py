@@ -1,0 +1,252 @@
+"""What a denoiser gains at each level of input noise, where it is asked the same everywhere: four times the dose.
+
+    .venv/bin/python benchmarks/gain_by_noise.py SCANS --out DIR [--weights RUN/best.pt] [--levels 10,15,20,30,40,50,60]
+
+As in training, doses are nested: the target is the scan taken down to half of the level, its input is a quarter of the
+target's dose and has the level itself. A scan whose own noise is above half of a level has no such target and is left out
+there; phantoms, noise-free by construction, have all of them. Levels are means over a slice's soft tissue by construction;
+the table gives what was measured in its calmest patches (24 x 24 pixels of soft tissue, chosen in the scan itself), which hold
+some anatomy too. PSNR is over 4096 HU, padding left out; 95 % intervals are over slices. Writes gain_by_noise.csv and
+gain_by_noise.svg, prints the table (`pip install 'ct-cncl[report]'` for the picture).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ct_cncl.pipeline.denoise import Settings
+from ct_cncl.pipeline.denoise_volume import denoise_volume
+from ct_cncl.pipeline.inference import chosen_device
+from ct_cncl.pipeline.metrics.bootstrap import bootstrap_mean
+from ct_cncl.pipeline.metrics.image_quality import psnr
+from ct_cncl.pipeline.metrics.noise_texture import patches_at, uniform_patches
+from ct_cncl.pipeline.metrics.tissue import LEAST_PIXELS, tissue_masks
+from ct_cncl.pipeline.weights import Weights, open_weights
+from ct_cncl.transforms.patch_dose import DoseDraw, pair_at_dose
+from ct_cncl.transforms.phantom import anatomical_phantom
+from ct_cncl.transforms.physics import DoseSettings
+from ct_cncl.transforms.regions import padding_mask, soft_tissue_windows
+from ct_cncl.transforms.series import find_scans, read_scan, to_slices, voxel_spacing
+from ct_cncl.transforms.simulation import calibrate, own_seed, pixel_of, scanner_floor
+from ct_cncl.transforms.unit_noise import unit_noise
+
+DOSE = 0.25
+FIRST_PHANTOM = 9000
+"""Seed: far from those that data sets are prepared with."""
+
+
+class Sample(NamedTuple):
+    """A slice and what can be added to it."""
+
+    data: str
+    """ "scans" or "phantoms"."""
+    hu: np.ndarray
+    """(x, y), HU."""
+    unit: np.ndarray
+    """(2, x, y), two realisations of the noise of its full dose, HU."""
+    own_hu: float
+    """Standard deviation of that noise in soft tissue, HU."""
+    noise_free: bool
+
+
+class Found(NamedTuple):
+    """What was measured of one slice at one level."""
+
+    before_hu: float
+    after_hu: float
+    before_db: float
+    after_db: float
+    bias: dict[str, float]
+    """By tissue, mean of result - target, HU."""
+
+
+def target_dose(own_hu: float, level_hu: float, *, noise_free: bool = False) -> float | None:
+    """The dose to which a scan must be taken so that a quarter of it has a level of noise; None where it has too much.
+
+    Noise goes with 1 / sqrt(dose): the target has ``own / sqrt(b)``, its quarter twice that.
+
+    >>> target_dose(10.0, 40.0), target_dose(10.0, 15.0)
+    (0.25, None)
+    """
+    dose = (own_hu / (level_hu * math.sqrt(DOSE))) ** 2
+    if noise_free and dose > 1:
+        raise ValueError(
+            f"Expected noise below {level_hu / 2:g} HU for a phantom's target, but got {own_hu:g}. Raise QUANTA."
+        )
+    return dose if dose <= 1 else None
+
+
+def pair_at_level(sample: Sample, level_hu: float) -> tuple[np.ndarray, np.ndarray] | None:
+    """(input, target) of a slice, HU: the input with the level in soft tissue; None where the slice has too much noise."""
+    dose = target_dose(sample.own_hu, level_hu, noise_free=sample.noise_free)
+    if dose is None:
+        return None
+    draw = DoseDraw(DOSE, dose, (0, 1))
+    floor = scanner_floor(sample.hu)
+    image, target = pair_at_dose(sample.hu, sample.unit, draw, noise_free=sample.noise_free, floor_hu=floor)
+    return image.astype(np.float32), target.astype(np.float32)
+
+
+def sampled(
+    data: str, hu: np.ndarray, pixel: tuple[float, float], settings: DoseSettings, seeds: list[int]
+) -> Sample | None:
+    """A slice with its unit noise; None where it has no soft tissue to tell a level from."""
+    windows = soft_tissue_windows(hu) & ~padding_mask(hu)
+    if windows.sum() < LEAST_PIXELS or not uniform_patches(hu):
+        return None
+    unit = np.stack([unit_noise(hu[..., None], pixel, settings, seed)[..., 0] for seed in seeds])
+    return Sample(data, hu, unit, float(np.sqrt(np.mean(unit[:, windows] ** 2))), data == "phantoms")
+
+
+def scan_samples(folder: Path, *, most: int, seed: int) -> Iterator[Sample]:
+    """At most so many slices of each scan, evenly spread."""
+    for source in find_scans(folder):
+        scan = read_scan(source)
+        view, order = to_slices(scan.hu, scan.affine)
+        volume, pixel = np.ascontiguousarray(view, dtype=np.float32), pixel_of(scan, order)
+        settings = calibrate(volume, pixel, DoseSettings(), own_seed(seed, source.name)).apply(DoseSettings())
+        for z in np.unique(np.linspace(0, volume.shape[2] - 1, most + 2).round().astype(int)[1:-1]):
+            seeds = [own_seed(seed, f"{source.name}/{z}", number) for number in (1, 2)]
+            sample = sampled("scans", volume[..., z], pixel, settings, seeds)
+            if sample is not None:
+                yield sample
+
+
+def phantom_samples(count: int, *, size: int) -> Iterator[Sample]:
+    """Slices of so many phantoms, their unit noise small enough for every level."""
+    for seed in range(FIRST_PHANTOM, FIRST_PHANTOM + count):
+        phantom = anatomical_phantom(seed, slices=1, size=size)
+        spacing = voxel_spacing(phantom.affine)
+        pixel = (float(spacing[0]), float(spacing[1]))
+        seeds = [own_seed(seed, "gain", number) for number in (1, 2)]
+        sample = sampled("phantoms", phantom.hu[..., 0], pixel, DoseSettings(quanta=1e8), seeds)
+        if sample is not None:
+            yield sample
+
+
+def measure(sample: Sample, image: np.ndarray, target: np.ndarray, result: np.ndarray) -> Found:
+    """Noise, PSNR and HU bias of one slice (all (x, y), HU)."""
+    measured = ~padding_mask(sample.hu)
+    corners = uniform_patches(sample.hu)
+    levels = [float(np.sqrt(patches_at(each, corners).var(axis=(1, 2)).mean())) for each in (image, result)]
+    stack, mask = (torch.from_numpy(np.stack(two))[:, None] for two in ((image, result), (measured, measured)))
+    wanted = torch.from_numpy(target)[None, None].expand(stack.shape)
+    before, after = psnr(stack, wanted, data_range=4096.0, mask=mask).tolist()
+    error = result.astype(np.float64) - target
+    masks = tissue_masks(sample.hu, valid=measured)
+    bias = {name: float(error[mask].mean()) for name, mask in masks.items() if mask.sum() >= LEAST_PIXELS}
+    return Found(*levels, before, after, bias)
+
+
+def summarise(data: str, level_hu: float, found: list[Found]) -> dict[str, str | float]:
+    """One row of the table, means over slices."""
+    gain = bootstrap_mean(np.array([one.after_db - one.before_db for one in found]), seed=0)
+    names = sorted({name for one in found for name in one.bias})
+    bias = {name: float(np.mean([one.bias[name] for one in found if name in one.bias])) for name in names}
+    worst = max(bias, key=lambda name: abs(bias[name]))
+    known = gain.low is not None and gain.high is not None
+    return {
+        "data": data,
+        "level HU": level_hu,
+        "slices": len(found),
+        "input noise HU": float(np.mean([one.before_hu for one in found])),
+        "input PSNR dB": float(np.mean([one.before_db for one in found])),
+        "gain dB": gain.mean,
+        "95 %": f"{gain.low:.2f} to {gain.high:.2f}" if known else "",
+        "noise left": float(np.mean([one.after_hu / one.before_hu for one in found])),
+        "HU bias, soft tissue": bias["soft tissue"],
+        "largest HU bias": bias[worst],
+        "in": worst,
+    }
+
+
+def table(rows: list[dict[str, str | float]]) -> str:
+    """Markdown.
+
+    >>> print(table([{"data": "scans", "gain dB": 2.0, "slices": 3}]))
+    | data | gain dB | slices |
+    |---|---|---|
+    | scans | 2.00 | 3 |
+    """
+    lines = [
+        list(rows[0]),
+        *([f"{value:.2f}" if isinstance(value, float) else str(value) for value in row.values()] for row in rows),
+    ]
+    first, *rest = (f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join([first, "|" + "---|" * len(rows[0]), *rest])
+
+
+def picture(rows: list[dict[str, str | float]], path: Path) -> None:
+    """Gain, and the share of noise that is left, over input noise."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.4), constrained_layout=True)
+    titles = {"gain dB": "gain over the input, dB (range 4096 HU)", "noise left": "noise left (standard deviation)"}
+    for axis, (column, title) in zip(axes, titles.items(), strict=True):
+        for data in dict.fromkeys(row["data"] for row in rows):
+            points = [(row["input noise HU"], row[column]) for row in rows if row["data"] == data]
+            axis.plot(*zip(*points, strict=True), marker="o", label=data)
+        axis.set(xlabel="input noise in calm soft tissue, HU", title=title)
+        axis.title.set_fontsize(9)
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+    axes[0].axhline(20 * math.log10(2), color="grey", linewidth=0.8, linestyle="--")
+    axes[0].legend(fontsize=8)
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def run(samples: Iterator[Sample], levels: list[float], weights: Weights) -> list[dict[str, str | float]]:
+    """All rows: every level of scans, then of phantoms."""
+    found: dict[tuple[str, float], list[Found]] = {}
+    for sample in samples:
+        for level in levels:
+            pair = pair_at_level(sample, level)
+            if pair is not None:
+                result = denoise_volume(pair[0][..., None], weights, Settings())[..., 0]
+                found.setdefault((sample.data, level), []).append(measure(sample, *pair, result))
+    order = [(data, level) for data in ("scans", "phantoms") for level in levels if (data, level) in found]
+    return [summarise(data, level, found[data, level]) for data, level in order]
+
+
+def main() -> None:
+    """Print the table, write CSV and picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scans", type=Path, help="normal-dose scans that training did not see")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, help="RUN/best.pt, .ts or .onnx; default: the bundle's own")
+    parser.add_argument("--levels", default="10,15,20,30,40,50,60", help="input noise, HU")
+    parser.add_argument("--slices", type=int, default=10, help="at most so many of each scan")
+    parser.add_argument("--phantoms", type=int, default=6)
+    parser.add_argument("--size", type=int, default=512, help="pixels a side of the phantoms")
+    parser.add_argument("--seed", type=int, default=99)
+    options = parser.parse_args()
+    weights = open_weights(options.weights, chosen_device("auto"))
+
+    def samples() -> Iterator[Sample]:
+        yield from scan_samples(options.scans, most=options.slices, seed=options.seed)
+        yield from phantom_samples(options.phantoms, size=options.size)
+
+    rows = run(samples(), [float(level) for level in options.levels.split(",")], weights)
+    options.out.mkdir(parents=True, exist_ok=True)
+    with (options.out / "gain_by_noise.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    print(table(rows))
+    picture(rows, options.out / "gain_by_noise.svg")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""The arithmetic of benchmarks/gain_by_noise.py and benchmarks/baselines.py."""
+
+import importlib
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from tiny_runs import ROOT
+from tiny_weights import Add
+
+from ct_cncl.pipeline.weights import Weights
+
+
+@pytest.fixture
+def benchmark_named(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module
+
+
+@pytest.fixture
+def gain(benchmark_named):
+    return benchmark_named("gain_by_noise")
+
+
+@pytest.fixture
+def baselines(benchmark_named):
+    return benchmark_named("baselines")
+
+
+def disc(noise_hu, seed):
+    """A water disc in lung (160, 160), with white noise everywhere; nothing is near the scanner's floor."""
+    inside = np.hypot(*np.mgrid[-80:80, -80:80]) < 65
+    return np.where(inside, 40.0, -700.0) + np.random.default_rng(seed).normal(0, noise_hu, inside.shape)
+
+
+def sample(gain, *, own_hu, noise_free):
+    hu = disc(0.0 if noise_free else own_hu, seed=1)
+    unit = np.random.default_rng(2).normal(0, own_hu, (2, *hu.shape))
+    return gain.Sample("phantoms" if noise_free else "scans", hu, unit, own_hu, noise_free)
+
+
+@pytest.mark.parametrize("noise_free", [True, False])
+def test_input_has_the_level_and_target_half_of_it(gain, noise_free):
+    image, target = gain.pair_at_level(sample(gain, own_hu=6.0, noise_free=noise_free), 30.0)
+    inside = np.hypot(*np.mgrid[-80:80, -80:80]) < 60
+    assert image[inside].std() == pytest.approx(30.0, rel=0.03)
+    assert target[inside].std() == pytest.approx(15.0, rel=0.03)
+    assert np.corrcoef(image[inside], target[inside])[0, 1] == pytest.approx(0.5, abs=0.03)  # a quarter of the power
+
+
+def test_a_scan_with_more_noise_than_the_target_has_no_pair(gain):
+    assert gain.pair_at_level(sample(gain, own_hu=6.0, noise_free=False), 11.9) is None
+    assert gain.pair_at_level(sample(gain, own_hu=6.0, noise_free=False), 12.1) is not None
+    with pytest.raises(ValueError, match="QUANTA"):
+        gain.pair_at_level(sample(gain, own_hu=6.0, noise_free=True), 11.9)
+
+
+def test_a_network_that_adds_5_hu(gain):
+    weights = Weights(Add(5.0).eval(), torch.device("cpu"), "")
+    (row,) = gain.run(iter([sample(gain, own_hu=6.0, noise_free=True)] * 2), [40.0], weights)
+    added = np.sqrt(3 / 4) * 40  # noise of input minus target
+    assert row["slices"] == 2
+    assert row["noise left"] == pytest.approx(1.0, abs=1e-5)
+    assert row["input noise HU"] == pytest.approx(40.0, rel=0.05)
+    assert row["HU bias, soft tissue"] == pytest.approx(5.0, abs=1.5)
+    assert row["gain dB"] == pytest.approx(-10 * np.log10(1 + 25 / added**2), abs=0.05)
+
+
+def test_the_best_gain_of_an_ideal_result(gain):
+    """A result whose error is a quarter of the input's power: 6.02 dB."""
+    hu = disc(0.0, seed=1)
+    noise = np.random.default_rng(3).normal(0, 20, hu.shape)
+    one = sample(gain, own_hu=6.0, noise_free=True)._replace(hu=hu)
+    found = gain.measure(
+        one, (hu + noise).astype(np.float32), hu.astype(np.float32), (hu + noise / 2).astype(np.float32)
+    )
+    assert found.after_db - found.before_db == pytest.approx(20 * np.log10(2), abs=1e-3)
+    assert found.after_hu / found.before_hu == pytest.approx(0.5, abs=1e-4)
+
+
+def test_settings_are_the_ones_with_the_best_psnr(baselines, capsys):
+    truth, low = disc(0.0, seed=1), disc(20.0, seed=1)
+    good, plastic = (baselines.NonLocalMeans(h, 5, 6) for h in (0.8, 100.0))
+    assert baselines.choose([(low, truth, 20.0)], [plastic, good]) == good
+    before, worse, better = (float(line.split()[-2]) for line in capsys.readouterr().out.splitlines())
+    assert before == pytest.approx(20 * np.log10(4096 / 20), abs=0.1)
+    assert better > max(before + 6, worse + 6)
+
+
+def test_files_keep_geometry_padding_and_name(baselines, tmp_path):
+    hu = np.repeat(disc(20.0, seed=1)[..., None], 2, axis=2)
+    corner = np.hypot(*np.mgrid[-80:80, -80:80]) > 80
+    hu[corner] = -2000
+    affine = np.diag([-0.7, -0.8, 3.0, 1.0])
+    (tmp_path / "low").mkdir()
+    nib.save(nib.Nifti1Image(np.rint(hu).astype(np.int16), affine), tmp_path / "low" / "scan.nii.gz")
+    baselines.denoise(tmp_path / "low", tmp_path / "out", baselines.NonLocalMeans(0.8, 5, 6))
+    result = nib.load(tmp_path / "out" / "scan_nlm.nii.gz")
+    values = np.asarray(result.dataobj)
+    inside = np.hypot(*np.mgrid[-80:80, -80:80]) < 55
+    np.testing.assert_allclose(result.affine, affine, atol=1e-6)
+    assert (values[corner] == -2000).all()
+    assert values[inside].std() < 8
+    assert values[inside].mean() == pytest.approx(40.0, abs=0.5)
