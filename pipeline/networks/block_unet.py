@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ct_cncl.pipeline.networks.blocks import NAFBlock, ResidualBlock
-from ct_cncl.pipeline.networks.ends import Head, amplified
+from ct_cncl.pipeline.networks.ends import Head, ImageConv2d, amplified, lowered
 
 
 def block_sequence(kind: str, count: int, channels: int, *, norm: str | None, activation: str) -> nn.Sequential:
@@ -162,7 +162,7 @@ class BlockUNet(BlockDecoder):
             return block_sequence(block, count, channels, norm=norm, activation=activation)
 
         self.unshuffle = nn.PixelUnshuffle(unshuffle) if unshuffle > 1 else nn.Identity()
-        self.stem = nn.Conv2d(in_channels * unshuffle**2, width, 3, padding=1)
+        self.stem = ImageConv2d(in_channels * unshuffle**2, width, 3, padding=1)
         self.encoder = nn.ModuleList(blocks(count, channels) for count, channels in zip(encoder_blocks, widths))
         self.down = nn.ModuleList(nn.Conv2d(channels, 2 * channels, 2, stride=2) for channels in widths)
         self.middle = blocks(middle_blocks, 2 * widths[-1])
@@ -171,7 +171,7 @@ class BlockUNet(BlockDecoder):
         """``image`` (B, slices, H, W) to the lowest feature map and the skips, first level first."""
         # Convolutions are faster in this memory format on a CPU, and hand it on.
         x = self.unshuffle(amplified(image, self.gain)).contiguous(memory_format=torch.channels_last)
-        x = self.stem(x)
+        x = lowered(self.stem(x))
         skips: list[torch.Tensor] = []
         for blocks, down in zip(self.encoder, self.down):
             x = blocks(x)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ct_cncl.pipeline.networks.activation import activation_layer
-from ct_cncl.pipeline.networks.ends import Head
+from ct_cncl.pipeline.networks.ends import Head, ImageConv2d
 from ct_cncl.pipeline.networks.normalisation import norm_layer
 
 
@@ -38,7 +38,7 @@ class DnCNN(nn.Module):
         super().__init__()
         if depth < 2:
             raise ValueError(f"Expected a depth of at least 2, but got {depth}.")
-        layers: list[nn.Module] = [nn.Conv2d(in_channels, width, 3, padding=1), activation_layer("relu")]
+        layers: list[nn.Module] = [ImageConv2d(in_channels, width, 3, padding=1), activation_layer("relu")]
         for _ in range(depth - 2):
             # A normalisation subtracts the mean: a bias before it would do nothing.
             layers += [nn.Conv2d(width, width, 3, padding=1, bias=norm == "none"), norm_layer(norm, width)]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import nn
+from torch.amp import is_autocast_available
 
 from ct_cncl.pipeline.networks.branches import centre_slice
 
@@ -24,17 +27,41 @@ def amplified(image: torch.Tensor, gain: float, level: float = LEVEL) -> torch.T
 
 
 class ImageConv2d(nn.Conv2d):
-    """A convolution of the image itself, in float32 under mixed precision, too.
+    """A convolution from or to the image itself, in float32 under mixed precision, too (scripted, as any other).
 
     bfloat16 keeps 8 digits: steps of 8 HU above 0 HU. After the first convolution, level and noise are no longer one number.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 (its name in nn.Conv2d)
-        """``input`` (B, slices, H, W) to (B, C, H, W)."""
-        if not torch.jit.is_scripting():
-            with torch.autocast(input.device.type, enabled=False):
-                return self._conv_forward(input, self.weight, self.bias)
-        return self._conv_forward(input, self.weight, self.bias)
+        """``input`` (B, channels in, H, W) to (B, channels out, H, W)."""
+        if torch.jit.is_scripting():
+            output = self._conv_forward(input, self.weight, self.bias)
+        else:
+            with _float32(input.device.type):
+                output = self._conv_forward(input.to(self.weight.dtype), self.weight, self.bias)
+        return output
+
+
+def lowered(features: torch.Tensor) -> torch.Tensor:
+    """The first feature map in the type of mixed precision, where that is on: else all that is added to it stays in float32.
+
+    >>> lowered(torch.ones(1)).dtype
+    torch.float32
+    """
+    if not torch.jit.is_scripting():
+        features = features.to(_type_of_convolutions(features))
+    return features
+
+
+def _float32(device_type: str) -> AbstractContextManager:
+    """No mixed precision within; "meta", on which work is counted, knows none."""
+    return torch.autocast(device_type, enabled=False) if is_autocast_available(device_type) else nullcontext()
+
+
+def _type_of_convolutions(features: torch.Tensor) -> torch.dtype:
+    kind = features.device.type
+    mixed = is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if mixed else features.dtype
 
 
 class Head(nn.Module):
@@ -54,7 +81,9 @@ class Head(nn.Module):
         super().__init__()
         self.residual = residual
         self.gain = gain
-        self.convolution = nn.Conv2d(channels, scale * scale, 3, padding=1)
+        # A change that is added to the image may be rounded to 8 digits, an image may not.
+        convolution = nn.Conv2d if residual else ImageConv2d
+        self.convolution = convolution(channels, scale * scale, 3, padding=1)
         self.shuffle = nn.PixelShuffle(scale) if scale > 1 else nn.Identity()
         if zero_start:
             nn.init.zeros_(self.convolution.weight)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ct_cncl.pipeline.networks.ends import ImageConv2d
+
 
 class ConvFusion(nn.Module):
     """One convolution over [C(y), y - N(y)]: the paper's fusion with ``kernel_size=1``.
@@ -19,7 +21,7 @@ class ConvFusion(nn.Module):
         super().__init__()
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"Expected an odd kernel_size of at least 1, but got {kernel_size}.")
-        self.convolution = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, padding_mode="replicate")
+        self.convolution = ImageConv2d(2, 1, kernel_size, padding=kernel_size // 2, padding_mode="replicate")
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

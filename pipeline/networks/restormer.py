@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ct_cncl.pipeline.networks.blocks import RestormerBlock
-from ct_cncl.pipeline.networks.ends import Head
+from ct_cncl.pipeline.networks.ends import Head, ImageConv2d, lowered
 
 
 class ConcatUp(nn.Module):
@@ -79,7 +79,7 @@ class Restormer(nn.Module):
                 *(RestormerBlock(channels, heads=heads[level], norm=norm, expansion=expansion) for _ in range(count))
             )
 
-        self.stem = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
+        self.stem = ImageConv2d(in_channels, width, 3, padding=1, bias=False)
         self.encoder = nn.ModuleList(stack(blocks[level], widths[level], level) for level in range(depth))
         self.down = nn.ModuleList(
             nn.Sequential(nn.Conv2d(channels, channels // 2, 3, padding=1, bias=False), nn.PixelUnshuffle(2))
@@ -99,7 +99,7 @@ class Restormer(nn.Module):
 
     def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """``image`` (B, slices, H, W) to the lowest feature map and the skips, first level first."""
-        x = self.stem(image)
+        x = lowered(self.stem(image))
         skips: list[torch.Tensor] = []
         for blocks, down in zip(self.encoder, self.down):
             x = blocks(x)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ct_cncl.pipeline.networks.activation import activation_layer
-from ct_cncl.pipeline.networks.ends import Head
+from ct_cncl.pipeline.networks.ends import Head, ImageConv2d, lowered
 from ct_cncl.pipeline.networks.normalisation import norm_layer
 
 
@@ -74,7 +74,7 @@ class SRDenseNet(nn.Module):
             raise ValueError(
                 f"Expected blocks and layers of at least 1 and a width that layers divide, but got {blocks}, {layers} and {width}."
             )
-        self.stem = nn.Sequential(nn.Conv2d(in_channels, width, 3, padding=1), activation_layer("relu"))
+        self.stem = nn.Sequential(ImageConv2d(in_channels, width, 3, padding=1), activation_layer("relu"))
         self.blocks = nn.ModuleList(
             DenseBlock(width, growth=width // layers, layers=layers, norm=norm) for _ in range(blocks)
         )
@@ -85,7 +85,7 @@ class SRDenseNet(nn.Module):
 
     def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """``image`` (B, slices, H, W) to the last feature map (B, 2 * width, H, W); no skips."""
-        x = self.stem(image)
+        x = lowered(self.stem(image))
         outputs = [x]
         for block in self.blocks:
             x = block(x)
