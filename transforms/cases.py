@@ -55,6 +55,8 @@ class Pair:
     """How unit noise is to be used and how it was made, for the datalist; empty where there is none."""
     acquisition: Acquisition | None = None
     """How the normal-dose scan was acquired, where it says."""
+    tissues: np.ndarray | None = None
+    """Of phantoms: (x, y, z) uint8, values of ``ct_cncl.transforms.phantom.TISSUES``."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def _phantom_maker(seed: int, slices: int, size: int, dose_fraction: float, real
         provenance = {"phantom_seed": seed, "truth": "noise-free", "settings": asdict(settings)}
         seeds = [own_seed(seed, f"phantom-{seed}", number) for number in range(1, realizations + 1)]
         noise = _unit_noise(phantom.hu, pixel, settings, seeds, noise_free=True)
-        return Pair(image, phantom.hu, phantom.affine, provenance, *noise)
+        return Pair(image, phantom.hu, phantom.affine, provenance, *noise, tissues=phantom.labels)
 
     return make
 

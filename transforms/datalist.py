@@ -17,6 +17,8 @@ FORMAT = 1
 VOLUMES = ("image", "label")
 NOISE = "noise"
 """Key of an entry's unit noise, a list of volumes; not every entry has it."""
+TISSUES = "tissues"
+"""Key of a phantom's label volume, for ``ct-cncl evaluate --labels``; only phantoms of validation and test have one."""
 
 
 class DataError(ValueError):
@@ -40,7 +42,8 @@ def read_datalist(folder: str | Path) -> dict[str, Any]:
 
     Returns:
         The datalist: "training", "validation" and "test" are lists of entries with absolute paths under "image" (low
-        dose) and "label" (normal dose), and lists of them under "noise" (unit noise) where there is any.
+        dose) and "label" (normal dose), under "tissues" (labels of a phantom) where there are any, and lists of them under
+        "noise" (unit noise).
 
     Raises:
         DataError: no such folder, no or no readable datalist, another format, or a patient in two splits.
@@ -76,6 +79,8 @@ def read_datalist(folder: str | Path) -> dict[str, Any]:
                 )
             for key in VOLUMES:
                 entry[key] = str(folder / entry[key])
+            if TISSUES in entry:
+                entry[TISSUES] = str(folder / entry[TISSUES])
             if NOISE in entry:
                 entry[NOISE] = [str(folder / path) for path in entry[NOISE]]
     check_patients(content)
@@ -144,7 +149,7 @@ def short_repeated(entries: Sequence[dict[str, Any]], slices: int) -> list[dict[
 def _checksums(entry: dict[str, Any]) -> list[tuple[str, str]]:
     """(path, checksum) of every volume of an entry."""
     stated = entry.get("checksum", {})
-    files = [(entry[key], stated.get(key, "none")) for key in VOLUMES]
+    files = [(entry[key], stated.get(key, "none")) for key in (*VOLUMES, TISSUES) if key in entry]
     noise = entry.get(NOISE, [])
     return files + list(zip_longest(noise, stated.get(NOISE, [])[: len(noise)], fillvalue="none"))
 

@@ -22,6 +22,7 @@ from ct_cncl.transforms.datalist import (
     FORMAT,
     NOISE,
     SPLITS,
+    TISSUES,
     VOLUMES,
     DataError,
     check_patients,
@@ -189,6 +190,10 @@ def _write_case(partial: Path, split: str, number: int, case: Case, salt: str) -
         entry[key] = f"{split}/{number:04d}_{key}.nii"
         _write_int16(partial / entry[key], hu, pair.affine)
         entry["checksum"][key] = file_checksum(partial / entry[key])
+    if pair.tissues is not None and split != "training":  # results are judged by them
+        entry[TISSUES] = f"{split}/{number:04d}_{TISSUES}.nii"
+        _write_labels(partial / entry[TISSUES], pair.tissues, pair.affine)
+        entry["checksum"][TISSUES] = file_checksum(partial / entry[TISSUES])
     if split == "training" and pair.noise:  # random doses are for training; other splits have one
         entry["noise_model"] = pair.noise_model
         entry[NOISE], entry["checksum"][NOISE] = [], []
@@ -219,6 +224,12 @@ def _check_pair(pair: Pair, case: Case) -> None:
 
 def _write_int16(path: Path, hu: np.ndarray, affine: np.ndarray) -> None:
     image = nib.Nifti1Image(np.rint(hu).astype(np.int16), affine)
+    image.header.set_xyzt_units("mm")
+    nib.save(image, path)
+
+
+def _write_labels(path: Path, labels: np.ndarray, affine: np.ndarray) -> None:
+    image = nib.Nifti1Image(labels.astype(np.uint8), affine)
     image.header.set_xyzt_units("mm")
     nib.save(image, path)
 

@@ -26,6 +26,14 @@ def evaluate(
     low_dose: Annotated[
         Optional[Path], typer.Option("--input", help="The low-dose scans: judged too, and what was removed is known.")
     ] = None,
+    labels: Annotated[
+        Optional[Path],
+        typer.Option(help="Label volumes of REF: HU bias is by their classes, not by the truth's HU."),
+    ] = None,
+    label_names: Annotated[
+        Optional[Path],
+        typer.Option(help='JSON with the numbers of each class: {"liver": 5, "vessels": [7, 8]}. [labels of phantoms]'),
+    ] = None,
     windows: Annotated[
         str,
         typer.Option(
@@ -64,20 +72,25 @@ def evaluate(
     Examples:
       ct-cncl evaluate full_dose denoised_a denoised_b --input low_dose --out report
 
+      ct-cncl evaluate truth result --labels organs --label-names organs.json --out report
+
       ct-cncl evaluate runs/narrow --data data/quarter --split test
     """
     from ct_cncl.pipeline.cli.evaluate_modes import evaluate_a_run, evaluate_some_files, is_run
 
     rest = candidates or []
     if is_run(reference) or (low_dose is None and all("=" in each for each in rest)):
-        chosen = {"--input": low_dose, "--name": name, "--patients": patients, "--patient-from-name": patient_from_name}
+        chosen = {
+            "--input": low_dose, "--name": name, "--patients": patients, "--patient-from-name": patient_from_name,
+            "--labels": labels, "--label-names": label_names,
+        }  # fmt: skip
         evaluate_a_run(
             reference, rest, data=data, split=split, out=out, overwrite=overwrite,
             not_for_runs=[option for option, value in chosen.items() if value],
         )  # fmt: skip
         return
     evaluate_some_files(
-        reference, rest, out=out, low_dose=low_dose, windows=windows, region=region, names=name or [], patients=patients,
-        patient_from_name=patient_from_name, slices=slices, seed=seed, overwrite=overwrite,
+        reference, rest, out=out, low_dose=low_dose, labels=labels, label_names=label_names, windows=windows,
+        region=region, names=name or [], patients=patients, patient_from_name=patient_from_name, slices=slices, seed=seed, overwrite=overwrite,
         not_for_files=[option for option, value in {"--data": data, "--split": split}.items() if value],
     )  # fmt: skip

@@ -14,9 +14,11 @@ import numpy as np
 import torch
 
 from ct_cncl.pipeline.evaluation.judge import Figures, JudgedSlice, judge_slice, reason
+from ct_cncl.pipeline.evaluation.labels import Labels, whole_labels
 from ct_cncl.pipeline.evaluation.matching import Located
 from ct_cncl.pipeline.evaluation.measures import NOISE_KEYS
 from ct_cncl.pipeline.evaluation.record import TRUTH, Measure, SliceRow, SliceView
+from ct_cncl.pipeline.metrics.tissue import tissue_masks_from_labels
 from ct_cncl.transforms.hu import Window
 
 _MOST_WORKERS = 4
@@ -76,6 +78,7 @@ def collect(
     windows: Mapping[str, Window],
     region: str,
     shown: int,
+    labels: Labels | None = None,
     tick: Callable[[], None] = lambda: None,
 ) -> Collected:
     """Judge every slice of the reference, on several threads, and put what comes of it in order.
@@ -88,12 +91,13 @@ def collect(
         windows: by name, of PSNR, SSIM and VIF.
         region: that image figures are over.
         shown: so many slices are kept to be looked at, evenly spread.
+        labels: what tissues are told by; None for the truth's HU.
         tick: called after each slice.
     """
     jobs = [(scan, number) for scan, own in enumerate(reference) for number in range(own.slices.count)]
     kept = {jobs[k] for k in np.unique(np.linspace(0, len(jobs) - 1, min(shown, len(jobs))).round().astype(int))}
     keys = [measure.key for measure in measures if measure.key not in NOISE_KEYS]
-    slices = _Reader(reference, methods)
+    slices = _Reader(reference, methods, labels)
     result = Collected()
 
     def judge(job: tuple[int, int]) -> tuple[Place, JudgedSlice]:
@@ -111,20 +115,32 @@ def collect(
 
 @dataclass
 class Place:
-    """One place: what could be read there, and why something could not."""
+    """One place: what could be read there, and why something could not.
+
+    Attributes:
+        truth: (x, y), HU.
+        padded: bool (x, y), what the scanner filled in.
+        images: by method, HU.
+        maps: by method and name, HU.
+        missing: by method, why there is no image.
+        tissues: bool (x, y) by name, from labels; None where tissues are told by the truth's HU.
+        no_labels: why there is none of them.
+    """
 
     truth: np.ndarray | None = None
     padded: np.ndarray | None = None
     images: dict[str, np.ndarray] = field(default_factory=dict)
     maps: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    tissues: dict[str, np.ndarray] | None = None
+    no_labels: str = ""
 
 
 class _Reader:
     """Reads the same place of every scan; one thread at a time, since multi-frame files keep what they opened."""
 
-    def __init__(self, reference: Sequence[Located], methods: Sequence[Series]) -> None:
-        self.reference, self.methods = reference, methods
+    def __init__(self, reference: Sequence[Located], methods: Sequence[Series], labels: Labels | None) -> None:
+        self.reference, self.methods, self.labels = reference, methods, labels
         self._partners: dict[int, list[int | None]] = {}
         self._lock = Lock()
 
@@ -147,7 +163,19 @@ class _Reader:
                     continue
                 found.images[method.key] = image
                 found.maps[method.key] = self._maps(method, scan, number)
+            if self.labels is not None:
+                self._add_tissues(found, self.labels, scan, number)
             return found
+
+    def _add_tissues(self, found: Place, labels: Labels, scan: int, number: int) -> None:
+        found.tissues = {}
+        try:
+            here = whole_labels(self._at(labels.scans[scan], self.reference[scan], number))
+        except ValueError as error:
+            found.no_labels = f"labels: {reason(error)}"
+            return
+        valid = None if found.padded is None else ~found.padded
+        found.tissues = tissue_masks_from_labels(here, labels.classes, valid=valid)
 
     def _maps(self, method: Series, scan: int, number: int) -> dict[str, np.ndarray]:
         """Maps that can be read at this place; where one cannot, the figure says that there is none."""
@@ -185,17 +213,20 @@ def judge_place(read: Place, keys: Sequence[str], windows: Mapping[str, Window],
     else:
         maps = {key: own["disagreement"] for key, own in read.maps.items() if "disagreement" in own}
         judged = judge_slice(
-            read.truth, read.images, padded=read.padded, windows=windows, region=region, disagreement=maps
-        )
+            read.truth, read.images,
+            padded=read.padded, windows=windows, region=region, disagreement=maps, tissues=read.tissues,
+        )  # fmt: skip
     for key, figures in judged.figures.items():
         lacking = {name for name in keys if name not in figures.values and name not in figures.missing}
-        figures.missing |= {name: _why_none(name, key) for name in lacking}
+        figures.missing |= {name: _why_none(name, key, read.no_labels) for name in lacking}
     for key, why in read.missing.items():
         judged.figures[key] = Figures({}, dict.fromkeys(keys, why))
     return judged
 
 
-def _why_none(measure: str, method: str) -> str:
+def _why_none(measure: str, method: str, no_labels: str) -> str:
+    if measure.startswith(("bias_", "spread_")):
+        return no_labels or "not computed"
     if measure.startswith("leakage"):
         return "the input itself" if method == "input" else "no input at this place"
     return "no disagreement map" if measure == "disagreement" else "not computed"

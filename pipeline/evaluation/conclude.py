@@ -15,6 +15,7 @@ from ct_cncl.pipeline.evaluation.curves import (
     spectra,
     tissue_charts,
 )
+from ct_cncl.pipeline.evaluation.measures import tissue_names
 from ct_cncl.pipeline.evaluation.record import INPUT, TRUTH, Chart, Evaluation, Measure, Method, Provenance, Table
 from ct_cncl.pipeline.evaluation.summary import compare, patient_rows, summarise
 from ct_cncl.pipeline.evaluation.words import in_words
@@ -36,6 +37,7 @@ def conclude(
     warnings: Sequence[str] = (),
     charts: Sequence[Chart] = (),
     tables: Sequence[Table] = (),
+    tissues_by: str = "the smoothed truth",
 ) -> Evaluation:
     """The record of what judged slices gave.
 
@@ -53,6 +55,7 @@ def conclude(
         warnings: for readers.
         charts: shown before those made here.
         tables: further ones.
+        tissues_by: what tells tissues.
     """
     powers = spectra(collected, pixels)
     judged = [method.key for method in methods if method.key != TRUTH]
@@ -77,7 +80,9 @@ def conclude(
             *charts,
             *noise_chart(powers, methods),
             *error_power_chart(collected, pixels, methods),
-            *tissue_charts(summaries, [method for method in methods if method.key != TRUTH]),
+            *tissue_charts(
+                summaries, [one for one in methods if one.key != TRUTH], tissue_names(figures), by=tissues_by
+            ),
             *calibration_chart(collected, methods),
         ],
         tables=tables,

@@ -13,7 +13,6 @@ from ct_cncl.pipeline.evaluation.record import TRUTH, Chart, Curve, Method, Summ
 from ct_cncl.pipeline.metrics.disagreement import calibration_curve
 from ct_cncl.pipeline.metrics.noise_power import noise_figures
 from ct_cncl.pipeline.metrics.noise_texture import PATCH, nps_distance
-from ct_cncl.pipeline.metrics.tissue import TISSUE_HU
 from ct_cncl.transforms.regions import NoisePower, noise_power_spectrum
 
 Pixel = tuple[float, float]
@@ -113,11 +112,19 @@ def error_power_chart(collected: Collected, pixels: Sequence[Pixel], methods: Se
     ]
 
 
-def tissue_charts(summaries: Sequence[SummaryRow], methods: Sequence[Method]) -> list[Chart]:
-    """Bias and spread of HU by tissue, bars with their intervals."""
+def tissue_charts(
+    summaries: Sequence[SummaryRow], methods: Sequence[Method], names: Sequence[str], *, by: str
+) -> list[Chart]:
+    """Bias and spread of HU by tissue, bars with their intervals.
+
+    Args:
+        summaries: all.
+        methods: those that are judged.
+        names: of the tissues.
+        by: what tells tissues, for the note.
+    """
     charts = []
     rows = {(row.method, row.measure): row for row in summaries}
-    names = list(TISSUE_HU)
     for kind, title in (("bias", "Bias of HU by tissue"), ("spread", "Spread of the HU error by tissue")):
         curves = []
         for method in methods:
@@ -130,8 +137,8 @@ def tissue_charts(summaries: Sequence[SummaryRow], methods: Sequence[Method]) ->
                 ends = (low, high) if np.isfinite(low[np.isfinite(mean)]).all() else (None, None)
                 curves.append(Curve(method.key, method.name, np.arange(len(names), dtype=float), mean, *ends))
         if curves:
-            note = "Classes by the smoothed truth, borders taken off; a class without a bar is not in these slices."
-            charts.append(Chart(f"tissue_{kind}", title, "tissue", "HU", curves, categories=names, note=note))
+            note = f"Classes by {by}, borders taken off; a class without a bar is not in these slices."
+            charts.append(Chart(f"tissue_{kind}", title, "tissue", "HU", curves, categories=list(names), note=note))
     return charts
 
 

@@ -14,7 +14,7 @@ from ct_cncl.pipeline.metrics.disagreement import rank_correlation
 from ct_cncl.pipeline.metrics.image_quality import mae, psnr, rmse, ssim
 from ct_cncl.pipeline.metrics.noise_texture import patches_at, uniform_patches
 from ct_cncl.pipeline.metrics.structure import edge_correlation, local_edge_correlation
-from ct_cncl.pipeline.metrics.tissue import LEAST_PIXELS, TISSUE_HU, hu_error, tissue_masks
+from ct_cncl.pipeline.metrics.tissue import LEAST_PIXELS, hu_error, tissue_masks
 from ct_cncl.pipeline.metrics.visual_information import vif
 from ct_cncl.transforms.body import body_mask
 from ct_cncl.transforms.hu import Window
@@ -78,6 +78,7 @@ def judge_slice(
     windows: Mapping[str, Window],
     region: str,
     disagreement: Mapping[str, np.ndarray] | None = None,
+    tissues: Mapping[str, np.ndarray] | None = None,
 ) -> JudgedSlice:
     """Every figure of every image of one slice.
 
@@ -88,19 +89,20 @@ def judge_slice(
         windows: by name, of PSNR, SSIM and VIF.
         region: "scan", "body" or "all": the pixels that PSNR, SSIM, RMSE and MAE are over.
         disagreement: by method, |C(y) - (y - N(y))|, HU.
+        tissues: where errors of HU are taken, bool (x, y) by name; None tells tissues by the smoothed truth.
     """
     body = body_mask(truth) & ~padded
     inside = {"scan": ~padded, "body": body, "all": np.ones(truth.shape, dtype=bool)}[region]
     judged = JudgedSlice({name: Figures() for name in images}, {}, {})
     _image_quality(judged.figures, images, truth, inside, windows)
-    tissues = tissue_masks(truth, valid=~padded)
+    by_hu = tissue_masks(truth, valid=~padded)
     corners = uniform_patches(truth)
     judged.patches = {name: _patches(image, corners) for name, image in {**images, "truth": truth}.items()}
     before = images.get(INPUT)
     for name, image in images.items():
         figures = judged.figures[name]
-        _tissue_errors(figures, image, truth, tissues)
-        _noise(figures, image, judged.patches[name], tissues)
+        _tissue_errors(figures, image, truth, by_hu if tissues is None else tissues)
+        _noise(figures, image, judged.patches[name], by_hu)
         if before is not None and name != INPUT:
             _leakage(figures, before - image, truth)
         if disagreement and name in disagreement:
@@ -142,8 +144,8 @@ def _image_quality(
 
 
 def _tissue_errors(figures: Figures, image: np.ndarray, truth: np.ndarray, tissues: Mapping[str, np.ndarray]) -> None:
-    for tissue in TISSUE_HU:
-        key, mask = key_of(tissue), tissues[tissue]
+    for tissue, mask in tissues.items():
+        key = key_of(tissue)
         if (count := int(mask.sum())) < LEAST_PIXELS:
             why = f"{count or 'no'} pixels of {tissue}"
             figures.missing |= {f"bias_{key}": why, f"spread_{key}": why}

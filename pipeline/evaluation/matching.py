@@ -67,7 +67,12 @@ class Located:
 
 
 def locate(
-    path: Path, patients: PatientFinder, scratch: Path, *, kinds: Sequence[str] = (RESULT,)
+    path: Path,
+    patients: PatientFinder,
+    scratch: Path,
+    *,
+    kinds: Sequence[str] = (RESULT,),
+    check_hu: bool = True,
 ) -> dict[str, list[Located]]:
     """Open every scan under a path.
 
@@ -76,6 +81,7 @@ def locate(
         patients: says whose a scan is.
         scratch: an existing folder, for as long as the scans are used.
         kinds: out of :data:`KINDS`; with "denoised" alone every scan counts as one.
+        check_hu: refuse results that are no HU; labels are none.
 
     Returns:
         By kind; "denoised" is whatever is no other kind.
@@ -91,8 +97,8 @@ def locate(
             continue
         folder = scratch / f"{len(list(scratch.iterdir()))}_{number}"
         folder.mkdir()
-        slices = open_slices(source, folder)
-        if kind == RESULT:
+        slices = open_slices(source, folder, check_hu=check_hu)
+        if kind == RESULT and check_hu:
             _refuse_stored_values(slices)
         header = _header_patient(source)
         patient = patients(source.path, header)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from ct_cncl.pipeline.evaluation.record import Measure
 from ct_cncl.pipeline.metrics.noise_texture import PATCH
@@ -15,6 +15,7 @@ REGIONS = {
     "all": "all pixels, padding included",
 }
 """Over which pixels image figures are; "scan" is the whole slice where nothing is padded, as the literature has it."""
+_BIAS = "Bias, "
 NOISE_KEYS = ("nps_distance", "nps_peak", "nps_mean")
 """Figures of a patient, not of a slice: a spectrum needs many patches."""
 
@@ -36,7 +37,14 @@ def span_of(window: Window) -> float | Window:
     return window.width if window == WINDOWS["full"] else window
 
 
-def measures(windows: Mapping[str, Window], *, region: str, with_input: bool, with_maps: bool) -> list[Measure]:
+def measures(
+    windows: Mapping[str, Window],
+    *,
+    region: str,
+    with_input: bool,
+    with_maps: bool,
+    labels: Mapping[str, Sequence[int]] | None = None,
+) -> list[Measure]:
     """All figures that will be computed.
 
     Args:
@@ -44,19 +52,14 @@ def measures(windows: Mapping[str, Window], *, region: str, with_input: bool, wi
         region: out of :data:`REGIONS`.
         with_input: whether there is a low-dose input, without which nothing is known of what was removed.
         with_maps: whether a candidate brings disagreement maps.
+        labels: the numbers of each tissue in label volumes; None where tissues are told by the truth's HU.
     """
     found = [one for name, window in windows.items() for one in _through(name, window, region)]
     found += [
         Measure("rmse", "RMSE", "HU", f"no window; {REGIONS[region]}", "lower", 2, "Root mean squared error.", "image"),
         Measure("mae", "MAE", "HU", f"no window; {REGIONS[region]}", "lower", 2, "Mean absolute error.", "image"),
     ]
-    for tissue, (low, high) in TISSUE_HU.items():
-        where = f"{tissue}: smoothed truth {low:g} to {high:g} HU, borders taken off"
-        key = key_of(tissue)
-        text = "Mean of image - truth: HU that a reader would misread."
-        found.append(Measure(f"bias_{key}", f"HU bias, {tissue}", "HU", where, "zero", 2, text, "tissue"))
-        text = "Standard deviation of image - truth."
-        found.append(Measure(f"spread_{key}", f"HU spread, {tissue}", "HU", where, "lower", 2, text, "tissue"))
+    found += _tissues(labels)
     found += _noise()
     if with_input:
         found += _leakage()
@@ -64,6 +67,26 @@ def measures(windows: Mapping[str, Window], *, region: str, with_input: bool, wi
         text = "Whether the branches disagree where the result is wrong: 1 always, 0 no relation."
         where = "Spearman's rank correlation of |C(y) - (y - N(y))| and |error| over the body"
         found.append(Measure("disagreement", "Disagreement predicts error", "", where, "higher", 3, text, "branches"))
+    return found
+
+
+def tissue_names(figures: Iterable[Measure]) -> list[str]:
+    """The tissues that biases are of, in their order."""
+    return [one.title.removeprefix(_BIAS) for one in figures if one.key.startswith("bias_")]
+
+
+def _tissues(labels: Mapping[str, Sequence[int]] | None) -> list[Measure]:
+    if labels is None:
+        where = {name: f"smoothed truth {low:g} to {high:g} HU" for name, (low, high) in TISSUE_HU.items()}
+    else:
+        where = {name: f"labels {', '.join(map(str, numbers))}" for name, numbers in labels.items()}
+    found = []
+    for tissue, classed in where.items():
+        key, conditions = key_of(tissue), f"{classed}, borders taken off"
+        text = "Mean of image - truth: HU that a reader would misread."
+        found.append(Measure(f"bias_{key}", f"{_BIAS}{tissue}", "HU", conditions, "zero", 2, text, "tissue"))
+        text = "Standard deviation of image - truth."
+        found.append(Measure(f"spread_{key}", f"Spread, {tissue}", "HU", conditions, "lower", 2, text, "tissue"))
     return found
 
 
@@ -99,7 +122,7 @@ def _noise() -> list[Measure]:
             "Mean frequency of the noise; it falls where texture gets coarse.", "noise",
         ),
         Measure(
-            "cnr_fat", "CNR soft tissue to fat", "", f"means of the tissues; noise of {where}", "higher", 2,
+            "cnr_fat", "CNR soft tissue to fat", "", f"means of both by the smoothed truth's HU; noise of {where}", "higher", 2,
             "Contrast over noise.", "noise",
         ),
     ]  # fmt: skip

@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from ct_cncl.pipeline.evaluation.collect import Series, collect
 from ct_cncl.pipeline.evaluation.conclude import conclude
+from ct_cncl.pipeline.evaluation.labels import find_labels
 from ct_cncl.pipeline.evaluation.matching import RESULT, Located, left_over, locate, match
 from ct_cncl.pipeline.evaluation.measures import REGIONS, measures
-from ct_cncl.pipeline.evaluation.provenance import provenance
+from ct_cncl.pipeline.evaluation.provenance import CONSTANTS, provenance
 from ct_cncl.pipeline.evaluation.record import INPUT, MAPS, TRUTH, Evaluation, Method
 from ct_cncl.pipeline.evaluation.tables import as_text, write_tables
 from ct_cncl.pipeline.metrics.bootstrap import LEAST_VALUES
@@ -38,6 +39,8 @@ class EvaluateOptions:
     candidates: tuple[Path, ...]
     out: Path
     input: Path | None = None
+    labels: Path | None = None
+    label_names: Path | None = None
     windows: tuple[str, ...] = ("full", "chest", "abdomen")
     region: str = "scan"
     names: tuple[str, ...] = ()
@@ -52,6 +55,8 @@ class EvaluateOptions:
     def __post_init__(self) -> None:
         if not self.candidates and self.input is None:
             raise ValueError("Expected at least one candidate to judge, but got none. Name files or folders after REF.")
+        if self.label_names is not None and self.labels is None:
+            raise ValueError("Expected label volumes for the names of labels, but got none. Add --labels.")
         if self.region not in REGIONS:
             raise ValueError(f"Expected a region out of {', '.join(REGIONS)}, but got {self.region!r}.")
         if self.names and len(self.names) != len(self.candidates):
@@ -126,14 +131,18 @@ def _evaluate(options: EvaluateOptions, windows: dict[str, Window], scratch: Pat
     series, warnings = _matched(options, methods, reference, finder, scratch)
     numbers = {patient: n for n, patient in enumerate(dict.fromkeys(scan.patient for scan in reference), start=1)}
     patients = [f"patient {numbers[scan.patient]}" for scan in reference]
-    with_maps = any("disagreement" in one.maps for one in series)
-    figures = measures(windows, region=options.region, with_input=options.input is not None, with_maps=with_maps)
-
+    labels = None
+    if options.labels is not None:
+        labels = find_labels(options.labels, reference, finder, scratch, names=options.label_names)
+    figures = measures(
+        windows, region=options.region, with_input=options.input is not None,
+        with_maps=any("disagreement" in one.maps for one in series), labels=labels.classes if labels else None,
+    )  # fmt: skip
     total = sum(scan.slices.count for scan in reference)
     with tqdm(total=total, desc="evaluating", unit="slice", disable=not _shows_bar(options)) as bar:
         collected = collect(
             reference, patients, series, figures,
-            windows=windows, region=options.region, shown=options.shown, tick=bar.update,
+            windows=windows, region=options.region, shown=options.shown, labels=labels, tick=bar.update,
         )  # fmt: skip
     return conclude(
         collected,
@@ -150,8 +159,10 @@ def _evaluate(options: EvaluateOptions, windows: dict[str, Window], scratch: Pat
             windows=windows,
             seeds={"bootstrap": options.seed},
             files={method.name: method.description for method in methods},
+            constants=CONSTANTS | ({"tissues": labels.described()} if labels else {}),
         ),
-        warnings=[*warnings, *_cautions(reference, patients, options)],
+        tissues_by="labels" if labels else "the smoothed truth",
+        warnings=[*warnings, *(labels.warnings if labels else ()), *_cautions(reference, patients, options)],
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ct_cncl.pipeline.evaluation.measures import key_of, tissue_names
 from ct_cncl.pipeline.evaluation.record import INPUT, TRUTH, ComparisonRow, Measure, Method, SummaryRow
 
 
@@ -27,7 +28,9 @@ def in_words(
     rows = {(row.method, row.measure): row for row in summaries}
     gains = {row.first: row for row in comparisons if row.second == INPUT and row.measure == first.key}
     sentences = [
-        _of_one(method, first, rows, gains.get(method.key)) for method in methods if method.role == "candidate"
+        _of_one(method, first, rows, gains.get(method.key), tissue_names(measures))
+        for method in methods
+        if method.role == "candidate"
     ]
     judged = [
         method for method in methods if method.role == "candidate" and _mean(rows, method.key, first.key) is not None
@@ -45,7 +48,13 @@ def _mean(rows: dict[tuple[str, str], SummaryRow], method: str, measure: str) ->
     return None if row is None else row.mean
 
 
-def _of_one(method: Method, first: Measure, rows: dict[tuple[str, str], SummaryRow], gain: ComparisonRow | None) -> str:
+def _of_one(
+    method: Method,
+    first: Measure,
+    rows: dict[tuple[str, str], SummaryRow],
+    gain: ComparisonRow | None,
+    tissues: Sequence[str],
+) -> str:
     row = rows.get((method.key, first.key))
     if row is None or row.mean is None:
         return f"{method.name}: {first.title} was not computed."
@@ -59,11 +68,7 @@ def _of_one(method: Method, first: Measure, rows: dict[tuple[str, str], SummaryR
         parts.append(f"noise {noise:.1f} HU" + (f" of {before:.1f}" if before is not None else ""))
     if (distance := _mean(rows, method.key, "nps_distance")) is not None:
         parts.append(f"noise power {100 * distance:.0f} % away from the {TRUTH}'s")
-    biases = {
-        key.removeprefix("bias_").replace("_", " "): row.mean
-        for (own, key), row in rows.items()
-        if own == method.key and key.startswith("bias_") and row.mean is not None
-    }
+    biases = {name: mean for name in tissues if (mean := _mean(rows, method.key, f"bias_{key_of(name)}")) is not None}
     if biases:
         tissue = max(biases, key=lambda name: abs(biases[name]))
         parts.append(f"largest HU bias {biases[tissue]:+.1f} in {tissue}")

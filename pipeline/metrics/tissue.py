@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,13 +24,17 @@ BORDER = 2
 """Pixels taken off at the border of each class: partial volume and blurred edges are no error of the tissue's HU."""
 LEAST_PIXELS = 50
 """Fewer pixels of a class say nothing about it."""
-_OF_LABEL = {
+_OF_PHANTOM = {
     "air": ("air", "airway", "gas"),
     "lung": ("lung",),
     "fat": ("fat",),
     "soft tissue": ("muscle", "vessel", "heart", "liver", "spleen", "kidney", "pancreas", "bile", "bowel", "lesion"),
     "bone": ("bone",),
 }
+PHANTOM_CLASSES: Mapping[str, tuple[int, ...]] = {
+    name: tuple(TISSUES[label] for label in labels) for name, labels in _OF_PHANTOM.items()
+}
+"""The labels of anatomical phantoms that belong to each tissue of :data:`TISSUE_HU`."""
 
 
 class HUError(NamedTuple):
@@ -72,16 +76,29 @@ def tissue_masks(truth: np.ndarray, *, valid: np.ndarray | None = None) -> dict[
     return {name: eroded(mask if valid is None else mask & valid) for name, mask in masks.items()}
 
 
-def tissue_masks_from_labels(labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Where each tissue of :data:`TISSUE_HU` is, from the labels of an anatomical phantom, borders taken off.
+def tissue_masks_from_labels(
+    labels: np.ndarray,
+    classes: Mapping[str, Sequence[int]] = PHANTOM_CLASSES,
+    *,
+    valid: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """Where each tissue is by labels, borders taken off; the truth's noise has no say in it.
 
     Args:
-        labels: (x, y), values of :data:`ct_cncl.transforms.phantom.TISSUES`.
+        labels: (x, y), whole numbers.
+        classes: the numbers of each tissue; those of anatomical phantoms where nothing else is said.
+        valid: bool (x, y); False on padding.
 
     Returns:
         bool (x, y) by tissue.
+
+    >>> labels = np.zeros((12, 12), dtype=np.uint8)
+    >>> labels[2:9, 2:9] = 7
+    >>> int(tissue_masks_from_labels(labels, {"lesion": [7]})["lesion"].sum())
+    9
     """
-    return {name: eroded(np.isin(labels, [TISSUES[label] for label in names])) for name, names in _OF_LABEL.items()}
+    masks = {name: np.isin(labels, list(numbers)) for name, numbers in classes.items()}
+    return {name: eroded(mask if valid is None else mask & valid) for name, mask in masks.items()}
 
 
 def eroded(mask: np.ndarray, reach: int = BORDER) -> np.ndarray:

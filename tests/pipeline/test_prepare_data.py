@@ -43,6 +43,13 @@ def test_phantoms_end_to_end(tmp_path, capsys):
             np.testing.assert_array_equal(stored(entry, "label")[0], np.round(pair.label))
             np.testing.assert_allclose(stored(entry, "label")[1], pair.affine, rtol=1e-6)
             assert entry["patient"] == hash_patient(entry["source"], "s")
+            if split == "training":
+                assert "tissues" not in entry
+            else:  # results are judged by them
+                np.testing.assert_array_equal(stored(entry, "tissues")[0], pair.tissues)
+                np.testing.assert_array_equal(stored(entry, "tissues")[1], stored(entry, "label")[1])
+                assert stored(entry, "tissues")[0].dtype == np.uint8
+                assert "tissues" in entry["checksum"]
     assert made == {}
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].split() == ["training", "2", "volumes,", "2", "patients,", "2", "slices"]

@@ -31,6 +31,8 @@ def test_files_are_judged_and_the_table_is_printed(command, tmp_path):
         (("full", "denoised", "--out", "o", "--windows", ""), "at least one window"),
         (("full", "denoised", "--out", "o", "--region", "head"), "Expected a region"),
         (("full", "denoised", "low", "--out", "o", "--name", "one"), "name for each of 2"),
+        (("full", "denoised", "--out", "o", "--label-names", "n.json"), "Add --labels"),
+        (("full", "denoised", "--out", "o", "--labels", "full"), "whole numbers of 0 or more as labels"),
     ],
 )
 def test_options_that_do_not_go_together(command, tmp_path, monkeypatch, arguments, words):
@@ -48,3 +50,6 @@ def test_file_options_are_refused_for_a_run(command, tmp_path):
     code, _, errors = command("evaluate", tmp_path / "run", "--input", tmp_path, "--out", tmp_path / "o")
     assert code != 0
     assert "Expected no --input with a run" in errors
+    code, _, errors = command("evaluate", tmp_path / "run", "--labels", tmp_path, "--out", tmp_path / "o")
+    assert code != 0
+    assert "Expected no --labels with a run" in errors
