@@ -44,7 +44,7 @@ class NonLocalMeans(NamedTuple):
     """How far away patches are looked for, pixels."""
 
 
-GRID = [NonLocalMeans(h, *size) for h, size in itertools.product((0.5, 0.7, 0.9, 1.1), ((3, 6), (5, 6), (5, 11)))]
+GRID = [NonLocalMeans(h, *size) for h, size in itertools.product((0.5, 0.7, 0.9), ((3, 6), (5, 6), (7, 11)))]
 
 
 def non_local_means(hu_slice: np.ndarray, noise_hu: float, settings: NonLocalMeans) -> np.ndarray:
@@ -81,7 +81,7 @@ def training_slices(folder: Path, *, dose: float, scans: int, seed: int) -> list
         truth = np.ascontiguousarray(volume[..., [volume.shape[2] // 2]], dtype=np.float32)
         pixel = pixel_of(scan, order)
         settings = DoseSettings(dose_fraction=dose)
-        calibration = calibrate(np.ascontiguousarray(volume), pixel, settings, own_seed(seed, sources[number].name))
+        calibration = calibrate(truth, pixel, settings, own_seed(seed, sources[number].name))
         low = low_dose(truth, pixel, calibration.apply(settings), own_seed(seed, sources[number].name, 1))
         middle = tuple(slice(max(0, (side - MIDDLE) // 2), (side + MIDDLE) // 2) for side in truth.shape[:2])
         found.append((np.rint(low[middle][..., 0]), truth[middle][..., 0], noise_level(low)))

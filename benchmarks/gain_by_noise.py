@@ -55,6 +55,10 @@ class Sample(NamedTuple):
     own_hu: float
     """Standard deviation of that noise in soft tissue, HU."""
     noise_free: bool
+    corners: list[tuple[int, int]]
+    """Of its calmest patches."""
+    tissues: dict[str, np.ndarray]
+    """Where each tissue is, bool (x, y)."""
 
 
 class Found(NamedTuple):
@@ -99,11 +103,13 @@ def sampled(
     data: str, hu: np.ndarray, pixel: tuple[float, float], settings: DoseSettings, seeds: list[int]
 ) -> Sample | None:
     """A slice with its unit noise; None where it has no soft tissue to tell a level from."""
-    windows = soft_tissue_windows(hu) & ~padding_mask(hu)
-    if windows.sum() < LEAST_PIXELS or not uniform_patches(hu):
+    measured = ~padding_mask(hu)
+    windows, corners = soft_tissue_windows(hu) & measured, uniform_patches(hu)
+    if windows.sum() < LEAST_PIXELS or not corners:
         return None
     unit = np.stack([unit_noise(hu[..., None], pixel, settings, seed)[..., 0] for seed in seeds])
-    return Sample(data, hu, unit, float(np.sqrt(np.mean(unit[:, windows] ** 2))), data == "phantoms")
+    own = float(np.sqrt(np.mean(unit[:, windows] ** 2)))
+    return Sample(data, hu, unit, own, data == "phantoms", corners, tissue_masks(hu, valid=measured))
 
 
 def scan_samples(folder: Path, *, most: int, seed: int) -> Iterator[Sample]:
@@ -135,14 +141,12 @@ def phantom_samples(count: int, *, size: int) -> Iterator[Sample]:
 def measure(sample: Sample, image: np.ndarray, target: np.ndarray, result: np.ndarray) -> Found:
     """Noise, PSNR and HU bias of one slice (all (x, y), HU)."""
     measured = ~padding_mask(sample.hu)
-    corners = uniform_patches(sample.hu)
-    levels = [float(np.sqrt(patches_at(each, corners).var(axis=(1, 2)).mean())) for each in (image, result)]
+    levels = [float(np.sqrt(patches_at(each, sample.corners).var(axis=(1, 2)).mean())) for each in (image, result)]
     stack, mask = (torch.from_numpy(np.stack(two))[:, None] for two in ((image, result), (measured, measured)))
     wanted = torch.from_numpy(target)[None, None].expand(stack.shape)
     before, after = psnr(stack, wanted, data_range=4096.0, mask=mask).tolist()
     error = result.astype(np.float64) - target
-    masks = tissue_masks(sample.hu, valid=measured)
-    bias = {name: float(error[mask].mean()) for name, mask in masks.items() if mask.sum() >= LEAST_PIXELS}
+    bias = {name: float(error[mask].mean()) for name, mask in sample.tissues.items() if mask.sum() >= LEAST_PIXELS}
     return Found(*levels, before, after, bias)
 
 

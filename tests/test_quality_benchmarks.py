@@ -37,7 +37,8 @@ def disc(noise_hu, seed):
 def sample(gain, *, own_hu, noise_free):
     hu = disc(0.0 if noise_free else own_hu, seed=1)
     unit = np.random.default_rng(2).normal(0, own_hu, (2, *hu.shape))
-    return gain.Sample("phantoms" if noise_free else "scans", hu, unit, own_hu, noise_free)
+    data, corners, tissues = "phantoms" if noise_free else "scans", gain.uniform_patches(hu), gain.tissue_masks(hu)
+    return gain.Sample(data, hu, unit, own_hu, noise_free, corners, tissues)
 
 
 @pytest.mark.parametrize("noise_free", [True, False])
