@@ -53,6 +53,7 @@ class DenoiseOptions:
     device: str = "auto"
     batch_size: int | None = None
     threads: int | None = None
+    precision: str = "fp32"
     preview: Path | None = None
     overwrite: bool = False
     progress: bool = True
@@ -102,7 +103,7 @@ class ArchiveRun:
             "kinds": self.settings.kinds,
             "compression": asked.compression,
             "deidentify": asked.deidentify,
-        }
+        } | ({} if weights.precision == "fp32" else {"precision": weights.precision})
         names = [{kind: result_name(scan, kind) for kind in self.settings.kinds} for scan in scans]
         self.jobs = plan(scans, names, out, options)
         self._known = {item.scan.files: item.error for item in found.broken if item.scan is not None}
@@ -205,7 +206,9 @@ class ArchiveRun:
                 f"{job.source.path}: {slices.problems[0]}; leave out --strict to denoise each slice all the same"
             )
         warnings = look_at(slices, self.weights)
-        derivation = Derivation(self.weights.checksum, __version__, self.settings.strength, tuple(warnings))
+        derivation = Derivation(
+            self.weights.checksum, __version__, self.settings.strength, tuple(warnings), self.weights.precision
+        )
         writer = open_results(
             slices,
             self.settings.kinds,
@@ -249,6 +252,7 @@ class ArchiveRun:
             "error": None,
             "weights": self.weights.checksum,
             "strength": self.settings.strength,
+            "precision": self.weights.precision,
             "version": __version__,
         }
 

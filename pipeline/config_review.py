@@ -40,6 +40,7 @@ ALLOWED = {
     "torch.optim.lr_scheduler.LinearLR",
     "torch.utils.data.DataLoader",
     "torch.utils.tensorboard.SummaryWriter",
+    "ct_cncl.pipeline.engines.precision.in_precision",
     "ct_cncl.pipeline.handlers.named.named",
     "ct_cncl.pipeline.handlers.noise_texture.NoiseTexture",
     "ct_cncl.pipeline.trained.trained_network",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,13 +18,16 @@ from ct_cncl.pipeline.archive import WORK
 from ct_cncl.pipeline.archive_run import ArchiveRun, DenoiseOptions, tidy
 from ct_cncl.pipeline.denoise import check_save
 from ct_cncl.pipeline.denoise_volume import denoise_volume
-from ct_cncl.pipeline.engines.distributed import default_device, rank
+from ct_cncl.pipeline.engines.distributed import default_device, is_main_process, rank
+from ct_cncl.pipeline.engines.precision import is_made_for_bf16
 from ct_cncl.pipeline.weights import Weights, open_weights
 from ct_cncl.pipeline.workflow import ConfigError
 from ct_cncl.transforms.files import OutputError
 from ct_cncl.transforms.series import ScanError
 from ct_cncl.transforms.series.archive_file import is_zip, unzip
 from ct_cncl.transforms.series.find import Found, search
+
+logger = logging.getLogger(__name__)
 
 Volume = TypeVar("Volume", np.ndarray, torch.Tensor)
 
@@ -44,7 +48,7 @@ def denoise(source: Any, out: Any = None, **options: Any) -> Any:
             DICOMDIR, NIfTI, MHA, NRRD, TIFF, NPY, or a folder of them.
         out: folder for the results of a path; None for a volume.
         options: by keyword, the fields of :class:`DenoiseOptions`: ``weights``, ``strength``, ``device``, ``batch_size``
-            and ``threads``; for paths the others too.
+            ``threads`` and ``precision``; for paths the others too.
 
     Returns:
         A volume of the same kind, type and shape; or the paths of the denoised scans.
@@ -91,8 +95,10 @@ def _weights(asked: DenoiseOptions) -> Weights:
     device = chosen_device(asked.device)
     if asked.threads is not None:
         torch.set_num_threads(asked.threads)
-    weights = open_weights(asked.weights, device)
+    weights = open_weights(asked.weights, device, precision=asked.precision)
     check_save(weights, settings)
+    if weights.precision == "bf16" and not is_made_for_bf16(device) and is_main_process():
+        logger.warning("bf16 is slower than fp32 here, where nothing multiplies it; --precision auto chooses.")
     return weights
 
 

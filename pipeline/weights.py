@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ct_cncl.pipeline.bundle import installed_bundle
+from ct_cncl.pipeline.engines.precision import chosen_precision, in_precision
 from ct_cncl.pipeline.handlers.checkpoints import CheckpointError, load_weights
 from ct_cncl.pipeline.network_building import build_network
 from ct_cncl.pipeline.networks import Branches
@@ -32,6 +33,7 @@ class Weights:
         checksum: SHA-256 of the file.
         slices: neighbouring slices it takes, odd.
         trained_on: what is known of its training data; empty where nothing is.
+        precision: in which it computes, "fp32" or "bf16".
     """
 
     network: nn.Module
@@ -39,6 +41,7 @@ class Weights:
     checksum: str
     slices: int = 1
     trained_on: dict[str, Any] = field(default_factory=dict)
+    precision: str = "fp32"
 
     @property
     def has_branches(self) -> bool:
@@ -50,26 +53,44 @@ class Weights:
         return Branches(*self.network.branches(image))  # type: ignore[operator]
 
 
-def open_weights(path: Path | None, device: torch.device) -> Weights:
+def open_weights(path: Path | None, device: torch.device, *, precision: str = "fp32") -> Weights:
     """Load weights and the network they belong to.
 
     Args:
         path: a run's checkpoint, with the run's config.json beside it; a bundle's models/model.pt; a TorchScript (.ts) or ONNX
             (.onnx) file; None for the bundle's own.
         device: to run on.
+        precision: to compute in: "fp32", "bf16" or "auto", see :func:`~ct_cncl.pipeline.engines.precision.chosen_precision`.
 
     Raises:
-        CheckpointError: none there, damaged, or of another network.
+        CheckpointError: none there, damaged, or of another network; ONNX and bf16.
         ConfigError: no config beside the weights, or one that would run code.
+        ValueError: another precision.
     """
     if path is None:
         path = _own_weights()
     elif not path.is_file():
         raise CheckpointError(f"Expected a checkpoint in {path}, but there is none. Name a run's best.pt.")
+    chosen = _precision(precision, device, path)
     network, described = _opened(path)
     network = network.to(device).eval()
+    slices = _slices(network, device, path)
+    network = in_precision(network, device=device, precision=chosen).eval()
     trained_on = _described(path) or described.get(TRAINED_ON) or {}
-    return Weights(network, device, file_checksum(path), _slices(network, device, path), trained_on)
+    return Weights(network, device, file_checksum(path), slices, trained_on, chosen)
+
+
+def _precision(name: str, device: torch.device, path: Path) -> str:
+    """What a precision's name means for these weights: "fp32" or "bf16"."""
+    chosen = chosen_precision(name, device)
+    if path.suffix != ".onnx":
+        return chosen
+    if name == "bf16":
+        raise CheckpointError(
+            f"Expected fp32 for {path}, since ONNX Runtime computes in what the file says, but got bf16. Use the .pt or .ts file, or "
+            "--precision fp32."
+        )
+    return "fp32"
 
 
 def _own_weights() -> Path:

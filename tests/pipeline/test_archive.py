@@ -58,7 +58,7 @@ def test_every_series_and_its_manifest(tmp_path, add):
     line = manifest(tmp_path / "out")[0]
     assert set(line) == {
         "source", "state", "result", "seconds", "network_seconds", "slices", "warnings", "error", "weights", "strength",
-        "version", "clipped_voxels",
+        "precision", "version", "clipped_voxels",
     }  # fmt: skip
     assert (line["slices"], line["strength"]) == (3, 1.0)
     assert (tmp_path / "out" / line["result"]["denoised"]).is_dir()

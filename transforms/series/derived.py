@@ -77,27 +77,36 @@ class Derivation:
         version: of this package.
         strength: 0 to 1; 1 is the network's result, 0 the source.
         warnings: to be recorded in the result.
+        precision: of the network's arithmetic, "fp32" or "bf16".
     """
 
     weights: str
     version: str
     strength: float = 1.0
     warnings: tuple[str, ...] = ()
+    precision: str = "fp32"
 
     def describe(self, kind: Kind) -> str:
         """One line for DerivationDescription (at most 1024 characters)."""
         text = f"ct-cncl {self.version}: {kind.label}; CNCL, weights sha256 {self.weights[:16]}, strength {self.strength:g}"
-        return "; ".join([text, *self.warnings])[:1024]
+        return "; ".join([", ".join([text, *self.unusual_precision]), *self.warnings])[:1024]
+
+    @property
+    def unusual_precision(self) -> tuple[str, ...]:
+        """The precision where it is not fp32; what was derived in fp32 keeps the UIDs and words that it always had."""
+        return () if self.precision == "fp32" else (self.precision,)
 
 
 def derived_uid(uid: str, derivation: Derivation, kind: Kind) -> UID:
-    """The UID of what is derived from ``uid``: the same again for the same source, weights, strength and kind.
+    """The UID of what is derived from ``uid``: the same again for the same source, weights, strength, kind and precision.
 
     >>> first = derived_uid("1.2.3", Derivation("ab", "1"), KINDS["denoised"])
     >>> first == derived_uid("1.2.3", Derivation("ab", "2"), KINDS["denoised"])
     True
+    >>> first == derived_uid("1.2.3", Derivation("ab", "1", precision="bf16"), KINDS["denoised"])
+    False
     """
-    name = "|".join((uid, derivation.weights, f"{derivation.strength:g}", kind.name))
+    name = "|".join((uid, derivation.weights, f"{derivation.strength:g}", kind.name, *derivation.unusual_precision))
     return UID(f"2.25.{uuid.uuid5(_NAMESPACE, name).int}")
 
 
@@ -137,7 +146,8 @@ def derived_header(source: Dataset, frame: Frame, derivation: Derivation, kind: 
     number = int(header.get("SeriesNumber") or 0) * _SERIES_STEP + kind.number
     header.SeriesNumber = number if 0 < number <= _LARGEST_NUMBER else kind.number
     before = str(header.get("SeriesDescription") or "").strip()
-    label = f"{kind.label} CNCL" if derivation.strength == 1 else f"{kind.label} CNCL {derivation.strength:g}"
+    strength = () if derivation.strength == 1 else (f"{derivation.strength:g}",)
+    label = " ".join((kind.label, "CNCL", *strength, *derivation.unusual_precision))
     header.SeriesDescription = f"{before[: 64 - len(label) - 1]} {label}".strip()
     equipment = list(header.get("ContributingEquipmentSequence") or [])
     header.ContributingEquipmentSequence = [*equipment, _equipment(derivation, kind)]
