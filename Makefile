@@ -31,8 +31,7 @@ bench: $(STAMP)
 	mkdir -p bench
 	for name in startup training_input training inference; do $(BIN)/python benchmarks/$$name.py $(QUICK) --json bench/$$name.json || exit 1; done
 	$(BIN)/python benchmarks/physics.py --json bench/physics.json
-	$(if $(QUICK),,$(BIN)/python benchmarks/denoise_series.py --slices 30 100 300 1000 > bench/denoise_series.md)
-	$(if $(QUICK),,$(BIN)/python benchmarks/denoise_series.py --slices 6 --variant paper | tail -n 1 >> bench/denoise_series.md)
+	$(if $(QUICK),,$(BIN)/python benchmarks/denoise_series.py --paper 6 --slices 30 100 300 1000 --precision fp32 bf16 > bench/denoise_series.md)
 	$(BIN)/python benchmarks/page.py bench --out $(if $(QUICK),bench/performance.md,docs/performance.md)
 
 clean:

@@ -5,10 +5,12 @@
     python benchmarks/denoise_series.py --slices 300 --way streamed whole     beside the bundle's inference.json, which holds the volume
     python benchmarks/denoise_series.py --way idle                            everything but the network (strength 0)
     python benchmarks/denoise_series.py --slices 8 --variant paper            the paper's CNCL; a slice takes what it takes
+    python benchmarks/denoise_series.py --slices 300 --paper 6 --precision fp32 bf16    all beside the paper's CNCL on 6 slices
     python benchmarks/denoise_series.py --series DICOM_FOLDER --weights RUN/best.pt     real ones
 
 Without --weights the networks are untrained: speed and memory do not depend on what was learned. Each measurement has a
-process of its own; what importing needs is not the scan's, and is told apart. Prints rows of a Markdown table.
+process of its own; what importing needs is not the scan's, and is told apart. Prints rows of a Markdown table, slices a second as
+multiples of the first row's in front.
 """
 
 from __future__ import annotations
@@ -73,26 +75,27 @@ def untrained(folder: Path, variant: str) -> Path:
     return folder / "best.pt"
 
 
-def whole_volume(source: Path, out: Path, weights: Path) -> float:
+def whole_volume(source: Path, out: Path, weights: Path, precision: str) -> float:
     """The bundle's inference.json: read all, denoise all, write all. Returns what the network took: unknown."""
     from ct_cncl.pipeline.workflow import build_workflow, config_file, network_config, run_workflow
 
     overrides = {
         "dataset_dir": str(source), "output_dir": str(out), "checkpoint": str(weights), "progress": False, "batch_size": 2,
+        "precision": precision,
     } | network_config(weights)  # fmt: skip
     run_workflow(build_workflow([config_file("inference.json")], overrides=overrides, kind="infer"))
     return float("nan")
 
 
-def streamed(source: Path, out: Path, weights: Path, *, strength: float) -> float:
+def streamed(source: Path, out: Path, weights: Path, precision: str, *, strength: float) -> float:
     """What ``ct-cncl denoise`` does. Returns the seconds within the network."""
     from ct_cncl.pipeline.inference import denoise_scans
 
-    denoise_scans(source, out, weights=weights, strength=strength, progress=False)
+    denoise_scans(source, out, weights=weights, strength=strength, precision=precision, progress=False)
     return float(json.loads(next(out.rglob("*_denoised.json")).read_text())["network_seconds"])
 
 
-def measured(way: str, source: Path, out: Path, weights: Path, threads: int) -> dict[str, float]:
+def measured(way: str, precision: str, source: Path, out: Path, weights: Path, *, threads: int) -> dict[str, float]:
     """One measurement, in this process."""
     import torch
 
@@ -102,9 +105,9 @@ def measured(way: str, source: Path, out: Path, weights: Path, threads: int) -> 
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started, used = time.perf_counter(), time.process_time()
     if way == "whole":
-        network = whole_volume(source, out, weights)
+        network = whole_volume(source, out, weights, precision)
     else:
-        network = streamed(source, out, weights, strength=float(way == "streamed"))
+        network = streamed(source, out, weights, precision, strength=float(way == "streamed"))
     return {
         "seconds": time.perf_counter() - started,
         "cpu": time.process_time() - used,
@@ -114,14 +117,57 @@ def measured(way: str, source: Path, out: Path, weights: Path, threads: int) -> 
     }
 
 
-def row(way: str, variant: str, slices: int, found: dict[str, float]) -> str:
-    """One row of the table."""
-    seconds = found["seconds"]
-    outside = "" if found["network"] != found["network"] else f"{100 * (1 - found['network'] / seconds):.1f} %"
-    return (
-        f"| {variant} | {way} | {slices} | {seconds:.1f} | {slices / seconds:.2f} | {outside} | {1000 * found['cpu'] / slices:.0f} | "
-        f"{found['peak_gib']:.2f} | {found['before_gib']:.2f} |"
-    )
+class Table:
+    """Rows of a Markdown table, printed as they are measured; every ratio is to the first one."""
+
+    def __init__(self) -> None:
+        self.first: float | None = None
+        print(
+            "| ratio | network | precision | way | slices | s | slices/s | outside the network | CPU ms a slice | peak GiB | of it imports |"
+        )
+        print("|---:|---|---|---|---|---|---|---|---|---|---|", flush=True)
+
+    def add(self, variant: str, precision: str, way: str, slices: int, found: dict[str, float]) -> None:
+        """Print one row."""
+        seconds = found["seconds"]
+        rate = slices / seconds
+        self.first = self.first or rate
+        outside = "" if found["network"] != found["network"] else f"{100 * (1 - found['network'] / seconds):.1f} %"
+        print(
+            f"| {rate / self.first:.1f} | {variant} | {precision} | {way} | {slices} | {seconds:.1f} | {rate:.2f} | {outside} | "
+            f"{1000 * found['cpu'] / slices:.0f} | {found['peak_gib']:.2f} | {found['before_gib']:.2f} |",
+            flush=True,
+        )
+
+
+def in_own_process(asked: argparse.Namespace, *what: str | Path) -> dict[str, float]:
+    """One measurement: way, precision, source and weights."""
+    way, precision, source, weights = map(str, what)
+    out = asked.work / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    command = [
+        sys.executable,
+        __file__,
+        "--threads",
+        str(asked.threads),
+        "--one",
+        way,
+        precision,
+        source,
+        str(out),
+        weights,
+    ]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    shutil.rmtree(out, ignore_errors=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def made(asked: argparse.Namespace, slices: int) -> Path:
+    """The series of so many slices."""
+    source = asked.work / f"series{slices}x{asked.side}"
+    if not source.is_dir():
+        write_series(source, slices, asked.side)
+    return source
 
 
 def main() -> None:
@@ -130,31 +176,33 @@ def main() -> None:
     parser.add_argument("--slices", type=int, nargs="+", default=[1200])
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--way", nargs="+", choices=WAYS, default=["streamed"])
+    parser.add_argument("--precision", nargs="+", choices=("fp32", "bf16", "auto"), default=["fp32"])
     parser.add_argument("--variant", default="cncl_fast", help="an overlay's name, or paper")
+    parser.add_argument("--paper", type=int, default=0, metavar="N", help="first, the paper's CNCL on N slices")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--series", type=Path)
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "ct-cncl-benchmark")
-    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)  # way, source, out, weights: in a process of its own
+    parser.add_argument(
+        "--one", nargs=5, help=argparse.SUPPRESS
+    )  # way, precision, source, out, weights: in its own process
     asked = parser.parse_args()
     if asked.one:
-        print(json.dumps(measured(asked.one[0], *map(Path, asked.one[1:]), asked.threads)))
+        way, precision, *paths = asked.one
+        print(json.dumps(measured(way, precision, *map(Path, paths), threads=asked.threads)))
         return
     weights = asked.weights or untrained(asked.work / f"weights_{asked.variant}", asked.variant)
     variant = asked.weights.parent.name if asked.weights else asked.variant
-    print("| network | way | slices | s | slices/s | outside the network | CPU ms a slice | peak GiB | of it imports |")
-    print("|---|---|---|---|---|---|---|---|---|", flush=True)
+    table = Table()
+    if asked.paper:
+        paper = untrained(asked.work / "weights_paper", "paper")
+        found = in_own_process(asked, "streamed", "fp32", made(asked, asked.paper), paper)
+        table.add("paper", "fp32", "streamed", asked.paper, found)
     for slices in asked.slices if asked.series is None else [len(list(asked.series.iterdir()))]:
-        source = asked.series or asked.work / f"series{slices}x{asked.side}"
-        if not source.is_dir():
-            write_series(source, slices, asked.side)
+        source = asked.series or made(asked, slices)
         for way in asked.way:
-            out = asked.work / "out"
-            shutil.rmtree(out, ignore_errors=True)
-            command = [sys.executable, __file__, "--threads", str(asked.threads), "--one", way, source, out, weights]
-            done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True, check=True)
-            print(row(way, variant, slices, json.loads(done.stdout.splitlines()[-1])), flush=True)
-            shutil.rmtree(out, ignore_errors=True)
+            for precision in asked.precision:
+                table.add(variant, precision, way, slices, in_own_process(asked, way, precision, source, weights))
 
 
 if __name__ == "__main__":

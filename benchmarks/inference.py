@@ -1,17 +1,22 @@
 """Seconds of the network for one slice: cncl_fast and the paper's CNCL in one process, and how near both are to the ceiling.
 
-    .venv/bin/python benchmarks/inference.py [--quick] [--json FILE]
+    .venv/bin/python benchmarks/inference.py [--quick] [--json FILE] [--scan NIFTI]
 
+With --scan, bf16's distance from fp32 is that of the shipped weights on the scan's middle slice, else on noisy soft tissue.
 From DICOM to DICOM: denoise_series.py.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import torch
 from common import ceiling, curve, definition, network, options, report, seconds
 
+from ct_cncl.pipeline.engines.precision import in_precision
 from ct_cncl.pipeline.forward_cost import gmac, measure_in_process
 from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
 from ct_cncl.pipeline.variants import network_without_weights
@@ -27,18 +32,27 @@ def per_slice(model: torch.nn.Module, *, side: int, batch: int = 1, repeats: int
         return seconds(lambda: model(image), repeats=repeats) / batch
 
 
-def in_bf16(fallback: torch.nn.Module, *, side: int, top: dict[str, Any]) -> dict[str, Any]:
-    """Autocast to bfloat16: how much faster, and by how much the shipped weights' result differs on noisy soft tissue."""
+def slice_of(scan: Path | None, side: int) -> torch.Tensor:
+    """A slice (1, 1, columns, rows) in HU: the middle one of a NIfTI, or soft tissue with noise of 25 HU."""
+    if scan is None:
+        return 50 + 25 * torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(0))
+    image = nib.load(scan)
+    hu = image.dataobj[..., image.shape[2] // 2]  # type: ignore[attr-defined]
+    return torch.from_numpy(np.asarray(hu, dtype=np.float32))[None, None]
+
+
+def in_bf16(fallback: torch.nn.Module, *, hu: torch.Tensor, top: dict[str, Any]) -> dict[str, Any]:
+    """As ``ct-cncl denoise --precision bf16``: how much faster, and by how much the shipped weights' result differs."""
     device = next(fallback.parameters()).device
     try:
         model = open_weights(None, device).network
     except CheckpointError:
         model = fallback
-    image = to_network(50 + 25 * torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(0))).to(device)
+    low = in_precision(model, device=device, precision="bf16")
+    image = to_network(hu).to(device)
     with torch.inference_mode():
-        full, exact = seconds(lambda: model(image)), model(image)
-        with torch.autocast(device.type, torch.bfloat16):
-            took, error = seconds(lambda: model(image)), HU_RANGE * (model(image).float() - exact).abs()
+        full, took = seconds(lambda: model(image)), seconds(lambda: low(image))
+        error = HU_RANGE * (low(image) - model(image)).abs()
     off = f", off by {error.mean():.2f} HU in the mean and {error.max():.1f} at most"
     return {
         "what": f"bf16: {took:.3f} s a slice{'' if model is fallback else off}; {top['what']}",
@@ -49,7 +63,9 @@ def in_bf16(fallback: torch.nn.Module, *, side: int, top: dict[str, Any]) -> dic
 
 def main() -> None:
     """Print, ratio first."""
-    asked = options(__doc__).parse_args()
+    parser = options(__doc__)
+    parser.add_argument("--scan", type=Path, help="a NIfTI, for bf16's distance from fp32 in HU")
+    asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     side = 64 if asked.quick else 512
@@ -76,7 +92,7 @@ def main() -> None:
     results.append(
         in_bf16(
             models["cncl_fast"],
-            side=side,
+            hu=slice_of(asked.scan, side),
             top=ceiling(device, quick=asked.quick, dtype=torch.bfloat16),
         )
     )

@@ -47,7 +47,7 @@ def denoise(
     precision: Annotated[
         str,
         typer.Option(
-            help="fp32; bf16, faster on GPUs and CPUs with AMX, within 1 HU; or auto: bf16 where the device is made for it."
+            help="fp32; bf16, faster on GPUs and CPUs with AMX, 0.1 HU off in the mean; auto: bf16 where the device is made for it."
         ),
     ] = "fp32",
     window_preview: Annotated[
