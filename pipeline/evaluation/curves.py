@@ -88,6 +88,8 @@ def noise_chart(powers: Mapping[tuple[str, int, str], NoisePower], methods: Sequ
             radial = np.mean([np.interp(frequency, power.frequency, power.radial) for power in own], axis=0)
             curves.append(Curve(method.key, method.name, frequency, radial, dashed=method.key == TRUTH))
     note = f"{PATCHES_NOTE}; a plane is taken off each, Hann window; mean over {len({k[:2] for k in powers})} scans."
+    if max(power.frequency[-1] for power in powers.values()) > 1.05 * highest:
+        note += f" Drawn up to {highest:.2f}/mm, where the coarsest of their pixels end."
     return [
         Chart(
             "nps", "Noise power spectrum", "spatial frequency, cycles/mm", "NPS, HU^2 mm^2", curves,

@@ -93,7 +93,7 @@ def _tissues(labels: Mapping[str, Sequence[int]] | None) -> list[Measure]:
 def _through(name: str, window: Window, region: str) -> list[Measure]:
     cut = f"window {name} {window}, " if isinstance(span_of(window), Window) else ""
     shown = f"{cut}range {window.width:g} HU{'' if cut else ', nothing cut off'}; {REGIONS[region]}"
-    whole = f"{cut}{window.width:g} HU = 255 levels, sigma_n^2 2; whole slice"
+    whole = f"{cut}{window.width:g} HU = 255 levels, sigma_n^2 = 2; whole slice"
     return [
         Measure(f"psnr_{name}", f"PSNR {name}", "dB", shown, "higher", 2, "Peak signal-to-noise ratio.", "image"),
         Measure(

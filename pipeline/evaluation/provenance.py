@@ -29,7 +29,7 @@ CONSTANTS = {
     + "; of the truth after a mean over 5 x 5 pixels, 2 pixels of each border taken off",
     "noise power": f"calmest soft-tissue patches of the truth, {PATCH} x {PATCH} pixels, plane taken off, Hann window",
     "structure leakage": "correlation of input - image with the truth's difference of Gaussians (1.5 and 3 pixels), 8 HU taken off, at most 52",
-    "intervals": f"95 %, bootstrap-t, {RESAMPLES} resamples; none for fewer than 5 values",
+    "intervals": f"95 %, bootstrap-t, {RESAMPLES} resamples, within the range of the values; none for fewer than 5 values",
 }
 
 

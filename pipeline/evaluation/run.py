@@ -88,10 +88,12 @@ def evaluate_files(options: EvaluateOptions) -> Evaluation:
         )
     with tempfile.TemporaryDirectory(prefix="ct-cncl-") as scratch:
         evaluation = _evaluate(options, windows, Path(scratch))
-    write_tables(evaluation, options.out)
-    from ct_cncl.pipeline.report.evaluation_page import write_page
+    hidden = not _shows_bar(options)
+    with tqdm(total=1, desc="writing the report", bar_format="{desc} {elapsed}", disable=hidden):
+        from ct_cncl.pipeline.report.evaluation_page import write_page
 
-    write_page(evaluation, options.out / PAGE)
+        write_tables(evaluation, options.out)
+        write_page(evaluation, options.out / PAGE)
     return evaluation
 
 
@@ -172,9 +174,9 @@ def _shows_bar(options: EvaluateOptions) -> bool:
 
 def _methods(options: EvaluateOptions) -> list[Method]:
     """Truth, input, candidates; names are the files' own, made unique by their folders."""
-    found = [Method(TRUTH, "truth", "truth", f"reference: {options.reference.name or options.reference}")]
+    found = [Method(TRUTH, "truth", "truth", options.reference.resolve().name)]
     if options.input is not None:
-        found.append(Method(INPUT, "input", "input", f"low dose: {options.input.name or options.input}"))
+        found.append(Method(INPUT, "input", "input", options.input.resolve().name))
     taken = {method.name for method in found}
     for number, path in enumerate(options.candidates, start=1):
         whole = path.resolve()

@@ -10,6 +10,8 @@ import numpy as np
 LEAST_VALUES = 5
 """Fewer values give no interval that could be trusted."""
 RESAMPLES = 2000
+BOUNDED_FROM = 6
+"""From so many values on, all lie on one side of their median in less than 5 % of cases, and no interval leaves their range."""
 
 
 class Interval(NamedTuple):
@@ -27,7 +29,9 @@ def bootstrap_mean(values: np.ndarray, *, seed: int, confidence: float = 0.95, r
     """Mean of independent values and its bootstrap-t interval.
 
     Resamples are judged by ``t = (mean* - mean) / se*``, each with its own standard error, and the interval is
-    ``mean - se t``: for few values that covers far better than percentiles of ``mean*``, which are too narrow.
+    ``mean - se t``: for few values that covers far better than percentiles of ``mean*``, which are too narrow. It ends at the
+    smallest and the largest value: where few values lie far from all others, resamples without them have next to no
+    standard error, and their ``t`` would send the interval to where no image has ever been.
 
     Args:
         values: (n,), independent of each other, finite.
@@ -60,4 +64,7 @@ def bootstrap_mean(values: np.ndarray, *, seed: int, confidence: float = 0.95, r
     usable = errors > 1e-9 * error
     t = (drawn.mean(axis=1)[usable] - mean) / errors[usable]
     upper, lower = np.quantile(t, [(1 + confidence) / 2, (1 - confidence) / 2])
-    return Interval(mean, mean - float(upper) * error, mean - float(lower) * error, count)
+    low, high = mean - float(upper) * error, mean - float(lower) * error
+    if count >= BOUNDED_FROM:
+        low, high = max(low, float(values.min())), min(high, float(values.max()))
+    return Interval(mean, low, high, count)

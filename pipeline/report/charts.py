@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 INCHES = (4.9, 3.1)
 """Of a chart at 100 dots an inch; pages scale it to their column."""
 DPI = 100
+LETTERS = 48
+"""Names of categories that stand beside each other below an axis; more are turned."""
 _TEXT, _GRID = "#5e0100", "#5e0200"
 _THEME = {_TEXT: "currentColor", _GRID: "var(--grid)"}
 _SETTINGS: dict[str, Any] = {
@@ -140,6 +142,10 @@ def _bars(axes: Axes, chart: Chart, drawn: Sequence[tuple[Curve, str, str]]) -> 
             axes.errorbar(at, y, yerr=reach, fmt="none", ecolor=_TEXT, elinewidth=0.9, capsize=1.5)
     axes.axhline(0, color=_TEXT, linewidth=0.8)
     axes.set_xticks(places, chart.categories)
+    if sum(map(len, chart.categories)) > LETTERS:
+        axes.tick_params(axis="x", labelrotation=40)
+        for label in axes.get_xticklabels():
+            label.set(horizontalalignment="right", rotation_mode="anchor")
     axes.grid(visible=False, axis="x")
     if chart.log_y:
         axes.set_yscale("log")

@@ -6,6 +6,7 @@ import base64
 import hashlib
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ct_cncl.pipeline.evaluation.record import Evaluation
 from ct_cncl.pipeline.extras import is_installed
@@ -19,9 +20,16 @@ from ct_cncl.pipeline.report.tables import (
     slice_sheet,
     summary_sheets,
 )
-from ct_cncl.pipeline.report.viewer_data import MAX_BYTES, pack_slices
+from ct_cncl.pipeline.report.viewer_data import PackedSlices, choose_slices, pack_planes
 from ct_cncl.transforms.files import replacing
 
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+MAX_BYTES = 20_000_000
+"""Of a page."""
+SENTENCE_BYTES = 500
+"""For the page's remark that not all slices are shown."""
 TEMPLATES = Path(__file__).parent / "templates"
 SCRIPTS = ("pixels.js", "stage.js", "viewer.js", "gestures.js", "tables.js", "main.js")
 """In the order in which they need each other."""
@@ -37,7 +45,7 @@ def write_page(evaluation: Evaluation, path: str | Path, *, max_bytes: int = MAX
     Args:
         evaluation: what was found.
         path: of the HTML file; replaced where there is one.
-        max_bytes: for all packed slices; where they need more, fewer are shown, evenly spaced.
+        max_bytes: of the page; where its slices need more, fewer are shown, evenly spaced.
 
     Returns:
         ``path``.
@@ -58,14 +66,32 @@ def page_html(evaluation: Evaluation, *, max_bytes: int = MAX_BYTES) -> str:
 
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,  # names of files come from outside; "safe" is only said of own scripts, styles, SVG and base64
+        autoescape=True,  # names of files come from outside; "safe" is only said of own scripts, styles, SVG and packed slices
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"hu": _hu, "powers": powers, "when": _when}
+    environment.filters |= {"hu": _hu, "powers": powers, "when": _when, "breakable": _breakable}
+    template = environment.get_template("page.html")
     colours = method_colours(evaluation)
-    packed = pack_slices(evaluation, max_bytes=max_bytes)
+    charts = [draw_chart(one, colours) for one in evaluation.charts] if is_installed("matplotlib") else []
+
+    def rendered(packed: PackedSlices) -> str:
+        return template.render(**_content(evaluation, packed, colours, max_bytes), charts=charts)
+
+    planes = pack_planes(evaluation)
+    everything = choose_slices(evaluation, planes)
+    page = rendered(everything)
+    if (size := len(page.encode())) <= max_bytes:
+        return page
+    rest = size - sum(map(len, everything.planes.values()))
+    return rendered(choose_slices(evaluation, planes, max_bytes=max_bytes - rest - SENTENCE_BYTES))
+
+
+def _content(
+    evaluation: Evaluation, packed: PackedSlices, colours: dict[str, str], max_bytes: int
+) -> dict[str, object]:
+    """What the template names, but the charts."""
     shown = {one["label"]: number for number, one in enumerate(packed.manifest["slices"])}
     script = _script()
     optional = [
@@ -73,26 +99,32 @@ def page_html(evaluation: Evaluation, *, max_bytes: int = MAX_BYTES) -> str:
         patient_sheet(evaluation, colours),
         slice_sheet(evaluation, colours, shown),
     ]
-    return environment.get_template("page.html").render(
-        evaluation=evaluation,
-        colours=colours,
-        style="\n".join(_text(name) for name in STYLES),
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        viewer=packed.manifest,
-        planes=packed.planes,
-        left_out=packed.left_out,
-        limit_mb=round(max_bytes / 1e6),
-        has_disagreement=any(view["kind"] == "disagreement" for view in packed.manifest["views"]),
-        summaries=summary_sheets(evaluation, colours),
-        details=[sheet for sheet in optional if sheet is not None],
-        tables=[other_sheet(table) for table in evaluation.tables],
-        charts=[draw_chart(one, colours) for one in evaluation.charts] if is_installed("matplotlib") else [],
-    )
+    return {
+        "evaluation": evaluation,
+        "colours": colours,
+        "style": "\n".join(_text(name) for name in STYLES),
+        "script": script,
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "viewer": packed.manifest,
+        "planes": packed.planes,
+        "left_out": packed.left_out,
+        "limit_mb": round(max_bytes / 1e6),
+        "has_disagreement": any(view["kind"] == "disagreement" for view in packed.manifest["views"]),
+        "summaries": summary_sheets(evaluation, colours),
+        "details": [sheet for sheet in optional if sheet is not None],
+        "tables": [other_sheet(table) for table in evaluation.tables],
+    }
 
 
 def _hu(value: float) -> str:
     return f"{value:g}".replace("-", MINUS)
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may go on in the next line after an underscore, as names of files do."""
+    from markupsafe import Markup
+
+    return Markup("_<wbr>").join(name.split("_"))
 
 
 def _when(created: str) -> str:

@@ -60,6 +60,11 @@ class Sheet:
     filtered: bool = False
     """Whether a box picks rows by their text."""
 
+    @property
+    def choices(self) -> list[str]:
+        """What the first cells of rows say, to pick rows by, where there is a box."""
+        return list(dict.fromkeys(row[0].text for row in self.rows)) if self.filtered else []
+
 
 def number_text(value: float, digits: int) -> str:
     """A number with its digits and a proper minus; one that rounds to zero has none.
@@ -125,7 +130,7 @@ def measure_columns(evaluation: Evaluation, measures: Sequence[Measure]) -> tupl
     columns = [
         Column(
             _titled(measure) + arrows.get(measure.better, ""),
-            measure.conditions,
+            powers(measure.conditions),
             measure.description,
             window if several else "",
         )
@@ -135,7 +140,9 @@ def measure_columns(evaluation: Evaluation, measures: Sequence[Measure]) -> tupl
 
 
 def window_of(measure: Measure, windows: Mapping[str, tuple[float, float]]) -> str:
-    """The window that a measure's key ends with, "" where it has none."""
+    """The window that an image figure's key ends with, "" where it has none; "bias_bone" ends with a tissue."""
+    if measure.group != "image":
+        return ""
     return next((name for name in windows if measure.key.endswith(f"_{name}")), "")
 
 
@@ -153,7 +160,7 @@ def comparison_sheet(evaluation: Evaluation) -> Sheet | None:
         rows.append(
             [
                 Cell(pair),
-                Cell(_titled(measure), note=measure.conditions),
+                Cell(_titled(measure), note=powers(measure.conditions)),
                 _figure(one.difference, measure.digits, one.note, best=clear),
                 Cell(interval, one.low),
                 Cell(share, one.share_better),

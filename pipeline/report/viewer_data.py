@@ -16,8 +16,6 @@ from ct_cncl.pipeline.report.tables import MINUS, number_text, slice_label, wind
 from ct_cncl.transforms.body import body_mask
 from ct_cncl.transforms.hu import WINDOWS
 
-MAX_BYTES = 20_000_000
-"""All packed planes of a page together."""
 STEPS = {"noise": 1.0, "content": 1.0, "disagreement": 0.5}
 """HU between two stored values of the maps; images are stored to 1 HU, as the files of scanners are."""
 ERRORS_SHOWN = 99.0
@@ -41,19 +39,27 @@ class PackedSlices:
     left_out: int
 
 
-def pack_slices(evaluation: Evaluation, *, max_bytes: int = MAX_BYTES) -> PackedSlices:
-    """Pack as many slices as fit, evenly spaced where not all do.
+def pack_planes(evaluation: Evaluation) -> list[dict[str, str]]:
+    """Every slice's planes, packed, by name.
 
     Differences to the truth and the removed noise are no planes: the browser subtracts.
+    """
+    with ThreadPoolExecutor() as pool:  # zlib and numpy let other threads run
+        return list(pool.map(_packed_planes, evaluation.slices))
+
+
+def choose_slices(
+    evaluation: Evaluation, packed: Sequence[Mapping[str, str]], *, max_bytes: int | None = None
+) -> PackedSlices:
+    """As many slices as fit, evenly spaced where not all do.
 
     Args:
         evaluation: with slices.
-        max_bytes: for all planes together; one slice is packed even where it alone needs more.
+        packed: their planes, from :func:`pack_planes`.
+        max_bytes: for all planes together; one slice is taken even where it alone needs more. None takes all.
     """
-    with ThreadPoolExecutor() as pool:  # zlib and numpy let other threads run
-        packed = list(pool.map(_packed_planes, evaluation.slices))
     sizes = [sum(map(len, planes.values())) for planes in packed]
-    kept = evenly_within(sizes, max_bytes)
+    kept = evenly_within(sizes, sum(sizes) if max_bytes is None else max_bytes)
     planes: dict[str, str] = {}
     slices = []
     for number, position in enumerate(kept):

@@ -5,12 +5,22 @@ const NOT_FINITE = -32768; // as in packing.py
 const NOT_FINITE_COLOUR = [255, 0, 255, 255];
 const KEPT_SLICES = 3; // unpacked at once: a phone has little memory
 
-function bytesOfBase64(text) {
-  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
-  const binary = atob(text);
-  const bytes = new Uint8Array(binary.length);
-  for (let i = 0; i < binary.length; i += 1) bytes[i] = binary.charCodeAt(i);
-  return bytes;
+// Base 85, the inverse of text_of in packing.py: five characters are four bytes, the last group is as short as its bytes.
+function bytesOfText(text) {
+  const lacking = (5 - (text.length % 5)) % 5;
+  const bytes = new Uint8Array(((text.length + lacking) / 5) * 4);
+  const words = new DataView(bytes.buffer);
+  for (let i = 0, at = 0; i < text.length; i += 5, at += 4) {
+    let word = 0;
+    for (let k = i; k < i + 5; k += 1) word = word * 85 + (k < text.length ? digitOf(text.charCodeAt(k)) : 84);
+    words.setUint32(at, word);
+  }
+  return bytes.subarray(0, bytes.length - lacking);
+}
+
+function digitOf(code) {
+  if (code === 33) return 25; // "!" stands for "<", "|" for "&": neither means anything in HTML
+  return code === 124 ? 3 : code - 35;
 }
 
 async function inflate(bytes) {
@@ -24,12 +34,13 @@ function unfold(bytes, columns, rows) {
   if (bytes.length !== 2 * size) throw new Error(`Expected ${2 * size} bytes but got ${bytes.length}.`);
   const stored = new Int16Array(size);
   for (let row = 0, i = 0; row < rows; row += 1) {
-    let value = 0;
     for (let column = 0; column < columns; column += 1, i += 1) {
+      const left = column ? stored[i - 1] : 0;
+      const above = row ? stored[i - columns] : 0;
+      const between = row && column ? stored[i - columns - 1] : 0;
+      const expected = Math.min(Math.max(left + above - between, Math.min(left, above)), Math.max(left, above));
       const folded = bytes[i] | (bytes[size + i] << 8);
-      value += folded & 1 ? -((folded + 1) >> 1) : folded >> 1;
-      stored[i] = value; // wraps at 16 bits, as packed
-      value = stored[i];
+      stored[i] = expected + (folded & 1 ? -((folded + 1) >> 1) : folded >> 1); // wraps at 16 bits, as packed
     }
   }
   return stored;
@@ -54,7 +65,7 @@ class SliceStore {
     const planes = new Map();
     await Promise.all(Object.entries(slice.planes).map(async ([name, { id, step }]) => {
       const text = document.getElementById(id).textContent.trim();
-      const stored = unfold(await inflate(bytesOfBase64(text)), slice.columns, slice.rows);
+      const stored = unfold(await inflate(bytesOfText(text)), slice.columns, slice.rows);
       planes.set(name, Float32Array.from(stored, (value) => (value === NOT_FINITE ? NaN : value * step)));
     }));
     return planes;

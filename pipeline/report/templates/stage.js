@@ -92,7 +92,8 @@ class Pane {
     this.canvas = element("canvas");
     this.canvas.setAttribute("role", "img");
     this.labels = numbers.map((number, place) => {
-      const label = element("figcaption", place ? "pane-label right" : "pane-label", views[number].title);
+      const title = views[number].title.replaceAll("_", "_\u200b"); // long names of files break there
+      const label = element("figcaption", place ? "pane-label right" : "pane-label", title);
       label.append(element("span", "pane-figure"));
       return label;
     });
@@ -123,6 +124,7 @@ class Pane {
   draw(state, slice, layers) {
     const place = this.geometry(state, slice);
     if (!place.width || !place.height) return;
+    this.root.style.setProperty("--shape", place.width / place.height); // paper keeps it: nothing is drawn anew there
     if (this.canvas.width !== place.width) this.canvas.width = place.width;
     if (this.canvas.height !== place.height) this.canvas.height = place.height;
     const context = this.canvas.getContext("2d");
@@ -160,7 +162,7 @@ class Pane {
       label.lastChild.textContent = figure ?? "";
     });
     const length = rulerLength(place.box.width / place.perMm / 3);
-    this.ruler.style.width = `${length * place.perMm}px`;
+    this.ruler.style.width = `${(100 * length * place.perMm) / place.box.width}%`;
     this.ruler.firstChild.textContent = length >= 10 ? `${length / 10} cm` : `${length} mm`;
     this.canvas.setAttribute("aria-label", `${this.titles.join(" beside ")}, ${slice.label}`);
   }

@@ -35,13 +35,17 @@ function connectTables(viewer) {
   }
   for (const input of document.querySelectorAll("input[data-filter]")) {
     const table = document.getElementById(input.dataset.filter);
-    input.addEventListener("input", () => {
+    const select = document.querySelector(`select[data-rows-of="${input.dataset.filter}"]`);
+    const pick = () => {
       const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
       for (const row of table.tBodies[0].rows) {
         const text = row.textContent.toLowerCase();
-        row.hidden = !words.every((word) => text.includes(word));
+        const chosen = !select?.value || row.cells[0].textContent === select.value;
+        row.hidden = !chosen || !words.every((word) => text.includes(word));
       }
-    });
+    };
+    input.addEventListener("input", pick);
+    select?.addEventListener("change", pick);
   }
   for (const group of document.querySelectorAll("[data-columns-of]")) {
     const table = document.getElementById(group.dataset.columnsOf);

@@ -38,7 +38,7 @@ class Viewer {
     this.fit();
     this.controls = this.connect();
     this.root.addEventListener("keydown", (event) => this.key(event));
-    new ResizeObserver(() => this.redraw()).observe(this.stage.root);
+    new ResizeObserver(() => this.resized()).observe(this.stage.root);
     this.set({});
   }
 
@@ -54,6 +54,15 @@ class Viewer {
     const fits = Math.min(place.width / ((x1 - x0) * place.x), place.height / ((y1 - y0) * place.y));
     this.home = clamp(fits * FIT_MARGIN || 1, [1, Math.max(columns, rows)]);
     Object.assign(this.state, { zoom: this.home, x: (x0 + x1) / 2, y: (y0 + y1) / 2 });
+  }
+
+  // A pane of another shape shows the whole body again, unless someone looks at a part of it.
+  resized() {
+    if (!this.zoomedIn) {
+      this.fit();
+      this.showControls();
+    }
+    this.redraw();
   }
 
   get zoomedIn() {

@@ -204,6 +204,47 @@ def test_missing_slices_constant_ones_and_nan_are_said_and_leave_the_mean_alone(
 
 
 @pytest.mark.usefixtures("no_page")
+def test_a_truth_that_is_broken_or_constant_judges_nobody(tmp_path):
+    truth = anatomy(shape=(72, 64, 4)).astype(np.float32)
+    result = truth + 3
+    truth[3, 3, 0] = np.nan
+    truth[..., 2] = -1024
+    save(tmp_path / "full" / "scan.nii.gz", truth, dtype=np.float32)
+    save(tmp_path / "result" / "scan.nii.gz", result)
+    found = evaluate(tmp_path, candidates=("result",), input=None)
+    rows = rows_of(found, "candidate1")
+    assert [bool(row.values) for row in rows] == [False, True, False, True]
+    assert rows[0].missing["psnr_full"].startswith("the reference: ")
+    assert "NaN" in rows[0].missing["psnr_full"]
+    assert rows[2].missing["bias_bone"] == "the reference: the image is constant, -1024 HU"
+    assert summary(found, "candidate1", "rmse").mean == pytest.approx(3)
+
+
+@pytest.mark.usefixtures("no_page")
+def test_candidates_are_compared_with_the_input_and_with_each_other(tmp_path):
+    root = three_patients(tmp_path)
+    for number in range(3):
+        name = f"p{number + 1}_scan.nii.gz"
+        save(
+            root / "better" / name,
+            np.rint(anatomy(number) + (noisy(anatomy(number), 30, 10 + number) - anatomy(number)) / 5),
+        )
+    found = evaluate(root, candidates=("denoised", "better"), windows=("full",), names=("half", "fifth"))
+    pairs = {(row.first, row.second): row for row in found.comparisons if row.measure == "rmse"}
+    assert set(pairs) == {("candidate1", "input"), ("candidate2", "input"), ("candidate1", "candidate2")}
+    half, fifth = (
+        np.array([row.values["rmse"] for row in rows_of(found, key)]) for key in ("candidate1", "candidate2")
+    )
+    between = pairs["candidate1", "candidate2"]
+    assert between.difference == pytest.approx((half - fifth).mean())
+    assert (between.count, between.share_better) == (9, 0.0)
+    assert 0 < between.low < between.difference < between.high
+    table = (root / "out" / "comparisons.csv").read_text()
+    assert "\nhalf,fifth,RMSE,HU,no window" in table
+    assert found.summary[-1].startswith("Highest PSNR full: fifth.")
+
+
+@pytest.mark.usefixtures("no_page")
 def test_slices_without_a_body_or_soft_tissue_say_so(tmp_path):
     truth = anatomy()
     truth[..., 1] = np.rint(np.random.default_rng(0).normal(-1000, 5, truth.shape[:2]))  # above the patient

@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import pytest
 
-from ct_cncl.pipeline.report.packing import pack_plane, unpack_plane
+from ct_cncl.pipeline.report.packing import DIGITS, bytes_of, pack_plane, text_of, unpack_plane
 
 
 def test_whole_hu_come_back_exactly():
@@ -34,8 +34,34 @@ def test_not_finite_is_marked_and_too_large_is_clipped():
 
 def test_rows_of_pixels_run_along_the_columns():
     hu = np.array([[0.0, 100.0], [1.0, 101.0], [2.0, 102.0]])  # (columns, rows): 1 to the right, 100 downwards
-    folded = np.frombuffer(zlib.decompress(base64.b64decode(pack_plane(hu))), np.uint8)
-    assert folded.tolist() == [0, 2, 2, 200, 2, 2] + [0] * 6  # steps of +1 fold to 2, low bytes first
+    folded = np.frombuffer(zlib.decompress(bytes_of(pack_plane(hu))), np.uint8)
+    # +1 folds to 2, low bytes first; in the second row 100 is expected to be 0, 101 and 102 are as the plane goes on
+    assert folded.tolist() == [0, 2, 2, 200, 2, 2] + [0] * 6
+
+
+def test_the_expected_pixel_is_the_median_of_its_neighbours_and_their_plane():
+    plane = np.add.outer(3.0 * np.arange(6), 5.0 * np.arange(4)).T  # (4, 6): clipped to the larger neighbour
+    folded = np.frombuffer(zlib.decompress(bytes_of(pack_plane(plane.T))), np.uint8)[:24].reshape(4, 6)
+    assert (folded[1:, 1:] == 2 * 3).all()  # left + 5 - ... : max(left, above) lacks the smaller of both steps
+    edge = np.zeros((8, 8))
+    edge[4:] = 1000  # along columns: the row below knows of it
+    folded = np.frombuffer(zlib.decompress(bytes_of(pack_plane(edge))), np.uint8)
+    assert np.count_nonzero(folded[:64]) == 1
+
+
+@pytest.mark.parametrize("size", range(9))
+def test_text_is_base_85_of_the_bytes(size):
+    """Python's own Ascii85 with other characters, which writes z for four zero bytes."""
+    data = np.random.default_rng(size).integers(1, 256, size).astype(np.uint8).tobytes()
+    own = "".join(DIGITS[code - 33] for code in base64.a85encode(data))
+    assert text_of(data) == own
+    assert bytes_of(own) == data
+
+
+def test_no_character_means_anything_in_html():
+    assert len(set(DIGITS)) == 85
+    assert not set('<>&"') - {">"} & set(DIGITS)
+    assert all("!" <= character <= "~" for character in DIGITS)
 
 
 def test_pack_refuses_what_is_no_slice():
