@@ -13,7 +13,8 @@ set -euo pipefail
 data=$1 run=$2
 shift 2
 processes=${SLURM_GPUS_ON_NODE:-1}
-first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+first=${hosts%%$'\n'*}  # no pipe into head: it may close before scontrol is done, which pipefail takes for a failure
 configs=${CONFIGS:-bundles/ct_cncl/configs}
 files="['$configs/train.json', '$configs/variants/cncl_fast.json', '$configs/multi_gpu_train.json']"
 
