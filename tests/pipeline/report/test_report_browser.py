@@ -341,7 +341,11 @@ def test_all_views_at_once_and_one_picked_by_a_click(page):
     assert titles[:3] == ["truth", "input", "input \N{MINUS SIGN} truth"]
     assert titles[3] == "cncl"
     for number, image in enumerate((TRUTH, INPUT)):
-        np.testing.assert_array_equal(page.shown(pixels(), number)[:, 0], grey(hu_at(image, pixels()), WINDOWS["full"]))
+        expected = grey(hu_at(image, pixels()), WINDOWS["full"])
+        until = time.monotonic() + 10  # panes of another size are drawn anew when the browser says so
+        while not np.array_equal(page.shown(pixels(), number)[:, 0], expected) and time.monotonic() < until:
+            time.sleep(0.1)
+        np.testing.assert_array_equal(page.shown(pixels(), number)[:, 0], expected)
     panes[2].click()
     page.settle()
     assert page.browser.find_element("css selector", ".pane-label.right").text == titles[2]
