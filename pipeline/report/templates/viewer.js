@@ -54,6 +54,15 @@ class Viewer {
     const fits = Math.min(place.width / ((x1 - x0) * place.x), place.height / ((y1 - y0) * place.y));
     this.home = clamp(fits * FIT_MARGIN || 1, [1, Math.max(columns, rows)]);
     Object.assign(this.state, { zoom: this.home, x: (x0 + x1) / 2, y: (y0 + y1) / 2 });
+    this.stayInside();
+  }
+
+  // No pane looks beyond the slice.
+  stayInside() {
+    const { state } = this;
+    const { columns, rows } = this.slice;
+    state.x = clamp(state.x, [columns / 2 / state.zoom, columns - columns / 2 / state.zoom]);
+    state.y = clamp(state.y, [rows / 2 / state.zoom, rows - rows / 2 / state.zoom]);
   }
 
   // A pane of another shape shows the whole body again, unless someone looks at a part of it.
@@ -83,8 +92,7 @@ class Viewer {
     const other = columns !== before.columns || rows !== before.rows;
     if (refit) this.stage.arrange(state, this.slice); // panes of another size
     if (refit || other || (String(body) !== String(before.body) && !this.zoomedIn)) this.fit();
-    state.x = clamp(state.x, [columns / 2 / state.zoom, columns - columns / 2 / state.zoom]);
-    state.y = clamp(state.y, [rows / 2 / state.zoom, rows - rows / 2 / state.zoom]);
+    this.stayInside();
     this.showControls();
     this.redraw();
   }

@@ -109,6 +109,8 @@ class Page:
                 actions.key_down(Keys.SHIFT).send_keys(key).key_up(Keys.SHIFT) if shift else actions.send_keys(key)
             )
         actions.perform()
+        if "l" in keys:
+            time.sleep(0.6)  # panes of another size are drawn anew when the browser says so
         self.settle(self.value("slice"))
 
     def drag(self, element, start, by):
