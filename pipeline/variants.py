@@ -10,14 +10,13 @@ import torch
 from monai.bundle import ConfigParser
 from torch import nn
 
-from ct_cncl.pipeline.bundle import installed_bundle
 from ct_cncl.pipeline.workflow import (
     NETWORK_KEYS,
     ConfigError,
-    check_overlay,
     config_file,
-    load_config,
+    merged_config,
     overlay_file,
+    own_keys,
     root_cause,
 )
 
@@ -43,11 +42,7 @@ class Variant(NamedTuple):
         Raises:
             ConfigError: an overlay that is no JSON or YAML, or has a key that nothing takes.
         """
-        base = load_config(self.files[:1])
-        for path in self.overlays:
-            if not path.is_relative_to(installed_bundle()):  # the bundle's own overlays are tested
-                check_overlay(base, _own_keys(path), path)
-        return load_config(self.files)
+        return merged_config(self.files)
 
 
 def variant(text: str) -> Variant:
@@ -89,15 +84,7 @@ def variants_with_network() -> list[Variant]:
 
 
 def _defines_network(overlay: Path) -> bool:
-    return any(key.lstrip("+").split("#")[0] in NETWORK_KEYS for key in _own_keys(overlay))
-
-
-def _own_keys(overlay: Path) -> dict[str, Any]:
-    """An overlay's contents, its keys as they are written: a#b for b in a."""
-    try:
-        return ConfigParser.load_config_file(str(overlay))
-    except Exception as error:
-        raise ConfigError(f"Expected JSON or YAML in {overlay}, but got: {error}") from error
+    return any(key.lstrip("+").split("#")[0] in NETWORK_KEYS for key in own_keys(overlay))
 
 
 def network_without_weights(config: Mapping[str, Any]) -> nn.Module:

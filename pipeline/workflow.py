@@ -118,7 +118,12 @@ def _arguments(node: Any) -> list[str]:
 
 
 def check_overlay(base: Mapping[str, Any], overlay: Mapping[str, Any], path: Path) -> None:
-    """Refuse an overlay with a top-level key that the base config lacks and nothing in the overlay refers to.
+    """Refuse an overlay with a key that nothing in ``base`` has or takes and nothing in the overlay refers to.
+
+    Args:
+        base: what the overlay is merged over, earlier overlays included.
+        overlay: its contents.
+        path: for the message.
 
     Raises:
         ConfigError: naming key and file.
@@ -145,6 +150,32 @@ def load_config(files: Sequence[Path]) -> dict[str, Any]:
         raise ConfigError(f"Expected JSON or YAML in {', '.join(map(str, files))}, but got: {error}") from error
 
 
+def own_keys(file: Path) -> dict[str, Any]:
+    """A config file's contents, its keys as they are written: a#b for b in a.
+
+    Raises:
+        ConfigError: no JSON or YAML.
+    """
+    from monai.bundle import ConfigParser
+
+    try:
+        return ConfigParser.load_config_file(str(file))
+    except Exception as error:
+        raise ConfigError(f"Expected JSON or YAML in {file}, but got: {error}") from error
+
+
+def merged_config(files: Sequence[Path]) -> dict[str, Any]:
+    """``load_config`` of a base and overlays, after ``check_overlay`` of each that is not the bundle's own (those are tested).
+
+    Raises:
+        ConfigError: an overlay that is no JSON or YAML, or has a key that nothing before it takes.
+    """
+    for number, file in enumerate(files):
+        if number and not file.is_relative_to(installed_bundle()):
+            check_overlay(load_config(files[:number]), own_keys(file), file)
+    return load_config(files)
+
+
 def build_workflow(
     files: Sequence[Path], *, run_id: str = "run", overrides: Mapping[str, Any] | None = None, kind: str = "train"
 ) -> ConfigWorkflow:
@@ -159,14 +190,10 @@ def build_workflow(
     Raises:
         ConfigError: unknown overlay keys or override keys.
     """
-    from monai.bundle import ConfigParser, ConfigWorkflow
+    from monai.bundle import ConfigWorkflow
 
-    base = load_config(files[:1])
-    for file in files[1:]:
-        if not file.is_relative_to(installed_bundle()):  # the bundle's own overlays are tested
-            check_overlay(base, ConfigParser.load_config_file(str(file)), file)
     overrides = dict(overrides or {})
-    check_keys(load_config(files), overrides)
+    check_keys(merged_config(files), overrides)
     return ConfigWorkflow(
         config_file=[str(file) for file in files],
         meta_file=str(config_file("metadata.json")),

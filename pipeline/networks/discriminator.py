@@ -79,12 +79,23 @@ class Detail(nn.Module):
         gain: of all three channels; with 128, 10 HU of noise are 0.3.
         size: side of the local mean's square in pixels, odd.
         limit: amplified detail is held within +-limit, softly (limit * tanh), so that edges do not outvote noise.
+        judge_noise: False hides N(y) from the discriminator, which sees zeros in its place. A predictor of noise under pixel
+            losses gives its mean, always weaker than real noise; an adversary that sees it drives N(y), and with it the
+            result, the wrong way.
 
     Raises:
         ValueError: a gain or limit that is not positive, a size below 3 or even.
     """
 
-    def __init__(self, discriminator: nn.Module, *, gain: float = 128.0, size: int = 7, limit: float = 2.0) -> None:
+    def __init__(
+        self,
+        discriminator: nn.Module,
+        *,
+        gain: float = 128.0,
+        size: int = 7,
+        limit: float = 2.0,
+        judge_noise: bool = True,
+    ) -> None:
         super().__init__()
         if not (gain > 0 and limit > 0):
             raise ValueError(f"Expected a positive gain and limit, but got {gain} and {limit}.")
@@ -94,9 +105,12 @@ class Detail(nn.Module):
         self.gain = gain
         self.size = size
         self.limit = limit
+        self.judge_noise = judge_noise
 
     def forward(self, triple: torch.Tensor) -> list[torch.Tensor]:
         """What the discriminator returns for result or truth, removed noise and low-dose image, (B, 3, H, W), network units."""
         mean = functional.avg_pool2d(triple, self.size, stride=1, padding=self.size // 2, count_include_pad=False)
         detail = triple - mean
+        if not self.judge_noise:
+            detail = detail * detail.new_tensor([1.0, 0.0, 1.0]).view(1, 3, 1, 1)
         return self.discriminator(self.limit * torch.tanh(self.gain / self.limit * detail))

@@ -79,13 +79,15 @@ def test_discriminator_overlays(parts):
 
 
 @pytest.mark.parametrize(
-    ("overlay", "kind"), [("d_amplified", Amplified), ("d_relative", Relative), ("d_detail", Detail)]
+    ("overlay", "kind"),
+    [("d_amplified", Amplified), ("d_relative", Relative), ("d_detail", Detail), ("d_result", Detail)],
 )
 def test_what_the_discriminator_sees(parts, overlay, kind):
     part = parts("pixel_only", overlay)
     judge = part("train#trainer").discriminator
     assert type(judge) is kind
     assert judge.discriminator is part("discriminator_def")  # what checkpoints hold and the optimizer steps
+    assert getattr(judge, "judge_noise", True) == (overlay != "d_result")
 
 
 def test_pixel_overlays(parts):

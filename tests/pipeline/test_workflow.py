@@ -7,6 +7,8 @@ from ct_cncl.pipeline.workflow import (
     ConfigError,
     check_keys,
     check_overlay,
+    config_file,
+    merged_config,
     network_config,
     overlay_file,
     parse_overrides,
@@ -52,6 +54,23 @@ def test_check_overlay():
     check_overlay(BASE, {"batch_size": 3, "mine": 1, "list": "@mine"}, Path("o.json"))
     with pytest.raises(ConfigError, match=r"o\.json.*batch_size"):
         check_overlay(BASE, {"batchsize": 3}, Path("o.json"))
+
+
+def test_an_overlay_is_checked_against_those_before_it(tmp_path):
+    """`encoder_blocks` is an argument of what cncl_fast puts in the place of the paper's U-Net."""
+    own = tmp_path / "depth2.json"
+    own.write_text('{"content_predictor#encoder_blocks": [1, 1]}')
+    merged = merged_config([config_file("train.json"), overlay_file("cncl_fast"), own])
+    assert merged["content_predictor"]["encoder_blocks"] == [1, 1]
+    with pytest.raises(ConfigError, match=r"depth2\.json.*encoder_blocks"):
+        merged_config([config_file("train.json"), own, overlay_file("cncl_fast")])
+
+
+def test_an_overlay_that_is_no_json_is_named(tmp_path):
+    own = tmp_path / "own.json"
+    own.write_text("{")
+    with pytest.raises(ConfigError, match=r"own\.json"):
+        merged_config([config_file("train.json"), own])
 
 
 @pytest.mark.parametrize("place", ["width", "_target_", "fusion", "list", "_requires_"])

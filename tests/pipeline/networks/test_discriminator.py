@@ -67,6 +67,15 @@ def test_detail_of_an_edge_is_limited():
     assert seen.abs().max().item() == pytest.approx(2.0, abs=1e-3)
 
 
+def test_detail_of_the_noise_can_be_hidden():
+    triple = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    (seen,) = Detail(Keep(), judge_noise=False)(triple)
+    (all_of_it,) = Detail(Keep())(triple)
+    torch.testing.assert_close(seen[:, ::2], all_of_it[:, ::2])
+    assert all_of_it[:, 1].abs().min() > 0
+    assert seen[:, 1].abs().max() == 0
+
+
 @pytest.mark.parametrize("bad", [{"gain": 0.0}, {"limit": -1.0}, {"size": 4}, {"size": 1}])
 def test_detail_options_are_checked(bad):
     with pytest.raises(ValueError, match="Expected"):
