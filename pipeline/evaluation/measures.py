@@ -111,7 +111,7 @@ def _noise() -> list[Measure]:
         Measure("noise", "Noise", "HU", where, "", 2, "Standard deviation in uniform soft tissue.", "noise"),
         Measure(
             "nps_distance", "NPS distance to truth", "", f"{where}, pooled over a patient", "lower", 3,
-            "Sum of |NPS - NPS of the truth| over that of the truth: 0 the same texture, 1 no noise left.", "noise",
+            "Of radial spectra: integral of |NPS - NPS of the truth| over that of the truth; 0 the same texture, 1 no noise left.", "noise",
         ),
         Measure(
             "nps_peak", "NPS peak", "1/mm", f"{where}, pooled over a patient", "", 3,

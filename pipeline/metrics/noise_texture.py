@@ -59,9 +59,12 @@ def patches_at(image: np.ndarray, corners: list[tuple[int, int]], *, size: int =
 
 
 def nps_distance(result: NoisePower, truth: NoisePower) -> float:
-    """Relative distance of two noise power spectra: ``sum |NPS_result - NPS_truth| / sum NPS_truth`` over all frequencies.
+    """Relative distance of two radial noise power spectra: ``int |NPS_result - NPS_truth| f df / int NPS_truth f df``.
 
-    0 for the same noise, 1 where the result has none left; twice the noise power is 1 as well.
+    0 for the same noise, 1 where the result has none left; twice the noise power is 1 as well. Over rings of frequency up to
+    the Nyquist frequency, because a slice has eight patches or so: at a single frequency two realisations of the very same noise
+    then differ by 40 % in the mean, and a result would be judged by how much of the truth's own
+    realisation it has kept, not by its texture. Their rings differ by 12 %.
 
     Args:
         result: of patches of the result.
@@ -80,9 +83,9 @@ def nps_distance(result: NoisePower, truth: NoisePower) -> float:
         raise ValueError(
             f"Expected spectra of one patch size, but got {result.spectrum.shape} and {truth.spectrum.shape}."
         )
-    total = float(truth.spectrum.sum())
+    total = float((truth.radial * truth.frequency).sum())
     if not total > 0:
         raise ValueError(
             "Expected a truth with noise, but its power spectrum is 0. A phantom without noise has no texture."
         )
-    return float(np.abs(result.spectrum - truth.spectrum).sum()) / total
+    return float((np.abs(result.radial - truth.radial) * truth.frequency).sum()) / total

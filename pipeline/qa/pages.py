@@ -162,8 +162,8 @@ def _noise_table(found: QAResults) -> Table:
 
 
 def _of_unit_power(power: NoisePower) -> NoisePower:
-    total = float(power.spectrum.sum())
-    return power._replace(spectrum=power.spectrum / total)
+    total = float((power.radial * power.frequency).sum())
+    return power._replace(spectrum=power.spectrum / total, radial=power.radial / total)
 
 
 def _transfer_table(found: QAResults) -> Table:
