@@ -59,6 +59,10 @@ class Sample(NamedTuple):
     """Of its calmest patches."""
     tissues: dict[str, np.ndarray]
     """Where each tissue is, bool (x, y)."""
+    pixel_mm: tuple[float, float]
+    """(dx, dy)."""
+    source: str
+    """Name of the scan's file, or of the phantom."""
 
 
 class Found(NamedTuple):
@@ -100,7 +104,13 @@ def pair_at_level(sample: Sample, level_hu: float) -> tuple[np.ndarray, np.ndarr
 
 
 def sampled(
-    data: str, hu: np.ndarray, pixel: tuple[float, float], settings: DoseSettings, seeds: list[int]
+    source: str,
+    hu: np.ndarray,
+    pixel: tuple[float, float],
+    settings: DoseSettings,
+    seeds: list[int],
+    *,
+    noise_free: bool,
 ) -> Sample | None:
     """A slice with its unit noise; None where it has no soft tissue to tell a level from."""
     measured = ~padding_mask(hu)
@@ -109,7 +119,8 @@ def sampled(
         return None
     unit = np.stack([unit_noise(hu[..., None], pixel, settings, seed)[..., 0] for seed in seeds])
     own = float(np.sqrt(np.mean(unit[:, windows] ** 2)))
-    return Sample(data, hu, unit, own, data == "phantoms", corners, tissue_masks(hu, valid=measured))
+    data = "phantoms" if noise_free else "scans"
+    return Sample(data, hu, unit, own, noise_free, corners, tissue_masks(hu, valid=measured), pixel, source)
 
 
 def scan_samples(folder: Path, *, most: int, seed: int) -> Iterator[Sample]:
@@ -121,7 +132,7 @@ def scan_samples(folder: Path, *, most: int, seed: int) -> Iterator[Sample]:
         settings = calibrate(volume, pixel, DoseSettings(), own_seed(seed, source.name)).apply(DoseSettings())
         for z in np.unique(np.linspace(0, volume.shape[2] - 1, most + 2).round().astype(int)[1:-1]):
             seeds = [own_seed(seed, f"{source.name}/{z}", number) for number in (1, 2)]
-            sample = sampled("scans", volume[..., z], pixel, settings, seeds)
+            sample = sampled(source.name, volume[..., z], pixel, settings, seeds, noise_free=False)
             if sample is not None:
                 yield sample
 
@@ -133,7 +144,7 @@ def phantom_samples(count: int, *, size: int) -> Iterator[Sample]:
         spacing = voxel_spacing(phantom.affine)
         pixel = (float(spacing[0]), float(spacing[1]))
         seeds = [own_seed(seed, "gain", number) for number in (1, 2)]
-        sample = sampled("phantoms", phantom.hu[..., 0], pixel, DoseSettings(quanta=1e8), seeds)
+        sample = sampled(f"phantom {seed}", phantom.hu[..., 0], pixel, DoseSettings(quanta=1e8), seeds, noise_free=True)
         if sample is not None:
             yield sample
 

@@ -1,4 +1,4 @@
-"""The arithmetic of benchmarks/gain_by_noise.py and benchmarks/baselines.py."""
+"""The arithmetic of benchmarks/gain_by_noise.py, benchmarks/noise_left.py and benchmarks/baselines.py."""
 
 import importlib
 
@@ -38,7 +38,7 @@ def sample(gain, *, own_hu, noise_free):
     hu = disc(0.0 if noise_free else own_hu, seed=1)
     unit = np.random.default_rng(2).normal(0, own_hu, (2, *hu.shape))
     data, corners, tissues = "phantoms" if noise_free else "scans", gain.uniform_patches(hu), gain.tissue_masks(hu)
-    return gain.Sample(data, hu, unit, own_hu, noise_free, corners, tissues)
+    return gain.Sample(data, hu, unit, own_hu, noise_free, corners, tissues, (0.8, 0.8), "disc.nii")
 
 
 @pytest.mark.parametrize("noise_free", [True, False])
@@ -78,6 +78,29 @@ def test_the_best_gain_of_an_ideal_result(gain):
     )
     assert found.after_db - found.before_db == pytest.approx(20 * np.log10(2), abs=1e-3)
     assert found.after_hu / found.before_hu == pytest.approx(0.5, abs=1e-4)
+
+
+class Box(torch.nn.Module):
+    """The mean of 3 x 3 pixels: lets a third of white noise through, and all anatomy that is wider."""
+
+    def forward(self, image):
+        return torch.nn.functional.avg_pool2d(image, 3, stride=1, padding=1, count_include_pad=False)
+
+
+def test_noise_that_is_left_is_told_from_anatomy(gain, benchmark_named):
+    """Ramps of 20 HU over soft tissue, which a denoiser keeps: they are in the calm patches, and cancel out."""
+    noise_left = benchmark_named("noise_left")
+    one = sample(gain, own_hu=6.0, noise_free=False)
+    ramps = 10 * np.sin(np.arange(160) / 8)[:, None] * np.ones(160)
+    one = one._replace(hu=one.hu + ramps)
+    settings = noise_left.Settings()
+    scan, mean = noise_left.rows([one, one], Weights(Box().eval(), torch.device("cpu"), ""), settings)
+    assert (scan["scan"], scan["slices"], scan["own noise HU"]) == ("disc.nii", 2, 6.0)
+    assert scan["noise left"] == mean["noise left"] == pytest.approx(1 / 3, rel=0.05)
+    assert scan["mean frequency before 1/mm"] > 1.4 * scan["mean frequency after 1/mm"]
+    kept = noise_left.rows([one], Weights(Add(5.0).eval(), torch.device("cpu"), ""), settings)[0]
+    assert kept["noise left"] == pytest.approx(1.0, abs=1e-4)
+    assert kept["mean frequency after 1/mm"] == pytest.approx(kept["mean frequency before 1/mm"], rel=1e-4)
 
 
 def test_settings_are_the_ones_with_the_best_psnr(baselines, capsys):
