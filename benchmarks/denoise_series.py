@@ -140,9 +140,10 @@ class Table:
         )
 
 
-def in_own_process(asked: argparse.Namespace, *what: str | Path) -> dict[str, float]:
-    """One measurement: way, precision, source and weights."""
-    way, precision, source, weights = map(str, what)
+def in_own_process(
+    asked: argparse.Namespace, *, way: str, precision: str, source: Path, weights: str | Path
+) -> dict[str, float]:
+    """One measurement."""
     out = asked.work / "out"
     shutil.rmtree(out, ignore_errors=True)
     command = [
@@ -153,9 +154,9 @@ def in_own_process(asked: argparse.Namespace, *what: str | Path) -> dict[str, fl
         "--one",
         way,
         precision,
-        source,
+        str(source),
         str(out),
-        weights,
+        str(weights),
     ]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     shutil.rmtree(out, ignore_errors=True)
@@ -196,13 +197,17 @@ def main() -> None:
     table = Table()
     if asked.paper:
         paper = untrained(asked.work / "weights_paper", "paper")
-        found = in_own_process(asked, "streamed", "fp32", made(asked, asked.paper), paper)
-        table.add("paper", "fp32", "streamed", asked.paper, found)
+        for precision in asked.precision:
+            found = in_own_process(
+                asked, way="streamed", precision=precision, source=made(asked, asked.paper), weights=paper
+            )
+            table.add("paper", precision, "streamed", asked.paper, found)
     for slices in asked.slices if asked.series is None else [len(list(asked.series.iterdir()))]:
         source = asked.series or made(asked, slices)
         for way in asked.way:
             for precision in asked.precision:
-                table.add(variant, precision, way, slices, in_own_process(asked, way, precision, source, weights))
+                found = in_own_process(asked, way=way, precision=precision, source=source, weights=weights)
+                table.add(variant, precision, way, slices, found)
 
 
 if __name__ == "__main__":

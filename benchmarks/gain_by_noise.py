@@ -39,6 +39,8 @@ from ct_cncl.transforms.simulation import calibrate, own_seed, pixel_of, scanner
 from ct_cncl.transforms.unit_noise import unit_noise
 
 DOSE = 0.25
+QUANTA = 1e8
+"""Of phantoms: their own noise stays below every level asked for."""
 FIRST_PHANTOM = 9000
 """Seed: far from those that data sets are prepared with."""
 
@@ -127,12 +129,13 @@ def scan_samples(folder: Path, *, most: int, seed: int) -> Iterator[Sample]:
     """At most so many slices of each scan, evenly spread."""
     for source in find_scans(folder):
         scan = read_scan(source)
+        name = source.name if source.relative == "." else f"{source.relative}/{source.name}"
         view, order = to_slices(scan.hu, scan.affine)
         volume, pixel = np.ascontiguousarray(view, dtype=np.float32), pixel_of(scan, order)
-        settings = calibrate(volume, pixel, DoseSettings(), own_seed(seed, source.name)).apply(DoseSettings())
+        settings = calibrate(volume, pixel, DoseSettings(), own_seed(seed, name)).apply(DoseSettings())
         for z in np.unique(np.linspace(0, volume.shape[2] - 1, most + 2).round().astype(int)[1:-1]):
-            seeds = [own_seed(seed, f"{source.name}/{z}", number) for number in (1, 2)]
-            sample = sampled(source.name, volume[..., z], pixel, settings, seeds, noise_free=False)
+            seeds = [own_seed(seed, f"{name}/{z}", number) for number in (1, 2)]
+            sample = sampled(name, volume[..., z], pixel, settings, seeds, noise_free=False)
             if sample is not None:
                 yield sample
 
@@ -144,7 +147,9 @@ def phantom_samples(count: int, *, size: int) -> Iterator[Sample]:
         spacing = voxel_spacing(phantom.affine)
         pixel = (float(spacing[0]), float(spacing[1]))
         seeds = [own_seed(seed, "gain", number) for number in (1, 2)]
-        sample = sampled(f"phantom {seed}", phantom.hu[..., 0], pixel, DoseSettings(quanta=1e8), seeds, noise_free=True)
+        sample = sampled(
+            f"phantom {seed}", phantom.hu[..., 0], pixel, DoseSettings(quanta=QUANTA), seeds, noise_free=True
+        )
         if sample is not None:
             yield sample
 
@@ -254,6 +259,8 @@ def main() -> None:
         yield from phantom_samples(options.phantoms, size=options.size)
 
     rows = run(samples(), [float(level) for level in options.levels.split(",")], weights)
+    if not rows:
+        parser.error("Expected a slice with less noise than half of a level, but there is none. Name higher --levels.")
     options.out.mkdir(parents=True, exist_ok=True)
     with (options.out / "gain_by_noise.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))

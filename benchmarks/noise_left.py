@@ -30,7 +30,7 @@ ADDED = 0.5
 
 
 class Passed(NamedTuple):
-    """What passes in one slice: half the difference of two insertions, before and after (x, y), HU."""
+    """One slice with two insertions of noise, before and after denoising, (x, y) each, HU."""
 
     sample: Sample
     before: tuple[np.ndarray, np.ndarray]

@@ -14,6 +14,7 @@ import torch
 
 from ct_cncl.pipeline.bundle import installed_bundle
 from ct_cncl.pipeline.exports import export_models
+from ct_cncl.pipeline.extras import require
 from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
 from ct_cncl.pipeline.weights import TRAINED_ON, open_weights
 from ct_cncl.pipeline.workflow import NETWORK_KEYS, ConfigError, load_config, network_config, overlay_file
@@ -78,6 +79,7 @@ def pack(
     if path.exists():
         raise OutputError(f"Expected no {path.name} in {out}, but there is one. Remove it, or pass --version.")
     metadata["weights"]["variant"] = "+".join(Path(name).stem for name in overlays)
+    require("jsonschema", extra="verify", purpose="to check metadata.json")  # before minutes of exporting
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / NAME
         _write_bundle(folder, bundle, weights or own, overlays, metadata)

@@ -8,9 +8,9 @@ import pytest
 from tiny_runs import ROOT
 
 STAND_INS = {
-    "srun": '"$@"',
+    "srun": 'case $1 in --cpus-per-task=*) export BOUND=${1#*=}; shift ;; esac\n"$@"',
     "scontrol": "printf 'node1\\nnode2\\n'",
-    "torchrun": 'printf \'%s\\n\' "$OMP_NUM_THREADS" "$@"',
+    "torchrun": 'printf \'%s\\n\' "$OMP_NUM_THREADS/$BOUND" "$@"',
 }
 JOB = {"SLURM_NNODES": "2", "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node[1-2]"}
 
@@ -38,7 +38,7 @@ def told(tmp_path):
 
 def test_every_machine_is_told_the_same_meeting_point(told):
     threads, options, bundle = told("data/quarter", "runs/fast", SLURM_GPUS_ON_NODE="4", SLURM_CPUS_PER_TASK="32")
-    assert threads == "8"
+    assert threads == "8/32"
     assert options == {
         "--nnodes": "2",
         "--nproc_per_node": "4",
@@ -54,6 +54,14 @@ def test_every_machine_is_told_the_same_meeting_point(told):
     )
 
 
+def test_an_odd_word_is_refused_and_not_dropped(told):
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        told("data", "run", "max_epochs=10")
+    assert refused.value.returncode == 2
+    assert "KEY VALUE" in refused.value.stderr
+    assert "max_epochs=10" in refused.value.stderr
+
+
 def test_its_configs_are_there_and_merge(told):
     from ct_cncl.pipeline.workflow import load_config
 
@@ -66,5 +74,5 @@ def test_its_configs_are_there_and_merge(told):
 
 def test_further_settings_are_handed_on_and_one_cpu_is_one_thread(told):
     threads, options, bundle = told("data", "run", "max_epochs", "5", "batch_size", "4")
-    assert (threads, options["--nproc_per_node"]) == ("1", "1")
+    assert (threads, options["--nproc_per_node"]) == ("1/1", "1")
     assert (bundle["--max_epochs"], bundle["--batch_size"]) == ("5", "4")

@@ -111,11 +111,12 @@ def find_labels(
     held: set[int] = set()
     for scan in scans:
         held |= _labels_in(scan)
-    unnamed = sorted(held - {number for own in classes.values() for number in own} - {0})
+    named = {number for own in classes.values() for number in own}
+    unnamed = sorted(held - named - {0})
     if names is None:
         _refuse_foreign(held, path)
         unnamed = []  # skin, cartilage, nerve and the table are left out on purpose
-    elif len(unnamed) == len(held - {0}):
+    elif (held - {0} or held).isdisjoint(named):
         raise DataError(
             f"Expected labels that {names.name} names in {path.name}, but it holds {_few(sorted(held))} only. "
             "Write the numbers that belong to these volumes."

@@ -14,7 +14,7 @@ import torch
 
 from ct_cncl.pipeline import bundle
 from ct_cncl.pipeline.evaluation.record import Provenance
-from ct_cncl.pipeline.metrics.bootstrap import RESAMPLES
+from ct_cncl.pipeline.metrics.bootstrap import LEAST_VALUES, RESAMPLES
 from ct_cncl.pipeline.metrics.noise_texture import PATCH
 from ct_cncl.pipeline.metrics.tissue import TISSUE_HU
 from ct_cncl.transforms import __version__
@@ -29,7 +29,7 @@ CONSTANTS = {
     + "; of the truth after a mean over 5 x 5 pixels, 2 pixels of each border taken off",
     "noise power": f"calmest soft-tissue patches of the truth, {PATCH} x {PATCH} pixels, plane taken off, Hann window",
     "structure leakage": "correlation of input - image with the truth's difference of Gaussians (1.5 and 3 pixels), 8 HU taken off, at most 52",
-    "intervals": f"95 %, bootstrap-t, {RESAMPLES} resamples, within the range of the values; none for fewer than 5 values",
+    "intervals": f"95 %, bootstrap-t, {RESAMPLES} resamples, within the range of the values; none for fewer than {LEAST_VALUES} values",
 }
 
 

@@ -107,10 +107,11 @@ class FeatureLoss:
         if max(texture, perceptual) > 0:
             self.encoder = frozen(encoder()).to(device)
             pixels = [self.encoder.pixels(name) for name in self.layers]
-            if window is not None and window < max(pixels):
+            least = (2 if centred else 1) * max(pixels)  # of one feature a square, less its own mean, nothing is left
+            if window is not None and window < least:
                 raise ValueError(
-                    f"Expected a window of at least {max(pixels)} pixels, one feature of the deepest layer, but got {window}. "
-                    "Enlarge it, or choose shallower layers."
+                    f"Expected a window of at least {least} pixels, {2 if centred else 1} of the deepest layer's features, but got "
+                    f"{window}. Enlarge it, or choose shallower layers."
                 )
             self.responses = noise_response(self.encoder, self.layers, device=device)
             self.windows = [None if window is None else window // side for side in pixels]

@@ -66,7 +66,7 @@ class BranchLoss(nn.Module):
         fused: weight of the loss between the result and x.
         criterion: called as ``criterion(prediction, target)`` on network units, returns the error of each pixel (or their
             mean, where no pixel has a weight); L1 where not given.
-        relative: divide the errors of each image by the mean absolute error of its input, ``mean |y - x|`` (at least
+        relative: divide the errors of each image by its input's mean error, ``mean criterion(y, x)`` (at least that of
             :data:`FLOOR`): the share of the input's error that is left. Without it an image with 60 HU of noise counts
             as much as ten with 6 HU. Weights of 1 then stand for about 250 without it.
 
@@ -114,7 +114,7 @@ class BranchLoss(nn.Module):
             ValueError: pixel weights or ``relative``, and a criterion that returns no error for each pixel.
         """
         if self.relative:
-            share = 1 / (image - label).abs().mean(dim=(1, 2, 3), keepdim=True).clamp(min=FLOOR)
+            share = 1 / self._input_error(image, label)
             weight = share if weight is None else share * weight
         pairs = {
             "content": (predicted.content, label),
@@ -123,13 +123,24 @@ class BranchLoss(nn.Module):
         }
         return {name: self.weights[name] * self._mean(*pairs[name], weight) for name in self.supervised}
 
+    def _input_error(self, image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """(B, 1, 1, 1), at least what an error of FLOOR in every pixel costs."""
+        least = self.criterion(image.new_full((1,), FLOOR), image.new_zeros(1))
+        each = self.criterion(image, label)
+        _check_pixels(each, image)
+        return torch.maximum(each.mean(dim=(1, 2, 3), keepdim=True), least)
+
     def _mean(self, prediction: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
         error = self.criterion(prediction, target)
         if weight is None:
             return error.mean()
-        if error.shape != prediction.shape:
-            raise ValueError(
-                f"Expected a criterion that returns the error of each pixel, {tuple(prediction.shape)}, but got shape "
-                f'{tuple(error.shape)}. Give it reduction="none".'
-            )
+        _check_pixels(error, prediction)
         return (weight * error).mean()
+
+
+def _check_pixels(error: torch.Tensor, prediction: torch.Tensor) -> None:
+    if error.shape != prediction.shape:
+        raise ValueError(
+            f"Expected a criterion that returns the error of each pixel, {tuple(prediction.shape)}, but got shape "
+            f'{tuple(error.shape)}. Give it reduction="none".'
+        )

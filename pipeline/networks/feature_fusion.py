@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ct_cncl.pipeline.networks.blocks import RestormerBlock
-from ct_cncl.pipeline.networks.ends import amplified
+from ct_cncl.pipeline.networks.ends import ImageConv2d, amplified
 from ct_cncl.pipeline.networks.interaction import CrossAttentionBlock
 from ct_cncl.pipeline.networks.scam import SCAM
 
@@ -145,7 +145,7 @@ class EmbeddedFusion(nn.Module):
     ) -> None:
         super().__init__()
         self.gain = gain
-        self.embedding = nn.Sequential(nn.Conv2d(2, width, 3, padding=1), nn.ReLU(inplace=True))
+        self.embedding = nn.Sequential(ImageConv2d(2, width, 3, padding=1), nn.ReLU(inplace=True))
         self.fusion = FeatureFusion(width, width, mix=mix, kernel_size=kernel_size, gated=gated, gain=gain)
 
     def embedded(self, estimate: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,6 @@ from dicom_archive import write_series
 from tiny_weights import Add, scripted
 
 from ct_cncl.pipeline.denoise import BRANCHES, Settings, apply_network
-from ct_cncl.pipeline.engines import precision
 from ct_cncl.pipeline.engines.precision import InBF16, chosen_precision, in_precision, is_made_for_bf16
 from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
 from ct_cncl.pipeline.inference import denoise, denoise_scans
@@ -180,7 +179,6 @@ def test_fp32_is_the_network_itself():
     network = Add(1.0)
     assert in_precision(network, device=CPU, precision="fp32") is network
     assert type(in_precision(network, device=CPU, precision="bf16")) is InBF16
-    assert "precision" not in precision.InBF16(network).state_dict()
 
 
 def test_the_bundles_inference(shipped, tmp_path):

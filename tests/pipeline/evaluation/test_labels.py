@@ -180,6 +180,14 @@ def test_names_of_which_no_label_is_there_are_refused(tmp_path):
         evaluate(tmp_path, labels=None, label_names=named(tmp_path))
 
 
+def test_nothing_but_0_is_enough_where_0_has_a_name(tmp_path):
+    save(tmp_path / "full" / "scan.nii.gz", anatomy())
+    save(tmp_path / "result" / "scan.nii.gz", anatomy() + 1)
+    save(tmp_path / "labels" / "scan.nii.gz", np.zeros_like(blocks()), dtype=np.uint8)
+    found = evaluate(tmp_path, label_names=named(tmp_path, {"all of it": 0, "liver": 5}))
+    assert summary(found, "bias_all_of_it").mean == pytest.approx(1.0, abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -77,6 +77,8 @@ def test_window_is_in_pixels_at_every_layer(encoder, tensors):
 def test_a_window_smaller_than_a_feature_is_refused(encoder):
     with pytest.raises(ValueError, match="at least 2 pixels"):
         FeatureLoss(encoder, layers=LAYERS, device=CPU, texture=1.0, window=1)
+    with pytest.raises(ValueError, match="at least 4 pixels"):  # one feature less its own mean is nothing
+        FeatureLoss(encoder, layers=LAYERS, device=CPU, texture=1.0, window=3, centred=True)
 
 
 def test_perfect_result_costs_nothing(encoder, tensors):

@@ -136,6 +136,9 @@ def test_relative_loss_is_the_share_of_each_inputs_error_that_is_left():
     shares = np.mean([0.5, 0.25, 0.5 * 1e-5 / (2 / 4096)])  # the last has less noise than the floor of 2 HU
     assert terms["fused"].item() == pytest.approx(2 * shares)
     assert terms["noise"].item() == pytest.approx(shares)
+    squares = BranchLoss(content=0.0, noise=0.0, fused=1.0, relative=True, criterion=nn.MSELoss(reduction="none"))
+    power = np.mean([0.25, 0.0625, (0.5 * 1e-5 / (2 / 4096)) ** 2])  # likewise, of squares
+    assert squares(branches, label + noise, label)["fused"].item() == pytest.approx(power)
     weight = torch.full_like(label, 0.5)
     halved = BranchLoss(content=0.0, noise=1.0, fused=2.0, relative=True)(branches, label + noise, label, weight)
     assert halved["fused"].item() == pytest.approx(shares)

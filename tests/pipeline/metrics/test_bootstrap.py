@@ -42,6 +42,14 @@ def test_values_far_from_all_others_do_not_send_it_beyond_them():
     assert (apart.high, apart.low < apart.mean) == (-47.1, True)
 
 
+def test_bounds_need_as_many_values_as_the_confidence():
+    """Six of six on one side happen by chance in 3 % of cases: within 5 %, not within 1 %."""
+    values = np.array([56.6, 56.5, 56.7, 48.0, 56.6, 56.5])
+    assert bootstrap_mean(values, seed=0).low == 48.0
+    assert bootstrap_mean(values, seed=0, confidence=0.99).low < 48.0
+    assert bootstrap_mean(np.append(values, [56.6, 56.7]), seed=0, confidence=0.99).low == 48.0
+
+
 def test_its_width_is_the_one_of_student_s_t():
     values = np.random.default_rng(3).normal(0, 1, 30)
     found = bootstrap_mean(values, seed=1, resamples=20000)
@@ -58,7 +66,7 @@ def test_confidence_and_seed():
 
 
 def test_few_or_equal_values():
-    assert bootstrap_mean(np.array([1.0, 2.0, 4.0, 5.0]), seed=0) == (3.0, None, None, 4)
+    assert bootstrap_mean(np.array([1.0, 2.0, 4.0, 5.0, 3.0]), seed=0) == (3.0, None, None, 5)
     assert bootstrap_mean(np.full(6, 7.0), seed=0) == (7.0, 7.0, 7.0, 6)
 
 

@@ -7,6 +7,7 @@ from torch import nn
 from ct_cncl.pipeline import networks
 from ct_cncl.pipeline.networks import ConvFusion
 from ct_cncl.pipeline.networks.ends import Head, ImageConv2d
+from ct_cncl.pipeline.networks.feature_fusion import EmbeddedFusion
 
 PREDICTORS = {
     "UNet": {"width": 4, "depth": 1, "norm": "none"},
@@ -70,6 +71,17 @@ def test_an_image_that_is_not_added_is_not_rounded():
 def test_a_fusion_of_images_averages_without_rounding():
     content, denoised = tissue(), tissue().flip(2)
     assert torch.allclose(in_bf16(ConvFusion(), content, denoised), (content + denoised) / 2, rtol=0, atol=1e-6)
+
+
+def test_a_fusion_that_embeds_the_images_does_not_round_them():
+    """What it embeds is 16 times (image - 1064 / 4096): rounded to bfloat16 first, steps of 8 HU would be left of it."""
+    torch.manual_seed(0)
+    fusion = EmbeddedFusion(width=4)
+    content, denoised = tissue(), tissue().flip(2)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        seen = fusion.embedded(content, denoised)
+    exact = fusion.embedded(content, denoised)
+    assert (seen - exact).abs().max() < 0.01 * exact.abs().max()
 
 
 def test_what_is_added_to_features_does_not_spread_float32():

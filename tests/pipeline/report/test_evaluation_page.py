@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -236,7 +237,17 @@ def test_colour_maps_are_read_with_every_colour_vision():
     assert (np.diff(sequential_map() @ np.array([0.2126, 0.7152, 0.0722])) > -0.5).all()
 
 
+def test_the_sequential_map_is_cividis():
+    from matplotlib import colormaps
+
+    cividis = colormaps["cividis"](np.arange(256), bytes=True)[:, :3].astype(int)
+    assert np.abs(sequential_map().astype(int) - cividis).max() <= 4
+
+
 def test_without_matplotlib_charts_are_left_out_and_the_rest_is_there(page, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.setitem(sys.modules, name, None)  # importing any of it raises
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setattr("ct_cncl.pipeline.report.evaluation_page.is_installed", lambda _: False)
     without = page_html(tiny_evaluation())
     assert "pip install &#39;ct-cncl[report]&#39;" in without or "pip install 'ct-cncl[report]'" in without
