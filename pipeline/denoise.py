@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import torch
@@ -23,7 +24,8 @@ from ct_cncl.transforms.series.slices import Slice, Slices
 RESULT = "denoised"
 BRANCHES = ("noise", "content", "disagreement")
 """What can be saved beside the result, from weights that carry the branches."""
-_CPU_BATCH = 2
+_CPU_BATCH = range(2, 9)
+"""Slices at once on the CPU: as many as torch has threads, within these bounds."""
 _MOST_AT_ONCE = 32
 _SHARE_OF_MEMORY = 0.5
 
@@ -102,9 +104,31 @@ def apply_network(weights: Weights, stack: np.ndarray, settings: Settings) -> di
     Returns:
         By kind, each (n, columns, rows) float32 HU: "denoised", and what ``settings.save`` names.
     """
-    hu = stack[:, stack.shape[1] // 2]
     if settings.strength == 0 and not settings.save:
-        return {RESULT: hu}
+        return {RESULT: stack[:, stack.shape[1] // 2]}
+    threads = torch.get_num_threads()
+    if weights.device.type != "cpu" or weights.own_threads or threads == 1 or len(stack) == 1:
+        return _applied(weights, stack, settings)
+    workers = _single_threads(min(threads, _CPU_BATCH.stop - 1))
+    try:
+        each = list(workers.map(lambda one: _applied(weights, one[None], settings), stack))
+    finally:
+        torch.set_num_threads(threads)  # what a worker sets for itself, torch takes for every thread to come
+    return {name: np.concatenate([images[name] for images in each]) for name in settings.kinds}
+
+
+@cache
+def _single_threads(count: int) -> ThreadPoolExecutor:
+    """Threads in which torch computes with one thread: one slice each, and none waits for the others at every layer.
+
+    A slice that is shared by all threads is as slow as the slowest of them at each layer; reading and writing take a core now
+    and then, and all the others wait for it.
+    """
+    return ThreadPoolExecutor(count, "network", initializer=torch.set_num_threads, initargs=(1,))
+
+
+def _applied(weights: Weights, stack: np.ndarray, settings: Settings) -> dict[str, np.ndarray]:
+    hu = stack[:, stack.shape[1] // 2]
     image = to_network(torch.from_numpy(stack).to(weights.device))
     with torch.inference_mode():
         if settings.save:
@@ -140,7 +164,7 @@ def keep_padding(images: Mapping[str, np.ndarray], hu: np.ndarray, padded: np.nd
 
 
 def batch_for(weights: Weights, shape: tuple[int, int], settings: Settings) -> int:
-    """Slices at once: what was asked for; on CUDA what half of the free memory holds; few on the CPU, where more gain nothing.
+    """Slices at once: what was asked for; on CUDA what half of the free memory holds; on the CPU one a thread, up to 8.
 
     Args:
         weights: the network.
@@ -150,7 +174,7 @@ def batch_for(weights: Weights, shape: tuple[int, int], settings: Settings) -> i
     if settings.batch_size is not None:
         return settings.batch_size
     if weights.device.type != "cuda":
-        return _CPU_BATCH
+        return min(max(torch.get_num_threads(), _CPU_BATCH.start), _CPU_BATCH.stop - 1)
     with torch.inference_mode():
         torch.cuda.reset_peak_memory_stats(weights.device)
         before = torch.cuda.memory_allocated(weights.device)

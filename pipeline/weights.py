@@ -34,6 +34,7 @@ class Weights:
         slices: neighbouring slices it takes, odd.
         trained_on: what is known of its training data; empty where nothing is.
         precision: in which it computes, "fp32" or "bf16".
+        own_threads: it has threads of its own (ONNX Runtime), not torch's.
     """
 
     network: nn.Module
@@ -42,6 +43,7 @@ class Weights:
     slices: int = 1
     trained_on: dict[str, Any] = field(default_factory=dict)
     precision: str = "fp32"
+    own_threads: bool = False
 
     @property
     def has_branches(self) -> bool:
@@ -77,7 +79,7 @@ def open_weights(path: Path | None, device: torch.device, *, precision: str = "f
     slices = _slices(network, device, path)
     network = in_precision(network, device=device, precision=chosen).eval()
     trained_on = _described(path) or described.get(TRAINED_ON) or {}
-    return Weights(network, device, file_checksum(path), slices, trained_on, chosen)
+    return Weights(network, device, file_checksum(path), slices, trained_on, chosen, own_threads=path.suffix == ".onnx")
 
 
 def _precision(name: str, device: torch.device, path: Path) -> str:

@@ -1,6 +1,7 @@
 """Denoising slice by slice: what the network gives arrives in the files, at its place, by strength, rounded; nothing else changes."""
 
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -12,7 +13,7 @@ from tiny_weights import Add, MeanOfThree, scripted, tiny_cncl
 from ct_cncl.pipeline.denoise import Settings, apply_network, batch_for
 from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
 from ct_cncl.pipeline.inference import denoise, denoise_scans
-from ct_cncl.pipeline.weights import open_weights
+from ct_cncl.pipeline.weights import Weights, open_weights
 from ct_cncl.transforms.hu import to_hu, to_network
 from ct_cncl.transforms.series import ScanError, read_scan
 
@@ -322,7 +323,48 @@ def test_memory_does_not_grow_with_the_scan(tmp_path):
 def test_batches_suit_the_device(tmp_path):
     weights = open_weights(scripted(Add(0.0), tmp_path / "a.ts"), CPU)
     assert batch_for(weights, (512, 512), Settings(batch_size=7)) == 7
-    assert 1 <= batch_for(weights, (512, 512), Settings()) <= 4
+    threads = torch.get_num_threads()
+    try:
+        for asked, expected in ((1, 2), (2, 2), (5, 5), (64, 8)):
+            torch.set_num_threads(asked)
+            assert batch_for(weights, (512, 512), Settings()) == expected
+    finally:
+        torch.set_num_threads(threads)
+
+
+class Threads(torch.nn.Module):
+    """Adds to each image how many threads torch has where it is computed, in HU."""
+
+    def forward(self, image):
+        return image + torch.get_num_threads() / 4096
+
+
+def test_slices_are_denoised_side_by_side_each_by_one_thread(monkeypatch):
+    """Where torch has one thread, or there is one slice, in torch's own; the number of threads is as it was before."""
+    stack = volume((16, 12, 5), high=300).transpose(2, 0, 1)[:, None].astype(np.float32)
+    weights = Weights(Threads().eval(), CPU, "")
+
+    def threads_of(weights, stack):
+        added = apply_network(weights, stack, Settings())["denoised"] - stack[:, 0]
+        return added.mean(axis=(1, 2)).round().tolist()
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        assert threads_of(weights, stack) == [1] * 5
+        assert torch.get_num_threads() == 3
+        assert threads_of(weights, stack[:1]) == [3]
+        assert threads_of(replace(weights, own_threads=True), stack) == [3] * 5
+
+        def broken(*_):
+            raise RuntimeError("no memory")
+
+        monkeypatch.setattr(Threads, "forward", broken)
+        with pytest.raises(RuntimeError, match="no memory"):
+            threads_of(weights, stack)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.gpu
