@@ -77,14 +77,14 @@ RMSE = [m for m in measures(WINDOW, region="scan", with_input=False, with_maps=F
 
 
 def test_patients_count_alike_however_many_slices_they_have():
-    values = [1.0, 1.0, 1.0, 3.0, None, None, *[2.0, 2.0, 2.0] * 3]
+    values = [1.0, 1.0, 1.0, 3.0, None, None, *[2.0, 2.0, 2.0] * 4]
     slices = rows(values)
     patients = patient_rows(slices, RMSE, {})
-    assert [row.values["rmse"] for row in patients] == [1, 3, 2, 2, 2]
+    assert [row.values["rmse"] for row in patients] == [1, 3, 2, 2, 2, 2]
     assert patients[1].counts["rmse"] == 1
     (found,) = summarise(slices, patients, RMSE, seed=0)
-    assert (found.over, found.count, found.mean) == ("patients", 5, 2.0)
-    assert "missing on 2 of 15 slices: no such slice" in found.note
+    assert (found.over, found.count, found.mean) == ("patients", 6, 2.0)
+    assert "missing on 2 of 18 slices: no such slice" in found.note
     few = slices[:9]
     (found,) = summarise(few, patient_rows(few, RMSE, {}), RMSE, seed=0)
     assert (found.over, found.count) == ("slices", 7)
