@@ -109,7 +109,8 @@ def apply_network(weights: Weights, stack: np.ndarray, settings: Settings) -> di
     threads = torch.get_num_threads()
     if weights.device.type != "cpu" or weights.own_threads or threads == 1 or len(stack) == 1:
         return _applied(weights, stack, settings)
-    workers = _single_threads(min(threads, _CPU_BATCH.stop - 1))
+    count = min(threads, len(stack), _CPU_BATCH.stop - 1)
+    workers = _workers(count, threads // count)
     try:
         each = list(workers.map(lambda one: _applied(weights, one[None], settings), stack))
     finally:
@@ -118,13 +119,13 @@ def apply_network(weights: Weights, stack: np.ndarray, settings: Settings) -> di
 
 
 @cache
-def _single_threads(count: int) -> ThreadPoolExecutor:
-    """Threads in which torch computes with one thread: one slice each, and none waits for the others at every layer.
+def _workers(count: int, threads: int) -> ThreadPoolExecutor:
+    """Workers with so many of torch's threads each (one, where there are no more than slices): a slice each.
 
     A slice that is shared by all threads is as slow as the slowest of them at each layer; reading and writing take a core now
     and then, and all the others wait for it.
     """
-    return ThreadPoolExecutor(count, "network", initializer=torch.set_num_threads, initargs=(1,))
+    return ThreadPoolExecutor(count, "network", initializer=torch.set_num_threads, initargs=(threads,))
 
 
 def _applied(weights: Weights, stack: np.ndarray, settings: Settings) -> dict[str, np.ndarray]:

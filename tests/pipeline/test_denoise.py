@@ -339,7 +339,7 @@ class Threads(torch.nn.Module):
         return image + torch.get_num_threads() / 4096
 
 
-def test_slices_are_denoised_side_by_side_each_by_one_thread(monkeypatch):
+def test_slices_are_denoised_side_by_side_each_by_its_share_of_the_threads(monkeypatch):
     """Where torch has one thread, or there is one slice, in torch's own; the number of threads is as it was before."""
     stack = volume((16, 12, 5), high=300).transpose(2, 0, 1)[:, None].astype(np.float32)
     weights = Weights(Threads().eval(), CPU, "")
@@ -353,6 +353,9 @@ def test_slices_are_denoised_side_by_side_each_by_one_thread(monkeypatch):
         torch.set_num_threads(3)
         assert threads_of(weights, stack) == [1] * 5
         assert torch.get_num_threads() == 3
+        torch.set_num_threads(8)  # fewer slices than threads: none is left idle
+        assert threads_of(weights, stack[:2]) == [4] * 2
+        torch.set_num_threads(3)
         assert threads_of(weights, stack[:1]) == [3]
         assert threads_of(replace(weights, own_threads=True), stack) == [3] * 5
 
