@@ -89,7 +89,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=99)
     options = parser.parse_args()
     weights = open_weights(options.weights, chosen_device("auto"))
-    samples = scan_samples(options.scans, most=options.slices, seed=options.seed)
+    samples = list(scan_samples(options.scans, most=options.slices, seed=options.seed))
+    if not samples:
+        parser.error(f"Expected slices with calm soft tissue in {options.scans}, but there is none. Name other scans.")
     print(table(rows(samples, weights, Settings(strength=options.strength))))
 
 
