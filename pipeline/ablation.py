@@ -13,10 +13,10 @@ import numpy as np
 from ct_cncl.pipeline.ablation_plan import Ablation, checked_plan, join_record, values_lost
 from ct_cncl.pipeline.ablation_results import (
     FAILED,
-    JUDGED,
     VariantResult,
     checkpoint_to_judge,
     evaluation_folder,
+    is_judged,
     variant_result,
 )
 from ct_cncl.pipeline.denoise import RESULT
@@ -100,7 +100,7 @@ def _evaluate(ablation: Ablation, run: Path) -> None:
     """Judge the run's best checkpoint, unless that is done."""
     folder = evaluation_folder(run, ablation.split)
     judged = checkpoint_to_judge(run)
-    if judged is None or all((folder / name).is_file() for name in JUDGED):
+    if judged is None or is_judged(folder):
         return
     evaluate_run(
         judged,

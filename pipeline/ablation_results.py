@@ -15,11 +15,13 @@ from ct_cncl.pipeline.handlers.branch_health import HEALTH_KEY
 from ct_cncl.pipeline.handlers.budget import SECONDS_KEY
 from ct_cncl.pipeline.handlers.checkpoints import BEST, LAST, load_file
 from ct_cncl.pipeline.handlers.kept_slices import KEPT
+from ct_cncl.pipeline.handlers.noise_texture import SPECTRA
 from ct_cncl.pipeline.variants import network_without_weights, parameter_count
 
 FAILED = "failed.json"
 """In a run's folder: why its training ended early."""
-JUDGED = ("summary.json", "seconds.json", "noise_texture.json", "slices.npz")
+TEXTURE = "noise_texture.json"
+JUDGED = ("summary.json", "seconds.json", TEXTURE, "slices.npz")
 """In a run's evaluation: what the table and the page are made of."""
 SCORES = ("psnr", "ssim", "rmse")
 IMAGES = ("", "_content", "_denoised", "_input")
@@ -48,6 +50,13 @@ def checkpoint_to_judge(run: Path) -> Path | None:
     return next((run / name for name in (BEST, LAST) if (run / name).is_file()), None)
 
 
+def is_judged(folder: Path) -> bool:
+    """Whether an evaluation is complete, and its noise spectra are compared in today's way, as in all other rows."""
+    if not all((folder / name).is_file() for name in JUDGED):
+        return False
+    return json.loads((folder / TEXTURE).read_text(encoding="utf-8")).get("spectra") == SPECTRA
+
+
 def variant_result(name: str, run: Path, *, split: str) -> VariantResult:
     """Read everything about one variant from its run.
 
@@ -72,7 +81,7 @@ def variant_result(name: str, run: Path, *, split: str) -> VariantResult:
     if (folder / "summary.json").is_file():
         means = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["means"]
         row |= scores(means, branches=hasattr(network, "branches"))
-        texture = json.loads((folder / "noise_texture.json").read_text(encoding="utf-8"))
+        texture = json.loads((folder / TEXTURE).read_text(encoding="utf-8"))
         row |= {f"nps_distance{image}": texture[f"nps_distance{image}"] for image in IMAGES if f"psnr{image}" in row}
         timing = json.loads((folder / "seconds.json").read_text(encoding="utf-8"))
         row["seconds_a_slice"] = timing["seconds"]

@@ -23,6 +23,9 @@ DISTANCES = {
 }
 """What is written, and of which of the evaluator's images."""
 
+SPECTRA = "radial"
+"""What the distances are of, written beside them; files without it are of before 24 November 2026, by single frequencies."""
+
 
 class NoiseTexture:
     """Writes the distances of noise power spectra to the truth's (``nps_distance``) as JSON, means over volumes.
@@ -73,7 +76,7 @@ class NoiseTexture:
             for name, key in DISTANCES.items():
                 found[name].append(nps_distance(spectra[key], spectra["label"]))
         content: dict[str, Any] = {name: float(np.mean(found[name])) if found else None for name in DISTANCES}
-        content |= {"volumes": len(found["nps_distance"]), "patches": count}
+        content |= {"spectra": SPECTRA, "volumes": len(found["nps_distance"]), "patches": count}
         with replacing(self.path) as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 

@@ -54,7 +54,8 @@ def picture_panel(rows: Sequence[Sequence[Tile]]) -> np.ndarray:
         for column, tile in enumerate(row):
             left, top = column * (width + GAP) + GAP // 2, row_number * (height + TITLE_HEIGHT + GAP)
             draw.text((left + 2, top + 4), f"{tile.title}  [{tile.window}]", fill=255, font=font)
-            grey = (apply_window(np.asarray(tile.hu, dtype=np.float32), tile.window) * 255).round().astype(np.uint8)
+            shown = np.nan_to_num(apply_window(np.asarray(tile.hu, dtype=np.float32), tile.window))  # NaN is black
+            grey = (shown * 255).round().astype(np.uint8)
             canvas.paste(Image.fromarray(np.ascontiguousarray(grey.T)), (left, top + TITLE_HEIGHT))
     return np.asarray(canvas)
 

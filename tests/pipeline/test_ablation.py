@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -21,7 +22,7 @@ from ct_cncl.pipeline.handlers import BudgetSchedule
 from ct_cncl.pipeline.inference import denoise_scans
 from ct_cncl.pipeline.networks import BranchOutputs
 from ct_cncl.pipeline.report.packing import unpack_plane
-from ct_cncl.pipeline.training import train_bundle
+from ct_cncl.pipeline.training import evaluate_run, train_bundle
 from ct_cncl.pipeline.workflow import ConfigError, network_config
 from ct_cncl.transforms.datalist import DataError, read_datalist
 from ct_cncl.transforms.files import OutputError
@@ -174,6 +175,25 @@ def test_repeated_when_done_changes_nothing_and_takes_up_a_further_variant(finis
     assert trained == ["unet_relu"]
     assert list(table(finished)) == ["input", *NAMES, "unet_relu"]
     assert {name: table(finished)[name] for name in before} == before
+
+
+def test_evaluations_of_an_older_nps_distance_are_done_anew_without_training(
+    finished, tiny_dataset, tmp_path, monkeypatch
+):
+    out = tmp_path / "earlier"
+    shutil.copytree(finished, out)
+    texture = out / "runs" / NAMES[0] / "evaluation_validation" / "noise_texture.json"
+    today = json.loads(texture.read_text())
+    old = {name: value for name, value in today.items() if name != "spectra"} | {"patches": -1}
+    texture.write_text(json.dumps(old))
+    monkeypatch.setattr("ct_cncl.pipeline.ablation.train_bundle", None)
+    judged = []
+    monkeypatch.setattr(
+        "ct_cncl.pipeline.ablation.evaluate_run",
+        lambda run, **options: judged.append(run.parent.name) or evaluate_run(run, **options),
+    )
+    run_ablation(ablation(out, tiny_dataset))
+    assert (judged, json.loads(texture.read_text())) == ([NAMES[0]], today)
 
 
 def test_minutes_are_those_of_training(tiny_dataset, tmp_path):

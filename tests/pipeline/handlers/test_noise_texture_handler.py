@@ -84,7 +84,7 @@ def test_volumes_with_few_patches_and_phantoms_are_left_out(data, tmp_path, monk
     network = BranchOutputs(nn.Conv2d(1, 1, 1))
     phantoms = [entry | {"provenance": {"truth": "noise-free"}} for entry in data]
     empty = {f"nps_distance{image}": None for image in ("", "_content", "_denoised", "_input")}
-    assert evaluate(network, phantoms, tmp_path / "p.json") == empty | {"volumes": 0, "patches": 0}
+    assert evaluate(network, phantoms, tmp_path / "p.json") == empty | {"spectra": "radial", "volumes": 0, "patches": 0}
     alone = evaluate(network, data[:1], tmp_path / "a.json")
     assert evaluate(network, [data[0], *phantoms[1:]], tmp_path / "m.json") == alone
     monkeypatch.setattr(noise_texture, "uniform_patches", lambda truth: CORNERS[:1])  # two in two slices, of four

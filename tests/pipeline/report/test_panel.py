@@ -22,6 +22,14 @@ def test_grey_levels_and_axes():
     assert np.abs(tile_at(grey, 0, 0) - expected).max() <= 0.5 + 1e-3
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_diverged_network_is_black_where_it_has_no_value():
+    hu = np.full((WIDTH, HEIGHT), 250.0)
+    hu[3, 5] = np.nan
+    shown = tile_at(picture_panel([[Tile("a", hu, Window(50, 400))]]), 0, 0)
+    assert (shown[5, 3], set(np.unique(np.delete(shown.ravel(), 5 * WIDTH + 3)))) == (0, {255})
+
+
 def test_comparison_places():
     values = {"image": -110, "content": -70, "denoised": -30, "result": 80, "truth": 60}
     flat = {name: np.full((WIDTH, HEIGHT), value) for name, value in values.items()}
