@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import re
-import zipfile
+import configparser
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ct_cncl.pipeline.bundle import installed_bundle
 from ct_cncl.pipeline.config_review import SUFFIXES, Finding, review_config
+from ct_cncl.pipeline.handlers.checkpoints import first_line
 from ct_cncl.pipeline.pack import carried_code
+from ct_cncl.pipeline.weights_review import REVIEWS, review_weights
+from ct_cncl.pipeline.zoo_rules import HUB_CACHE
 from ct_cncl.transforms.datalist import file_checksum
 
 IDENTICAL, DIFFERENT, UNKNOWN = "identical", "different", "unknown"
 """How a code file compares with the installed release's file of that name."""
 _DATA = {".md", ".txt", ".sha256", ".nii", ".gz", ".png", ".svg", ".jpg", ".csv"}
-_PLAIN = {"LICENSE", ".gitignore", ".gitattributes"}
-_RUNS_CODE = re.compile(
-    rb"\bops\.(?!prim\b|aten\b)\w+\.\w+|\b(?:torch|ops\.\w+)\.(?:from_file|save|load|_save|system)\b"
-)
-"""TorchScript is no Python: it has no imports and no files but for these."""
+_PLAIN = {"LICENSE", ".gitignore", ".gitattributes", "CACHEDIR.TAG"}
+_HUB_CACHE = {".metadata", ".lock"}
+"""What a download from the Hugging Face Hub leaves in ``.cache/huggingface``: dates and checksums, which nothing opens."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Review:
             more = f" and {len(where) - 1} more" if len(where) > 1 else ""
             found.append(f"{'known' if known else 'UNKNOWN':9} {kind:13} {text}   ({where[0]}{more})")
         codes = [
-            f"{one.status if one.status == IDENTICAL else one.status.upper():9} code          {one.name}   {one.sha256[:16]}"
+            f"{one.status if one.status == IDENTICAL else one.status.upper():9} code          {one.name}   {one.sha256}"
             for one in sorted(self.code, key=lambda one: (one.status == IDENTICAL, one.name))
         ]
         return found + codes
@@ -91,62 +91,37 @@ def review_bundle(bundle: Path) -> Review:
             review.findings += review_config(path, name)
         elif path.suffix == ".conf":
             review.findings += _logging(path, name)
-        elif path.suffix in _WEIGHTS:
-            review.findings += _WEIGHTS[path.suffix](path, name)
-        elif path.suffix not in _DATA and path.name not in _PLAIN:
+        elif path.suffix in REVIEWS:
+            review.findings += review_weights(path, name)
+        elif path.suffix not in _DATA and path.name not in _PLAIN and not _of_the_hub(name, path):
             review.code.append(CodeFile(name, file_checksum(path), UNKNOWN))
     return review
 
 
+def _of_the_hub(name: str, path: Path) -> bool:
+    return name.startswith(HUB_CACHE) and path.suffix in _HUB_CACHE
+
+
 def _logging(path: Path, name: str) -> list[Finding]:
-    """Python's logging evaluates what a settings file says for classes and arguments."""
-    text = path.read_text(encoding="utf-8", errors="replace")
+    """What a settings file of Python's logging says of classes, arguments and the like: it evaluates them.
+
+    Known are the installed release's bytes alone. A file that differs is read by the parser that logging uses, in
+    lower case, so that no spelling hides an option.
+    """
     own = installed_bundle() / "configs" / "logging.conf"
-    known = own.is_file() and text == own.read_text(encoding="utf-8")
-    lines = [line.strip() for line in text.splitlines() if re.match(r"\s*(?:class|args|kwargs)\s*[=:]", line)]
-    return [Finding(name, "", "logging", line, known) for line in lines]
-
-
-def _pickle(path: Path, name: str) -> list[Finding]:
-    """Functions that a checkpoint's pickle would call and torch's ``weights_only`` loader would refuse."""
-    from torch.serialization import get_unsafe_globals_in_checkpoint
-
+    known = own.is_file() and path.read_bytes() == own.read_bytes()
+    parser = configparser.RawConfigParser(strict=False)
     try:
-        unsafe = get_unsafe_globals_in_checkpoint(path)
-    except Exception as error:  # another format than torch's zip: nothing that torch has written since 2020
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return [Finding(name, "", "pickle", f"cannot be read: {first}", known=False)]
-    return [Finding(name, "", "pickle", text, known=False) for text in unsafe]
-
-
-def _torchscript(path: Path, name: str) -> list[Finding]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            found = {
-                match.decode()
-                for member in archive.infolist()
-                if "/code/" in member.filename and member.filename.endswith(".py")
-                for match in _RUNS_CODE.findall(archive.read(member))
-            }
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
-        return [Finding(name, "", "TorchScript", f"cannot be read: {error}", known=False)]
-    return [Finding(name, "", "TorchScript", text, known=False) for text in sorted(found)]
-
-
-def _onnx(path: Path, name: str) -> list[Finding]:
-    """A graph that names other files or operators of its own; without the package onnx, only that it was not looked into."""
-    try:
-        import onnx
-    except ImportError:
-        return [Finding(name, "", "ONNX", "not looked into: pip install 'ct-cncl[onnx]'", known=True)]
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # protobuf's own kinds
-        return [Finding(name, "", "ONNX", f"cannot be read: {type(error).__name__}", known=False)]
-    others = {one.domain for one in model.opset_import} - {"", "ai.onnx"}
-    outside = {t.name for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL}
-    found = [Finding(name, "", "ONNX", f"operators of {domain}", known=False) for domain in sorted(others)]
-    return found + [Finding(name, "", "ONNX", f"{text} in another file", known=False) for text in sorted(outside)]
-
-
-_WEIGHTS = {".pt": _pickle, ".ts": _torchscript, ".onnx": _onnx}
+        parser.read_string(path.read_text(encoding="utf-8"), source=name)
+    except (configparser.Error, ValueError) as error:
+        return [Finding(name, "", "logging", f"cannot be read: {first_line(error)}", known=False)]
+    found = [
+        Finding(name, section, "logging", f"{key}={value}", known)
+        for section in parser
+        for key, value in parser[section].items()
+    ]
+    return (
+        found
+        if known
+        else [Finding(name, "", "logging", "settings that differ from the installed release's", known), *found]
+    )

@@ -18,13 +18,12 @@ from ct_cncl.pipeline.extras import require
 from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
 from ct_cncl.pipeline.weights import TRAINED_ON, open_weights
 from ct_cncl.pipeline.workflow import NETWORK_KEYS, ConfigError, load_config, network_config, overlay_file
+from ct_cncl.pipeline.zoo_rules import CHECKSUMS, broken_rules
 from ct_cncl.transforms.datalist import entries, file_checksum, read_datalist
 from ct_cncl.transforms.files import OutputError, replacing
 
 NAME = "ct_cncl"
 """Name of the bundle: its folder in the zip, the zip's own, and the package that it carries."""
-CHECKSUMS = "checksums.sha256"
-"""File in the bundle that names every other one with its SHA-256, as ``sha256sum --check`` reads it."""
 CONFIGS = ("evaluate.json", "multi_gpu_train.json", "logging.conf")
 """Configs that go in as they are. Overlays of the paper's network do not: the shared train.json defines another."""
 CODE = ("pipeline", "transforms")
@@ -64,8 +63,6 @@ def pack(
         PackError: a version without a line in the changelog; a bundle that breaks a rule of the model zoo.
         OutputError: the zip cannot be written, or is there already.
     """
-    from ct_cncl.pipeline.zoo_rules import broken_rules
-
     bundle = installed_bundle()
     own = bundle / "models" / "model.pt"
     if weights is None and not own.is_file():

@@ -17,13 +17,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ct_cncl.pipeline.bundle_review import Review, review_bundle
+from ct_cncl.pipeline.config_review import read_config
 from ct_cncl.pipeline.pack import checksum_file
-from ct_cncl.pipeline.zoo_rules import broken_rules
+from ct_cncl.pipeline.zoo_rules import CHECKSUMS as LISTING
+from ct_cncl.pipeline.zoo_rules import broken_rules, wrong_checksums
 from ct_cncl.transforms.datalist import file_checksum
 from ct_cncl.transforms.series.archive_file import unzip
 from ct_cncl.transforms.series.scan import ScanError
 
 OK, FAILED, SKIPPED = "ok", "failed", "skipped"
+CHECKSUMS, READABLE = "checksums", "configs"
 _MOST_FILES = 5_000
 _MOST_BYTES = 2 << 30
 _LONGEST_SECONDS = 600
@@ -84,6 +87,8 @@ def verify(source: Path, *, trust: bool = False) -> Verified:
 
     Raises:
         VerifyError: no bundle; an archive that must not be unpacked; something unknown in it, and no trust.
+
+    A bundle whose files are not those of its checksums, or whose configs cannot be read, fails and is not run without trust.
     """
     with opened(source) as bundle:
         found = _reviewed(source, bundle)
@@ -93,7 +98,11 @@ def verify(source: Path, *, trust: bool = False) -> Verified:
                 f"Expected nothing to run but what the installed release holds, but {source.name} has {len(doubts)} other things, "
                 f"first {doubts[0]}. List them with --no-exec; run them with --trust if you do trust them."
             )
-        found.checks += _executed(bundle)
+        faults = [check.said for check in found.checks if check.state == FAILED and check.name in (CHECKSUMS, READABLE)]
+        if faults and not trust:
+            found.checks.append(Check("run", SKIPPED, f"nothing of it was run: {faults[0]}"))
+        else:
+            found.checks += _executed(bundle)
         return found
 
 
@@ -153,12 +162,37 @@ def _reviewed(source: Path, bundle: Path) -> Verified:
     found = Verified(review_bundle(bundle))
     if source.is_file():
         found.checks.append(_archive(source, bundle))
+    found.checks += [_checksums(source, bundle), _readable(bundle)]
     broken = broken_rules(bundle)
     found.checks += [Check("rules of the model zoo", FAILED, line) for line in broken]
     if not broken:
-        said = "schema, files, properties, README, sizes, no personal paths, checksums"
+        said = "schema, files, properties, README, sizes, no personal paths"
         found.checks.append(Check("rules of the model zoo", OK, said))
     return found
+
+
+def _checksums(source: Path, bundle: Path) -> Check:
+    if source.is_file() and not (bundle / LISTING).is_file():
+        return Check(CHECKSUMS, FAILED, f"a packed bundle has {LISTING}, this one has none")
+    wrong = list(wrong_checksums(bundle))
+    if wrong:
+        more = f" And {len(wrong) - 3} more." if len(wrong) > 3 else ""
+        return Check(CHECKSUMS, FAILED, f"{' '.join(wrong[:3])}{more}")
+    if not (bundle / LISTING).is_file():
+        return Check(CHECKSUMS, SKIPPED, f"a folder without {LISTING}")
+    return Check(CHECKSUMS, OK, "every file is the one that the bundle names")
+
+
+def _readable(bundle: Path) -> Check:
+    """Whether the configs that MONAI opens are mappings at all."""
+    for name in ("metadata.json", "inference.json", "train.json"):
+        path = bundle / "configs" / name
+        try:
+            if path.is_file():
+                read_config(path)
+        except (ValueError, RecursionError) as error:
+            return Check(READABLE, FAILED, f"configs/{name}: {' '.join(str(error).split())}")
+    return Check(READABLE, OK, "configs are mappings")
 
 
 def _archive(source: Path, bundle: Path) -> Check:

@@ -30,7 +30,7 @@ def network_in_out(_: Path) -> str:
 
 def properties_of_inference(scratch: Path) -> str:
     """All that MONAI requires of an inference workflow can be built."""
-    return _missing("infer", INFERENCE, dataset_dir=str(BUNDLE / "example/scan.nii"), output_dir=str(scratch / "infer"))
+    return _missing("infer", INFERENCE, dataset_dir=str(_scan(scratch)), output_dir=str(scratch / "infer"))
 
 
 def properties_of_training(scratch: Path) -> str:
@@ -122,22 +122,41 @@ def _missing(kind: str, config: str, **options: Any) -> str:
     return "complete"
 
 
+def _scan(scratch: Path) -> Path:
+    """The bundle's example, or a scan of noise where it has none."""
+    import nibabel as nib
+    import numpy as np
+
+    if (BUNDLE / "example/scan.nii").is_file():
+        return BUNDLE / "example/scan.nii"
+    path = scratch / "scan.nii"
+    if not path.is_file():
+        hu = np.random.default_rng(0).normal(40, 20, (64, 64, 3)).astype(np.int16)
+        nib.save(nib.Nifti1Image(hu, np.diag([0.8, 0.8, 2.0, 1.0])), path)
+    return path
+
+
 def _dataset(scratch: Path) -> Path:
-    """The example and its result as a prepared data set, a "patient" a split."""
+    """A scan and its result as a prepared data set, a "patient" a split, with unit noise for recipes of random doses."""
     import nibabel as nib
     import numpy as np
 
     from ct_cncl.transforms.cases import Case, Pair
     from ct_cncl.transforms.prepare import write_dataset
 
-    scan: Any = nib.load(BUNDLE / "example/scan.nii")
-    label: Any = nib.load(BUNDLE / "example/scan_denoised.nii")
+    scan: Any = nib.load(_scan(scratch))
+    result = BUNDLE / "example/scan_denoised.nii"
+    label: Any = nib.load(result) if result.is_file() else scan
     low, full = (volume.get_fdata().astype(np.float32) for volume in (scan, label))
+    noise = [lambda seed=seed: np.random.default_rng(seed).normal(0, 10, low.shape) for seed in (1, 2)]
 
-    def case(number: int) -> Case:
-        return Case(f"example-{number}", "scan.nii", 0.25, lambda: Pair(low, full, scan.affine, {"truth": "example"}))
+    def pair() -> Pair:
+        return Pair(low, full, scan.affine, {"truth": "example"}, noise, {"noise_free": False, "floor_hu": -1024.0})
 
-    splits = {name: [case(number)] for number, name in enumerate(("training", "validation", "test"))}
+    splits = {
+        name: [Case(f"example-{number}", "scan.nii", 0.25, pair)]
+        for number, name in enumerate(("training", "validation", "test"))
+    }
     write_dataset(scratch / "data", splits, salt="verify")
     return scratch / "data"
 

@@ -12,9 +12,10 @@ from torch import nn
 
 from ct_cncl.pipeline.bundle import installed_bundle
 from ct_cncl.pipeline.engines.precision import chosen_precision, in_precision
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError, load_weights
+from ct_cncl.pipeline.handlers.checkpoints import CheckpointError, first_line, load_weights
 from ct_cncl.pipeline.network_building import build_network
 from ct_cncl.pipeline.networks import Branches
+from ct_cncl.pipeline.weights_review import torchscript_calls
 from ct_cncl.pipeline.workflow import ConfigError, network_config
 from ct_cncl.transforms.datalist import file_checksum
 
@@ -129,10 +130,20 @@ def _scripted(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """A TorchScript module, and the bundle's metadata where MONAI's ckpt_export put it inside."""
     inside = {"metadata.json": ""}
     try:
+        calls = torchscript_calls(path)
+    except ValueError as error:
+        raise CheckpointError(f"Expected a TorchScript file in {path}, but it {error}. Export it again.") from error
+    if calls:
+        raise CheckpointError(
+            f"Expected a TorchScript file that does nothing but compute, but {path} calls {', '.join(calls)}, which can reach files. "
+            "Do not use it; ask for the .pt file."
+        )
+    try:
         network = torch.jit.load(str(path), map_location="cpu", _extra_files=inside)
     except Exception as error:  # torch raises several kinds on files that are no archive of its own
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"Expected a TorchScript file in {path}, but got: {first} Export it again.") from error
+        raise CheckpointError(
+            f"Expected a TorchScript file in {path}, but got: {first_line(error)} Export it again."
+        ) from error
     text = inside["metadata.json"]
     return network, json.loads(text) if text else {}
 

@@ -33,6 +33,10 @@ SECTIONS = (
     "References",
     "License",
 )
+CHECKSUMS = "checksums.sha256"
+"""File in the bundle that names every other one with its SHA-256, as ``sha256sum --check`` reads it."""
+HUB_FILES = ("README.md", ".gitattributes")
+HUB_CACHE = ".cache/huggingface/"
 SUBSECTIONS = ("Input", "Output")
 METADATA_SCHEMA = Path(__file__).with_name("metadata_schema.json")
 _PERSONAL = re.compile(
@@ -50,8 +54,7 @@ def broken_rules(bundle: Path) -> list[str]:
     missing = [f"{name} is missing." for name in REQUIRED if not (bundle / name).is_file()]
     if not (bundle / "configs" / "metadata.json").is_file():
         return missing
-    found = [*missing, *_metadata(bundle), *_properties(bundle), *_readme(bundle), *_files(bundle)]
-    return found + list(wrong_checksums(bundle))
+    return [*missing, *_metadata(bundle), *_properties(bundle), *_readme(bundle), *_files(bundle)]
 
 
 def _metadata(bundle: Path) -> Iterator[str]:
@@ -66,7 +69,7 @@ def _metadata(bundle: Path) -> Iterator[str]:
     schema = json.loads(METADATA_SCHEMA.read_text(encoding="utf-8"))
     for wrong in Draft201909Validator(schema).iter_errors(metadata):
         yield f"configs/metadata.json, {wrong.json_path}: {wrong.message}."
-    content: dict[str, Any] = metadata if isinstance(metadata, dict) else {}
+    content: dict[str, Any] = metadata if isinstance(metadata, dict) else {}  # the schema has told of anything else
     version, changes = content.get("version"), content.get("changelog")
     if isinstance(version, str) and isinstance(changes, dict) and version not in changes:
         yield f"configs/metadata.json has no line for version {version} in its changelog."
@@ -130,20 +133,34 @@ def _files(bundle: Path) -> Iterator[str]:
 
 
 def wrong_checksums(bundle: Path) -> Iterator[str]:
-    """Files that are not those that ``checksums.sha256`` names; nothing where there is no such file."""
-    listing = bundle / "checksums.sha256"
-    if not listing.is_file():
+    """Files that are not those that ``checksums.sha256`` or metadata.json name; nothing where there is no such list.
+
+    What a download from the Hugging Face Hub adds is passed over: the model card at the top, ``.gitattributes``, its cache.
+    """
+    present = {path.relative_to(bundle).as_posix(): path for path in bundle.rglob("*") if path.is_file()}
+    weights = present.get("models/model.pt")
+    stated_weights = _stated_weights(bundle)
+    if weights and stated_weights and file_checksum(weights) != stated_weights:
+        yield "models/model.pt is not the file that configs/metadata.json names."
+    listing = present.pop(CHECKSUMS, None)
+    if listing is None:
         return
     stated = {}
     for line in listing.read_text(encoding="utf-8", errors="replace").splitlines():
         digest, _, name = line.partition("  ")
         stated[name] = digest
-    present = {path.relative_to(bundle).as_posix(): path for path in bundle.rglob("*") if path.is_file()}
-    present.pop(listing.name)
     for name in sorted(set(stated) | set(present)):
         if name not in present:
-            yield f"{name} is in {listing.name}, but not in the bundle."
+            yield f"{name} is in {CHECKSUMS}, but not in the bundle."
         elif name not in stated:
-            yield f"{name} is not in {listing.name}."
+            if name not in HUB_FILES and not name.startswith(HUB_CACHE):
+                yield f"{name} is not in {CHECKSUMS}."
         elif file_checksum(present[name]) != stated[name]:
-            yield f"{name} is not the file that {listing.name} names."
+            yield f"{name} is not the file that {CHECKSUMS} names."
+
+
+def _stated_weights(bundle: Path) -> Any:
+    try:
+        return json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))["weights"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None

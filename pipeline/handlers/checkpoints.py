@@ -49,11 +49,20 @@ def load_file(path: str | Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
-            f"Expected {path} to be a checkpoint that loads with weights_only=True, but got: {first_line} "
+            f"Expected {path} to be a checkpoint that loads with weights_only=True, but got: {first_line(error)} "
             "Name a file that ct-cncl wrote."
         ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first sentence of torch's paragraphs, without its advice to load files that may run anything.
+
+    >>> first_line(RuntimeError("Weights only load failed. Re-running `torch.load` with `weights_only=False` will likely work"))
+    'Weights only load failed.'
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0].split(" Re-running")[0].split(" In PyTorch 2.6")[0].strip() if lines else type(error).__name__
 
 
 def load_weights(network: nn.Module, path: str | Path | None, *, averaged: bool = True) -> nn.Module:
