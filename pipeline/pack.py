@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 import zipfile
@@ -28,6 +29,8 @@ CONFIGS = ("evaluate.json", "multi_gpu_train.json", "logging.conf")
 """Configs that go in as they are. Overlays of the paper's network do not: the shared train.json defines another."""
 CODE = ("pipeline", "transforms")
 _NOT_CARRIED = ("cli",)  # the command line needs packages that a bundle does not
+_VERSION = re.compile(r"\d+(\.\d+)*[a-z0-9]*(\.[a-z0-9]+)*(\+[A-Za-z0-9]+([._-][A-Za-z0-9]+)*)?", re.ASCII)
+"""It becomes part of a file's name, and of a tag on the Hub."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip file can name
 _MODE = 0o100644 << 16
 
@@ -89,6 +92,8 @@ def pack(
 def _metadata(bundle: Path, weights: Path, *, version: str | None, changes: str | None) -> dict[str, Any]:
     metadata: dict[str, Any] = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
     if version is not None:
+        if not _VERSION.fullmatch(version):
+            raise PackError(f"Expected a version like 0.2.0 or 0.2.0+ours, but got {version!r}.")
         metadata["version"] = version
     if changes is not None:
         metadata["changelog"] = {metadata["version"]: changes} | metadata["changelog"]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import http.client
 import json
 import os
+import re
 import shutil
 import tempfile
 import urllib.error
@@ -81,25 +84,39 @@ def _merged(index: Any, source: Path, place: str) -> str:
         raise PublishError(f"Expected a mapping in the {INDEX} that is there, but got {type(index).__name__}. Mend it.")
     own = _entry(source, place)
     earlier = index.get(source.stem)
-    if isinstance(earlier, dict) and earlier.get("checksum") != own[source.stem]["checksum"]:
-        raise PublishError(
-            f"Expected {source.stem} to be new there or the same, but another one is there. Raise the version (ct-cncl pack --version)."
-        )
+    if earlier is not None and (
+        not isinstance(earlier, dict) or earlier.get("checksum") != own[source.stem]["checksum"]
+    ):
+        raise _another(source)
     return json.dumps(dict(sorted((index | own).items())), indent=4) + "\n"
+
+
+def _another(source: Path) -> PublishError:
+    return PublishError(
+        f"Expected {source.stem} to be new there or the same, but another one is there. Raise the version (ct-cncl pack --version)."
+    )
 
 
 def _to_folder(source: Path, target: str) -> list[Step]:
     folder = Path(target).expanduser().absolute()
+    if not target or (folder.exists() and not folder.is_dir()):
+        raise PublishError(f"Expected a folder, but got {target!r}. Name one; it is made if it is not there.")
     index = folder / INDEX
     try:
         earlier = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
     except ValueError as error:
         raise PublishError(f"Expected JSON in {index}, but got: {error}. Mend it.") from error
     merged = _merged(earlier, source, (folder / source.name).as_uri())
+    there = folder / source.name
+    if there.is_file() and not there.samefile(source) and file_checksum(there) != file_checksum(source):
+        raise _another(source)  # in no index, but somebody may have it
 
     def copy(path: Path) -> Callable[[], None]:
         def do() -> None:
-            with replacing(folder / path.name) as temporary:
+            target = folder / path.name
+            if target.exists() and target.samefile(path):
+                return
+            with replacing(target) as temporary:
                 shutil.copyfile(path, temporary)
 
         return do
@@ -115,21 +132,21 @@ def _to_folder(source: Path, target: str) -> list[Step]:
 
 
 def _to_server(source: Path, target: str) -> list[Step]:
-    if urlsplit(target).scheme not in ("http", "https"):
-        raise PublishError(f"Expected a URL with http or https, but got {target!r}.")
-    if TOKEN in os.environ and urlsplit(target).scheme != "https":
-        raise PublishError(f"Expected https to send {TOKEN} over, but got {target!r}.")
+    _check_url(target)
     base = target.rstrip("/")
 
     def upload() -> None:
         # Only now: a dry run reaches nothing.
-        text = _request("GET", f"{base}/{INDEX}", missing="{}")
+        text = _request("GET", f"{base}/{INDEX}") or b"{}"
         try:
             merged = _merged(json.loads(text), source, f"{base}/{source.name}")
         except ValueError as error:
             if isinstance(error, PublishError):
                 raise
             raise PublishError(f"Expected JSON in {base}/{INDEX}, but got: {error}. Mend it.") from error
+        there = _request("GET", f"{base}/{source.name}")
+        if there is not None and hashlib.sha256(there).hexdigest() != file_checksum(source):
+            raise _another(source)  # in no index, but somebody may have it
         for path in (source, checksum_file(source)):
             _request("PUT", f"{base}/{path.name}", path.read_bytes())
         _request("PUT", f"{base}/{INDEX}", merged.encode())
@@ -138,23 +155,50 @@ def _to_server(source: Path, target: str) -> list[Step]:
     return [Step(f"PUT {names} to {base}, and name {source.stem} in {base}/{INDEX}", upload)]
 
 
-def _request(method: str, url: str, content: bytes | None = None, *, missing: str | None = None) -> str:
+def _check_url(target: str) -> None:
+    try:
+        parts = urlsplit(target)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or re.search(r"[\s\x00-\x1f?#@]", target):
+        raise PublishError(
+            f"Expected a URL like https://host/folder, without user, question or anchor, but got {target!r}."
+        )
+    if TOKEN in os.environ and parts.scheme != "https":
+        raise PublishError(f"Expected https to send {TOKEN} over, but got {target!r}.")
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """urllib hands headers on to wherever it is sent, another host included: the token must not go there."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def _request(method: str, url: str, content: bytes | None = None) -> bytes | None:
+    """The answer; None where a GET finds nothing."""
     request = urllib.request.Request(url, data=content, method=method)  # noqa: S310
     if TOKEN in os.environ:
-        request.add_header("Authorization", f"Bearer {os.environ[TOKEN]}")
+        request.add_unredirected_header("Authorization", f"Bearer {os.environ[TOKEN]}")
     try:
-        with urllib.request.urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310
-            return answer.read().decode(errors="replace")
+        with urllib.request.build_opener(_NoRedirect).open(request, timeout=_SECONDS) as answer:
+            found: bytes = answer.read()
+            return found
     except urllib.error.HTTPError as error:
-        if error.code == 404 and missing is not None:
-            return missing
+        if error.code == 404 and method == "GET":
+            return None
+        if error.code in (301, 302, 303, 307, 308):
+            raise PublishError(
+                f"Expected {url} to take {method} itself, but it leads to {error.headers.get('Location')}. Name that, if you trust it."
+            ) from error
         raise PublishError(f"Expected {url} to take {method}, but got: {error.code} {error.reason}.") from error
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise PublishError(f"Expected to reach {url}, but got: {error}.") from error
 
 
 def _to_hub(source: Path, target: str) -> list[Step]:
-    if target.count("/") != 1:
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", target, re.ASCII):
         raise PublishError(f"Expected a repository as owner/name, but got {target!r}.")
     version = source.stem.removeprefix(f"{NAME}_v")
 

@@ -145,6 +145,14 @@ def test_a_version_without_a_line_in_the_changelog_is_refused(tmp_path):
     assert not (tmp_path / "dist").exists()
 
 
+@pytest.mark.parametrize("version", ["", "../x", "1 2/3", "v1", "1\n", "1..2", "1/2", ".1"])
+def test_a_version_that_is_none_is_refused(version, tmp_path):
+    weights, _ = tiny_cncl(tmp_path / "run")
+    with pytest.raises(PackError, match="Expected a version like"):
+        pack(tmp_path / "dist", weights=weights, version=version, changes="x")
+    assert not (tmp_path / "dist").exists()
+
+
 def test_an_earlier_zip_is_not_replaced(packed, tmp_path):
     weights, _ = tiny_cncl(tmp_path / "run")
     existing = tmp_path / f"ct_cncl_v{__version__}.zip"

@@ -10,7 +10,7 @@ import types
 import pytest
 
 from ct_cncl.pipeline.pack import checksum_file
-from ct_cncl.pipeline.publish import INDEX, PublishError, publish
+from ct_cncl.pipeline.publish import INDEX, PublishError, _request, publish
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.datalist import file_checksum
 
@@ -78,6 +78,51 @@ def test_a_version_is_never_replaced_by_another(packed, tmp_path, server, way):
     assert [path.name for path in folder.iterdir()] == [INDEX]
     assert (folder / INDEX).read_text() == earlier
     assert asked == []
+
+
+@pytest.mark.parametrize("way", ["folder", "file-server"])
+@pytest.mark.parametrize("index", [None, {STEM: "a line"}])
+def test_a_file_that_no_index_names_is_not_replaced_either(packed, server, way, index):
+    url, folder, asked = server
+    (folder / packed.name).write_bytes(b"other")
+    if index:
+        (folder / INDEX).write_text(json.dumps(index))
+    with pytest.raises(PublishError, match="Raise the version"):
+        publish(packed, to=way, target=url if way == "file-server" else str(folder), dry_run=False)
+    assert (folder / packed.name).read_bytes() == b"other"
+    assert asked == []
+
+
+def test_a_folder_that_the_bundle_lies_in(packed, tmp_path):
+    for path in (packed, checksum_file(packed)):
+        shutil.copy(path, tmp_path)
+    publish(tmp_path / packed.name, to="folder", target=str(tmp_path), dry_run=False)
+    assert (tmp_path / packed.name).read_bytes() == packed.read_bytes()
+    assert STEM in json.loads((tmp_path / INDEX).read_text())
+
+
+def test_a_server_that_leads_elsewhere_gets_no_token_and_is_not_followed(server, monkeypatch):
+    """Over http, as nothing here has certificates; where publish wants https, redirects are refused alike."""
+    got = []
+
+    class Redirects(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            got.append(self.headers.get("Authorization"))
+            self.send_response(302)
+            self.send_header("Location", f"{server[0]}/x")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    monkeypatch.setenv("CT_CNCL_PUBLISH_TOKEN", "secret")
+    (server[1] / "x").write_text("{}")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Redirects) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        with pytest.raises(PublishError, match=f"leads to {server[0]}/x"):
+            _request("GET", f"http://127.0.0.1:{running.server_address[1]}/x")
+        running.shutdown()
+    assert got == ["Bearer secret"]
 
 
 def test_a_file_server(packed, server):
@@ -153,8 +198,21 @@ def test_without_the_hubs_package_the_extra_is_named(packed, monkeypatch):
     ("to", "target", "said"),
     [
         ("hub", "x", "folder, file-server, huggingface"),
-        ("huggingface", "x", "owner/name"),
-        ("file-server", "x", "http"),
+        *(("huggingface", target, "owner/name") for target in ("x", "/", "a/", "a b/c?", "a/b/c", "../b")),
+        *(
+            ("file-server", target, "https://host/folder")
+            for target in (
+                "x",
+                "http://",
+                "http://host/x y",
+                "http://[bad",
+                "https://me:secret@host",
+                "ftp://host",
+                "http://h/?x",
+            )
+        ),
+        ("folder", "", "Expected a folder"),
+        ("folder", __file__, "Expected a folder"),
     ],
 )
 def test_where_nothing_can_be_published(packed, to, target, said):
