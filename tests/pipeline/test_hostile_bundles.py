@@ -16,7 +16,9 @@ from torch import nn
 
 from ct_cncl.pipeline.bundle_review import review_bundle
 from ct_cncl.pipeline.config_review import allowed_targets, review_config
+from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
 from ct_cncl.pipeline.verify import VerifyError, review_source, verify
+from ct_cncl.pipeline.weights import open_weights
 from ct_cncl.pipeline.workflow import config_file
 
 NETWORK = {"_target_": "ct_cncl.pipeline.networks.UNet", "width": 2, "depth": 1}
@@ -224,6 +226,23 @@ def test_torchscript_that_reads_files(tmp_path):
     (bundle / "models").mkdir()
     torch.jit.save(torch.jit.script(Reads()), str(bundle / "models" / "model.ts"))
     assert [(one.kind, one.text) for one in review_bundle(bundle).findings] == [("TorchScript", "torch.from_file")]
+
+
+class Writes(nn.Module):
+    """Maps a file into memory, and so makes it."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = str(path)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image + torch.from_file(self.path, True, 4).fill_(1.0).sum() * 0
+
+
+def test_denoising_does_not_run_torchscript_that_writes_files(tmp_path, canary):
+    torch.jit.save(torch.jit.script(Writes(canary)), str(tmp_path / "model.ts"))
+    with pytest.raises(CheckpointError, match=r"calls torch.from_file, which can reach files\. Do not use it"):
+        open_weights(tmp_path / "model.ts", torch.device("cpu"))
 
 
 def test_onnx_with_weights_in_another_file_or_operators_of_its_own(tmp_path):
