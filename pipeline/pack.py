@@ -29,6 +29,8 @@ CONFIGS = ("evaluate.json", "multi_gpu_train.json", "logging.conf")
 """Configs that go in as they are. Overlays of the paper's network do not: the shared train.json defines another."""
 CODE = ("pipeline", "transforms")
 _NOT_CARRIED = ("cli",)  # the command line needs packages that a bundle does not
+FINE_TUNE = "fine_tune"
+"""Overlay with the settings for going on from finished weights: whoever has a bundle does not begin anew."""
 _VERSION = re.compile(r"\d+(\.\d+)*[a-z0-9]*(\.[a-z0-9]+)*(\+[A-Za-z0-9]+([._-][A-Za-z0-9]+)*)?", re.ASCII)
 """It becomes part of a file's name, and of a tag on the Hub."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip file can name
@@ -52,8 +54,8 @@ def pack(
     Args:
         out: folder for both.
         weights: a run's checkpoint; None for the bundle's own.
-        overlays: that the weights were trained with; they change what the shared train.json does. None: those that the
-            bundle's metadata names for its own weights, none for others.
+        overlays: that the weights were trained with; they change what the shared train.json does. None: for the bundle's own
+            weights those that its metadata names and ``fine_tune``, for others none.
         version: of the shared bundle; None for the project's.
         changes: what is new in ``version``, where metadata.json does not say so yet.
 
@@ -74,11 +76,11 @@ def pack(
         )
     metadata = _metadata(bundle, weights or own, version=version, changes=changes)
     if overlays is None:
-        overlays = metadata["weights"]["variant"].split("+") if weights is None else []
+        overlays = [*metadata["weights"]["variant"].split("+"), FINE_TUNE] if weights is None else []
     path = out / f"{NAME}_v{metadata['version']}.zip"
     if path.exists():
         raise OutputError(f"Expected no {path.name} in {out}, but there is one. Remove it, or pass --version.")
-    metadata["weights"]["variant"] = "+".join(Path(name).stem for name in overlays)
+    metadata["weights"]["variant"] = "+".join(Path(name).stem for name in overlays if name != FINE_TUNE)
     require("jsonschema", extra="verify", purpose="to check metadata.json")  # before minutes of exporting
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / NAME

@@ -1,8 +1,13 @@
 """The bundle's own weights are what is used where none are named."""
 
+import hashlib
+import io
 import json
 import shutil
+import zipfile
+from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -12,14 +17,19 @@ from tiny_weights import tiny_cncl
 from ct_cncl.pipeline import pack as pack_module
 from ct_cncl.pipeline import weights as weights_module
 from ct_cncl.pipeline.bundle import installed_bundle
+from ct_cncl.pipeline.domain import outside
 from ct_cncl.pipeline.exports import write_state, write_torchscript
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
+from ct_cncl.pipeline.handlers.checkpoints import CheckpointError, network_state
 from ct_cncl.pipeline.inference import denoise
+from ct_cncl.pipeline.metrics import nps_distance, tissue_masks, uniform_patches
+from ct_cncl.pipeline.metrics.noise_texture import patches_at
 from ct_cncl.pipeline.pack import pack
 from ct_cncl.pipeline.trained import trained_network
+from ct_cncl.pipeline.verify import OK, verify
 from ct_cncl.pipeline.weights import open_weights
-from ct_cncl.pipeline.workflow import ConfigError
+from ct_cncl.pipeline.workflow import ConfigError, config_file, load_config, overlay_file
 from ct_cncl.pipeline.zoo_rules import broken_rules
+from ct_cncl.transforms.regions import noise_power_spectrum
 
 CPU = torch.device("cpu")
 
@@ -94,17 +104,92 @@ def test_pack_takes_them_with_the_overlay_that_the_metadata_name(shipping, tmp_p
     own, _ = shipping
     metadata = json.loads((own / "configs" / "metadata.json").read_text())
     overlay = own / "configs" / "variants" / "tiny.json"
-    overlay.write_text(json.dumps(TINY_NETWORK | {"learning_rate": 0.25}))
+    overlay.write_text(json.dumps(TINY_NETWORK | {"learning_rate": 0.25, "max_val_slices": 7}))
     changed = metadata | {"weights": {"variant": str(overlay)}, "trained_on": {"noise_hu": [7, 8]}}
     (own / "configs" / "metadata.json").write_text(json.dumps(changed))
-    import zipfile
-
     with zipfile.ZipFile(pack(tmp_path / "dist")) as archive:
         train = json.loads(archive.read("ct_cncl/configs/train.json"))
         packed = json.loads(archive.read("ct_cncl/configs/metadata.json"))
-    assert train["learning_rate"] == 0.25
+    assert (train["learning_rate"], train["max_val_slices"]) == (1e-4, 7)  # fine_tune comes last
     assert packed["trained_on"] == {"noise_hu": [7, 8]}
     assert packed["weights"]["variant"] == "tiny"
+
+
+needs_weights = pytest.mark.skipif(
+    not (installed_bundle() / "models" / "model.pt").is_file(), reason="this checkout ships no weights"
+)
+VAL = Path(__file__).parents[3] / "shared" / "ct" / "val"
+
+
+@needs_weights
+@pytest.mark.slow
+def test_the_release_packs_itself_and_stands_every_check(tmp_path):
+    path = pack(tmp_path)
+    found = verify(path)
+    assert {check.state for check in found.checks} == {OK}, found.checks
+    assert found.review.doubts == []
+    with zipfile.ZipFile(path) as archive:
+        train = json.loads(archive.read("ct_cncl/configs/train.json"))
+        metadata = json.loads(archive.read("ct_cncl/configs/metadata.json"))
+    own = json.loads((installed_bundle() / "configs" / "variants" / "cncl_fast.json").read_text())
+    assert all(train[key] == own[key] for key in ("content_predictor", "noise_predictor", "network_def"))
+    assert metadata["weights"]["variant"] == "cncl_fast"
+    with zipfile.ZipFile(path) as archive, archive.open("ct_cncl/models/model.pt") as packed:
+        content = packed.read()
+    assert metadata["weights"]["sha256"] == hashlib.sha256(content).hexdigest()
+    ours = torch.load(installed_bundle() / "models" / "model.pt", weights_only=True)
+    theirs = torch.load(io.BytesIO(content), weights_only=True)
+    assert all(torch.equal(theirs[name], value) for name, value in network_state(ours).items())
+
+
+@needs_weights
+def test_whoever_trains_the_release_on_does_so_with_small_steps_and_no_adversary():
+    """What a bundle's train.json does to finished weights: at a rate for beginners, with a GAN, it would spoil them."""
+    train = load_config([config_file("train.json"), overlay_file("cncl_fast"), overlay_file("fine_tune")])
+    recipe = load_config([config_file("train.json"), overlay_file("cncl_fast"), config_file("quarter_dose.json")])
+    assert train["learning_rate"] == 1e-4 < recipe["learning_rate"]
+    assert (train["adversarial_weight"], train["train"]["trainer"]["discriminator"]) == (0.0, None)
+    assert (train["dose_range"], train["nested_dose_range"]) == (None, None)  # any data set will do
+    for key in ("patch_size", "batch_size", "patches_per_epoch", "clip_grad_norm", "ema_decay", "optimizer"):
+        assert train[key] == recipe[key], key
+    assert train["lr_scheduler"]["T_max"] == "@max_epochs"
+
+
+@needs_weights
+def test_other_body_parts_are_warned_of():
+    known = open_weights(None, CPU).trained_on
+    (warning,) = outside({"body_part": ["HEAD"]}, known)
+    assert "HEAD is not in the training data" in warning
+    assert outside({"body_part": ["CHEST"]}, known) == []
+
+
+@needs_weights
+@pytest.mark.slow
+@pytest.mark.skipif(not VAL.is_dir(), reason="no real CT beside this checkout (../shared/ct)")
+def test_real_scans_at_a_quarter_of_their_dose(tmp_path, command):
+    """The model card's figures by scan, with some room: two scans of patients that training did not see."""
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for name in ("nysbu_A072894_19010103.nii.gz", "nysbu_A098752_19010127.nii.gz"):
+        shutil.copyfile(VAL / name, scans / name)
+    code, _, errors = command("simulate", scans, "--dose", 0.25, "--seed", 99, "--out", tmp_path / "low")
+    assert code == 0, errors
+    for low in sorted((tmp_path / "low").glob("*.nii.gz")):
+        y, truth = (
+            np.asarray(nib.load(path).dataobj, dtype=np.float32)[..., 0]
+            for path in (low, scans / f"{low.name.split('_dose')[0]}.nii.gz")
+        )
+        result = denoise(y[..., None], device="cpu")[..., 0]
+        error = [float(np.sqrt(np.mean((image - truth) ** 2))) for image in (y, result)]
+        assert 20 * np.log10(error[0] / error[1]) > 2.5
+        masks = tissue_masks(truth)
+        bias = {name: float((result - truth)[mask].mean()) for name, mask in masks.items() if mask.sum() > 500}
+        assert {"lung", "fat", "soft tissue"} <= set(bias)
+        assert max(abs(bias[name]) for name in ("lung", "fat", "soft tissue")) < 0.5
+        spectra = [
+            noise_power_spectrum(patches_at(image, uniform_patches(truth)), (1.0, 1.0)) for image in (y, result, truth)
+        ]
+        assert nps_distance(spectra[1], spectra[2]) < 0.6 < 2 < nps_distance(spectra[0], spectra[2])
 
 
 def test_the_repositorys_bundle_keeps_the_zoos_rules():
