@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 
 import pytest
 import typer
@@ -10,6 +11,7 @@ from tiny_runs import ROOT
 from ct_cncl.pipeline.cli.app import app
 from ct_cncl.pipeline.staged import parse_stage
 from ct_cncl.pipeline.workflow import check_keys, config_file, load_config, overlay_file, parse_overrides
+from ct_cncl.transforms.datalist import file_checksum
 
 USAGE_ERROR = typer.BadParameter.__base__  # click's, which newer versions of typer carry themselves
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "bundles/ct_cncl/docs/README.md"]
@@ -77,3 +79,26 @@ def test_what_is_wrong_is_found(line):
 def test_lines_are_found():
     page = "text ct-cncl no --command\n\n    ct-cncl qa --out a   # why\n    ct-cncl pack \\\n      --out 'a b'\n    pip install ct-cncl\n"
     assert list(documented(page)) == [["qa", "--out", "a"], ["pack", "--out", "a b"]]
+
+
+def test_the_model_cards_recipe_is_what_make_weights_runs():
+    """The one command, written out in the card, word by word and in its order; where the scans lie may differ."""
+    options = ["make", "-n", "--assume-old", ".venv/.installed", "weights", "CT=shared/ct"]
+    said = subprocess.run(options, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    made = [shlex.split(line)[1:] for line in said.splitlines() if line.startswith(".venv/bin/ct-cncl ")]
+    card = (ROOT / "bundles/ct_cncl/docs/README.md").read_text(encoding="utf-8")
+    assert [list(words) for words in documented(card)][: len(made)] == made
+    assert len(made) == 7
+    assert "make weights" in card
+
+
+def test_the_recipes_data_are_named_with_checksums():
+    lines = (ROOT / "bundles/ct_cncl/docs/data_checksums.txt").read_text(encoding="utf-8").splitlines()
+    files = dict(reversed(line.split("  ")) for line in lines)
+    assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in files.values())
+    scans = {name for name in files if name.startswith("shared/ct/")}
+    assert len(scans) == 25
+    assert {f"data/weights/training/{number:04d}_noise4.nii" for number in range(18)} <= set(files)
+    if not (ROOT.parent / "shared" / "ct").is_dir():
+        pytest.skip("no real CT beside this checkout (../shared/ct): names alone were looked at")
+    assert all(file_checksum(ROOT.parent / name) == files[name] for name in scans)
