@@ -7,18 +7,26 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
+from ct_cncl.pipeline.domain import TRAINED_ON, together
 from ct_cncl.pipeline.extras import require
 from ct_cncl.pipeline.handlers.checkpoints import BEST, NETWORK_KEY, CheckpointError, load_file, network_state
 from ct_cncl.pipeline.texture_scan import Judge, ScanPoint, curve_picture
 from ct_cncl.pipeline.trained import trained_network
+from ct_cncl.pipeline.weights import described_training
 from ct_cncl.pipeline.workflow import ConfigError, network_config
 from ct_cncl.transforms.datalist import entries, file_checksum, read_datalist
 from ct_cncl.transforms.files import OutputError, replacing
 from ct_cncl.transforms.hu import HU_RANGE
+
+CURVE = ("curve.csv", "curve.svg")
+"""What a scan writes."""
+BEGINNINGS = ("init_std", "zero_start")
+"""Keys of a network's definition that say how its weights begin, and nothing of what it does."""
 
 
 def interpolated(
@@ -72,12 +80,20 @@ def load_pair(first: Path, second: Path) -> tuple[Mapping[str, torch.Tensor], Ma
         ConfigError: no config beside one of them, or different networks.
     """
     states = [network_state(load_file(path)) for path in (first, second)]
-    if network_config(first) != network_config(second):
+    if _function(network_config(first)) != _function(network_config(second)):
         raise ConfigError(
             f"Expected two runs of one network, but {first.parent} and {second.parent} define different ones. Train the "
             "second from the first (start_from), or with the same overlays."
         )
     return states[0], states[1]
+
+
+def _function(definition: Any) -> Any:
+    """A network's definition without what only says how its weights begin; runs of before ``context_slices`` have one."""
+    if isinstance(definition, Mapping):
+        kept = {key: _function(value) for key, value in definition.items() if key not in BEGINNINGS}
+        return kept | ({"context_slices": kept.get("context_slices", 1)} if "network_def" in kept else {})
+    return [_function(value) for value in definition] if isinstance(definition, list) else definition
 
 
 def interpolate(first: Path, second: Path, *, alpha: float, out: Path, overwrite: bool = False) -> Path:
@@ -87,7 +103,8 @@ def interpolate(first: Path, second: Path, *, alpha: float, out: Path, overwrite
         first: run or checkpoint f.
         second: run or checkpoint g of the same network.
         alpha: share of ``first``, 0 to 1.
-        out: folder for ``best.pt``, ``config.json`` (that of ``first``) and ``interpolation.json`` (what it is made of).
+        out: folder for ``best.pt``, ``config.json`` (that of ``first``; of weights in a bundle, the network's definition),
+            ``trained_on.json`` (what both were trained on) and ``interpolation.json`` (what it is made of).
         overwrite: replace an earlier interpolation.
 
     Returns:
@@ -101,23 +118,33 @@ def interpolate(first: Path, second: Path, *, alpha: float, out: Path, overwrite
     """
     first, second = checkpoint_of(first), checkpoint_of(second)
     state = interpolated(*load_pair(first, second), alpha=alpha)
-    if (out / BEST).exists() and not (overwrite and (out / "interpolation.json").is_file()):
-        raise OutputError(
-            f"Expected a folder without weights in {out}, but it holds {BEST}. Choose another folder, or replace an earlier "
-            "interpolation with --overwrite."
-        )
+    _refuse_existing(out, overwrite=overwrite)
     record = {
         "alpha": alpha,
         "first": {"file": first.name, "sha256": file_checksum(first)},
         "second": {"file": second.name, "sha256": file_checksum(second)},
     }
+    own = first.parent / "config.json"
+    config = own.read_bytes() if own.is_file() else json.dumps(network_config(first), indent=2).encode() + b"\n"
+    trained_on = together(described_training(path) for path in (first, second))
     with replacing(out / "interpolation.json") as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     with replacing(out / "config.json") as temporary:
-        temporary.write_bytes((first.parent / "config.json").read_bytes())
+        temporary.write_bytes(config)
+    if trained_on:
+        with replacing(out / TRAINED_ON) as temporary:
+            temporary.write_text(json.dumps(trained_on, indent=2) + "\n", encoding="utf-8")
     with replacing(out / BEST) as temporary:
         torch.save({NETWORK_KEY: state}, temporary)
     return out / BEST
+
+
+def _refuse_existing(out: Path, *, overwrite: bool) -> None:
+    if (out / BEST).exists() and not (overwrite and (out / "interpolation.json").is_file()):
+        raise OutputError(
+            f"Expected a folder without weights in {out}, but it holds {BEST}. Choose another folder, or replace an earlier "
+            "interpolation with --overwrite."
+        )
 
 
 def scan_alpha(
@@ -159,7 +186,13 @@ def scan_alpha(
     first, second = checkpoint_of(first), checkpoint_of(second)
     states = load_pair(first, second)
     if data is None:
-        data = Path(json.loads((first.parent / "config.json").read_text(encoding="utf-8"))["dataset_dir"])
+        config = first.parent / "config.json"
+        found = json.loads(config.read_text(encoding="utf-8")).get("dataset_dir") if config.is_file() else None
+        if not isinstance(found, str):
+            raise ConfigError(
+                f"Expected --data, since nothing beside {first} names a data set, but got none. Name one."
+            )
+        data = Path(found)
     name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else checked_device(device)
     judge = Judge(
         entries(read_datalist(data), split),
@@ -174,14 +207,14 @@ def scan_alpha(
         for alpha in alphas:
             network.load_state_dict(interpolated(*states, alpha=alpha))
             points.append(judge.network(network, alpha, bar))
-    with replacing(out / "curve.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+    with replacing(out / CURVE[0]) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["alpha", "data_range_hu", "psnr", "nps_distance"])
         writer.writerows(
             ["input" if p.alpha is None else p.alpha, HU_RANGE, f"{p.psnr:.4f}", f"{p.nps_distance:.5f}"]
             for p in points
         )
-    with replacing(out / "curve.svg") as temporary:
+    with replacing(out / CURVE[1]) as temporary:
         temporary.write_text(curve_picture(points), encoding="utf-8")
     return points
 
@@ -206,13 +239,22 @@ def interpolate_and_scan(
 
     Raises:
         ValueError: one step, or a negative number.
+
+    What :func:`interpolate` and :func:`scan_alpha` raise comes before anything is written.
     """
     if steps < 0 or steps == 1:
         raise ValueError(f"Expected 0 or at least 2 alphas to scan, but got {steps}.")
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"Expected an alpha from 0 to 1, but got {alpha}.")
+    _refuse_existing(out, overwrite=overwrite)
+    points = []
+    if steps:  # first, since data, split or device may be wrong: then nothing is written
+        alphas = [number / (steps - 1) for number in range(steps)]
+        points = scan_alpha(
+            first, second, alphas=alphas, out=out, data=data, split=split, max_slices=max_slices, device=device
+        )
     interpolate(first, second, alpha=alpha, out=out, overwrite=overwrite)
     if not steps:
-        return []
-    alphas = [number / (steps - 1) for number in range(steps)]
-    return scan_alpha(
-        first, second, alphas=alphas, out=out, data=data, split=split, max_slices=max_slices, device=device
-    )
+        for name in CURVE:
+            (out / name).unlink(missing_ok=True)  # of the interpolation that was replaced
+    return points

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from ct_cncl.pipeline.engines.distributed import is_main_process
 from ct_cncl.pipeline.handlers.budget import USED_KEY
 from ct_cncl.pipeline.handlers.checkpoints import BEST, LAST, load_file
-from ct_cncl.pipeline.training import resume_hint, train_bundle
-from ct_cncl.pipeline.workflow import ConfigError, overlay_file, parse_overrides
+from ct_cncl.pipeline.training import absolute_paths, resume_hint, train_bundle
+from ct_cncl.pipeline.workflow import ConfigError, check_keys, config_file, merged_config, overlay_file, parse_overrides
 from ct_cncl.transforms.files import OutputError, replacing
 
 RECORD = "stages.json"
@@ -138,16 +138,30 @@ def train_stages(
             f"Expected a folder without a run in {out}, but it holds one. Go on with it (--resume), or name another folder."
         )
     parsed = [parse_stage(text) for text in stages]
-    parse_overrides([assignment for stage in parsed for assignment in stage.assignments])
     common = parse_stage(" ".join(overlays))
     record = {
-        "stages": [[list(common.overlays + stage.overlays), [*assignments, *stage.assignments]] for stage in parsed],
+        "stages": [
+            _checked_stage([*common.overlays, *stage.overlays], [*assignments, *stage.assignments]) for stage in parsed
+        ],
         "names": [f"{number}_{stage.name}" for number, stage in enumerate(parsed, start=1)],
         "data": None if data is None else str(data.expanduser().absolute()),
     }
     with replacing(out / RECORD) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return resume_stages(out)
+
+
+def _checked_stage(overlays: list[str], assignments: list[str]) -> tuple[list[str], list[str]]:
+    """A stage as it is recorded, every key known: a typo in the last stage must not wait for hours.
+
+    Raises:
+        ConfigError: unknown keys or overlays.
+    """
+    overrides = parse_overrides(assignments)
+    check_keys(merged_config([config_file("train.json"), *map(overlay_file, overlays)]), overrides)
+    placed = absolute_paths(overrides)
+    changed = [f"{key}={placed[key]}" for key in placed if placed[key] != overrides[key]]
+    return overlays, [*assignments, *changed]  # of a key that is there twice, the later value holds
 
 
 def resume_stages(out: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +60,23 @@ def train_bundle(
         files = [out / "config.json"]
     else:
         files = [config_file("train.json"), *(overlay_file(name) for name in overlays)]
-    for key in PATH_KEYS:
-        if isinstance(overrides.get(key), str) and not overrides[key].startswith(("$", "@", "%")):
-            overrides[key] = str(Path(overrides[key]).expanduser().absolute())
+    overrides = absolute_paths(overrides)
     overrides["output_dir"] = str(out.expanduser().absolute())
     if resume or overrides.get("resume") != "auto":
         overrides["resume"] = resume
     if data is not None:
         overrides["dataset_dir"] = str(data.expanduser().absolute())
     return run_workflow(build_workflow(files, run_id="training", overrides=overrides))
+
+
+def absolute_paths(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Overrides whose ``PATH_KEYS`` no longer depend on the working directory; expressions and references stay."""
+    return {
+        key: str(Path(value).expanduser().absolute())
+        if key in PATH_KEYS and isinstance(value, str) and not value.startswith(("$", "@", "%"))
+        else value
+        for key, value in overrides.items()
+    }
 
 
 def resume_hint(out: Path) -> str:

@@ -79,7 +79,7 @@ def open_weights(path: Path | None, device: torch.device, *, precision: str = "f
     network = network.to(device).eval()
     slices = _slices(network, device, path)
     network = in_precision(network, device=device, precision=chosen).eval()
-    trained_on = _described(path) or described.get(TRAINED_ON) or {}
+    trained_on = described_training(path) or described.get(TRAINED_ON) or {}
     return Weights(network, device, file_checksum(path), slices, trained_on, chosen, own_threads=path.suffix == ".onnx")
 
 
@@ -148,7 +148,12 @@ def _scripted(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     return network, json.loads(text) if text else {}
 
 
-def _described(path: Path) -> dict[str, Any]:
+def described_training(path: Path) -> dict[str, Any]:
+    """What lies beside weights about their training data: ``trained_on.json``, or a key of a bundle's metadata; else nothing.
+
+    Raises:
+        ConfigError: a file that is no JSON.
+    """
     for file, key in (
         (path.parent / f"{TRAINED_ON}.json", ""),
         (path.parent.parent / "configs/metadata.json", TRAINED_ON),

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from ct_cncl.pipeline.metrics import psnr
 from ct_cncl.pipeline.texture_scan import Judge
 from ct_cncl.pipeline.trained import trained_network
 from ct_cncl.pipeline.training import evaluate_run, train_bundle
+from ct_cncl.pipeline.weights import open_weights
 from ct_cncl.pipeline.workflow import ConfigError
 from ct_cncl.transforms.datalist import DataError, read_datalist
 from ct_cncl.transforms.files import OutputError
@@ -118,6 +120,68 @@ def test_different_networks_are_refused(tiny_run, tmp_path):
     with pytest.raises(ConfigError, match="define different ones"):
         interpolate(tiny_run, other, alpha=0.5, out=tmp_path / "mixed")
     assert not (tmp_path / "mixed").exists()
+
+
+def test_networks_that_only_begin_differently_are_one(tiny_run, second_run, tmp_path):
+    other = shutil.copytree(second_run, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    config["network_def"]["init_std"] = 0.7
+    config.pop("context_slices")  # as in runs of before there were several
+    (other / "config.json").write_text(json.dumps(config))
+    interpolate(tiny_run, other, alpha=0.5, out=tmp_path / "mixed")
+    (other / "config.json").write_text(json.dumps(config | {"context_slices": 3}))
+    with pytest.raises(ConfigError, match="define different ones"):
+        interpolate(tiny_run, other, alpha=0.5, out=tmp_path / "no")
+
+
+def test_what_both_were_trained_on_is_kept_for_warnings(tiny_run, second_run, tmp_path):
+    runs = [shutil.copytree(run, tmp_path / run.name) for run in (tiny_run, second_run)]
+    for run, noise in zip(runs, ([10.0, 20.0], [15.0, 40.0])):
+        (run / "trained_on.json").write_text(json.dumps({"noise_hu": noise}))
+    path = interpolate(*runs, alpha=0.5, out=tmp_path / "mixed")
+    assert open_weights(path, torch.device("cpu")).trained_on == {"noise_hu": [10.0, 40.0]}
+
+
+def test_weights_of_a_bundle(tiny_run, second_run, tiny_dataset, tmp_path):
+    """As they are shipped: models/model.pt, the network in configs/inference.json."""
+    bundle = tmp_path / "bundle"
+    (bundle / "models").mkdir(parents=True)
+    (bundle / "configs").mkdir()
+    shutil.copy(tiny_run / "best.pt", bundle / "models" / "model.pt")
+    shutil.copy(tiny_run / "config.json", bundle / "configs" / "inference.json")
+    path = interpolate(bundle / "models" / "model.pt", second_run, alpha=0.25, out=tmp_path / "mixed")
+    expected = interpolate(tiny_run, second_run, alpha=0.25, out=tmp_path / "expected")
+    image = torch.rand(1, 1, 24, 20)
+    networks = [open_weights(one, torch.device("cpu")).network for one in (path, expected)]
+    with torch.inference_mode():
+        assert torch.equal(*(network(image) for network in networks))
+    with pytest.raises(ConfigError, match="Expected --data"):
+        scan_alpha(bundle / "models" / "model.pt", second_run, alphas=[0.0, 1.0], out=tmp_path / "curve")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"data": Path("/nonexistent")},
+        {"split": "foo"},
+        {"device": "foo"},
+        {"max_slices": -3},
+        {"alpha": 2.0},
+        {"steps": 1},
+    ],
+)
+def test_a_scan_that_cannot_be_made_leaves_nothing(tiny_run, second_run, tiny_dataset, tmp_path, wrong):
+    options = {"alpha": 0.5, "steps": 2, "device": "cpu"} | wrong
+    with pytest.raises((DataError, ConfigError, ValueError)):
+        interpolate_and_scan(tiny_run, second_run, out=tmp_path / "mixed", **options)
+    assert not (tmp_path / "mixed").exists()
+
+
+def test_a_replaced_interpolation_takes_its_curve_with_it(tiny_run, second_run, tmp_path):
+    interpolate_and_scan(tiny_run, second_run, alpha=0.5, steps=2, out=tmp_path / "mixed", device="cpu")
+    assert (tmp_path / "mixed" / "curve.csv").is_file()
+    interpolate_and_scan(tiny_run, second_run, alpha=0.25, steps=0, out=tmp_path / "mixed", overwrite=True)
+    assert not list((tmp_path / "mixed").glob("curve.*"))
 
 
 def test_scan_equals_single_evaluations(tiny_run, second_run, tiny_dataset, tmp_path):

@@ -152,7 +152,25 @@ def test_an_unknown_overlay_or_key_ends_it_before_anything_is_trained(tiny_datas
         train_stages(["pixel_only", "gan_lsgann"], out=tmp_path / "run", data=tiny_dataset, assignments=COMMON)
     with pytest.raises(ConfigError, match="'=3'"):
         train_stages(["pixel_only", "ema =3"], out=tmp_path / "run", data=tiny_dataset, assignments=COMMON)
+    with pytest.raises(ConfigError, match="texture_weigth"):
+        train_stages(
+            ["pixel_only", "gan_lsgan texture_weigth=1"], out=tmp_path / "run", data=tiny_dataset, assignments=COMMON
+        )
     assert not (tmp_path / "run").exists()
+
+
+def test_places_in_stages_are_absolute(tiny_dataset, tmp_path, monkeypatch):
+    """A stage may begin when the training is resumed, from another directory."""
+    monkeypatch.setattr(staged, "resume_stages", lambda out: [out])
+    monkeypatch.chdir(tmp_path)
+    stages = ["pixel_only start_from=a/best.pt", "distill teacher_checkpoint=b/best.pt seed=3"]
+    train_stages(stages, out=tmp_path / "run", data=tiny_dataset, assignments=["seed=1"])
+    record = json.loads((tmp_path / "run" / "stages.json").read_text())
+    values = [staged.parse_overrides(assignments) for _, assignments in record["stages"]]
+    assert values == [
+        {"seed": 1, "start_from": str(tmp_path / "a/best.pt")},
+        {"seed": 3, "teacher_checkpoint": str(tmp_path / "b/best.pt")},
+    ]
 
 
 def test_own_overlay_files_are_found_from_anywhere(tmp_path, monkeypatch):
