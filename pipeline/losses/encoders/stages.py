@@ -18,6 +18,9 @@ class ConvStages(nn.Module):
     second convolution of the third block puts out, before its activation, ``relu3_2`` the same after it. In block k a
     feature stands for 2^(k-1) x 2^(k-1) pixels.
 
+    Borders are continued by their own values, not by zeros: a patch ends within the body, and an edge from there to 0 (water,
+    or mid-grey) outweighs all noise in the features along it, so that textures would depend on the patch's size.
+
     Args:
         widths: channels of each block.
         convolutions: number of them in each block.
@@ -34,7 +37,7 @@ class ConvStages(nn.Module):
                 modules.append(nn.MaxPool2d(2))
             for number in range(1, count + 1):
                 self.layers[f"conv{block}_{number}"] = len(modules)
-                modules.append(nn.Conv2d(channels, width, 3, padding=1))
+                modules.append(nn.Conv2d(channels, width, 3, padding=1, padding_mode="replicate"))
                 self.layers[f"relu{block}_{number}"] = len(modules)
                 # Not in place: it would overwrite the features before the activation.
                 modules.append(nn.ReLU(inplace=False))

@@ -4,10 +4,12 @@ import pytest
 import torch
 from tiny_encoders import WIDTHS, ct_checkpoint, vgg_state
 
+from ct_cncl.pipeline.bundle import installed_bundle
 from ct_cncl.pipeline.engines.precision import DTYPES
 from ct_cncl.pipeline.losses import FeatureLoss, content_distance, texture_distance
 from ct_cncl.pipeline.losses.encoders import VGG19, CTEncoder
 from ct_cncl.pipeline.networks import Branches
+from ct_cncl.transforms.hu import to_network
 
 CPU = torch.device("cpu")
 LAYERS = ["conv1_2", "relu2_1"]
@@ -146,6 +148,22 @@ def test_losses_do_not_depend_on_patch_or_batch_size(encoder, window):
 
     assert terms(2, 64, repeats=5) == pytest.approx(terms(2, 64), rel=1e-5)
     assert terms(4, 256) == pytest.approx(terms(16, 64), rel=0.15)  # a sum over positions: 16 times as much
+
+
+@pytest.mark.parametrize("hu", [50.0, -850.0])
+def test_centred_texture_is_1_where_all_noise_is_gone_whatever_the_patch(hu):
+    """With the encoder that ships, in soft tissue and in lung: borders of a patch are no edges of anatomy."""
+    weights = installed_bundle() / "models" / "ct_encoder.pt"
+    encoder = CTEncoder(weights=weights)
+    loss = FeatureLoss(lambda: encoder, layers=["conv1_2", "conv2_2"], device=CPU, texture=1.0, window=16, centred=True)
+    found = []
+    for side, count in ((32, 64), (64, 16), (128, 4)):
+        noise = 25 * torch.randn(count, 1, side, side, generator=torch.Generator().manual_seed(0))
+        truth, flat = to_network(hu + noise), to_network(torch.full_like(noise, hu))
+        (term,) = loss(Branches(flat, flat, flat), truth, truth).values()
+        found.append(term.item())
+    assert found == pytest.approx([1.0] * 3, abs=0.12)
+    assert max(found) - min(found) < 0.02
 
 
 def test_a_layer_that_sees_no_noise_is_refused(encoder):
