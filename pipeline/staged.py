@@ -12,7 +12,15 @@ from ct_cncl.pipeline.engines.distributed import is_main_process
 from ct_cncl.pipeline.handlers.budget import USED_KEY
 from ct_cncl.pipeline.handlers.checkpoints import BEST, LAST, load_file
 from ct_cncl.pipeline.training import absolute_paths, resume_hint, train_bundle
-from ct_cncl.pipeline.workflow import ConfigError, check_keys, config_file, merged_config, overlay_file, parse_overrides
+from ct_cncl.pipeline.workflow import (
+    ConfigError,
+    check_keys,
+    check_values,
+    config_file,
+    merged_config,
+    overlay_file,
+    parse_overrides,
+)
 from ct_cncl.transforms.files import OutputError, replacing
 
 RECORD = "stages.json"
@@ -158,7 +166,9 @@ def _checked_stage(overlays: list[str], assignments: list[str]) -> tuple[list[st
         ConfigError: unknown keys or overlays.
     """
     overrides = parse_overrides(assignments)
-    check_keys(merged_config([config_file("train.json"), *map(overlay_file, overlays)]), overrides)
+    merged = merged_config([config_file("train.json"), *map(overlay_file, overlays)])
+    check_keys(merged, overrides)
+    check_values(merged, overrides)
     placed = absolute_paths(overrides)
     changed = [f"{key}={placed[key]}" for key in placed if placed[key] != overrides[key]]
     return overlays, [*assignments, *changed]  # of a key that is there twice, the later value holds

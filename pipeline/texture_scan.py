@@ -136,6 +136,9 @@ def curve_picture(points: Sequence[ScanPoint]) -> str:
             axes.axhline(reference, color="black", dashes=(4, 3), linewidth=1)
             axes.set(title=title, xlabel=x_label, ylabel=y_label)
             axes.grid(color="#dddddd")
+            if title == "Fidelity against texture":
+                for point in way:
+                    axes.annotate(f" {point.alpha:.2g}", (point.nps_distance, point.psnr), fontsize=8, va="bottom")
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None})
     return stream.getvalue()

@@ -106,6 +106,26 @@ def check_keys(config: Mapping[str, Any], keys: Iterable[str]) -> None:
                 raise ConfigError(f"Expected a key of the config, but got {key!r}; {hint}")
 
 
+def check_values(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
+    """Refuse words where the config has a number or a list; expressions and references may be anything.
+
+    Raises:
+        ConfigError: naming key, value and what is there.
+
+    >>> check_values({"learning_rate": 2e-4}, {"learning_rate": "$1e-4 / 2"})
+    """
+    for key, value in overrides.items():
+        if not isinstance(value, str) or value.startswith(("$", "@", "%")):
+            continue
+        node: Any = config
+        for part in key.split("#"):
+            node = node.get(part) if isinstance(node, Mapping) else None
+        if isinstance(node, (int, float)) and not isinstance(node, bool):
+            raise ConfigError(f"Expected a number for {key}, {node} for example, but got {value!r}.")
+        if isinstance(node, list):
+            raise ConfigError(f"Expected a list for {key}, {json.dumps(node)} for example, but got {value!r}.")
+
+
 def _arguments(node: Any) -> list[str]:
     target = node.get("_target_") if isinstance(node, Mapping) else None
     if not isinstance(target, str) or "." not in target:
@@ -193,7 +213,9 @@ def build_workflow(
     from monai.bundle import ConfigWorkflow
 
     overrides = dict(overrides or {})
-    check_keys(merged_config(files), overrides)
+    merged = merged_config(files)
+    check_keys(merged, overrides)
+    check_values(merged, overrides)
     return ConfigWorkflow(
         config_file=[str(file) for file in files],
         meta_file=str(config_file("metadata.json")),

@@ -80,7 +80,7 @@ class CNCLTrainer(Trainer):
         train_handlers: Ignite handlers.
 
     Raises:
-        ValueError: a discriminator without optimizer or loss, ``d_every`` below 1, starts that are negative or in which the
+        ValueError: a discriminator without optimizer, loss or weight, ``d_every`` below 1 or no whole number, starts that are negative or in which the
             discriminator judges before it learns, unknown precision, ``accumulate`` below 1.
         MemoryShortageError: while training, naming the settings to change.
         FloatingPointError: while training, when a loss is not finite; see ``FiniteLosses``.
@@ -111,8 +111,15 @@ class CNCLTrainer(Trainer):
     ) -> None:
         if discriminator is not None and (d_optimizer is None or adversarial_loss is None):
             raise ValueError("Expected d_optimizer and adversarial_loss beside the discriminator, but got None.")
-        if d_every < 1 or accumulate < 1:
-            raise ValueError(f"Expected d_every and accumulate of at least 1, but got {d_every} and {accumulate}.")
+        if min(d_every, accumulate) < 1 or d_every % 1 or accumulate % 1:
+            raise ValueError(
+                f"Expected d_every and accumulate to be whole numbers of at least 1, but got {d_every} and {accumulate}."
+            )
+        if adversarial_weight < 0 or (discriminator is not None and adversarial_weight == 0):
+            raise ValueError(
+                f"Expected an adversarial_weight above 0 beside a discriminator, but got {adversarial_weight}. Raise it, or train "
+                "without (--with pixel_only, named last)."
+            )
         if not 0 <= d_start <= adversarial_start:
             raise ValueError(
                 f"Expected 0 <= d_start <= adversarial_start, but got {d_start} and {adversarial_start}: the discriminator "

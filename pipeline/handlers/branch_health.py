@@ -72,7 +72,8 @@ class BranchHealth:
         evaluator: a ``CNCLEvaluator``.
         supervised: branches that a pixel loss compares with the truth, of "content", "noise" and "fused".
         max_drop: dB.
-        patience: so many validations a branch may need to reach the input at all; an untrained network is far below.
+        patience: so many validations a branch may need to reach the input at all; an untrained network is far below. 1 for one
+            that begins with trained weights.
         max_rise: a factor; 2 is a PSNR of 6 dB less.
         span: iterations that a moving average covers; checked as often.
         stop: end the training after the first epoch that ends with a warning.
@@ -98,9 +99,10 @@ class BranchHealth:
     ) -> None:
         if set(supervised) - set(METRICS):
             raise ValueError(f"Expected branches of {', '.join(METRICS)}, but got {', '.join(supervised)}.")
-        if max_drop <= 0 or max_rise <= 1 or span < 1:
+        if max_drop <= 0 or max_rise <= 1 or min(span, patience) < 1:
             raise ValueError(
-                f"Expected max_drop above 0, max_rise above 1 and span of at least 1, but got {max_drop}, {max_rise}, {span}."
+                f"Expected max_drop above 0, max_rise above 1, span and patience of at least 1, but got {max_drop}, {max_rise}, "
+                f"{span}, {patience}."
             )
         self.evaluator = evaluator
         self.supervised = list(supervised)

@@ -39,8 +39,9 @@ class StatsLog:
         values = evaluator.state.metrics
         logger.info(
             "Validation, range %g HU: PSNR %.2f dB (input %.2f, C(y) %.2f, y - N(y) %.2f), SSIM %.4f (input %.4f), "
-            "RMSE %.2f HU (input %.2f).",
+            "RMSE %.2f HU (input %.2f)%s.",
             self.data_range,
             *(values[name] for name in ("psnr", "psnr_input", "psnr_content", "psnr_denoised", "ssim", "ssim_input")),
             *(values[name] for name in ("rmse", "rmse_input")),
+            f", N(y) with edges {values['edge_correlation']:.3f}" if "edge_correlation" in values else "",
         )

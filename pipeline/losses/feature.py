@@ -44,7 +44,7 @@ def noise_response(encoder: ConvStages, layers: Sequence[str], *, device: torch.
     for name, response in zip(layers, responses, strict=True):
         if not response > 0:
             raise ValueError(
-                f"Expected layers that see noise in soft tissue, but {name} does not. Choose another layer."
+                f"Expected layers that see noise in soft tissue, but {name} does not. Choose another layer, or a window with 50 HU in it."
             )
     return responses
 

@@ -64,6 +64,18 @@ def test_the_same_training_without_it_is_healthy(tiny_dataset, tmp_path, log):
     assert -1 <= float(rows[-1]["edge_correlation"]) <= 1
 
 
+def test_a_branch_of_trained_weights_that_collapses_is_noticed_at_the_first_validation(tiny_dataset, tmp_path):
+    """It began above the input: there is nothing to be patient about, as with a network that begins from nothing."""
+    train(tmp_path / "good", tiny_dataset, [], {"max_epochs": 1})
+    unseen = HOSTILE | {"max_epochs": 1, "branch_health#span": 10**6}  # by losses it would not be seen
+    start = {"start_from": str(tmp_path / "good" / "best.pt")}
+    (warned,) = train(tmp_path / "from_good", tiny_dataset, ["texture_1"], unseen | start)
+    assert warned["branch_health"].startswith("C(y) is ")
+    assert "below the input" in warned["branch_health"]
+    (patient,) = train(tmp_path / "from_nothing", tiny_dataset, ["texture_1"], unseen)
+    assert patient["branch_health"] == ""
+
+
 def test_stop_on_collapse_ends_it_and_keeps_the_checkpoint(tiny_dataset, tmp_path):
     rows = train(tmp_path / "run", tiny_dataset, ["texture_1"], HOSTILE | {"stop_on_collapse": True})
     assert len(rows) == 1

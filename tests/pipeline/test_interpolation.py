@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_runs import TINY, assignments
+from tiny_weights import tiny_cncl
 
 from ct_cncl.pipeline import texture_scan
 from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
@@ -175,6 +176,15 @@ def test_a_scan_that_cannot_be_made_leaves_nothing(tiny_run, second_run, tiny_da
     with pytest.raises((DataError, ConfigError, ValueError)):
         interpolate_and_scan(tiny_run, second_run, out=tmp_path / "mixed", **options)
     assert not (tmp_path / "mixed").exists()
+
+
+def test_a_teacher_takes_as_many_slices_as_its_student(tmp_path):
+    checkpoint, _ = tiny_cncl(tmp_path, slices=3)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"context_slices": 3}))
+    assert trained_network(checkpoint, context_slices=3).training is False
+    with pytest.raises(ConfigError, match="takes 1 slices as its student does, but .* takes 3"):
+        trained_network(checkpoint, context_slices=1)
 
 
 def test_a_replaced_interpolation_takes_its_curve_with_it(tiny_run, second_run, tmp_path):

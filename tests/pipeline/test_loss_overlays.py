@@ -13,7 +13,7 @@ from ct_cncl.pipeline.losses import Charbonnier, HingeLoss, LeastSquaresLoss, Sp
 from ct_cncl.pipeline.losses.encoders import VGG19, CTEncoder
 from ct_cncl.pipeline.networks import Amplified, Detail, Relative
 from ct_cncl.pipeline.training import evaluate_run, train_bundle
-from ct_cncl.pipeline.workflow import build_workflow, config_file, overlay_file
+from ct_cncl.pipeline.workflow import build_workflow, config_file, overlay_file, root_cause
 from ct_cncl.transforms.weighted_patches import WeightedPatchPairs
 
 RUN = {key: value for key, value in TINY.items() if "predictor" not in key and "network_def" not in key}
@@ -83,11 +83,24 @@ def test_discriminator_overlays(parts):
     [("d_amplified", Amplified), ("d_relative", Relative), ("d_detail", Detail), ("d_result", Detail)],
 )
 def test_what_the_discriminator_sees(parts, overlay, kind):
-    part = parts("pixel_only", overlay)
+    part = parts("gan_lsgan", overlay)
     judge = part("train#trainer").discriminator
     assert type(judge) is kind
     assert judge.discriminator is part("discriminator_def")  # what checkpoints hold and the optimizer steps
     assert getattr(judge, "judge_noise", True) == (overlay != "d_result")
+
+
+def test_a_discriminator_that_nobody_listens_to_is_refused(parts):
+    """``pixel_only`` takes the adversary's weight away; an overlay that only says what D sees does not bring it back."""
+    with pytest.raises(Exception, match="Failed to instantiate") as caught:
+        parts("pixel_only", "d_result")("train#trainer")
+    assert "adversarial_weight above 0 beside a discriminator, but got 0" in str(root_cause(caught.value))
+
+
+def test_squares_after_relative_losses_are_squares(parts):
+    """In either order: weights of 10,000 are for squares of network units, and would be 10,000 for a share."""
+    assert parts("pixel_relative", "l2")("pixel_loss").relative is False
+    assert parts("l2", "pixel_relative")("pixel_loss").weights["fused"] == 1.0
 
 
 def test_pixel_overlays(parts):

@@ -7,6 +7,7 @@ from ct_cncl.pipeline.workflow import (
     ConfigError,
     check_keys,
     check_overlay,
+    check_values,
     config_file,
     merged_config,
     network_config,
@@ -40,6 +41,20 @@ def test_check_keys():
     ):
         with pytest.raises(ConfigError, match=hint):
             check_keys(BASE, [key])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("batch_size", "abc", "a number for batch_size, 2 for example, but got 'abc'"),
+        ("content_predictor#depth", "deep", "a number for content_predictor#depth"),
+        ("list", "conv2_2", "a list for list"),
+    ],
+)
+def test_words_where_numbers_or_lists_belong(key, value, said):
+    with pytest.raises(ConfigError, match=said):
+        check_values(BASE, {key: value})
+    check_values(BASE, {key: "$1 + 1", "content_predictor#width": "wide"})
 
 
 def test_overlay_file(tmp_path):

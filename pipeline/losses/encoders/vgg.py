@@ -52,8 +52,8 @@ def published_weights() -> Path:
 
 
 def _download(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(URL, str(path), hash_prefix=SHA256, progress=False)
     except (OSError, RuntimeError) as error:  # no network, or another checksum
         raise CheckpointError(
@@ -83,10 +83,19 @@ class VGG19(ConvStages):
         super().__init__((64, 128, 256, 512, 512), (2, 2, 4, 4, 4), in_channels=3)
         if isinstance(window, str) and window not in WINDOWS:
             raise ValueError(f"Expected a window of {', '.join(WINDOWS)}, or centre and width, but got {window!r}.")
+        if not isinstance(window, str) and not (isinstance(window, Sequence) and len(window) == 2 and window[1] > 0):
+            raise ValueError(
+                f"Expected a window as its name or centre and width in HU ([50, 400]), but got {window!r}."
+            )
         self.window = WINDOWS[window] if isinstance(window, str) else Window(*window)
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(STANDARD_DEVIATION).view(1, 3, 1, 1), persistent=False)
         path = published_weights() if weights is None else Path(weights)
+        if not path.is_file():
+            raise CheckpointError(
+                f"Expected VGG-19's weights in {path}, but there are none. Fetch {URL} and name it with encoder#weights=FILE, or leave "
+                "that out to have it downloaded."
+            )
         self._load(load_file(path), path)
 
     def _load(self, content: dict[str, torch.Tensor], path: Path) -> None:

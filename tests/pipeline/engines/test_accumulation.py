@@ -61,7 +61,7 @@ def test_the_discriminator_sees_the_batch_in_parts_and_the_generator_runs_once_m
 def test_running_statistics_count_every_patch_once():
     torch.manual_seed(0)
     alone, _, _ = trained(accumulate=2, norm="batch")
-    judged, _, _ = trained(accumulate=2, norm="batch", judge=Judge(), adversarial_weight=0.0)
+    judged, _, _ = trained(accumulate=2, norm="batch", judge=Judge(), adversarial_start=10**6)
     for one, other in zip(judged.buffers(), alone.buffers(), strict=True):
         assert torch.equal(one, other)
 
@@ -93,5 +93,5 @@ def test_a_step_that_does_not_fit_names_the_settings():
 
 
 def test_no_parts_are_refused():
-    with pytest.raises(ValueError, match="accumulate of at least 1, but got 1 and 0"):
+    with pytest.raises(ValueError, match="whole numbers of at least 1, but got 1 and 0"):
         trainer(network(), accumulate=0)

@@ -186,7 +186,15 @@ def test_mixed_precision_is_close_to_fp32(precision):
 
 @pytest.mark.parametrize(
     "options",
-    [{"d_every": 0}, {"precision": "fp8"}, {"max_epochs": 0}, {"judge": Judge(), "d_optimizer": None}],
+    [
+        {"d_every": 0},
+        {"d_every": 2.5},
+        {"adversarial_weight": -1.0},
+        {"judge": Judge(), "adversarial_weight": 0.0},
+        {"precision": "fp8"},
+        {"max_epochs": 0},
+        {"judge": Judge(), "d_optimizer": None},
+    ],
 )
 def test_refused_options(options):
     with pytest.raises(ValueError, match="Expected"):
