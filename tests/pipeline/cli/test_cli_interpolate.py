@@ -45,7 +45,7 @@ def test_scan_prints_the_cost_of_every_alpha(tiny_run, other, tmp_path, monkeypa
     assert [line.split("  ")[0].strip() for line in lines] == ["input", "alpha 0.00", "alpha 0.50", "alpha 1.00"]
     assert all("dB (range 4096 HU)  NPS distance" in line for line in lines)
     assert {path.name for path in (tmp_path / "mixed").iterdir()} == {
-        *("best.pt", "config.json", "interpolation.json", "curve.csv", "curve.svg")
+        *("best.pt", "config.json", "trained_on.json", "interpolation.json", "curve.csv", "curve.svg")
     }
 
 
