@@ -83,11 +83,14 @@ class VGG19(ConvStages):
         super().__init__((64, 128, 256, 512, 512), (2, 2, 4, 4, 4), in_channels=3)
         if isinstance(window, str) and window not in WINDOWS:
             raise ValueError(f"Expected a window of {', '.join(WINDOWS)}, or centre and width, but got {window!r}.")
-        if not isinstance(window, str) and not (isinstance(window, Sequence) and len(window) == 2 and window[1] > 0):
+        if isinstance(window, str):
+            self.window = WINDOWS[window]
+        elif isinstance(window, Sequence) and len(window) == 2 and float(window[1]) > 0:
+            self.window = Window(float(window[0]), float(window[1]))
+        else:
             raise ValueError(
                 f"Expected a window as its name or centre and width in HU ([50, 400]), but got {window!r}."
             )
-        self.window = WINDOWS[window] if isinstance(window, str) else Window(*window)
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(STANDARD_DEVIATION).view(1, 3, 1, 1), persistent=False)
         path = published_weights() if weights is None else Path(weights)

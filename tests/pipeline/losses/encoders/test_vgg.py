@@ -1,4 +1,5 @@
 import hashlib
+from pathlib import Path
 
 import pytest
 import torch
@@ -139,3 +140,20 @@ def test_the_checksum_is_the_one_in_the_published_name():
     assert len(vgg.SHA256) == 64
     name = f"vgg19-{vgg.SHA256[:8]}.pth"
     assert vgg.URL.endswith(f"//download.pytorch.org/models/{name}")
+
+
+@pytest.mark.parametrize("window", [50, [50], [50, 0], [50, -400], "liver"])
+def test_a_window_that_is_none_is_one_line(weights, window):
+    with pytest.raises(ValueError, match="Expected a window"):
+        VGG19(weights=weights, window=window)
+
+
+def test_weights_that_are_not_there_say_where_to_fetch_them(tmp_path):
+    with pytest.raises(CheckpointError, match=r"Fetch https://download.*encoder#weights=FILE"):
+        VGG19(weights=tmp_path / "none.pth")
+
+
+def test_a_cache_that_cannot_be_written_says_how_to_go_on(monkeypatch):
+    monkeypatch.setattr(vgg, "cached_file", lambda: Path("/proc/nope/vgg.pth"))
+    with pytest.raises(CheckpointError, match="copy it there or name it with encoder#weights=FILE"):
+        vgg.published_weights()
