@@ -9,6 +9,8 @@ from ct_cncl.transforms.regions import box_mean, padding_mask
 
 TISSUE_HU = -500.0
 """Above it a pixel is tissue or table, below it air or lung."""
+AIR_HU = -940.0
+"""Air outside is below it, lung above: -1000 and -950 to -700 HU."""
 LEAST_SHARE = 0.05
 """Parts of the body (legs, arms) that are smaller than this share of the largest one are taken for something else."""
 LEAST_AREA = 0.005
@@ -24,8 +26,8 @@ def body_mask(hu_slice: np.ndarray) -> np.ndarray:
 
     Pixels above :data:`TISSUE_HU` after a 3 x 3 mean, freed of what is thin by an opening; of the connected parts, the
     largest and those of at least :data:`LEAST_SHARE` of it; then whatever outside air cannot reach through gaps wider than
-    the opening. A lung that the edge of the field of view cuts open counts as outside, and so does gas under skin that is
-    thinner than the opening.
+    the opening. What reaches the edge of the field of view is outside where it is air there, by the median below
+    :data:`AIR_HU`; a lung that the edge cuts open is not. Gas under skin that is thinner than the opening counts as outside.
 
     Args:
         hu_slice: (x, y), HU, any scan: noise and padding do no harm.
@@ -56,10 +58,13 @@ def body_mask(hu_slice: np.ndarray) -> np.ndarray:
     if sizes.max() < LEAST_AREA * hu.size:
         return np.zeros(hu.shape, dtype=bool)
     body = (sizes >= LEAST_SHARE * sizes.max())[labels]
-    # A frame of air around the slice: outside is what hangs together with it.
-    air = ~np.pad(_grown(body, reach), 1, constant_values=False)
-    parts = connected_parts(air)
-    outside = (parts == parts[0, 0])[1:-1, 1:-1]
+    parts = connected_parts(~_grown(body, reach) & ~padding)
+    edge = _grown(padding, 1)
+    edge[[0, -1], :] = edge[:, [0, -1]] = True
+    outside = np.zeros(hu.shape, dtype=bool)
+    for part in np.unique(parts[edge & (parts > 0)]):
+        if np.median(hu[edge & (parts == part)]) < AIR_HU:
+            outside |= parts == part
     return ~(_grown(outside, reach) | padding) | body
 
 

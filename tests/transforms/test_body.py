@@ -114,6 +114,30 @@ def test_a_body_larger_than_the_field_of_view():
     assert wrong(body_mask(hu), ellipse(100, 100, 140, 85) & inside) < 0.002
 
 
+@pytest.mark.parametrize("noise", [0.0, 60.0])
+@pytest.mark.parametrize("circle", [False, True])
+def test_a_field_of_view_within_the_lungs_is_all_patient(noise, circle):
+    """Targeted reconstruction: lung to the edge, a heart; the circle's outside is the scanner's padding."""
+    x, y = np.mgrid[-64:64, -64:64]
+    hu = np.full((128, 128), -860.0)
+    hu[np.hypot(x - 10, y) < 30] = 40
+    hu += noise * np.random.default_rng(0).normal(size=hu.shape)
+    hu = np.maximum(hu, -1024)
+    seen = np.hypot(x, y) < 62 if circle else np.ones(hu.shape, dtype=bool)
+    hu[~seen] = -2000
+    assert (body_mask(hu) == seen).mean() > 0.999
+
+
+def test_a_lung_that_the_edge_cuts_open_beside_air_outside():
+    """Half a chest: its wall and the air beyond it on the left, its lung cut on the right."""
+    hu = np.full((128, 128), -1000.0)
+    hu[30:, 20:108] = 40.0
+    hu[50:, 40:90] = -850.0
+    expected = np.zeros(hu.shape, dtype=bool)
+    expected[30:, 20:108] = True
+    assert (body_mask(hu) == expected).mean() > 0.995
+
+
 def test_the_border_of_the_image_is_no_border_of_the_body():
     assert body_mask(np.full((64, 48), 40.0)).all()
 

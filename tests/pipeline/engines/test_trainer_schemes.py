@@ -1,16 +1,27 @@
 """When the discriminator steps and judges, what other losses and pixel weights do in the generator's step."""
 
 import copy
+import functools
 import itertools
 
 import pytest
 import torch
 from ignite.engine import Events
+from tiny_encoders import WIDTHS, ct_checkpoint
 from torch import nn
 from torch.utils.data import DataLoader
 
 from ct_cncl.pipeline.engines import CNCLTrainer
-from ct_cncl.pipeline.losses import BranchLoss, HingeLoss, LeastSquaresLoss, VanillaLoss
+from ct_cncl.pipeline.losses import (
+    BranchLoss,
+    Charbonnier,
+    DistillationLoss,
+    FeatureLoss,
+    HingeLoss,
+    LeastSquaresLoss,
+    VanillaLoss,
+)
+from ct_cncl.pipeline.losses.encoders import CTEncoder
 from ct_cncl.pipeline.networks import CNCL, BranchOutputs, ConvFusion
 
 
@@ -62,6 +73,45 @@ def train(own, judge=None, *, count=1, weights=False, **options):
 
     engine.run()
     return outputs, states
+
+
+@pytest.mark.parametrize("adversarial", [LeastSquaresLoss, VanillaLoss, HingeLoss])
+@pytest.mark.parametrize(
+    "pixel",
+    [{}, {"criterion": nn.MSELoss(reduction="none")}, {"criterion": Charbonnier(epsilon=1e-3)}, {"relative": True}],
+)
+def test_gradients_of_all_losses_together_are_finite_in_bfloat16(adversarial, pixel, tmp_path):
+    """As training on the CPU runs with ``bf16_any``: pixel, adversarial, texture, perceptual and distillation losses at once."""
+    own, judge = network(), Judge()
+    encoder = functools.partial(CTEncoder, weights=ct_checkpoint(tmp_path / "best.pt"), widths=WIDTHS)
+    device = torch.device("cpu")
+    features = FeatureLoss(
+        encoder, layers=["conv1_2"], device=device, texture=1.0, perceptual=1.0, precision="bf16_any"
+    )
+    taught = DistillationLoss(network(), device=device, content=1.0, noise=1.0, fused=1.0, precision="bf16_any")
+    taught.teacher.load_state_dict({name: 0.5 * value for name, value in taught.teacher.state_dict().items()})
+    outputs, _ = train(
+        own,
+        judge,
+        count=1,
+        precision="bf16_any",
+        adversarial_loss=adversarial(),
+        pixel_loss=BranchLoss(content=1, noise=2, fused=3, **pixel),
+        extra_losses=[features, taught],
+    )
+    names = {"loss_content", "loss_noise", "loss_fused", "loss_adversarial", "loss_discriminator"}
+    names |= {
+        "loss_texture_fused",
+        "loss_perceptual_fused",
+        "loss_distil_content",
+        "loss_distil_noise",
+        "loss_distil_fused",
+    }
+    assert names <= set(outputs[-1])
+    assert all(value.isfinite() for output in outputs for value in output.values())
+    for parameter in [*own.parameters(), *judge.parameters()]:
+        assert parameter.grad.isfinite().all()
+        assert parameter.ndim == 1 or parameter.grad.abs().sum() > 0  # of a hinge loss a bias may have none
 
 
 def same(a, b):
