@@ -41,6 +41,7 @@ class PrepareOptions:
     size: int = 512
     quanta: float | None = None
     realizations: int = 0
+    direct: int = 0
     seed: int = 0
     salt: str | None = None
     overwrite: bool = False
@@ -71,6 +72,11 @@ def prepare_data(options: PrepareOptions) -> dict[str, Any]:
         raise DataError(
             "Expected 0 or more realisations of unit noise, and none for real pairs (--low, --pairs), but got "
             f"{options.realizations}. Leave --realizations out."
+        )
+    if not 0 <= options.direct <= options.realizations or (options.direct and options.dose_fraction == 1):
+        raise DataError(
+            f"Expected at most as many --direct as --realizations, and a --dose below 1 for them, but got {options.direct} of "
+            f"{options.realizations} at {options.dose_fraction}."
         )
     if (options.low and options.pairs) or (options.pairs and options.phantoms) or (options.across_frames and not real):
         raise DataError(
@@ -110,6 +116,7 @@ def _cases(options: PrepareOptions) -> dict[str, list[Case]]:
             dose_fraction=options.dose_fraction,
             size=options.size,
             realizations=options.realizations,
+            direct=options.direct,
         )
         return _split(options, cases, (), ())
     finder = PatientFinder(options.patients, options.patient_from_name)
@@ -149,5 +156,6 @@ def _simulated(options: PrepareOptions, finder: PatientFinder, group: Sequence[P
             seed=options.seed,
             quanta=options.quanta,
             realizations=options.realizations,
+            direct=options.direct,
         )
     ]

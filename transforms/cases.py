@@ -72,7 +72,14 @@ class Case:
 
 
 def phantom_cases(
-    count: int, *, first_seed: int, slices: int, dose_fraction: float, size: int = 512, realizations: int = 0
+    count: int,
+    *,
+    first_seed: int,
+    slices: int,
+    dose_fraction: float,
+    size: int = 512,
+    realizations: int = 0,
+    direct: int = 0,
 ) -> list[Case]:
     """Phantoms with a noise-free truth and the noise of ``dose_fraction``.
 
@@ -83,6 +90,7 @@ def phantom_cases(
         dose_fraction: of the low-dose image, relative to a full dose of ``PHANTOM_QUANTA`` quanta.
         size: pixels a side.
         realizations: of unit noise for training at random doses.
+        direct: so many of these by the direct route, at ``dose_fraction``.
 
     Raises:
         DataError: counts below 1.
@@ -94,13 +102,15 @@ def phantom_cases(
             f"phantom-{seed}",
             f"phantom-{seed}",
             dose_fraction,
-            _phantom_maker(seed, slices, size, dose_fraction, realizations),
+            _phantom_maker(seed, slices, size, dose_fraction, realizations=realizations, direct=direct),
         )
         for seed in range(first_seed, first_seed + count)
     ]
 
 
-def _phantom_maker(seed: int, slices: int, size: int, dose_fraction: float, realizations: int) -> Callable[[], Pair]:
+def _phantom_maker(
+    seed: int, slices: int, size: int, dose_fraction: float, *, realizations: int, direct: int
+) -> Callable[[], Pair]:
     def make() -> Pair:
         from ct_cncl.transforms.phantom import anatomical_phantom
         from ct_cncl.transforms.physics import DoseSettings
@@ -114,14 +124,20 @@ def _phantom_maker(seed: int, slices: int, size: int, dose_fraction: float, real
         image = low_dose(phantom.hu, pixel, settings, seed, noise_free=True)
         provenance = {"phantom_seed": seed, "truth": "noise-free", "settings": asdict(settings)}
         seeds = [own_seed(seed, f"phantom-{seed}", number) for number in range(1, realizations + 1)]
-        noise = _unit_noise(phantom.hu, pixel, settings, seeds, noise_free=True)
+        noise = _unit_noise(phantom.hu, pixel, settings, seeds, noise_free=True, direct=direct)
         return Pair(image, phantom.hu, phantom.affine, provenance, *noise, tissues=phantom.labels)
 
     return make
 
 
 def _unit_noise(
-    label: np.ndarray, pixel: tuple[float, float], settings: DoseSettings, seeds: Sequence[int], *, noise_free: bool
+    label: np.ndarray,
+    pixel: tuple[float, float],
+    settings: DoseSettings,
+    seeds: Sequence[int],
+    *,
+    noise_free: bool,
+    direct: int,
 ) -> tuple[Sequence[Callable[[], np.ndarray]], dict[str, Any]]:
     """What a pair holds of unit noise: its realisations and their model."""
     from ct_cncl.transforms.simulation import scanner_floor
@@ -137,7 +153,13 @@ def _unit_noise(
         "cutoff": settings.cutoff,
         "seeds": list(seeds),
     }
-    return [partial(unit_noise, label, pixel, settings, seed) for seed in seeds], model
+    first = len(seeds) - direct
+    doses = [None] * first + [settings.dose_fraction] * direct
+    if direct:
+        model |= {"direct": direct, "direct_at": settings.dose_fraction}
+    return [
+        partial(unit_noise, label, pixel, settings, seed, direct_at=dose) for seed, dose in zip(seeds, doses)
+    ], model
 
 
 def simulated_cases(
@@ -148,6 +170,7 @@ def simulated_cases(
     seed: int,
     quanta: float | None = None,
     realizations: int = 0,
+    direct: int = 0,
 ) -> list[Case]:
     """Normal-dose scans under ``path`` with noise inserted down to ``dose_fraction``.
 
@@ -158,6 +181,7 @@ def simulated_cases(
         seed: of the noise; every scan gets its own, from this, its name and its sub-folder.
         quanta: N0 of the scans; None measures noise level and spectrum in each scan, else takes its tags, else a default.
         realizations: of unit noise for training at random doses.
+        direct: so many of these by the direct route, at ``dose_fraction``.
 
     Raises:
         ScanError: nothing found, or unreadable.
@@ -167,7 +191,13 @@ def simulated_cases(
     for source in find_scans(path):
         name = PurePosixPath(source.relative, source.name).as_posix()
         make = _simulated_maker(
-            source, name, dose_fraction=dose_fraction, seed=seed, quanta=quanta, realizations=realizations
+            source,
+            name,
+            dose_fraction=dose_fraction,
+            seed=seed,
+            quanta=quanta,
+            realizations=realizations,
+            direct=direct,
         )
         cases.append(Case(patients(source.path, _patient_of(source)), source.name, dose_fraction, make))
     return cases
@@ -183,7 +213,14 @@ def _patient_of(source: ScanSource) -> str | None:
 
 
 def _simulated_maker(
-    source: ScanSource, name: str, *, dose_fraction: float, seed: int, quanta: float | None, realizations: int
+    source: ScanSource,
+    name: str,
+    *,
+    dose_fraction: float,
+    seed: int,
+    quanta: float | None,
+    realizations: int,
+    direct: int,
 ) -> Callable[[], Pair]:
     def make() -> Pair:
         from ct_cncl.transforms.physics import DoseSettings
@@ -204,7 +241,7 @@ def _simulated_maker(
             "warning": truncation_warning(label, pixel),
         }
         seeds = [own_seed(seed, name, number) for number in range(1, realizations + 1)]
-        noise = _unit_noise(label, pixel, settings, seeds, noise_free=False)
+        noise = _unit_noise(label, pixel, settings, seeds, noise_free=False, direct=direct)
         image = low_dose(label, pixel, settings, own)
         return Pair(image, label, order.affine, provenance, *noise, acquisition=scan.acquisition)
 

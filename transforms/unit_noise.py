@@ -32,6 +32,9 @@ from ct_cncl.transforms.physics import DoseSettings, insert_noise
 SCANNER_FLOOR_HU = -1024.0
 """Scanners cut off below; so does a simulated low dose, unless the scan itself goes lower."""
 
+ELECTRONIC_VARIANCE = 100.0
+"""Ne of unit noise by the direct route, quanta^2: what scanners usually have."""
+
 ArrayOrTensor = TypeVar("ArrayOrTensor", np.ndarray, torch.Tensor)
 
 
@@ -41,19 +44,25 @@ def unit_noise(
     settings: DoseSettings,
     seed: int,
     *,
+    direct_at: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """One realisation of the noise with the variance of the scan's own at full dose.
+
+    By the closed formula it is exact at any dose where electronic noise plays no part. ``direct_at`` a dose it goes through counts and
+    their logarithm instead, with electronic noise of :data:`ELECTRONIC_VARIANCE` and what scanners do to starved channels
+    (``settings.starved_counts`` ...): its streaks and bands are those of that dose, and at others only nearly so.
 
     Args:
         hu_volume: (x, y, z), HU.
         pixel_mm: (dx, dy) in mm.
         settings: quanta, filter and geometry; dose fraction, electronic noise and direct route play no part.
         seed: 0 or above; the same seed gives the same noise.
+        direct_at: dose fraction of the direct route, above 0 and below 1; None takes the formula.
         progress: called with (slices done, slices in all).
 
     Returns:
-        (x, y, z) float32, HU, mean 0; exactly 0 in padding.
+        (x, y, z) float32, HU, mean 0 (by the direct route but for its bands); exactly 0 in padding.
 
     Raises:
         ValueError: as :func:`~ct_cncl.transforms.physics.insert_noise`.
@@ -64,9 +73,17 @@ def unit_noise(
     >>> bool(np.allclose(volume + noise_factor(0.1) * noise, tenth, atol=1e-3))
     True
     """
-    unit = dataclasses.replace(settings, dose_fraction=0.5, electronic_variance=0.0, route="formula")
     volume = np.asarray(hu_volume)
-    return insert_noise(volume, pixel_mm, unit, seed, progress=progress) - volume.astype(np.float32)
+    if direct_at is None:
+        unit = dataclasses.replace(settings, dose_fraction=0.5, electronic_variance=0.0, route="formula")
+        return insert_noise(volume, pixel_mm, unit, seed, progress=progress) - volume.astype(np.float32)
+    if not 0 < direct_at < 1:
+        raise ValueError(f"Expected a dose above 0 and below 1 for the direct route, but got {direct_at}.")
+    low = dataclasses.replace(
+        settings, dose_fraction=direct_at, electronic_variance=ELECTRONIC_VARIANCE, route="direct"
+    )
+    noise = insert_noise(volume, pixel_mm, low, seed, progress=progress) - volume.astype(np.float32)
+    return (noise / noise_factor(direct_at)).astype(np.float32)
 
 
 def noise_factor(dose_fraction: float, *, of: float = 1.0, noise_free: bool = False) -> float:

@@ -63,6 +63,12 @@ def prepare(
             "every patch (dose_range, nested_dose_range)."
         ),
     ] = 0,
+    direct: Annotated[
+        int,
+        typer.Option(
+            help="So many of these through counts at --dose, with electronic noise and what scanners do to starved channels."
+        ),
+    ] = 0,
     seed: Annotated[int, typer.Option(help="Of noise, split and phantoms.")] = 0,
     salt: Annotated[
         Optional[str], typer.Option(help="For the patients' hashes. Default: random, and forgotten.")
@@ -106,6 +112,7 @@ def prepare(
             slices=slices,
             quanta=quanta,
             realizations=realizations,
+            direct=direct,
             seed=seed,
             salt=salt,
             overwrite=overwrite,

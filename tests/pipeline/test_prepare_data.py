@@ -86,6 +86,23 @@ def test_realisations_that_cannot_be_are_refused(tmp_path, options):
         prepare_data(PrepareOptions(out=tmp_path / "data", **options))
 
 
+@pytest.mark.parametrize("options", [{"direct": 3}, {"direct": -1}, {"direct": 1, "dose_fraction": 1.0}])
+def test_direct_realisations_that_cannot_be_are_refused(tmp_path, options):
+    with pytest.raises(DataError, match="at most as many --direct as --realizations"):
+        prepare_data(PrepareOptions(out=tmp_path / "data", **{"phantoms": 2, "realizations": 2} | options))
+
+
+def test_direct_realisations_are_stored_and_told(tmp_path):
+    options = {"phantoms": 2, "slices": 1, "size": 64, "realizations": 2, "validation_fraction": 0.5}
+    prepare_data(PrepareOptions(out=tmp_path / "formula", **options))
+    prepare_data(PrepareOptions(out=tmp_path / "direct", direct=1, **options))
+    ((one,), (other,)) = (read_datalist(tmp_path / name)["training"] for name in ("formula", "direct"))
+    sums = [entry["checksum"]["noise"] for entry in (one, other)]
+    assert sums[0][0] == sums[1][0]
+    assert sums[0][1] != sums[1][1]
+    assert other["noise_model"]["direct_at"] == 0.25
+
+
 def test_the_same_options_give_the_same_files(tmp_path):
     texts = []
     for name in ("one", "two"):

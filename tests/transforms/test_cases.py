@@ -252,3 +252,22 @@ def test_phantoms_unit_noise_is_for_a_noise_free_truth():
     air = pair.label > -900
     assert pair.noise_model["noise_free"] is True
     assert (pair.image - pair.label)[air].std() / unit[air].std() == pytest.approx(2.0, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", ["scan", "phantom"])
+def test_the_last_realisations_are_by_the_direct_route(tmp_path, kind):
+    def made(direct):
+        options = {"realizations": 3, "direct": direct}
+        if kind == "phantom":
+            return phantoms(1, **options)[0].make()
+        return simulated(save(tmp_path, "a.nii", cylinder()), **options)[0].make()
+
+    pair, formula = made(1), made(0)
+    for number in range(2):
+        np.testing.assert_array_equal(pair.noise[number](), formula.noise[number]())
+    direct, same_deviates = pair.noise[2](), formula.noise[2]()
+    inside = pair.label > -500
+    # So few quanta at a quarter of the dose that electronic noise of 100 quanta^2 counts.
+    assert 1.1 < direct[inside].std() / same_deviates[inside].std() < 3
+    assert (pair.noise_model["direct"], pair.noise_model["direct_at"]) == (1, 0.25)
+    assert "direct" not in formula.noise_model

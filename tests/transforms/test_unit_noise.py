@@ -46,6 +46,34 @@ def test_dose_electronics_and_route_play_no_part(change):
     np.testing.assert_array_equal(unit_noise(WATER, PIXEL, changed, seed=1), expected)
 
 
+def test_the_direct_route_is_the_full_physics_at_its_dose():
+    unit = unit_noise(WATER, PIXEL, SETTINGS, seed=3, direct_at=0.25)
+    low = insert_noise(WATER, PIXEL, at(0.25, route="direct", electronic_variance=100.0), seed=3)
+    np.testing.assert_allclose(WATER + noise_factor(0.25) * unit, low, atol=2e-3 * unit.std())
+
+
+def test_the_direct_route_has_the_formulas_level_where_quanta_suffice_and_streaks_where_they_do_not():
+    """Behind two dense shoulders a tenth of the quanta is left: more noise there than the formula says, along the line."""
+    many = at(0.5, quanta=3e5)
+    spread = [unit_noise(WATER, PIXEL, many, seed=3, direct_at=dose)[CENTRE].std() for dose in (None, 0.5, 0.25)]
+    assert spread[1:] == pytest.approx([spread[0]] * 2, rel=0.15)  # other deviates of 2 x 200 pixels
+    x, y = np.meshgrid(np.arange(SIZE) - 31.5, np.arange(SIZE) - 31.5, indexing="ij")
+    shoulders = WATER.copy()
+    shoulders[np.hypot(np.abs(x) - 14, y) < 6] = 3000.0
+    between = (np.abs(x) < 6) & (np.abs(y) < 3)
+    few = at(0.5, quanta=2e5)
+    formula, direct = (unit_noise(shoulders, PIXEL, few, seed=3, direct_at=dose)[between] for dose in (None, 0.25))
+    rough = unit_noise(shoulders, PIXEL, dataclasses.replace(few, starved_counts=0.0), seed=3, direct_at=0.25)[between]
+    assert direct.std() != pytest.approx(formula.std(), rel=0.2)  # electronic noise and smoothing of what is starved
+    assert direct.std() < rough.std()
+
+
+@pytest.mark.parametrize("dose", [0.0, 1.0, -1.0])
+def test_the_direct_route_needs_a_lower_dose(dose):
+    with pytest.raises(ValueError, match="above 0 and below 1 for the direct route"):
+        unit_noise(WATER, PIXEL, SETTINGS, seed=3, direct_at=dose)
+
+
 def test_padding_has_no_noise():
     hu = WATER.copy()
     hu[RADIUS > 32] = -2000
