@@ -26,7 +26,7 @@ from ct_cncl.transforms.series.archive_file import unzip
 from ct_cncl.transforms.series.scan import ScanError
 
 OK, FAILED, SKIPPED = "ok", "failed", "skipped"
-CHECKSUMS, READABLE = "checksums", "configs"
+ARCHIVE, CHECKSUMS, READABLE = "archive", "checksums", "configs"
 _MOST_FILES = 5_000
 _MOST_BYTES = 2 << 30
 _LONGEST_SECONDS = 600
@@ -98,7 +98,11 @@ def verify(source: Path, *, trust: bool = False) -> Verified:
                 f"Expected nothing to run but what the installed release holds, but {source.name} has {len(doubts)} other things, "
                 f"first {doubts[0]}. List them with --no-exec; run them with --trust if you do trust them."
             )
-        faults = [check.said for check in found.checks if check.state == FAILED and check.name in (CHECKSUMS, READABLE)]
+        faults = [
+            check.said
+            for check in found.checks
+            if check.state == FAILED and check.name in (ARCHIVE, CHECKSUMS, READABLE)
+        ]
         if faults and not trust:
             found.checks.append(Check("run", SKIPPED, f"nothing of it was run: {faults[0]}"))
         else:
@@ -199,15 +203,15 @@ def _archive(source: Path, bundle: Path) -> Check:
     """Whether the zip is named for what is in it, and is the one that the file beside it names."""
     listing = checksum_file(source)
     if listing.is_file() and listing.read_text(encoding="utf-8").split()[:1] != [file_checksum(source)]:
-        return Check("archive", FAILED, f"it is not the file that {listing.name} names")
+        return Check(ARCHIVE, FAILED, f"it is not the file that {listing.name} names")
     try:
         version = str(json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))["version"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         version = ""
     expected = f"{bundle.name}_v{version}.zip"
     if source.name != expected and re.fullmatch(r".+_v.+\.zip", source.name):
-        return Check("archive", FAILED, f"it is named {source.name}, but holds {expected}")
-    return Check("archive", OK, f"SHA-256 {file_checksum(source)}{'' if listing.is_file() else ', none beside it'}")
+        return Check(ARCHIVE, FAILED, f"it is named {source.name}, but holds {expected}")
+    return Check(ARCHIVE, OK, f"SHA-256 {file_checksum(source)}{'' if listing.is_file() else ', none beside it'}")
 
 
 def _executed(bundle: Path) -> list[Check]:

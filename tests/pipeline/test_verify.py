@@ -182,11 +182,13 @@ def test_the_list_names_expressions_targets_and_code(packed, tmp_path):
     assert len(lines) == len(set(lines))
 
 
-def test_a_zip_that_is_not_the_one_beside_its_checksum(packed, tmp_path):
+def test_a_zip_that_is_not_the_one_beside_its_checksum(packed, tmp_path, monkeypatch):
     for path in (packed, checksum_file(packed)):
         shutil.copy(path, tmp_path)
     checksum_file(tmp_path / packed.name).write_text(f"{'0' * 64}  {packed.name}\n")
     assert ("archive", FAILED) in {(check.name, check.state) for check in review_source(tmp_path / packed.name).checks}
+    no_process(monkeypatch)
+    assert verify(tmp_path / packed.name).checks[-1].state == SKIPPED
 
 
 def test_a_zip_with_another_version_in_its_name(packed, tmp_path):
