@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ct_cncl.pipeline.pack import NAME, checksum_file
-from ct_cncl.pipeline.verify import FAILED, opened, review_source
+from ct_cncl.pipeline.verify import OK, opened, review_source
 from ct_cncl.transforms.datalist import file_checksum
 from ct_cncl.transforms.files import replacing
 
@@ -61,7 +61,7 @@ def publish(source: Path, *, to: str, target: str, dry_run: bool = True) -> list
     if not source.is_file() or not checksum_file(source).is_file():
         raise PublishError(f"Expected a zip with its .sha256 beside it in {source}, but got none. Run `ct-cncl pack`.")
     found = review_source(source)
-    faults = [check.said for check in found.checks if check.state == FAILED] + found.review.doubts
+    faults = [check.said for check in found.checks if check.state != OK] + found.review.doubts
     if faults:
         raise PublishError(f"Expected a bundle without faults, but {source.name} has {len(faults)}: {faults[0]}")
     ways = {"folder": _to_folder, "file-server": _to_server, "huggingface": _to_hub}
