@@ -1,6 +1,7 @@
 """Commands on bad input: one clear line, exit code not 0, nothing half-written."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -50,6 +51,16 @@ def test_importing_the_command_line_is_light():
     code = "import sys, ct_cncl.pipeline.cli; print([m for m in ('torch', 'monai', 'numpy', 'nibabel') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("asked", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_waiting_threads_sleep_from_before_torch_is_loaded(asked, policy):
+    """OpenMP reads its policy when torch is loaded; a spinning thread holds up every other on a busy core."""
+    code = "import os, sys; from ct_cncl.pipeline.cli import main; sys.argv[1:] = ['--version']\ntry: main()\nexcept SystemExit: pass\n"
+    code += "print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | asked
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.splitlines()[-1] == f"{policy} False"
 
 
 def test_prepare_refuses_a_missing_folder(command, tmp_path):
