@@ -36,6 +36,46 @@ def test_metadata_without_a_required_field_is_refused(tmp_path):
         verify_metadata(meta_file=str(tmp_path / "metadata.json"), filepath=str(schema))
 
 
+def test_metadata_as_zoo_bundles_have_them_fit_the_schema_and_ours_have_all_their_fields(tmp_path):
+    """Fields of the zoo's cxr_image_synthesis_latent_diffusion_model 1.0.2, which names the same schema as ours."""
+    words = (
+        "schema",
+        "version",
+        "monai_version",
+        "pytorch_version",
+        "numpy_version",
+        "name",
+        "task",
+        "description",
+        "copyright",
+    )
+    words += ("authors", "data_source", "data_type", "image_classes", "intended_use")
+    tensor = {"type": "image", "format": "magnitude", "modality": "CXR", "num_channels": 1, "spatial_shape": [512, 512]}
+    tensor |= {"dtype": "float32", "value_range": [0, 1], "is_patch_data": False, "channel_def": {"0": "X-ray"}}
+    steps = {
+        "type": "vector",
+        "format": "magnitude",
+        "num_channels": 1,
+        "spatial_shape": [1],
+        "value_range": [0, 1000],
+        "dtype": "long",
+    }
+    zoo = dict.fromkeys(words, "words") | {
+        "changelog": {"1.0.0": "first"},
+        "required_packages_version": {"einops": "0.8.1"},
+    }
+    zoo["network_data_format"] = {"inputs": {"image": tensor, "timesteps": steps}, "outputs": {"pred": tensor}}
+    (tmp_path / "schema.json").write_text(METADATA_SCHEMA.read_text())
+    (tmp_path / "metadata.json").write_text(json.dumps(zoo))
+    verify_metadata(meta_file=str(tmp_path / "metadata.json"), filepath=str(tmp_path / "schema.json"))
+    ours = json.loads(Path(META).read_text())
+    assert {name: type(value) for name, value in zoo.items()}.items() <= {
+        name: type(value) for name, value in ours.items()
+    }.items()
+    image = ours["network_data_format"]["inputs"]["image"]
+    assert {name: type(value) for name, value in tensor.items()} == {name: type(value) for name, value in image.items()}
+
+
 def test_version_stands_in_one_place():
     metadata = json.loads(Path(META).read_text())
     assert metadata["version"] == __version__

@@ -53,14 +53,21 @@ def test_importing_the_command_line_is_light():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(("asked", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
-def test_waiting_threads_sleep_from_before_torch_is_loaded(asked, policy):
-    """OpenMP reads its policy when torch is loaded; a spinning thread holds up every other on a busy core."""
+@pytest.mark.parametrize(
+    ("asked", "spins"),
+    [({}, "30000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+)
+def test_waiting_threads_soon_sleep_unless_the_user_has_said_otherwise(asked, spins):
+    """OpenMP reads this when torch is loaded; a thread that spins for long holds up every other on a busy core."""
     code = "import os, sys; from ct_cncl.pipeline.cli import main; sys.argv[1:] = ['--version']\ntry: main()\nexcept SystemExit: pass\n"
-    code += "print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | asked
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout.splitlines()[-1] == f"{policy} False"
+    code += "print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment | asked
+    )
+    assert done.stdout.splitlines()[-1] == f"{spins} False"
 
 
 def test_prepare_refuses_a_missing_folder(command, tmp_path):
