@@ -50,6 +50,7 @@ weights: $(STAMP)
 	$(BIN)/ct-cncl train --data data/weights $(RECIPE) --out runs/pixel2 $(LATER) start_from=runs/pixel/best.pt learning_rate=3e-4 max_epochs=16
 	$(BIN)/ct-cncl train --data data/weights $(RECIPE) --with pixel_relative --out runs/pixel3 $(LATER) start_from=runs/pixel2/best.pt learning_rate=4e-4 max_epochs=52 val_interval=2 seed=3
 	$(BIN)/ct-cncl train --data data/starved $(RECIPE) --with pixel_relative --with texture_centred --out runs/natural $(LATER) start_from=runs/pixel3/best.pt learning_rate=1e-4 max_epochs=2 patches_per_epoch=4800 texture_weight=3 seed=4
+	$(BIN)/ct-cncl interpolate runs/pixel3 runs/natural --alpha 0.25 --out runs/mixed
 
 clean:
 	rm -rf .venv demo bench

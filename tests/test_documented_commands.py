@@ -88,7 +88,7 @@ def test_the_model_cards_recipe_is_what_make_weights_runs():
     made = [shlex.split(line)[1:] for line in said.splitlines() if line.startswith(".venv/bin/ct-cncl ")]
     card = (ROOT / "bundles/ct_cncl/docs/README.md").read_text(encoding="utf-8")
     assert [list(words) for words in documented(card)][: len(made)] == made
-    assert len(made) == 7
+    assert len(made) == 8
     assert "make weights" in card
 
 
@@ -98,7 +98,10 @@ def test_the_recipes_data_are_named_with_checksums():
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in files.values())
     scans = {name for name in files if name.startswith("shared/ct/")}
     assert len(scans) == 25
-    assert {f"data/weights/training/{number:04d}_noise4.nii" for number in range(18)} <= set(files)
+    volumes = {
+        f"data/{name}/training/{number:04d}_noise4.nii" for name in ("weights", "starved") for number in range(18)
+    }
+    assert volumes <= set(files)
     if not (ROOT.parent / "shared" / "ct").is_dir():
         pytest.skip("no real CT beside this checkout (../shared/ct): names alone were looked at")
     assert all(file_checksum(ROOT.parent / name) == files[name] for name in scans)
