@@ -43,7 +43,7 @@ from ct_cncl.transforms.series.slices import open_slices
 class DenoiseOptions:
     """What ``ct-cncl denoise`` is asked for beside source and output; see its ``--help``."""
 
-    weights: Path | None = None
+    weights: str | Path | None = None
     strength: float = 1.0
     save: tuple[str, ...] = ()
     series: tuple[str, ...] = ()

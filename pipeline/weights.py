@@ -56,7 +56,7 @@ class Weights:
         return Branches(*self.network.branches(image))  # type: ignore[operator]
 
 
-def open_weights(path: Path | None, device: torch.device, *, precision: str = "fp32") -> Weights:
+def open_weights(path: str | Path | None, device: torch.device, *, precision: str = "fp32") -> Weights:
     """Load weights and the network they belong to.
 
     Args:
@@ -70,9 +70,8 @@ def open_weights(path: Path | None, device: torch.device, *, precision: str = "f
         ConfigError: no config beside the weights, or one that would run code.
         ValueError: another precision.
     """
-    if path is None:
-        path = _own_weights()
-    elif not path.is_file():
+    path = _own_weights() if path is None else Path(path)
+    if not path.is_file():
         raise CheckpointError(f"Expected a checkpoint in {path}, but there is none. Name a run's best.pt.")
     chosen = _precision(precision, device, path)
     network, described = _opened(path)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from ct_cncl.pipeline.inference import denoise_scans
+from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
+from ct_cncl.pipeline.inference import denoise, denoise_scans
 from ct_cncl.pipeline.workflow import build_workflow, config_file, run_workflow
 
 ANGLE = np.deg2rad(17)
@@ -123,6 +124,9 @@ def test_denoise_uses_the_run_and_equals_the_network(tiny_run, tmp_path):
     written = np.asanyarray(nib.load(paths[0]).dataobj)
     assert np.abs(written - expected).max() < 0.01
     assert np.abs(written - hu).max() > 1
+    assert np.abs(denoise(hu, weights=str(tiny_run / "best.pt"), device="cpu") - expected).max() < 0.01
+    with pytest.raises(CheckpointError, match="nowhere.pt, but there is none"):
+        denoise(hu, weights=str(tmp_path / "nowhere.pt"), device="cpu")
 
 
 @pytest.mark.shared
