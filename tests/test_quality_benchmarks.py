@@ -1,4 +1,4 @@
-"""The arithmetic of benchmarks/gain_by_noise.py, benchmarks/noise_left.py and benchmarks/baselines.py."""
+"""The arithmetic of benchmarks/gain_by_noise.py, noise_left.py, hu_by_mask.py and baselines.py."""
 
 import importlib
 
@@ -101,6 +101,19 @@ def test_noise_that_is_left_is_told_from_anatomy(gain, benchmark_named):
     kept = noise_left.rows([one], Weights(Add(5.0).eval(), torch.device("cpu"), ""), settings)[0]
     assert kept["noise left"] == pytest.approx(1.0, abs=1e-4)
     assert kept["mean frequency after 1/mm"] == pytest.approx(kept["mean frequency before 1/mm"], rel=1e-4)
+
+
+def test_bias_by_tissues_of_the_truth_and_of_the_input(gain, benchmark_named):
+    """Added noise of 200 HU that is all one sign makes bone of soft tissue: only the input's tissues tell of it."""
+    hu_by_mask = benchmark_named("hu_by_mask")
+    one = sample(gain, own_hu=6.0, noise_free=True)._replace(hu=np.full((64, 64), 150.0, dtype=np.float32))
+    unit = np.stack([np.full((64, 64), 200 / np.sqrt(3), dtype=np.float32)] * 2)
+    found = hu_by_mask.rows([one._replace(unit=unit)], Weights(Add(3.0).eval(), torch.device("cpu"), ""))
+    by_truth, by_input, of_input = found
+    assert by_truth["soft tissue"] == pytest.approx(203, abs=1e-2)
+    assert by_input["bone"] == pytest.approx(203, abs=1e-2)
+    assert of_input["soft tissue"] == pytest.approx(200, abs=1e-2)
+    assert all(np.isnan(value) for value in (by_truth["bone"], by_input["soft tissue"], of_input["bone"]))
 
 
 def test_settings_are_the_ones_with_the_best_psnr(baselines, capsys):

@@ -1,0 +1,85 @@
+"""How much of a result's HU bias by tissue is of the way the tissues are found.
+
+    .venv/bin/python benchmarks/hu_by_mask.py SCANS [--weights RUN/best.pt]
+
+A tissue is where the noisy truth says so. Of pixels that were chosen because the truth is high there, some are high by
+noise, and the best of estimates is below them: a bias that no denoiser can be without. Where the input says which tissue a
+pixel is of, the best estimate has none. Here each slice is denoised at a quarter of its dose, twice, and judged both ways; the
+truth is the scan itself in both. Prints a table, means over slices.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from gain_by_noise import Sample, scan_samples, table
+
+from ct_cncl.pipeline.denoise import Settings
+from ct_cncl.pipeline.denoise_volume import denoise_volume
+from ct_cncl.pipeline.inference import chosen_device
+from ct_cncl.pipeline.metrics import tissue_masks
+from ct_cncl.pipeline.metrics.tissue import LEAST_PIXELS, TISSUE_HU
+from ct_cncl.pipeline.weights import Weights, open_weights
+
+ADDED = np.sqrt(3.0)
+"""Inserted noise in units of the scan's own, at a quarter of its dose."""
+
+
+def bias(image: np.ndarray, truth: np.ndarray, said: np.ndarray) -> dict[str, float]:
+    """Mean of image - truth in each tissue, by the image that says where it is; all (x, y), HU. NaN where there is none.
+
+    >>> truth = np.full((32, 32), 40.0)
+    >>> bias(truth + 2, truth, truth)["soft tissue"]
+    2.0
+    """
+    masks = tissue_masks(said)
+    return {
+        name: float((image - truth)[masks[name]].mean()) if masks[name].sum() >= LEAST_PIXELS else np.nan
+        for name in TISSUE_HU
+    }
+
+
+def rows(samples: Iterable[Sample], weights: Weights) -> list[dict[str, str | float]]:
+    """Three rows a scan: the result's bias by the truth's tissues and by the input's, the input's own by the truth's."""
+    found: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for sample in samples:
+        of_scan = found.setdefault(
+            sample.source, {"result, by truth": [], "result, by input": [], "input, by truth": []}
+        )
+        for unit in sample.unit:
+            image = (sample.hu + ADDED * unit).astype(np.float32)
+            result = denoise_volume(image[..., None], weights, Settings())[..., 0]
+            of_scan["result, by truth"].append(bias(result, sample.hu, sample.hu))
+            of_scan["result, by input"].append(bias(result, sample.hu, image))
+            of_scan["input, by truth"].append(bias(image, sample.hu, sample.hu))
+    return [
+        {"scan": source, "bias HU": judged, **{name: _mean([one[name] for one in each]) for name in TISSUE_HU}}
+        for source, of_scan in found.items()
+        for judged, each in of_scan.items()
+    ]
+
+
+def _mean(values: list[float]) -> float:
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scans", type=Path, help="scans that training did not see")
+    parser.add_argument("--weights", type=Path, help="RUN/best.pt, .ts or .onnx; default: the bundle's own")
+    parser.add_argument("--slices", type=int, default=6, help="at most so many of each scan")
+    parser.add_argument("--seed", type=int, default=99)
+    options = parser.parse_args()
+    samples = list(scan_samples(options.scans, most=options.slices, seed=options.seed))
+    if not samples:
+        parser.error(f"Expected slices with calm soft tissue in {options.scans}, but there is none. Name other scans.")
+    print(table(rows(samples, open_weights(options.weights, chosen_device("auto")))))
+
+
+if __name__ == "__main__":
+    main()
