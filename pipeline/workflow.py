@@ -6,8 +6,10 @@ import ast
 import difflib
 import inspect
 import json
+import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -216,14 +218,30 @@ def build_workflow(
     merged = merged_config(files)
     check_keys(merged, overrides)
     check_values(merged, overrides)
-    return ConfigWorkflow(
-        config_file=[str(file) for file in files],
-        meta_file=str(config_file("metadata.json")),
-        logging_file=str(config_file("logging.conf")),
-        run_id=run_id,
-        workflow_type=kind,
-        **overrides,
-    )
+    with _left_out("Not all config files are in"):  # where MONAI then looks for the two files that are named below
+        return ConfigWorkflow(
+            config_file=[str(file) for file in files],
+            meta_file=str(config_file("metadata.json")),
+            logging_file=str(config_file("logging.conf")),
+            run_id=run_id,
+            workflow_type=kind,
+            **overrides,
+        )
+
+
+@contextmanager
+def _left_out(beginning: str) -> Iterator[None]:
+    """Keeps messages of MONAI's workflows that begin so out of the log."""
+    logger = logging.getLogger("monai.bundle.workflows")
+
+    def others(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith(beginning)
+
+    logger.addFilter(others)
+    try:
+        yield
+    finally:
+        logger.removeFilter(others)
 
 
 def run_workflow(workflow: ConfigWorkflow) -> ConfigWorkflow:

@@ -113,6 +113,16 @@ def test_pixel_overlays(parts):
     assert relative.relative
     assert relative.weights == {"content": 0.3, "noise": 0.3, "fused": 1.0}
     assert parts("content_free")("branch_health").supervised == ["noise", "fused"]
+
+
+@pytest.mark.parametrize(
+    ("overlays", "followed"), [([], ["lr_scheduler", "d_lr_scheduler"]), (["pixel_only"], ["lr_scheduler"])]
+)
+def test_a_learning_rate_that_no_step_uses_is_not_stepped(parts, overlays, followed):
+    """Without a discriminator torch warned in every run that its schedule went on before its optimizer did."""
+    part = parts(*overlays)
+    handlers = [one for one in part("train#handlers") if type(one).__name__ == "LrScheduleHandler"]
+    assert [one.lr_scheduler for one in handlers] == [part(name) for name in followed]
     dataset = parts("air_0.1")("train#dataset")
     assert type(dataset) is WeightedPatchPairs
     assert dataset.air_weight == 0.1
