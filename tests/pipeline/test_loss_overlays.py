@@ -113,6 +113,10 @@ def test_pixel_overlays(parts):
     assert relative.relative
     assert relative.weights == {"content": 0.3, "noise": 0.3, "fused": 1.0}
     assert parts("content_free")("branch_health").supervised == ["noise", "fused"]
+    dataset = parts("air_0.1")("train#dataset")
+    assert type(dataset) is WeightedPatchPairs
+    assert dataset.air_weight == 0.1
+    assert dataset[0]["weight"].shape == dataset[0]["image"].shape
 
 
 @pytest.mark.parametrize(
@@ -123,10 +127,6 @@ def test_a_learning_rate_that_no_step_uses_is_not_stepped(parts, overlays, follo
     part = parts(*overlays)
     handlers = [one for one in part("train#handlers") if type(one).__name__ == "LrScheduleHandler"]
     assert [one.lr_scheduler for one in handlers] == [part(name) for name in followed]
-    dataset = parts("air_0.1")("train#dataset")
-    assert type(dataset) is WeightedPatchPairs
-    assert dataset.air_weight == 0.1
-    assert dataset[0]["weight"].shape == dataset[0]["image"].shape
 
 
 @pytest.mark.parametrize(
