@@ -50,6 +50,18 @@ def tiny_run(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
+@pytest.fixture(scope="module")
+def finished_ablation(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished tiny ablation. A module's tests may go on in it."""
+    from tiny_ablation import ablation
+
+    from ct_cncl.pipeline.ablation import run_ablation
+
+    out = tmp_path_factory.mktemp("ablation") / "out"
+    run_ablation(ablation(out, tiny_dataset))
+    return out
+
+
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
     """Run ct-cncl in this process; returns (exit code, standard output, standard error)."""
