@@ -115,6 +115,11 @@ def test_pack_takes_them_with_the_overlay_that_the_metadata_name(shipping, tmp_p
     assert packed["weights"]["variant"] == "tiny"
 
 
+def smooth(noise):
+    """White noise (x, y) as a smooth kernel has it: the mean of 2 x 2 pixels, standard deviation 1/2."""
+    return (noise + np.roll(noise, 1, 0) + np.roll(noise, 1, 1) + np.roll(noise, (1, 1), (0, 1))) / 4
+
+
 needs_weights = pytest.mark.skipif(
     not (installed_bundle() / "models" / "model.pt").is_file(), reason="this checkout ships no weights"
 )
@@ -156,6 +161,19 @@ def test_whoever_trains_the_release_on_does_so_with_small_steps_and_no_adversary
 
 
 @needs_weights
+def test_the_pixel_stage_is_beside_them():
+    """It opens like the shipped weights, with what they were trained on, and the mixture is a quarter of the way to it."""
+    folder = installed_bundle() / "models"
+    pixel, shipped = open_weights(folder / "pixel.pt", CPU), open_weights(None, CPU)
+    assert pixel.checksum != shipped.checksum
+    assert pixel.trained_on == shipped.trained_on != {}
+    rng = np.random.default_rng(0)
+    hu = (40 + 60 * smooth(rng.normal(size=(128, 128)))).astype(np.float32)[..., None]
+    left = [float(denoise(hu, weights=folder / name, device="cpu").std()) for name in ("pixel.pt", "model.pt")]
+    assert 0.2 * hu.std() < left[0] < left[1] < 0.6 * hu.std()
+
+
+@needs_weights
 def test_other_body_parts_are_warned_of():
     known = open_weights(None, CPU).trained_on
     (warning,) = outside({"body_part": ["HEAD"]}, known)
@@ -166,8 +184,10 @@ def test_other_body_parts_are_warned_of():
 @needs_weights
 @pytest.mark.slow
 @pytest.mark.skipif(not VAL.is_dir(), reason="no real CT beside this checkout (../shared/ct)")
-def test_real_scans_at_a_quarter_of_their_dose(tmp_path, command):
+@pytest.mark.parametrize(("name", "distance"), [("model.pt", 0.6), ("pixel.pt", 0.8)])
+def test_real_scans_at_a_quarter_of_their_dose(name, distance, tmp_path, command):
     """The model card's figures by scan, with some room: two scans of patients that training did not see."""
+    weights = installed_bundle() / "models" / name
     scans = tmp_path / "scans"
     scans.mkdir()
     for name in ("nysbu_A072894_19010103.nii.gz", "nysbu_A098752_19010127.nii.gz"):
@@ -179,7 +199,7 @@ def test_real_scans_at_a_quarter_of_their_dose(tmp_path, command):
             np.asarray(nib.load(path).dataobj, dtype=np.float32)[..., 0]
             for path in (low, scans / f"{low.name.split('_dose')[0]}.nii.gz")
         )
-        result = denoise(y[..., None], device="cpu")[..., 0]
+        result = denoise(y[..., None], weights=weights, device="cpu")[..., 0]
         error = [float(np.sqrt(np.mean((image - truth) ** 2))) for image in (y, result)]
         assert 20 * np.log10(error[0] / error[1]) > 2.5
         masks = tissue_masks(truth)
@@ -189,7 +209,7 @@ def test_real_scans_at_a_quarter_of_their_dose(tmp_path, command):
         spectra = [
             noise_power_spectrum(patches_at(image, uniform_patches(truth)), (1.0, 1.0)) for image in (y, result, truth)
         ]
-        assert nps_distance(spectra[1], spectra[2]) < 0.6 < 2 < nps_distance(spectra[0], spectra[2])
+        assert nps_distance(spectra[1], spectra[2]) < distance < 2 < nps_distance(spectra[0], spectra[2])
 
 
 def test_the_repositorys_bundle_keeps_the_zoos_rules():
