@@ -24,9 +24,9 @@ def evaluate_a_run(
     """A run on its data set.
 
     Raises:
-        ValueError: options of the other kind, or what :func:`~ct_cncl.pipeline.training.evaluate_run` refuses.
+        ValueError: options of the other kind, or what :func:`~ct_cncl.pipeline.training.run.evaluate_run` refuses.
     """
-    from ct_cncl.pipeline.training import evaluate_run
+    from ct_cncl.pipeline.training.run import evaluate_run
 
     if not_for_runs:
         raise ValueError(
@@ -59,7 +59,7 @@ def evaluate_some_files(
         ValueError: options of the other kind, or what :func:`~ct_cncl.pipeline.evaluation.run.evaluate_files` refuses.
     """
     from ct_cncl.pipeline.evaluation.run import EvaluateOptions, describe, evaluate_files
-    from ct_cncl.transforms.patients import DEFAULT_NAME_RULE
+    from ct_cncl.transforms.dataset.patients import DEFAULT_NAME_RULE
 
     if out is None:
         raise ValueError("Expected a folder for the results, but got none. Pass --out FOLDER.")

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from ct_cncl.pipeline.engines.memory import naming_settings
 from ct_cncl.pipeline.engines.precision import autocast
 from ct_cncl.pipeline.networks import Branches, centre_slice
-from ct_cncl.transforms.hu import to_hu
+from ct_cncl.transforms.common.hu import to_hu
 
 ADVICE = "Set precision=bf16 or cache=none, or make validate#inferer a SlidingWindowInferer in an overlay."
 

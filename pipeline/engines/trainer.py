@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from ct_cncl.pipeline.engines.distributed import unwrapped
+from ct_cncl.pipeline.common.distributed import unwrapped
 from ct_cncl.pipeline.engines.epoch_losses import EpochLosses
 from ct_cncl.pipeline.engines.finite_losses import FiniteLosses
 from ct_cncl.pipeline.engines.memory import naming_settings

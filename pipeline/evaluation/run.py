@@ -19,9 +19,9 @@ from ct_cncl.pipeline.evaluation.provenance import CONSTANTS, provenance
 from ct_cncl.pipeline.evaluation.record import INPUT, MAPS, TRUTH, Evaluation, Method
 from ct_cncl.pipeline.evaluation.tables import as_text, write_tables
 from ct_cncl.pipeline.metrics.bootstrap import LEAST_VALUES
-from ct_cncl.transforms.files import OutputError
-from ct_cncl.transforms.hu import WINDOWS, Window
-from ct_cncl.transforms.patients import DEFAULT_NAME_RULE, PatientFinder
+from ct_cncl.transforms.common.files import OutputError
+from ct_cncl.transforms.common.hu import WINDOWS, Window
+from ct_cncl.transforms.dataset.patients import DEFAULT_NAME_RULE, PatientFinder
 
 PAGE = "report.html"
 SUMMARY = "summary.csv"

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ct_cncl.transforms.files import replacing
+from ct_cncl.transforms.common.files import replacing
 
 if TYPE_CHECKING:  # who only loads weights need not wait for Ignite
     from ignite.engine import Engine

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ct_cncl.transforms.files import replacing
-from ct_cncl.transforms.hu import WINDOWS, Window, apply_window
+from ct_cncl.transforms.common.files import replacing
+from ct_cncl.transforms.common.hu import WINDOWS, Window, apply_window
 
 DIFFERENCE_WINDOW = Window(0.0, 200.0)
 """Differences are shown around 0 HU (mid-grey) over 200 HU."""

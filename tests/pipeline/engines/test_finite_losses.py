@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 from ignite.engine import Engine, Events
-from test_fp16_overflow import network, trainer, weights
+from scaled_trainer import network, trainer, weights
 
 from ct_cncl.pipeline.engines.finite_losses import LEAST_SCALE, FiniteLosses
 from ct_cncl.pipeline.engines.precision import gradient_scaler

@@ -8,8 +8,8 @@ from evaluation_files import AFFINE, anatomy, noisy, save, three_patients
 from skimage.metrics import peak_signal_noise_ratio
 
 from ct_cncl.pipeline.evaluation.run import EvaluateOptions, evaluate_files
-from ct_cncl.transforms.datalist import DataError
-from ct_cncl.transforms.files import OutputError
+from ct_cncl.transforms.common.files import OutputError
+from ct_cncl.transforms.dataset.datalist import DataError
 from ct_cncl.transforms.series import ScanError
 
 

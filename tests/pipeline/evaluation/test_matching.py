@@ -8,8 +8,8 @@ from tiny_dicom import dicom_slice
 
 from ct_cncl.pipeline.evaluation.matching import kind_of, locate, match
 from ct_cncl.pipeline.evaluation.run import EvaluateOptions, evaluate_files
-from ct_cncl.transforms.datalist import DataError
-from ct_cncl.transforms.patients import PatientFinder
+from ct_cncl.transforms.dataset.datalist import DataError
+from ct_cncl.transforms.dataset.patients import PatientFinder
 from ct_cncl.transforms.series import find_scans, read_scan
 
 

@@ -8,7 +8,7 @@ from ignite.engine import Engine
 from torch import nn
 
 from ct_cncl.pipeline.handlers.checkpoints import CheckpointError, Checkpoints, load_file, load_weights
-from ct_cncl.transforms.files import OutputError
+from ct_cncl.transforms.common.files import OutputError
 
 
 class Score(Engine):

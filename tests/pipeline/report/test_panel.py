@@ -4,7 +4,7 @@ from PIL import Image
 
 from ct_cncl.pipeline.report import comparison_panel, picture_panel, save_png
 from ct_cncl.pipeline.report.panel import GAP, TITLE_HEIGHT, Tile
-from ct_cncl.transforms.hu import Window
+from ct_cncl.transforms.common.hu import Window
 
 WIDTH, HEIGHT = 30, 20
 

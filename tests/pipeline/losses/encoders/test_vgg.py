@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
 from ct_cncl.pipeline.losses.encoders import VGG19, vgg
-from ct_cncl.transforms.hu import to_network
+from ct_cncl.transforms.common.hu import to_network
 
 INDEX = {
     "conv1_1": 0,
