@@ -17,6 +17,7 @@ from ct_cncl.transforms.anatomy.regions import padding_mask
 from ct_cncl.transforms.series.acquisition import Acquisition, read_acquisition
 from ct_cncl.transforms.series.dicom import Series, open_series
 from ct_cncl.transforms.series.headers import damaged
+from ct_cncl.transforms.series.native_pixels import find_pixels
 from ct_cncl.transforms.series.orientation import SliceOrder, slices_last
 from ct_cncl.transforms.series.pixels import PixelLayout, in_hu, layout_of, read_file, read_words, values_of
 from ct_cncl.transforms.series.scan import Frame, ScanError, ScanSource, voxel_spacing
@@ -217,8 +218,8 @@ class _MultiFrame:
                 self._where = _inflated(path, scratch / f"inflated{len(list(scratch.glob('inflated*')))}")
             with self._where.open("rb") as stream:
                 self.header = pydicom.dcmread(stream, stop_before_pixels=True)
-                self._start = stream.tell()
-            self._explicit = not self.header.file_meta.TransferSyntaxUID.is_implicit_VR
+                little, self._bits = self.header.original_encoding[1] is not False, int(self.header.BitsAllocated)
+                self._pixels = find_pixels(stream, little=little, allocated=self._bits)
             self._count = int(self.header.NumberOfFrames)
         except Exception as error:  # pydicom raises nearly every built-in exception on damaged files
             raise damaged(path, error) from error
@@ -231,19 +232,28 @@ class _MultiFrame:
             if name in self.header:
                 one[name] = self.header[name]
         one.file_meta = self.header.file_meta
+        one.set_original_encoding(False, self._pixels.little)
         try:
             with self._where.open("rb") as stream:
                 if syntax.is_encapsulated:
-                    stream.seek(self._start + 12)
+                    stream.seek(self._pixels.start)
                     one.PixelData = encapsulate([get_frame(stream, index, number_of_frames=self._count)])
                     one["PixelData"].is_undefined_length = True
                 else:
-                    size = int(one.Rows) * int(one.Columns) * int(one.BitsAllocated) // 8
-                    stream.seek(self._start + (12 if self._explicit else 8) + index * size)
-                    one.PixelData = stream.read(size)
+                    size = int(one.Rows) * int(one.Columns) * self._bits // 8
+                    self._refuse_more_frames(size)
+                    data = self._pixels.read(stream, index * size, size)
+                    one.add_new("PixelData", "OB", data)  # bytes in their own order, as OB has them
         except Exception as error:  # as above
             raise damaged(self.path, error) from error
         return one
+
+    def _refuse_more_frames(self, size: int) -> None:
+        """Pixels of a label that denies their compression, or of more frames than are stated, are no frames of this size."""
+        length = self._pixels.length
+        if length is None or length >= (self._count + 1) * size:
+            found = "compressed pixels" if length is None else f"{length} bytes of pixels"
+            raise ValueError(f"{found} where the header states {self._count} plain frames of {size} bytes")
 
 
 def _inflated(path: Path, target: Path) -> Path:
