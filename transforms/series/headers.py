@@ -19,6 +19,7 @@ from pydicom.uid import (
 )
 
 from ct_cncl.transforms.series.acquisition import ACQUISITION_TAGS
+from ct_cncl.transforms.series.phases import PHASE_TAGS
 from ct_cncl.transforms.series.scan import Frame, ScanError
 from ct_cncl.transforms.series.text import first_text
 
@@ -43,7 +44,7 @@ _TAGS = [Tag(_PROJECTION), *map(Tag, [
     "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "RescaleSlope",
     "RescaleIntercept", "RescaleType", "PixelPaddingValue", "PixelPaddingRangeLimit",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "RealWorldValueMappingSequence",
-    *ACQUISITION_TAGS,
+    *ACQUISITION_TAGS, *PHASE_TAGS,
 ])]  # fmt: skip
 
 

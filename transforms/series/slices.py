@@ -19,6 +19,7 @@ from ct_cncl.transforms.series.dicom import Series, open_series
 from ct_cncl.transforms.series.headers import damaged
 from ct_cncl.transforms.series.native_pixels import find_pixels
 from ct_cncl.transforms.series.orientation import SliceOrder, slices_last
+from ct_cncl.transforms.series.phases import Phases
 from ct_cncl.transforms.series.pixels import PixelLayout, in_hu, layout_of, read_file, read_words, values_of
 from ct_cncl.transforms.series.scan import Frame, ScanError, ScanSource, voxel_spacing
 from ct_cncl.transforms.series.volume_file import VolumeFile, open_volume
@@ -84,7 +85,10 @@ class Slices(Protocol):
         """One slice, from 0."""
 
     def neighbour(self, number: int, steps: int) -> int:
-        """The slice so many places towards the end of the turned volume (left, back or head); the last ones repeat."""
+        """The slice so many places towards the end of the turned volume (left, back or head); the last ones repeat.
+
+        Of several slices at one place it is that of the same phase.
+        """
 
 
 def open_slices(source: ScanSource, scratch: Path, *, check_hu: bool = True) -> Slices:
@@ -160,6 +164,7 @@ class DicomSlices:
         if any(frame.index is not None for frame in along):
             along.sort(key=lambda frame: (str(frame.path), frame.index or 0))
         self.frames = along
+        self.phases = Phases(series.frames, series.headers)
         self._place = {(frame.path, frame.index): place for place, frame in enumerate(series.frames)}
         self._number = {(frame.path, frame.index): number for number, frame in enumerate(along)}
         self._files: dict[Path, _MultiFrame] = {}
@@ -187,10 +192,16 @@ class DicomSlices:
         stored = StoredFrame(dataset, frame, layout, words, values, padded)
         return Slice(turned, stated | padding_mask(turned), stored)
 
+    @property
+    def phase_of_each(self) -> np.ndarray:
+        """(slices,) which of several images at one place each slice is, from 0, in the order of :attr:`frames`."""
+        return self.phases.phase[[self._place[frame.path, frame.index] for frame in self.frames]]
+
     def neighbour(self, number: int, steps: int) -> int:
         """See :class:`Slices`."""
         frame = self.frames[number]
-        other = self.series.frames[_along(self.order, self._place[frame.path, frame.index], steps, self.count)]
+        way = int(self.order.forward[self.order.axis, 1]) * steps
+        other = self.series.frames[self.phases.neighbour(self._place[frame.path, frame.index], way)]
         return self._number[other.path, other.index]
 
 
