@@ -22,14 +22,23 @@ from ct_cncl.transforms.series.headers import (
     read_header,
     series_number,
 )
+from ct_cncl.transforms.series.listing import UNREAD, list_files
+from ct_cncl.transforms.series.other_kinds import (
+    ADVICE,
+    COMPRESSED,
+    DETACHED,
+    HEADLESS,
+    OTHER_KINDS,
+    PACKED,
+    PAIRS,
+    kind_of_other,
+)
 from ct_cncl.transforms.series.scan import NIFTI_SUFFIXES, ScanError, ScanSource
 
 logger = logging.getLogger(__name__)
-_PACKED = (".zip", ".tar", ".tgz", ".tar.gz", ".7z", ".rar")
 _VOLUMES = {".nii.gz": "nifti", ".nii": "nifti", ".mha": "mha", ".nrrd": "nrrd"}
 _NAMED_ONLY = {".tif": "tiff", ".tiff": "tiff", ".npy": "npy"}
 """Kinds that say nothing of what they hold: taken where a file is named, not where a folder is searched."""
-_DETACHED = {".hdr": ".nii", ".img": ".nii", ".mhd": ".mha", ".nhdr": ".nrrd"}
 _SAME_DIRECTION = 1e-3
 
 
@@ -58,11 +67,23 @@ class Found:
     broken: list[Broken] = field(default_factory=list)
 
     @property
+    def instead(self) -> str:
+        """What there was in place of scans, and what to do."""
+        seen = f"only {self.others}" if self.passed_over else "an empty folder"
+        advice = [text for kind, text in ADVICE.items() if kind in self.passed_over]
+        return f"{seen}; " + (", ".join(advice) or "name the scans' folder")
+
+    @property
+    def unread(self) -> list[Path]:
+        """What may well stand for scans and was not read, as links whose data is not there."""
+        return [path for kind in (*UNREAD, HEADLESS) for path in self.passed_over.get(kind, [])]
+
+    @property
     def others(self) -> str:
         """What was passed over, counted, with the series' first file where it is DICOM."""
         counts = []
         for what, files in sorted(self.passed_over.items()):
-            first = "" if what == _OTHER_KINDS else f" ({files[0].name}{', ...' if len(files) > 1 else ''})"
+            first = "" if what == OTHER_KINDS else f" ({files[0].name}{', ...' if len(files) > 1 else ''})"
             counts.append(f"{len(files)} x {what}{first}")
         return ", ".join(counts)
 
@@ -76,9 +97,6 @@ class _Slice:
     number: int | None
     shape: tuple[int, int]
     grid: np.ndarray
-
-
-_OTHER_KINDS = "files of other kinds"
 
 
 def find_scans(path: str | Path, *, recursive: bool = True) -> list[ScanSource]:
@@ -99,10 +117,9 @@ def find_scans(path: str | Path, *, recursive: bool = True) -> list[ScanSource]:
     if found.broken:
         raise found.broken[0].error
     if found.passed_over:
-        logger.info("%s: passed over %s", path, found.others)
+        logger.log(logging.WARNING if found.unread else logging.INFO, "%s: passed over %s", path, found.others)
     if not found.scans:
-        seen = f"only {found.others}" if found.passed_over else "an empty folder"
-        raise ScanError(f"{path}: expected NIfTI files or a CT series in DICOM but got {seen}; name the scans' folder")
+        raise ScanError(f"{path}: expected NIfTI files or a CT series in DICOM but got {found.instead}")
     return found.scans
 
 
@@ -113,10 +130,20 @@ def search(path: str | Path, *, recursive: bool = True) -> Found:
         ScanError: the path is missing or is one file that is no scan.
     """
     path = Path(path)
+    if path.is_symlink() and not path.exists():
+        raise ScanError(
+            f"{path}: expected a file or folder but got a link that leads nowhere; fetch or mount what it names"
+        )
     if not path.exists():
         raise ScanError(f"{path}: expected a file or folder but got a path that does not exist; check its spelling")
     if path.is_dir():
-        return _grouped(_files(path, recursive=recursive), path)
+        listing = list_files(path, recursive=recursive)
+        found = _grouped(listing.files, path)
+        return replace(found, passed_over=found.passed_over | listing.unread)
+    if not path.is_file():
+        raise ScanError(
+            f"{path}: expected a file or folder but got a device or a pipe; write its content to a file first"
+        )
     if is_dicomdir(path):
         return _grouped(referenced_files(path), path.parent)
     return Found([_single(path)])
@@ -164,33 +191,28 @@ def choose(scans: Sequence[ScanSource], wanted: Iterable[str]) -> list[ScanSourc
     return [scan for k, scan in enumerate(scans) if k in chosen] if chosen else list(scans)
 
 
-def _files(folder: Path, *, recursive: bool) -> list[Path]:
-    """Files in a fixed order; hidden ones and a Mac archive's shadow copies left out."""
-    files: list[Path] = []
-
-    def refuse(error: OSError) -> None:
-        raise ScanError(f"{error.filename}: expected a readable folder but got {error.strerror}; check its permissions")
-
-    for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX") if recursive else []
-        files += [Path(parent, name) for name in sorted(names) if not name.startswith(".")]
-    return [file for file in files if file.is_file()]
-
-
 def _single(path: Path) -> ScanSource:
-    if _suffix(path, _VOLUMES | _NAMED_ONLY):
-        return _volume(path, path.parent)
-    if path.name.lower().endswith(_PACKED):
-        raise ScanError(f"{path}: expected NIfTI or DICOM but got an archive; unpack it and name the folder")
-    if path.suffix.lower() in _DETACHED:
-        one = _DETACHED[path.suffix.lower()]
-        raise ScanError(f"{path}: expected {one} but got a header/image pair; convert it to one {one} file")
+    if not has_dicom_marker(path):  # what a file holds counts more than its name
+        if _suffix(path, _VOLUMES | _NAMED_ONLY):
+            return _volume(path, path.parent)
+        _refuse_other(path)
     header = read_header(path)
     reason = passed_over(path, header)
     if reason:
         raise ScanError(f"{path}: expected a CT image but got {reason}; name a CT slice or the folder of the series")
     own = _slice(path, header)
     return ScanSource("dicom", path, (path,), path.stem or path.name, series_uid=own.uid, number=own.number)
+
+
+def _refuse_other(path: Path) -> None:
+    kind = kind_of_other(path)
+    if kind == PACKED:
+        raise ScanError(f"{path}: expected NIfTI or DICOM but got an archive; unpack it and name the folder")
+    if kind == PAIRS:
+        one = DETACHED.get(path.suffix.lower(), ".nii")
+        raise ScanError(f"{path}: expected {one} but got a header/image pair; convert it to one {one} file")
+    if kind == COMPRESSED:
+        raise ScanError(f"{path}: expected NIfTI or DICOM but got a compressed file; unpack it first")
 
 
 def _suffix(path: Path, kinds: dict[str, str]) -> str:
@@ -211,7 +233,7 @@ def _grouped(files: Iterable[Path], root: Path) -> Found:
     skipped: dict[str, list[Path]] = {}
     broken: list[tuple[str, Broken]] = []
     for file in files:
-        if _suffix(file, _VOLUMES):
+        if _suffix(file, _VOLUMES) and not has_dicom_marker(file):
             volumes.append(_volume(file, root))
             continue
         try:
@@ -236,7 +258,7 @@ def _ct_slice(file: Path) -> tuple[_Slice | None, str]:
     if file.name.upper() == "DICOMDIR":
         return None, "DICOMDIR"
     if not has_dicom_marker(file) and file.suffix.lower() not in DICOM_SUFFIXES:
-        return None, _OTHER_KINDS
+        return None, kind_of_other(file)
     header = read_header(file)
     reason = passed_over(file, header)
     return (None, reason) if reason else (_slice(file, header), "")
