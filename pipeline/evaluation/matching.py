@@ -141,6 +141,10 @@ def _located(slices: Slices, patient: str, *, known: bool) -> Located:
     affine = slices.order.affine
     flipped = slices.order.forward[slices.order.axis, 1] < 0
     if isinstance(slices, DicomSlices):
+        if slices.directions > 1:
+            raise DataError(
+                f"Expected slices in one direction in {slices.source.path.name}, but got {slices.directions}. Evaluate each by itself."
+            )
         stored = slices.series.affine
         first = stored[:3] @ [0, 0, slices.count - 1 if flipped else 0, 1]
         shift = affine[:3, 3] - first  # from the stored first pixel to the turned one, the same in all slices
@@ -270,9 +274,9 @@ def difference(scan: Located, other: Located) -> str:
         ours, theirs = ("{:.4g} x {:.4g}".format(*each.pixel_mm) for each in (scan, other))
         return f"pixels are {ours} and {theirs} mm" if ours != theirs else "slices are turned against each other"
     nearest = np.linalg.norm(scan.corners[:, None] - other.corners[None], axis=2).min()
-    ours, theirs = (max(len(each.at(corner)) for corner in each.corners) for each in (scan, other))
-    if nearest <= TOLERANCE_MM and ours != theirs:
-        return f"they have {ours} and {theirs} slices at one place; evaluate each phase by itself"
+    most = [max(len(each.at(corner)) for corner in each.corners) for each in (scan, other)]
+    if nearest <= TOLERANCE_MM and most[0] != most[1]:
+        return f"they have {most[0]} and {most[1]} slices at one place; evaluate each phase by itself"
     return (
         f"no slice lies at the same place: the nearest are {nearest:.3g} mm apart"
         if nearest > TOLERANCE_MM

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import pydicom
-from pydicom.dataset import Dataset
 
 from ct_cncl.transforms.series.dicomdir import is_dicomdir, referenced_files
 from ct_cncl.transforms.series.headers import (
     DICOM_SUFFIXES,
-    damaged,
     has_dicom_marker,
     passed_over,
     read_header,
-    series_number,
 )
 from ct_cncl.transforms.series.listing import UNREAD, list_files
 from ct_cncl.transforms.series.other_kinds import (
@@ -34,12 +28,12 @@ from ct_cncl.transforms.series.other_kinds import (
     kind_of_other,
 )
 from ct_cncl.transforms.series.scan import NIFTI_SUFFIXES, ScanError, ScanSource
+from ct_cncl.transforms.series.splitting import Member, member_of, split, unique_names
 
 logger = logging.getLogger(__name__)
 _VOLUMES = {".nii.gz": "nifti", ".nii": "nifti", ".mha": "mha", ".nrrd": "nrrd"}
 _NAMED_ONLY = {".tif": "tiff", ".tiff": "tiff", ".npy": "npy"}
 """Kinds that say nothing of what they hold: taken where a file is named, not where a folder is searched."""
-_SAME_DIRECTION = 1e-3
 
 
 @dataclass(frozen=True)
@@ -86,17 +80,6 @@ class Found:
             first = "" if what == OTHER_KINDS else f" ({files[0].name}{', ...' if len(files) > 1 else ''})"
             counts.append(f"{len(files)} x {what}{first}")
         return ", ".join(counts)
-
-
-@dataclass(frozen=True)
-class _Slice:
-    """What is kept of a CT header while the others are read."""
-
-    path: Path
-    uid: str
-    number: int | None
-    shape: tuple[int, int]
-    grid: np.ndarray
 
 
 def find_scans(path: str | Path, *, recursive: bool = True) -> list[ScanSource]:
@@ -200,7 +183,7 @@ def _single(path: Path) -> ScanSource:
     reason = passed_over(path, header)
     if reason:
         raise ScanError(f"{path}: expected a CT image but got {reason}; name a CT slice or the folder of the series")
-    own = _slice(path, header)
+    own = member_of(path, header)
     return ScanSource("dicom", path, (path,), path.stem or path.name, series_uid=own.uid, number=own.number)
 
 
@@ -229,7 +212,7 @@ def _volume(path: Path, root: Path) -> ScanSource:
 
 def _grouped(files: Iterable[Path], root: Path) -> Found:
     volumes: list[ScanSource] = []
-    series: dict[str, list[_Slice]] = {}
+    series: dict[str, list[Member]] = {}
     skipped: dict[str, list[Path]] = {}
     broken: list[tuple[str, Broken]] = []
     for file in files:
@@ -245,15 +228,15 @@ def _grouped(files: Iterable[Path], root: Path) -> Found:
             skipped.setdefault(reason, []).append(file)
         else:
             series.setdefault(found.uid, []).append(found)
-    dicom = [source for members in series.values() for source in _split(members, root)]
-    dicom = _unique_names(sorted(dicom, key=lambda source: (str(source.path), source.name, source.tag)))
+    dicom = [source for members in series.values() for source in split(members, root)]
+    dicom = unique_names(sorted(dicom, key=lambda source: (str(source.path), source.name, source.tag)))
     bad = {uid for uid, _ in broken if uid}
     rest = {source.series_uid: source for source in dicom if source.series_uid in bad}
     scans = volumes + [source for source in dicom if source.series_uid not in bad]
     return Found(scans, skipped, [replace(item, scan=rest.get(uid)) for uid, item in broken])
 
 
-def _ct_slice(file: Path) -> tuple[_Slice | None, str]:
+def _ct_slice(file: Path) -> tuple[Member | None, str]:
     """What a CT image says of itself, else None and what it is. What claims to be DICOM must be readable."""
     if file.name.upper() == "DICOMDIR":
         return None, "DICOMDIR"
@@ -261,14 +244,7 @@ def _ct_slice(file: Path) -> tuple[_Slice | None, str]:
         return None, kind_of_other(file)
     header = read_header(file)
     reason = passed_over(file, header)
-    return (None, reason) if reason else (_slice(file, header), "")
-
-
-def _slice(file: Path, header: Dataset) -> _Slice:
-    uid = str(header.get("SeriesInstanceUID") or "")
-    if not uid:
-        raise damaged(file, "no SeriesInstanceUID")
-    return _Slice(file, uid, series_number(header), *_grid(file, header))
+    return (None, reason) if reason else (member_of(file, header), "")
 
 
 def _stated_series(file: Path) -> str:
@@ -278,44 +254,3 @@ def _stated_series(file: Path) -> str:
         return str(header.get("SeriesInstanceUID") or "")
     except Exception:  # pydicom raises nearly every built-in exception on damaged files
         return ""
-
-
-def _split(members: list[_Slice], root: Path) -> list[ScanSource]:
-    """The sources of one series: one for each geometry it holds."""
-    groups: list[tuple[_Slice, list[Path]]] = []
-    for member in members:
-        for known, files in groups:
-            same = known.shape == member.shape and known.grid.shape == member.grid.shape
-            if same and np.allclose(known.grid, member.grid, rtol=0, atol=_SAME_DIRECTION):
-                files.append(member.path)
-                break
-        else:
-            groups.append((member, [member.path]))
-    uid, number = members[0].uid, members[0].number
-    folder = Path(os.path.commonpath([member.path.parent for member in members]))
-    name = folder.resolve().name + (f"_series{number:03d}" if number is not None else "")
-    relative = folder.relative_to(root).as_posix()
-    sources = []
-    for part, (_, paths) in enumerate(groups):
-        own = f"{name}_part{part + 1}" if len(groups) > 1 else name
-        sources.append(ScanSource("dicom", folder, tuple(sorted(paths)), own, ".nii.gz", relative, uid, part, number))
-    return sources
-
-
-def _grid(file: Path, header: Dataset) -> tuple[tuple[int, int], np.ndarray]:
-    """Rows and columns, then orientation and pixel spacing as far as the file's top level states them."""
-    try:
-        shape = (int(header.get("Rows") or 0), int(header.get("Columns") or 0))
-        values = [*(header.get("ImageOrientationPatient") or []), *(header.get("PixelSpacing") or [])]
-        return shape, np.array(values, dtype=np.float64)
-    except Exception as error:  # pydicom raises nearly every built-in exception on damaged values
-        raise damaged(file, error) from error
-
-
-def _unique_names(sources: list[ScanSource]) -> list[ScanSource]:
-    """Add the tag to names that would meet in one output folder (series of equal or no number)."""
-    count = Counter((source.relative, source.name) for source in sources)
-    return [
-        replace(source, name=f"{source.name}_{source.tag}") if count[source.relative, source.name] > 1 else source
-        for source in sources
-    ]

@@ -223,7 +223,7 @@ class DicomResults:
                 self._open[kind.name].write(words)
 
     def _words(self, stored: StoredFrame, source: Slice, image: np.ndarray, kind: Kind) -> tuple[np.ndarray, int]:
-        undo = self.slices.order.undo
+        undo = self.slices.order_of(stored.frame).undo
         if kind.is_map:
             values = np.rint(undo(image.astype(np.float64)[..., None])[..., 0].T)
             low, high, kept = _MAP_LAYOUT.low, _MAP_LAYOUT.high, np.zeros(values.shape, dtype=bool)

@@ -146,9 +146,7 @@ def test_phases_are_compared_with_their_own(tmp_path):
     assert sorted(partners) == list(range(9))
     for k, place in enumerate(partners):
         np.testing.assert_array_equal(own.slices.read(k).hu, other.slices.read(place).hu)
-    options = EvaluateOptions(
-        reference, (tmp_path / "result",), tmp_path / "out", windows=("full",), progress=False
-    )
+    options = EvaluateOptions(reference, (tmp_path / "result",), tmp_path / "out", windows=("full",), progress=False)
     assert [row.values["rmse"] for row in evaluate_files(options).slice_rows] == [0.0] * 9
 
 
