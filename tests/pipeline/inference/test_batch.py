@@ -17,7 +17,7 @@ from tiny_weights import Add, scripted
 
 from ct_cncl.pipeline.inference.api import denoise_scans
 from ct_cncl.pipeline.inference.batch import ArchiveRun
-from ct_cncl.transforms.common.files import OutputError
+from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.series import ScanError, read_scan
 
 
