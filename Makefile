@@ -43,7 +43,7 @@ LATER := $(STAGE) nested_dose_range=[0.35,1.0] sharpness_range=[-0.95,0.6]
 weights: $(STAMP)
 	sed -n 's,  shared/ct/,  $(CT)/,p' $(CARD)/data_checksums.txt | sha256sum --check --quiet -
 	$(BIN)/ct-cncl prepare $(CT)/train --validation $(CT)/val --dose 0.25 --realizations 4 --seed 11 --patient-from-name '^(nysbu_[^_]+|[^_]+)' --out data/weights
-	$(BIN)/ct-cncl prepare $(CT)/train --validation $(CT)/val --dose 0.25 --realizations 4 --direct 1 --seed 11 --patient-from-name '^(nysbu_[^_]+|[^_]+)' --out data/starved
+	$(BIN)/ct-cncl prepare $(CT)/train --validation $(CT)/val --dose 0.25 --realizations 4 --photon-counts 1 --seed 11 --patient-from-name '^(nysbu_[^_]+|[^_]+)' --out data/starved
 	$(BIN)/ct-cncl prepare --phantoms 12 --slices 4 --realizations 4 --seed 12 --validation-fraction 0.1 --out data/phantoms
 	sed -n '/  data\//p' $(CARD)/data_checksums.txt | sha256sum --check --quiet - || echo 'Other bits than those of the shipped weights: another processor or numpy rounds otherwise.'
 	$(BIN)/ct-cncl train --data data/weights $(RECIPE) --out runs/pixel $(STAGE)

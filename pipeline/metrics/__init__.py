@@ -9,7 +9,7 @@ from ct_cncl.pipeline.metrics.noise_power import (
     noise_power_of_differences,
     noise_power_of_regions,
 )
-from ct_cncl.pipeline.metrics.noise_texture import nps_distance, uniform_patches
+from ct_cncl.pipeline.metrics.nps_distance import nps_distance, uniform_patches
 from ct_cncl.pipeline.metrics.observer import (
     Detectability,
     channelised_hotelling,

@@ -19,7 +19,7 @@ class WindowedMetric(RegressionMetric):
     """A figure through a window as a MONAI metric, a value a slice: (B, 1, H, W) HU twice to (B, 1).
 
     Args:
-        figure: a function ``(image, truth, *, data_range) -> (B,)``, for example :func:`~.visual_information.vif`.
+        figure: a function ``(image, reference, *, data_range) -> (B,)``, for example :func:`~.visual_information.vif`.
         window: at whose ends images are cut off; its width is the data range.
     """
 
@@ -36,7 +36,7 @@ def windowed_metrics(windows: Iterable[str], *, key: str = "pred") -> dict[str, 
 
     Args:
         windows: names out of :data:`ct_cncl.transforms.common.hu.WINDOWS`.
-        key: of what is judged in the evaluator's output, HU; the truth is under "label".
+        key: of what is judged in the evaluator's output, HU; the reference is under "label".
 
     Returns:
         By name, for example "psnr_abdomen".

@@ -11,7 +11,7 @@ from ct_cncl.pipeline.networks.interaction import CrossAttentionBlock
 from ct_cncl.pipeline.networks.scam import SCAM
 
 
-class Apart(nn.Module):
+class NoMixing(nn.Module):
     """Both feature maps as they are."""
 
     def forward(self, content: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -50,7 +50,7 @@ def mix_layer(name: str, content_channels: int, noise_channels: int) -> nn.Modul
         ValueError: another name.
     """
     if name == "none":
-        return Apart()
+        return NoMixing()
     if name == "scam":
         return SCAM(content_channels, noise_channels)
     if name == "cross":
