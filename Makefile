@@ -24,7 +24,7 @@ test: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python tests/typecheck.py
+	$(BIN)/mypy
 
 # Half an hour on two cores with nothing beside it. `make bench QUICK=--quick`: does it run?
 bench: $(STAMP)

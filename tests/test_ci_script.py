@@ -26,7 +26,11 @@ def ci(tmp_path):
     def run(*installed, **more):
         for name in installed:
             (tmp_path / "installed" / name).touch()
-        own = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "INSTALLED": f"{tmp_path}/installed", "SAID": f"{tmp_path}/said"}
+        own = {
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "INSTALLED": f"{tmp_path}/installed",
+            "SAID": f"{tmp_path}/said",
+        }
         done = subprocess.run(
             [ROOT / ".ci/run"], env=os.environ | own | more, capture_output=True, text=True, check=False, timeout=60
         )
