@@ -23,13 +23,13 @@ from ct_cncl.pipeline.ablation.table import as_csv, as_markdown, digits_of, head
 from ct_cncl.pipeline.common.checkpoint_file import LAST, load_file
 from ct_cncl.pipeline.evaluation.record import PAGE, Evaluation, Table
 from ct_cncl.pipeline.handlers.budget import USED_KEY
-from ct_cncl.pipeline.inference.streaming import RESULT
 from ct_cncl.pipeline.report.evaluation_page import write_page
 from ct_cncl.pipeline.training.run import evaluate_run, train_bundle
 from ct_cncl.pipeline.training.run_report import Candidate, evaluate_runs, pairs_by_number, read_metrics
 from ct_cncl.pipeline.workflow.overlays import Variant
 from ct_cncl.pipeline.workflow.run import config_file
 from ct_cncl.transforms.common.files import replacing
+from ct_cncl.transforms.series.values import RESULT
 
 
 def run_ablation(ablation: Ablation) -> list[VariantResult]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,6 +15,7 @@ from typing import Any
 
 from ct_cncl.pipeline.common.distributed import rank
 from ct_cncl.transforms.common.errors import OutputError
+from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.json_values import plain
 from ct_cncl.transforms.series import ScanError, ScanSource
 
@@ -133,16 +133,8 @@ def write_record(job: Job, state: str, content: Mapping[str, Any]) -> dict[str, 
 
 def _write(path: Path, text: str, part: Path) -> None:
     """Write a file at once; what a killed process leaves lies under one name, among what is unfinished."""
-    try:
-        for folder in (part.parent, path.parent):
-            folder.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise OutputError(f"Expected to write {path}, but got: {error.strerror or error}.") from error
+    with replacing(path, temporary=part) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def add_to_manifest(out: Path, record: Mapping[str, Any]) -> None:

@@ -20,8 +20,8 @@ from ct_cncl.transforms.common.hu import HU_RANGE, to_hu, to_network
 from ct_cncl.transforms.series import ScanError
 from ct_cncl.transforms.series.results import ResultWriter
 from ct_cncl.transforms.series.slices import Slice, Slices
+from ct_cncl.transforms.series.values import RESULT, keep_padding, with_strength
 
-RESULT = "denoised"
 BRANCHES = ("noise", "content", "disagreement")
 """What can be saved beside the result, from weights that carry the branches."""
 _CPU_BATCH = range(2, 9)
@@ -137,7 +137,7 @@ def _applied(weights: Weights, stack: np.ndarray, settings: Settings) -> dict[st
             fused = predicted.fused
         else:
             fused = weights.network(image)
-    results = {RESULT: _strong(hu, _numpy(to_hu(fused)), settings.strength)}
+    results = {RESULT: with_strength(hu, _numpy(to_hu(fused)), settings.strength)}
     if settings.save:
         images = {
             "noise": predicted.noise * HU_RANGE,
@@ -148,20 +148,8 @@ def _applied(weights: Weights, stack: np.ndarray, settings: Settings) -> dict[st
     return results
 
 
-def _strong(hu: np.ndarray, predicted: np.ndarray, strength: float) -> np.ndarray:
-    return predicted if strength == 1 else hu if strength == 0 else hu + np.float32(strength) * (predicted - hu)
-
-
 def _numpy(image: torch.Tensor) -> np.ndarray:
     return image[:, 0].float().cpu().numpy()
-
-
-def keep_padding(images: Mapping[str, np.ndarray], hu: np.ndarray, padded: np.ndarray) -> dict[str, np.ndarray]:
-    """Results with the scan's own values where the scanner padded; there, noise and disagreement are 0."""
-    zero = np.float32(0)
-    return {
-        name: np.where(padded, hu if name in (RESULT, "content") else zero, image) for name, image in images.items()
-    }
 
 
 def batch_for(weights: Weights, shape: tuple[int, int], settings: Settings) -> int:

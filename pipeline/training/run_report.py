@@ -20,7 +20,7 @@ from ct_cncl.pipeline.evaluation.measures import NOISE_KEYS, measures
 from ct_cncl.pipeline.evaluation.provenance import CONSTANTS, provenance
 from ct_cncl.pipeline.evaluation.record import INPUT, PAGE, REFERENCE, Chart, Curve, Evaluation, Method, Table
 from ct_cncl.pipeline.handlers.budget import SECONDS_KEY
-from ct_cncl.pipeline.inference.streaming import BRANCHES, RESULT, Settings, apply_network, keep_padding
+from ct_cncl.pipeline.inference.streaming import BRANCHES, Settings, apply_network
 from ct_cncl.pipeline.report.evaluation_page import write_page
 from ct_cncl.pipeline.weights.load import open_weights
 from ct_cncl.pipeline.workflow.locations import dataset_entries, default_dataset_dir
@@ -29,6 +29,7 @@ from ct_cncl.transforms.common.hu import WINDOWS, to_hu
 from ct_cncl.transforms.dataset.volume_store import mapped_volume
 from ct_cncl.transforms.patches.slice_pairs import SlicePairs, all_slices
 from ct_cncl.transforms.series.orientation import slices_last
+from ct_cncl.transforms.series.values import RESULT, keep_padding
 
 SHOWN = 6
 """Slices of a training's report."""
