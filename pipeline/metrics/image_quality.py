@@ -154,14 +154,6 @@ def mae(image: torch.Tensor, reference: torch.Tensor, *, mask: torch.Tensor | No
     return mean_over((image - reference).abs(), mask)
 
 
-def image_quality(image: torch.Tensor, reference: torch.Tensor, *, data_range: float) -> dict[str, torch.Tensor]:
-    """PSNR (dB), SSIM and RMSE (HU) of (B, 1, H, W) slices, each (B,), by name."""
-    figures = {"psnr": psnr, "ssim": ssim}
-    return {name: figure(image, reference, data_range=data_range) for name, figure in figures.items()} | {
-        "rmse": rmse(image, reference)
-    }
-
-
 def _pair(output: dict[str, torch.Tensor], *, key: str) -> tuple[torch.Tensor, torch.Tensor]:
     return output[key], output["label"]
 

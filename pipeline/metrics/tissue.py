@@ -123,7 +123,7 @@ def hu_error(image: np.ndarray, reference: np.ndarray, mask: np.ndarray) -> HUEr
         ValueError: shapes differ, or fewer than :data:`LEAST_PIXELS` pixels in the mask.
 
     >>> hu_error(np.full((8, 8), 52.0), np.full((8, 8), 50.0), np.ones((8, 8), dtype=bool))
-    HUError(bias=2.0, spread=0.0, pixels=64)
+    HUError(bias=2.0, std=0.0, pixels=64)
     """
     if not image.shape == reference.shape == mask.shape:
         raise ValueError(f"Expected one shape, but got {image.shape}, {reference.shape} and {mask.shape}.")
@@ -132,26 +132,3 @@ def hu_error(image: np.ndarray, reference: np.ndarray, mask: np.ndarray) -> HUEr
         raise ValueError(f"Expected at least {LEAST_PIXELS} pixels, but got {count}.")
     error = image[mask].astype(np.float64) - reference[mask]
     return HUError(float(error.mean()), float(error.std()), count)
-
-
-def contrast_to_noise(image: np.ndarray, object_mask: np.ndarray, background_mask: np.ndarray) -> float:
-    """``|mean(object) - mean(background)| / sd(background)``.
-
-    Args:
-        image: (x, y), HU.
-        object_mask: bool (x, y).
-        background_mask: bool (x, y), uniform.
-
-    Raises:
-        ValueError: an empty mask, or a background without noise.
-
-    >>> image = np.tile([1.0, -1.0, 4.0, 6.0], (4, 1))
-    >>> contrast_to_noise(image, image > 2, image < 2)
-    5.0
-    """
-    if not (object_mask.any() and background_mask.any()):
-        raise ValueError("Expected masks that hold pixels, but got an empty one.")
-    noise = float(np.std(image[background_mask], dtype=np.float64))
-    if not noise > 0:
-        raise ValueError("Expected a background with noise, but it is constant.")
-    return float(abs(image[object_mask].mean(dtype=np.float64) - image[background_mask].mean(dtype=np.float64)) / noise)

@@ -15,6 +15,7 @@ from monai.bundle import ConfigParser
 from skimage.metrics import structural_similarity
 from tiny_ablation import NAMES, OVERRIDES, ablation, table
 from tiny_runs import assignments
+from unpacking import unpack_plane
 
 from ct_cncl.pipeline.ablation.plan import Ablation
 from ct_cncl.pipeline.ablation.run import run_ablation
@@ -22,7 +23,6 @@ from ct_cncl.pipeline.cli import app as application
 from ct_cncl.pipeline.handlers import BudgetSchedule
 from ct_cncl.pipeline.inference.api import denoise_scans
 from ct_cncl.pipeline.networks import BranchOutputs
-from ct_cncl.pipeline.report.packing import unpack_plane
 from ct_cncl.pipeline.training.run import evaluate_run, train_bundle
 from ct_cncl.pipeline.workflow.run import network_config
 from ct_cncl.transforms.dataset.datalist import read_datalist

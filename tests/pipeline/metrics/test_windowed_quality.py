@@ -1,13 +1,12 @@
-"""Masks, windows, VIF, and the classes for engines."""
+"""Masks, windows, VIF."""
 
 import numpy as np
 import pytest
 import torch
-from ignite.engine import Engine
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torchmetrics.functional.image import visual_information_fidelity
 
-from ct_cncl.pipeline.metrics import WindowedMetric, mae, psnr, rmse, ssim, vif, windowed_metrics
+from ct_cncl.pipeline.metrics import mae, psnr, rmse, ssim, vif
 from ct_cncl.transforms.common.hu import WINDOWS, Window
 
 
@@ -129,24 +128,3 @@ def test_nan_empty_masks_and_constant_truths_are_refused():
         vif(image, torch.full_like(reference, -2000.0), data_range=WINDOWS["abdomen"])
     with pytest.raises(ValueError, match="at least 11"):
         ssim(image[..., :10], reference[..., :10], data_range=1.0)
-
-
-def test_ignite_metrics_are_means_over_slices_however_they_are_batched():
-    image, reference = pair()
-    engine = Engine(lambda engine, batch: batch)
-    for name, metric in windowed_metrics(["abdomen", "chest"]).items():
-        metric.attach(engine, name)
-    engine.run([{"pred": image[[k]], "label": reference[[k]]} for k in range(2)])
-    assert set(engine.state.metrics) == {f"{f}_{w}" for f in ("psnr", "ssim", "vif") for w in ("abdomen", "chest")}
-    for name, value in engine.state.metrics.items():
-        figure, window = name.split("_")
-        expected = {"psnr": psnr, "ssim": ssim, "vif": vif}[figure](image, reference, data_range=WINDOWS[window]).mean()
-        assert value == pytest.approx(expected.item(), rel=1e-5)
-    with pytest.raises(ValueError, match="liver"):
-        windowed_metrics(["liver"])
-
-
-def test_monai_metric_has_a_value_a_slice():
-    image, reference = pair()
-    metric = WindowedMetric(vif, window=WINDOWS["chest"])
-    torch.testing.assert_close(metric(image, reference)[:, 0], vif(image, reference, data_range=WINDOWS["chest"]))

@@ -9,12 +9,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from tiny_evaluation import HOSTILE, MEASURES, METHODS, SHAPE, tiny_evaluation, tiny_slice
+from unpacking import unpack_plane
 
 from ct_cncl.pipeline.evaluation.record import INPUT, REFERENCE, SliceView
 from ct_cncl.pipeline.report.charts import draw_chart, method_colours
 from ct_cncl.pipeline.report.colours import difference_map, sequential_map
 from ct_cncl.pipeline.report.evaluation_page import page_html, write_page
-from ct_cncl.pipeline.report.packing import DIGITS, unpack_plane
+from ct_cncl.pipeline.report.packing import DIGITS
 from ct_cncl.pipeline.report.tables import comparison_sheet, summary_sheets, window_of
 from ct_cncl.pipeline.report.viewer_data import choose_slices, pack_planes
 

@@ -9,8 +9,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 from tiny_runs import TINY, assignments
+from unpacking import unpack_plane
 
-from ct_cncl.pipeline.report.packing import unpack_plane
 from ct_cncl.pipeline.training.run_report import BEYOND_HU, Candidate, evaluate_runs, pairs_by_number, training_report
 from ct_cncl.pipeline.training.staged import train_run
 
