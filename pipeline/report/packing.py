@@ -35,9 +35,9 @@ def pack_plane(hu: np.ndarray, *, step: float = 1.0) -> str:
 
     Source: of the median, Weinberger, Seroussi and Sapiro 2000, The LOCO-I lossless image compression algorithm, equation 1.
 
-    >>> text = pack_plane(np.arange(6.0).reshape(3, 2) - 1024)
-    >>> unpack_plane(text, (3, 2)).tolist()
-    [[-1024.0, -1023.0], [-1022.0, -1021.0], [-1020.0, -1019.0]]
+    >>> plane = np.random.default_rng(0).normal(40, 10, (64, 64))
+    >>> len(pack_plane(plane)) < plane.size * 2  # less than the 2 bytes of an int16
+    True
     """
     if hu.ndim != 2 or 0 in hu.shape:
         raise ValueError(f"Expected a slice (columns, rows), but got shape {hu.shape}.")
