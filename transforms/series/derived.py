@@ -14,8 +14,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.multival import MultiValue
 from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
-from ct_cncl.transforms.series.headers import bare_copy
+from ct_cncl.transforms.series.headers import bare_copy, series_number
 from ct_cncl.transforms.series.scan import Frame, ScanError
+from ct_cncl.transforms.series.text import label_description
 
 _NAMESPACE = uuid.UUID("6f6b1d5e-8f0c-5a55-9a0b-1f3a0c6f2a41")
 _LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
@@ -143,12 +144,11 @@ def derived_header(source: Dataset, frame: Frame, derivation: Derivation, kind: 
     for name in ("ConcatenationUID", "SOPInstanceUIDOfConcatenationSource"):
         if header.get(name):
             header[name].value = derived_uid(header[name].value, derivation, kind)
-    number = int(header.get("SeriesNumber") or 0) * _SERIES_STEP + kind.number
+    number = (series_number(header) or 0) * _SERIES_STEP + kind.number
     header.SeriesNumber = number if 0 < number <= _LARGEST_NUMBER else kind.number
-    before = str(header.get("SeriesDescription") or "").strip()
     strength = () if derivation.strength == 1 else (f"{derivation.strength:g}",)
     label = " ".join((kind.label, "CNCL", *strength, *derivation.unusual_precision))
-    header.SeriesDescription = f"{before[: 64 - len(label) - 1]} {label}".strip()
+    label_description(header, label)
     equipment = list(header.get("ContributingEquipmentSequence") or [])
     header.ContributingEquipmentSequence = [*equipment, _equipment(derivation, kind)]
     schemes = list(header.get("CodingSchemeIdentificationSequence") or [])

@@ -14,7 +14,14 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from ct_cncl.transforms.series.dicomdir import is_dicomdir, referenced_files
-from ct_cncl.transforms.series.headers import DICOM_SUFFIXES, damaged, has_dicom_marker, passed_over, read_header
+from ct_cncl.transforms.series.headers import (
+    DICOM_SUFFIXES,
+    damaged,
+    has_dicom_marker,
+    passed_over,
+    read_header,
+    series_number,
+)
 from ct_cncl.transforms.series.scan import NIFTI_SUFFIXES, ScanError, ScanSource
 
 logger = logging.getLogger(__name__)
@@ -239,8 +246,7 @@ def _slice(file: Path, header: Dataset) -> _Slice:
     uid = str(header.get("SeriesInstanceUID") or "")
     if not uid:
         raise damaged(file, "no SeriesInstanceUID")
-    number = header.get("SeriesNumber")
-    return _Slice(file, uid, None if number is None else int(number), *_grid(file, header))
+    return _Slice(file, uid, series_number(header), *_grid(file, header))
 
 
 def _stated_series(file: Path) -> str:

@@ -242,7 +242,8 @@ class DicomResults:
             frames = int(header.get("NumberOfFrames") or 1)
             _state_extremes(header, words, layout, frames)
             path = self.work / kind.name / f"{number + 1:04d}.dcm"
-            return DicomFile(path, header, layout, output_syntax(stored.dataset, self.compression), frames=frames)
+            syntax, hidden = output_syntax(stored.dataset, self.compression), self.deidentifier is not None
+            return DicomFile(path, header, layout, syntax, frames=frames, values_alone=hidden)
 
     def _close(self) -> None:
         for file in self._open.values():

@@ -17,7 +17,9 @@ from ct_cncl.transforms.anatomy.regions import padding_mask
 from ct_cncl.transforms.series.acquisition import Acquisition, read_acquisition
 from ct_cncl.transforms.series.dicom import Series, open_series
 from ct_cncl.transforms.series.headers import damaged
+from ct_cncl.transforms.series.native_pixels import find_pixels
 from ct_cncl.transforms.series.orientation import SliceOrder, slices_last
+from ct_cncl.transforms.series.phases import Phases
 from ct_cncl.transforms.series.pixels import PixelLayout, in_hu, layout_of, read_file, read_words, values_of
 from ct_cncl.transforms.series.scan import Frame, ScanError, ScanSource, voxel_spacing
 from ct_cncl.transforms.series.volume_file import VolumeFile, open_volume
@@ -86,7 +88,10 @@ class Slices(Protocol):
         """Where a slice lies along the stored volume's axis of slices."""
 
     def neighbour(self, number: int, steps: int) -> int:
-        """The slice so many places towards the end of the turned volume (left, back or head); the last ones repeat."""
+        """The slice so many places towards the end of the turned volume (left, back or head); the last ones repeat.
+
+        Of several slices at one place it is that of the same phase.
+        """
 
 
 def open_slices(source: ScanSource, scratch: Path, *, check_hu: bool = True, axis: int | None = None) -> Slices:
@@ -168,6 +173,7 @@ class DicomSlices:
         if any(frame.index is not None for frame in along):
             along.sort(key=lambda frame: (str(frame.path), frame.index or 0))
         self.frames = along
+        self.phases = Phases(series.frames, series.headers)
         self._place = {(frame.path, frame.index): place for place, frame in enumerate(series.frames)}
         self._number = {(frame.path, frame.index): number for number, frame in enumerate(along)}
         self._files: dict[Path, _MultiFrame] = {}
@@ -200,9 +206,15 @@ class DicomSlices:
         frame = self.frames[number]
         return self._place[frame.path, frame.index]
 
+    @property
+    def phase_of_each(self) -> np.ndarray:
+        """(slices,) which of several images at one place each slice is, from 0, in the order of :attr:`frames`."""
+        return self.phases.phase[[self.place(number) for number in range(len(self.frames))]]
+
     def neighbour(self, number: int, steps: int) -> int:
         """See :class:`Slices`."""
-        other = self.series.frames[_along(self.order, self.place(number), steps, self.count)]
+        way = int(self.order.forward[self.order.axis, 1]) * steps
+        other = self.series.frames[self.phases.neighbour(self.place(number), way)]
         return self._number[other.path, other.index]
 
 
@@ -230,8 +242,8 @@ class _MultiFrame:
                 self._where = _inflated(path, scratch / f"inflated{len(list(scratch.glob('inflated*')))}")
             with self._where.open("rb") as stream:
                 self.header = pydicom.dcmread(stream, stop_before_pixels=True)
-                self._start = stream.tell()
-            self._explicit = not self.header.file_meta.TransferSyntaxUID.is_implicit_VR
+                little, self._bits = self.header.original_encoding[1] is not False, int(self.header.BitsAllocated)
+                self._pixels = find_pixels(stream, little=little, allocated=self._bits)
             self._count = int(self.header.NumberOfFrames)
         except Exception as error:  # pydicom raises nearly every built-in exception on damaged files
             raise damaged(path, error) from error
@@ -244,19 +256,28 @@ class _MultiFrame:
             if name in self.header:
                 one[name] = self.header[name]
         one.file_meta = self.header.file_meta
+        one.set_original_encoding(False, self._pixels.little)
         try:
             with self._where.open("rb") as stream:
                 if syntax.is_encapsulated:
-                    stream.seek(self._start + 12)
+                    stream.seek(self._pixels.start)
                     one.PixelData = encapsulate([get_frame(stream, index, number_of_frames=self._count)])
                     one["PixelData"].is_undefined_length = True
                 else:
-                    size = int(one.Rows) * int(one.Columns) * int(one.BitsAllocated) // 8
-                    stream.seek(self._start + (12 if self._explicit else 8) + index * size)
-                    one.PixelData = stream.read(size)
+                    size = int(one.Rows) * int(one.Columns) * self._bits // 8
+                    self._refuse_more_frames(size)
+                    data = self._pixels.read(stream, index * size, size)
+                    one.add_new("PixelData", "OB", data)  # bytes in their own order, as OB has them
         except Exception as error:  # as above
             raise damaged(self.path, error) from error
         return one
+
+    def _refuse_more_frames(self, size: int) -> None:
+        """Pixels of a label that denies their compression, or of more frames than are stated, are no frames of this size."""
+        length = self._pixels.length
+        if length is None or length >= (self._count + 1) * size:
+            found = "compressed pixels" if length is None else f"{length} bytes of pixels"
+            raise ValueError(f"{found} where the header states {self._count} plain frames of {size} bytes")
 
 
 def _inflated(path: Path, target: Path) -> Path:
