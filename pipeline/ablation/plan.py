@@ -11,12 +11,15 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from ct_cncl.pipeline.common.errors import ConfigError
 from ct_cncl.pipeline.workflow.locations import dataset_entries, default_dataset_dir
 from ct_cncl.pipeline.workflow.overlays import Variant, distinct, network_without_weights, variant
-from ct_cncl.pipeline.workflow.run import ConfigError, check_keys, config_file, load_config, parse_overrides
-from ct_cncl.transforms.common.files import OutputError, replacing
+from ct_cncl.pipeline.workflow.run import check_keys, config_file, load_config, parse_overrides
+from ct_cncl.transforms.common.checksums import file_checksum
+from ct_cncl.transforms.common.errors import OutputError
+from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.hu import WINDOWS
-from ct_cncl.transforms.dataset.datalist import DATALIST, file_checksum
+from ct_cncl.transforms.dataset.datalist import DATALIST
 
 ALIKE = (
     *("seed", "batch_size", "patch_size", "patches_per_epoch", "dose_range", "nested_dose_range"),

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ct_cncl.pipeline.common.checkpoint_file import BEST, LAST, load_file
 from ct_cncl.pipeline.handlers.branch_health import HEALTH_KEY
 from ct_cncl.pipeline.handlers.budget import SECONDS_KEY
-from ct_cncl.pipeline.handlers.checkpoints import BEST, LAST, load_file
 from ct_cncl.pipeline.handlers.kept_slices import KEPT
 from ct_cncl.pipeline.handlers.noise_texture import SPECTRA
 from ct_cncl.pipeline.workflow.overlays import network_without_weights, parameter_count

@@ -20,12 +20,12 @@ from ct_cncl.pipeline.ablation.results import (
     variant_result,
 )
 from ct_cncl.pipeline.ablation.table import as_csv, as_markdown, digits_of, headers, input_row, readable_rows
-from ct_cncl.pipeline.evaluation.record import Evaluation, Table
+from ct_cncl.pipeline.common.checkpoint_file import LAST, load_file
+from ct_cncl.pipeline.evaluation.record import PAGE, Evaluation, Table
 from ct_cncl.pipeline.handlers.budget import USED_KEY
-from ct_cncl.pipeline.handlers.checkpoints import LAST, load_file
 from ct_cncl.pipeline.report.evaluation_page import write_page
 from ct_cncl.pipeline.training.run import evaluate_run, train_bundle
-from ct_cncl.pipeline.training.run_report import PAGE, Candidate, judge_runs, pairs_by_number, read_history
+from ct_cncl.pipeline.training.run_report import Candidate, judge_runs, pairs_by_number, read_history
 from ct_cncl.pipeline.workflow.overlays import Variant
 from ct_cncl.pipeline.workflow.run import config_file
 from ct_cncl.transforms.common.files import replacing

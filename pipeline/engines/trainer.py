@@ -22,9 +22,9 @@ from ct_cncl.pipeline.engines.epoch_losses import EpochLosses
 from ct_cncl.pipeline.engines.finite_losses import FiniteLosses
 from ct_cncl.pipeline.engines.memory import naming_settings
 from ct_cncl.pipeline.engines.placement import frozen_statistics
-from ct_cncl.pipeline.engines.precision import autocast, gradient_scaler
 from ct_cncl.pipeline.losses.adversarial import judged_rightly
 from ct_cncl.pipeline.networks import Branches, centre_slice
+from ct_cncl.pipeline.networks.precision import autocast, gradient_scaler
 
 
 class Part(NamedTuple):

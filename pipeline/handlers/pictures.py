@@ -8,7 +8,7 @@ import numpy as np
 from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
 
-from ct_cncl.pipeline.report.panel import comparison_panel, save_png
+from ct_cncl.pipeline.common.panel import comparison_panel, save_png
 from ct_cncl.transforms.common.hu import WINDOWS
 
 

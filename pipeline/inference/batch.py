@@ -14,6 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ct_cncl.pipeline.common.distributed import is_main_process, rank, wait_for_others, world_size
+from ct_cncl.pipeline.common.panel import DIFFERENCE_WINDOW, Tile, picture_panel, save_png
 from ct_cncl.pipeline.inference.records import (
     MANIFEST,
     WORK,
@@ -25,8 +26,6 @@ from ct_cncl.pipeline.inference.records import (
     write_record,
 )
 from ct_cncl.pipeline.inference.streaming import Outcome, Settings, denoise_slices, look_at
-from ct_cncl.pipeline.report import picture_panel, save_png
-from ct_cncl.pipeline.report.panel import DIFFERENCE_WINDOW, Tile
 from ct_cncl.pipeline.weights.load import Weights
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.hu import WINDOWS

@@ -14,8 +14,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ct_cncl.pipeline.common.distributed import rank
-from ct_cncl.transforms.common.files import OutputError, replacing
-from ct_cncl.transforms.dataset.writer import plain
+from ct_cncl.transforms.common.errors import OutputError
+from ct_cncl.transforms.common.files import replacing
+from ct_cncl.transforms.common.json_values import plain
 from ct_cncl.transforms.series import ScanError, ScanSource
 
 MANIFEST = "manifest.jsonl"

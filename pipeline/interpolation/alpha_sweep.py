@@ -15,8 +15,8 @@ from ct_cncl.pipeline.metrics import psnr
 from ct_cncl.pipeline.metrics.noise_texture import MIN_PATCHES, nps_distance, patches_at, uniform_patches
 from ct_cncl.pipeline.networks import centre_slice
 from ct_cncl.transforms.anatomy.regions import NoisePower, noise_power_spectrum
+from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.common.hu import HU_RANGE, to_hu
-from ct_cncl.transforms.dataset.datalist import DataError
 from ct_cncl.transforms.patches.patch_pairs import SlicePairs
 
 

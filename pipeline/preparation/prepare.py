@@ -11,7 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ct_cncl.transforms.dataset.datalist import SPLITS, DataError
+from ct_cncl.transforms.common.errors import DataError
+from ct_cncl.transforms.dataset.datalist import SPLITS
 from ct_cncl.transforms.dataset.paired_cases import one_tree, paired_cases, two_trees
 from ct_cncl.transforms.dataset.patients import DEFAULT_NAME_RULE, PatientFinder
 from ct_cncl.transforms.dataset.simulated_cases import Case, phantom_cases, simulated_cases

@@ -17,9 +17,10 @@ import numpy as np
 from tqdm import tqdm
 
 from ct_cncl.transforms import __version__
-from ct_cncl.transforms.common.files import OutputError, replacing
-from ct_cncl.transforms.dataset.datalist import file_checksum
-from ct_cncl.transforms.dataset.writer import plain
+from ct_cncl.transforms.common.checksums import file_checksum
+from ct_cncl.transforms.common.errors import OutputError
+from ct_cncl.transforms.common.files import replacing
+from ct_cncl.transforms.common.json_values import plain
 from ct_cncl.transforms.physics import Calibration, DoseSettings
 from ct_cncl.transforms.physics.simulation import CALIBRATIONS, calibrate, low_dose, own_seed, pixel_of
 from ct_cncl.transforms.physics.truncation import truncation_warning

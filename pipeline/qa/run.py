@@ -11,17 +11,16 @@ import numpy as np
 from tqdm import tqdm
 
 from ct_cncl.pipeline.evaluation.provenance import provenance
-from ct_cncl.pipeline.evaluation.record import INPUT, TRUTH, Evaluation, Method, SliceView
+from ct_cncl.pipeline.evaluation.record import INPUT, PAGE, TRUTH, Evaluation, Method, SliceView
 from ct_cncl.pipeline.evaluation.tables import write_tables
 from ct_cncl.pipeline.qa.measure import DoseResult, measure, transfers
 from ct_cncl.pipeline.qa.pages import QAResults, charts, sentences, tables
 from ct_cncl.pipeline.qa.phantoms import Scanner, ScanSettings, discs, lesions, water
-from ct_cncl.transforms.common.files import OutputError
+from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.hu import WINDOWS
 
 Denoiser = Callable[[np.ndarray], np.ndarray]
 """Slices (x, y, slices) float32 HU in, the same shape out."""
-PAGE = "report.html"
 RECORD = "evaluation.json"
 PHANTOMS = {"water": water, "discs": discs, "lesions": lesions}
 CAUTION = (

@@ -13,13 +13,13 @@ import nibabel as nib
 import numpy as np
 import torch
 
+from ct_cncl.pipeline.common.checkpoint_file import BEST, LAST
 from ct_cncl.pipeline.evaluation.collect import Collected, Place, judge_place, view_of
 from ct_cncl.pipeline.evaluation.conclude import conclude
 from ct_cncl.pipeline.evaluation.measures import NOISE_KEYS, measures
 from ct_cncl.pipeline.evaluation.provenance import CONSTANTS, provenance
-from ct_cncl.pipeline.evaluation.record import INPUT, TRUTH, Chart, Curve, Evaluation, Method, Table
+from ct_cncl.pipeline.evaluation.record import INPUT, PAGE, TRUTH, Chart, Curve, Evaluation, Method, Table
 from ct_cncl.pipeline.handlers.budget import SECONDS_KEY
-from ct_cncl.pipeline.handlers.checkpoints import BEST, LAST
 from ct_cncl.pipeline.inference.streaming import BRANCHES, Settings, apply_network
 from ct_cncl.pipeline.report.evaluation_page import write_page
 from ct_cncl.pipeline.weights.load import open_weights
@@ -31,7 +31,6 @@ from ct_cncl.transforms.patches.slice_pairs import SlicePairs, all_slices
 from ct_cncl.transforms.series.orientation import slices_last
 from ct_cncl.transforms.series.values import RESULT, keep_padding
 
-PAGE = "report.html"
 SHOWN = 6
 """Slices of a training's report."""
 BEYOND_HU = 1e6

@@ -14,7 +14,7 @@ import numpy as np
 from ct_cncl.pipeline.common.distributed import is_main_process
 from ct_cncl.transforms.anatomy.regions import noise_level, padding_mask
 from ct_cncl.transforms.common.files import replacing
-from ct_cncl.transforms.dataset.writer import plain
+from ct_cncl.transforms.common.json_values import plain
 from ct_cncl.transforms.series import Acquisition
 
 TRAINED_ON = "trained_on.json"

@@ -10,14 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from ct_cncl.pipeline.engines.precision import chosen_precision, in_precision
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError, first_line, load_weights
+from ct_cncl.pipeline.common.checkpoint_file import first_line, load_weights
+from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
 from ct_cncl.pipeline.networks import Branches
+from ct_cncl.pipeline.networks.precision import chosen_precision, in_precision
 from ct_cncl.pipeline.weights.review import torchscript_calls
 from ct_cncl.pipeline.workflow.locations import installed_bundle
 from ct_cncl.pipeline.workflow.network import build_network
-from ct_cncl.pipeline.workflow.run import ConfigError, network_config
-from ct_cncl.transforms.dataset.datalist import file_checksum
+from ct_cncl.pipeline.workflow.run import network_config
+from ct_cncl.transforms.common.checksums import file_checksum
 
 TRAINED_ON = "trained_on"
 """Name of what describes the training data: ``trained_on.json`` beside a checkpoint, a key of a bundle's metadata."""
@@ -63,7 +64,7 @@ def open_weights(path: str | Path | None, device: torch.device, *, precision: st
         path: a run's checkpoint, with the run's config.json beside it; a bundle's models/model.pt; a TorchScript (.ts) or ONNX
             (.onnx) file; None for the bundle's own.
         device: to run on.
-        precision: to compute in: "fp32", "bf16" or "auto", see :func:`~ct_cncl.pipeline.engines.precision.chosen_precision`.
+        precision: to compute in: "fp32", "bf16" or "auto", see :func:`~ct_cncl.pipeline.networks.precision.chosen_precision`.
 
     Raises:
         CheckpointError: none there, damaged, or of another network; ONNX and bf16.

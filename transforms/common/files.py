@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-
-class OutputError(OSError):
-    """An output cannot be written; the message is one line and says what is left."""
+from ct_cncl.transforms.common.errors import OutputError
 
 
 @contextmanager

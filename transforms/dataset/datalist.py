@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
+
+from ct_cncl.transforms.common.checksums import file_checksum
+from ct_cncl.transforms.common.errors import DataError
 
 DATALIST = "datalist.json"
 SPLITS = ("training", "validation", "test")
@@ -19,19 +21,6 @@ NOISE = "noise"
 """Key of an entry's unit noise, a list of volumes; not every entry has it."""
 TISSUES = "tissues"
 """Key of a phantom's label volume, for ``ct-cncl evaluate --labels``; only phantoms of validation and test have one."""
-
-
-class DataError(ValueError):
-    """A data set cannot be used; the message is one line: what was expected, what came, what to do."""
-
-
-def file_checksum(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def read_datalist(folder: str | Path) -> dict[str, Any]:

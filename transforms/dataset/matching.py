@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ct_cncl.transforms.dataset.datalist import DataError
+from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.dataset.dose_names import undosed
 
 AFFINE_TOLERANCE_MM = 1e-2

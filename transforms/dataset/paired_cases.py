@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ct_cncl.transforms.dataset.datalist import DataError
+from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.dataset.dose_names import dose_of
 from ct_cncl.transforms.dataset.matching import Located, match_pairs
 from ct_cncl.transforms.dataset.patients import PatientFinder

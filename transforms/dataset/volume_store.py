@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import torch
 
-from ct_cncl.transforms.dataset.datalist import DataError
+from ct_cncl.transforms.common.errors import DataError
 
 CACHES = ("auto", "ram", "device", "none")
 _SHARE = 0.5

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import torch
 
-from ct_cncl.transforms.dataset.datalist import DataError
+from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.physics.noise_realizations import check_dose_range, cut_off, dose_between, noise_factor
 
 

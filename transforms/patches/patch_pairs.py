@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.common.hu import to_network
-from ct_cncl.transforms.dataset.datalist import DataError
 from ct_cncl.transforms.dataset.volume_store import VolumeStore, open_volume
 from ct_cncl.transforms.patches.dose import DoseDraw, RandomDose, open_noise, pairs_at_doses
 from ct_cncl.transforms.patches.kernel import check_range, refiltered, resampled

@@ -11,8 +11,8 @@ import torch
 from torch.utils.data import Dataset
 
 from ct_cncl.transforms.anatomy.regions import padding_mask
+from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.common.hu import to_network
-from ct_cncl.transforms.dataset.datalist import DataError
 from ct_cncl.transforms.dataset.volume_store import open_volume
 
 

@@ -13,7 +13,8 @@ from typing import IO, Any
 import nibabel as nib
 import numpy as np
 
-from ct_cncl.transforms.common.files import OutputError, replacing
+from ct_cncl.transforms.common.errors import OutputError
+from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.series.scan import (
     NIFTI_SUFFIXES,
     NiftiStorage,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
+from ct_cncl.pipeline.common.errors import CheckpointError
 from ct_cncl.pipeline.inference.api import denoise, denoise_scans
 from ct_cncl.pipeline.workflow.run import build_workflow, config_file, run_workflow
 

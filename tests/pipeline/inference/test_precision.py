@@ -12,10 +12,10 @@ import torch
 from dicom_archive import write_series
 from tiny_weights import Add, scripted
 
-from ct_cncl.pipeline.engines.precision import InBF16, chosen_precision, in_precision, is_made_for_bf16
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
+from ct_cncl.pipeline.common.errors import CheckpointError
 from ct_cncl.pipeline.inference.api import denoise, denoise_scans
 from ct_cncl.pipeline.inference.streaming import BRANCHES, Settings, apply_network
+from ct_cncl.pipeline.networks.precision import InBF16, chosen_precision, in_precision, is_made_for_bf16
 from ct_cncl.pipeline.weights.load import open_weights
 from ct_cncl.pipeline.workflow.run import build_workflow, config_file, run_workflow
 from ct_cncl.transforms.series import ScanError
@@ -37,7 +37,7 @@ def shipped():
 @pytest.fixture
 def made_for_bf16(monkeypatch):
     def say(answer):
-        for place in ("ct_cncl.pipeline.engines.precision", "ct_cncl.pipeline.inference.api"):
+        for place in ("ct_cncl.pipeline.networks.precision", "ct_cncl.pipeline.inference.api"):
             monkeypatch.setattr(f"{place}.is_made_for_bf16", lambda device: answer)
 
     return say

@@ -12,7 +12,7 @@ import torch
 from tiny_runs import TINY, assignments
 from tiny_weights import tiny_cncl
 
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
+from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
 from ct_cncl.pipeline.inference.api import denoise_scans
 from ct_cncl.pipeline.interpolation import alpha_sweep as texture_scan
 from ct_cncl.pipeline.interpolation.alpha_sweep import Judge
@@ -21,10 +21,9 @@ from ct_cncl.pipeline.metrics import psnr
 from ct_cncl.pipeline.training.run import evaluate_run, train_bundle
 from ct_cncl.pipeline.training.trained import trained_network
 from ct_cncl.pipeline.weights.load import open_weights
-from ct_cncl.pipeline.workflow.run import ConfigError
-from ct_cncl.transforms.common.files import OutputError
+from ct_cncl.transforms.common.errors import DataError, OutputError
 from ct_cncl.transforms.common.hu import to_hu
-from ct_cncl.transforms.dataset.datalist import DataError, read_datalist
+from ct_cncl.transforms.dataset.datalist import read_datalist
 from ct_cncl.transforms.patches.patch_pairs import SlicePairs
 
 

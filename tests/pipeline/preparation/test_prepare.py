@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from ct_cncl.pipeline.preparation.prepare import PrepareOptions, prepare_data
-from ct_cncl.transforms.dataset.datalist import DATALIST, DataError, read_datalist, verify_checksums
+from ct_cncl.transforms.common.errors import DataError
+from ct_cncl.transforms.dataset.datalist import DATALIST, read_datalist, verify_checksums
 from ct_cncl.transforms.dataset.patients import hash_patient
 from ct_cncl.transforms.dataset.simulated_cases import phantom_cases
 

@@ -9,8 +9,8 @@ from tiny_dicom import dicom_slice
 from ct_cncl.pipeline.preparation import simulate as module
 from ct_cncl.pipeline.preparation.simulate import SimulateOptions, simulate_scans
 from ct_cncl.transforms import __version__
-from ct_cncl.transforms.common.files import OutputError
-from ct_cncl.transforms.dataset.datalist import file_checksum
+from ct_cncl.transforms.common.checksums import file_checksum
+from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.physics import DoseSettings, insert_noise
 from ct_cncl.transforms.physics.simulation import own_seed
 from ct_cncl.transforms.series import ScanError, write_nifti

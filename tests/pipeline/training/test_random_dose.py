@@ -6,7 +6,7 @@ from tiny_runs import TINY
 
 from ct_cncl.pipeline.preparation.prepare import PrepareOptions, prepare_data
 from ct_cncl.pipeline.workflow.run import build_workflow, config_file, run_workflow
-from ct_cncl.transforms.dataset.datalist import DataError
+from ct_cncl.transforms.common.errors import DataError
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ import torch
 from tiny_runs import SHARED, TINY_NETWORK
 from tiny_weights import tiny_cncl
 
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError, network_state
+from ct_cncl.pipeline.common.checkpoint_file import network_state
+from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
 from ct_cncl.pipeline.inference.api import denoise
 from ct_cncl.pipeline.metrics import nps_distance, tissue_masks, uniform_patches
 from ct_cncl.pipeline.metrics.noise_texture import patches_at
@@ -27,7 +28,7 @@ from ct_cncl.pipeline.weights import load as weights_module
 from ct_cncl.pipeline.weights.domain import outside
 from ct_cncl.pipeline.weights.load import open_weights
 from ct_cncl.pipeline.workflow.locations import installed_bundle
-from ct_cncl.pipeline.workflow.run import ConfigError, config_file, load_config, overlay_file
+from ct_cncl.pipeline.workflow.run import config_file, load_config, overlay_file
 from ct_cncl.transforms.anatomy.regions import noise_power_spectrum
 
 CPU = torch.device("cpu")

@@ -8,7 +8,7 @@ from tiny_encoders import WIDTHS, ct_checkpoint, vgg_state
 from tiny_runs import TINY, assignments
 from torch import nn
 
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
+from ct_cncl.pipeline.common.errors import CheckpointError
 from ct_cncl.pipeline.losses import Charbonnier, HingeLoss, LeastSquaresLoss, SpectralPatchDiscriminator, VanillaLoss
 from ct_cncl.pipeline.losses.encoders import VGG19, CTEncoder
 from ct_cncl.pipeline.networks import Amplified, Detail, Relative

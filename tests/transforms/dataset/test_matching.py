@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ct_cncl.transforms.dataset.datalist import DataError
+from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.dataset.matching import AFFINE_TOLERANCE_MM, Located, match_pairs
 
 

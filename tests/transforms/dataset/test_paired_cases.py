@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from tiny_dicom import dicom_slice
 
-from ct_cncl.transforms.dataset.datalist import DataError
+from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.dataset.paired_cases import one_tree, paired_cases, two_trees
 from ct_cncl.transforms.dataset.patients import PatientFinder
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from tiny_dicom import dicom_slice
 
-from ct_cncl.transforms.dataset.datalist import DataError
+from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.dataset.patients import PatientFinder
 from ct_cncl.transforms.dataset.simulated_cases import PHANTOM_QUANTA, phantom_cases, simulated_cases
 from ct_cncl.transforms.series import ScanError

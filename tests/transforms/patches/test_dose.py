@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.common.hu import to_hu
-from ct_cncl.transforms.dataset.datalist import DataError
 from ct_cncl.transforms.patches.dose import DoseDraw, RandomDose, open_noise, pair_at_dose
 from ct_cncl.transforms.patches.patch_pairs import PatchPairs
 from ct_cncl.transforms.physics.noise_realizations import noise_factor

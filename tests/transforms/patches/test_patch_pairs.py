@@ -5,8 +5,8 @@ import torch
 from tiny_pairs import OFFSET, entry, equal, write
 from torch.utils.data import DataLoader
 
+from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.common.hu import to_hu
-from ct_cncl.transforms.dataset.datalist import DataError
 from ct_cncl.transforms.patches.patch_pairs import (
     PatchPairs,
     SampleNumbers,

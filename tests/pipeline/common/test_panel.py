@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ct_cncl.pipeline.report import comparison_panel, picture_panel, save_png
-from ct_cncl.pipeline.report.panel import GAP, TITLE_HEIGHT, Tile
+from ct_cncl.pipeline.common.panel import GAP, TITLE_HEIGHT, Tile, comparison_panel, picture_panel, save_png
 from ct_cncl.transforms.common.hu import Window
 
 WIDTH, HEIGHT = 30, 20
