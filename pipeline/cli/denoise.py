@@ -28,7 +28,7 @@ def denoise(
     ] = 1.0,
     save: Annotated[
         Optional[list[str]],
-        typer.Option(help="noise, content, disagreement: further series in HU; several with commas.", metavar="KINDS"),
+        typer.Option(help="removed (source - result), noise, content, disagreement: further series in HU; several with commas.", metavar="KINDS"),
     ] = None,
     series: Annotated[
         Optional[list[str]],

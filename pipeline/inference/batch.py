@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,9 @@ from ct_cncl.pipeline.weights.load import Weights
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.hu import WINDOWS
 from ct_cncl.transforms.series import ScanError, ScanSource
+from ct_cncl.transforms.series.content import content_digest
 from ct_cncl.transforms.series.deidentify import Deidentifier, key_of
-from ct_cncl.transforms.series.derived import Derivation
+from ct_cncl.transforms.series.derivation import Derivation
 from ct_cncl.transforms.series.dicom_file import COMPRESSIONS
 from ct_cncl.transforms.series.find import Broken, Found, choose
 from ct_cncl.transforms.series.results import open_results, put_in_place, result_name
@@ -206,7 +208,14 @@ class ArchiveRun:
             )
         warnings = look_at(slices, self.weights)
         derivation = Derivation(
-            self.weights.checksum, __version__, self.settings.strength, tuple(warnings), self.weights.precision
+            self.weights.checksum,
+            __version__,
+            self.settings.strength,
+            tuple(warnings),
+            self.weights.precision,
+            self.asked.compression,
+            content_digest(job.source.files) if job.source.kind == "dicom" else "",
+            datetime.now(timezone.utc),
         )
         writer = open_results(
             slices,
