@@ -15,6 +15,7 @@ from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
 from ct_cncl.transforms.series.derivation import KINDS, PART_MARK, Derivation, Kind, derived_uid, series_number
 from ct_cncl.transforms.series.headers import bare_copy
+from ct_cncl.transforms.series.origin import DENOISED_CODE, MODEL_NAME, SCHEME
 from ct_cncl.transforms.series.scan import Frame, ScanError
 
 _LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
@@ -26,7 +27,6 @@ _OF_THE_SOURCE_VALUES = (
     "SmallestImagePixelValue", "LargestImagePixelValue", "PixelPaddingValue", "PixelPaddingRangeLimit", "VOILUTSequence",
     "WindowCenterWidthExplanation", "RealWorldValueMappingSequence",
 )  # fmt: skip
-_SCHEME = "99CTCNCL"
 
 
 def derived_header(source: Dataset, frame: Frame, derivation: Derivation, kind: Kind, *, part: int = 0) -> Dataset:
@@ -192,7 +192,7 @@ def _equipment(derivation: Derivation, kind: Kind, header: Dataset) -> Dataset:
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = [_code("109102", "DCM", "Processing Equipment")]
     item.Manufacturer = "ct-cncl developers"
-    item.ManufacturerModelName = "ct-cncl"
+    item.ManufacturerModelName = MODEL_NAME
     item.SoftwareVersions = [derivation.version, f"weights {derivation.weights[:32]}"]
     item.ContributionDescription = derivation.describe(kind)
     if derivation.made is not None:
@@ -202,13 +202,13 @@ def _equipment(derivation: Derivation, kind: Kind, header: Dataset) -> Dataset:
 
 def _coding_scheme() -> Dataset:
     item = Dataset()
-    item.CodingSchemeDesignator, item.CodingSchemeName = _SCHEME, "Codes of ct-cncl"
+    item.CodingSchemeDesignator, item.CodingSchemeName = SCHEME, "Codes of ct-cncl"
     item.CodingSchemeResponsibleOrganization = "ct-cncl developers"
     return item
 
 
 def _derivation_code() -> Dataset:
-    return _code("CNCL", _SCHEME, "Noise reduction by content-noise complementary learning")
+    return _code(DENOISED_CODE, SCHEME, "Noise reduction by content-noise complementary learning")
 
 
 def _code(value: str, scheme: str, meaning: str) -> Dataset:

@@ -18,6 +18,7 @@ from pydicom.uid import (
 )
 
 from ct_cncl.transforms.series.acquisition import ACQUISITION_TAGS
+from ct_cncl.transforms.series.origin import ORIGIN_TAGS
 from ct_cncl.transforms.series.scan import Frame, ScanError
 
 CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
@@ -34,7 +35,7 @@ _TAGS = [Tag(_PROJECTION), *map(Tag, [
     "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "RescaleSlope",
     "RescaleIntercept", "RescaleType", "PixelPaddingValue", "PixelPaddingRangeLimit",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "RealWorldValueMappingSequence",
-    *ACQUISITION_TAGS,
+    *ACQUISITION_TAGS, *ORIGIN_TAGS,
 ])]  # fmt: skip
 
 

@@ -40,8 +40,9 @@ def range_of(dtype: np.dtype) -> Range:
     if dtype.kind == "f":
         return Range(float(np.finfo(dtype).min), float(np.finfo(dtype).max), whole=False)
     info = np.iinfo(dtype)
+    high = float(info.max)
     # 2**63 - 1 is no float64: the largest float64 below the next whole number keeps the cast in range.
-    return Range(float(info.min), float(np.nextafter(float(info.max) + 1.0, 0.0)))
+    return Range(float(info.min), high if int(high) == info.max else float(np.nextafter(high, 0.0)))
 
 
 def stored_values(
