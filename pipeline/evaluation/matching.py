@@ -270,9 +270,9 @@ def difference(scan: OpenedScan, other: OpenedScan) -> str:
         ours, theirs = ("{:.4g} x {:.4g}".format(*each.pixel_mm) for each in (scan, other))
         return f"pixels are {ours} and {theirs} mm" if ours != theirs else "slices are turned against each other"
     nearest = np.linalg.norm(scan.corners[:, None] - other.corners[None], axis=2).min()
-    ours, theirs = (max(len(each.at(corner)) for corner in each.corners) for each in (scan, other))
-    if nearest <= TOLERANCE_MM and ours != theirs:
-        return f"they have {ours} and {theirs} slices at one place; evaluate each phase by itself"
+    most, others = (max(len(each.at(corner)) for corner in each.corners) for each in (scan, other))
+    if nearest <= TOLERANCE_MM and most != others:
+        return f"they have {most} and {others} slices at one place; evaluate each phase by itself"
     return (
         f"no slice lies at the same place: the nearest are {nearest:.3g} mm apart"
         if nearest > TOLERANCE_MM

@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from ct_cncl.pipeline.inference.records import (
     Job,
     add_to_manifest,
     is_finished,
+    job_name,
     plan,
     rewrite_manifest,
     write_record,
@@ -30,10 +33,12 @@ from ct_cncl.pipeline.weights.load import Weights
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.hu import WINDOWS
 from ct_cncl.transforms.series import ScanError, ScanSource
+from ct_cncl.transforms.series.content import content_digest
 from ct_cncl.transforms.series.deidentify import Deidentifier, key_of
-from ct_cncl.transforms.series.derived import Derivation
+from ct_cncl.transforms.series.derivation import Derivation
 from ct_cncl.transforms.series.dicom_file import COMPRESSIONS
 from ct_cncl.transforms.series.find import Broken, Found, choose
+from ct_cncl.transforms.series.origin import without_derived
 from ct_cncl.transforms.series.results import open_results, put_in_place, result_name
 from ct_cncl.transforms.series.slices import open_slices
 
@@ -47,6 +52,7 @@ class DenoiseOptions:
     save: tuple[str, ...] = ()
     series: tuple[str, ...] = ()
     strict: bool = False
+    derived: bool = False
     compression: str = "none"
     deidentify: bool = False
     device: str = "auto"
@@ -88,14 +94,15 @@ class ArchiveRun:
         self.source, self.out, self.found = source, out, found
         self.weights, self.settings, self.asked = weights, asked.settings(), asked
         self.deidentifier = Deidentifier(key_of(out)) if asked.deidentify else None
-        scans = choose(found.scans, asked.series)
+        chosen = choose(found.scans, asked.series)
+        scans, self._refused, self._left_out = (
+            (chosen, {}, {}) if asked.derived else without_derived(chosen, found.derived)
+        )
         if not scans and not found.broken:
-            seen = f"only {found.others}" if found.passed_over else "an empty folder"
-            raise ScanError(
-                f"{source}: expected a CT series in DICOM or a volume but got {seen}; name the scans' folder"
-            )
+            raise self._nothing()
         broken = [item.scan for item in found.broken if item.scan is not None and not asked.series]
         scans = [self._named(scan) for scan in (*scans, *dict.fromkeys(broken))]
+        self._refused = {self._named(scan): what for scan, what in self._refused.items()}
         options = {
             "weights": weights.checksum,
             "strength": asked.strength,
@@ -108,6 +115,18 @@ class ArchiveRun:
         self._known = {item.scan.files: item.error for item in found.broken if item.scan is not None}
         self._unplaced = [self._stray(item) for item in found.broken if item.scan is None]
         self.single = len(self.jobs) + len(self._unplaced) == 1
+
+    def _nothing(self) -> ScanError:
+        if self._refused:
+            kinds = ", ".join(f"{count} x {what}" for what, count in sorted(Counter(self._refused.values()).items()))
+            return ScanError(
+                f"{self.source}: expected scans as a scanner made them but got only {kinds}; name the originals, or denoise these all the "
+                "same with --derived"
+            )
+        seen = f"only {self.found.others}" if self.found.passed_over else "an empty folder"
+        return ScanError(
+            f"{self.source}: expected a CT series in DICOM or a volume but got {seen}; name the scans' folder"
+        )
 
     def _named(self, scan: ScanSource) -> ScanSource:
         """With --deidentify, results and records are named after hashes, in one folder."""
@@ -122,6 +141,17 @@ class ArchiveRun:
         if self.deidentifier is not None:
             name = f"file_{self.deidentifier.uid(name)[-12:]}"
         return {"source": name, "state": "failed", **self._failure(item.error, (item.path,))}
+
+    def _refusal(self, scan: ScanSource) -> dict[str, Any]:
+        reason = f"{self._refused[scan]}; denoised with --derived only"
+        return {
+            "source": job_name(scan),
+            "state": "refused",
+            "result": None,
+            "seconds": 0.0,
+            "warnings": [],
+            "error": reason,
+        }
 
     def _failure(self, error: BaseException, files: Sequence[Path]) -> dict[str, Any]:
         kind = "" if isinstance(error, (ValueError, OSError)) else f"unexpected {type(error).__name__}: "
@@ -146,7 +176,7 @@ class ArchiveRun:
         share = self.jobs[rank() :: world_size()]
         done = [job for job in share if self._attempt(job)]
         failed += len(share) - len(done)
-        rewrite_manifest(self.out, self.jobs, self._unplaced)
+        rewrite_manifest(self.out, self.jobs, [*self._unplaced, *map(self._refusal, self._refused)])
         if world_size() == 1:  # nobody else is at work: what killed runs have left goes
             shutil.rmtree(self.out / WORK, ignore_errors=True)
         wait_for_others()
@@ -176,6 +206,8 @@ class ArchiveRun:
                 self._say(f"found {job.name}, {len(job.source.files)} files")
         if self.found.passed_over:
             self._say(f"passed over {self.found.others}")
+        for scan, what in self._refused.items():
+            self._say(f"passed over {job_name(scan)}: {what}; --derived denoises it all the same")
 
     def _one(self, job: Job) -> None:
         """Denoise one scan; its results appear when all are complete."""
@@ -199,14 +231,21 @@ class ArchiveRun:
             folder.mkdir(parents=True)
         started = time.perf_counter()
         slices = open_slices(job.source, scratch)
-        slices.problems += self._unreadable_beside(job.source)
+        slices.problems += [*self._unreadable_beside(job.source), *self._left_out.get(job.source.files, ())]
         if slices.problems and self.asked.strict:
             raise ScanError(
                 f"{job.source.path}: {slices.problems[0]}; leave out --strict to denoise each slice all the same"
             )
         warnings = scan_warnings(slices, self.weights)
         derivation = Derivation(
-            self.weights.checksum, __version__, self.settings.strength, tuple(warnings), self.weights.precision
+            self.weights.checksum,
+            __version__,
+            self.settings.strength,
+            tuple(warnings),
+            self.weights.precision,
+            self.asked.compression,
+            content_digest(job.source.files) if job.source.kind == "dicom" else "",
+            datetime.now(timezone.utc),
         )
         writer = open_results(
             slices,

@@ -63,7 +63,7 @@ def plan(
     jobs = []
     taken: dict[Path, str] = {}
     for source, own in zip(sources, names):
-        name = PurePosixPath(source.relative, source.name).as_posix() + (f"#{source.tag}" if source.tag else "")
+        name = job_name(source)
         folder = out / source.relative
         targets = {kind: folder / file for kind, file in own.items()}
         for target in targets.values():
@@ -76,6 +76,11 @@ def plan(
         record = targets["denoised"].with_name(f"{targets['denoised'].name}.json")
         jobs.append(Job(source, name, request, targets, record, out / WORK / request[:16]))
     return jobs
+
+
+def job_name(source: ScanSource) -> str:
+    """What records call a scan: its path below what was searched, and a tag for DICOM."""
+    return PurePosixPath(source.relative, source.name).as_posix() + (f"#{source.tag}" if source.tag else "")
 
 
 def _request(source: ScanSource, options: Mapping[str, Any]) -> str:

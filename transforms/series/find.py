@@ -20,8 +20,9 @@ from ct_cncl.transforms.series.headers import (
     has_dicom_marker,
     passed_over,
     read_header,
-    series_number,
+    stated_series_number,
 )
+from ct_cncl.transforms.series.origin import Origin, origin_of, origin_of_file
 from ct_cncl.transforms.series.scan import NIFTI_SUFFIXES, ScanError, ScanSource
 
 logger = logging.getLogger(__name__)
@@ -51,11 +52,13 @@ class Found:
         scans: volume files first, each kind sorted by path; no series that has a broken file.
         passed_over: files that are no CT image, by what they are ("LOCALIZER", "SR", "files of other kinds", ...).
         broken: files that cannot be read.
+        derived: files of the scans that are no scans themselves: results of ours and what others derived, in words.
     """
 
     scans: list[ScanSource]
     passed_over: dict[str, list[Path]] = field(default_factory=dict)
     broken: list[Broken] = field(default_factory=list)
+    derived: dict[Path, str] = field(default_factory=dict)
 
     @property
     def others(self) -> str:
@@ -76,6 +79,7 @@ class _Slice:
     number: int | None
     shape: tuple[int, int]
     grid: np.ndarray
+    origin: Origin
 
 
 _OTHER_KINDS = "files of other kinds"
@@ -119,7 +123,8 @@ def search(path: str | Path, *, recursive: bool = True) -> Found:
         return _grouped(_files(path, recursive=recursive), path)
     if is_dicomdir(path):
         return _grouped(referenced_files(path), path.parent)
-    return Found([_single(path)])
+    scan, origin = _single(path)
+    return Found([scan], derived={path: origin.what} if origin.refused else {})
 
 
 def resolve(source: ScanSource | str | Path) -> ScanSource:
@@ -177,9 +182,9 @@ def _files(folder: Path, *, recursive: bool) -> list[Path]:
     return [file for file in files if file.is_file()]
 
 
-def _single(path: Path) -> ScanSource:
+def _single(path: Path) -> tuple[ScanSource, Origin]:
     if _suffix(path, _VOLUMES | _NAMED_ONLY):
-        return _volume(path, path.parent)
+        return _volume(path, path.parent), origin_of_file(path)
     if path.name.lower().endswith(_PACKED):
         raise ScanError(f"{path}: expected NIfTI or DICOM but got an archive; unpack it and name the folder")
     if path.suffix.lower() in _DETACHED:
@@ -190,7 +195,8 @@ def _single(path: Path) -> ScanSource:
     if reason:
         raise ScanError(f"{path}: expected a CT image but got {reason}; name a CT slice or the folder of the series")
     own = _slice(path, header)
-    return ScanSource("dicom", path, (path,), path.stem or path.name, series_uid=own.uid, number=own.number)
+    name = path.stem or path.name
+    return ScanSource("dicom", path, (path,), name, series_uid=own.uid, number=own.number), own.origin
 
 
 def _suffix(path: Path, kinds: dict[str, str]) -> str:
@@ -228,7 +234,10 @@ def _grouped(files: Iterable[Path], root: Path) -> Found:
     bad = {uid for uid, _ in broken if uid}
     rest = {source.series_uid: source for source in dicom if source.series_uid in bad}
     scans = volumes + [source for source in dicom if source.series_uid not in bad]
-    return Found(scans, skipped, [replace(item, scan=rest.get(uid)) for uid, item in broken])
+    origins = {volume.path: origin_of_file(volume.path) for volume in volumes}
+    origins |= {member.path: member.origin for members in series.values() for member in members}
+    derived = {path: origin.what for path, origin in origins.items() if origin.refused}
+    return Found(scans, skipped, [replace(item, scan=rest.get(uid)) for uid, item in broken], derived)
 
 
 def _ct_slice(file: Path) -> tuple[_Slice | None, str]:
@@ -246,7 +255,7 @@ def _slice(file: Path, header: Dataset) -> _Slice:
     uid = str(header.get("SeriesInstanceUID") or "")
     if not uid:
         raise damaged(file, "no SeriesInstanceUID")
-    return _Slice(file, uid, series_number(header), *_grid(file, header))
+    return _Slice(file, uid, stated_series_number(header), *_grid(file, header), origin_of(header))
 
 
 def _stated_series(file: Path) -> str:

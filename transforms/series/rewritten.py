@@ -10,7 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from ct_cncl.transforms.series.derived import KINDS
+from ct_cncl.transforms.series.derivation import KINDS
 from ct_cncl.transforms.series.results import VolumeResults
 from ct_cncl.transforms.series.scan import NiftiStorage, ScanSource, Storage
 from ct_cncl.transforms.series.slices import open_slices
