@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from ct_cncl.pipeline.ablation.forward_cost import ForwardCost, gmac, measure_in_process
+from ct_cncl.pipeline.common.errors import ConfigError
 from ct_cncl.pipeline.workflow.overlays import (
     PAPER,
     distinct,
@@ -20,7 +21,7 @@ from ct_cncl.pipeline.workflow.overlays import (
     variant,
     variants_with_network,
 )
-from ct_cncl.pipeline.workflow.run import NETWORK_KEYS, ConfigError
+from ct_cncl.pipeline.workflow.run import NETWORK_KEYS
 from ct_cncl.transforms.common.files import replacing
 
 SMALLEST = 16

@@ -28,7 +28,10 @@ def denoise(
     ] = 1.0,
     save: Annotated[
         Optional[list[str]],
-        typer.Option(help="noise, content, disagreement: further series in HU; several with commas.", metavar="KINDS"),
+        typer.Option(
+            help="removed (source - result), noise, content, disagreement: further series in HU; several with commas.",
+            metavar="KINDS",
+        ),
     ] = None,
     series: Annotated[
         Optional[list[str]],
@@ -36,6 +39,12 @@ def denoise(
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse series with missing, doubled or unevenly spaced slices.")
+    ] = False,
+    derived: Annotated[
+        bool,
+        typer.Option(
+            "--derived", help="Denoise results of ct-cncl and what others derived (MIP, average, map, ...), too."
+        ),
     ] = False,
     compress: Annotated[str, typer.Option(help="Of DICOM results, without loss: none, jpeg2000 or rle.")] = "none",
     deidentify: Annotated[
@@ -82,6 +91,7 @@ def denoise(
         save=tuple(kind.strip() for text in save or () for kind in text.split(",") if kind.strip()),
         series=tuple(series or ()),
         strict=strict,
+        derived=derived,
         compression=compress,
         deidentify=deidentify,
         device=device,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
-from ct_cncl.transforms.dataset.datalist import DataError
+from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.dataset.patients import PatientFinder
 from ct_cncl.transforms.series import ScanSource, find_scans
 from ct_cncl.transforms.series.slices import DicomSlices, Slices, VolumeSlices, open_slices
@@ -23,7 +23,7 @@ _SAMPLES = 5
 
 
 @dataclass(frozen=True, eq=False)
-class Located:
+class OpenedScan:
     """An opened scan: whose it is, and where its slices are.
 
     Attributes:
@@ -54,12 +54,12 @@ class Located:
         """Pixel size along columns and rows, mm."""
         return float(np.linalg.norm(self.steps[0])), float(np.linalg.norm(self.steps[1]))
 
-    def same_plane(self, other: Located) -> bool:
+    def same_plane(self, other: OpenedScan) -> bool:
         """Whether slices of both have the same pixels and directions."""
         extent = np.array(self.shape)[:, None]
         return self.shape == other.shape and bool((np.abs(self.steps - other.steps) * extent).max() <= 2 * TOLERANCE_MM)
 
-    def partners(self, other: Located) -> list[int | None]:
+    def partners(self, other: OpenedScan) -> list[int | None]:
         """For each slice of this scan the slice of ``other`` at the same place, None where it has none.
 
         Several slices at one place (phases of perfusion or of the heart) go together in the order of their phases; where one
@@ -69,7 +69,7 @@ class Located:
             return [None] * len(self.corners)
         return [self._partner(number, other) for number in range(len(self.corners))]
 
-    def _partner(self, number: int, other: Located) -> int | None:
+    def _partner(self, number: int, other: OpenedScan) -> int | None:
         ours, theirs = self.at(self.corners[number]), other.at(self.corners[number])
         if len(ours) != len(theirs):
             return None
@@ -88,7 +88,7 @@ def locate(
     *,
     kinds: Sequence[str] = (RESULT,),
     check_hu: bool = True,
-) -> dict[str, list[Located]]:
+) -> dict[str, list[OpenedScan]]:
     """Open every scan under a path.
 
     Args:
@@ -105,7 +105,7 @@ def locate(
         ScanError: nothing found, unreadable, or no HU.
         DataError: nothing says whose a scan is.
     """
-    found: dict[str, list[Located]] = {kind: [] for kind in kinds}
+    found: dict[str, list[OpenedScan]] = {kind: [] for kind in kinds}
     for number, source in enumerate(find_scans(path)):
         kind = kind_of(source) if len(kinds) > 1 else RESULT
         if kind not in found:
@@ -137,7 +137,7 @@ def _header_patient(source: ScanSource) -> str | None:
     return str(header.get("PatientID") or "").strip() or None
 
 
-def _located(slices: Slices, patient: str, *, known: bool) -> Located:
+def _located(slices: Slices, patient: str, *, known: bool) -> OpenedScan:
     affine = slices.order.affine
     flipped = slices.order.forward[slices.order.axis, 1] < 0
     if isinstance(slices, DicomSlices):
@@ -160,7 +160,7 @@ def _located(slices: Slices, patient: str, *, known: bool) -> Located:
         lengths = [slices.volume.shape[axis] for axis in np.argsort(slices.order.forward[:, 0])]
         shape = (lengths[0], lengths[1])
         phases = np.zeros(slices.count, dtype=int)
-    return Located(slices, patient, known, corners, affine[:3, :2].T.copy(), shape, phases)
+    return OpenedScan(slices, patient, known, corners, affine[:3, :2].T.copy(), shape, phases)
 
 
 def _refuse_stored_values(slices: Slices) -> None:
@@ -180,7 +180,7 @@ def _refuse_stored_values(slices: Slices) -> None:
         )
 
 
-def match(reference: Sequence[Located], others: Sequence[Located], *, name: str) -> list[Located]:
+def match(reference: Sequence[OpenedScan], others: Sequence[OpenedScan], *, name: str) -> list[OpenedScan]:
     """For every scan of the reference the one of a method: the same patient, the same pixels, slices at the same places.
 
     Where headers or a table name the patient of both, they must be equal. Where only file names suggest one, names must be
@@ -188,7 +188,7 @@ def match(reference: Sequence[Located], others: Sequence[Located], *, name: str)
     Of several candidates the one whose name goes on from the reference's is taken.
 
     Args:
-        reference: scans that are the truth.
+        reference: scans that are the reference.
         others: scans of one method.
         name: of the method, for messages.
 
@@ -221,7 +221,7 @@ def match(reference: Sequence[Located], others: Sequence[Located], *, name: str)
     return chosen
 
 
-def _by_name(scan: Located, others: list[Located]) -> list[Located]:
+def _by_name(scan: OpenedScan, others: list[OpenedScan]) -> list[OpenedScan]:
     """Those whose patient is known to be the same, or whose name is related; the closest name where there are several."""
     own = scan.slices.source.name
     sure = [other for other in others if scan.known and other.known]
@@ -247,7 +247,7 @@ def _related(own: str, other: str) -> bool:
     return long == short or (long.startswith(short) and not long[len(short)].isalnum())
 
 
-def _why_not(scan: Located, found: Sequence[Located], others: Sequence[Located], name: str) -> str:
+def _why_not(scan: OpenedScan, found: Sequence[OpenedScan], others: Sequence[OpenedScan], name: str) -> str:
     if len(found) > 1:
         several = ", ".join(other.name for other in found[:4])
         return (
@@ -266,7 +266,7 @@ def _why_not(scan: Located, found: Sequence[Located], others: Sequence[Located],
     return f"Expected {of_patient[0].name} of {name} to have the geometry of {scan.name}, but {difference(scan, of_patient[0])}."
 
 
-def difference(scan: Located, other: Located) -> str:
+def difference(scan: OpenedScan, other: OpenedScan) -> str:
     """What keeps two scans from being of one geometry, in words."""
     if scan.shape != other.shape:
         return f"slices are {scan.shape[0]} x {scan.shape[1]} and {other.shape[0]} x {other.shape[1]} pixels"
@@ -274,9 +274,9 @@ def difference(scan: Located, other: Located) -> str:
         ours, theirs = ("{:.4g} x {:.4g}".format(*each.pixel_mm) for each in (scan, other))
         return f"pixels are {ours} and {theirs} mm" if ours != theirs else "slices are turned against each other"
     nearest = np.linalg.norm(scan.corners[:, None] - other.corners[None], axis=2).min()
-    most = [max(len(each.at(corner)) for corner in each.corners) for each in (scan, other)]
-    if nearest <= TOLERANCE_MM and most[0] != most[1]:
-        return f"they have {most[0]} and {most[1]} slices at one place; evaluate each phase by itself"
+    most, others = (max(len(each.at(corner)) for corner in each.corners) for each in (scan, other))
+    if nearest <= TOLERANCE_MM and most != others:
+        return f"they have {most} and {others} slices at one place; evaluate each phase by itself"
     return (
         f"no slice lies at the same place: the nearest are {nearest:.3g} mm apart"
         if nearest > TOLERANCE_MM
@@ -284,7 +284,7 @@ def difference(scan: Located, other: Located) -> str:
     )
 
 
-def left_over(chosen: Iterable[Located], others: Sequence[Located]) -> list[str]:
+def left_over(chosen: Iterable[OpenedScan], others: Sequence[OpenedScan]) -> list[str]:
     """Names of scans that belong to no scan of the reference."""
     used = {id(one) for one in chosen}
     return [other.name for other in others if id(other) not in used]

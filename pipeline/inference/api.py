@@ -15,14 +15,14 @@ import numpy as np
 import torch
 
 from ct_cncl.pipeline.common.distributed import default_device, is_main_process, rank
-from ct_cncl.pipeline.engines.precision import is_made_for_bf16
+from ct_cncl.pipeline.common.errors import ConfigError
 from ct_cncl.pipeline.inference.batch import ArchiveRun, DenoiseOptions, tidy
 from ct_cncl.pipeline.inference.records import WORK
 from ct_cncl.pipeline.inference.streaming import check_save
 from ct_cncl.pipeline.inference.volume import denoise_volume
+from ct_cncl.pipeline.networks.precision import is_made_for_bf16
 from ct_cncl.pipeline.weights.load import Weights, open_weights
-from ct_cncl.pipeline.workflow.run import ConfigError
-from ct_cncl.transforms.common.files import OutputError
+from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.series import ScanError
 from ct_cncl.transforms.series.archive_file import is_zip, unzip
 from ct_cncl.transforms.series.find import Found, search

@@ -5,36 +5,40 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from ct_cncl.pipeline.common.distributed import is_main_process, rank, wait_for_others, world_size
+from ct_cncl.pipeline.common.panel import DIFFERENCE_WINDOW, Tile, picture_panel, save_png
 from ct_cncl.pipeline.inference.records import (
     MANIFEST,
     WORK,
     Job,
     add_to_manifest,
     is_finished,
+    job_name,
     plan,
-    settle_manifest,
+    rewrite_manifest,
     write_record,
 )
-from ct_cncl.pipeline.inference.streaming import Outcome, Settings, denoise_slices, look_at
-from ct_cncl.pipeline.report import picture_panel, save_png
-from ct_cncl.pipeline.report.panel import DIFFERENCE_WINDOW, Tile
+from ct_cncl.pipeline.inference.streaming import Outcome, Settings, denoise_slices, scan_warnings
 from ct_cncl.pipeline.weights.load import Weights
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.hu import WINDOWS
 from ct_cncl.transforms.series import ScanError, ScanSource
+from ct_cncl.transforms.series.content import content_digest
 from ct_cncl.transforms.series.deidentify import Deidentifier, key_of
-from ct_cncl.transforms.series.derived import Derivation
+from ct_cncl.transforms.series.derivation import Derivation
 from ct_cncl.transforms.series.dicom_file import COMPRESSIONS
 from ct_cncl.transforms.series.find import Broken, Found, choose
+from ct_cncl.transforms.series.origin import without_derived
 from ct_cncl.transforms.series.results import open_results, put_in_place, result_name
 from ct_cncl.transforms.series.slices import open_slices
 
@@ -51,6 +55,7 @@ class DenoiseOptions:
     save: tuple[str, ...] = ()
     series: tuple[str, ...] = ()
     strict: bool = False
+    derived: bool = False
     compression: str = "none"
     deidentify: bool = False
     device: str = "auto"
@@ -92,11 +97,15 @@ class ArchiveRun:
         self.source, self.out, self.found = source, out, found
         self.weights, self.settings, self.asked = weights, asked.settings(), asked
         self.deidentifier = Deidentifier(key_of(out)) if asked.deidentify else None
-        scans = choose(found.scans, asked.series)
+        chosen = choose(found.scans, asked.series)
+        scans, self._refused, self._left_out = (
+            (chosen, {}, {}) if asked.derived else without_derived(chosen, found.derived)
+        )
         if not scans and not found.broken:
-            raise ScanError(f"{source}: expected a CT series in DICOM or a volume but got {found.instead}")
+            raise self._nothing()
         broken = [item.scan for item in found.broken if item.scan is not None and not asked.series]
         scans = [self._named(scan) for scan in (*scans, *dict.fromkeys(broken))]
+        self._refused = {self._named(scan): what for scan, what in self._refused.items()}
         options = {
             "weights": weights.checksum,
             "strength": asked.strength,
@@ -109,6 +118,15 @@ class ArchiveRun:
         self._known = {item.scan.files: item.error for item in found.broken if item.scan is not None}
         self._unplaced = [self._stray(item) for item in found.broken if item.scan is None]
         self.single = len(self.jobs) + len(self._unplaced) == 1
+
+    def _nothing(self) -> ScanError:
+        if self._refused:
+            kinds = ", ".join(f"{count} x {what}" for what, count in sorted(Counter(self._refused.values()).items()))
+            return ScanError(
+                f"{self.source}: expected scans as a scanner made them but got only {kinds}; name the originals, or denoise these all the "
+                "same with --derived"
+            )
+        return ScanError(f"{self.source}: expected a CT series in DICOM or a volume but got {self.found.instead}")
 
     def _named(self, scan: ScanSource) -> ScanSource:
         """With --deidentify, results and records are named after hashes, in one folder."""
@@ -123,6 +141,17 @@ class ArchiveRun:
         if self.deidentifier is not None:
             name = f"file_{self.deidentifier.uid(name)[-12:]}"
         return {"source": name, "state": "failed", **self._failure(item.error, (item.path,))}
+
+    def _refusal(self, scan: ScanSource) -> dict[str, Any]:
+        reason = f"{self._refused[scan]}; denoised with --derived only"
+        return {
+            "source": job_name(scan),
+            "state": "refused",
+            "result": None,
+            "seconds": 0.0,
+            "warnings": [],
+            "error": reason,
+        }
 
     def _failure(self, error: BaseException, files: Sequence[Path]) -> dict[str, Any]:
         kind = "" if isinstance(error, (ValueError, OSError)) else f"unexpected {type(error).__name__}: "
@@ -147,7 +176,7 @@ class ArchiveRun:
         share = self.jobs[rank() :: world_size()]
         done = [job for job in share if self._attempt(job)]
         failed = len(share) - len(done)
-        settle_manifest(self.out, self.jobs, self._unplaced)
+        rewrite_manifest(self.out, self.jobs, [*self._unplaced, *map(self._refusal, self._refused)])
         if world_size() == 1:  # nobody else is at work: what killed runs have left goes
             shutil.rmtree(self.out / WORK, ignore_errors=True)
         wait_for_others()
@@ -182,6 +211,8 @@ class ArchiveRun:
             _warn(f"{record['source']}: error: {record['error']}")
         if self.found.passed_over:
             self._say(f"passed over {self.found.others}")
+        for scan, what in self._refused.items():
+            self._say(f"passed over {job_name(scan)}: {what}; --derived denoises it all the same")
 
     def _one(self, job: Job) -> None:
         """Denoise one scan; its results appear when all are complete."""
@@ -205,14 +236,21 @@ class ArchiveRun:
             folder.mkdir(parents=True)
         started = time.perf_counter()
         slices = open_slices(job.source, scratch)
-        slices.problems += self._unreadable_beside(job.source)
+        slices.problems += [*self._unreadable_beside(job.source), *self._left_out.get(job.source.files, ())]
         if slices.problems and self.asked.strict:
             raise ScanError(
                 f"{job.source.path}: {slices.problems[0]}; leave out --strict to denoise each slice all the same"
             )
-        warnings = look_at(slices, self.weights)
+        warnings = scan_warnings(slices, self.weights)
         derivation = Derivation(
-            self.weights.checksum, __version__, self.settings.strength, tuple(warnings), self.weights.precision
+            self.weights.checksum,
+            __version__,
+            self.settings.strength,
+            tuple(warnings),
+            self.weights.precision,
+            self.asked.compression,
+            content_digest(job.source.files) if job.source.kind == "dicom" else "",
+            datetime.now(timezone.utc),
         )
         writer = open_results(
             slices,

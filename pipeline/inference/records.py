@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ct_cncl.pipeline.common.distributed import rank
-from ct_cncl.transforms.common.files import OutputError
-from ct_cncl.transforms.dataset.writer import plain
+from ct_cncl.transforms.common.errors import OutputError
+from ct_cncl.transforms.common.files import replacing
+from ct_cncl.transforms.common.json_values import plain
 from ct_cncl.transforms.series import ScanError, ScanSource
 
 MANIFEST = "manifest.jsonl"
@@ -63,7 +63,7 @@ def plan(
     jobs = []
     taken: dict[Path, str] = {}
     for source, own in zip(sources, names):
-        name = PurePosixPath(source.relative, source.name).as_posix() + (f"#{source.tag}" if source.tag else "")
+        name = job_name(source)
         folder = out / source.relative
         targets = {kind: folder / file for kind, file in own.items()}
         for target in targets.values():
@@ -76,6 +76,11 @@ def plan(
         record = targets["denoised"].with_name(f"{targets['denoised'].name}.json")
         jobs.append(Job(source, name, request, targets, record, out / WORK / request[:16]))
     return jobs
+
+
+def job_name(source: ScanSource) -> str:
+    """What records call a scan: its path below what was searched, and a tag for DICOM."""
+    return PurePosixPath(source.relative, source.name).as_posix() + (f"#{source.tag}" if source.tag else "")
 
 
 def _request(source: ScanSource, options: Mapping[str, Any]) -> str:
@@ -133,16 +138,8 @@ def write_record(job: Job, state: str, content: Mapping[str, Any]) -> dict[str, 
 
 def _write(path: Path, text: str, part: Path) -> None:
     """Write a file at once; what a killed process leaves lies under one name, among what is unfinished."""
-    try:
-        for folder in (part.parent, path.parent):
-            folder.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise OutputError(f"Expected to write {path}, but got: {error.strerror or error}.") from error
+    with replacing(path, temporary=part) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def add_to_manifest(out: Path, record: Mapping[str, Any]) -> None:
@@ -155,7 +152,7 @@ def add_to_manifest(out: Path, record: Mapping[str, Any]) -> None:
         raise OutputError(f"Expected to write {out / MANIFEST}, but got: {error.strerror or error}.") from error
 
 
-def settle_manifest(out: Path, jobs: Iterable[Job], others: Iterable[Mapping[str, Any]] = ()) -> None:
+def rewrite_manifest(out: Path, jobs: Iterable[Job], others: Iterable[Mapping[str, Any]] = ()) -> None:
     """Write the manifest anew from all records: a line each, those of other processes and earlier runs included.
 
     Every process does so when its share is done. One that finished between reading and writing is not lost: what was

@@ -21,7 +21,7 @@ from ct_cncl.pipeline.sharing.config_review import read_config
 from ct_cncl.pipeline.sharing.pack import checksum_file
 from ct_cncl.pipeline.sharing.zoo_rules import CHECKSUMS as LISTING
 from ct_cncl.pipeline.sharing.zoo_rules import broken_rules, wrong_checksums
-from ct_cncl.transforms.dataset.datalist import file_checksum
+from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.series.archive_file import unzip
 from ct_cncl.transforms.series.scan import ScanError
 

@@ -10,16 +10,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from ct_cncl.pipeline.engines.precision import chosen_precision, in_precision
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError, first_line, load_weights
+from ct_cncl.pipeline.common.checkpoint_file import first_line, load_weights
+from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
 from ct_cncl.pipeline.networks import Branches
+from ct_cncl.pipeline.networks.precision import chosen_precision, in_precision
 from ct_cncl.pipeline.weights.review import torchscript_calls
 from ct_cncl.pipeline.workflow.locations import installed_bundle
 from ct_cncl.pipeline.workflow.network import build_network
-from ct_cncl.pipeline.workflow.run import ConfigError, network_config
-from ct_cncl.transforms.dataset.datalist import file_checksum
+from ct_cncl.pipeline.workflow.run import network_config
+from ct_cncl.transforms.common.checksums import file_checksum
 
-TRAINED_ON = "trained_on"
+TRAINED_ON_KEY = "trained_on"
 """Name of what describes the training data: ``trained_on.json`` beside a checkpoint, a key of a bundle's metadata."""
 _MOST_SLICES = 7
 
@@ -63,7 +64,7 @@ def open_weights(path: str | Path | None, device: torch.device, *, precision: st
         path: a run's checkpoint, with the run's config.json beside it; a bundle's models/model.pt; a TorchScript (.ts) or ONNX
             (.onnx) file; None for the bundle's own.
         device: to run on.
-        precision: to compute in: "fp32", "bf16" or "auto", see :func:`~ct_cncl.pipeline.engines.precision.chosen_precision`.
+        precision: to compute in: "fp32", "bf16" or "auto", see :func:`~ct_cncl.pipeline.networks.precision.chosen_precision`.
 
     Raises:
         CheckpointError: none there, damaged, or of another network; ONNX and bf16.
@@ -78,7 +79,7 @@ def open_weights(path: str | Path | None, device: torch.device, *, precision: st
     network = network.to(device).eval()
     slices = _slices(network, device, path)
     network = in_precision(network, device=device, precision=chosen).eval()
-    trained_on = described_training(path) or described.get(TRAINED_ON) or {}
+    trained_on = described_training(path) or described.get(TRAINED_ON_KEY) or {}
     return Weights(network, device, file_checksum(path), slices, trained_on, chosen, own_threads=path.suffix == ".onnx")
 
 
@@ -154,8 +155,8 @@ def described_training(path: Path) -> dict[str, Any]:
         ConfigError: a file that is no JSON.
     """
     for file, key in (
-        (path.parent / f"{TRAINED_ON}.json", ""),
-        (path.parent.parent / "configs/metadata.json", TRAINED_ON),
+        (path.parent / f"{TRAINED_ON_KEY}.json", ""),
+        (path.parent.parent / "configs/metadata.json", TRAINED_ON_KEY),
     ):
         if file.is_file():
             try:

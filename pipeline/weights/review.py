@@ -6,8 +6,8 @@ import re
 import zipfile
 from pathlib import Path
 
-from ct_cncl.pipeline.handlers.checkpoints import first_line
-from ct_cncl.pipeline.sharing.config_review import Finding
+from ct_cncl.pipeline.common.checkpoint_file import first_line
+from ct_cncl.pipeline.common.finding import Finding
 
 _RUNS_CODE = re.compile(
     rb"\bops\.(?!prim\b|aten\b)\w+\.\w+|\b(?:torch|ops\.\w+)\.(?:from_file|save|load|_save|system)\b"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ct_cncl.transforms.dataset.datalist import DataError
+from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.dataset.dose_names import without_scan
 
 DEFAULT_NAME_RULE = r"^([^_.]+)"

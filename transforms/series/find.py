@@ -17,6 +17,7 @@ from ct_cncl.transforms.series.headers import (
     read_header,
 )
 from ct_cncl.transforms.series.listing import UNREAD, list_files
+from ct_cncl.transforms.series.origin import Origin, origin_of_file
 from ct_cncl.transforms.series.other_kinds import (
     ADVICE,
     COMPRESSED,
@@ -54,11 +55,13 @@ class Found:
         scans: volume files first, each kind sorted by path; no series that has a broken file.
         passed_over: files that are no CT image, by what they are ("LOCALIZER", "SR", "files of other kinds", ...).
         broken: files that cannot be read.
+        derived: files of the scans that are no scans themselves: results of ours and what others derived, in words.
     """
 
     scans: list[ScanSource]
     passed_over: dict[str, list[Path]] = field(default_factory=dict)
     broken: list[Broken] = field(default_factory=list)
+    derived: dict[Path, str] = field(default_factory=dict)
 
     @property
     def instead(self) -> str:
@@ -129,7 +132,8 @@ def search(path: str | Path, *, recursive: bool = True) -> Found:
         )
     if is_dicomdir(path):
         return _grouped(referenced_files(path), path.parent)
-    return Found([_single(path)])
+    scan, origin = _single(path)
+    return Found([scan], derived={path: origin.what} if origin.refused else {})
 
 
 def resolve(source: ScanSource | str | Path) -> ScanSource:
@@ -174,17 +178,18 @@ def choose(scans: Sequence[ScanSource], wanted: Iterable[str]) -> list[ScanSourc
     return [scan for k, scan in enumerate(scans) if k in chosen] if chosen else list(scans)
 
 
-def _single(path: Path) -> ScanSource:
+def _single(path: Path) -> tuple[ScanSource, Origin]:
     if not has_dicom_marker(path):  # what a file holds counts more than its name
         if _suffix(path, _VOLUMES | _NAMED_ONLY):
-            return _volume(path, path.parent)
+            return _volume(path, path.parent), origin_of_file(path)
         _refuse_other(path)
     header = read_header(path)
     reason = passed_over(path, header)
     if reason:
         raise ScanError(f"{path}: expected a CT image but got {reason}; name a CT slice or the folder of the series")
     own = member_of(path, header)
-    return ScanSource("dicom", path, (path,), path.stem or path.name, series_uid=own.uid, number=own.number)
+    name = path.stem or path.name
+    return ScanSource("dicom", path, (path,), name, series_uid=own.uid, number=own.number), own.origin
 
 
 def _refuse_other(path: Path) -> None:
@@ -233,7 +238,10 @@ def _grouped(files: Iterable[Path], root: Path) -> Found:
     bad = {uid for uid, _ in broken if uid}
     rest = {source.series_uid: source for source in dicom if source.series_uid in bad}
     scans = volumes + [source for source in dicom if source.series_uid not in bad]
-    return Found(scans, skipped, [replace(item, scan=rest.get(uid)) for uid, item in broken])
+    origins = {volume.path: origin_of_file(volume.path) for volume in volumes}
+    origins |= {member.path: member.origin for members in series.values() for member in members}
+    derived = {path: origin.what for path, origin in origins.items() if origin.refused}
+    return Found(scans, skipped, [replace(item, scan=rest.get(uid)) for uid, item in broken], derived)
 
 
 def _ct_slice(file: Path) -> tuple[Member | None, str]:

@@ -19,6 +19,7 @@ from pydicom.uid import (
 )
 
 from ct_cncl.transforms.series.acquisition import ACQUISITION_TAGS
+from ct_cncl.transforms.series.origin import ORIGIN_TAGS
 from ct_cncl.transforms.series.phases import PHASE_TAGS
 from ct_cncl.transforms.series.scan import Frame, ScanError
 from ct_cncl.transforms.series.text import first_text
@@ -44,7 +45,7 @@ _TAGS = [Tag(_PROJECTION), *map(Tag, [
     "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "RescaleSlope",
     "RescaleIntercept", "RescaleType", "PixelPaddingValue", "PixelPaddingRangeLimit",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "RealWorldValueMappingSequence",
-    *ACQUISITION_TAGS, *PHASE_TAGS,
+    *ACQUISITION_TAGS, *ORIGIN_TAGS, *PHASE_TAGS,
 ])]  # fmt: skip
 
 
@@ -83,7 +84,7 @@ def read_header(path: Path) -> Dataset:
     return header
 
 
-def series_number(header: Dataset) -> int | None:
+def stated_series_number(header: Dataset) -> int | None:
     """SeriesNumber; None where it is missing or no number, which is no reason to refuse an image."""
     try:
         return None if header.get("SeriesNumber") is None else int(header.SeriesNumber)

@@ -85,6 +85,9 @@ class Slices(Protocol):
     def read(self, number: int) -> Slice:
         """One slice, from 0."""
 
+    def place(self, number: int) -> int:
+        """Where a slice lies along the stored volume's axis of slices."""
+
     def neighbour(self, number: int, steps: int) -> int:
         """The slice so many places towards the end of the turned volume (left, back or head); the last ones repeat.
 
@@ -92,20 +95,21 @@ class Slices(Protocol):
         """
 
 
-def open_slices(source: ScanSource, scratch: Path, *, check_hu: bool = True) -> Slices:
+def open_slices(source: ScanSource, scratch: Path, *, check_hu: bool = True, axis: int | None = None) -> Slices:
     """Open a scan; nothing but headers is kept in memory.
 
     Args:
         source: from :func:`ct_cncl.transforms.series.find_scans`.
         scratch: an existing folder for what must be unpacked; it must live as long as the slices are used.
         check_hu: refuse values stated in other units.
+        axis: stored axis of a volume file's slices; None finds it from the geometry.
 
     Raises:
         ScanError: damaged, or nothing that could be HU with a certain place.
     """
     if source.kind == "dicom":
         return DicomSlices(open_stacks(source, check_hu=check_hu), scratch)
-    return VolumeSlices(source, open_volume(source.kind, source.path, scratch))
+    return VolumeSlices(source, open_volume(source.kind, source.path, scratch), axis=axis)
 
 
 class VolumeSlices:
@@ -114,12 +118,13 @@ class VolumeSlices:
     Args:
         source: for names.
         volume: the opened file.
+        axis: stored axis of the slices; None finds it from the geometry.
     """
 
-    def __init__(self, source: ScanSource, volume: VolumeFile) -> None:
+    def __init__(self, source: ScanSource, volume: VolumeFile, *, axis: int | None = None) -> None:
         self.source = source
         self.volume = volume
-        self.order = slices_last(volume.affine, volume.shape)
+        self.order = slices_last(volume.affine, volume.shape, axis=axis)
         self.count = volume.shape[self.order.axis]
         self.spacing = voxel_spacing(self.order.affine)
         self.problems: list[str] = []
@@ -138,6 +143,10 @@ class VolumeSlices:
         turned = np.ascontiguousarray(self.order.apply(hu)[..., 0])
         _check_finite(turned, self.source.path, number)
         return Slice(turned, padding_mask(turned), stored)
+
+    def place(self, number: int) -> int:
+        """See :class:`Slices`."""
+        return number
 
     def neighbour(self, number: int, steps: int) -> int:
         """See :class:`Slices`."""
@@ -206,6 +215,11 @@ class DicomSlices:
         stated = order.apply(padded.T[..., None])[..., 0]
         stored = StoredFrame(dataset, frame, layout, words, values, padded)
         return Slice(turned, stated | padding_mask(turned), stored)
+
+    def place(self, number: int) -> int:
+        """See :class:`Slices`; of several directions, the place within its own."""
+        frame = self.frames[number]
+        return self._places[frame.path, frame.index][1]
 
     @property
     def directions(self) -> int:

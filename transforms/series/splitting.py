@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
-from ct_cncl.transforms.series.headers import damaged, grids_of, series_number
+from ct_cncl.transforms.series.headers import damaged, grids_of, stated_series_number
 from ct_cncl.transforms.series.orientation import slices_last
+from ct_cncl.transforms.series.origin import Origin, origin_of
 from ct_cncl.transforms.series.scan import ScanSource
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Member:
         shape: (rows, columns).
         grid: orientation and pixel spacing, as far as they are stated; of all frames where these differ.
         frames: images in the file.
+        origin: what the file says of where it comes from.
     """
 
     path: Path
@@ -43,6 +45,7 @@ class Member:
     shape: tuple[int, int]
     grid: np.ndarray
     frames: int
+    origin: Origin
 
     def same_grid(self, other: Member) -> bool:
         """Whether both have the same pixels in the same direction."""
@@ -66,7 +69,7 @@ def member_of(file: Path, header: Dataset) -> Member:
         names = (str(header.get("StudyInstanceUID") or ""), str(header.get("FrameOfReferenceUID") or ""))
     except Exception as error:  # pydicom raises nearly every built-in exception on damaged values
         raise damaged(file, error) from error
-    return Member(file, uid, series_number(header), *names, shape, grid, frames)
+    return Member(file, uid, stated_series_number(header), *names, shape, grid, frames, origin_of(header))
 
 
 def split(members: Sequence[Member], root: Path) -> list[ScanSource]:

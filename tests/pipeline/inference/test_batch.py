@@ -17,7 +17,7 @@ from tiny_weights import Add, scripted
 
 from ct_cncl.pipeline.inference.api import denoise_scans
 from ct_cncl.pipeline.inference.batch import ArchiveRun
-from ct_cncl.transforms.common.files import OutputError
+from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.series import ScanError, read_scan
 
 
@@ -225,7 +225,7 @@ def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path, add, monkeypatch)
 @pytest.mark.parametrize("after", [False, True])
 def test_stopped_before_or_after_each_step_of_the_end(tmp_path, add, monkeypatch, moment, after):
     """As if killed: not even finally-blocks that tidy up get their way; the next run ends with all results once."""
-    from ct_cncl.pipeline.inference.api import batch as archive_run
+    from ct_cncl.pipeline.inference import batch as archive_run
 
     expected = write_archive(tmp_path / "in", 2)
     own = getattr(archive_run, moment)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
+from ct_cncl.pipeline.common.errors import CheckpointError
 from ct_cncl.pipeline.sharing.bundle_review import review_bundle
 from ct_cncl.pipeline.sharing.config_review import allowed_targets, review_config
 from ct_cncl.pipeline.sharing.verify import VerifyError, review_source, verify
@@ -147,7 +147,7 @@ def test_no_allowed_target_runs_what_it_is_given():
     functions = {
         "ct_cncl.pipeline.handlers.named.named",
         "ct_cncl.pipeline.training.trained.trained_network",
-        "ct_cncl.pipeline.engines.precision.in_precision",
+        "ct_cncl.pipeline.networks.precision.in_precision",
     }
     for target in allowed_targets() - functions:
         assert target.rsplit(".", 1)[-1][0].isupper(), target

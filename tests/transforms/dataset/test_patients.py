@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ct_cncl.transforms.dataset.datalist import DataError
+from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.dataset.patients import PatientFinder, hash_patient, split_patients
 
 
