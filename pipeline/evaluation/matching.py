@@ -141,6 +141,10 @@ def _located(slices: Slices, patient: str, *, known: bool) -> OpenedScan:
     affine = slices.order.affine
     flipped = slices.order.forward[slices.order.axis, 1] < 0
     if isinstance(slices, DicomSlices):
+        if slices.directions > 1:
+            raise DataError(
+                f"Expected slices in one direction in {slices.source.path.name}, but got {slices.directions}. Evaluate each by itself."
+            )
         stored = slices.series.affine
         first = stored[:3] @ [0, 0, slices.count - 1 if flipped else 0, 1]
         shift = affine[:3, 3] - first  # from the stored first pixel to the turned one, the same in all slices

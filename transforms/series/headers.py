@@ -40,7 +40,7 @@ _PROJECTION = 0x70291010
 """Number of detector rows in DICOM-CT-PD: projections that call themselves CT images, as in TCIA's LDCT collection."""
 _TAGS = [Tag(_PROJECTION), *map(Tag, [
     "PixelData", "SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "SeriesNumber", "PatientID",
-    "SeriesDescription", "FrameOfReferenceUID", "SOPInstanceUID", "InstanceNumber",
+    "SeriesDescription", "StudyInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID", "InstanceNumber",
     "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation",
     "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "RescaleSlope",
     "RescaleIntercept", "RescaleType", "PixelPaddingValue", "PixelPaddingRangeLimit",
@@ -218,6 +218,26 @@ def _frame(path: Path, index: int | None, header: Dataset, places: list[Dataset]
         path, index, shape, position, orientation, (float(spacing[0]), float(spacing[1])), thickness,
         float(slope), float(intercept), rescale_type, str(header.get("SOPInstanceUID") or ""), _number(header),
     )  # fmt: skip
+
+
+def grids_of(header: Dataset) -> np.ndarray:
+    """Orientation and pixel spacing of a file, (8,) where all is stated and the same in all frames; else all that is stated.
+
+    Raises:
+        Exception: values that do not parse.
+    """
+    groups = header.get("PerFrameFunctionalGroupsSequence")
+    shared = list(header.get("SharedFunctionalGroupsSequence") or [])
+    frames = [[group, *shared] for group in groups] if groups else [[header]]
+    grids = []
+    for places in frames:
+        stated = (
+            _lookup(places, "PlaneOrientationSequence", "ImageOrientationPatient"),
+            _lookup(places, "PixelMeasuresSequence", "PixelSpacing"),
+        )
+        grids.append(np.array([number for values in stated for number in values or []], dtype=np.float64))
+    alike = all(grid.shape == grids[0].shape and np.allclose(grid, grids[0], rtol=0, atol=1e-3) for grid in grids)
+    return grids[0] if alike else np.concatenate(grids)
 
 
 def _number(header: Dataset) -> int:

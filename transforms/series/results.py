@@ -249,7 +249,7 @@ class DicomResults:
     def _words(
         self, stored: StoredFrame, source: Slice, images: Mapping[str, np.ndarray], kind: Kind
     ) -> tuple[np.ndarray, int]:
-        undo = self.slices.order.undo
+        undo = self.slices.order_of(stored.frame).undo
         if kind.is_map and kind.name != REMOVED:
             hu = undo(images[kind.name].astype(np.float64)[..., None])[..., 0].T
             values, clipped = changed(np.zeros(()), hu, _MAP_DTYPE, slope=kind.step or 1.0)
