@@ -57,6 +57,7 @@ class DenoiseOptions:
     preview: Path | None = None
     overwrite: bool = False
     progress: bool = True
+    trust: bool = False
 
     def settings(self) -> Settings:
         """How the network is applied.

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ct_cncl.transforms.common.torch_archives import check_archive
 from ct_cncl.transforms.files import replacing
 
 if TYPE_CHECKING:  # who only loads weights need not wait for Ignite
@@ -41,12 +42,13 @@ def load_file(path: str | Path) -> dict[str, Any]:
     """Contents of a checkpoint, loaded with ``weights_only=True`` onto the CPU.
 
     Raises:
-        CheckpointError: missing, unreadable, or holding more than tensors and plain values.
+        CheckpointError: missing, unreadable, holding more than tensors and plain values, or growing beyond reason.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"Expected a checkpoint in {path}, but there is none. Train first, or name another file.")
     try:
+        check_archive(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise CheckpointError(

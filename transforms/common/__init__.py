@@ -1,0 +1,1 @@
+"""What every part needs and none owns: archives read within bounds, locks."""
