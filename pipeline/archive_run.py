@@ -18,6 +18,7 @@ from ct_cncl.pipeline.archive import (
     WORK,
     Job,
     add_to_manifest,
+    digests,
     is_finished,
     plan,
     settle_manifest,
@@ -106,7 +107,8 @@ class ArchiveRun:
             "deidentify": asked.deidentify,
         } | ({} if weights.precision == "fp32" else {"precision": weights.precision})
         names = [{kind: result_name(scan, kind) for kind in self.settings.kinds} for scan in scans]
-        self.jobs = plan(scans, names, out, options)
+        key = self.deidentifier.key if self.deidentifier is not None else b""
+        self.jobs = plan(scans, names, out, options, key=key)
         self._known = {item.scan.files: item.error for item in found.broken if item.scan is not None}
         self._unplaced = [self._stray(item) for item in found.broken if item.scan is None]
         self.single = len(self.jobs) + len(self._unplaced) == 1
@@ -184,22 +186,23 @@ class ArchiveRun:
         if job.source.files in self._known:
             raise self._known[job.source.files]
         try:
-            outcome, writer_clipped = self._made(job)
+            outcome, made, writer_clipped = self._made(job)
         finally:
             shutil.rmtree(job.work, ignore_errors=True)
         clipped = {kind: count for kind, count in writer_clipped.items() if count}
-        record = write_record(job, "done", self._record(job, outcome) | {"clipped_voxels": clipped})
+        record = write_record(job, "done", self._record(job, outcome) | {"clipped_voxels": clipped} | made)
         add_to_manifest(self.out, record)
         self._say(f"{job.name}: {outcome.slices} slices, {outcome.slices / max(outcome.seconds, 1e-9):.2f} slices/s")
         for warning in (*outcome.warnings, *(f"{count} voxels of {kind} clipped" for kind, count in clipped.items())):
             _warn(f"{job.name}: warning: {warning}")
 
-    def _made(self, job: Job) -> tuple[Outcome, dict[str, int]]:
+    def _made(self, job: Job) -> tuple[Outcome, dict[str, Any], dict[str, int]]:
         shutil.rmtree(job.work, ignore_errors=True)
         scratch, made = job.work / "scratch", job.work / "made"
         for folder in (scratch, made):
             folder.mkdir(parents=True)
         started = time.perf_counter()
+        before = digests(job)["source"]
         slices = open_slices(job.source, scratch)
         slices.problems += self._unreadable_beside(job.source)
         if slices.problems and self.asked.strict:
@@ -222,11 +225,16 @@ class ArchiveRun:
             outcome = denoise_slices(slices, writer, self.weights, self.settings, tick=bar.update)
         parts = writer.finish()
         outcome.warnings = warnings
+        found = digests(job, parts)
+        if found["source"] != before:
+            raise ScanError(
+                f"{job.source.path}: expected files that stay as they are but they were changed meanwhile; run again"
+            )
         write_record(job, "unfinished", {})
         put_in_place(parts, job.targets)
         outcome.seconds = time.perf_counter() - started
         self._preview(job, outcome)
-        return outcome, writer.clipped
+        return outcome, {"digests": found}, writer.clipped
 
     def _unreadable_beside(self, scan: ScanSource) -> list[str]:
         """Files in a series' folders that do not even say which series they are of: its own may be among them."""
