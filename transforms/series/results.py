@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from pydicom.dataset import Dataset
 
+from ct_cncl.transforms.common.disk import allocate
 from ct_cncl.transforms.series.deidentify import Deidentifier
 from ct_cncl.transforms.series.derived import KINDS, Derivation, Kind, derived_header
 from ct_cncl.transforms.series.dicom_file import DicomFile, output_syntax
@@ -127,7 +128,7 @@ class VolumeResults:
         raw = self.work / f"{kind.name}.raw"
         with raw.open("xb") as stream:
             stream.write(volume.head(dtype, slope, inter))
-            stream.truncate(volume.offset + int(np.prod(volume.shape, dtype=np.int64)) * dtype.itemsize)
+        allocate(raw, volume.offset + int(np.prod(volume.shape, dtype=np.int64)) * dtype.itemsize)
         return volume
 
     def write(self, number: int, source: Slice, images: Mapping[str, np.ndarray]) -> None:
