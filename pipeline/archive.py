@@ -24,6 +24,8 @@ from ct_cncl.transforms.series import ScanError, ScanSource
 MANIFEST = "manifest.jsonl"
 WORK = ".unfinished"
 """Folder among the results for what is being made; empty folders of it vanish, leftovers are removed by the next run."""
+RECORD_SUFFIX = ".json"
+"""Of a result's record: the result's own name, and this."""
 _UNFINISHED = "unfinished"
 
 
@@ -83,16 +85,24 @@ def plan(
                 )
             taken[target] = name
         request = _request(source, options)
-        record = targets["denoised"].with_name(f"{targets['denoised'].name}.json")
+        record = targets["denoised"].with_name(f"{targets['denoised'].name}{RECORD_SUFFIX}")
         jobs.append(Job(source, name, request, targets, record, out / WORK / request[:16], key))
     return jobs
 
 
 def _request(source: ScanSource, options: Mapping[str, Any]) -> str:
     """Of names, sizes and options: what can be known without reading all files; their digest comes on top of it."""
-    files = [(file.name, file.stat().st_size) for file in source.files]
+    files = [(file.name, _size(file)) for file in source.files]
     text = json.dumps([source.kind, source.series_uid, source.part, files, plain(options)], sort_keys=True)
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _size(path: Path) -> int:
+    """Bytes; -1 for a file that is gone since it was found, which is an error when its turn comes."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def digests(job: Job, results: Mapping[str, Path] | None = None) -> dict[str, Any]:

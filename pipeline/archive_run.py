@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from ct_cncl.pipeline.archive import (
     MANIFEST,
+    RECORD_SUFFIX,
     WORK,
     Job,
     add_to_manifest,
@@ -30,6 +32,8 @@ from ct_cncl.pipeline.report import picture_panel, save_png
 from ct_cncl.pipeline.report.panel import DIFFERENCE_WINDOW, Tile
 from ct_cncl.pipeline.weights import Weights
 from ct_cncl.transforms import __version__
+from ct_cncl.transforms.common.file_names import LONGEST, fitting
+from ct_cncl.transforms.common.terminal import say, shown
 from ct_cncl.transforms.hu import WINDOWS
 from ct_cncl.transforms.series import ScanError, ScanSource
 from ct_cncl.transforms.series.deidentify import Deidentifier, key_of
@@ -114,9 +118,11 @@ class ArchiveRun:
         self.single = len(self.jobs) + len(self._unplaced) == 1
 
     def _named(self, scan: ScanSource) -> ScanSource:
-        """With --deidentify, results and records are named after hashes, in one folder."""
+        """Names that leave room for the record's; with --deidentify, after hashes, in one folder."""
         if self.deidentifier is None:
-            return scan
+            beside = max(len(os.fsencode(result_name(scan, kind))) for kind in self.settings.kinds)
+            room = LONGEST - len(RECORD_SUFFIX) - (beside - len(os.fsencode(scan.name)))
+            return replace(scan, name=fitting(scan.name, room))
         uid = self.deidentifier.uid(f"{scan.series_uid}.{scan.part}" if scan.series_uid else str(scan.path))
         return replace(scan, name=f"series_{uid[-12:]}", relative=".", series_uid=str(uid))
 
@@ -161,7 +167,10 @@ class ArchiveRun:
         return [job.targets["denoised"] for job in done]
 
     def _attempt(self, job: Job) -> bool:
-        """Denoise one scan, or find it done; whether that went well. The only scan's error is the run's."""
+        """Denoise one scan, or find it done; whether that went well. The only scan's error is the run's.
+
+        Whatever happens to one scan of several, and to what is said and written of it, the others are done.
+        """
         try:
             if is_finished(job, overwrite=self.asked.overwrite):
                 self._say(f"{job.name}: kept from before")
@@ -194,7 +203,7 @@ class ArchiveRun:
         add_to_manifest(self.out, record)
         self._say(f"{job.name}: {outcome.slices} slices, {outcome.slices / max(outcome.seconds, 1e-9):.2f} slices/s")
         for warning in (*outcome.warnings, *(f"{count} voxels of {kind} clipped" for kind, count in clipped.items())):
-            _warn(f"{job.name}: warning: {warning}")
+            say(f"{job.name}: warning: {warning}", error=True)
 
     def _made(self, job: Job) -> tuple[Outcome, dict[str, Any], dict[str, int]]:
         shutil.rmtree(job.work, ignore_errors=True)
@@ -221,7 +230,7 @@ class ArchiveRun:
             compression=self.asked.compression,
             deidentifier=self.deidentifier,
         )
-        with tqdm(total=slices.count, desc=job.name, unit="slice", disable=not self._shows_progress()) as bar:
+        with tqdm(total=slices.count, desc=shown(job.name), unit="slice", disable=not self._shows_progress()) as bar:
             outcome = denoise_slices(slices, writer, self.weights, self.settings, tick=bar.update)
         parts = writer.finish()
         outcome.warnings = warnings
@@ -246,7 +255,7 @@ class ArchiveRun:
 
     def _say(self, text: str) -> None:
         if self.asked.progress:
-            tqdm.write(text, file=sys.stdout)
+            say(text)
 
     def _shows_progress(self) -> bool:
         return self.asked.progress and is_main_process() and sys.stderr.isatty()
@@ -267,11 +276,16 @@ class ArchiveRun:
 
     def _failed(self, job: Job, error: BaseException) -> None:
         content = self._failure(error, job.source.files)
-        _warn(f"{job.name}: error: {content['error']}")
-        if any(target.exists() for target in job.targets.values()):  # they keep the record that they have
-            self._unplaced.append({"source": job.name, "state": "failed", **content})
-        else:
-            add_to_manifest(self.out, write_record(job, "failed", content))
+        say(f"{job.name}: error: {content['error']}", error=True)
+        try:
+            if not any(target.exists() for target in job.targets.values()):
+                add_to_manifest(self.out, write_record(job, "failed", content))
+                return
+        except OSError as second:  # the same full disk, most often
+            say(f"{job.name}: warning: {second}", error=True)
+        self._unplaced.append(
+            {"source": job.name, "state": "failed", **content}
+        )  # results keep the record that they have
 
     def _preview(self, job: Job, outcome: Outcome) -> None:
         """The middle slice before and after, and what was removed."""
@@ -291,7 +305,3 @@ def tidy(out: Path) -> None:
     for folder in (out / WORK, out):
         with suppress(OSError):
             folder.rmdir()
-
-
-def _warn(text: str) -> None:
-    tqdm.write(text, file=sys.stderr)

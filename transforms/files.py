@@ -8,9 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ct_cncl.transforms.common.file_names import LONGEST, fitting
+
 
 class OutputError(OSError):
     """An output cannot be written; the message is one line and says what is left."""
+
+
+def partial_name(name: str) -> str:
+    """A new hidden name for what is being made and will be called ``name``: ``.NAME.TAG.part``, cut where it is too long."""
+    tag = _tag()
+    return f".{fitting(name, LONGEST - len(tag) - 1)}{tag}"
+
+
+def _tag() -> str:
+    return f".{uuid.uuid4().hex[:8]}.part"
 
 
 @contextmanager
@@ -26,7 +38,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         OutputError: disk full, no permission, no such place.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    temporary = path.with_name(f".{path.name}{_tag()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

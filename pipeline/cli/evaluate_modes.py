@@ -59,6 +59,7 @@ def evaluate_some_files(
         ValueError: options of the other kind, or what :func:`~ct_cncl.pipeline.evaluation.run.evaluate_files` refuses.
     """
     from ct_cncl.pipeline.evaluation.run import EvaluateOptions, describe, evaluate_files
+    from ct_cncl.transforms.common.terminal import say
     from ct_cncl.transforms.patients import DEFAULT_NAME_RULE
 
     if out is None:
@@ -83,4 +84,4 @@ def evaluate_some_files(
             overwrite=overwrite,
         )
     )
-    print(describe(evaluation, out))
+    say(*describe(evaluation, out).splitlines())

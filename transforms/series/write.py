@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import IO, Any
 import nibabel as nib
 import numpy as np
 
+from ct_cncl.transforms.files import partial_name
 from ct_cncl.transforms.series.scan import (
     NIFTI_SUFFIXES,
     NiftiStorage,
@@ -190,7 +190,7 @@ def stored_values(hu: np.ndarray, dtype: np.dtype, slope: float, inter: float) -
 @contextmanager
 def _replacing(path: Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
     """A stream that becomes ``path`` when the block ends well and vanishes when it does not."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    partial = path.with_name(partial_name(path.name))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("xb") as raw:
