@@ -50,7 +50,7 @@ def write_tables(evaluation: Evaluation, folder: Path) -> list[Path]:
     texts["evaluation.json"] = json.dumps(record, indent=2) + "\n"
     for name, text in texts.items():
         with replacing(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files that are no text
         written.append(folder / name)
     return written
 

@@ -95,7 +95,7 @@ def _weights(asked: DenoiseOptions) -> Weights:
     device = chosen_device(asked.device)
     if asked.threads is not None:
         torch.set_num_threads(asked.threads)
-    weights = open_weights(asked.weights, device, precision=asked.precision)
+    weights = open_weights(asked.weights, device, precision=asked.precision, trust=asked.trust)
     check_save(weights, settings)
     if weights.precision == "bf16" and not is_made_for_bf16(device) and is_main_process():
         logger.warning("bf16 is slower than fp32 here, where nothing multiplies it; --precision auto chooses.")
