@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from ct_cncl.pipeline.common.csv_files import write_csv
 from ct_cncl.pipeline.common.extras import require
 from ct_cncl.pipeline.handlers.checkpoints import BEST, NETWORK_KEY, CheckpointError, load_file, network_state
 from ct_cncl.pipeline.interpolation.alpha_sweep import Judge, ScanPoint, curve_picture
@@ -207,13 +207,10 @@ def scan_alpha(
         for alpha in alphas:
             network.load_state_dict(interpolated(*states, alpha=alpha))
             points.append(judge.network(network, alpha, bar))
-    with replacing(out / CURVE[0]) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["alpha", "data_range_hu", "psnr", "nps_distance"])
-        writer.writerows(
-            ["input" if p.alpha is None else p.alpha, HU_RANGE, f"{p.psnr:.4f}", f"{p.nps_distance:.5f}"]
-            for p in points
-        )
+    rows = [
+        ["input" if p.alpha is None else p.alpha, HU_RANGE, f"{p.psnr:.4f}", f"{p.nps_distance:.5f}"] for p in points
+    ]
+    write_csv(out / CURVE[0], [["alpha", "data_range_hu", "psnr", "nps_distance"], *rows])
     with replacing(out / CURVE[1]) as temporary:
         temporary.write_text(curve_picture(points), encoding="utf-8")
     return points

@@ -2,7 +2,7 @@
 
 from ct_cncl.pipeline.metrics.bootstrap import Interval, bootstrap_mean
 from ct_cncl.pipeline.metrics.disagreement import calibration_curve, rank_correlation
-from ct_cncl.pipeline.metrics.image_quality import IMAGES, image_quality, mae, psnr, quality_metrics, rmse, ssim
+from ct_cncl.pipeline.metrics.image_quality import IMAGES, SliceMetric, mae, psnr, quality_metrics, rmse, ssim
 from ct_cncl.pipeline.metrics.noise_power import (
     NoiseFigures,
     noise_figures,
@@ -26,7 +26,7 @@ from ct_cncl.pipeline.metrics.tissue import (
     tissue_masks_from_labels,
 )
 from ct_cncl.pipeline.metrics.visual_information import vif
-from ct_cncl.pipeline.metrics.windowed import WindowedMetric, windowed_metrics
+from ct_cncl.pipeline.metrics.windowed import windowed_metrics
 
 __all__ = [
     "IMAGES",
@@ -34,8 +34,8 @@ __all__ = [
     "HUError",
     "Interval",
     "NoiseFigures",
+    "SliceMetric",
     "TaskTransfer",
-    "WindowedMetric",
     "bootstrap_mean",
     "calibration_curve",
     "channelised_hotelling",
@@ -43,7 +43,6 @@ __all__ = [
     "difference_of_gaussian_channels",
     "edge_correlation",
     "hu_error",
-    "image_quality",
     "laguerre_gauss_channels",
     "local_edge_correlation",
     "mae",

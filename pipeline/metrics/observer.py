@@ -10,6 +10,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import eval_laguerre
 
 DOG_CHANNELS, DOG_SIGMA, DOG_RATIO, DOG_WIDTH = 10, 0.005, 1.4, 1.67
 """Dense channels: their number, the first's sigma in cycles/pixel, the ratio of neighbours, and the Q of each."""
@@ -82,10 +83,7 @@ def laguerre_gauss_channels(size: int, *, width: float, count: int = 6) -> np.nd
         raise ValueError(f"Expected a width above 0 and at least one channel, but got {width} and {count}.")
     axis = np.arange(size) - (size - 1) / 2
     g = 2 * math.pi * (axis[:, None] ** 2 + axis[None, :] ** 2) / width**2
-    polynomials = [np.ones_like(g), 1 - g]
-    for n in range(1, count - 1):
-        polynomials.append(((2 * n + 1 - g) * polynomials[n] - n * polynomials[n - 1]) / (n + 1))
-    images = [(np.exp(-g / 2) * polynomial).ravel() for polynomial in polynomials[:count]]
+    images = [(np.exp(-g / 2) * eval_laguerre(n, g)).ravel() for n in range(count)]
     return np.stack([image / np.linalg.norm(image) for image in images], axis=1)
 
 

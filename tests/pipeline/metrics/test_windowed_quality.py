@@ -1,5 +1,7 @@
 """Masks, windows, VIF, and the classes for engines."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from ignite.engine import Engine
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torchmetrics.functional.image import visual_information_fidelity
 
-from ct_cncl.pipeline.metrics import WindowedMetric, mae, psnr, rmse, ssim, vif, windowed_metrics
+from ct_cncl.pipeline.metrics import SliceMetric, mae, psnr, rmse, ssim, vif, windowed_metrics
 from ct_cncl.transforms.common.hu import WINDOWS, Window
 
 
@@ -148,5 +150,5 @@ def test_ignite_metrics_are_means_over_slices_however_they_are_batched():
 
 def test_monai_metric_has_a_value_a_slice():
     image, truth = pair()
-    metric = WindowedMetric(vif, window=WINDOWS["chest"])
+    metric = SliceMetric(partial(vif, data_range=WINDOWS["chest"]))
     torch.testing.assert_close(metric(image, truth)[:, 0], vif(image, truth, data_range=WINDOWS["chest"]))
