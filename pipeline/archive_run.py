@@ -33,6 +33,7 @@ from ct_cncl.pipeline.report.panel import DIFFERENCE_WINDOW, Tile
 from ct_cncl.pipeline.weights import Weights
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.file_names import LONGEST, fitting
+from ct_cncl.transforms.common.redaction import redacted
 from ct_cncl.transforms.common.terminal import say, shown
 from ct_cncl.transforms.hu import WINDOWS
 from ct_cncl.transforms.series import ScanError, ScanSource
@@ -97,7 +98,9 @@ class ArchiveRun:
         self.deidentifier = Deidentifier(key_of(out)) if asked.deidentify else None
         scans = choose(found.scans, asked.series)
         if not scans and not found.broken:
-            seen = f"only {found.others}" if found.passed_over else "an empty folder"
+            seen = "an empty folder"
+            if found.passed_over:
+                seen = f"only {found.others}" if self.deidentifier is None else "only files of other kinds"
             raise ScanError(
                 f"{source}: expected a CT series in DICOM or a volume but got {seen}; name the scans' folder"
             )
@@ -133,14 +136,19 @@ class ArchiveRun:
             name = f"file_{self.deidentifier.uid(name)[-12:]}"
         return {"source": name, "state": "failed", **self._failure(item.error, (item.path,))}
 
-    def _failure(self, error: BaseException, files: Sequence[Path]) -> dict[str, Any]:
+    def _failure(self, error: BaseException, files: Sequence[Path] = ()) -> dict[str, Any]:
         kind = "" if isinstance(error, (ValueError, OSError)) else f"unexpected {type(error).__name__}: "
         text = " ".join(f"{kind}{error}".split())
         if self.deidentifier is not None:  # what precedes is a path
             text = text[max(text.find("expected"), 0) :]
             for name in sorted({file.name for file in files}, key=len, reverse=True):
                 text = text.replace(name, "a file")
+            text = redacted(text)
         return {"result": None, "seconds": 0.0, "warnings": [], "error": text}
+
+    def _public(self, error: Exception) -> Exception:
+        """The error; with --deidentify, one that says as much as the manifest does."""
+        return error if self.deidentifier is None else ScanError(self._failure(error)["error"])
 
     def all(self) -> list[Path]:
         """Do this process's share.
@@ -151,7 +159,7 @@ class ArchiveRun:
         if is_main_process():
             self._announce()
         if self.single and self.found.broken:
-            raise self.found.broken[0].error
+            raise self._public(self.found.broken[0].error)
         failed = len(self._unplaced)
         share = self.jobs[rank() :: world_size()]
         done = [job for job in share if self._attempt(job)]
@@ -178,7 +186,8 @@ class ArchiveRun:
                 self._one(job)
         except Exception as error:
             if self.single:
-                raise
+                public = self._public(error)
+                raise public from (None if public is not error else error.__cause__)
             self._failed(job, error)
             return False
         return True
@@ -188,7 +197,8 @@ class ArchiveRun:
             for job in self.jobs:
                 self._say(f"found {job.name}, {len(job.source.files)} files")
         if self.found.passed_over:
-            self._say(f"passed over {self.found.others}")
+            count = sum(map(len, self.found.passed_over.values()))  # others has names of files and values of tags
+            self._say(f"passed over {self.found.others if self.deidentifier is None else f'{count} files'}")
 
     def _one(self, job: Job) -> None:
         """Denoise one scan; its results appear when all are complete."""
@@ -219,6 +229,8 @@ class ArchiveRun:
                 f"{job.source.path}: {slices.problems[0]}; leave out --strict to denoise each slice all the same"
             )
         warnings = look_at(slices, self.weights)
+        if self.deidentifier is not None:  # they go into the result's header, too
+            warnings = [redacted(warning) for warning in warnings]
         derivation = Derivation(
             self.weights.checksum, __version__, self.settings.strength, tuple(warnings), self.weights.precision
         )
