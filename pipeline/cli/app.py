@@ -21,6 +21,7 @@ from ct_cncl.pipeline.cli.qa import qa
 from ct_cncl.pipeline.cli.simulate import simulate
 from ct_cncl.pipeline.cli.train import train
 from ct_cncl.pipeline.cli.verify import verify
+from ct_cncl.transforms.common.noise import quieten
 from ct_cncl.transforms.common.terminal import say
 
 INTERRUPTED = 130
@@ -80,6 +81,8 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # a letter that the terminal lacks is no reason to stop
             stream.reconfigure(errors="backslashreplace")
     debug = "--debug" in sys.argv
+    if not debug:
+        quieten()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         app(args=["--debug", *arguments] if debug else arguments, standalone_mode=True)

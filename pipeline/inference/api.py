@@ -23,6 +23,7 @@ from ct_cncl.pipeline.inference.volume import denoise_volume
 from ct_cncl.pipeline.networks.precision import is_made_for_bf16
 from ct_cncl.pipeline.weights.load import Weights, open_weights
 from ct_cncl.transforms.common.errors import OutputError
+from ct_cncl.transforms.common.noise import quiet
 from ct_cncl.transforms.series import ScanError
 from ct_cncl.transforms.series.archive_file import is_zip, unzip
 from ct_cncl.transforms.series.find import Found, search
@@ -86,7 +87,7 @@ def denoise_scans(source: Path, out: Path, **options: Any) -> list[Path]:
     """
     asked = DenoiseOptions(**options)
     weights = _weights(asked)
-    with _searched(source, out) as found:
+    with quiet(), _searched(source, out) as found:
         return ArchiveRun(source, out, found, weights=weights, asked=asked).all()
 
 
