@@ -20,7 +20,7 @@ import nibabel as nib
 import numpy as np
 import torch
 
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
+from ct_cncl.pipeline.common.errors import CheckpointError
 from ct_cncl.pipeline.sharing.export import write_onnx, write_torchscript
 from ct_cncl.pipeline.weights.load import Weights, open_weights
 from ct_cncl.pipeline.weights.onnx import open_onnx

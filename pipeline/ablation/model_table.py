@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ct_cncl.pipeline.ablation.forward_cost import ForwardCost, gmac, measure_in_process
 from ct_cncl.pipeline.common.csv_files import write_csv
+from ct_cncl.pipeline.common.errors import ConfigError
 from ct_cncl.pipeline.workflow.overlays import (
     PAPER,
     distinct,
@@ -20,7 +21,7 @@ from ct_cncl.pipeline.workflow.overlays import (
     variant,
     variants_with_network,
 )
-from ct_cncl.pipeline.workflow.run import NETWORK_KEYS, ConfigError
+from ct_cncl.pipeline.workflow.run import NETWORK_KEYS
 
 SMALLEST = 16
 """Pixels a side below which some networks have nothing left at their lowest level."""

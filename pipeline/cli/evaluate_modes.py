@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,7 +59,12 @@ def evaluate_some_files(
     Raises:
         ValueError: options of the other kind, or what :func:`~ct_cncl.pipeline.evaluation.run.evaluate_files` refuses.
     """
+    from tqdm import tqdm
+
+    from ct_cncl.pipeline.evaluation.record import PAGE
     from ct_cncl.pipeline.evaluation.run import EvaluateOptions, describe, evaluate_files
+    from ct_cncl.pipeline.report.evaluation_page import write_page
+    from ct_cncl.transforms.common.terminal import say
     from ct_cncl.transforms.dataset.patients import DEFAULT_NAME_RULE
 
     if out is None:
@@ -83,4 +89,6 @@ def evaluate_some_files(
             overwrite=overwrite,
         )
     )
-    print(describe(evaluation, out))
+    with tqdm(total=1, desc="writing the report", bar_format="{desc} {elapsed}", disable=not sys.stderr.isatty()):
+        write_page(evaluation, out / PAGE)
+    say(*describe(evaluation, out).splitlines())

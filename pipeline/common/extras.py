@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from ct_cncl.pipeline.workflow.run import ConfigError
+from ct_cncl.pipeline.common.errors import ConfigError
 
 
 def is_installed(package: str) -> bool:

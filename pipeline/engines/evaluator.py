@@ -16,8 +16,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ct_cncl.pipeline.engines.memory import naming_settings
-from ct_cncl.pipeline.engines.precision import autocast
 from ct_cncl.pipeline.networks import Branches, centre_slice
+from ct_cncl.pipeline.networks.precision import autocast
 from ct_cncl.transforms.common.hu import to_hu
 
 ADVICE = "Set precision=bf16 or cache=none, or make validate#inferer a SlidingWindowInferer in an overlay."
@@ -26,7 +26,7 @@ ADVICE = "Set precision=bf16 or cache=none, or make validate#inferer a SlidingWi
 class CNCLEvaluator(Evaluator):
     """Runs a generator in eval mode on pairs of whole slices and keeps every branch for metrics and pictures.
 
-    ``engine.state.output`` holds, all (B, 1, H, W) in HU: ``image`` (low dose y), ``label`` (truth x), ``content`` C(y),
+    ``engine.state.output`` holds, all (B, 1, H, W) in HU: ``image`` (low dose y), ``label`` (reference x), ``content`` C(y),
     ``denoised`` y - N(y) and ``pred`` (the result). Where the data say which voxels are the scanner's padding ("padding",
     boolean), all three predictions have the input's value there, as the denoised files have.
 
@@ -37,7 +37,7 @@ class CNCLEvaluator(Evaluator):
         generator: returns ``Branches`` (see ``BranchOutputs``).
         metrics: Ignite metrics by name; the first is the key metric, greater is better.
         inferer: calls the generator; MONAI's SimpleInferer where not given.
-        precision: see :data:`~ct_cncl.pipeline.engines.precision.DTYPES`.
+        precision: see :data:`~ct_cncl.pipeline.networks.precision.DTYPES`.
         val_handlers: Ignite handlers.
     """
 

@@ -49,7 +49,7 @@ def write_tables(evaluation: Evaluation, folder: Path) -> list[Path]:
     texts["evaluation.json"] = json.dumps(record, indent=2) + "\n"
     for name, text in texts.items():
         with replacing(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files that are no text
         written.append(folder / name)
     return written
 
@@ -126,7 +126,7 @@ def as_text(evaluation: Evaluation, *, groups: Sequence[str] = ("image", "noise"
         evaluation: what was found.
         groups: of measures that are shown.
     """
-    methods = [method for method in evaluation.methods if method.role != "truth"]
+    methods = [method for method in evaluation.methods if method.role != "reference"]
     rows = {(row.method, row.measure): row for row in evaluation.summaries}
     lines = [["", *(method.name for method in methods)]]
     for measure in evaluation.measures:

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 
 from ct_cncl.pipeline.common.distributed import default_device, is_main_process, rank
-from ct_cncl.pipeline.engines.precision import is_made_for_bf16
+from ct_cncl.pipeline.common.errors import ConfigError
 from ct_cncl.pipeline.inference.batch import ArchiveRun, DenoiseOptions, tidy
 from ct_cncl.pipeline.inference.records import WORK
 from ct_cncl.pipeline.inference.streaming import check_save
 from ct_cncl.pipeline.inference.volume import denoise_volume
+from ct_cncl.pipeline.networks.precision import is_made_for_bf16
 from ct_cncl.pipeline.weights.load import Weights, open_weights
-from ct_cncl.pipeline.workflow.run import ConfigError
-from ct_cncl.transforms.common.files import OutputError
+from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.series import ScanError
 from ct_cncl.transforms.series.archive_file import is_zip, unzip
 from ct_cncl.transforms.series.find import Found, search
@@ -95,7 +95,7 @@ def _weights(asked: DenoiseOptions) -> Weights:
     device = chosen_device(asked.device)
     if asked.threads is not None:
         torch.set_num_threads(asked.threads)
-    weights = open_weights(asked.weights, device, precision=asked.precision)
+    weights = open_weights(asked.weights, device, precision=asked.precision, trust=asked.trust)
     check_save(weights, settings)
     if weights.precision == "bf16" and not is_made_for_bf16(device) and is_main_process():
         logger.warning("bf16 is slower than fp32 here, where nothing multiplies it; --precision auto chooses.")

@@ -6,13 +6,14 @@ import configparser
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ct_cncl.pipeline.handlers.checkpoints import first_line
-from ct_cncl.pipeline.sharing.config_review import SUFFIXES, Finding, review_config
+from ct_cncl.pipeline.common.checkpoint_file import first_line
+from ct_cncl.pipeline.common.finding import Finding
+from ct_cncl.pipeline.sharing.config_review import SUFFIXES, review_config
 from ct_cncl.pipeline.sharing.pack import carried_code
 from ct_cncl.pipeline.sharing.zoo_rules import HUB_CACHE
 from ct_cncl.pipeline.weights.review import REVIEWS, review_weights
 from ct_cncl.pipeline.workflow.locations import installed_bundle
-from ct_cncl.transforms.dataset.datalist import file_checksum
+from ct_cncl.transforms.common.checksums import file_checksum
 
 IDENTICAL, DIFFERENT, UNKNOWN = "identical", "different", "unknown"
 """How a code file compares with the installed release's file of that name."""

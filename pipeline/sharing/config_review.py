@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ct_cncl.pipeline.common.finding import Finding
 from ct_cncl.pipeline.workflow.locations import installed_bundle
 
 SUFFIXES = {".json", ".yaml", ".yml"}
@@ -40,9 +40,9 @@ ALLOWED = {
     "torch.optim.lr_scheduler.LinearLR",
     "torch.utils.data.DataLoader",
     "torch.utils.tensorboard.SummaryWriter",
-    "ct_cncl.pipeline.engines.precision.in_precision",
+    "ct_cncl.pipeline.networks.precision.in_precision",
     "ct_cncl.pipeline.handlers.named.named",
-    "ct_cncl.pipeline.handlers.noise_texture.NoiseTexture",
+    "ct_cncl.pipeline.handlers.nps_distance.NPSDistance",
     "ct_cncl.pipeline.training.trained.trained_network",
     "ct_cncl.transforms.patches.patch_pairs.PatchPairs",
     "ct_cncl.transforms.patches.patch_pairs.SampleNumbers",
@@ -56,25 +56,6 @@ ALLOWED = {
 }
 """What a ``_target_`` may name, beside the public classes of this project's networks, losses, handlers and engines."""
 _PUBLIC = ("networks", "losses", "losses.encoders", "handlers", "engines")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something in a config that would be executed or opened.
-
-    Attributes:
-        file: path in the bundle.
-        key: where in it, ``a#b#0``.
-        kind: expression, import, target, mode, macro, path, YAML tag, duplicate key, logging, unreadable.
-        text: what it says.
-        known: whether the installed release has the same.
-    """
-
-    file: str
-    key: str
-    kind: str
-    text: str
-    known: bool
 
 
 class _Pairs(list[tuple[Any, Any]]):

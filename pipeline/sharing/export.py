@@ -16,13 +16,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError, load_file, network_state
+from ct_cncl.pipeline.common.checkpoint_file import load_file, network_state
+from ct_cncl.pipeline.common.errors import CheckpointError
 from ct_cncl.pipeline.sharing.example_scan import write_example
 from ct_cncl.pipeline.weights.load import Weights, open_weights
 from ct_cncl.pipeline.weights.onnx import METADATA, OUTPUTS, open_onnx
+from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.hu import HU_RANGE
-from ct_cncl.transforms.dataset.datalist import file_checksum
 
 TOLERANCE_HU = 0.5
 """How far an export may be from the network; in practice it is below 0.01 HU."""

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 
 from ct_cncl.pipeline.sharing.pack import NAME, checksum_file
 from ct_cncl.pipeline.sharing.verify import OK, opened, review_source
+from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.files import replacing
-from ct_cncl.transforms.dataset.datalist import file_checksum
 
 INDEX = "model_info.json"
 """Index of a folder or server, in the form of the model zoo's: ``{"name_vVERSION": {"source": URL, "checksum": SHA-256}}``."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from ct_cncl.pipeline.common.extras import require
 from ct_cncl.pipeline.sharing.config_review import read_config
-from ct_cncl.transforms.dataset.datalist import file_checksum
+from ct_cncl.transforms.common.checksums import file_checksum
 
 REQUIRED = (
     "LICENSE",

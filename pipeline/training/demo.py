@@ -9,12 +9,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from ct_cncl.pipeline.common.panel import DIFFERENCE_WINDOW, Tile, picture_panel, save_png
 from ct_cncl.pipeline.handlers.evaluation import format_table
 from ct_cncl.pipeline.inference.api import denoise_scans
-from ct_cncl.pipeline.report.panel import DIFFERENCE_WINDOW, Tile, picture_panel, save_png
 from ct_cncl.pipeline.training.run import evaluate_run, train_bundle
+from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.common.hu import WINDOWS
-from ct_cncl.transforms.dataset.datalist import DataError, read_datalist
+from ct_cncl.transforms.dataset.datalist import read_datalist
 from ct_cncl.transforms.dataset.simulated_cases import phantom_cases
 from ct_cncl.transforms.dataset.writer import split_cases, write_dataset
 
@@ -23,7 +24,6 @@ PHANTOMS = {"training": 16, "validation": 2, "test": 4}
 SLICES = 4
 DOSE = 0.25
 DATA_RANGE = 4096.0
-EPOCHS = 8
 
 
 def run_demo(

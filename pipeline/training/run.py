@@ -8,15 +8,9 @@ from typing import Any
 
 from monai.bundle import ConfigWorkflow
 
-from ct_cncl.pipeline.handlers.checkpoints import BEST, LAST, CheckpointError, load_file
-from ct_cncl.pipeline.workflow.run import (
-    ConfigError,
-    build_workflow,
-    config_file,
-    overlay_file,
-    parse_overrides,
-    run_workflow,
-)
+from ct_cncl.pipeline.common.checkpoint_file import BEST, LAST, load_file
+from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
+from ct_cncl.pipeline.workflow.run import build_workflow, config_file, overlay_file, parse_overrides, run_workflow
 
 PATH_KEYS = ("start_from", "teacher_checkpoint", "encoder#weights")
 """Config keys that name files: made absolute, so that the run's own config holds from any working directory."""

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ct_cncl.pipeline.common.checkpoint_file import BEST, LAST, load_file
 from ct_cncl.pipeline.common.distributed import is_main_process
+from ct_cncl.pipeline.common.errors import ConfigError
 from ct_cncl.pipeline.handlers.budget import USED_KEY
-from ct_cncl.pipeline.handlers.checkpoints import BEST, LAST, load_file
 from ct_cncl.pipeline.training.run import absolute_paths, resume_hint, train_bundle
 from ct_cncl.pipeline.workflow.run import (
-    ConfigError,
     check_keys,
     check_values,
     config_file,
@@ -21,7 +21,8 @@ from ct_cncl.pipeline.workflow.run import (
     overlay_file,
     parse_overrides,
 )
-from ct_cncl.transforms.common.files import OutputError, replacing
+from ct_cncl.transforms.common.errors import OutputError
+from ct_cncl.transforms.common.files import replacing
 
 RECORD = "stages.json"
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
+from ct_cncl.pipeline.common.errors import CheckpointError
 from ct_cncl.pipeline.networks import Branches
 from ct_cncl.pipeline.networks.branches import pad_to_multiple
 

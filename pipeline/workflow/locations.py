@@ -19,8 +19,8 @@ from ct_cncl import pipeline
 from ct_cncl.pipeline.common.distributed import is_main_process, start_processes, world_size
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.files import replacing
+from ct_cncl.transforms.common.json_values import plain
 from ct_cncl.transforms.dataset.datalist import DATALIST, entries, read_datalist, verify_checksums
-from ct_cncl.transforms.dataset.writer import plain
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigWorkflow

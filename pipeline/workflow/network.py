@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from ct_cncl.pipeline.workflow.run import NETWORK_KEYS, NETWORK_TARGETS, ConfigError, network_class_names
+from ct_cncl.pipeline.common.errors import ConfigError
+from ct_cncl.pipeline.workflow.run import NETWORK_KEYS, NETWORK_TARGETS, network_class_names
 
 _NO_ARGUMENTS = ("_target_", "_mode_", "_desc_", "_requires_", "_disabled_")
 

@@ -10,15 +10,8 @@ import torch
 from monai.bundle import ConfigParser
 from torch import nn
 
-from ct_cncl.pipeline.workflow.run import (
-    NETWORK_KEYS,
-    ConfigError,
-    config_file,
-    merged_config,
-    overlay_file,
-    own_keys,
-    root_cause,
-)
+from ct_cncl.pipeline.common.errors import ConfigError
+from ct_cncl.pipeline.workflow.run import NETWORK_KEYS, config_file, merged_config, overlay_file, own_keys, root_cause
 
 PAPER = "paper"
 """Name of the variant without overlay: train.json as it is."""

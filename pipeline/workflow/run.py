@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_cncl.pipeline.common.errors import ConfigError
 from ct_cncl.pipeline.workflow.locations import installed_bundle
 
 if TYPE_CHECKING:  # MONAI takes seconds to import, and denoising needs none of it
@@ -25,10 +26,6 @@ NETWORK_TARGETS = "ct_cncl.pipeline.networks."
 
 WRAPPERS = ("Failed to evaluate", "Failed to instantiate", "applying transform")
 """How the messages begin in which MONAI wraps an exception."""
-
-
-class ConfigError(ValueError):
-    """A config, overlay or override cannot be used; the message is one line."""
 
 
 def config_file(name: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,28 +9,18 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from ct_cncl.transforms.common.checksums import file_checksum
+from ct_cncl.transforms.common.errors import DataError
+
 DATALIST = "datalist.json"
 SPLITS = ("training", "validation", "test")
 FORMAT = 2
 """Version of the data sets; raised when old ones cannot be read any more, or the same scans give other volumes."""
 VOLUMES = ("image", "label")
 NOISE = "noise"
-"""Key of an entry's unit noise, a list of volumes; not every entry has it."""
+"""Key of an entry's noise realization, a list of volumes; not every entry has it."""
 TISSUES = "tissues"
 """Key of a phantom's label volume, for ``ct-cncl evaluate --labels``; only phantoms of validation and test have one."""
-
-
-class DataError(ValueError):
-    """A data set cannot be used; the message is one line: what was expected, what came, what to do."""
-
-
-def file_checksum(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def read_datalist(folder: str | Path) -> dict[str, Any]:
@@ -43,7 +32,7 @@ def read_datalist(folder: str | Path) -> dict[str, Any]:
     Returns:
         The datalist: "training", "validation" and "test" are lists of entries with absolute paths under "image" (low
         dose) and "label" (normal dose), under "tissues" (labels of a phantom) where there are any, and lists of them under
-        "noise" (unit noise).
+        "noise" (noise realization).
 
     Raises:
         DataError: no such folder, no or no readable datalist, another format, or a patient in two splits.

@@ -6,7 +6,6 @@ import json
 import math
 import secrets
 import shutil
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,18 +15,11 @@ import nibabel as nib
 import numpy as np
 
 from ct_cncl.transforms import __version__
-from ct_cncl.transforms.common.files import OutputError
-from ct_cncl.transforms.dataset.datalist import (
-    DATALIST,
-    FORMAT,
-    NOISE,
-    SPLITS,
-    TISSUES,
-    VOLUMES,
-    DataError,
-    check_patients,
-    file_checksum,
-)
+from ct_cncl.transforms.common.checksums import file_checksum
+from ct_cncl.transforms.common.errors import DataError, OutputError
+from ct_cncl.transforms.common.files import partial_name
+from ct_cncl.transforms.common.json_values import plain
+from ct_cncl.transforms.dataset.datalist import DATALIST, FORMAT, NOISE, SPLITS, TISSUES, VOLUMES, check_patients
 from ct_cncl.transforms.dataset.patients import hash_patient, split_patients
 from ct_cncl.transforms.dataset.simulated_cases import Case, Pair
 from ct_cncl.transforms.series import voxel_spacing
@@ -107,7 +99,7 @@ def write_dataset(
         raise DataError("Expected at least one scan to prepare, but got none. Name a folder with scans.")
     _refuse_existing(folder, overwrite=overwrite)
     salt = secrets.token_hex(16) if salt is None else salt
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
+    partial = folder.with_name(partial_name(folder.name))
     datalist: dict[str, Any] = {
         "name": "ct-cncl data set",
         "description": "Low-dose CT (image) and its normal-dose truth (label), int16 HU",
@@ -242,21 +234,3 @@ def _write_noise(path: Path, noise: np.ndarray, affine: np.ndarray) -> None:
     image.header.set_xyzt_units("mm")
     image.header.set_slope_inter(step, 0.0)
     nib.save(image, path)
-
-
-def plain(value: Any) -> Any:
-    """``value`` as strict JSON: numpy scalars and arrays unpacked, numbers that are not finite as null.
-
-    >>> plain({"a": np.float32(0.5), "b": [float("nan")]})
-    {'a': 0.5, 'b': [None]}
-    """
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    value = value.item() if isinstance(value, np.generic) else value
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

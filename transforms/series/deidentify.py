@@ -2,7 +2,8 @@
 
 The table of what happens to which attribute, and the replacements by value representation, are those of the package
 dicom-anonymizer (BSD); here they reach nested items too, and UIDs are replaced by a keyed hash, so that the images of one
-study stay together over series, processes and runs that share the key. Pixels are not looked at.
+study stay together over series, processes and runs that share the key. Values of pixels are not looked at; overlays in the
+bits beside them are dropped by :class:`ct_cncl.transforms.series.dicom_file.DicomFile`.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Deidentifier:
         Raises:
             ScanError: the source says that its pixels show who the patient is.
         """
-        if str(source.get("BurnedInAnnotation", "")).upper() == "YES":
+        if "YES" in str(source.get("BurnedInAnnotation", "")).upper():  # one value, or several by mistake
             raise ScanError(
                 "expected pixels without names but got BurnedInAnnotation YES; de-identification does not look at pixels"
             )
@@ -107,7 +108,7 @@ class Deidentifier:
 
     def pseudonym(self, patient: str) -> str:
         """What takes the place of a PatientID: patients stay apart."""
-        return "anon-" + hmac.new(self.key, patient.encode(), hashlib.sha256).hexdigest()[:12]
+        return "anon-" + hmac.new(self.key, patient.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:12]
 
     def _uids(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -118,7 +119,7 @@ class Deidentifier:
         """What takes the place of a UID; those of the standard itself stay."""
         if not value or value.startswith("1.2.840.10008."):
             return UID(value)
-        digest = hmac.new(self.key, value.encode(), hashlib.sha256).digest()
+        digest = hmac.new(self.key, value.encode("utf-8", "surrogateescape"), hashlib.sha256).digest()
         return UID(f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}")
 
 

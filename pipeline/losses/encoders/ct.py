@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ct_cncl.pipeline.handlers.checkpoints import NETWORK_KEY, CheckpointError, load_file
+from ct_cncl.pipeline.common.checkpoint_file import NETWORK_KEY, load_file
+from ct_cncl.pipeline.common.errors import CheckpointError
 from ct_cncl.pipeline.losses.encoders.stages import ConvStages
 from ct_cncl.pipeline.networks.branches import pad_to_multiple
 from ct_cncl.transforms.common.hu import HU_OFFSET, HU_RANGE, to_hu
@@ -102,13 +103,13 @@ class CTEncoder(CTStages):
             ) from error
 
 
-def truth_alone(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Entries of a data set with the normal-dose volume as input and as truth: what an autoencoder trains on.
+def full_dose_as_input(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Entries of a data set with the normal-dose volume as input and as reference: what an autoencoder trains on.
 
     Args:
         entries: with "image" and "label".
 
-    >>> truth_alone([{"image": "low.nii", "label": "full.nii"}])
+    >>> full_dose_as_input([{"image": "low.nii", "label": "full.nii"}])
     [{'image': 'full.nii', 'label': 'full.nii'}]
     """
     return [entry | {"image": entry["label"]} for entry in entries]

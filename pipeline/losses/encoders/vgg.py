@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from torch import distributed
 
+from ct_cncl.pipeline.common.checkpoint_file import load_file
 from ct_cncl.pipeline.common.distributed import is_main_process, start_processes, world_size
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError, load_file
+from ct_cncl.pipeline.common.errors import CheckpointError
 from ct_cncl.pipeline.losses.encoders.stages import ConvStages
+from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.hu import WINDOWS, Window, apply_window, to_hu
-from ct_cncl.transforms.dataset.datalist import file_checksum
 
 URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
 """torchvision's weights, trained on ImageNet; BSD-3-Clause. 575 MB, of which the convolutions are 80 MB."""

@@ -9,8 +9,9 @@ from torch import nn
 from ct_cncl.pipeline.ablation import model_table as module
 from ct_cncl.pipeline.ablation.forward_cost import ForwardCost, gmac, measure_in_process
 from ct_cncl.pipeline.ablation.model_table import format_models, model_table, write_models
+from ct_cncl.pipeline.common.errors import ConfigError
 from ct_cncl.pipeline.workflow.overlays import variant, variants_with_network
-from ct_cncl.pipeline.workflow.run import ConfigError, config_file
+from ct_cncl.pipeline.workflow.run import config_file
 
 
 def unet_by_hand(width, size):

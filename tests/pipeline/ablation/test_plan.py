@@ -8,9 +8,8 @@ import pytest
 from tiny_ablation import ablation
 
 from ct_cncl.pipeline.ablation.run import run_ablation
-from ct_cncl.pipeline.workflow.run import ConfigError
-from ct_cncl.transforms.common.files import OutputError
-from ct_cncl.transforms.dataset.datalist import DataError
+from ct_cncl.pipeline.common.errors import ConfigError
+from ct_cncl.transforms.common.errors import DataError, OutputError
 
 
 @pytest.fixture

@@ -40,8 +40,8 @@ def test_scan_prints_the_cost_of_every_alpha(tiny_run, other, tmp_path, monkeypa
 
     judged = []
 
-    def patches(truth):
-        judged.append(truth)
+    def patches(reference):
+        judged.append(reference)
         return [(0, 0), (0, 16), (24, 0), (24, 16)]
 
     monkeypatch.setattr(texture_scan, "uniform_patches", patches)

@@ -1,7 +1,7 @@
 import pytest
 
 from ct_cncl.pipeline.common.csv_files import csv_text, read_csv, write_csv
-from ct_cncl.transforms.common.files import OutputError
+from ct_cncl.transforms.common.errors import OutputError
 
 ROWS = [["name", "dB", "note"], ["a, b", 0.1 + 0.2, 'of "c"'], ["d", None, "two\nlines"]]
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from ct_cncl.pipeline.common import distributed
-from ct_cncl.pipeline.engines.precision import autocast, gradient_scaler
+from ct_cncl.pipeline.networks.precision import autocast, gradient_scaler
 
 
 def test_one_process(monkeypatch):

@@ -1,8 +1,8 @@
 import pytest
 
+from ct_cncl.pipeline.common.errors import ConfigError
 from ct_cncl.pipeline.common.extras import require
 from ct_cncl.pipeline.interpolation.run import scan_alpha
-from ct_cncl.pipeline.workflow.run import ConfigError
 
 
 def missing(monkeypatch, *names):

@@ -8,7 +8,7 @@ from ignite.engine import Engine, Events
 from scaled_trainer import network, trainer, weights
 
 from ct_cncl.pipeline.engines.finite_losses import LEAST_SCALE, FiniteLosses
-from ct_cncl.pipeline.engines.precision import gradient_scaler
+from ct_cncl.pipeline.networks.precision import gradient_scaler
 
 OFF = gradient_scaler(torch.device("cpu"), "fp32")
 

@@ -8,7 +8,7 @@ from ignite.engine import Events
 from scaled_trainer import MAXIMUM, judging, network, trainer, weights
 from torch import nn
 
-from ct_cncl.pipeline.engines import precision
+from ct_cncl.pipeline.networks import precision
 
 
 def test_overflow_skips_the_step_and_halves_the_scale():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
+from ct_cncl.pipeline.common.errors import CheckpointError
 from ct_cncl.pipeline.inference.api import denoise, denoise_scans
 from ct_cncl.pipeline.workflow.run import build_workflow, config_file, run_workflow
 
@@ -93,7 +93,7 @@ def test_slices_reach_the_network_as_they_lie(tmp_path):
     identity_run(
         tmp_path / "scan.nii",
         tmp_path / "out",
-        network_def={"_target_": "test_inference.AddColumn"},
+        network_def={"_target_": f"{AddColumn.__module__}.AddColumn"},
     )
     result = np.asanyarray(nib.load(tmp_path / "out" / "scan_denoised.nii").dataobj)
     assert np.array_equal(result - hu, np.broadcast_to(np.arange(12)[::-1, None, None], hu.shape))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiny_weights import Add, MeanOfThree, scripted, tiny_cncl
 
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
+from ct_cncl.pipeline.common.errors import CheckpointError
 from ct_cncl.pipeline.inference.api import denoise, denoise_scans
 from ct_cncl.pipeline.inference.streaming import Settings, apply_network, batch_for
 from ct_cncl.pipeline.weights.load import Weights, open_weights

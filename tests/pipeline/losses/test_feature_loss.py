@@ -4,10 +4,10 @@ import pytest
 import torch
 from tiny_encoders import WIDTHS, ct_checkpoint, vgg_state
 
-from ct_cncl.pipeline.engines.precision import DTYPES
 from ct_cncl.pipeline.losses import FeatureLoss, content_distance, texture_distance
 from ct_cncl.pipeline.losses.encoders import VGG19, CTEncoder
 from ct_cncl.pipeline.networks import Branches
+from ct_cncl.pipeline.networks.precision import DTYPES
 from ct_cncl.pipeline.workflow.locations import installed_bundle
 from ct_cncl.transforms.common.hu import to_network
 
@@ -159,8 +159,8 @@ def test_centred_texture_is_1_where_all_noise_is_gone_whatever_the_patch(hu):
     found = []
     for side, count in ((32, 64), (64, 16), (128, 4)):
         noise = 25 * torch.randn(count, 1, side, side, generator=torch.Generator().manual_seed(0))
-        truth, flat = to_network(hu + noise), to_network(torch.full_like(noise, hu))
-        (term,) = loss(Branches(flat, flat, flat), truth, truth).values()
+        reference, flat = to_network(hu + noise), to_network(torch.full_like(noise, hu))
+        (term,) = loss(Branches(flat, flat, flat), reference, reference).values()
         found.append(term.item())
     assert found == pytest.approx([1.0] * 3, abs=0.12)
     assert max(found) - min(found) < 0.02

@@ -10,13 +10,13 @@ import torch
 from tiny_weights import tiny_cncl
 from torch import nn
 
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
+from ct_cncl.pipeline.common.errors import CheckpointError
 from ct_cncl.pipeline.sharing.export import ExportError, export_models, write_onnx, write_torchscript
 from ct_cncl.pipeline.weights.load import open_weights
 from ct_cncl.pipeline.workflow.network import build_network
 from ct_cncl.pipeline.workflow.overlays import variant
 from ct_cncl.pipeline.workflow.run import NETWORK_KEYS
-from ct_cncl.transforms.dataset.datalist import file_checksum
+from ct_cncl.transforms.common.checksums import file_checksum
 
 CPU = torch.device("cpu")
 FILES = ("models/model.pt", "models/model.ts", "models/model.onnx", "example/scan.nii", "example/scan_denoised.nii")

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import os
 import pickle
 import stat
@@ -13,9 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from hostile_files import write
 from torch import nn
 
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
+from ct_cncl.pipeline.common.errors import CheckpointError
 from ct_cncl.pipeline.sharing.bundle_review import review_bundle
 from ct_cncl.pipeline.sharing.config_review import allowed_targets, review_config
 from ct_cncl.pipeline.sharing.verify import VerifyError, review_source, verify
@@ -32,16 +32,6 @@ def canary(tmp_path, monkeypatch):
     monkeypatch.setenv("CANARY", str(path))
     yield path
     assert not path.exists(), "something of the bundle was executed"
-
-
-def write(root, name, content):
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        path.write_text(content if isinstance(content, str) else json.dumps(content))
-    return path
 
 
 TOUCH = "__import__('pathlib').Path(__import__('os').environ['CANARY']).touch()"
@@ -148,7 +138,7 @@ def test_no_allowed_target_runs_what_it_is_given():
     functions = {
         "ct_cncl.pipeline.handlers.named.named",
         "ct_cncl.pipeline.training.trained.trained_network",
-        "ct_cncl.pipeline.engines.precision.in_precision",
+        "ct_cncl.pipeline.networks.precision.in_precision",
     }
     for target in allowed_targets() - functions:
         assert target.rsplit(".", 1)[-1][0].isupper(), target

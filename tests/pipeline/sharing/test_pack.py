@@ -11,15 +11,15 @@ import torch
 from tiny_runs import TINY_NETWORK
 from tiny_weights import tiny_cncl
 
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
+from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
 from ct_cncl.pipeline.inference.api import denoise_scans
 from ct_cncl.pipeline.sharing.pack import CHECKSUMS, PackError, carried_code, checksum_file, pack
 from ct_cncl.pipeline.sharing.zoo_rules import LARGEST, REQUIRED, SECTIONS, broken_rules
 from ct_cncl.pipeline.weights.load import open_weights
-from ct_cncl.pipeline.workflow.run import ConfigError, build_workflow, run_workflow
+from ct_cncl.pipeline.workflow.run import build_workflow, run_workflow
 from ct_cncl.transforms import __version__
-from ct_cncl.transforms.common.files import OutputError
-from ct_cncl.transforms.dataset.datalist import file_checksum
+from ct_cncl.transforms.common.checksums import file_checksum
+from ct_cncl.transforms.common.errors import OutputError
 
 
 @pytest.fixture(scope="module")

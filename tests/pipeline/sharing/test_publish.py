@@ -12,7 +12,7 @@ import pytest
 from ct_cncl.pipeline.sharing.pack import checksum_file
 from ct_cncl.pipeline.sharing.publish import INDEX, PublishError, _request, publish
 from ct_cncl.transforms import __version__
-from ct_cncl.transforms.dataset.datalist import file_checksum
+from ct_cncl.transforms.common.checksums import file_checksum
 
 STEM = f"ct_cncl_v{__version__}"
 

@@ -16,7 +16,7 @@ from ct_cncl.pipeline.sharing.export import write_torchscript
 from ct_cncl.pipeline.sharing.pack import CHECKSUMS, checksum_file
 from ct_cncl.pipeline.sharing.verify import FAILED, OK, SKIPPED, VerifyError, review_source, verify
 from ct_cncl.transforms import __version__
-from ct_cncl.transforms.dataset.datalist import file_checksum
+from ct_cncl.transforms.common.checksums import file_checksum
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ def test_comparison_can_fail():
 
 
 def test_a_run_without_average_is_no_start_for_one_with(tiny_run, tmp_path):
-    from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
+    from ct_cncl.pipeline.common.errors import CheckpointError
 
     copy = shutil.copytree(tiny_run, tmp_path / "copy")
     with pytest.raises(CheckpointError, match="ema in .* to fit"):

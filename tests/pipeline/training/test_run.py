@@ -10,10 +10,9 @@ import pytest
 import torch
 from tiny_runs import TINY, assignments
 
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
+from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
 from ct_cncl.pipeline.training.run import evaluate_run, resume_hint, train_bundle
-from ct_cncl.pipeline.workflow.run import ConfigError
-from ct_cncl.transforms.common.files import OutputError
+from ct_cncl.transforms.common.errors import OutputError
 
 QUIET = ["progress=false"]
 

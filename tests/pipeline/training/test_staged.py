@@ -9,12 +9,11 @@ import pytest
 import torch
 from tiny_runs import TINY, assignments
 
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
+from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
 from ct_cncl.pipeline.training import staged
 from ct_cncl.pipeline.training.run import train_bundle
 from ct_cncl.pipeline.training.staged import parse_stage, resume_stages, stages_hint, train_run, train_stages
-from ct_cncl.pipeline.workflow.run import ConfigError
-from ct_cncl.transforms.common.files import OutputError
+from ct_cncl.transforms.common.errors import OutputError
 
 STAGES = ["pixel_only max_epochs=1", "gan_hinge+d_every_10 learning_rate=1e-5"]
 COMMON = assignments(TINY | {"max_epochs": 2})

@@ -9,7 +9,7 @@ import torch
 
 from ct_cncl.pipeline.workflow.locations import bundle_root, dataset_entries, installed_bundle, start_run
 from ct_cncl.pipeline.workflow.run import run_workflow
-from ct_cncl.transforms.dataset.datalist import DataError
+from ct_cncl.transforms.common.errors import DataError
 
 
 def test_start_run_seeds_every_generator():

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from ct_cncl.pipeline.common.errors import ConfigError
 from ct_cncl.pipeline.workflow.run import (
-    ConfigError,
     build_workflow,
     check_keys,
     check_overlay,

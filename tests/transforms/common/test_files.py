@@ -2,7 +2,8 @@ import errno
 
 import pytest
 
-from ct_cncl.transforms.common.files import OutputError, replacing
+from ct_cncl.transforms.common.errors import OutputError
+from ct_cncl.transforms.common.files import replacing
 
 
 def test_a_finished_block_takes_the_place_of_the_file_and_makes_its_folder(tmp_path):

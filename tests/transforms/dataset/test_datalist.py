@@ -3,13 +3,13 @@ import json
 
 import pytest
 
+from ct_cncl.transforms.common.checksums import file_checksum
+from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.dataset.datalist import (
     DATALIST,
     FORMAT,
-    DataError,
     check_patients,
     entries,
-    file_checksum,
     read_datalist,
     verify_checksums,
 )

@@ -6,12 +6,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from ct_cncl.transforms.common.files import OutputError
+from ct_cncl.transforms.common.errors import DataError, OutputError
+from ct_cncl.transforms.common.json_values import plain
 from ct_cncl.transforms.dataset import writer as prepare
-from ct_cncl.transforms.dataset.datalist import DATALIST, DataError, read_datalist, verify_checksums
+from ct_cncl.transforms.dataset.datalist import DATALIST, read_datalist, verify_checksums
 from ct_cncl.transforms.dataset.patients import hash_patient
 from ct_cncl.transforms.dataset.simulated_cases import Case, Pair
-from ct_cncl.transforms.dataset.writer import plain, split_cases, write_dataset
+from ct_cncl.transforms.dataset.writer import split_cases, write_dataset
 
 AFFINE = np.array([[-0.75, 0, 0, 100.5], [0, -0.75, 0, 90.25], [0, 0, 2.5, -30], [0, 0, 0, 1]])
 HU = np.random.default_rng(0).uniform(-1024, 3071, (6, 5, 3)).astype(np.float32)
@@ -124,7 +125,7 @@ def test_plain_unpacks_arrays_and_tuples():
     assert plain({1: np.array([[1.5, np.nan]]), "t": (np.float64(2), None)}) == {"1": [[1.5, None]], "t": [2.0, None]}
 
 
-# Unit noise ----------------------------------------------------------------------------------------------------------
+# Noise realizations ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("level", [0.3, 40.0, 3000.0])

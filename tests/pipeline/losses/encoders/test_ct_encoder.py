@@ -3,7 +3,7 @@ import torch
 from tiny_encoders import WIDTHS, ct_checkpoint
 from torch import nn
 
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
+from ct_cncl.pipeline.common.errors import CheckpointError
 from ct_cncl.pipeline.losses.encoders import ConvStages, CTAutoencoder, CTEncoder, frozen
 from ct_cncl.pipeline.losses.encoders.ct import CTStages
 from ct_cncl.pipeline.networks.branches import pad_to_multiple
