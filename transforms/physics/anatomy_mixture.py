@@ -1,0 +1,161 @@
+"""Noise told from anatomy in the periodograms of patches, by what is known of both.
+
+A patch shows ``l S(f) + A(f)``: S the noise of the scan, one for all patches but for its level l, and anatomy A. Known is:
+
+- S is that of a ramp times a kernel's gain, ``|f| G^2(f)``, and a kernel's gain is smooth and flat at f = 0.
+- Anatomy falls steeply: edges with f^-3 before the kernel, so f^-4 relative to the noise, which rises with f. The kernel acts
+  on both alike (``A = a S f^-k``) - or it does not, where anatomy is sharper or smoother than an edge (``A = a |f| f^-k``).
+- How much anatomy there is differs from patch to patch; many have next to none.
+
+The amounts a, with 0 among them, are a mixture whose weights are estimated (Kiefer and Wolfowitz 1956, Ann Math Stat 27:887);
+estimating one amount for each patch would take part of the noise for anatomy in every patch (Neyman and Scott 1948,
+Econometrica 16:1). Periodograms have the gamma distribution (Whittle 1953, J R Stat Soc B 15:125). All is fitted by EM.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .patch_spectra import Rings
+
+LEVELS = np.exp(np.linspace(-0.6, 0.6, 7))
+"""Levels l that a patch may have, relative to what is expected at its place."""
+AMOUNTS = 10.0 ** np.linspace(-1.5, 3.0, 9)
+"""Amounts a of anatomy, relative to the noise at REFERENCE of the Nyquist frequency."""
+REFERENCE = 0.21
+WITH_KERNEL = (3.0, 4.5)
+"""Exponents k of anatomy that went through the kernel."""
+WITHOUT_KERNEL = (3.0, 4.0, 5.0)
+"""Exponents k of anatomy that did not, relative to the ramp."""
+CORRELATION = 7.5
+"""Coefficients of a Hann-windowed DFT for one independent real number: two real parts of one another, 3.75 neighbours."""
+LOWEST_RING = 2
+"""Rings below hold what the window lets through of mean and gradient."""
+BEND, TWIST = 0.3, 0.02
+"""Usual second and third differences of log G^2 from one ring to the next, for rings STEP apart; third differences are small: a
+Gaussian kernel has none."""
+STEP, SMOOTH = 0.063, 0.42
+"""Fractions of the Nyquist frequency; beyond SMOOTH kernels may end abruptly, and differences may be larger."""
+ROUNDS = 40
+
+
+@dataclass(frozen=True)
+class Separated:
+    """The noise, and what the patches hold of it."""
+
+    log_gain: np.ndarray
+    """(rings,) log of S over the ramp."""
+    covariance: np.ndarray
+    """(rings, rings) of it."""
+    level: np.ndarray
+    """(n,) noise power of each patch, relative to S."""
+    spread: float
+    """Of the log of the levels over patches, beyond what their places explain."""
+
+
+def separate(
+    power: np.ndarray,
+    ring: Rings,
+    ramp: np.ndarray,
+    expected: np.ndarray,
+    *,
+    white: float,
+    nyquist: float,
+    shape: np.ndarray | None = None,
+) -> Separated:
+    """Noise spectrum and levels of patches.
+
+    Args:
+        power: (n, rings) HU^2 mm^2, periodograms.
+        ring: frequencies of the rings and their coefficients.
+        ramp: (rings,) what noise of the spectrum |f| gives.
+        expected: (n,) noise power expected at each patch's place, mean 1.
+        white: HU^2 mm^2 that is neither: rounding.
+        nyquist: 1/mm, of the finer pixel side.
+        shape: (rings,) log G^2 where it is known but for a constant; None to find it.
+
+    Returns:
+        The noise; ``log_gain`` covers all rings, those below LOWEST_RING by smoothness.
+    """
+    frequency, count = ring.frequency, ring.count
+    used = np.arange(len(frequency)) >= LOWEST_RING
+    data, weight = power[:, used] / expected[:, None], count[used] / CORRELATION
+    offset = (white / expected)[:, None, None]
+    base = ramp[used]
+    shapes, with_kernel = _anatomy(frequency[used] / nyquist)
+    level = np.repeat(LEVELS, len(shapes))
+    kind = np.tile(np.arange(len(shapes)), len(LEVELS))
+    share = np.full(len(shapes), 1 / len(shapes))
+    spread = 0.15
+    start = np.log(np.maximum(np.median(data, axis=0) - white, 1e-6 * data.mean()) / base)
+    scale = np.exp(np.median(start))
+    penalty = _penalty(frequency / nyquist)
+    log_gain = start if shape is None else shape[used] + np.median(start - shape[used])
+    for _ in range(ROUNDS):
+        noise = base * np.exp(log_gain)
+        scaling = np.where(with_kernel[:, None], noise, 0) * shapes
+        tied = (LEVELS[:, None, None] * noise + scaling).reshape(-1, noise.size)  # what moves with the noise
+        free = np.where(with_kernel[:, None], 0, scale * base) * shapes
+        inverse = 1 / ((tied + np.tile(free, (len(LEVELS), 1)))[None] + offset)
+        fit = np.log(inverse) @ weight - np.einsum("nr,ncr->nc", weight * data, inverse)
+        prior = np.exp(-0.5 * (np.log(LEVELS) / spread) ** 2)
+        fit += np.log(prior / prior.sum())[np.repeat(np.arange(len(LEVELS)), len(shapes))] + np.log(share)[kind]
+        belief = np.exp(fit - fit.max(axis=1, keepdims=True))
+        belief /= belief.sum(axis=1, keepdims=True)
+        counted = np.bincount(kind, weights=belief.sum(axis=0)) + 1 / len(shapes)
+        share = counted / counted.sum()
+        mean_log, mean_square = belief @ np.log(level), belief @ np.log(level) ** 2
+        spread = float(np.clip(np.sqrt(max(mean_square.mean() - mean_log.mean() ** 2, 0)), 0.05, 0.35))
+        # One step of the EM for the noise, then smoothed by what is known of kernels.
+        moved = tied[None] * inverse * belief[..., None]
+        expectation = moved.sum(axis=(0, 1))
+        observed = ((moved * inverse).sum(axis=1) * data).sum(axis=0)
+        information = np.einsum("nc,ncr->r", belief * level**2, inverse**2) * noise**2 * weight * 0.7
+        target = log_gain + np.log(np.clip(observed / expectation, 0.3, 3))
+        known = np.zeros(len(frequency))
+        known[used] = information + 1e-9
+        right = np.zeros(len(frequency))
+        right[used] = information * target
+        if shape is None:
+            whole = np.linalg.solve(np.diag(known) + penalty, right)
+        else:
+            whole = shape + np.sum(right - known * shape) / known.sum()
+        whole = whole + mean_log.mean()
+        change = np.abs(whole[used] - log_gain)[information > 0.1 * information.max()].max()
+        log_gain = whole[used]
+        if change < 0.002:
+            break
+    if shape is None:
+        covariance = np.linalg.inv(np.diag(known) + penalty)
+    else:
+        covariance = np.full((len(known), len(known)), 1 / known.sum())
+    return Separated(whole, covariance, (belief @ level) * expected, spread)
+
+
+def _anatomy(frequency: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Shapes (m, rings) of anatomy relative to the noise or the ramp, the first 0, and which go through the kernel."""
+    relative = frequency / REFERENCE
+    shapes = [np.zeros_like(frequency)]
+    for exponent in (*WITH_KERNEL, *WITHOUT_KERNEL):
+        shapes += [amount * relative**-exponent for amount in AMOUNTS]
+    with_kernel = np.arange(len(shapes)) <= len(WITH_KERNEL) * len(AMOUNTS)
+    return np.array(shapes), with_kernel
+
+
+def _penalty(frequency: np.ndarray) -> np.ndarray:
+    """Precision (rings, rings) of log G^2: what is known of kernels; symmetric about f = 0."""
+    count = len(frequency)
+    step = float(np.median(np.diff(frequency)))
+    mirrored = np.abs(np.arange(-3, count))
+    values = np.zeros((count + 3, count))
+    values[np.arange(count + 3), mirrored] = 1
+    second = np.diff(values, n=2, axis=0)
+    third = np.diff(second, axis=0)
+    result = np.zeros((count, count))
+    for rows, usual, power, first in ((second, BEND, 2, -2.0), (third, TWIST, 3, -1.5)):
+        at = (np.arange(len(rows)) + first) * step
+        allowed = usual * (step / STEP) ** power * (1 + (np.maximum(at, 0) / SMOOTH) ** 2)
+        result += rows.T @ (allowed[:, None] ** -2.0 * rows)
+    return result
