@@ -33,9 +33,12 @@ CORRELATION = 7.5
 """Coefficients of a Hann-windowed DFT for one independent real number: two real parts of one another, 3.75 neighbours."""
 LOWEST_RING = 2
 """Rings below hold what the window lets through of mean and gradient."""
-BEND, TWIST = 0.3, 0.02
+BEND, TWIST, FREE_TWIST = 0.3, 0.02, 0.05
 """Usual second and third differences of log G^2 from one ring to the next, for rings STEP apart; third differences are small: a
 Gaussian kernel has none."""
+CALM = 1.6
+"""Patches whose powers at low frequencies vary so much more than noise does, or less, show no anatomy (phantoms): all of it is
+noise then, and the data may say more of the kernel (FREE_TWIST)."""
 STEP, SMOOTH = 0.063, 0.42
 """Fractions of the Nyquist frequency; beyond SMOOTH kernels may end abruptly, and differences may be larger."""
 ROUNDS = 40
@@ -80,25 +83,28 @@ def separate(
         The noise; ``log_gain`` covers all rings, those below LOWEST_RING by smoothness.
     """
     frequency, count = ring.frequency, ring.count
-    used = np.arange(len(frequency)) >= LOWEST_RING
+    calm = _calm(power / expected[:, None], count)
+    used = np.arange(len(frequency)) >= (1 if calm else LOWEST_RING)
     data, weight = power[:, used] / expected[:, None], count[used] / CORRELATION
     offset = (white / expected)[:, None, None]
     base = ramp[used]
     shapes, with_kernel = _anatomy(frequency[used] / nyquist)
+    if calm:
+        shapes, with_kernel = shapes[:1], with_kernel[:1]
     level = np.repeat(LEVELS, len(shapes))
     kind = np.tile(np.arange(len(shapes)), len(LEVELS))
     share = np.full(len(shapes), 1 / len(shapes))
     spread = 0.15
     start = np.log(np.maximum(np.median(data, axis=0) - white, 1e-6 * data.mean()) / base)
     scale = np.exp(np.median(start))
-    penalty = _penalty(frequency / nyquist)
+    penalty = _penalty(frequency / nyquist, FREE_TWIST if calm else TWIST)
     log_gain = start if shape is None else shape[used] + np.median(start - shape[used])
     for _ in range(ROUNDS):
         noise = base * np.exp(log_gain)
         scaling = np.where(with_kernel[:, None], noise, 0) * shapes
         tied = (LEVELS[:, None, None] * noise + scaling).reshape(-1, noise.size)  # what moves with the noise
-        free = np.where(with_kernel[:, None], 0, scale * base) * shapes
-        inverse = 1 / ((tied + np.tile(free, (len(LEVELS), 1)))[None] + offset)
+        fixed = np.where(with_kernel[:, None], 0, scale * base) * shapes
+        inverse = 1 / ((tied + np.tile(fixed, (len(LEVELS), 1)))[None] + offset)
         fit = np.log(inverse) @ weight - np.einsum("nr,ncr->nc", weight * data, inverse)
         prior = np.exp(-0.5 * (np.log(LEVELS) / spread) ** 2)
         fit += np.log(prior / prior.sum())[np.repeat(np.arange(len(LEVELS)), len(shapes))] + np.log(share)[kind]
@@ -134,6 +140,14 @@ def separate(
     return Separated(whole, covariance, (belief @ level) * expected, spread)
 
 
+def _calm(power: np.ndarray, count: np.ndarray) -> bool:
+    """Whether the powers (n, rings) vary over the patches as noise alone does, at the low frequencies where anatomy is."""
+    low = power[:, 1:6]
+    if len(low) < 8:
+        return False
+    return bool(np.mean(low.var(axis=0) / low.mean(axis=0) ** 2 * count[1:6] / CORRELATION) < CALM)
+
+
 def _anatomy(frequency: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Shapes (m, rings) of anatomy relative to the noise or the ramp, the first 0, and which go through the kernel."""
     relative = frequency / REFERENCE
@@ -144,7 +158,7 @@ def _anatomy(frequency: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array(shapes), with_kernel
 
 
-def _penalty(frequency: np.ndarray) -> np.ndarray:
+def _penalty(frequency: np.ndarray, twist: float) -> np.ndarray:
     """Precision (rings, rings) of log G^2: what is known of kernels; symmetric about f = 0."""
     count = len(frequency)
     step = float(np.median(np.diff(frequency)))
@@ -154,8 +168,8 @@ def _penalty(frequency: np.ndarray) -> np.ndarray:
     second = np.diff(values, n=2, axis=0)
     third = np.diff(second, axis=0)
     result = np.zeros((count, count))
-    for rows, usual, power, first in ((second, BEND, 2, -2.0), (third, TWIST, 3, -1.5)):
+    for rows, size, power, first in ((second, BEND, 2, -2.0), (third, twist, 3, -1.5)):
         at = (np.arange(len(rows)) + first) * step
-        allowed = usual * (step / STEP) ** power * (1 + (np.maximum(at, 0) / SMOOTH) ** 2)
+        allowed = size * (step / STEP) ** power * (1 + (np.maximum(at, 0) / SMOOTH) ** 2)
         result += rows.T @ (allowed[:, None] ** -2.0 * rows)
     return result

@@ -12,7 +12,18 @@ from ct_cncl.transforms.anatomy.regions import MIN_WINDOWS, SOFT_TISSUE_HU, padd
 from .anatomy_mixture import Separated, separate
 from .dose import check_hu
 from .geometry import PixelSize, check_pixel_size
-from .patch_spectra import MOST_PATCHES, PATCH_SIZES, WINDOW, cut, expected_ramp, periodograms, rings, tissue_corners
+from .patch_spectra import (
+    MOST_PATCHES,
+    PATCH_SIZES,
+    WINDOW,
+    cut,
+    expected_power,
+    expected_ramp,
+    fine_frequencies,
+    periodograms,
+    rings,
+    tissue_corners,
+)
 from .ray_noise import RayNoise, ray_noise
 from .settings import DoseSettings
 
@@ -176,7 +187,8 @@ def _estimate(
 ) -> NoiseEstimate:
     ring = rings(size, pixel)
     frequency, weight = plane(pixel)
-    log_gain = np.interp(frequency, ring.frequency, found.log_gain) + math.log(found.level.mean())
+    sharp = _unsmeared(found.log_gain, size, pixel)
+    log_gain = np.interp(frequency, ring.frequency, sharp) + math.log(found.level.mean())
     spectrum = frequency * np.exp(log_gain)
     density = weight * spectrum
     variance = float(density.sum())
@@ -212,6 +224,16 @@ def _estimate(
         slices=tuple(windows),
         log_gain=log_gain,
     )
+
+
+def _unsmeared(log_gain: np.ndarray, size: int, pixel: PixelSize) -> np.ndarray:
+    """The gain (rings,) that looks like ``log_gain`` through the patches' window."""
+    ring, ramp, radius = rings(size, pixel), expected_ramp(size, pixel), fine_frequencies(size, pixel)
+    sharp = log_gain
+    for _ in range(3):
+        seen = expected_power(size, pixel, radius * np.exp(np.interp(radius, ring.frequency, sharp)))
+        sharp = sharp + np.clip(log_gain - np.log(np.maximum(seen, 1e-300) / ramp), -0.5, 0.5)
+    return sharp
 
 
 def plane(pixel: PixelSize, count: int = 96) -> tuple[np.ndarray, np.ndarray]:

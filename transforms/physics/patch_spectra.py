@@ -115,35 +115,52 @@ def _plane(size: int) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
 def expected_ramp(size: int, pixel: PixelSize) -> np.ndarray:
     """What :func:`periodograms` gives on average, (rings,), for noise of the spectrum ``|f|`` HU^2 mm^2.
 
-    The window smears the spectrum, the plane that is taken off takes noise with it: all of it follows from the noise's
-    autocovariance.
-
     >>> white = np.random.default_rng(0).normal(0, 1, (4, 64, 64))
     >>> ramp = np.sqrt(np.hypot(np.fft.fftfreq(64)[:, None], np.fft.fftfreq(64)))
     >>> noise = np.fft.ifft2(np.fft.fft2(white) * ramp).real.reshape(4, 4, 16, 4, 16).swapaxes(2, 3).reshape(-1, 16, 16)
     >>> bool(np.allclose(periodograms(noise, (1.0, 1.0))[:, 1:].mean(axis=0) / expected_ramp(16, (1.0, 1.0))[1:], 1, atol=0.25))
     True
     """
-    fine = 8 * size
-    radius = np.hypot(np.fft.fftfreq(fine, pixel[0])[:, None], np.fft.fftfreq(fine, pixel[1])[None, :])
+    result = expected_power(size, pixel, fine_frequencies(size, pixel))
+    result.flags.writeable = False
+    return result
+
+
+@lru_cache(maxsize=8)
+def fine_frequencies(size: int, pixel: PixelSize) -> np.ndarray:
+    """|f| (m, m), 1/mm, of the grid on which :func:`expected_power` takes a spectrum."""
+    x, y = (np.fft.fftfreq(4 * size, side) for side in pixel)
+    return np.hypot(x[:, None], y[None, :])
+
+
+def expected_power(size: int, pixel: PixelSize, spectrum: np.ndarray) -> np.ndarray:
+    """What :func:`periodograms` gives on average, (rings,) HU^2 mm^2, for noise of a spectrum.
+
+    The window smears the spectrum, the plane that is taken off takes noise with it: all of it follows from the noise's
+    autocovariance.
+
+    Args:
+        size: side of the patches.
+        pixel: (dx, dy) in mm.
+        spectrum: on the grid of :func:`fine_frequencies`, HU^2 mm^2.
+    """
+    fine = spectrum.shape[0]
     hann = _window(size)
     weight = hann[:, None] * hann
     lags = np.arange(-(size - 1), size)
     own = np.correlate(hann, hann, "full")
-    product = np.fft.ifft2(radius).real[np.ix_(lags % fine, lags % fine)] * own[:, None] * own
+    product = np.fft.ifft2(spectrum).real[np.ix_(lags % fine, lags % fine)] * own[:, None] * own
     folded = np.zeros((size, size))
     np.add.at(folded, ((lags % size)[:, None], (lags % size)[None, :]), product)
     power = np.fft.fft2(folded).real
     plane = _plane(size)
     spectra = [np.fft.fft2(weight * shape) for shape, _ in plane]
-    spread = [_convolved(share, radius) for _, share in plane]  # covariance of the noise with what is taken
+    spread = [_convolved(share, spectrum) for _, share in plane]  # covariance of the noise with what is taken
     for n, spectrum in enumerate(spectra):
         power -= 2 * (spectrum.conj() * np.fft.fft2(weight * spread[n])).real
         for m, other in enumerate(spectra):
             power += (spectrum * other.conj()).real * np.sum(plane[m][1] * spread[n])
-    result = ring_means(power / np.sum(weight**2), size, pixel)
-    result.flags.writeable = False
-    return result
+    return ring_means(power / np.sum(weight**2), size, pixel)
 
 
 def _convolved(values: np.ndarray, spectrum: np.ndarray) -> np.ndarray:
