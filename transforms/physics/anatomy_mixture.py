@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import polygamma
 
 from .patch_spectra import Rings
 
@@ -36,7 +37,7 @@ LOWEST_RING = 2
 BEND, TWIST, FREE_TWIST = 0.3, 0.02, 0.05
 """Usual second and third differences of log G^2 from one ring to the next, for rings STEP apart; third differences are small: a
 Gaussian kernel has none."""
-CALM = 1.6
+CALM = 0.7
 """Patches whose powers at low frequencies vary so much more than noise does, or less, show no anatomy (phantoms): all of it is
 noise then, and the data may say more of the kernel (FREE_TWIST)."""
 STEP, SMOOTH = 0.063, 0.42
@@ -54,6 +55,8 @@ class Separated:
     """(rings, rings) of it."""
     level: np.ndarray
     """(n,) noise power of each patch, relative to S."""
+    anatomy: np.ndarray
+    """(n,) power of the anatomy in each patch over that of the noise, about the mean of both."""
     spread: float
     """Of the log of the levels over patches, beyond what their places explain."""
 
@@ -67,6 +70,7 @@ def separate(
     white: float,
     nyquist: float,
     shape: np.ndarray | None = None,
+    chosen: bool = False,
 ) -> Separated:
     """Noise spectrum and levels of patches.
 
@@ -77,75 +81,136 @@ def separate(
         expected: (n,) noise power expected at each patch's place, mean 1.
         white: HU^2 mm^2 that is neither: rounding.
         nyquist: 1/mm, of the finer pixel side.
+        chosen: the patches were chosen for their little anatomy: that they are alike does not mean that they hold none.
         shape: (rings,) log G^2 where it is known but for a constant; None to find it.
 
     Returns:
         The noise; ``log_gain`` covers all rings, those below LOWEST_RING by smoothness.
     """
-    frequency, count = ring.frequency, ring.count
-    calm = _calm(power / expected[:, None], count)
-    used = np.arange(len(frequency)) >= (1 if calm else LOWEST_RING)
-    data, weight = power[:, used] / expected[:, None], count[used] / CORRELATION
-    offset = (white / expected)[:, None, None]
-    base = ramp[used]
-    shapes, with_kernel = _anatomy(frequency[used] / nyquist)
+    calm = not chosen and _calm(power / expected[:, None], ring.count)
+    used = np.arange(len(ring.count)) >= (1 if calm else LOWEST_RING)
+    relative = ring.frequency / nyquist
+    shapes, with_kernel = _anatomy(relative[used])
     if calm:
         shapes, with_kernel = shapes[:1], with_kernel[:1]
-    level = np.repeat(LEVELS, len(shapes))
-    kind = np.tile(np.arange(len(shapes)), len(LEVELS))
-    share = np.full(len(shapes), 1 / len(shapes))
-    spread = 0.15
-    start = np.log(np.maximum(np.median(data, axis=0) - white, 1e-6 * data.mean()) / base)
-    scale = np.exp(np.median(start))
-    penalty = _penalty(frequency / nyquist, FREE_TWIST if calm else TWIST)
-    log_gain = start if shape is None else shape[used] + np.median(start - shape[used])
+    data = power[:, used] / expected[:, None]
+    start = np.log(np.maximum(np.median(data, axis=0) - white, 1e-6 * data.mean()) / ramp[used])
+    problem = _Problem(
+        used=used,
+        data=data,
+        weight=ring.count[used] / CORRELATION,
+        white=(white / expected)[:, None, None],
+        base=ramp[used],
+        shapes=shapes,
+        with_kernel=with_kernel,
+        scale=float(np.exp(np.median(start))),
+        penalty=_penalty(relative, FREE_TWIST if calm else TWIST),
+        shape=shape,
+    )
+    if shape is not None:
+        start = shape[used] + np.median(start - shape[used])
+    found = _fitted(problem, start)
+    return Separated(
+        found.log_gain, found.covariance, found.level * expected, found.anatomy / found.level, found.spread
+    )
+
+
+@dataclass(frozen=True)
+class _Problem:
+    used: np.ndarray
+    data: np.ndarray
+    weight: np.ndarray
+    white: np.ndarray
+    base: np.ndarray
+    shapes: np.ndarray
+    with_kernel: np.ndarray
+    scale: float
+    penalty: np.ndarray
+    shape: np.ndarray | None
+
+    @property
+    def level(self) -> np.ndarray:
+        return np.repeat(LEVELS, len(self.shapes))
+
+    @property
+    def kind(self) -> np.ndarray:
+        return np.tile(np.arange(len(self.shapes)), len(LEVELS))
+
+    def smoothed(self, target: np.ndarray, information: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log gain of all rings and its covariance, from targets of the used ones and what they know of them."""
+        known, right = np.zeros(len(self.used)), np.zeros(len(self.used))
+        known[self.used] = information + 1e-9
+        right[self.used] = known[self.used] * target
+        if self.shape is not None:
+            constant = np.sum(right - known * self.shape) / known.sum()
+            return self.shape + constant, np.full((len(known), len(known)), 1 / known.sum())
+        covariance = np.linalg.inv(np.diag(known) + self.penalty)
+        return covariance @ right, covariance
+
+
+@dataclass(frozen=True)
+class _Fit:
+    log_gain: np.ndarray
+    covariance: np.ndarray
+    level: np.ndarray
+    anatomy: np.ndarray
+    spread: float
+
+
+def _fitted(problem: _Problem, start: np.ndarray) -> _Fit:
+    """EM from one start."""
+    log_gain, spread = start, 0.15
+    share = np.full(len(problem.shapes), 1 / len(problem.shapes))
+    level, kind, weight = problem.level, problem.kind, problem.weight
     for _ in range(ROUNDS):
-        noise = base * np.exp(log_gain)
-        scaling = np.where(with_kernel[:, None], noise, 0) * shapes
-        tied = (LEVELS[:, None, None] * noise + scaling).reshape(-1, noise.size)  # what moves with the noise
-        fixed = np.where(with_kernel[:, None], 0, scale * base) * shapes
-        inverse = 1 / ((tied + np.tile(fixed, (len(LEVELS), 1)))[None] + offset)
-        fit = np.log(inverse) @ weight - np.einsum("nr,ncr->nc", weight * data, inverse)
-        prior = np.exp(-0.5 * (np.log(LEVELS) / spread) ** 2)
-        fit += np.log(prior / prior.sum())[np.repeat(np.arange(len(LEVELS)), len(shapes))] + np.log(share)[kind]
-        belief = np.exp(fit - fit.max(axis=1, keepdims=True))
-        belief /= belief.sum(axis=1, keepdims=True)
-        counted = np.bincount(kind, weights=belief.sum(axis=0)) + 1 / len(shapes)
+        noise = problem.base * np.exp(log_gain)
+        tied, inverse = _power(problem, noise)
+        belief = _belief(problem, inverse, share, spread)
+        counted = np.bincount(kind, weights=belief.sum(axis=0)) + 1 / len(share)
         share = counted / counted.sum()
         mean_log, mean_square = belief @ np.log(level), belief @ np.log(level) ** 2
         spread = float(np.clip(np.sqrt(max(mean_square.mean() - mean_log.mean() ** 2, 0)), 0.05, 0.35))
         # One step of the EM for the noise, then smoothed by what is known of kernels.
         moved = tied[None] * inverse * belief[..., None]
         expectation = moved.sum(axis=(0, 1))
-        observed = ((moved * inverse).sum(axis=1) * data).sum(axis=0)
+        observed = ((moved * inverse).sum(axis=1) * problem.data).sum(axis=0)
         information = np.einsum("nc,ncr->r", belief * level**2, inverse**2) * noise**2 * weight * 0.7
         target = log_gain + np.log(np.clip(observed / expectation, 0.3, 3))
-        known = np.zeros(len(frequency))
-        known[used] = information + 1e-9
-        right = np.zeros(len(frequency))
-        right[used] = information * target
-        if shape is None:
-            whole = np.linalg.solve(np.diag(known) + penalty, right)
-        else:
-            whole = shape + np.sum(right - known * shape) / known.sum()
+        whole, covariance = problem.smoothed(target, information)
         whole = whole + mean_log.mean()
-        change = np.abs(whole[used] - log_gain)[information > 0.1 * information.max()].max()
-        log_gain = whole[used]
+        change = np.abs(whole[problem.used] - log_gain)[information > 0.1 * information.max()].max()
+        log_gain = whole[problem.used]
         if change < 0.002:
             break
-    if shape is None:
-        covariance = np.linalg.inv(np.diag(known) + penalty)
-    else:
-        covariance = np.full((len(known), len(known)), 1 / known.sum())
-    return Separated(whole, covariance, (belief @ level) * expected, spread)
+    anatomy = np.where(problem.with_kernel[:, None], noise, problem.scale * problem.base) * problem.shapes @ weight
+    amount = anatomy / (weight @ noise)
+    return _Fit(whole, covariance, belief @ level, belief @ amount[kind], spread)
+
+
+def _power(problem: _Problem, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of every level and anatomy: the power (c, rings) that moves with the noise, and 1 / all power (n, c, rings)."""
+    with_kernel = problem.with_kernel[:, None]
+    tied = LEVELS[:, None, None] * noise + np.where(with_kernel, noise, 0) * problem.shapes
+    fixed = np.where(with_kernel, 0, problem.scale * problem.base) * problem.shapes
+    whole = (tied + fixed).reshape(-1, noise.size)
+    return tied.reshape(-1, noise.size), 1 / (whole[None] + problem.white)
+
+
+def _belief(problem: _Problem, inverse: np.ndarray, share: np.ndarray, spread: float) -> np.ndarray:
+    """Probability (n, c) of each level and anatomy in each patch."""
+    fit = np.log(inverse) @ problem.weight - np.einsum("nr,ncr->nc", problem.weight * problem.data, inverse)
+    prior = np.exp(-0.5 * (np.log(LEVELS) / spread) ** 2)
+    fit += np.log(np.repeat(prior / prior.sum(), len(share))) + np.log(share)[problem.kind]
+    belief = np.exp(fit - fit.max(axis=1, keepdims=True))
+    return belief / belief.sum(axis=1, keepdims=True)
 
 
 def _calm(power: np.ndarray, count: np.ndarray) -> bool:
     """Whether the powers (n, rings) vary over the patches as noise alone does, at the low frequencies where anatomy is."""
-    low = power[:, 1:6]
-    if len(low) < 8:
+    if len(power) < 8:
         return False
-    return bool(np.mean(low.var(axis=0) / low.mean(axis=0) ** 2 * count[1:6] / CORRELATION) < CALM)
+    spread = np.log(np.maximum(power[:, 1:6], 1e-12)).var(axis=0)
+    return bool(np.mean(spread / polygamma(1, count[1:6] / CORRELATION)) < CALM)
 
 
 def _anatomy(frequency: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

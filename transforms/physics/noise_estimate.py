@@ -29,6 +29,10 @@ from .settings import DoseSettings
 
 GOOD_PATCHES = 20
 """Patches of a size that are enough; where there are fewer, smaller ones are taken."""
+PART = 0.5
+"""Of the patches that are measured a second time: those with less anatomy."""
+LARGEST_PATCH_MM = 34.0
+"""Larger patches seldom hold one tissue."""
 LEAST_NOISE_HU = 0.2
 """Below this a scan is noise-free for our purposes (rounding to whole HU alone gives 0.29)."""
 MODEL_ERROR = 0.02
@@ -44,7 +48,7 @@ class NoiseEstimate:
     """The noise of a scan in soft tissue."""
 
     level_hu: float
-    """Standard deviation, HU, on average (root mean square) over the patches; anatomy and rounding taken out."""
+    """Standard deviation, HU, on average (root mean square) over all soft-tissue patches; anatomy and rounding taken out."""
     level_error: float
     """Standard error of the level, relative."""
     frequency_per_mm: np.ndarray
@@ -62,9 +66,9 @@ class NoiseEstimate:
     anatomy_share: float
     """Of the variance in the patches: what was taken out, 0 to 1."""
     relative_level: np.ndarray
-    """(patches,) noise power of each patch over the mean."""
-    expected_photons: np.ndarray
-    """(patches, 2) mean of e^p and of its square over the rays through each patch, incident photons counted relative to N0."""
+    """(patches,) noise power of each patch over that expected at its place, mean 1."""
+    ray_noise: tuple[float, float]
+    """Mean of e^p and of its square over the rays through all patches, incident photons counted relative to N0."""
     corners: np.ndarray
     """(patches, 3) first pixel along x and y, and slice."""
     patch_size: int
@@ -120,7 +124,7 @@ def measure_noise(
     count = sum(windows.values())
     if count < MIN_WINDOWS:
         raise NoNoiseError(f"no uniform soft tissue: {count} windows of {WINDOW} pixels, {MIN_WINDOWS} needed")
-    size, corners = _patches(hu, tuple(windows), hu_range)
+    size, corners = _patches(hu, pixel, tuple(windows), hu_range)
     rays = {z: ray_noise(hu[..., z], pixel, settings) for z in np.unique(corners[:, 2]).tolist()}
     photons = np.array([_at(rays[z], i, j, size) for i, j, z in corners.tolist()])
     patches = np.concatenate([cut(hu[..., z], corners[corners[:, 2] == z, :2], size) for z in rays])
@@ -130,9 +134,14 @@ def measure_noise(
     expected = photons[:, 0] / photons[:, 0].mean()
     if not power[:, 2:].mean() > 2 * white:
         raise NoNoiseError(f"no noise in the soft tissue: less than {LEAST_NOISE_HU} HU")
-    shape = None if log_shape is None else np.interp(ring.frequency, *log_shape)
+    shape = None if log_shape is None else _smeared(np.interp(fine_frequencies(size, pixel), *log_shape), size, pixel)
     found = separate(power, ring, ramp, expected, white=white, nyquist=nyquist, shape=shape)
-    return _estimate(found, power, pixel, size, photons, corners, windows)
+    if len(corners) > 2 * GOOD_PATCHES * PART and found.anatomy.any():
+        # Again with those that hold least anatomy, as told from its shape: by how calm they are, chance would choose.
+        keep = np.argsort(found.anatomy, kind="stable")[: int(len(corners) * PART)]
+        power, corners, expected = power[keep], corners[keep], expected[keep]
+        found = separate(power, ring, ramp, expected, white=white, nyquist=nyquist, shape=shape, chosen=True)
+    return _estimate(found, power, pixel, size, photons.mean(axis=0), expected, corners, windows, log_shape)
 
 
 def _slices_with_tissue(hu: np.ndarray, most: int, hu_range: tuple[float, float]) -> dict[int, int]:
@@ -150,10 +159,13 @@ def _slices_with_tissue(hu: np.ndarray, most: int, hu_range: tuple[float, float]
     return {int(z): int(counts[z]) for z in chosen}
 
 
-def _patches(hu: np.ndarray, slices: tuple[int, ...], hu_range: tuple[float, float]) -> tuple[int, np.ndarray]:
+def _patches(
+    hu: np.ndarray, pixel: PixelSize, slices: tuple[int, ...], hu_range: tuple[float, float]
+) -> tuple[int, np.ndarray]:
     """Side and corners (n, 3) of the patches, slice by slice: the largest side of which there are enough."""
     best: tuple[int, np.ndarray] = (PATCH_SIZES[-1], np.zeros((0, 3), dtype=int))
-    for size in PATCH_SIZES:
+    sizes = [size for size in PATCH_SIZES if size * max(pixel) <= LARGEST_PATCH_MM] or [PATCH_SIZES[-1]]
+    for size in sizes:
         found = []
         for z in slices:
             corners = tissue_corners(hu[..., z], size, hu_range)
@@ -182,13 +194,20 @@ def _estimate(
     pixel: PixelSize,
     size: int,
     photons: np.ndarray,
+    expected: np.ndarray,
     corners: np.ndarray,
     windows: dict[int, int],
+    log_shape: tuple[np.ndarray, np.ndarray] | None,
 ) -> NoiseEstimate:
     ring = rings(size, pixel)
     frequency, weight = plane(pixel)
-    sharp = _unsmeared(found.log_gain, size, pixel)
-    log_gain = np.interp(frequency, ring.frequency, sharp) + math.log(found.level.mean())
+    relative = found.level / expected
+    if log_shape is None:
+        log_gain = np.interp(frequency, ring.frequency, _unsmeared(found.log_gain, size, pixel))
+    else:
+        true = np.interp(frequency, *log_shape)
+        log_gain = true + (found.log_gain - _smeared(np.interp(fine_frequencies(size, pixel), *log_shape), size, pixel))[1]
+    log_gain = log_gain + math.log(relative.mean())
     spectrum = frequency * np.exp(log_gain)
     density = weight * spectrum
     variance = float(density.sum())
@@ -216,8 +235,8 @@ def _estimate(
         frequency_error=math.sqrt(float(by_ring_f @ found.covariance @ by_ring_f) + model**2),
         peak_frequency_per_mm=float(frequency[np.argmax(spectrum)]),
         anatomy_share=anatomy,
-        relative_level=found.level / found.level.mean(),
-        expected_photons=photons,
+        relative_level=relative / relative.mean(),
+        ray_noise=(float(photons[0]), float(photons[1])),
         corners=corners,
         patch_size=size,
         windows=sum(windows.values()),
@@ -228,12 +247,18 @@ def _estimate(
 
 def _unsmeared(log_gain: np.ndarray, size: int, pixel: PixelSize) -> np.ndarray:
     """The gain (rings,) that looks like ``log_gain`` through the patches' window."""
-    ring, ramp, radius = rings(size, pixel), expected_ramp(size, pixel), fine_frequencies(size, pixel)
+    ring, radius = rings(size, pixel), fine_frequencies(size, pixel)
     sharp = log_gain
     for _ in range(3):
-        seen = expected_power(size, pixel, radius * np.exp(np.interp(radius, ring.frequency, sharp)))
-        sharp = sharp + np.clip(log_gain - np.log(np.maximum(seen, 1e-300) / ramp), -0.5, 0.5)
+        seen = _smeared(np.interp(radius, ring.frequency, sharp), size, pixel)
+        sharp = sharp + np.clip(log_gain - seen, -0.5, 0.5)
     return sharp
+
+
+def _smeared(log_gain: np.ndarray, size: int, pixel: PixelSize) -> np.ndarray:
+    """What a gain on the grid of ``fine_frequencies`` looks like through the patches' window, (rings,)."""
+    power = expected_power(size, pixel, fine_frequencies(size, pixel) * np.exp(log_gain))
+    return np.log(np.maximum(power, 1e-300) / expected_ramp(size, pixel))
 
 
 def plane(pixel: PixelSize, count: int = 96) -> tuple[np.ndarray, np.ndarray]:

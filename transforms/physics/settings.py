@@ -13,6 +13,8 @@ from .geometry import FanBeam, Geometry, ParallelBeam, PixelSize
 
 MU_WATER_PER_MM = 0.0192
 """Linear attenuation of water at 70 keV, the effective energy of 120 kVp, 1/mm."""
+DEFAULT_INCIDENT_PHOTONS = 2e5
+"""N0 when a scan shows none: of the order of a diagnostic body scan."""
 DEFAULT_VIEWS = {"parallel": 720, "mayo": 1152}
 """Geometries by name, and how many views they have where nobody says."""
 
