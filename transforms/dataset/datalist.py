@@ -14,7 +14,7 @@ from ct_cncl.transforms.common.errors import DataError
 
 DATALIST = "datalist.json"
 SPLITS = ("training", "validation", "test")
-FORMAT = 1
+FORMAT = 2
 """Version of the layout; raised when old data sets cannot be read any more."""
 VOLUMES = ("image", "label")
 NOISE = "noise"

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from .dose import check_hu
+from .electronics import MOST_OF_QUANTUM
 from .fbp import apodisation_window
-from .geometry import PixelSize, check_pixel_size
+from .geometry import Geometry, PixelSize, check_pixel_size
 from .noise_estimate import NoiseEstimate, NoNoiseError, measure_noise, plane
 from .noise_spectrum import NoiseSpectrum
+from .ray_noise import ray_noise
 from .settings import DEFAULT_INCIDENT_PHOTONS, DoseSettings
 
 GAIN_FLOOR = 1e-3
@@ -91,6 +93,7 @@ def calibrate_incident_photons(
     *,
     match_spectrum: bool = True,
     spectrum: NoiseSpectrum | None = None,
+    usual_electronics: float | None = None,
 ) -> Calibration:
     """N0 and the kernel with which the model's full-dose noise equals the scan's own, in level and spectrum.
 
@@ -106,6 +109,8 @@ def calibrate_incident_photons(
         max_slices: slices used, spread over those that show most soft tissue.
         match_spectrum: False keeps the filter of the settings.
         spectrum: of the scan's noise as the user measured it; only the level is then measured.
+        usual_electronics: Ne that scanners usually have, photons^2, instead of that of the settings; less is taken where it would
+            be more than a small share of the noise of the full dose (:data:`.electronics.MOST_OF_QUANTUM`).
 
     Returns:
         The calibration. Without uniform tissue or without noise ``method`` is "default" and ``reason`` says why.
@@ -133,7 +138,60 @@ def calibrate_incident_photons(
     except NoNoiseError as error:
         return _default(settings, str(error))
     keeps_filter = spectrum is None and not match_spectrum
-    return _calibration(found, pixel, settings, keeps_filter=keeps_filter, spectrum=spectrum)
+    electronic = None
+    if usual_electronics is not None:
+        electronic = _usual(found, settings, usual_electronics, settings.rays((64, 64), pixel))
+        settings = dataclasses.replace(settings, electronic_variance=electronic)
+    calibration = _calibration(found, pixel, settings, keeps_filter=keeps_filter, spectrum=spectrum)
+    return dataclasses.replace(calibration, electronic_variance=electronic)
+
+
+def _usual(found: NoiseEstimate, settings: DoseSettings, usual: float, beam: Geometry) -> float:
+    """Ne: the usual one, or what is a small share of the quantum noise."""
+    alone = dataclasses.replace(settings, electronic_variance=0.0)
+    photons = _photons(found.ray_noise, float(found.log_gain[0]), beam, alone)
+    quantum, electronic = found.ray_noise
+    return float(f"{min(usual, MOST_OF_QUANTUM * photons * quantum / electronic):.4g}")
+
+
+def calibrate_from_spectrum(
+    hu_volume: np.ndarray, pixel_mm: PixelSize, settings: DoseSettings, spectrum: NoiseSpectrum, reason: str
+) -> Calibration:
+    """N0 and kernel from a spectrum alone, level and all: for scans in which nothing can be measured.
+
+    Args:
+        hu_volume: (x, y, z), HU; the spectrum is taken for that of the most attenuated quarter of its middle slice.
+        pixel_mm: (dx, dy) in mm.
+        settings: geometry, electronic noise.
+        spectrum: as the user measured it.
+        reason: why the scan's own noise is not used.
+    """
+    pixel = check_pixel_size(pixel_mm)
+    frequency, area = plane(pixel)
+    log_gain = spectrum.log_gain(frequency)
+    rays = ray_noise(hu_volume[..., hu_volume.shape[2] // 2], pixel, settings)
+    inside = rays.quantum >= np.quantile(rays.quantum, 0.75)
+    power = frequency * np.exp(log_gain)
+    total = float((area * power).sum())
+    mean = float((area * power * frequency).sum() / total)
+    gain = np.exp((log_gain - log_gain[0]) / 2)
+    step = float(frequency[1])
+    own = (float(rays.quantum[inside].mean()), float(rays.electronic[inside].mean()))
+    return Calibration(
+        incident_photons=_photons(own, float(log_gain[0]), settings.rays((64, 64), pixel), settings),
+        noise_hu=math.sqrt(total),
+        method="image",
+        apodisation="hann",
+        cutoff=_nearest_hann(power, pixel),
+        reason=f"{reason}; level and spectrum of {spectrum.source}",
+        scan_frequency_per_mm=mean,
+        added_frequency_per_mm=mean,
+        kernel_gain=tuple(np.round(np.maximum(gain, GAIN_FLOOR * gain.max()), 6).tolist()),
+        kernel_gain_step_per_mm=step,
+        spectrum_step_per_mm=step,
+        scan_power=tuple(float(f"{value:.5g}") for value in power),
+        spectrum_source=spectrum.source,
+    )
 
 
 def _default(settings: DoseSettings, reason: str) -> Calibration:
@@ -161,12 +219,12 @@ def _calibration(
         reasons.append("spectrum not asked for")
     if len(found.corners) < FEW_PATCHES:
         reasons.append(f"only {len(found.corners)} patches of soft tissue: level and spectrum are uncertain")
-    photons = _photons(found, pixel, settings)
+    photons = _photons(found.ray_noise, float(found.log_gain[0]), settings.rays((64, 64), pixel), settings)
     gain = np.exp((found.log_gain - found.log_gain[0]) / 2)
     gain = np.maximum(gain, GAIN_FLOOR * gain.max())
     name, cutoff = settings.apodisation, settings.cutoff
     if not keeps_filter:
-        name, cutoff = "hann", _nearest_hann(found, pixel)
+        name, cutoff = "hann", _nearest_hann(found.power, pixel)
     return Calibration(
         incident_photons=photons,
         noise_hu=found.level_hu,
@@ -190,17 +248,15 @@ def _calibration(
     )
 
 
-def _photons(found: NoiseEstimate, pixel: PixelSize, settings: DoseSettings) -> float:
+def _photons(ray_noise: tuple[float, float], log_gain: float, beam: Geometry, settings: DoseSettings) -> float:
     """N0 of which quantum and electronic noise together have the level at low frequencies.
 
     A reconstruction from views M over half a turn and channels d apart has the spectrum ``pi d / M |f|`` times the mean
     variance of the rays (a full turn of M views alike).
     """
-    size = (found.corners[:, :2].max(axis=0) + found.patch_size).tolist()
-    beam = settings.rays((size[0], size[1]), pixel)
     per_variance = math.pi * beam.isocentre_spacing_mm / beam.views * (1000 / settings.mu_water_per_mm) ** 2
-    quantum, electronic = found.ray_noise
-    without = per_variance * quantum / math.exp(found.log_gain[0])
+    quantum, electronic = ray_noise
+    without = per_variance * quantum / math.exp(log_gain)
     excess = settings.electronic_variance * electronic / quantum
     return float(without / 2 * (1 + math.sqrt(1 + 4 * excess / without)))
 
@@ -219,11 +275,11 @@ def _log_gain_of_window(frequency: np.ndarray, name: str, cutoff: float, spacing
     return np.log(np.maximum(power, GAIN_FLOOR**2))
 
 
-def _nearest_hann(found: NoiseEstimate, pixel: PixelSize) -> float:
+def _nearest_hann(power: np.ndarray, pixel: PixelSize) -> float:
     """Cut-off of the Hann window with whose noise the mean frequency is that of the scan: a description."""
     frequency, area = plane(pixel)
     area = area * (frequency <= 0.5 / max(pixel))
-    own = area * found.power
+    own = area * power
     mean = (own * frequency).sum() / own.sum()
     means = []
     for cutoff in CUTOFFS:
