@@ -71,8 +71,8 @@ setup(
     },
     packages=[*subpackages("pipeline"), *subpackages("transforms"), "ct_cncl.bundle"],
     package_data={
-        "ct_cncl.pipeline": ["metadata_schema.json"],
         "ct_cncl.pipeline.node": ["templates/*"],
+        "ct_cncl.pipeline.sharing": ["metadata_schema.json"],
         "ct_cncl.pipeline.report": ["templates/*"],
         "ct_cncl.bundle": ["LICENSE", "configs/*", "configs/variants/*", "docs/*", "models/*"],
     },

@@ -23,10 +23,10 @@ from typing import NamedTuple
 import numpy as np
 from skimage.restoration import denoise_nl_means
 
+from ct_cncl.transforms.anatomy.regions import noise_level, padding_mask
 from ct_cncl.transforms.physics import DoseSettings
-from ct_cncl.transforms.regions import noise_level, padding_mask
+from ct_cncl.transforms.physics.simulation import calibrate, low_dose, own_seed, pixel_of
 from ct_cncl.transforms.series import find_scans, from_slices, read_scan, to_slices, write_nifti
-from ct_cncl.transforms.simulation import calibrate, low_dose, own_seed, pixel_of
 
 RANGE_HU = 4096.0
 MIDDLE = 256

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ct_cncl.transforms.hu import WINDOWS, Window, apply_window
+from ct_cncl.transforms.anatomy.regions import local_std, padding_mask, soft_tissue_windows, structure_index
+from ct_cncl.transforms.common.hu import WINDOWS, Window, apply_window
 from ct_cncl.transforms.physics import DoseSettings, calibrate_quanta, insert_noise
-from ct_cncl.transforms.regions import local_std, padding_mask, soft_tissue_windows, structure_index
 from ct_cncl.transforms.series import find_scans, read_scan, to_slices, voxel_spacing
 
 DIFFERENCE = Window(0.0, 200.0)

@@ -68,8 +68,8 @@ def machine() -> dict[str, Any]:
 
 def dataset(folder: Path, *, volumes: int = 4, side: int = 512, depth: int = 40) -> Path:
     """A prepared data set of noisy cylinders; made once."""
-    from ct_cncl.transforms.cases import Case, Pair
-    from ct_cncl.transforms.prepare import write_dataset
+    from ct_cncl.transforms.dataset.simulated_cases import Case, Pair
+    from ct_cncl.transforms.dataset.writer import write_dataset
 
     radius = np.hypot(*np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j])[..., None]
 
@@ -96,8 +96,8 @@ def dataset(folder: Path, *, volumes: int = 4, side: int = 512, depth: int = 40)
 
 def definition(name: str) -> dict[str, Any]:
     """Config keys of the network of a variant: "paper", an overlay of train.json, or several as A+B."""
-    from ct_cncl.pipeline.variants import variant
-    from ct_cncl.pipeline.workflow import NETWORK_KEYS
+    from ct_cncl.pipeline.workflow.overlays import variant
+    from ct_cncl.pipeline.workflow.run import NETWORK_KEYS
 
     config = variant(name).config()
     return {key: config[key] for key in NETWORK_KEYS if key in config}
@@ -105,7 +105,7 @@ def definition(name: str) -> dict[str, Any]:
 
 def network(name: str) -> torch.nn.Module:
     """Its network, untrained: speed does not depend on what was learned."""
-    from ct_cncl.pipeline.network_building import build_network
+    from ct_cncl.pipeline.workflow.network import build_network
 
     return build_network(definition(name))
 

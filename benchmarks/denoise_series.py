@@ -63,8 +63,8 @@ def untrained(folder: Path, variant: str) -> Path:
     import torch
     from monai.bundle import ConfigParser
 
-    from ct_cncl.pipeline.variants import variant as named
-    from ct_cncl.pipeline.workflow import NETWORK_KEYS
+    from ct_cncl.pipeline.workflow.overlays import variant as named
+    from ct_cncl.pipeline.workflow.run import NETWORK_KEYS
 
     config = named(variant).config()
     config = {key: config[key] for key in NETWORK_KEYS if key in config}
@@ -77,7 +77,7 @@ def untrained(folder: Path, variant: str) -> Path:
 
 def whole_volume(source: Path, out: Path, weights: Path, precision: str) -> float:
     """The bundle's inference.json: read all, denoise all, write all. Returns what the network took: unknown."""
-    from ct_cncl.pipeline.workflow import build_workflow, config_file, network_config, run_workflow
+    from ct_cncl.pipeline.workflow.run import build_workflow, config_file, network_config, run_workflow
 
     overrides = {
         "dataset_dir": str(source), "output_dir": str(out), "checkpoint": str(weights), "progress": False, "batch_size": 2,
@@ -89,7 +89,7 @@ def whole_volume(source: Path, out: Path, weights: Path, precision: str) -> floa
 
 def streamed(source: Path, out: Path, weights: Path, precision: str, *, strength: float) -> float:
     """What ``ct-cncl denoise`` does. Returns the seconds within the network."""
-    from ct_cncl.pipeline.inference import denoise_scans
+    from ct_cncl.pipeline.inference.api import denoise_scans
 
     denoise_scans(source, out, weights=weights, strength=strength, precision=precision, progress=False)
     return float(json.loads(next(out.rglob("*_denoised.json")).read_text())["network_seconds"])
@@ -99,7 +99,7 @@ def measured(way: str, precision: str, source: Path, out: Path, weights: Path, *
     """One measurement, in this process."""
     import torch
 
-    import ct_cncl.pipeline.inference  # noqa: F401
+    import ct_cncl.pipeline.inference.api  # noqa: F401
 
     torch.set_num_threads(threads)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

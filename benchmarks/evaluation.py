@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 
 from ct_cncl.pipeline.evaluation.run import EvaluateOptions, evaluate_files
+from ct_cncl.pipeline.report.evaluation_page import write_page
 from ct_cncl.transforms.phantom import anatomical_phantom
 
 
@@ -39,9 +40,9 @@ def main() -> None:
             root / "full", results, root / "out", input=root / "low", windows=tuple(asked.windows.split(","))
         )
         wall, cpu = time.perf_counter(), time.process_time()
-        evaluate_files(options)
+        page = write_page(evaluate_files(options), root / "out" / "report.html")
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        size = (root / "out" / "report.html").stat().st_size / 1e6
+        size = page.stat().st_size / 1e6
     print(
         f"{asked.slices} slices, input and {asked.candidates} candidates, windows {asked.windows}: {wall:.1f} s wall, {cpu:.1f} s CPU on "
         f"{os.cpu_count()} cores, report {size:.1f} MB"

@@ -22,21 +22,21 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ct_cncl.pipeline.denoise import Settings
-from ct_cncl.pipeline.denoise_volume import denoise_volume
-from ct_cncl.pipeline.inference import chosen_device
+from ct_cncl.pipeline.inference.api import chosen_device
+from ct_cncl.pipeline.inference.streaming import Settings
+from ct_cncl.pipeline.inference.volume import denoise_volume
 from ct_cncl.pipeline.metrics.bootstrap import bootstrap_mean
 from ct_cncl.pipeline.metrics.image_quality import psnr
 from ct_cncl.pipeline.metrics.noise_texture import patches_at, uniform_patches
 from ct_cncl.pipeline.metrics.tissue import LEAST_PIXELS, tissue_masks
-from ct_cncl.pipeline.weights import Weights, open_weights
-from ct_cncl.transforms.patch_dose import DoseDraw, pair_at_dose
+from ct_cncl.pipeline.weights.load import Weights, open_weights
+from ct_cncl.transforms.anatomy.regions import padding_mask, soft_tissue_windows
+from ct_cncl.transforms.patches.dose import DoseDraw, pair_at_dose
 from ct_cncl.transforms.phantom import anatomical_phantom
 from ct_cncl.transforms.physics import DoseSettings
-from ct_cncl.transforms.regions import padding_mask, soft_tissue_windows
+from ct_cncl.transforms.physics.noise_realizations import unit_noise
+from ct_cncl.transforms.physics.simulation import calibrate, own_seed, pixel_of, scanner_floor
 from ct_cncl.transforms.series import find_scans, read_scan, to_slices, voxel_spacing
-from ct_cncl.transforms.simulation import calibrate, own_seed, pixel_of, scanner_floor
-from ct_cncl.transforms.unit_noise import unit_noise
 
 DOSE = 0.25
 QUANTA = 1e8

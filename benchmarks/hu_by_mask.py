@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from gain_by_noise import Sample, scan_samples, table
 
-from ct_cncl.pipeline.denoise import Settings
-from ct_cncl.pipeline.denoise_volume import denoise_volume
-from ct_cncl.pipeline.inference import chosen_device
+from ct_cncl.pipeline.inference.api import chosen_device
+from ct_cncl.pipeline.inference.streaming import Settings
+from ct_cncl.pipeline.inference.volume import denoise_volume
 from ct_cncl.pipeline.metrics import tissue_masks
 from ct_cncl.pipeline.metrics.tissue import LEAST_PIXELS, TISSUE_HU
-from ct_cncl.pipeline.weights import Weights, open_weights
+from ct_cncl.pipeline.weights.load import Weights, open_weights
 
 ADDED = np.sqrt(3.0)
 """Inserted noise in units of the scan's own, at a quarter of its dose."""

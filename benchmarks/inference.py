@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from common import ceiling, curve, definition, network, options, report, seconds
 
-from ct_cncl.pipeline.engines.precision import in_precision
-from ct_cncl.pipeline.forward_cost import gmac, measure_in_process
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
-from ct_cncl.pipeline.variants import network_without_weights
-from ct_cncl.pipeline.weights import open_weights
-from ct_cncl.transforms.hu import HU_RANGE, to_network
+from ct_cncl.pipeline.ablation.forward_cost import gmac, measure_in_process
+from ct_cncl.pipeline.common.errors import CheckpointError
+from ct_cncl.pipeline.networks.precision import in_precision
+from ct_cncl.pipeline.weights.load import open_weights
+from ct_cncl.pipeline.workflow.overlays import network_without_weights
+from ct_cncl.transforms.common.hu import HU_RANGE, to_network
 
 
 def per_slice(model: torch.nn.Module, *, side: int, batch: int = 1, repeats: int = 3) -> float:

@@ -19,11 +19,11 @@ from typing import NamedTuple
 import numpy as np
 from gain_by_noise import Sample, scan_samples, table
 
-from ct_cncl.pipeline.denoise import Settings
-from ct_cncl.pipeline.denoise_volume import denoise_volume
-from ct_cncl.pipeline.inference import chosen_device
+from ct_cncl.pipeline.inference.api import chosen_device
+from ct_cncl.pipeline.inference.streaming import Settings
+from ct_cncl.pipeline.inference.volume import denoise_volume
 from ct_cncl.pipeline.metrics.noise_power import noise_figures, noise_power_of_differences
-from ct_cncl.pipeline.weights import Weights, open_weights
+from ct_cncl.pipeline.weights.load import Weights, open_weights
 
 ADDED = 0.5
 """Inserted noise in units of the scan's own: a dose of 1 / (1 + ADDED^2) = 0.8."""

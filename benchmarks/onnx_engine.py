@@ -20,14 +20,14 @@ import nibabel as nib
 import numpy as np
 import torch
 
-from ct_cncl.pipeline.exports import write_onnx, write_torchscript
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
-from ct_cncl.pipeline.network_building import build_network
-from ct_cncl.pipeline.onnx_weights import open_onnx
-from ct_cncl.pipeline.variants import variant
-from ct_cncl.pipeline.weights import Weights, open_weights
-from ct_cncl.pipeline.workflow import NETWORK_KEYS
-from ct_cncl.transforms.hu import HU_RANGE, to_network
+from ct_cncl.pipeline.common.errors import CheckpointError
+from ct_cncl.pipeline.sharing.export import write_onnx, write_torchscript
+from ct_cncl.pipeline.weights.load import Weights, open_weights
+from ct_cncl.pipeline.weights.onnx import open_onnx
+from ct_cncl.pipeline.workflow.network import build_network
+from ct_cncl.pipeline.workflow.overlays import variant
+from ct_cncl.pipeline.workflow.run import NETWORK_KEYS
+from ct_cncl.transforms.common.hu import HU_RANGE, to_network
 
 ROUNDS = 5
 

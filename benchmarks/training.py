@@ -20,7 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from ct_cncl.pipeline.networks import BranchOutputs
-from ct_cncl.pipeline.workflow import build_workflow, config_file, overlay_file
+from ct_cncl.pipeline.workflow.run import build_workflow, config_file, overlay_file
 
 SIDE = 64
 PIXEL_ONLY = {"adversarial_weight": 0.0, "train#trainer#discriminator": None}

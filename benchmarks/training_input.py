@@ -19,8 +19,8 @@ import torch
 from common import curve, dataset, options, report
 from torch.utils.data import DataLoader
 
-from ct_cncl.transforms.datalist import read_datalist
-from ct_cncl.transforms.patches import PatchPairs, SampleNumbers
+from ct_cncl.transforms.dataset.datalist import read_datalist
+from ct_cncl.transforms.patches.patch_pairs import PatchPairs, SampleNumbers
 
 BATCH, SIDE = 16, 64
 

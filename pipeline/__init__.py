@@ -1,1 +1,1 @@
-"""Learns and judges. Imports ct_cncl.transforms, never the other way."""
+"""Learns and judges: what knows a network."""

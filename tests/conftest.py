@@ -12,7 +12,7 @@ from tiny_runs import TINY, tiny_case
 @pytest.fixture(scope="session")
 def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prepared data set: 2 training, 1 validation, 1 test volume of 48 x 40 x 2."""
-    from ct_cncl.transforms.prepare import write_dataset
+    from ct_cncl.transforms.dataset.writer import write_dataset
 
     folder = tmp_path_factory.mktemp("data") / "tiny"
     splits = {"training": [tiny_case(0), tiny_case(1)], "validation": [tiny_case(2)], "test": [tiny_case(3)]}
@@ -25,7 +25,7 @@ def packed_tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A packed bundle with the weights of ``tiny_cncl``, trained on 10 to 60 HU of noise. Copy it to change it."""
     from tiny_weights import tiny_cncl
 
-    from ct_cncl.pipeline.pack import pack
+    from ct_cncl.pipeline.sharing.pack import pack
 
     folder = tmp_path_factory.mktemp("packed")
     weights, _ = tiny_cncl(folder / "run")
@@ -42,7 +42,7 @@ def tiny() -> dict:
 @pytest.fixture(scope="session")
 def tiny_run(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished tiny run."""
-    from ct_cncl.pipeline.workflow import build_workflow, config_file, run_workflow
+    from ct_cncl.pipeline.workflow.run import build_workflow, config_file, run_workflow
 
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     overrides = TINY | {"dataset_dir": str(tiny_dataset), "output_dir": str(folder)}
@@ -55,7 +55,7 @@ def finished_ablation(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFacto
     """The folder of a finished tiny ablation. A module's tests may go on in it."""
     from tiny_ablation import ablation
 
-    from ct_cncl.pipeline.ablation import run_ablation
+    from ct_cncl.pipeline.ablation.run import run_ablation
 
     out = tmp_path_factory.mktemp("ablation") / "out"
     run_ablation(ablation(out, tiny_dataset))

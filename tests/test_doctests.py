@@ -23,5 +23,5 @@ def test_examples(name):
 
 
 def test_the_module_list_is_not_empty():
-    assert "ct_cncl.transforms.hu" in list(modules())
+    assert "ct_cncl.transforms.common.hu" in list(modules())
     assert Path(ROOT / "transforms").is_dir()

@@ -9,9 +9,9 @@ import typer
 from tiny_runs import ROOT
 
 from ct_cncl.pipeline.cli.app import app
-from ct_cncl.pipeline.staged import parse_stage
-from ct_cncl.pipeline.workflow import check_keys, config_file, load_config, overlay_file, parse_overrides
-from ct_cncl.transforms.datalist import file_checksum
+from ct_cncl.pipeline.training.staged import parse_stage
+from ct_cncl.pipeline.workflow.run import check_keys, config_file, load_config, overlay_file, parse_overrides
+from ct_cncl.transforms.common.checksums import file_checksum
 
 USAGE_ERROR = typer.BadParameter.__base__  # click's, which newer versions of typer carry themselves
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "bundles/ct_cncl/docs/README.md"]

@@ -9,7 +9,7 @@ import torch
 from tiny_runs import ROOT
 from tiny_weights import Add
 
-from ct_cncl.pipeline.weights import Weights
+from ct_cncl.pipeline.weights.load import Weights
 
 
 @pytest.fixture

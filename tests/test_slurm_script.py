@@ -63,7 +63,7 @@ def test_an_odd_word_is_refused_and_not_dropped(told):
 
 
 def test_its_configs_are_there_and_merge(told):
-    from ct_cncl.pipeline.workflow import load_config
+    from ct_cncl.pipeline.workflow.run import load_config
 
     _, _, bundle = told("data", "run")
     files = [ROOT / name for name in ast.literal_eval(bundle["--config_file"])]

@@ -44,7 +44,7 @@ def run(installed, cwd, *arguments):
 @pytest.mark.slow
 def test_wheel_carries_code_and_bundle(installed, tmp_path):
     (tmp_path / "where.py").write_text(
-        "import ct_cncl.pipeline.bundle as b, ct_cncl.transforms as t; print(b.installed_bundle(), t.__file__, b.__file__)"
+        "import ct_cncl.pipeline.workflow.locations as b, ct_cncl.transforms as t; print(b.installed_bundle(), t.__file__, b.__file__)"
     )
     for path in run(installed, tmp_path, "where").split():
         assert path.startswith(str(installed)), path

@@ -1,3 +1,3 @@
-"""Files and arrays in, training pairs and files out. Knows no network."""
+"""Files and arrays in, training pairs and files out: what knows no network."""
 
 __version__ = "0.1.0"

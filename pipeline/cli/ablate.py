@@ -46,8 +46,8 @@ def ablate(
 
       ct-cncl ablate --data data/quarter --with unet_bn_gelu+width16 --with unet_ln_gelu+width16 --iterations 4000 --out runs/norm
     """
-    from ct_cncl.pipeline.ablation import run_ablation
-    from ct_cncl.pipeline.ablation_plan import Ablation
+    from ct_cncl.pipeline.ablation.plan import Ablation
+    from ct_cncl.pipeline.ablation.run import run_ablation
 
     try:
         run_ablation(

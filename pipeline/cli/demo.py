@@ -19,6 +19,6 @@ def demo(
     Example:
       ct-cncl demo --out demo
     """
-    from ct_cncl.pipeline.demo import run_demo
+    from ct_cncl.pipeline.training.demo import run_demo
 
     run_demo(out, overwrite=overwrite)

@@ -72,7 +72,7 @@ def denoise(
 
       torchrun --no-python --nproc_per_node=2 ct-cncl denoise archive --weights model.ts --out denoised
     """
-    from ct_cncl.pipeline.inference import denoise_scans
+    from ct_cncl.pipeline.inference.api import denoise_scans
 
     denoise_scans(
         source,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,9 +25,9 @@ def evaluate_a_run(
     """A run on its data set.
 
     Raises:
-        ValueError: options of the other kind, or what :func:`~ct_cncl.pipeline.training.evaluate_run` refuses.
+        ValueError: options of the other kind, or what :func:`~ct_cncl.pipeline.training.run.evaluate_run` refuses.
     """
-    from ct_cncl.pipeline.training import evaluate_run
+    from ct_cncl.pipeline.training.run import evaluate_run
 
     if not_for_runs:
         raise ValueError(
@@ -58,8 +59,12 @@ def evaluate_some_files(
     Raises:
         ValueError: options of the other kind, or what :func:`~ct_cncl.pipeline.evaluation.run.evaluate_files` refuses.
     """
+    from tqdm import tqdm
+
+    from ct_cncl.pipeline.evaluation.record import PAGE
     from ct_cncl.pipeline.evaluation.run import EvaluateOptions, describe, evaluate_files
-    from ct_cncl.transforms.patients import DEFAULT_NAME_RULE
+    from ct_cncl.pipeline.report.evaluation_page import write_page
+    from ct_cncl.transforms.dataset.patients import DEFAULT_NAME_RULE
 
     if out is None:
         raise ValueError("Expected a folder for the results, but got none. Pass --out FOLDER.")
@@ -83,4 +88,6 @@ def evaluate_some_files(
             overwrite=overwrite,
         )
     )
+    with tqdm(total=1, desc="writing the report", bar_format="{desc} {elapsed}", disable=not sys.stderr.isatty()):
+        write_page(evaluation, out / PAGE)
     print(describe(evaluation, out))

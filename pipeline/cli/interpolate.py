@@ -32,7 +32,7 @@ def interpolate(
 
       ct-cncl interpolate runs/pixel runs/gan --alpha 0.5 --scan 6 --data data/quarter --out runs/mixed
     """
-    from ct_cncl.pipeline.interpolation import interpolate_and_scan
+    from ct_cncl.pipeline.interpolation.run import interpolate_and_scan
 
     for point in interpolate_and_scan(
         first,

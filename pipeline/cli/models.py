@@ -31,7 +31,7 @@ def models(
 
       ct-cncl models --with cncl_fast --with unet_ln_gelu+width16 --threads 2 --csv models.csv
     """
-    from ct_cncl.pipeline.model_table import format_models, model_table, write_models
+    from ct_cncl.pipeline.ablation.model_table import format_models, model_table, write_models
 
     rows = model_table(variants or (), size=size, timing=timing, repeats=repeats, threads=threads)
     print(format_models(rows, size=size))

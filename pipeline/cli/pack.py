@@ -32,8 +32,8 @@ def pack(
 
       ct-cncl pack --weights runs/ours/best.pt --with cncl_fast --version 0.1.0+ours --changes "our scanner" --out dist
     """
-    from ct_cncl.pipeline.pack import checksum_file
-    from ct_cncl.pipeline.pack import pack as pack_bundle
+    from ct_cncl.pipeline.sharing.pack import checksum_file
+    from ct_cncl.pipeline.sharing.pack import pack as pack_bundle
 
     path = pack_bundle(out, weights=weights, overlays=overlays, version=version, changes=changes)
     print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB")

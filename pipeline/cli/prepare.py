@@ -92,7 +92,7 @@ def prepare(
 
       ct-cncl prepare Mayo2016 --pairs --validation Mayo2016_held_out --out data/mayo
     """
-    from ct_cncl.pipeline.prepare_data import PrepareOptions, prepare_data
+    from ct_cncl.pipeline.preparation.prepare import PrepareOptions, prepare_data
 
     prepare_data(
         PrepareOptions(

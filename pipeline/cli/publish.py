@@ -26,7 +26,7 @@ def publish(
 
       ct-cncl publish dist/ct_cncl_v0.1.0.zip --to huggingface --target hospital/ct_cncl
     """
-    from ct_cncl.pipeline.publish import publish as publish_bundle
+    from ct_cncl.pipeline.sharing.publish import publish as publish_bundle
 
     for step in publish_bundle(source, to=to, target=target, dry_run=dry_run):
         print(f"{'would' if dry_run else 'did'} {step}")

@@ -47,7 +47,7 @@ def simulate(
 
       ct-cncl simulate dicom_folder --dose 0.1 --realizations 4 --out low --geometry mayo --electronic-variance 100
     """
-    from ct_cncl.pipeline.simulate import SimulateOptions, simulate_scans
+    from ct_cncl.pipeline.preparation.simulate import SimulateOptions, simulate_scans
 
     simulate_scans(
         SimulateOptions(

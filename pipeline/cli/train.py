@@ -50,7 +50,7 @@ def train(
 
       ct-cncl train --resume --out runs/narrow
     """
-    from ct_cncl.pipeline.staged import stages_hint, train_run
+    from ct_cncl.pipeline.training.staged import stages_hint, train_run
 
     try:
         train_run(

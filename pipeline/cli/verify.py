@@ -30,8 +30,8 @@ def verify(
 
       ct-cncl verify downloads/strangers_bundle.zip --no-exec
     """
-    from ct_cncl.pipeline.verify import review_source
-    from ct_cncl.pipeline.verify import verify as verify_bundle
+    from ct_cncl.pipeline.sharing.verify import review_source
+    from ct_cncl.pipeline.sharing.verify import verify as verify_bundle
 
     found = review_source(source)
     print(f"{source} would execute:")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from ignite.engine import Engine, Events
 
-from ct_cncl.pipeline.engines.distributed import mean_over_processes
+from ct_cncl.pipeline.common.distributed import mean_over_processes
 
 
 class EpochLosses:

@@ -16,9 +16,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ct_cncl.pipeline.engines.memory import naming_settings
-from ct_cncl.pipeline.engines.precision import autocast
 from ct_cncl.pipeline.networks import Branches, centre_slice
-from ct_cncl.transforms.hu import to_hu
+from ct_cncl.pipeline.networks.precision import autocast
+from ct_cncl.transforms.common.hu import to_hu
 
 ADVICE = "Set precision=bf16 or cache=none, or make validate#inferer a SlidingWindowInferer in an overlay."
 
@@ -37,7 +37,7 @@ class CNCLEvaluator(Evaluator):
         generator: returns ``Branches`` (see ``BranchOutputs``).
         metrics: Ignite metrics by name; the first is the key metric, greater is better.
         inferer: calls the generator; MONAI's SimpleInferer where not given.
-        precision: see :data:`~ct_cncl.pipeline.engines.precision.DTYPES`.
+        precision: see :data:`~ct_cncl.pipeline.networks.precision.DTYPES`.
         val_handlers: Ignite handlers.
     """
 

@@ -9,7 +9,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.utils.enums import CommonKeys
 
-from ct_cncl.pipeline.engines.distributed import is_main_process
+from ct_cncl.pipeline.common.distributed import is_main_process
 
 LEAST_SCALE = 2.0**-10
 """A loss scale below it: gradients overflow however small they are made. fp16's scaler begins at 2^16."""

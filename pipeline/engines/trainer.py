@@ -17,14 +17,14 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from ct_cncl.pipeline.engines.distributed import unwrapped
+from ct_cncl.pipeline.common.distributed import unwrapped
 from ct_cncl.pipeline.engines.epoch_losses import EpochLosses
 from ct_cncl.pipeline.engines.finite_losses import FiniteLosses
 from ct_cncl.pipeline.engines.memory import naming_settings
 from ct_cncl.pipeline.engines.placement import frozen_statistics
-from ct_cncl.pipeline.engines.precision import autocast, gradient_scaler
 from ct_cncl.pipeline.losses.adversarial import judged_rightly
 from ct_cncl.pipeline.networks import Branches, centre_slice
+from ct_cncl.pipeline.networks.precision import autocast, gradient_scaler
 
 
 class Part(NamedTuple):

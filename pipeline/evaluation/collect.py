@@ -19,7 +19,7 @@ from ct_cncl.pipeline.evaluation.matching import Located
 from ct_cncl.pipeline.evaluation.measures import NOISE_KEYS
 from ct_cncl.pipeline.evaluation.record import TRUTH, Measure, SliceRow, SliceView
 from ct_cncl.pipeline.metrics.tissue import tissue_masks_from_labels
-from ct_cncl.transforms.hu import Window
+from ct_cncl.transforms.common.hu import Window
 
 _MOST_WORKERS = 4
 

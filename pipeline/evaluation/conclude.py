@@ -19,7 +19,7 @@ from ct_cncl.pipeline.evaluation.measures import tissue_names
 from ct_cncl.pipeline.evaluation.record import INPUT, TRUTH, Chart, Evaluation, Measure, Method, Provenance, Table
 from ct_cncl.pipeline.evaluation.summary import compare, patient_rows, summarise
 from ct_cncl.pipeline.evaluation.words import in_words
-from ct_cncl.transforms.hu import Window
+from ct_cncl.transforms.common.hu import Window
 
 
 def conclude(

@@ -13,7 +13,7 @@ from ct_cncl.pipeline.evaluation.record import TRUTH, Chart, Curve, Method, Summ
 from ct_cncl.pipeline.metrics.disagreement import calibration_curve
 from ct_cncl.pipeline.metrics.noise_power import noise_figures
 from ct_cncl.pipeline.metrics.noise_texture import PATCH, nps_distance
-from ct_cncl.transforms.regions import NoisePower, noise_power_spectrum
+from ct_cncl.transforms.anatomy.regions import NoisePower, noise_power_spectrum
 
 Pixel = tuple[float, float]
 _LOWEST = 2

@@ -16,8 +16,8 @@ from ct_cncl.pipeline.metrics.noise_texture import patches_at, uniform_patches
 from ct_cncl.pipeline.metrics.structure import edge_correlation, local_edge_correlation
 from ct_cncl.pipeline.metrics.tissue import LEAST_PIXELS, hu_error, tissue_masks
 from ct_cncl.pipeline.metrics.visual_information import vif
-from ct_cncl.transforms.body import body_mask
-from ct_cncl.transforms.hu import Window
+from ct_cncl.transforms.anatomy.body import body_mask
+from ct_cncl.transforms.common.hu import Window
 
 PIXELS_KEPT = 4000
 """Of a slice, for the calibration of disagreement; spread evenly over the body."""

@@ -13,8 +13,8 @@ import numpy as np
 from ct_cncl.pipeline.evaluation.matching import RESULT, Located, left_over, locate, match
 from ct_cncl.pipeline.evaluation.measures import key_of
 from ct_cncl.pipeline.metrics.tissue import BORDER, PHANTOM_CLASSES
-from ct_cncl.transforms.datalist import DataError
-from ct_cncl.transforms.patients import PatientFinder
+from ct_cncl.transforms.common.errors import DataError
+from ct_cncl.transforms.dataset.patients import PatientFinder
 from ct_cncl.transforms.phantom import TISSUES
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
-from ct_cncl.transforms.datalist import DataError
-from ct_cncl.transforms.patients import PatientFinder
+from ct_cncl.transforms.common.errors import DataError
+from ct_cncl.transforms.dataset.patients import PatientFinder
 from ct_cncl.transforms.series import ScanSource, find_scans
 from ct_cncl.transforms.series.slices import DicomSlices, Slices, VolumeSlices, open_slices
 

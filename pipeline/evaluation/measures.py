@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ct_cncl.pipeline.evaluation.record import Measure
 from ct_cncl.pipeline.metrics.noise_texture import PATCH
 from ct_cncl.pipeline.metrics.tissue import TISSUE_HU
-from ct_cncl.transforms.hu import WINDOWS, Window
+from ct_cncl.transforms.common.hu import WINDOWS, Window
 
 REGIONS = {
     "scan": "all pixels that the scanner measured",

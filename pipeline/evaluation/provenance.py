@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ct_cncl.pipeline import bundle
 from ct_cncl.pipeline.evaluation.record import Provenance
 from ct_cncl.pipeline.metrics.bootstrap import LEAST_VALUES, RESAMPLES
 from ct_cncl.pipeline.metrics.noise_texture import PATCH
 from ct_cncl.pipeline.metrics.tissue import TISSUE_HU
+from ct_cncl.pipeline.workflow import locations as bundle
 from ct_cncl.transforms import __version__
-from ct_cncl.transforms.hu import Window
+from ct_cncl.transforms.common.hu import Window
 
 CONSTANTS = {
     "PSNR, SSIM through a window": "both images cut off at its ends, data range its width, SSIM's 0 at its lower end; "

@@ -16,6 +16,8 @@ TRUTH, INPUT = "truth", "input"
 """Keys of the methods that are not judged for themselves; candidates have the keys "candidate1", "candidate2", ..."""
 MAPS = ("noise", "content", "disagreement")
 """What a candidate may bring beside its result: N(y), C(y) and |C(y) - (y - N(y))|, HU."""
+PAGE = "report.html"
+"""File name of the report of an evaluation."""
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,13 @@ from ct_cncl.pipeline.evaluation.labels import find_labels
 from ct_cncl.pipeline.evaluation.matching import RESULT, Located, left_over, locate, match
 from ct_cncl.pipeline.evaluation.measures import REGIONS, measures
 from ct_cncl.pipeline.evaluation.provenance import CONSTANTS, provenance
-from ct_cncl.pipeline.evaluation.record import INPUT, MAPS, TRUTH, Evaluation, Method
+from ct_cncl.pipeline.evaluation.record import INPUT, MAPS, PAGE, TRUTH, Evaluation, Method
 from ct_cncl.pipeline.evaluation.tables import as_text, write_tables
 from ct_cncl.pipeline.metrics.bootstrap import LEAST_VALUES
-from ct_cncl.transforms.files import OutputError
-from ct_cncl.transforms.hu import WINDOWS, Window
-from ct_cncl.transforms.patients import DEFAULT_NAME_RULE, PatientFinder
+from ct_cncl.transforms.common.errors import OutputError
+from ct_cncl.transforms.common.hu import WINDOWS, Window
+from ct_cncl.transforms.dataset.patients import DEFAULT_NAME_RULE, PatientFinder
 
-PAGE = "report.html"
 SUMMARY = "summary.csv"
 
 
@@ -70,7 +69,7 @@ class EvaluateOptions:
 
 
 def evaluate_files(options: EvaluateOptions) -> Evaluation:
-    """Judge methods and write tables and report into ``options.out``.
+    """Judge methods and write the tables into ``options.out``; the report is the caller's to write.
 
     Returns:
         All that was found.
@@ -88,12 +87,7 @@ def evaluate_files(options: EvaluateOptions) -> Evaluation:
         )
     with tempfile.TemporaryDirectory(prefix="ct-cncl-") as scratch:
         evaluation = _evaluate(options, windows, Path(scratch))
-    hidden = not _shows_bar(options)
-    with tqdm(total=1, desc="writing the report", bar_format="{desc} {elapsed}", disable=hidden):
-        from ct_cncl.pipeline.report.evaluation_page import write_page
-
-        write_tables(evaluation, options.out)
-        write_page(evaluation, options.out / PAGE)
+    write_tables(evaluation, options.out)
     return evaluation
 
 

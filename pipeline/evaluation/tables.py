@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ct_cncl.pipeline.evaluation.record import ComparisonRow, Evaluation, Measure, PatientRow, SliceRow, SummaryRow
-from ct_cncl.transforms.files import replacing
+from ct_cncl.transforms.common.files import replacing
 
 NOT_COMPUTED = "not computed"
 

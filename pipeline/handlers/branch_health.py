@@ -11,7 +11,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
 
-from ct_cncl.pipeline.engines.distributed import mean_over_processes
+from ct_cncl.pipeline.common.distributed import mean_over_processes
 
 HEALTH_KEY = "branch_health"
 """Name in ``engine.state`` of what was found in an epoch, a text, empty where all is well; a column of metrics.csv."""

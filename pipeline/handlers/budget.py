@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from ignite.engine import Engine, Events
 from torch.optim import Optimizer
 
-from ct_cncl.pipeline.engines.distributed import world_size
+from ct_cncl.pipeline.common.distributed import world_size
 
 SECONDS_KEY = "training_seconds"
 """Name in ``engine.state``, and so in the checkpoint's "trainer", of the seconds spent on training steps."""

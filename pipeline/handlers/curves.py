@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ct_cncl.pipeline.handlers.branch_health import HEALTH_KEY
 from ct_cncl.pipeline.handlers.budget import SECONDS_KEY
-from ct_cncl.transforms.files import replacing
+from ct_cncl.transforms.common.files import replacing
 
 
 def loss_terms(output: Mapping[str, torch.Tensor]) -> dict[str, float]:

@@ -12,7 +12,8 @@ from typing import Any
 from ignite.engine import Engine, Events
 from tqdm import tqdm
 
-from ct_cncl.transforms.files import OutputError, replacing
+from ct_cncl.transforms.common.errors import OutputError
+from ct_cncl.transforms.common.files import replacing
 
 logger = logging.getLogger(__name__)
 

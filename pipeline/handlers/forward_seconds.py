@@ -11,7 +11,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 
-from ct_cncl.transforms.files import replacing
+from ct_cncl.transforms.common.files import replacing
 
 
 class ForwardSeconds:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from ignite.engine import Engine, Events
 
-from ct_cncl.transforms.files import replacing
+from ct_cncl.transforms.common.files import replacing
 
 KEPT = ("image", "label", "content", "denoised", "pred")
 """Keys of the evaluator's output that are kept: y, x, C(y), y - N(y), result."""

@@ -11,9 +11,9 @@ import numpy as np
 from ignite.engine import Engine, Events
 
 from ct_cncl.pipeline.metrics.noise_texture import MIN_PATCHES, nps_distance, patches_at, uniform_patches
-from ct_cncl.transforms.files import replacing
-from ct_cncl.transforms.patches import SlicePairs
-from ct_cncl.transforms.regions import noise_power_spectrum
+from ct_cncl.transforms.anatomy.regions import noise_power_spectrum
+from ct_cncl.transforms.common.files import replacing
+from ct_cncl.transforms.patches.patch_pairs import SlicePairs
 
 DISTANCES = {
     "nps_distance": "pred",

@@ -8,8 +8,8 @@ import numpy as np
 from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
 
-from ct_cncl.pipeline.report.panel import comparison_panel, save_png
-from ct_cncl.transforms.hu import WINDOWS
+from ct_cncl.pipeline.common.panel import comparison_panel, save_png
+from ct_cncl.transforms.common.hu import WINDOWS
 
 
 class PicturePanel:
@@ -20,7 +20,7 @@ class PicturePanel:
     Args:
         folder: for ``slice<k>_epoch<n>.png``; the latest of each slice is also kept as ``slice<k>_latest.png``.
         slices: how many, evenly spaced over the validation slices.
-        window: name of the window, see ``ct_cncl.transforms.hu.WINDOWS``.
+        window: name of the window, see ``ct_cncl.transforms.common.hu.WINDOWS``.
         interval: epochs between two pictures.
         writer: TensorBoard writer, or None.
 

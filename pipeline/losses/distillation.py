@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from ct_cncl.pipeline.engines.precision import autocast
 from ct_cncl.pipeline.networks import Branches, BranchOutputs
+from ct_cncl.pipeline.networks.precision import autocast
 
 
 class DistillationLoss:

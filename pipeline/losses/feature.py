@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from ct_cncl.pipeline.engines.precision import autocast
 from ct_cncl.pipeline.losses.encoders.stages import ConvStages, frozen
 from ct_cncl.pipeline.losses.texture import content_distance, texture_distance
 from ct_cncl.pipeline.networks import Branches, centre_slice
-from ct_cncl.transforms.hu import to_network
+from ct_cncl.pipeline.networks.precision import autocast
+from ct_cncl.transforms.common.hu import to_network
 
 IMAGES = ("content", "denoised", "fused")
 """What may be judged: C(y), y - N(y) and the result."""

@@ -12,7 +12,7 @@ from monai.metrics import PSNRMetric, RMSEMetric, SSIMMetric
 from monai.metrics.regression import CumulativeIterationMetric
 
 from ct_cncl.pipeline.metrics.local_moments import BORDER, ssim_map
-from ct_cncl.transforms.hu import Window
+from ct_cncl.transforms.common.hu import Window
 
 IMAGES = {"": "pred", "input": "image", "content": "content", "denoised": "denoised"}
 """What is judged against the truth: suffix of the metric's name, key in the evaluator's output ("" is the result)."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ct_cncl.pipeline.metrics.noise_texture import PATCH, patches_at
-from ct_cncl.transforms.regions import NoisePower, noise_power_spectrum
+from ct_cncl.transforms.anatomy.regions import NoisePower, noise_power_spectrum
 
 LOWEST_BIN = 2
 """Of a radial spectrum, the first bin that counts for the peak: below it a fitted plane and anatomy decide."""

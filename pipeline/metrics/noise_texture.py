@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ct_cncl.transforms.regions import SOFT_TISSUE_HU, NoisePower, box_mean, local_std
+from ct_cncl.transforms.anatomy.regions import SOFT_TISSUE_HU, NoisePower, box_mean, local_std
 
 PATCH = 24
 """Side of a patch, pixels: fits into a liver or an aorta; the lowest frequency that it tells is 1 / (24 pixels)."""
@@ -73,7 +73,7 @@ def nps_distance(result: NoisePower, truth: NoisePower) -> float:
     Raises:
         ValueError: spectra of different patch sizes, or a truth without noise.
 
-    >>> from ct_cncl.transforms.regions import noise_power_spectrum
+    >>> from ct_cncl.transforms.anatomy.regions import noise_power_spectrum
     >>> noise = np.random.default_rng(0).normal(0, 10, (50, 16, 16))
     >>> full, half = (noise_power_spectrum(scale * noise, (1.0, 1.0)) for scale in (1.0, 0.5))
     >>> nps_distance(full, full), round(nps_distance(half, full), 6)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ct_cncl.transforms.anatomy.regions import box_mean
 from ct_cncl.transforms.phantom import TISSUES
-from ct_cncl.transforms.regions import box_mean
 
 TISSUE_HU: Mapping[str, tuple[float, float]] = {
     "air": (-1100.0, -950.0),

@@ -6,7 +6,7 @@ import torch
 
 from ct_cncl.pipeline.metrics.image_quality import prepared
 from ct_cncl.pipeline.metrics.local_moments import Moments, gaussian_window, local_moments, weighted_means
-from ct_cncl.transforms.hu import Window
+from ct_cncl.transforms.common.hu import Window
 
 SIGMA_N_SQ = 2.0
 """Variance of the eye's own noise, in squared grey levels."""

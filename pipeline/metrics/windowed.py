@@ -10,7 +10,7 @@ from monai.metrics.regression import RegressionMetric
 
 from ct_cncl.pipeline.metrics.image_quality import psnr, ssim
 from ct_cncl.pipeline.metrics.visual_information import vif
-from ct_cncl.transforms.hu import WINDOWS, Window
+from ct_cncl.transforms.common.hu import WINDOWS, Window
 
 FIGURES: dict[str, Callable[..., torch.Tensor]] = {"psnr": psnr, "ssim": ssim, "vif": vif}
 
@@ -35,7 +35,7 @@ def windowed_metrics(windows: Iterable[str], *, key: str = "pred") -> dict[str, 
     """Ignite metrics over an evaluation: means over slices of PSNR, SSIM and VIF through each window.
 
     Args:
-        windows: names out of :data:`ct_cncl.transforms.hu.WINDOWS`.
+        windows: names out of :data:`ct_cncl.transforms.common.hu.WINDOWS`.
         key: of what is judged in the evaluator's output, HU; the truth is under "label".
 
     Returns:

@@ -28,10 +28,9 @@ def explain(config: Path, files: list[Path], sender: str | None = None) -> str:
     refuse_shares(settings.spool)
     if settings.tls is not None:
         server_context(settings.tls)
-    lines = [
-        f"{config}: good. {settings.aet} on {settings.host} port {settings.port}, {len(settings.senders)} senders, "
-        f"{len(settings.destinations)} destinations, {len(settings.rules)} rules{', shadow mode' if settings.shadow else ''}"
-    ]
+    shadow = ", shadow mode" if settings.shadow else ""
+    counts = f"{len(settings.senders)} senders, {len(settings.destinations)} destinations, {len(settings.rules)} rules"
+    lines = [f"{config}: good. {settings.aet} on {settings.host} port {settings.port}, {counts}{shadow}"]
     if not settings.rules:
         lines.append("There are no rules: everything is stored and ignored.")
     for file in files:

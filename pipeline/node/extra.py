@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ct_cncl.pipeline.extras import require
+from ct_cncl.pipeline.common.extras import require
 
 
 def require_node() -> None:

@@ -67,7 +67,7 @@ def metrics_of(node: Node) -> str:
     add("up_seconds", "gauge", "Since the start.", {"": time.monotonic() - node.started})
     add("healthy", "gauge", "1 while /health says ok.", {"": float(health_of(node).ok)})
     add("jobs", "gauge", "Jobs by state.", by("state", dict(counts)))
-    add("objects_total", "counter", "C-STORE requests by answer.", by("answer", dict(node.receiver.counts)))
+    add("objects_total", "counter", "C-STORE requests by answer.", by("answer", dict(node.receiver.storing.counts)))
     add("connections_refused_total", "counter", "Before an association.", {"": node.receiver.refused_connections})
     add("workers_alive", "gauge", "Processes that denoise.", {"": node.workers.alive})
     add("worker_deaths_total", "counter", "Processes that ended unasked.", {"": node.workers.deaths})

@@ -106,7 +106,7 @@ def write_incoming_to(folder: Path, limit: int) -> None:
 
 def allowed(senders: tuple[Sender, ...], address: str, aet: str | None = None) -> bool:
     """Whether somebody may call from an address; under a title, where it is known."""
-    place = ipaddress.ip_address(address.split("%")[0])
+    place = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(place, ipaddress.IPv6Address) and place.ipv4_mapped:
         place = place.ipv4_mapped
     return any(
@@ -139,7 +139,7 @@ class GuardedServer(ThreadedAssociationServer):
         client.settimeout(self.settings.limits.stall_s)
         return client, address
 
-    def verify_request(self, request: Any, client_address: Any) -> bool:
+    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002
         """Whether to go on with a connection at all."""
         open_now = len(self.active_associations) + self._shaking
         if allowed(self.settings.senders, client_address[0]) and open_now < self.settings.limits.connections:

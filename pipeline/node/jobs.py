@@ -63,10 +63,10 @@ class Job:
 
 def job_of(row: sqlite3.Row) -> Job:
     """A job from its row."""
-    texts = {name: row[name] or "" for name in ("rule", "error")}
-    dicts = {name: json.loads(row[name] or "{}") for name in ("action", "facts", "outcome")}
-    plain: dict[str, Any] = {name: row[name] for name in Job.__dataclass_fields__ if name not in {*texts, *dicts, "warnings", "kept"}}
-    return Job(**plain, **texts, **dicts, warnings=json.loads(row["warnings"] or "[]"), kept=bool(row["kept"]))
+    values: dict[str, Any] = {name: row[name] for name in Job.__dataclass_fields__}
+    values |= {name: row[name] or "" for name in ("rule", "error")}
+    values |= {name: json.loads(row[name] or "{}") for name in ("action", "facts", "outcome")}
+    return Job(**values | {"warnings": json.loads(row["warnings"] or "[]"), "kept": bool(row["kept"])})
 
 
 class Jobs:

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import pydicom
 
-from ct_cncl.pipeline.archive import read_record
-from ct_cncl.pipeline.archive_run import ArchiveRun, DenoiseOptions
-from ct_cncl.pipeline.domain import sampled
+from ct_cncl.pipeline.common.panel import DIFFERENCE_WINDOW, Tile, picture_panel, save_png
+from ct_cncl.pipeline.inference.batch import ArchiveRun, DenoiseOptions
+from ct_cncl.pipeline.inference.records import read_record
 from ct_cncl.pipeline.node.errors import NodeError
 from ct_cncl.pipeline.node.jobs import Job
 from ct_cncl.pipeline.node.spool import Spool, sync_folder
-from ct_cncl.pipeline.report.panel import DIFFERENCE_WINDOW, Tile, picture_panel, save_png
-from ct_cncl.pipeline.weights import Weights
-from ct_cncl.transforms.hu import WINDOWS
-from ct_cncl.transforms.regions import noise_level
+from ct_cncl.pipeline.weights.domain import sampled
+from ct_cncl.pipeline.weights.load import Weights
+from ct_cncl.transforms.anatomy.regions import noise_level
+from ct_cncl.transforms.common.hu import WINDOWS
 from ct_cncl.transforms.series import ScanSource
 from ct_cncl.transforms.series.find import search
 from ct_cncl.transforms.series.slices import open_slices
@@ -146,10 +146,12 @@ def _look(source: ScanSource, result: Path, pictures: Path, work: Path) -> dict[
     }
     for name, tile in tiles.items():
         save_png(picture_panel([[tile]]), pictures / f"{name}.png")
-    found: dict[str, Any] = {}
-    for name, place in (("noise_before", 0), ("noise_after", 1)):
-        try:
-            found[name] = round(float(noise_level(np.stack([pair[place] for pair in pairs], axis=-1))), 2)
-        except ValueError:  # no soft tissue in these slices
-            found[name] = None
-    return found
+    return {name: _noise([pair[place] for pair in pairs]) for place, name in enumerate(("noise_before", "noise_after"))}
+
+
+def _noise(slices: Sequence[np.ndarray]) -> float | None:
+    """HU in soft tissue; None where there is none."""
+    try:
+        return round(float(noise_level(np.stack(slices, axis=-1))), 2)
+    except ValueError:
+        return None

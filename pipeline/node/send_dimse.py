@@ -82,17 +82,18 @@ def _encoded(entry: dict[str, Any], taken: list[UID], wanted: str) -> Path | Dat
 
 def _compressed(path: Path, choices: list[UID]) -> Dataset | None:
     """The file without loss in one of some syntaxes; None where no encoder here can."""
-    for syntax in choices:
-        if not get_encoder(syntax).is_available:
-            continue
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                dataset = pydicom.dcmread(path)
-                dataset.compress(syntax, generate_instance_uid=False)
-        except (
-            Exception
-        ):  # encoders raise nearly every built-in exception; overlay bits, for one, have no place in JPEG 2000
-            continue
-        return dataset
-    return None
+    usable = [syntax for syntax in choices if get_encoder(syntax).is_available]
+    return next((dataset for syntax in usable if (dataset := _in_syntax(path, syntax)) is not None), None)
+
+
+def _in_syntax(path: Path, syntax: UID) -> Dataset | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset = pydicom.dcmread(path)
+            dataset.compress(syntax, generate_instance_uid=False)
+    except (
+        Exception
+    ):  # encoders raise nearly every built-in exception; overlay bits, for one, have no place in JPEG 2000
+        return None
+    return dataset

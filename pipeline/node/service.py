@@ -99,20 +99,24 @@ class Node:
 
         def run() -> None:
             while not self._stop.is_set():
-                try:
-                    again = act() is True
-                    self.failing.pop(name, None)
-                    self._stop.wait(0 if again else pause)
-                except Exception as error:  # a full disk, mostly: the part must still be there when there is room
-                    text = in_one_line(error)
-                    if self.failing.get(name) != text:
-                        logger.error("%s: %s", name, text)
-                    self.failing[name] = text
-                    self._stop.wait(_AFTER_FAILURE_S)
+                self._stop.wait(self._tried(name, act, pause))
 
         thread = threading.Thread(target=run, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
+
+    def _tried(self, name: str, act: Callable[[], object], pause: float) -> float:
+        """Do something once; seconds until the next time."""
+        try:
+            again = act() is True
+        except Exception as error:  # a full disk, mostly: the part must still be there when there is room
+            text = in_one_line(error)
+            if self.failing.get(name) != text:
+                logger.error("%s: %s", name, text)
+            self.failing[name] = text
+            return _AFTER_FAILURE_S
+        self.failing.pop(name, None)
+        return 0 if again else pause
 
     def stop(self) -> None:
         """Take nothing new, let what is under way end within the seconds that the configuration allows, and leave the rest for later."""

@@ -25,8 +25,8 @@ from ct_cncl.pipeline.node.settings import NodeSettings, read_settings
 from ct_cncl.pipeline.node.spool import Spool, is_full
 
 if TYPE_CHECKING:  # torch takes seconds to import: only where there is a job
-    from ct_cncl.pipeline.archive_run import DenoiseOptions
-    from ct_cncl.pipeline.weights import Weights
+    from ct_cncl.pipeline.inference.batch import DenoiseOptions
+    from ct_cncl.pipeline.weights.load import Weights
 
 logger = logging.getLogger("ct_cncl.node")
 _POLL_S = 0.2
@@ -96,9 +96,9 @@ class Worker:
         """The rule's weights; those of the last job stay open."""
         import torch
 
-        from ct_cncl.pipeline.denoise import check_save
-        from ct_cncl.pipeline.inference import chosen_device
-        from ct_cncl.pipeline.weights import open_weights
+        from ct_cncl.pipeline.inference.api import chosen_device
+        from ct_cncl.pipeline.inference.streaming import check_save
+        from ct_cncl.pipeline.weights.load import open_weights
 
         key = (options.weights, options.precision)
         if self._weights is None or self._weights[0] != key:

@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from ct_cncl.pipeline.node.jobs import Jobs
@@ -52,7 +53,7 @@ class Workers:
                 str(Path(self.settings.file).absolute()),
                 name,
             ]
-            self._running[name] = subprocess.Popen(command, stdin=subprocess.PIPE)
+            self._running[name] = subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: S603
 
     def _give_back(self, name: str, code: int) -> None:
         for number in self.jobs.release(name):
@@ -66,18 +67,20 @@ class Workers:
     def stop(self, seconds: float) -> None:
         """Let each finish the job at hand within some seconds; what is not finished then is made again later."""
         for process in self._running.values():
-            try:
-                assert process.stdin is not None
-                process.stdin.write(b"stop\n")
-                process.stdin.flush()
-            except OSError:  # it is gone already
-                continue
+            _tell(process)
         until = time.monotonic() + seconds
+        while self.alive and time.monotonic() < until:
+            time.sleep(0.05)
         for process in self._running.values():
-            try:
-                process.wait(max(until - time.monotonic(), 0.01))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.kill()
+            process.wait()
         self._running = {}
         self.jobs.release()
+
+
+def _tell(process: subprocess.Popen[bytes]) -> None:
+    """Say "stop" to a worker that may be gone already."""
+    with suppress(OSError):
+        assert process.stdin is not None
+        process.stdin.write(b"stop\n")
+        process.stdin.flush()

@@ -12,7 +12,7 @@ from ct_cncl.pipeline.metrics.noise_power import NoiseFigures, noise_figures, no
 from ct_cncl.pipeline.metrics.observer import Detectability, channelised_hotelling, difference_of_gaussian_channels
 from ct_cncl.pipeline.metrics.resolution import TaskTransfer, task_transfer
 from ct_cncl.pipeline.qa.phantoms import CONTRASTS_HU, LESIONS, Scanner, discs, sites
-from ct_cncl.transforms.regions import NoisePower
+from ct_cncl.transforms.anatomy.regions import NoisePower
 
 PATCH = 32
 """Side of the patches of noise power, pixels."""

@@ -14,7 +14,7 @@ from ct_cncl.pipeline.metrics.observer import Detectability
 from ct_cncl.pipeline.metrics.resolution import TaskTransfer
 from ct_cncl.pipeline.qa.measure import DoseResult
 from ct_cncl.pipeline.qa.phantoms import CONTRASTS_HU, LESIONS, Scanner
-from ct_cncl.transforms.regions import NoisePower
+from ct_cncl.transforms.anatomy.regions import NoisePower
 
 REFERENCE_DOSE = 0.25
 """The dose that single charts show, or the one next to it: quarter dose."""

@@ -11,17 +11,16 @@ import numpy as np
 from tqdm import tqdm
 
 from ct_cncl.pipeline.evaluation.provenance import provenance
-from ct_cncl.pipeline.evaluation.record import INPUT, TRUTH, Evaluation, Method, SliceView
+from ct_cncl.pipeline.evaluation.record import INPUT, PAGE, TRUTH, Evaluation, Method, SliceView
 from ct_cncl.pipeline.evaluation.tables import write_tables
 from ct_cncl.pipeline.qa.measure import DoseResult, measure, transfers
 from ct_cncl.pipeline.qa.pages import QAResults, charts, sentences, tables
 from ct_cncl.pipeline.qa.phantoms import Scanner, ScanSettings, discs, lesions, water
-from ct_cncl.transforms.files import OutputError
-from ct_cncl.transforms.hu import WINDOWS
+from ct_cncl.transforms.common.errors import OutputError
+from ct_cncl.transforms.common.hu import WINDOWS
 
 Denoiser = Callable[[np.ndarray], np.ndarray]
 """Slices (x, y, slices) float32 HU in, the same shape out."""
-PAGE = "report.html"
 RECORD = "evaluation.json"
 PHANTOMS = {"water": water, "discs": discs, "lesions": lesions}
 CAUTION = (
@@ -97,10 +96,10 @@ def run_qa(options: QAOptions) -> Evaluation:
 
 def _denoisers(options: QAOptions) -> tuple[dict[str, Denoiser], dict[str, str]]:
     """By name what denoises, and the checksum of its weights."""
-    from ct_cncl.pipeline.denoise import Settings
-    from ct_cncl.pipeline.denoise_volume import denoise_volume
-    from ct_cncl.pipeline.inference import chosen_device
-    from ct_cncl.pipeline.weights import open_weights
+    from ct_cncl.pipeline.inference.api import chosen_device
+    from ct_cncl.pipeline.inference.streaming import Settings
+    from ct_cncl.pipeline.inference.volume import denoise_volume
+    from ct_cncl.pipeline.weights.load import open_weights
 
     device, settings = chosen_device(options.device), Settings()
     found: dict[str, Denoiser] = {}

@@ -1,5 +1,1 @@
-"""What people look at."""
-
-from ct_cncl.pipeline.report.panel import comparison_panel, picture_panel, save_png
-
-__all__ = ["comparison_panel", "picture_panel", "save_png"]
+"""Draws what people look at: reports as one HTML file, their tables and charts."""

@@ -8,8 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ct_cncl.pipeline.common.extras import is_installed
 from ct_cncl.pipeline.evaluation.record import Evaluation
-from ct_cncl.pipeline.extras import is_installed
 from ct_cncl.pipeline.report.charts import draw_chart, method_colours
 from ct_cncl.pipeline.report.tables import (
     MINUS,
@@ -21,7 +21,7 @@ from ct_cncl.pipeline.report.tables import (
     summary_sheets,
 )
 from ct_cncl.pipeline.report.viewer_data import PackedSlices, choose_slices, pack_planes
-from ct_cncl.transforms.files import replacing
+from ct_cncl.transforms.common.files import replacing
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -13,8 +13,8 @@ from ct_cncl.pipeline.evaluation.record import INPUT, TRUTH, Evaluation, Method,
 from ct_cncl.pipeline.report.colours import as_hex, difference_map, grey_map, sequential_map
 from ct_cncl.pipeline.report.packing import pack_plane
 from ct_cncl.pipeline.report.tables import MINUS, number_text, slice_label, window_of
-from ct_cncl.transforms.body import body_mask
-from ct_cncl.transforms.hu import WINDOWS
+from ct_cncl.transforms.anatomy.body import body_mask
+from ct_cncl.transforms.common.hu import WINDOWS
 
 STEPS = {"noise": 1.0, "content": 1.0, "disagreement": 0.5}
 """HU between two stored values of the maps; images are stored to 1 HU, as the files of scanners are."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ct_cncl.transforms.regions import (
+from ct_cncl.transforms.anatomy.regions import (
     LOW_QUANTILE,
     MIN_WINDOWS,
     local_std,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ct_cncl.transforms.regions import padding_mask
+from ct_cncl.transforms.anatomy.regions import padding_mask
 
 from ._kernels import run_in_threads
 from .counts import added_line_integrals, line_integrals_of_counts, measured_counts

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ct_cncl.transforms.regions import local_std, noise_power_spectrum, soft_tissue_windows, structure_index
+from ct_cncl.transforms.anatomy.regions import local_std, noise_power_spectrum, soft_tissue_windows, structure_index
 
 from .geometry import PixelSize
 from .noise_model import WINDOW, NoiseModel, ScanSlice
@@ -108,7 +108,7 @@ def _uniform_patches(images: list[np.ndarray], slices: list[ScanSlice], size: in
     """Corners, slice by slice, of the patches of soft tissue where ``images`` (x, y), HU, have least structure.
 
     The measure is the deviation relative to the model's noise, times
-    :func:`~ct_cncl.transforms.regions.structure_index`.
+    :func:`~ct_cncl.transforms.anatomy.regions.structure_index`.
 
     Patches overlap by half at the most. Those more than 15 % above the lowest twentieth may hold structure: left out.
     """

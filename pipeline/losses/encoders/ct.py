@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from ct_cncl.pipeline.handlers.checkpoints import NETWORK_KEY, CheckpointError, load_file
+from ct_cncl.pipeline.common.checkpoint_file import NETWORK_KEY, load_file
+from ct_cncl.pipeline.common.errors import CheckpointError
 from ct_cncl.pipeline.losses.encoders.stages import ConvStages
 from ct_cncl.pipeline.networks.branches import pad_to_multiple
-from ct_cncl.transforms.hu import HU_OFFSET, HU_RANGE, to_hu
+from ct_cncl.transforms.common.hu import HU_OFFSET, HU_RANGE, to_hu
 
 UNIT_HU = 500.0
 """The encoder's unit: water is 0, air -2, dense bone about 3."""

@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-from ct_cncl.pipeline.engines.distributed import is_main_process, start_processes, world_size
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError, load_file
+from ct_cncl.pipeline.common.checkpoint_file import load_file
+from ct_cncl.pipeline.common.distributed import is_main_process, start_processes, world_size
+from ct_cncl.pipeline.common.errors import CheckpointError
 from ct_cncl.pipeline.losses.encoders.stages import ConvStages
-from ct_cncl.transforms.datalist import file_checksum
-from ct_cncl.transforms.hu import WINDOWS, Window, apply_window, to_hu
+from ct_cncl.transforms.common.checksums import file_checksum
+from ct_cncl.transforms.common.hu import WINDOWS, Window, apply_window, to_hu
 
 URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
 """torchvision's weights, trained on ImageNet; BSD-3-Clause. 575 MB, of which the convolutions are 80 MB."""
@@ -72,7 +73,7 @@ class VGG19(ConvStages):
 
     Args:
         weights: file in the format of torchvision's state dict; None takes the published one, see ``published_weights``.
-        window: name of a window (``ct_cncl.transforms.hu.WINDOWS``), or its centre and width in HU.
+        window: name of a window (``ct_cncl.transforms.common.hu.WINDOWS``), or its centre and width in HU.
 
     Raises:
         CheckpointError: a file that is missing, unreadable or of another network.

@@ -192,7 +192,7 @@ def test_denoise_refuses_weights_of_another_network(command, tmp_path, tiny_run)
 
 
 def test_denoise_without_weights_says_where_to_get_them(command, tmp_path):
-    from ct_cncl.pipeline.bundle import installed_bundle
+    from ct_cncl.pipeline.workflow.locations import installed_bundle
 
     if (installed_bundle() / "models" / "model.pt").is_file():
         pytest.skip("this bundle ships weights")
@@ -263,7 +263,7 @@ def test_evaluate_writes_figures_and_refuses_twice(command, tmp_path, tiny_run):
 
 
 def test_demo_runs_to_its_end(tmp_path, capfd):
-    from ct_cncl.pipeline.demo import run_demo
+    from ct_cncl.pipeline.training.demo import run_demo
 
     small = tuple(assignments(TINY | {"max_epochs": 1}))
     counts = {"training": 1, "validation": 1, "test": 1}

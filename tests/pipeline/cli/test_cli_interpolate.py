@@ -9,7 +9,7 @@ from tiny_runs import TINY, assignments
 from typer.testing import CliRunner
 
 from ct_cncl.pipeline.cli.app import app
-from ct_cncl.pipeline.training import train_bundle
+from ct_cncl.pipeline.training.run import train_bundle
 
 
 def run(*arguments):
@@ -36,7 +36,7 @@ def test_interpolate(tiny_run, other, tmp_path):
 
 
 def test_scan_prints_the_cost_of_every_alpha(tiny_run, other, tmp_path, monkeypatch):
-    from ct_cncl.pipeline import texture_scan
+    from ct_cncl.pipeline.interpolation import alpha_sweep as texture_scan
 
     monkeypatch.setattr(texture_scan, "uniform_patches", lambda truth: [(0, 0), (0, 16), (24, 0), (24, 16)])
     done = run("interpolate", tiny_run, other, "--out", tmp_path / "mixed", "--scan", "3", "--device", "cpu")

@@ -3,7 +3,7 @@
 import pytest
 from tiny_weights import tiny_cncl
 
-from ct_cncl.pipeline.pack import checksum_file
+from ct_cncl.pipeline.sharing.pack import checksum_file
 from ct_cncl.transforms import __version__
 
 
@@ -51,7 +51,7 @@ def test_verify_says_what_is_unknown_and_fails(command, tmp_path):
 
 
 def test_pack_without_weights_says_where_to_get_them(command, tmp_path):
-    from ct_cncl.pipeline.bundle import installed_bundle
+    from ct_cncl.pipeline.workflow.locations import installed_bundle
 
     if (installed_bundle() / "models" / "model.pt").is_file():
         pytest.skip("this bundle ships weights")

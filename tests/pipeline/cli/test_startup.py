@@ -9,8 +9,9 @@ import pytest
 import torch
 from tiny_dicom import dicom_slice
 
-from ct_cncl.pipeline.network_building import build_network
-from ct_cncl.pipeline.workflow import NETWORK_KEYS, ConfigError, overlay_file
+from ct_cncl.pipeline.common.errors import ConfigError
+from ct_cncl.pipeline.workflow.network import build_network
+from ct_cncl.pipeline.workflow.run import NETWORK_KEYS, overlay_file
 
 HEAVY = ("monai", "ignite", "torch", "scipy", "numba", "matplotlib", "nibabel", "pydicom")
 

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from test_cncl_trainer import Judge, trainer
+from tiny_trainer import Judge, trainer
 from torch import nn
 
 from ct_cncl.pipeline.engines.memory import MemoryShortageError

@@ -5,10 +5,10 @@ import logging
 import pytest
 import torch
 from ignite.engine import Engine, Events
-from test_fp16_overflow import network, trainer, weights
+from scaled_trainer import network, trainer, weights
 
 from ct_cncl.pipeline.engines.finite_losses import LEAST_SCALE, FiniteLosses
-from ct_cncl.pipeline.engines.precision import gradient_scaler
+from ct_cncl.pipeline.networks.precision import gradient_scaler
 
 OFF = gradient_scaler(torch.device("cpu"), "fp32")
 

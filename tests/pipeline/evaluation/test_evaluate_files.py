@@ -8,8 +8,8 @@ from evaluation_files import AFFINE, anatomy, noisy, save, three_patients
 from skimage.metrics import peak_signal_noise_ratio
 
 from ct_cncl.pipeline.evaluation.run import EvaluateOptions, evaluate_files
-from ct_cncl.transforms.datalist import DataError
-from ct_cncl.transforms.files import OutputError
+from ct_cncl.pipeline.report.evaluation_page import write_page
+from ct_cncl.transforms.common.errors import DataError, OutputError
 from ct_cncl.transforms.series import ScanError
 
 
@@ -24,12 +24,6 @@ def three(tmp_path_factory):
     """An evaluation of three patients, and where its files are."""
     root = three_patients(tmp_path_factory.mktemp("three"))
     return evaluate(root), root
-
-
-@pytest.fixture
-def no_page(monkeypatch):
-    """Charts take most of the time of a tiny evaluation; one page is written above."""
-    monkeypatch.setattr("ct_cncl.pipeline.report.evaluation_page.write_page", lambda *_: None)
 
 
 def rows_of(found, method):
@@ -97,14 +91,13 @@ def test_tables_hold_what_was_found_and_the_page_is_there(three):
     assert own == pytest.approx([row.values["rmse"] for row in rows_of(found, "candidate1")])
     assert all("nan" not in value.lower() for row in table for value in row.values())
     assert {row["scan"] for row in table} == {f"p{n}_scan.nii.gz" for n in (1, 2, 3)}
-    page = (root / "out" / "report.html").read_text(encoding="utf-8")
+    page = write_page(found, root / "report.html").read_text(encoding="utf-8")
     assert "denoised" in page
     assert len(page) > 10_000
     assert len(found.slices) == 9
     assert {"truth", "input", "candidate1"} == set(found.slices[0].images)
 
 
-@pytest.mark.usefixtures("no_page")
 def test_many_patients_are_averaged_over_patients(tmp_path):
     root = three_patients(tmp_path, [f"p{n}_scan" for n in range(6)])
     row = summary(evaluate(root, windows=("full",)), "candidate1", "rmse")
@@ -112,14 +105,12 @@ def test_many_patients_are_averaged_over_patients(tmp_path):
     assert row.low < row.mean < row.high
 
 
-@pytest.mark.usefixtures("no_page")
 def test_an_earlier_evaluation_is_kept_unless_asked(three):
     _, root = three
     with pytest.raises(OutputError, match="overwrite"):
         evaluate(root)
 
 
-@pytest.mark.usefixtures("no_page")
 def test_matching_does_not_depend_on_names_orders_or_orientation_where_it_is_certain(tmp_path):
     """One scan each: turned axes and another name are the same scan."""
     truth = anatomy()
@@ -141,7 +132,6 @@ def test_matching_does_not_depend_on_names_orders_or_orientation_where_it_is_cer
         (anatomy(), np.diag([-0.8, -0.8, -5.0, 1.0]) - np.array([[0] * 4] * 2 + [[0, 0, 0, 2.0]] + [[0] * 4]), "apart"),
     ],
 )  # fmt: skip
-@pytest.mark.usefixtures("no_page")
 def test_another_geometry_is_refused_by_name(tmp_path, hu, affine, words):
     save(tmp_path / "full" / "scan.nii.gz", anatomy())
     save(tmp_path / "result" / "scan_denoised.nii.gz", hu, affine)
@@ -151,7 +141,6 @@ def test_another_geometry_is_refused_by_name(tmp_path, hu, affine, words):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.usefixtures("no_page")
 def test_another_patient_or_none_is_refused(tmp_path):
     root = three_patients(tmp_path)
     save(root / "others" / "q1_scan.nii.gz", anatomy())
@@ -165,7 +154,6 @@ def test_another_patient_or_none_is_refused(tmp_path):
         evaluate(root, candidates=("twice",))
 
 
-@pytest.mark.usefixtures("no_page")
 def test_a_table_says_whose_scans_are(tmp_path):
     root = three_patients(tmp_path, ["x1", "x2"])
     (root / "table.csv").write_text(
@@ -180,7 +168,6 @@ def test_a_table_says_whose_scans_are(tmp_path):
         evaluate(root, patients=root / "table.csv", windows=("full",), overwrite=True)
 
 
-@pytest.mark.usefixtures("no_page")
 def test_missing_slices_constant_ones_and_nan_are_said_and_leave_the_mean_alone(tmp_path):
     truth = anatomy(shape=(72, 64, 5))
     result = (truth + 3).astype(np.float32)
@@ -203,7 +190,6 @@ def test_missing_slices_constant_ones_and_nan_are_said_and_leave_the_mean_alone(
     assert "nan," not in text
 
 
-@pytest.mark.usefixtures("no_page")
 def test_a_truth_that_is_broken_or_constant_judges_nobody(tmp_path):
     truth = anatomy(shape=(72, 64, 4)).astype(np.float32)
     result = truth + 3
@@ -220,7 +206,6 @@ def test_a_truth_that_is_broken_or_constant_judges_nobody(tmp_path):
     assert summary(found, "candidate1", "rmse").mean == pytest.approx(3)
 
 
-@pytest.mark.usefixtures("no_page")
 def test_candidates_are_compared_with_the_input_and_with_each_other(tmp_path):
     root = three_patients(tmp_path)
     for number in range(3):
@@ -244,7 +229,6 @@ def test_candidates_are_compared_with_the_input_and_with_each_other(tmp_path):
     assert found.summary[-1].startswith("Highest PSNR full: fifth.")
 
 
-@pytest.mark.usefixtures("no_page")
 def test_slices_without_a_body_or_soft_tissue_say_so(tmp_path):
     truth = anatomy()
     truth[..., 1] = np.rint(np.random.default_rng(0).normal(-1000, 5, truth.shape[:2]))  # above the patient
@@ -259,7 +243,6 @@ def test_slices_without_a_body_or_soft_tissue_say_so(tmp_path):
     assert summary(found, "candidate1", "rmse").mean == pytest.approx(2)
 
 
-@pytest.mark.usefixtures("no_page")
 def test_equal_images_have_no_infinite_mean(tmp_path):
     save(tmp_path / "full" / "scan.nii.gz", anatomy())
     save(tmp_path / "result" / "scan.nii.gz", anatomy())
@@ -270,7 +253,6 @@ def test_equal_images_have_no_infinite_mean(tmp_path):
     assert summary(found, "candidate1", "ssim_full").mean == pytest.approx(1)
 
 
-@pytest.mark.usefixtures("no_page")
 def test_stored_values_without_rescale_are_refused_by_name(tmp_path):
     save(tmp_path / "full" / "scan.nii.gz", anatomy())
     save(tmp_path / "result" / "scan.nii.gz", anatomy() + 1024)
@@ -280,7 +262,6 @@ def test_stored_values_without_rescale_are_refused_by_name(tmp_path):
         evaluate(tmp_path, candidates=("nothing",), input=None)
 
 
-@pytest.mark.usefixtures("no_page")
 def test_disagreement_maps_beside_a_result_are_used(tmp_path):
     root = three_patients(tmp_path, ["p1_scan"])
     truth = anatomy(0)
@@ -295,13 +276,11 @@ def test_disagreement_maps_beside_a_result_are_used(tmp_path):
 
 
 @pytest.mark.parametrize("window", ["liver", "x=1", "x=50/0", "x=a/b"])
-@pytest.mark.usefixtures("no_page")
 def test_unknown_windows(tmp_path, window):
     with pytest.raises(ValueError, match="Expected a window"):
         evaluate(tmp_path, windows=(window,))
 
 
-@pytest.mark.usefixtures("no_page")
 def test_own_windows_and_names(tmp_path):
     root = three_patients(tmp_path, ["p1_scan"])
     found = evaluate(root, windows=("liver=60/160",), names=("ours",))

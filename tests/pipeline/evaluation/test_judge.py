@@ -9,7 +9,7 @@ from ct_cncl.pipeline.evaluation.judge import judge_slice
 from ct_cncl.pipeline.evaluation.measures import measures
 from ct_cncl.pipeline.evaluation.record import SliceRow
 from ct_cncl.pipeline.evaluation.summary import compare, patient_rows, summarise
-from ct_cncl.transforms.hu import WINDOWS
+from ct_cncl.transforms.common.hu import WINDOWS
 
 WINDOW = {"abdomen": WINDOWS["abdomen"]}
 

@@ -11,7 +11,7 @@ from tiny_dicom import dicom_slice
 from ct_cncl.pipeline.evaluation.labels import read_classes
 from ct_cncl.pipeline.evaluation.run import EvaluateOptions, evaluate_files
 from ct_cncl.pipeline.metrics.tissue import PHANTOM_CLASSES
-from ct_cncl.transforms.datalist import DataError
+from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.phantom import TISSUES, anatomical_phantom
 
 BIASES = {"air": -3, "lung": 5, "fat": -11, "soft tissue": 2, "bone": 40}

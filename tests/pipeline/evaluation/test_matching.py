@@ -8,8 +8,9 @@ from tiny_dicom import dicom_slice
 
 from ct_cncl.pipeline.evaluation.matching import kind_of, locate, match
 from ct_cncl.pipeline.evaluation.run import EvaluateOptions, evaluate_files
-from ct_cncl.transforms.datalist import DataError
-from ct_cncl.transforms.patients import PatientFinder
+from ct_cncl.pipeline.report.evaluation_page import write_page
+from ct_cncl.transforms.common.errors import DataError
+from ct_cncl.transforms.dataset.patients import PatientFinder
 from ct_cncl.transforms.series import find_scans, read_scan
 
 
@@ -62,7 +63,7 @@ def test_a_lacking_dicom_slice_is_one_row_and_the_rest_is_judged(tmp_path):
     found = evaluate_files(options)
     assert [round(row.values.get("rmse", -1)) for row in found.slice_rows] == [5, 5, -1, 5, 5]
     assert "no slice at this place" in found.slice_rows[2].missing["rmse"]
-    assert "NAME" not in (tmp_path / "out" / "report.html").read_text()
+    assert "NAME" not in write_page(found, tmp_path / "report.html").read_text()
     assert "NAME" not in (tmp_path / "out" / "slices.csv").read_text()
 
 

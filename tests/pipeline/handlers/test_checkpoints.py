@@ -7,8 +7,10 @@ import torch
 from ignite.engine import Engine
 from torch import nn
 
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError, Checkpoints, load_file, load_weights
-from ct_cncl.transforms.files import OutputError
+from ct_cncl.pipeline.common.checkpoint_file import load_file, load_weights
+from ct_cncl.pipeline.common.errors import CheckpointError
+from ct_cncl.pipeline.handlers.checkpoints import Checkpoints
+from ct_cncl.transforms.common.errors import OutputError
 
 
 class Score(Engine):

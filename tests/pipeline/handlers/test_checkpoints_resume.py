@@ -8,7 +8,9 @@ import torch
 from ignite.engine import Engine
 from torch import nn
 
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError, Checkpoints, load_weights
+from ct_cncl.pipeline.common.checkpoint_file import load_weights
+from ct_cncl.pipeline.common.errors import CheckpointError
+from ct_cncl.pipeline.handlers.checkpoints import Checkpoints
 
 
 def evaluator_stub(score):

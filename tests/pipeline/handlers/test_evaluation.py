@@ -11,7 +11,7 @@ from ignite.engine import Engine, Events
 
 from ct_cncl.pipeline.handlers import EvaluationTable, WrittenFiles
 from ct_cncl.pipeline.metrics import quality_metrics
-from ct_cncl.transforms.files import OutputError
+from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.series.write import WriteReport
 
 ERRORS = {"image": (8.0, 16.0, 32.0), "content": (4.0, 4.0, 8.0), "denoised": (2.0, 1.0, 4.0), "pred": (1.0, 2.0, 1.0)}

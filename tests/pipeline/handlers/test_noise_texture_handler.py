@@ -8,14 +8,14 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ct_cncl.pipeline import texture_scan
 from ct_cncl.pipeline.engines import CNCLEvaluator
 from ct_cncl.pipeline.handlers import noise_texture
 from ct_cncl.pipeline.handlers.noise_texture import NoiseTexture
+from ct_cncl.pipeline.interpolation import alpha_sweep as texture_scan
 from ct_cncl.pipeline.metrics import quality_metrics
 from ct_cncl.pipeline.networks import CNCL, Branches, BranchOutputs, ConvFusion, UNet
-from ct_cncl.transforms.datalist import read_datalist
-from ct_cncl.transforms.patches import SlicePairs
+from ct_cncl.transforms.dataset.datalist import read_datalist
+from ct_cncl.transforms.patches.patch_pairs import SlicePairs
 
 CORNERS = [(4, 4), (4, 22), (22, 4), (22, 14)]
 

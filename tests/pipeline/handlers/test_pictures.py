@@ -6,8 +6,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
+from ct_cncl.pipeline.common.panel import GAP, TITLE_HEIGHT
 from ct_cncl.pipeline.handlers import PicturePanel
-from ct_cncl.pipeline.report.panel import GAP, TITLE_HEIGHT
 
 WIDTH, HEIGHT = 160, 24
 OFFSETS = {"image": -100, "content": -60, "denoised": -20, "pred": 70, "label": 50}

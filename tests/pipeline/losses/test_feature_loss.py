@@ -4,12 +4,12 @@ import pytest
 import torch
 from tiny_encoders import WIDTHS, ct_checkpoint, vgg_state
 
-from ct_cncl.pipeline.bundle import installed_bundle
-from ct_cncl.pipeline.engines.precision import DTYPES
 from ct_cncl.pipeline.losses import FeatureLoss, content_distance, texture_distance
 from ct_cncl.pipeline.losses.encoders import VGG19, CTEncoder
 from ct_cncl.pipeline.networks import Branches
-from ct_cncl.transforms.hu import to_network
+from ct_cncl.pipeline.networks.precision import DTYPES
+from ct_cncl.pipeline.workflow.locations import installed_bundle
+from ct_cncl.transforms.common.hu import to_network
 
 CPU = torch.device("cpu")
 LAYERS = ["conv1_2", "relu2_1"]

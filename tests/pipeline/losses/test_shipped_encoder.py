@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from ct_cncl.pipeline.bundle import installed_bundle
 from ct_cncl.pipeline.losses import FeatureLoss
 from ct_cncl.pipeline.losses.encoders import CTEncoder
 from ct_cncl.pipeline.networks import Branches
-from ct_cncl.transforms.hu import to_network
+from ct_cncl.pipeline.workflow.locations import installed_bundle
+from ct_cncl.transforms.common.hu import to_network
 
 WEIGHTS = installed_bundle() / "models" / "ct_encoder.pt"
 LAYERS = ["conv1_2", "conv2_2"]

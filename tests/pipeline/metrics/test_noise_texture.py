@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ct_cncl.pipeline.metrics.noise_texture import nps_distance, patches_at, uniform_patches
-from ct_cncl.transforms.regions import noise_power_spectrum
+from ct_cncl.transforms.anatomy.regions import noise_power_spectrum
 
 
 def spectrum(patches):

@@ -8,7 +8,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torchmetrics.functional.image import visual_information_fidelity
 
 from ct_cncl.pipeline.metrics import WindowedMetric, mae, psnr, rmse, ssim, vif, windowed_metrics
-from ct_cncl.transforms.hu import WINDOWS, Window
+from ct_cncl.transforms.common.hu import WINDOWS, Window
 
 
 def pair(size=(72, 61), noise=40.0):

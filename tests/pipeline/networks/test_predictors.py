@@ -174,7 +174,7 @@ def test_pixel_shuffled_head_puts_each_feature_on_its_block():
 
 
 def test_amplified_is_zero_at_water():
-    from ct_cncl.transforms.hu import to_network
+    from ct_cncl.transforms.common.hu import to_network
 
     torch.testing.assert_close(
         amplified(to_network(torch.tensor([0.0, 256.0, -1024.0])), 16.0), torch.tensor([0.0, 1.0, -4.0])

@@ -13,7 +13,7 @@ from ct_cncl.pipeline.metrics import noise_figures
 from ct_cncl.pipeline.qa.measure import detectabilities, measure, noise_power
 from ct_cncl.pipeline.qa.phantoms import LESIONS, Scanner, ScanSettings, discs, lesions, sites, water
 from ct_cncl.pipeline.qa.run import QAOptions, judge_phantoms, run_qa
-from ct_cncl.transforms.files import OutputError
+from ct_cncl.transforms.common.errors import OutputError
 
 SMALL = ScanSettings(size=160, pixel_mm=1.2, radius_mm=75.0, views=240)
 

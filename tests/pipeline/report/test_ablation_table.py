@@ -3,7 +3,7 @@
 import csv
 import io
 
-from ct_cncl.pipeline.report.ablation_table import COLUMNS, as_csv, as_markdown, headers
+from ct_cncl.pipeline.ablation.table import COLUMNS, as_csv, as_markdown, headers
 
 ROWS = [
     {

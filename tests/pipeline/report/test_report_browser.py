@@ -12,7 +12,7 @@ from report_browser import INPUT, READ, RESULT, TRUTH, assert_grey, grey, hu_at,
 from tiny_evaluation import HOSTILE, SHAPE, tiny_slice
 
 from ct_cncl.pipeline.report.colours import difference_map, sequential_map
-from ct_cncl.transforms.hu import WINDOWS, Window
+from ct_cncl.transforms.common.hu import WINDOWS, Window
 
 
 def test_loads_without_errors_or_requests(opened, page):

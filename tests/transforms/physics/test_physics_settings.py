@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from ct_cncl.transforms.anatomy.regions import noise_power_spectrum
 from ct_cncl.transforms.physics import (
     APODISATIONS,
     DoseSettings,
@@ -15,7 +16,6 @@ from ct_cncl.transforms.physics import (
     water_cylinder,
 )
 from ct_cncl.transforms.physics.fbp import apodisation_window
-from ct_cncl.transforms.regions import noise_power_spectrum
 
 SIZE, PIXEL = 96, 2.0
 CYLINDER = phantom_hu(water_cylinder(75.0), (SIZE, SIZE), (PIXEL, PIXEL))

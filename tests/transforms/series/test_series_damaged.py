@@ -12,7 +12,7 @@ from series_files import ct_slice, save
 from tiny_weights import Add, scripted
 
 from ct_cncl.pipeline.cli.app import one_line
-from ct_cncl.pipeline.inference import denoise_scans
+from ct_cncl.pipeline.inference.api import denoise_scans
 
 TIMES = int(os.environ.get("EXAMPLES", "30"))
 SEED = int(os.environ.get("SEED", "0"))

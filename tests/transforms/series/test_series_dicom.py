@@ -1,14 +1,11 @@
-from pathlib import Path
-
 import nibabel as nib
 import numpy as np
 import pytest
 from pydicom.uid import RLELossless, SecondaryCaptureImageStorage
 from series_files import AXIAL, POSITIONS, ct_series, ct_slice, enhanced, refused, save
+from tiny_runs import SHARED
 
 from ct_cncl.transforms.series import ScanError, find_scans, read_scan, write_nifti
-
-SHARED = Path(__file__).parents[4] / "shared" / "ct"
 
 
 def test_hu_of_a_known_voxel_is_exact_not_20_7_too_high(tmp_path):

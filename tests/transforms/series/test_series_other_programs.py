@@ -12,10 +12,10 @@ import pytest
 from derive_files import datasets, derive
 from enhanced_files import valid_enhanced
 from series_files import save
+from tiny_runs import SHARED
 
 from ct_cncl.transforms.series import read_scan
 
-SHARED = Path(__file__).parents[4] / "shared" / "ct"
 ORDINARY = ["crlm1004", "kits00072", "built", "enhanced"]
 KINDS = ("denoised", "noise", "content", "disagreement")
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st  # noqa: E402
 from hypothesis.extra import numpy as hnp  # noqa: E402
 from series_files import ct_slice, nifti, save  # noqa: E402
 
-from ct_cncl.transforms.regions import padding_mask  # noqa: E402
+from ct_cncl.transforms.anatomy.regions import padding_mask  # noqa: E402
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "0"))
 """More of them, and other ones each time, where the environment asks for it."""

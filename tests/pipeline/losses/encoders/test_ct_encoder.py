@@ -3,10 +3,10 @@ import torch
 from tiny_encoders import WIDTHS, ct_checkpoint
 from torch import nn
 
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
+from ct_cncl.pipeline.common.errors import CheckpointError
 from ct_cncl.pipeline.losses.encoders import ConvStages, CTAutoencoder, CTEncoder, frozen
 from ct_cncl.pipeline.losses.encoders.ct import CTStages
-from ct_cncl.transforms.hu import to_network
+from ct_cncl.transforms.common.hu import to_network
 
 
 def image(height=12, width=9, batch=2):

@@ -6,9 +6,9 @@ import torch
 from tiny_encoders import vgg_state
 from torch.nn import functional
 
-from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
+from ct_cncl.pipeline.common.errors import CheckpointError
 from ct_cncl.pipeline.losses.encoders import VGG19, vgg
-from ct_cncl.transforms.hu import to_network
+from ct_cncl.transforms.common.hu import to_network
 
 INDEX = {
     "conv1_1": 0,

@@ -1,0 +1,207 @@
+"""What an ablation compares, whether it can be done, and whether it is the one that a folder already holds."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from ct_cncl.pipeline.common.errors import ConfigError
+from ct_cncl.pipeline.workflow.locations import dataset_entries, default_dataset_dir
+from ct_cncl.pipeline.workflow.overlays import Variant, distinct, network_without_weights, variant
+from ct_cncl.pipeline.workflow.run import check_keys, config_file, load_config, parse_overrides
+from ct_cncl.transforms.common.checksums import file_checksum
+from ct_cncl.transforms.common.errors import OutputError
+from ct_cncl.transforms.common.files import replacing
+from ct_cncl.transforms.common.hu import WINDOWS
+from ct_cncl.transforms.dataset.datalist import DATALIST
+
+ALIKE = (
+    *("seed", "batch_size", "patch_size", "patches_per_epoch", "dose_range", "nested_dose_range"),
+    *("val_interval", "max_val_slices", "data_range_hu", "picture_window"),
+)
+"""Keys that an overlay cannot change within an ablation: train.json's values, or those of KEY=VALUE, hold for all."""
+OWN = ("output_dir", "dataset_dir", "resume", "max_epochs", "lr_scheduler", "d_lr_scheduler", "evaluation_dir")
+"""Keys that the ablation sets itself."""
+VALIDATIONS = 20
+"""Epochs, each with a validation, of a run with a budget of iterations, where ``patches_per_epoch`` is not given."""
+PATCHES = 640
+"""Patches in an epoch with a budget of minutes, where ``patches_per_epoch`` is not given. At 64 x 64 they cost a network
+about as much as 30 slices of 512 x 512 do, so that validation takes a quarter of the time on top, be it fast or slow."""
+VALIDATION_SLICES = 8
+"""Slices of the validations during training, where ``max_val_slices`` is not given; the table is about all slices."""
+RECORD = "ablation.json"
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What to compare, and how.
+
+    Args:
+        out: folder of the runs and results.
+        variants: each as ``variant`` in ``ct_cncl.pipeline.workflow.overlays`` takes it: ``A``, ``A+B`` or ``paper``.
+        data: data set; None takes the default phantoms.
+        minutes: of training for each variant; validation, checkpoints and pictures are not counted.
+        iterations: instead of minutes.
+        split: "validation" or "test": what the table is about.
+        pictures: slices on the page.
+        assignments: ``KEY=VALUE`` overrides for all variants.
+    """
+
+    out: Path
+    variants: tuple[str, ...]
+    data: Path | None = None
+    minutes: float | None = None
+    iterations: int | None = None
+    split: str = "validation"
+    pictures: int = 3
+    assignments: tuple[str, ...] = ()
+
+    @property
+    def dataset(self) -> Path:
+        """Absolute folder of the data set."""
+        return Path(default_dataset_dir()) if self.data is None else self.data.expanduser().absolute()
+
+
+def checked_plan(ablation: Ablation) -> tuple[list[Variant], dict[str, Any]]:
+    """All variants and the overrides for all of them, or the error that would come up later.
+
+    Raises:
+        ConfigError: a budget or variant that cannot be used, or unknown keys.
+        DataError: the data set cannot be used.
+    """
+    if (ablation.minutes is None) == (ablation.iterations is None):
+        got = "neither" if ablation.minutes is None else "both"
+        raise ConfigError(f"Expected a budget, either --minutes or --iterations, but got {got}.")
+    budget = ablation.minutes if ablation.iterations is None else ablation.iterations
+    if budget is None or not (budget > 0 and math.isfinite(budget)):
+        raise ConfigError(f"Expected a budget above 0, but got {budget}.")
+    if ablation.pictures < 1:
+        raise ConfigError(f"Expected --pictures of at least 1, but got {ablation.pictures}.")
+    if not ablation.variants:
+        raise ConfigError("Expected at least one variant, but got none. Name some: --with unet_ln_gelu --with paper.")
+    overrides = alike_overrides(parse_overrides(ablation.assignments), ablation.iterations)
+    chosen = distinct([variant(text) for text in ablation.variants])
+    for one in chosen:
+        _check_variant(one, overrides)
+    for split in {"training", "validation", ablation.split}:
+        dataset_entries(ablation.dataset, split, verify=False)  # each training and evaluation compares the checksums
+    return chosen, overrides
+
+
+def alike_overrides(given: Mapping[str, Any], iterations: int | None) -> dict[str, Any]:
+    """What holds for all variants: train.json's values of ``ALIKE``, over them what the user gave.
+
+    Epochs are short, so that there are curves to see and a checkpoint to go on from: see ``VALIDATIONS``, ``PATCHES`` and
+    ``VALIDATION_SLICES``.
+
+    Raises:
+        ConfigError: a key that the ablation sets itself, or an unknown window.
+    """
+    own = sorted(set(given) & set(OWN))
+    if own:
+        raise ConfigError(f"Expected no {own[0]}=..., which the ablation sets itself, but got it. Leave it out.")
+    base = load_config([config_file("train.json")])
+    batch_size = given.get("batch_size", base["batch_size"])
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ConfigError(f"Expected batch_size to be a whole number of at least 1, but got {batch_size!r}.")
+    short = PATCHES if iterations is None else math.ceil(iterations / VALIDATIONS) * batch_size
+    defaults = {"patches_per_epoch": max(short, batch_size), "max_val_slices": VALIDATION_SLICES}
+    overrides = {key: base[key] for key in ALIKE if key in base} | defaults | dict(given)
+    if overrides["picture_window"] not in WINDOWS:
+        raise ConfigError(
+            f"Expected picture_window to be one of {', '.join(WINDOWS)}, but got {overrides['picture_window']!r}."
+        )
+    return overrides
+
+
+def _check_variant(one: Variant, overrides: Mapping[str, Any]) -> None:
+    """Refuse a variant whose network cannot be built or that does not know a key."""
+    config = one.config()
+    try:
+        check_keys(config, overrides)
+        changed = _with_overrides(config, overrides)
+        network_without_weights(changed)
+    except ConfigError as error:
+        raise ConfigError(f"{one.name}: {error}") from error
+
+
+def values_lost(one: Variant, overrides: Mapping[str, Any]) -> str:
+    """What its overlays ask for and do not get, in words; nothing where that is nothing."""
+    base, config = load_config([config_file("train.json")]), one.config()
+    lost = [key for key in ALIKE if config.get(key) != base.get(key) and config.get(key) != overrides.get(key)]
+    if not lost:
+        return ""
+    asked = ", ".join(f"{key}={config[key]} ({overrides[key]} here)" for key in lost)
+    return f"{one.name} asks for {asked}; in an ablation all variants have the same. Change it for all with KEY=VALUE."
+
+
+def _with_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    parser = ConfigParser(config=dict(config))
+    for key, value in overrides.items():
+        parser[key] = value
+    return dict(parser.get())
+
+
+def join_record(
+    ablation: Ablation, chosen: Sequence[Variant], overrides: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[Variant]]:
+    """The ablation's record, written or found equal in all but its variants; and the variants of all calls so far.
+
+    Raises:
+        OutputError: the folder holds another ablation, or something else.
+    """
+    path = ablation.out / RECORD
+    record: dict[str, Any] = {
+        "data_sha256": file_checksum(ablation.dataset / DATALIST),
+        "minutes": ablation.minutes,
+        "iterations": ablation.iterations,
+        "split": ablation.split,
+        "pictures": ablation.pictures,
+        "overrides": dict(overrides),
+    }
+    earlier: list[list[str]] = []
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        earlier = found.pop("variants")
+        _refuse_another(found, json.loads(json.dumps(record)), ablation.out)
+    elif ablation.out.is_dir() and any(ablation.out.iterdir()):
+        raise OutputError(
+            f"Expected {ablation.out} not to exist, to be empty or to hold an ablation, but it holds other files. Use "
+            "another --out."
+        )
+    variants = _joined([Variant(name, tuple(map(Path, overlays))) for name, *overlays in earlier], chosen, ablation.out)
+    record["variants"] = [[one.name, *map(str, one.overlays)] for one in variants]
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return record, variants
+
+
+def _joined(before: Sequence[Variant], chosen: Sequence[Variant], out: Path) -> list[Variant]:
+    """The variants of earlier calls, then those that are new; one of the same name must be the same."""
+    joined = {one.name: one for one in before}
+    for one in chosen:
+        old = joined.get(one.name, one)
+        moved = old.overlays != one.overlays and all(path.is_file() for path in old.overlays)
+        if moved and old.config() != one.config():
+            raise OutputError(
+                f"Expected {one.name} to be what it was in {out}, but its overlays are others now. Give them another name, "
+                "or use another --out."
+            )
+        joined[one.name] = one
+    return list(joined.values())
+
+
+def _refuse_another(found: Mapping[str, Any], record: Mapping[str, Any], out: Path) -> None:
+    now, before = ({**all_of, **all_of["overrides"]} for all_of in (record, found))
+    for key in {**before, **now}:
+        if key != "overrides" and before.get(key) != now.get(key):
+            raise OutputError(
+                f"Expected the ablation in {out} to go on as it began, but {key} was {before.get(key)} and is {now.get(key)}. "
+                "Give the same again, or another --out."
+            )

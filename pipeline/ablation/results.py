@@ -1,0 +1,152 @@
+"""What the runs of an ablation amount to: a row a variant, read from the folders of the runs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ct_cncl.pipeline.common.checkpoint_file import BEST, LAST, load_file
+from ct_cncl.pipeline.handlers.branch_health import HEALTH_KEY
+from ct_cncl.pipeline.handlers.budget import SECONDS_KEY
+from ct_cncl.pipeline.handlers.kept_slices import KEPT
+from ct_cncl.pipeline.handlers.noise_texture import SPECTRA
+from ct_cncl.pipeline.workflow.overlays import network_without_weights, parameter_count
+
+FAILED = "failed.json"
+"""In a run's folder: why its training ended early."""
+TEXTURE = "noise_texture.json"
+JUDGED = ("summary.json", "seconds.json", TEXTURE, "slices.npz")
+"""In a run's evaluation: what the table and the page are made of."""
+SCORES = ("psnr", "ssim", "rmse")
+IMAGES = ("", "_content", "_denoised", "_input")
+"""Suffixes of the scores: result, C(y), y - N(y), input."""
+
+
+class VariantResult(NamedTuple):
+    """All that is reported of one variant."""
+
+    name: str
+    row: dict[str, Any]
+    """Figures by the keys of ``COLUMNS`` in ``ct_cncl.pipeline.ablation.table``; None where there is none."""
+    curves: list[dict[str, float]]
+    """Validations during training: "iteration", "training_seconds" and the scores by name."""
+    slices: dict[str, np.ndarray]
+    """Kept slices, see ``KeptSlices``; empty where the variant has no weights to judge."""
+
+
+def evaluation_folder(run: Path, split: str) -> Path:
+    """Where an ablation keeps a run's evaluation."""
+    return run / f"evaluation_{split}"
+
+
+def checkpoint_to_judge(run: Path) -> Path | None:
+    """The run's best checkpoint, else its last one, else None."""
+    return next((run / name for name in (BEST, LAST) if (run / name).is_file()), None)
+
+
+def is_judged(folder: Path) -> bool:
+    """Whether an evaluation is complete, and its noise spectra are compared in today's way, as in all other rows."""
+    if not all((folder / name).is_file() for name in JUDGED):
+        return False
+    return json.loads((folder / TEXTURE).read_text(encoding="utf-8")).get("spectra") == SPECTRA
+
+
+def variant_result(name: str, run: Path, *, split: str) -> VariantResult:
+    """Read everything about one variant from its run.
+
+    Args:
+        name: of the variant.
+        run: its folder, trained and evaluated, or trained in vain.
+        split: that was evaluated.
+    """
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    network = network_without_weights(config)
+    curves = read_curves(run / "metrics.csv")
+    history = read_history(run / "metrics.csv")
+    row: dict[str, Any] = {"variant": name, "parameters": parameter_count(network)}
+    row |= {
+        "iterations": history.get("iteration", 0),
+        "patches": history.get("iteration", 0) * int(config["batch_size"]),
+        "epochs": history.get("epoch", 0),
+        "training_seconds": history.get(SECONDS_KEY, 0.0),
+    }
+    folder = evaluation_folder(run, split)
+    slices: dict[str, np.ndarray] = {}
+    if (folder / "summary.json").is_file():
+        means = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["means"]
+        row |= scores(means, branches=hasattr(network, "branches"))
+        texture = json.loads((folder / TEXTURE).read_text(encoding="utf-8"))
+        row |= {f"nps_distance{image}": texture[f"nps_distance{image}"] for image in IMAGES if f"psnr{image}" in row}
+        timing = json.loads((folder / "seconds.json").read_text(encoding="utf-8"))
+        row["seconds_a_slice"] = timing["seconds"]
+        row["timed_on"] = f"{timing['device']}, {timing['threads']} threads"
+        with np.load(folder / "slices.npz") as stored:
+            slices = {key: stored[key] for key in ("number", *KEPT)}
+    judged = checkpoint_to_judge(run)
+    if judged is not None and judged.name == BEST:
+        row["best_epoch"] = load_file(judged)["epoch"]
+    row["note"] = _note(run, row)
+    return VariantResult(name, row, curves, slices)
+
+
+def scores(means: Mapping[str, float], *, branches: bool) -> dict[str, float]:
+    """Scores of an evaluation and the result's gains over the input; those of the branches only where there are two.
+
+    >>> scores({f"{s}{i}": 1.0 for s in SCORES for i in IMAGES}, branches=False)["gain_psnr"]
+    0.0
+    """
+    images = IMAGES if branches else ("", "_input")
+    row = {f"{score}{image}": means[f"{score}{image}"] for score in SCORES for image in images}
+    return row | {f"gain_{score}": means[score] - means[f"{score}_input"] for score in SCORES}
+
+
+def _note(run: Path, row: Mapping[str, Any]) -> str:
+    """What a reader of the figures must know: a training that failed, a branch that is worse than the input, warnings."""
+    notes = []
+    if (run / FAILED).is_file():
+        error = json.loads((run / FAILED).read_text(encoding="utf-8"))["error"]
+        notes.append(f"training failed: {error.split('. ')[0]}")
+    images = {"C(y)": "_content", "y - N(y)": "_denoised", "result": ""}
+    worse = [title for title, image in images.items() if row.get(f"psnr{image}", math.inf) < row.get("psnr_input", 0.0)]
+    if worse:
+        notes.append(f"worse than the input: {', '.join(worse)}")
+    epochs = _rows(run / "metrics.csv")
+    warned = [epoch for epoch in epochs if epoch.get(HEALTH_KEY)]
+    if warned:
+        notes.append(
+            f"branch health warned in {len(warned)} of {len(epochs)} epochs, first in epoch {warned[0]['epoch']}: "
+            f"{warned[0][HEALTH_KEY]}"
+        )
+    return "; ".join(notes)
+
+
+def read_history(path: Path) -> dict[str, Any]:
+    """The last row of a run's ``metrics.csv``: epoch, iteration, training seconds."""
+    rows = _rows(path)
+    if not rows:
+        return {}
+    last = rows[-1]
+    return {
+        "epoch": int(last["epoch"]),
+        "iteration": int(last["iteration"]),
+        SECONDS_KEY: float(last.get(SECONDS_KEY) or 0.0),
+    }
+
+
+def read_curves(path: Path) -> list[dict[str, float]]:
+    """The validations in a run's ``metrics.csv``: iteration, training seconds and every score."""
+    names = ["iteration", SECONDS_KEY, *(f"{score}{image}" for score in SCORES for image in IMAGES)]
+    return [{name: float(row[name]) for name in names if row.get(name)} for row in _rows(path) if row.get("psnr")]
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))

@@ -1,0 +1,201 @@
+"""``ct-cncl ablate``: train variants alike, one after another, judge them on the same slices, compare them in a table."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ct_cncl.pipeline.ablation.plan import Ablation, checked_plan, join_record, values_lost
+from ct_cncl.pipeline.ablation.results import (
+    FAILED,
+    VariantResult,
+    checkpoint_to_judge,
+    evaluation_folder,
+    is_judged,
+    variant_result,
+)
+from ct_cncl.pipeline.ablation.table import as_csv, as_markdown, digits_of, headers, input_row, readable_rows
+from ct_cncl.pipeline.common.checkpoint_file import LAST, load_file
+from ct_cncl.pipeline.evaluation.record import PAGE, Evaluation, Table
+from ct_cncl.pipeline.handlers.budget import USED_KEY
+from ct_cncl.pipeline.inference.streaming import RESULT
+from ct_cncl.pipeline.report.evaluation_page import write_page
+from ct_cncl.pipeline.training.run import evaluate_run, train_bundle
+from ct_cncl.pipeline.training.run_report import Candidate, judge_runs, pairs_by_number, read_history
+from ct_cncl.pipeline.workflow.overlays import Variant
+from ct_cncl.pipeline.workflow.run import config_file
+from ct_cncl.transforms.common.files import replacing
+
+
+def run_ablation(ablation: Ablation) -> list[VariantResult]:
+    """Train and judge every variant, from where an earlier call stopped, and write the table and the page.
+
+    ``out`` then holds ``runs/NAME`` (usable like those of ``ct-cncl train``), ``results.csv``, ``results.md`` and
+    ``report.html``; they are written anew after each variant. A training that fails with a loss that is not finite is noted in
+    the table, and the next variant goes on.
+
+    Returns:
+        The results of all variants in ``out``, those of earlier calls included.
+
+    Raises:
+        ConfigError: a budget or variant that cannot be used, or unknown keys; before anything is trained.
+        DataError: the data set cannot be used.
+        OutputError: ``out`` holds an ablation of other data, overrides, budget or split, or something else.
+    """
+    chosen, overrides = checked_plan(ablation)
+    record, chosen = join_record(ablation, chosen, overrides)
+    results: list[VariantResult] = []
+    for number, one in enumerate(chosen, start=1):
+        run = ablation.out / "runs" / one.name
+        _say(f"{number}/{len(chosen)}  {one.name}")
+        if not run.is_dir() and (lost := values_lost(one, overrides)):
+            _say(lost)
+        _train(ablation, one, run, overrides)
+        _evaluate(ablation, run)
+        results.append(variant_result(one.name, run, split=ablation.split))
+        write_results(ablation, results, record)
+        gc.collect()  # engines and handlers hold each other; free their networks before the next one
+    table = (ablation.out / "results.md").read_text(encoding="utf-8")
+    _say(f"\n{table}\nwritten to {ablation.out}: results.csv, results.md, {PAGE}")
+    return results
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201
+
+
+def _train(ablation: Ablation, one: Variant, run: Path, overrides: Mapping[str, Any]) -> None:
+    """Train from the start or from the run's last checkpoint; do nothing where the budget is used."""
+    if (run / FAILED).is_file():
+        return
+    resume = (run / LAST).is_file()
+    if resume and load_file(run / LAST)["trainer"][USED_KEY] >= 1.0:
+        return
+    if not resume:
+        (run / "config.json").unlink(
+            missing_ok=True
+        )  # of a start before the first checkpoint, perhaps with another overlay
+    budget = {"budget_minutes": ablation.minutes, "budget_iterations": ablation.iterations}
+    values = {} if resume else {**overrides, **budget}
+    try:
+        train_bundle(
+            out=run,
+            data=ablation.dataset,
+            overlays=[] if resume else [*map(str, one.overlays), str(config_file("budget.json"))],
+            resume=resume,
+            assignments=[f"{key}={json.dumps(value)}" for key, value in values.items()],
+        )
+    except FloatingPointError as error:
+        with replacing(run / FAILED) as temporary:
+            temporary.write_text(json.dumps({"error": str(error)}, indent=2) + "\n", encoding="utf-8")
+        _say(f"     {error} The next variant goes on.")
+
+
+def _evaluate(ablation: Ablation, run: Path) -> None:
+    """Judge the run's best checkpoint, unless that is done."""
+    folder = evaluation_folder(run, ablation.split)
+    judged = checkpoint_to_judge(run)
+    if judged is None or is_judged(folder):
+        return
+    evaluate_run(
+        judged,
+        data=ablation.dataset,
+        split=ablation.split,
+        out=folder,
+        overwrite=True,
+        overlays=[str(config_file("keep_slices.json"))],
+        assignments=[f"kept_slices={ablation.pictures}", "max_val_slices=null"],  # the table is about all slices
+    )
+
+
+def write_results(ablation: Ablation, results: Sequence[VariantResult], record: Mapping[str, Any]) -> None:
+    """Write ``results.csv``, ``results.md`` and ``report.html``.
+
+    Args:
+        ablation: whose folder and data set it is.
+        results: of the variants so far.
+        record: of the ablation, as in its ``ablation.json``.
+    """
+    data_range = float(record["overrides"]["data_range_hu"])
+    rows = [result.row for result in results]
+    texts = {
+        "results.csv": as_csv(rows, data_range=data_range),
+        "results.md": f"{conditions(record, rows)}\n\n{as_markdown(rows, data_range=data_range)}",
+    }
+    for name, text in texts.items():
+        with replacing(ablation.out / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    write_page(_judged(ablation, results, record, data_range), ablation.out / PAGE)
+
+
+def _judged(
+    ablation: Ablation, results: Sequence[VariantResult], record: Mapping[str, Any], data_range: float
+) -> Evaluation:
+    """Every variant on the kept slices, the table over all slices, and the curves over training."""
+    rows = [result.row for result in results]
+    numbers: list[int] = next((result.slices["number"].tolist() for result in results if result.slices), [])
+    candidates = [
+        Candidate(
+            result.name,
+            str(result.row.get("note") or ""),
+            _maps(result),
+            read_history(ablation.out / "runs" / result.name),
+        )
+        for result in results
+    ]
+    keys, _ = readable_rows(rows)
+    table = Table(
+        "variants",
+        "Variants over all slices",
+        headers(data_range, keys),
+        [[row.get(key) for key in keys] for row in [input_row(rows), *rows]],
+        [0 if any(isinstance(row.get(key), int) for row in rows) else digits_of(key) for key in keys],
+        conditions(record, rows),
+    )
+    return judge_runs(
+        candidates,
+        pairs_by_number(ablation.dataset, ablation.split, numbers),
+        title="Variants compared",
+        data_range=data_range,
+        tables=[table],
+        warnings=["The table of variants is over all slices of the split."],
+        by_minutes=record["minutes"] is not None,
+    )
+
+
+def _maps(result: VariantResult) -> dict[str, np.ndarray]:
+    """Result and maps of the kept slices, as ``denoise`` names them; maps only where there are two branches."""
+    if not result.slices:
+        return {}
+    image, content, denoised, pred = (result.slices[key] for key in ("image", "content", "denoised", "pred"))
+    if "psnr_content" not in result.row:
+        return {RESULT: pred}
+    return {RESULT: pred, "noise": image - denoised, "content": content, "disagreement": np.abs(content - denoised)}
+
+
+def conditions(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """What is the same for all variants, in a few sentences."""
+    values = record["overrides"]
+    budget = (
+        f"{record['iterations']} iterations"
+        if record["iterations"] is not None
+        else f"{record['minutes']:g} min of training (validation and checkpoints not counted)"
+    )
+    textured = any(row.get("nps_distance") is not None for row in rows)
+    timed = sorted({row["timed_on"] for row in rows if row.get("timed_on")})
+    return (
+        f"Each variant: {budget}, seed {values['seed']}, batches of {values['batch_size']} patches of {values['patch_size']} x "
+        f"{values['patch_size']}, learning rate falling from its own start to 0 by a half cosine over the budget. Means over "
+        f"all slices of the {record['split']} split, best.pt of each run, range {values['data_range_hu']:g} HU. Seconds a slice: "
+        f"median of forward passes of one slice at a time ({'; '.join(timed) or 'none'})."
+        + (
+            " NPS distance: noise power spectra in the calmest soft tissue, 0 the truth's noise, 1 none left."
+            if textured
+            else ""
+        )
+    )

@@ -1,0 +1,33 @@
+"""Packages that few commands need: what is missing is said with the extra that brings it."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from ct_cncl.pipeline.common.errors import ConfigError
+
+
+def is_installed(package: str) -> bool:
+    """Whether ``package`` can be imported.
+
+    >>> is_installed("json"), is_installed("no_such_package")
+    (True, False)
+    """
+    return find_spec(package) is not None
+
+
+def require(package: str, *, extra: str, purpose: str) -> None:
+    """Refuse to go on without ``package``.
+
+    Args:
+        package: its import name.
+        extra: of ct-cncl that brings it.
+        purpose: what it is needed for: "to draw charts".
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    if not is_installed(package):
+        raise ConfigError(
+            f"Expected the package {package} {purpose}, but it is not installed. Run `pip install 'ct-cncl[{extra}]'`."
+        )

@@ -1,0 +1,169 @@
+"""``ct-cncl denoise`` and :func:`denoise`: one scan or an archive in, results of the same kind out."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+import numpy as np
+import torch
+
+from ct_cncl.pipeline.common.distributed import default_device, is_main_process, rank
+from ct_cncl.pipeline.common.errors import ConfigError
+from ct_cncl.pipeline.inference.batch import ArchiveRun, DenoiseOptions, tidy
+from ct_cncl.pipeline.inference.records import WORK
+from ct_cncl.pipeline.inference.streaming import check_save
+from ct_cncl.pipeline.inference.volume import denoise_volume
+from ct_cncl.pipeline.networks.precision import is_made_for_bf16
+from ct_cncl.pipeline.weights.load import Weights, open_weights
+from ct_cncl.transforms.common.errors import OutputError
+from ct_cncl.transforms.series import ScanError
+from ct_cncl.transforms.series.archive_file import is_zip, unzip
+from ct_cncl.transforms.series.find import Found, search
+
+logger = logging.getLogger(__name__)
+
+Volume = TypeVar("Volume", np.ndarray, torch.Tensor)
+
+
+@overload
+def denoise(source: Volume, out: None = None, **options: Any) -> Volume: ...
+
+
+@overload
+def denoise(source: str | Path, out: str | Path, **options: Any) -> list[Path]: ...
+
+
+def denoise(source: Any, out: Any = None, **options: Any) -> Any:
+    """Denoise a volume in memory, or scans on disk.
+
+    Args:
+        source: slices (columns, rows, slices) in HU, as NumPy array or tensor; or a path: a DICOM folder, zip, file or
+            DICOMDIR, NIfTI, MHA, NRRD, TIFF, NPY, or a folder of them.
+        out: folder for the results of a path; None for a volume.
+        options: by keyword, the fields of :class:`DenoiseOptions`: ``weights``, ``strength``, ``device``, ``batch_size``
+            ``threads`` and ``precision``; for paths the others too.
+
+    Returns:
+        A volume of the same kind, type and shape; or the paths of the denoised scans.
+
+    Raises:
+        ValueError: options, weights or scans that cannot be used; one line.
+    """
+    if isinstance(source, (str, Path)):
+        if out is None:
+            raise ValueError("Expected a folder for the results of a path, but got none. Pass out=FOLDER.")
+        return denoise_scans(Path(source), Path(out), **options)
+    asked = DenoiseOptions(**options)
+    return denoise_volume(source, _weights(asked), replace(asked.settings(), save=()))
+
+
+def denoise_scans(source: Path, out: Path, **options: Any) -> list[Path]:
+    """Denoise every scan under ``source``.
+
+    A scan that fails among several is recorded and the others are done; results of an earlier run with the same options
+    are kept. Under torchrun each process does its share.
+
+    Args:
+        source: a file or folder.
+        out: folder for the results, their records and the manifest.
+        options: by keyword, the fields of :class:`DenoiseOptions`.
+
+    Returns:
+        The denoised scans of this process's share, made now or before.
+
+    Raises:
+        ScanError: nothing found, the only scan failed, or some of several did.
+        CheckpointError: no weights, or weights of another network.
+        ConfigError: no config beside the weights, or one that would run code; unknown device.
+        OutputError: the results cannot be written.
+    """
+    asked = DenoiseOptions(**options)
+    weights = _weights(asked)
+    with _searched(source, out) as found:
+        return ArchiveRun(source, out, found, weights=weights, asked=asked).all()
+
+
+def _weights(asked: DenoiseOptions) -> Weights:
+    settings = asked.settings()
+    device = chosen_device(asked.device)
+    if asked.threads is not None:
+        torch.set_num_threads(asked.threads)
+    weights = open_weights(asked.weights, device, precision=asked.precision)
+    check_save(weights, settings)
+    if weights.precision == "bf16" and not is_made_for_bf16(device) and is_main_process():
+        logger.warning("bf16 is slower than fp32 here, where nothing multiplies it; --precision auto chooses.")
+    return weights
+
+
+@contextmanager
+def _searched(source: Path, out: Path) -> Iterator[Found]:
+    """What lies under the source; a zip archive is unpacked among the results for as long as it is needed."""
+    _check_folder(source, out)
+    if not is_zip(source):
+        try:
+            yield search(source)
+        finally:
+            tidy(out)
+        return
+    folder = out / WORK / f"unzipped{rank()}"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(parents=True)
+        yield search(unzip(source, folder))
+    except ScanError as error:
+        raise ScanError(str(error).replace(str(folder), str(source))) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        tidy(out)
+
+
+def _check_folder(source: Path, out: Path) -> None:
+    """Find out before the work, not after it, that results cannot be written."""
+    inside = source.resolve()
+    if source.is_dir() and (out.resolve() == inside or inside in out.resolve().parents):
+        raise OutputError(
+            f"Expected results outside of {source}, where the next run would take them for scans, but got {out}. Choose another --out."
+        )
+    if not source.exists():
+        return  # the search says so, and nothing is made
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"Expected to write to {out}, but got: {error.strerror or error}. Choose another --out."
+        ) from error
+
+
+def chosen_device(name: str) -> torch.device:
+    """The device called ``name`` ("auto": a GPU where there is one).
+
+    Raises:
+        ConfigError: unknown name, or no such device in this machine.
+    """
+    return default_device() if name == "auto" else torch.device(checked_device(name))
+
+
+def checked_device(name: str) -> str:
+    """``name`` if torch knows such a device here.
+
+    Raises:
+        ConfigError: unknown name, or no such device in this machine.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first_line = str(error).splitlines()[0]
+        raise ConfigError(
+            f"Expected a device of this machine (auto, cpu, cuda, cuda:N), but got {name!r}: {first_line}."
+        ) from error
+    return name

@@ -1,0 +1,295 @@
+"""Denoising a scan slice by slice: while a batch is in the network, the next is read and the last is written."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+import torch
+
+from ct_cncl.pipeline.networks import centre_slice
+from ct_cncl.pipeline.weights.domain import measure, outside, sampled
+from ct_cncl.pipeline.weights.load import Weights
+from ct_cncl.transforms.common.hu import HU_RANGE, to_hu, to_network
+from ct_cncl.transforms.series import ScanError
+from ct_cncl.transforms.series.results import ResultWriter
+from ct_cncl.transforms.series.slices import Slice, Slices
+
+RESULT = "denoised"
+BRANCHES = ("noise", "content", "disagreement")
+"""What can be saved beside the result, from weights that carry the branches."""
+_CPU_BATCH = range(2, 9)
+"""Slices at once on the CPU: as many as torch has threads, within these bounds."""
+_MOST_AT_ONCE = 32
+_SHARE_OF_MEMORY = 0.5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a network is applied.
+
+    Attributes:
+        strength: 0 to 1; the result is the scan plus so much of the network's change. At 0 the scan comes back bit for bit.
+        save: out of :data:`BRANCHES`.
+        batch_size: slices at once; None suits the device.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    strength: float = 1.0
+    save: tuple[str, ...] = ()
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.strength <= 1.0:
+            raise ValueError(f"Expected a strength from 0 to 1, but got {self.strength}.")
+        unknown = sorted(set(self.save) - set(BRANCHES))
+        if unknown:
+            raise ValueError(f"Expected to save {', '.join(BRANCHES)}, but got {', '.join(unknown)}.")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"Expected a batch size of at least 1, but got {self.batch_size}.")
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """All results, each once."""
+        return (RESULT, *dict.fromkeys(self.save))
+
+
+@dataclass
+class Outcome:
+    """What came of one scan.
+
+    Attributes:
+        slices: denoised.
+        seconds: in all, and of them within the network.
+        warnings: what is unusual about the scan.
+        middle: input and result of the middle slice, (columns, rows) HU.
+    """
+
+    slices: int = 0
+    seconds: float = 0.0
+    network_seconds: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+    middle: tuple[np.ndarray, np.ndarray] | None = None
+
+
+def check_save(weights: Weights, settings: Settings) -> None:
+    """Refuse to save branches of weights that carry none.
+
+    Raises:
+        ValueError: naming what was asked for.
+    """
+    if settings.save and not weights.has_branches:
+        raise ValueError(
+            f"Expected weights that carry content and noise to save {', '.join(settings.save)}, but these have a single output. "
+            "Use the run's checkpoint (best.pt), or export with branches."
+        )
+
+
+def apply_network(weights: Weights, stack: np.ndarray, settings: Settings) -> dict[str, np.ndarray]:
+    """Denoise slices.
+
+    Args:
+        weights: the network.
+        stack: (n, slices, columns, rows) float32 HU, the slice itself in the centre of its neighbours.
+        settings: strength, and what else is wanted.
+
+    Returns:
+        By kind, each (n, columns, rows) float32 HU: "denoised", and what ``settings.save`` names.
+    """
+    if settings.strength == 0 and not settings.save:
+        return {RESULT: stack[:, stack.shape[1] // 2]}
+    threads = torch.get_num_threads()
+    if weights.device.type != "cpu" or weights.own_threads or threads == 1 or len(stack) == 1:
+        return _applied(weights, stack, settings)
+    count = min(threads, len(stack), _CPU_BATCH.stop - 1)
+    workers = _workers(count, threads // count)
+    try:
+        each = list(workers.map(lambda one: _applied(weights, one[None], settings), stack))
+    finally:
+        torch.set_num_threads(threads)  # what a worker sets for itself, torch takes for every thread to come
+    return {name: np.concatenate([images[name] for images in each]) for name in settings.kinds}
+
+
+@cache
+def _workers(count: int, threads: int) -> ThreadPoolExecutor:
+    """Workers with so many of torch's threads each (one, where there are no more than slices): a slice each.
+
+    A slice that is shared by all threads is as slow as the slowest of them at each layer; reading and writing take a core now
+    and then, and all the others wait for it.
+    """
+    return ThreadPoolExecutor(count, "network", initializer=torch.set_num_threads, initargs=(threads,))
+
+
+def _applied(weights: Weights, stack: np.ndarray, settings: Settings) -> dict[str, np.ndarray]:
+    hu = stack[:, stack.shape[1] // 2]
+    image = to_network(torch.from_numpy(stack).to(weights.device))
+    with torch.inference_mode():
+        if settings.save:
+            predicted = weights.branches(image)
+            fused = predicted.fused
+        else:
+            fused = weights.network(image)
+    results = {RESULT: _strong(hu, _numpy(to_hu(fused)), settings.strength)}
+    if settings.save:
+        images = {
+            "noise": predicted.noise * HU_RANGE,
+            "content": to_hu(predicted.content),
+            "disagreement": (predicted.content - (centre_slice(image) - predicted.noise)).abs() * HU_RANGE,
+        }
+        results |= {name: _numpy(images[name]) for name in settings.kinds[1:]}
+    return results
+
+
+def _strong(hu: np.ndarray, predicted: np.ndarray, strength: float) -> np.ndarray:
+    return predicted if strength == 1 else hu if strength == 0 else hu + np.float32(strength) * (predicted - hu)
+
+
+def _numpy(image: torch.Tensor) -> np.ndarray:
+    return image[:, 0].float().cpu().numpy()
+
+
+def keep_padding(images: Mapping[str, np.ndarray], hu: np.ndarray, padded: np.ndarray) -> dict[str, np.ndarray]:
+    """Results with the scan's own values where the scanner padded; there, noise and disagreement are 0."""
+    zero = np.float32(0)
+    return {
+        name: np.where(padded, hu if name in (RESULT, "content") else zero, image) for name, image in images.items()
+    }
+
+
+def batch_for(weights: Weights, shape: tuple[int, int], settings: Settings) -> int:
+    """Slices at once: what was asked for; on CUDA what half of the free memory holds; on the CPU one a thread, up to 8.
+
+    Args:
+        weights: the network.
+        shape: (columns, rows).
+        settings: whose ``batch_size`` wins.
+    """
+    if settings.batch_size is not None:
+        return settings.batch_size
+    if weights.device.type != "cuda":
+        return min(max(torch.get_num_threads(), _CPU_BATCH.start), _CPU_BATCH.stop - 1)
+    with torch.inference_mode():
+        torch.cuda.reset_peak_memory_stats(weights.device)
+        before = torch.cuda.memory_allocated(weights.device)
+        weights.network(torch.zeros(1, weights.slices, *shape, device=weights.device))
+        one = max(torch.cuda.max_memory_allocated(weights.device) - before, 1)
+    free, _ = torch.cuda.mem_get_info(weights.device)
+    fits = max(int(free * _SHARE_OF_MEMORY / one), 1)
+    return min(2 ** int(math.log2(fits)), _MOST_AT_ONCE)
+
+
+def look_at(slices: Slices, weights: Weights) -> list[str]:
+    """Warnings about a scan, before it is denoised: its geometry, and what lies outside of the training data."""
+    warnings = [f"{problem}; slices are denoised one by one all the same" for problem in slices.problems]
+    if weights.trained_on:
+        looked_at = [slices.read(number).hu for number in sampled(slices.count)]
+        found = measure(looked_at, [float(size) for size in slices.spacing], slices.acquisition)
+        warnings += outside(found, weights.trained_on)
+    return warnings
+
+
+def denoise_slices(
+    slices: Slices,
+    writer: ResultWriter,
+    weights: Weights,
+    settings: Settings,
+    *,
+    tick: Callable[[int], None] | None = None,
+) -> Outcome:
+    """Denoise a whole scan in the memory of a few batches.
+
+    Args:
+        slices: the opened scan.
+        writer: takes the results; to be finished by the caller.
+        weights: the network.
+        settings: how it is applied.
+        tick: called with the number of slices that were done since the last call.
+
+    Raises:
+        ScanError: slices that cannot be read or written, or that are no HU.
+    """
+    started = time.perf_counter()
+    outcome = Outcome(slices=slices.count)
+    first = slices.read(0).hu.shape
+    size = batch_for(weights, (first[0], first[1]), settings)
+    batches = [range(start, min(start + size, slices.count)) for start in range(0, slices.count, size)]
+    recent = _Recent(slices, kept=2 * (size + weights.slices))
+    low, high = math.inf, -math.inf
+    with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as scribe:
+        coming = reader.submit(recent.batch, batches[0], weights.slices)
+        writing: Future[None] = scribe.submit(lambda: None)
+        for k, batch in enumerate(batches):
+            read, stack = coming.result()
+            if k + 1 < len(batches):
+                coming = reader.submit(recent.batch, batches[k + 1], weights.slices)
+            before = time.perf_counter()
+            images = apply_network(weights, stack, settings)
+            outcome.network_seconds += time.perf_counter() - before
+            _refuse_nan(images, slices)
+            low, high = min(low, float(stack.min())), max(high, float(stack.max()))
+            if slices.count // 2 in batch:
+                place = slices.count // 2 - batch.start
+                kept = keep_padding({RESULT: images[RESULT][place]}, read[place].hu, read[place].padded)
+                outcome.middle = (read[place].hu, kept[RESULT])
+            writing.result()
+            writing = scribe.submit(_write, writer, batch, read, images)
+            if tick is not None:
+                tick(len(batch))
+        writing.result()
+    if low >= 0 and high > low:
+        raise ScanError(
+            f"{slices.source.path}: expected HU but got values from {low:g} to {high:g}: looks like stored values without "
+            "rescale (slope and intercept not applied); convert again with rescale"
+        )
+    outcome.seconds = time.perf_counter() - started
+    return outcome
+
+
+def _refuse_nan(images: Mapping[str, np.ndarray], slices: Slices) -> None:
+    for name, image in images.items():
+        if not np.isfinite(image).all():
+            raise ScanError(
+                f"{slices.source.path}: expected finite HU from the network but its {name} image holds NaN or infinity; use other "
+                "weights"
+            )
+
+
+def _write(writer: ResultWriter, batch: range, read: Sequence[Slice], images: Mapping[str, np.ndarray]) -> None:
+    for place, number in enumerate(batch):
+        own = {name: image[place] for name, image in images.items()}
+        writer.write(number, read[place], keep_padding(own, read[place].hu, read[place].padded))
+
+
+class _Recent:
+    """Slices read lately, so that neighbours are not read twice."""
+
+    def __init__(self, slices: Slices, *, kept: int) -> None:
+        self.slices, self.kept = slices, kept
+        self._known: OrderedDict[int, Slice] = OrderedDict()
+
+    def batch(self, numbers: range, width: int) -> tuple[list[Slice], np.ndarray]:
+        """Slices, and for each the stack of ``width`` neighbours around it."""
+        half = width // 2
+        read = [self._read(number) for number in numbers]
+        stack = [
+            [self._read(self.slices.neighbour(number, step)).hu for step in range(-half, half + 1)]
+            if half
+            else [own.hu]
+            for number, own in zip(numbers, read)
+        ]
+        return read, np.stack([np.stack(neighbours) for neighbours in stack])
+
+    def _read(self, number: int) -> Slice:
+        if number not in self._known:
+            self._known[number] = self.slices.read(number)
+            if len(self._known) > self.kept:
+                self._known.popitem(last=False)
+        return self._known[number]

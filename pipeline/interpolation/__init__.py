@@ -1,0 +1,1 @@
+"""Networks between two checkpoints, and how noise and error change on the way."""

@@ -1,0 +1,1 @@
+"""The commands ``prepare`` and ``simulate`` as functions: options in, training data or low-dose scans out."""

@@ -1,0 +1,1 @@
+"""Packs a bundle for others, publishes it, and checks what others have packed."""

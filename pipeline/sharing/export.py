@@ -1,0 +1,177 @@
+"""A trained network as files that need no code of this project: TorchScript and ONNX, the same bits every time."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ct_cncl.pipeline.common.checkpoint_file import load_file, network_state
+from ct_cncl.pipeline.common.errors import CheckpointError
+from ct_cncl.pipeline.sharing.example_scan import write_example
+from ct_cncl.pipeline.weights.load import Weights, open_weights
+from ct_cncl.pipeline.weights.onnx import METADATA, OUTPUTS, open_onnx
+from ct_cncl.transforms.common.checksums import file_checksum
+from ct_cncl.transforms.common.files import replacing
+from ct_cncl.transforms.common.hu import HU_RANGE
+
+TOLERANCE_HU = 0.5
+"""How far an export may be from the network; in practice it is below 0.01 HU."""
+_OPSET = 17
+_PROBE = (71, 123)
+"""Height and width of the image that exports are compared on: odd, so that padding counts, and not the one of the export."""
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+class ExportError(ValueError):
+    """A network cannot be exported; the message is one line."""
+
+
+def export_models(weights: Path, folder: Path, *, metadata: Mapping[str, Any]) -> None:
+    """Write ``model.pt`` (a plain state dict), ``model.ts``, ``model.onnx`` and the example with its result.
+
+    A process of its own does it: the code inside a TorchScript file depends on the seed of Python's hashes and on what was
+    scripted before.
+
+    Args:
+        weights: a run's checkpoint.
+        folder: the bundle; the files go into its ``models``.
+        metadata: of the bundle; goes into both exports, with the checksum of ``model.pt`` under "weights".
+
+    Raises:
+        ExportError: a network that cannot be exported, or whose exports give something else.
+    """
+    command = [sys.executable, "-m", "ct_cncl.pipeline.sharing.export", str(weights.resolve()), str(folder.resolve())]
+    done = subprocess.run(  # noqa: S603
+        command,
+        input=json.dumps(dict(metadata)),
+        env=os.environ | {"PYTHONHASHSEED": "0", "PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["it died."]
+        raise ExportError(f"Expected to export {weights}, but got: {lines[-1]}")
+
+
+def write_state(weights: Path, path: Path) -> None:
+    """The network's weights of a checkpoint as a plain state dict, which MONAI's ``load`` and ``ckpt_export`` take as it is."""
+    state = {name: value.detach().clone() for name, value in network_state(load_file(weights)).items()}
+    buffer = io.BytesIO()  # to a file, torch would write the file's name into it
+    torch.save(state, buffer)
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getvalue())
+
+
+def write_torchscript(network: nn.Module, path: Path, *, metadata: Mapping[str, Any]) -> None:
+    """A scripted network, with its branches, and the metadata as MONAI's ``load_net_with_metadata`` reads them."""
+    buffer = io.BytesIO()
+    torch.jit.save(torch.jit.script(network), buffer, _extra_files={METADATA: _text(metadata)})
+    packed = io.BytesIO()
+    with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(packed, "w") as target:
+        for member in source.infolist():
+            # Debugging files say where the code lay on this machine; the id is made from them, too.
+            if not member.filename.endswith((".debug_pkl", "/serialization_id")):
+                target.writestr(zipfile.ZipInfo(member.filename, _EPOCH), source.read(member))
+    with replacing(path) as temporary:
+        temporary.write_bytes(packed.getvalue())
+
+
+class _Padded(nn.Module):
+    """The network with its padding as plain arithmetic, and its outputs in the order of ``OUTPUTS``."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.multiple = int(getattr(network, "multiple", 1))
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        height, width = image.shape[-2:]
+        if self.multiple > 1:
+            image = functional.pad(image, [0, -width % self.multiple, 0, -height % self.multiple], mode="reflect")
+        if hasattr(self.network, "branches"):
+            predicted = self.network.branches(image)  # type: ignore[operator]
+            images: tuple[torch.Tensor, ...] = (predicted.fused, predicted.content, predicted.noise)
+        else:
+            images = (self.network(image),)
+        return tuple(one[..., :height, :width] for one in images)
+
+
+def write_onnx(network: nn.Module, path: Path, *, slices: int, metadata: Mapping[str, Any]) -> None:
+    """The network as an ONNX graph for any batch, height and width of at least 16 pixels, with the metadata.
+
+    Raises:
+        ExportError: the package onnx is not installed.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise ExportError(
+            "Expected the package onnx to write model.onnx, but it is not installed. Run `pip install 'ct-cncl[onnx]'`."
+        ) from error
+    names = OUTPUTS if hasattr(network, "branches") else OUTPUTS[:1]
+    buffer = io.BytesIO()
+    torch.onnx.export(
+        _Padded(network).eval(),
+        (torch.rand(2, slices, 70, 90),),
+        buffer,  # type: ignore[arg-type]  # it writes to streams, too
+        input_names=["image"],
+        output_names=list(names),
+        dynamic_axes={name: {0: "batch", 2: "height", 3: "width"} for name in ("image", *names)},
+        opset_version=_OPSET,
+        dynamo=False,  # the other exporter needs a further package
+    )
+    model = onnx.load_from_string(buffer.getvalue())
+    properties = {METADATA: _text(metadata), "multiple": str(getattr(network, "multiple", 1))}
+    onnx.helper.set_model_props(model, properties)
+    with replacing(path) as temporary:
+        temporary.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def difference_hu(weights: Weights, other: nn.Module, *, seed: int = 0) -> float:
+    """Largest difference, in HU, of two networks on one random image of odd size."""
+    image = torch.rand(1, weights.slices, *_PROBE, generator=torch.Generator().manual_seed(seed))
+    with torch.inference_mode():
+        return float((weights.network(image) - other(image)).abs().max()) * HU_RANGE
+
+
+def _text(metadata: Mapping[str, Any]) -> str:
+    return json.dumps(dict(metadata), sort_keys=True)
+
+
+def _export(path: Path, folder: Path, metadata: dict[str, Any]) -> None:
+    weights = open_weights(path, torch.device("cpu"))
+    models = folder / "models"
+    write_state(path, models / "model.pt")
+    metadata["weights"] = metadata.get("weights", {}) | {"sha256": file_checksum(models / "model.pt")}
+    write_torchscript(weights.network, models / "model.ts", metadata=metadata)
+    write_onnx(weights.network, models / "model.onnx", slices=weights.slices, metadata=metadata)
+    exports = {
+        "model.ts": torch.jit.load(str(models / "model.ts")),
+        "model.onnx": open_onnx(models / "model.onnx")[0],
+    }
+    for name, export in exports.items():
+        far = difference_hu(weights, export)
+        if far > TOLERANCE_HU:
+            raise ExportError(f"{name} is {far:.3g} HU from the network. Ship another predictor or fusion.")
+    write_example(weights, folder)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    try:
+        _export(Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.stdin.read()))
+    except (ExportError, CheckpointError) as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        sys.exit(1)

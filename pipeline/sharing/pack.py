@@ -1,0 +1,195 @@
+"""``ct-cncl pack``: the bundle as one zip file with weights, exports and the code it needs; the same bits every time."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
+from ct_cncl.pipeline.common.extras import require
+from ct_cncl.pipeline.sharing.export import export_models
+from ct_cncl.pipeline.sharing.zoo_rules import CHECKSUMS, broken_rules
+from ct_cncl.pipeline.weights.load import TRAINED_ON, open_weights
+from ct_cncl.pipeline.workflow.locations import installed_bundle
+from ct_cncl.pipeline.workflow.run import NETWORK_KEYS, load_config, network_config, overlay_file
+from ct_cncl.transforms.common.checksums import file_checksum
+from ct_cncl.transforms.common.errors import OutputError
+from ct_cncl.transforms.common.files import replacing
+from ct_cncl.transforms.dataset.datalist import entries, read_datalist
+
+NAME = "ct_cncl"
+"""Name of the bundle: its folder in the zip, the zip's own, and the package that it carries."""
+CONFIGS = ("evaluate.json", "multi_gpu_train.json", "logging.conf")
+"""Configs that go in as they are. Overlays of the paper's network do not: the shared train.json defines another."""
+CODE = ("pipeline", "transforms")
+_NOT_CARRIED = ("cli",)  # the command line needs packages that a bundle does not
+FINE_TUNE = "fine_tune"
+"""Overlay with the settings for going on from finished weights: whoever has a bundle does not begin anew."""
+_VERSION = re.compile(r"\d+(\.\d+)*[a-z0-9]*(\.[a-z0-9]+)*(\+[A-Za-z0-9]+([._-][A-Za-z0-9]+)*)?", re.ASCII)
+"""It becomes part of a file's name, and of a tag on the Hub."""
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip file can name
+_MODE = 0o100644 << 16
+
+
+class PackError(ValueError):
+    """A bundle cannot be packed; the message is one line."""
+
+
+def pack(
+    out: Path,
+    *,
+    weights: Path | None = None,
+    overlays: Sequence[str] | None = None,
+    version: str | None = None,
+    changes: str | None = None,
+) -> Path:
+    """Write ``ct_cncl_v<version>.zip`` and its SHA-256 beside it.
+
+    Args:
+        out: folder for both.
+        weights: a run's checkpoint; None for the bundle's own.
+        overlays: that the weights were trained with; they change what the shared train.json does. None: for the bundle's own
+            weights those that its metadata names and ``fine_tune``, for others none.
+        version: of the shared bundle; None for the project's.
+        changes: what is new in ``version``, where metadata.json does not say so yet.
+
+    Returns:
+        The zip.
+
+    Raises:
+        CheckpointError: no weights, or weights of another network.
+        ConfigError: unknown overlays, or overlays of another network than the weights'.
+        PackError: a version without a line in the changelog; a bundle that breaks a rule of the model zoo.
+        OutputError: the zip cannot be written, or is there already.
+    """
+    bundle = installed_bundle()
+    own = bundle / "models" / "model.pt"
+    if weights is None and not own.is_file():
+        raise CheckpointError(
+            "Expected --weights, since this version ships none, but got none. Train first: `ct-cncl train`, then pass RUN/best.pt."
+        )
+    metadata = _metadata(bundle, weights or own, version=version, changes=changes)
+    if overlays is None:
+        overlays = [*metadata["weights"]["variant"].split("+"), FINE_TUNE] if weights is None else []
+    path = out / f"{NAME}_v{metadata['version']}.zip"
+    if path.exists():
+        raise OutputError(f"Expected no {path.name} in {out}, but there is one. Remove it, or pass --version.")
+    metadata["weights"]["variant"] = "+".join(Path(name).stem for name in overlays if name != FINE_TUNE)
+    require("jsonschema", extra="verify", purpose="to check metadata.json")  # before minutes of exporting
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / NAME
+        _write_bundle(folder, bundle, weights or own, overlays, metadata)
+        broken = broken_rules(folder)
+        if broken:
+            raise PackError(f"Expected a bundle that the model zoo takes, but {broken[0]}")
+        return _write_zip(folder, path)
+
+
+def _metadata(bundle: Path, weights: Path, *, version: str | None, changes: str | None) -> dict[str, Any]:
+    metadata: dict[str, Any] = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    if version is not None:
+        if not _VERSION.fullmatch(version):
+            raise PackError(f"Expected a version like 0.2.0 or 0.2.0+ours, but got {version!r}.")
+        metadata["version"] = version
+    if changes is not None:
+        metadata["changelog"] = {metadata["version"]: changes} | metadata["changelog"]
+    if metadata["version"] not in metadata["changelog"]:
+        raise PackError(
+            f"Expected a line for version {metadata['version']} in the changelog of metadata.json, but there is none. Say what "
+            'is new with --changes "...".'
+        )
+    metadata["required_packages_version"].pop("ct-cncl", None)  # the zip carries it
+    metadata[TRAINED_ON] = _trained_on(weights)
+    return metadata
+
+
+def _trained_on(weights: Path) -> dict[str, Any]:
+    """What is known of the data: what lies beside the weights, or what the run's data set shows where it is still there."""
+    found = open_weights(weights, torch.device("cpu")).trained_on
+    config = weights.parent / "config.json"
+    if found or not config.is_file():
+        return found
+    folder = json.loads(config.read_text(encoding="utf-8")).get("dataset_dir")
+    if not isinstance(folder, str) or not (Path(folder) / "datalist.json").is_file():
+        return {}
+    from ct_cncl.pipeline.weights.domain import training_domain
+
+    return training_domain(entries(read_datalist(folder), "training"))
+
+
+def _write_bundle(folder: Path, bundle: Path, weights: Path, overlays: Sequence[str], metadata: dict[str, Any]) -> None:
+    definition = network_config(weights)
+    train = load_config([bundle / "configs" / "train.json", *map(overlay_file, overlays)])
+    train = {key: value for key, value in train.items() if key != "_meta_"}
+    if overlays and any(train.get(key) != value for key, value in definition.items()):
+        raise ConfigError(
+            f"Expected the overlays that {weights.name} was trained with, but {', '.join(overlays)} define another network. "
+            "Leave --with out to keep the training settings of train.json."
+        )
+    inference = load_config([bundle / "configs" / "inference.json"])
+    for name, config in (("train.json", train), ("inference.json", inference)):
+        kept = {key: value for key, value in config.items() if key not in (*NETWORK_KEYS, "_meta_")}
+        _write_json(folder / "configs" / name, kept | {"context_slices": 1} | definition)
+    for name in CONFIGS:
+        _copy(bundle / "configs" / name, folder / "configs" / name)
+    for path in (bundle / "LICENSE", *sorted((bundle / "docs").iterdir())):
+        _copy(path, folder / path.relative_to(bundle))
+    if (bundle / "models" / "ct_encoder.pt").is_file():
+        _copy(bundle / "models" / "ct_encoder.pt", folder / "models" / "ct_encoder.pt")
+    for path, name in carried_code().items():
+        _copy(path, folder / name)
+    export_models(weights, folder, metadata=metadata)
+    metadata["weights"]["sha256"] = file_checksum(folder / "models" / "model.pt")
+    _write_json(folder / "configs" / "metadata.json", metadata)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    lines = [f"{file_checksum(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def carried_code() -> dict[Path, str]:
+    """The installed code that a bundle needs, each file with its place in the bundle: ``ct_cncl/pipeline/...``."""
+    from ct_cncl import pipeline, transforms
+
+    found = {}
+    for name, package in zip(CODE, (pipeline, transforms)):
+        root = Path(str(package.__file__)).parent
+        for path in sorted((*root.rglob("*.py"), *root.rglob("*.json"))):
+            inside = path.relative_to(root)
+            if inside.parts[0] not in _NOT_CARRIED:
+                found[path] = f"{NAME}/{name}/{inside.as_posix()}"
+    return found
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def _write_zip(folder: Path, path: Path) -> Path:
+    """One top folder; names in order, one date, one mode, nothing compressed: zlib's output depends on its version."""
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+            member = zipfile.ZipInfo(file.relative_to(folder.parent).as_posix(), _EPOCH)
+            member.create_system, member.external_attr = 3, _MODE
+            archive.writestr(member, file.read_bytes())
+    with replacing(checksum_file(path)) as temporary:
+        temporary.write_text(f"{file_checksum(path)}  {path.name}\n", encoding="utf-8")
+    return path
+
+
+def checksum_file(path: Path) -> Path:
+    """Where the SHA-256 of a packed bundle stands."""
+    return path.with_name(path.name + ".sha256")

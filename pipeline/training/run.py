@@ -1,0 +1,131 @@
+"""``ct-cncl train`` and ``ct-cncl evaluate`` as functions over the bundle's configs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigWorkflow
+
+from ct_cncl.pipeline.common.checkpoint_file import BEST, LAST, load_file
+from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
+from ct_cncl.pipeline.workflow.run import build_workflow, config_file, overlay_file, parse_overrides, run_workflow
+
+PATH_KEYS = ("start_from", "teacher_checkpoint", "encoder#weights")
+"""Config keys that name files: made absolute, so that the run's own config holds from any working directory."""
+
+
+def train_bundle(
+    *,
+    out: Path,
+    data: Path | None = None,
+    overlays: Sequence[str] = (),
+    resume: bool = False,
+    assignments: Sequence[str] = (),
+) -> ConfigWorkflow:
+    """Run the bundle's training.
+
+    Args:
+        out: folder of the run.
+        data: data set; None keeps the config's.
+        overlays: names or paths, merged in order over train.json.
+        resume: go on with the run in ``out``, by its own config.
+        assignments: ``KEY=VALUE`` overrides; with ``resume=auto``, a run in ``out`` goes on by these configs.
+
+    Returns:
+        The finished workflow.
+
+    Raises:
+        ConfigError: unknown keys or overlays.
+        CheckpointError: nothing to resume, or a run where a new one should start.
+        DataError: the data set cannot be used.
+    """
+    overrides = parse_overrides(assignments)
+    if resume:
+        if overlays:
+            raise ConfigError(
+                "Expected no --with beside --resume, since the run has its own config, but got one. Leave it out."
+            )
+        if not (out / "config.json").is_file() or not (out / LAST).is_file():
+            raise CheckpointError(
+                f"Expected a run to resume in {out}, but it has no config.json and {LAST}. Name the run's folder with --out."
+            )
+        files = [out / "config.json"]
+    else:
+        files = [config_file("train.json"), *(overlay_file(name) for name in overlays)]
+    overrides = absolute_paths(overrides)
+    overrides["output_dir"] = str(out.expanduser().absolute())
+    if resume or overrides.get("resume") != "auto":
+        overrides["resume"] = resume
+    if data is not None:
+        overrides["dataset_dir"] = str(data.expanduser().absolute())
+    return run_workflow(build_workflow(files, run_id="training", overrides=overrides))
+
+
+def absolute_paths(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Overrides whose ``PATH_KEYS`` no longer depend on the working directory; expressions and references stay."""
+    return {
+        key: str(Path(value).expanduser().absolute())
+        if key in PATH_KEYS and isinstance(value, str) and not value.startswith(("$", "@", "%"))
+        else value
+        for key, value in overrides.items()
+    }
+
+
+def resume_hint(out: Path) -> str:
+    """What an interrupted user wants to know: how far the run is, and how it goes on."""
+    if not (out / LAST).is_file():
+        return f"Stopped before the first epoch was done: {out} holds no checkpoint yet."
+    epoch = load_file(out / LAST)["trainer"]["iteration"] // load_file(out / LAST)["trainer"]["epoch_length"]
+    return f"Stopped. {out / LAST} holds the run after epoch {epoch}; go on with: ct-cncl train --resume --out {out}"
+
+
+def evaluate_run(
+    run: Path,
+    *,
+    data: Path | None = None,
+    split: str = "validation",
+    out: Path | None = None,
+    overwrite: bool = False,
+    overlays: Sequence[str] = (),
+    assignments: Sequence[str] = (),
+) -> dict[str, float]:
+    """Evaluate a run's best checkpoint on a prepared data set.
+
+    Args:
+        run: the run's folder, or a checkpoint in it.
+        data: data set; None takes the run's.
+        split: "training", "validation" or "test".
+        out: for the results; None makes a folder in the run's.
+        overwrite: replace an earlier evaluation.
+        overlays: names or paths, merged in order over evaluate.json.
+        assignments: ``KEY=VALUE`` overrides.
+
+    Returns:
+        Means over slices by metric, over the config's data range.
+
+    Raises:
+        ConfigError: ``run`` holds no config, or unknown keys.
+        CheckpointError: no checkpoint, or one of another network.
+        DataError: the data set cannot be used.
+    """
+    checkpoint = run / BEST if run.is_dir() else run
+    folder = checkpoint.parent.expanduser().absolute()
+    if not (folder / "config.json").is_file():
+        raise ConfigError(
+            f"Expected a run with its config.json in {folder}, but there is none. Name a folder that `ct-cncl train` wrote."
+        )
+    overrides: dict[str, Any] = parse_overrides(assignments) | {
+        "output_dir": str(folder),
+        "checkpoint": str(checkpoint.expanduser().absolute()),
+        "split": split,
+        "overwrite": overwrite,
+    }
+    if data is not None:
+        overrides["dataset_dir"] = str(data.expanduser().absolute())
+    if out is not None:
+        overrides["evaluation_dir"] = str(out.expanduser().absolute())
+    files = [folder / "config.json", config_file("evaluate.json"), *(overlay_file(name) for name in overlays)]
+    workflow = run_workflow(build_workflow(files, overrides=overrides))
+    return dict(workflow.parser.get_parsed_content("validate#evaluator").state.metrics)

@@ -1,0 +1,258 @@
+"""The report at the end of a training or an ablation: a few judged slices of the data set, and the curves over training."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+
+from ct_cncl.pipeline.common.checkpoint_file import BEST, LAST
+from ct_cncl.pipeline.evaluation.collect import Collected, Place, judge_place, view_of
+from ct_cncl.pipeline.evaluation.conclude import conclude
+from ct_cncl.pipeline.evaluation.measures import NOISE_KEYS, measures
+from ct_cncl.pipeline.evaluation.provenance import CONSTANTS, provenance
+from ct_cncl.pipeline.evaluation.record import INPUT, PAGE, TRUTH, Chart, Curve, Evaluation, Method, Table
+from ct_cncl.pipeline.handlers.budget import SECONDS_KEY
+from ct_cncl.pipeline.inference.streaming import BRANCHES, RESULT, Settings, apply_network, keep_padding
+from ct_cncl.pipeline.report.evaluation_page import write_page
+from ct_cncl.pipeline.weights.load import open_weights
+from ct_cncl.pipeline.workflow.locations import dataset_entries, default_dataset_dir
+from ct_cncl.transforms.anatomy.regions import padding_mask
+from ct_cncl.transforms.common.hu import WINDOWS, to_hu
+from ct_cncl.transforms.dataset.volume_store import open_volume
+from ct_cncl.transforms.patches.slice_pairs import SlicePairs, all_slices
+from ct_cncl.transforms.series.orientation import slices_last
+
+SHOWN = 6
+"""Slices of a training's report."""
+BEYOND_HU = 1e6
+"""What no image holds: a network whose training failed gives it."""
+JUDGED_WINDOWS = ("full", "chest", "abdomen")
+CURVES = {"psnr": "PSNR of the result", "psnr_content": "PSNR of C(y)", "psnr_denoised": "PSNR of y - N(y)"}
+"""Charts over training, by the column of a run's metrics.csv."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained network to be shown.
+
+    Attributes:
+        name: for people.
+        description: a sentence.
+        slices: result, and maps where there are branches, by ``denoise``'s names, each (K, x, y) HU; nothing where there are
+            no weights to judge.
+        history: rows of its metrics.csv.
+    """
+
+    name: str
+    description: str
+    slices: Mapping[str, np.ndarray]
+    history: Sequence[Mapping[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Slices of a data set.
+
+    Attributes:
+        truth: (K, x, y) HU.
+        image: low dose, likewise.
+        places: entry of the data list and slice number of each.
+        split: they are from.
+    """
+
+    truth: np.ndarray
+    image: np.ndarray
+    places: Sequence[tuple[dict[str, Any], int]]
+    split: str
+
+
+def training_report(run: Path, *, shown: int = SHOWN) -> Path:
+    """Write ``report.html`` into a run's folder: its best checkpoint on a few validation slices, and its curves.
+
+    Args:
+        run: a folder that ``ct-cncl train`` wrote.
+        shown: slices, spread evenly over the volumes.
+
+    Returns:
+        The page.
+
+    Raises:
+        CheckpointError: the run has no weights.
+        DataError: the data set cannot be used.
+    """
+    best = run / BEST if (run / BEST).is_file() else run / LAST
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    named = str(config["dataset_dir"])
+    dataset = default_dataset_dir() if named.startswith("$") else named
+    weights = open_weights(best, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    chosen = SlicePairs(
+        dataset_entries(dataset, "validation", verify=False), max_slices=shown, context_slices=weights.slices
+    )
+    settings = Settings(save=BRANCHES if weights.has_branches else ())
+    found: dict[str, list[np.ndarray]] = {}
+    for number in range(len(chosen)):
+        item = chosen[number]
+        stack = to_hu(item["image"]).numpy()
+        own = {name: image[0] for name, image in apply_network(weights, stack[None], settings).items()}
+        for name, image in keep_padding(own, stack[len(stack) // 2], item["padding"][0].numpy()).items():
+            found.setdefault(name, []).append(image)
+    candidate = Candidate(
+        run.name, f"{best.name} of this training", {k: np.stack(v) for k, v in found.items()}, read_history(run)
+    )
+    pairs = pairs_at(chosen.slices, "validation")
+    judged = judge_runs([candidate], pairs, title=f"Training {run.name}", data_range=float(config["data_range_hu"]))
+    return write_page(judged, run / PAGE)
+
+
+def judge_runs(
+    candidates: Sequence[Candidate],
+    pairs: Pairs,
+    *,
+    title: str,
+    data_range: float,
+    tables: Sequence[Table] = (),
+    warnings: Sequence[str] = (),
+    by_minutes: bool = False,
+) -> Evaluation:
+    """Judge networks on the same slices, with every figure that ``ct-cncl evaluate`` has.
+
+    Args:
+        candidates: at least one.
+        pairs: the slices that their results belong to.
+        title: of the page.
+        data_range: of the scores in their histories, HU.
+        tables: further ones.
+        warnings: for readers.
+        by_minutes: whether curves run over minutes of training, rather than iterations.
+    """
+    windows = {name: WINDOWS[name] for name in JUDGED_WINDOWS}
+    keys = {f"candidate{n}": one for n, one in enumerate(candidates, start=1)}
+    figures = measures(
+        windows, region="scan", with_input=True, with_maps=any("disagreement" in one.slices for one in candidates)
+    )
+    methods = [
+        Method(TRUTH, "truth", "truth", f"{pairs.split} split of the data set, normal dose"),
+        Method(INPUT, "input", "input", "the same slices, low dose"),
+        *(Method(key, one.name, "candidate", one.description) for key, one in keys.items() if one.slices),
+    ]
+    scans = list({id(entry): entry for entry, _ in pairs.places}.values())
+    numbers = {entry["patient"]: n for n, entry in enumerate({e["patient"]: e for e in scans}.values(), start=1)}
+    patients = [f"patient {numbers[entry['patient']]}" for entry in scans]
+    collected = Collected()
+    for place, (entry, z) in enumerate(pairs.places):
+        scan = next(n for n, one in enumerate(scans) if one is entry)
+        read, turned_mm = _place(pairs, place, {key: one.slices for key, one in keys.items() if one.slices})
+        judged = judge_place(read, [m.key for m in figures if m.key not in NOISE_KEYS], windows, "scan")
+        shown = [method.key for method in methods if method.key != TRUTH]
+        name = f"{pairs.split}/{Path(entry['label']).name.split('_label')[0].split('.nii')[0]}"
+        collected.add(judged, shown, name=name, number=z, scan=scan, patient=patients[scan])
+        collected.views.append(view_of(read, f"{name}, slice {z}", patients[scan], turned_mm))
+    few = f"Figures are over the {len(pairs.places)} slices shown here, of the {pairs.split} split."
+    return conclude(
+        collected, methods, figures,
+        windows=windows, pixels=[_pixel_mm(entry) for entry in scans], patients=patients, seed=0, title=title,
+        kind="training", warnings=[few, *warnings], tables=tables, charts=training_charts(keys, data_range, by_minutes),
+        provenance=provenance(command=None, windows=windows, seeds={"bootstrap": 0}, files={}, constants=CONSTANTS),
+    )  # fmt: skip
+
+
+def pairs_at(slices: Sequence[tuple[dict[str, Any], int]], split: str) -> Pairs:
+    """Truth and input of slices of a data set."""
+
+    def read(key: str) -> np.ndarray:
+        return np.stack([np.asarray(open_volume(entry[key])[:, :, z], dtype=np.float32) for entry, z in slices])
+
+    return Pairs(read("label"), read("image"), [(entry, z) for entry, z in slices], split)
+
+
+def pairs_by_number(dataset: Path, split: str, numbers: Sequence[int]) -> Pairs:
+    """Slices by their place among all of a split; without any, the middle one."""
+    slices = all_slices(dataset_entries(dataset, split, verify=False))
+    numbers = numbers if len(numbers) else [len(slices) // 2]
+    return pairs_at([slices[number] for number in numbers], split)
+
+
+def read_history(run: Path) -> list[dict[str, str]]:
+    """The rows of a run's ``metrics.csv``, none where there is none."""
+    path = run / "metrics.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def training_charts(candidates: Mapping[str, Candidate], data_range: float, by_minutes: bool) -> list[Chart]:
+    """PSNR over training of result and branches, as validated then, and the loss; those for which there are values."""
+    across = "minutes of training" if by_minutes else "iterations"
+    charts = []
+    for column, title in CURVES.items():
+        curves = [
+            curve for key, one in candidates.items() if (curve := _curve(key, one, column, by_minutes)) is not None
+        ]
+        if curves:
+            curves += _input_line(candidates, curves)
+            y_label = f"PSNR, dB (range {data_range:g} HU)"
+            note = "On the validation slices of the training, after each epoch."
+            charts.append(Chart(f"training_{column}", title, across, y_label, curves, note=note))
+    losses = [curve for key, one in candidates.items() if (curve := _curve(key, one, "loss", by_minutes)) is not None]
+    if losses:
+        charts.append(
+            Chart("training_loss", "Training loss", across, "loss of the generator", losses, note="Epoch means.")
+        )
+    return charts
+
+
+def _curve(key: str, one: Candidate, column: str, by_minutes: bool) -> Curve | None:
+    across = SECONDS_KEY if by_minutes else "iteration"
+    points = [(float(row[across]), float(row[column])) for row in one.history if row.get(across) and row.get(column)]
+    points = [(x / 60 if by_minutes else x, y) for x, y in points if np.isfinite(y)]
+    if not points:
+        return None
+    x, y = np.array(points).T
+    return Curve(key, one.name, x, y)
+
+
+def _input_line(candidates: Mapping[str, Candidate], curves: Sequence[Curve]) -> list[Curve]:
+    values = [row["psnr_input"] for one in candidates.values() for row in one.history if row.get("psnr_input")]
+    if not values:
+        return []
+    x = np.array([min(curve.x.min() for curve in curves), max(curve.x.max() for curve in curves)])
+    return [Curve(INPUT, "input", x, np.full(2, float(values[0])), dashed=True)]
+
+
+def _place(
+    pairs: Pairs, place: int, slices: Mapping[str, Mapping[str, np.ndarray]]
+) -> tuple[Place, tuple[float, float]]:
+    """One slice of everything, turned as a radiologist looks at it, and its pixel size."""
+    entry, _ = pairs.places[place]
+    turn, pixel_mm = _turning(entry)
+    truth = turn(pairs.truth[place])
+    found = Place(truth, padding_mask(truth), {INPUT: turn(pairs.image[place])})
+    for key, own in slices.items():
+        here = {name: turn(stack[place]) for name, stack in own.items()}
+        if any(not (np.abs(hu) < BEYOND_HU).all() for hu in here.values()):
+            found.missing[key] = f"the network gave NaN or values beyond {BEYOND_HU:g} HU"
+            continue
+        found.images[key] = here[RESULT]
+        found.maps[key] = {name: here[name] for name in BRANCHES if name in here}
+    return found, pixel_mm
+
+
+def _turning(entry: Mapping[str, Any]) -> tuple[Any, tuple[float, float]]:
+    """What turns a stored slice (x, y) to (columns, rows), and the size of its pixels, mm."""
+    volume: Any = nib.load(entry["label"])
+    order = slices_last(volume.affine, volume.shape, axis=2)
+    sizes = np.linalg.norm(order.affine[:3, :2], axis=0)
+    return lambda hu: np.ascontiguousarray(order.apply(hu[:, :, None])[:, :, 0]), (float(sizes[0]), float(sizes[1]))
+
+
+def _pixel_mm(entry: Mapping[str, Any]) -> tuple[float, float]:
+    return _turning(entry)[1]

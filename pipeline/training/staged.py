@@ -1,0 +1,224 @@
+"""Training in stages, each from the weights of the one before: pixel losses first, then adversarial, as one command."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ct_cncl.pipeline.common.checkpoint_file import BEST, LAST, load_file
+from ct_cncl.pipeline.common.distributed import is_main_process
+from ct_cncl.pipeline.common.errors import ConfigError
+from ct_cncl.pipeline.handlers.budget import USED_KEY
+from ct_cncl.pipeline.training.run import absolute_paths, resume_hint, train_bundle
+from ct_cncl.pipeline.workflow.run import (
+    check_keys,
+    check_values,
+    config_file,
+    merged_config,
+    overlay_file,
+    parse_overrides,
+)
+from ct_cncl.transforms.common.errors import OutputError
+from ct_cncl.transforms.common.files import replacing
+
+RECORD = "stages.json"
+
+logger = logging.getLogger(__name__)
+
+
+class Stage(NamedTuple):
+    """One training of several."""
+
+    overlays: tuple[str, ...]
+    """Names, or absolute paths."""
+    assignments: tuple[str, ...]
+    """``KEY=VALUE``."""
+
+    @property
+    def name(self) -> str:
+        """The overlays' names joined by +, for the stage's folder."""
+        return (
+            "+".join(Path(overlay).stem if Path(overlay).is_file() else overlay for overlay in self.overlays) or "train"
+        )
+
+
+def parse_stage(text: str) -> Stage:
+    """A stage from overlays and overrides with spaces between; overlays may also be joined by +.
+
+    Raises:
+        ConfigError: no such overlay.
+
+    >>> parse_stage("gan_lsgan+d_every_10 learning_rate=1e-4")
+    Stage(overlays=('gan_lsgan', 'd_every_10'), assignments=('learning_rate=1e-4',))
+    """
+    words = text.split()
+    overlays: list[str] = []
+    for word in words:
+        if "=" not in word:
+            overlays += [word] if Path(word).is_file() else word.split("+")
+    # Files by their absolute path: a resume may come from another working directory.
+    named = tuple(str(Path(overlay).absolute()) if Path(overlay).is_file() else overlay for overlay in overlays)
+    for overlay in named:
+        overlay_file(overlay)
+    return Stage(named, tuple(word for word in words if "=" in word))
+
+
+def train_run(
+    *,
+    out: Path,
+    data: Path | None = None,
+    overlays: Sequence[str] = (),
+    stages: Sequence[str] = (),
+    resume: bool = False,
+    assignments: Sequence[str] = (),
+    report: bool = True,
+) -> None:
+    """Train once, or in stages; a resume finds out which it was. A training that is complete ends with its report.
+
+    Args:
+        out: folder of the run.
+        data: data set; None keeps the config's.
+        overlays: names or paths, merged in order over train.json.
+        stages: see ``train_stages``; none trains once.
+        resume: go on with what is in ``out``, by its own configs.
+        assignments: ``KEY=VALUE`` overrides.
+        report: write ``report.html`` into the folder of the run, of the last stage where there are several.
+
+    Raises:
+        ConfigError: unknown keys or overlays, or stages that shall change while they go on.
+        CheckpointError: nothing to resume, or a run where a new one should start.
+        DataError: the data set cannot be used.
+    """
+    last = out
+    if not resume and stages:
+        last = train_stages(stages, out=out, data=data, overlays=overlays, assignments=assignments)[-1]
+    elif resume and (stages or (out / RECORD).is_file()):
+        if stages or data or overlays or assignments:
+            raise ConfigError(
+                "Expected nothing beside --resume and --out, since the stages have their own configs, but got more. Leave it out."
+            )
+        last = resume_stages(out)[-1]
+    else:
+        train_bundle(out=out, data=data, overlays=overlays, resume=resume, assignments=assignments)
+    if report and is_main_process() and (last / LAST).is_file() and _complete(last):
+        _report(last)
+
+
+def _report(run: Path) -> None:
+    """Write the report; what goes wrong with it must not make a training that is complete look as if it had failed."""
+    from ct_cncl.pipeline.training.run_report import training_report
+
+    try:
+        logger.info("Report: %s", training_report(run))
+    except (OSError, ValueError, RuntimeError) as error:
+        logger.error("The training is complete, but its report could not be written: %s", error)
+
+
+def train_stages(
+    stages: Sequence[str],
+    *,
+    out: Path,
+    data: Path | None = None,
+    overlays: Sequence[str] = (),
+    assignments: Sequence[str] = (),
+) -> list[Path]:
+    """Train stage after stage, each from the best weights of the one before.
+
+    Args:
+        stages: see ``parse_stage``; what a stage says comes after ``overlays`` and ``assignments`` and goes first.
+        out: folder; each stage has a run of its own in it, ``1_pixel_only``, ``2_gan_lsgan`` ...
+        data: data set; None keeps the config's.
+        overlays: of all stages.
+        assignments: ``KEY=VALUE`` overrides of all stages.
+
+    Returns:
+        The folders of the runs.
+
+    Raises:
+        ConfigError: unknown keys or overlays.
+        OutputError: the folder holds a run or stages already.
+        DataError: the data set cannot be used.
+    """
+    if (out / RECORD).exists() or (out / LAST).exists():
+        raise OutputError(
+            f"Expected a folder without a run in {out}, but it holds one. Go on with it (--resume), or name another folder."
+        )
+    parsed = [parse_stage(text) for text in stages]
+    common = parse_stage(" ".join(overlays))
+    record = {
+        "stages": [
+            _checked_stage([*common.overlays, *stage.overlays], [*assignments, *stage.assignments]) for stage in parsed
+        ],
+        "names": [f"{number}_{stage.name}" for number, stage in enumerate(parsed, start=1)],
+        "data": None if data is None else str(data.expanduser().absolute()),
+    }
+    with replacing(out / RECORD) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return resume_stages(out)
+
+
+def _checked_stage(overlays: list[str], assignments: list[str]) -> tuple[list[str], list[str]]:
+    """A stage as it is recorded, every key known: a typo in the last stage must not wait for hours.
+
+    Raises:
+        ConfigError: unknown keys or overlays.
+    """
+    overrides = parse_overrides(assignments)
+    merged = merged_config([config_file("train.json"), *map(overlay_file, overlays)])
+    check_keys(merged, overrides)
+    check_values(merged, overrides)
+    placed = absolute_paths(overrides)
+    changed = [f"{key}={placed[key]}" for key in placed if placed[key] != overrides[key]]
+    return overlays, [*assignments, *changed]  # of a key that is there twice, the later value holds
+
+
+def resume_stages(out: Path) -> list[Path]:
+    """Go on where the stages in ``out`` are; a stage that is complete is left as it is.
+
+    Raises:
+        ConfigError: ``out`` holds no stages.
+    """
+    if not (out / RECORD).is_file():
+        raise ConfigError(f"Expected stages in {out}, but it has no {RECORD}. Begin them with --stage.")
+    record = json.loads((out / RECORD).read_text(encoding="utf-8"))
+    folders = [out / name for name in record["names"]]
+    before: Path | None = None
+    for folder, (overlays, assignments) in zip(folders, record["stages"], strict=True):
+        if not (folder / LAST).is_file():
+            start = [] if before is None else [f"start_from={_best(before)}"]
+            data = None if record["data"] is None else Path(record["data"])
+            logger.info("Stage %s.", folder.name)
+            train_bundle(out=folder, data=data, overlays=overlays, assignments=[*assignments, *start])
+        elif not _complete(folder):
+            train_bundle(out=folder, resume=True)
+        if not _complete(folder):
+            logger.error("Stage %s was stopped before its end; no other stage begins.", folder.name)
+            break
+        before = folder
+    return folders
+
+
+def _complete(folder: Path) -> bool:
+    state = load_file(folder / LAST)["trainer"]
+    epochs_done = state["iteration"] >= state["epoch_length"] * state["max_epochs"]
+    return bool(epochs_done or state.get(USED_KEY, 0.0) >= 1.0)
+
+
+def _best(folder: Path) -> Path:
+    return (folder / BEST if (folder / BEST).is_file() else folder / LAST).expanduser().absolute()
+
+
+def stages_hint(out: Path) -> str:
+    """What an interrupted user wants to know, for a run in stages or a single one."""
+    if not (out / RECORD).is_file():
+        return resume_hint(out)
+    names = json.loads((out / RECORD).read_text(encoding="utf-8"))["names"]
+    begun = [name for name in names if (out / name / LAST).is_file()]
+    if not begun:
+        return f"Stopped before the first epoch was done; go on with: ct-cncl train --resume --out {out}"
+    state = load_file(out / begun[-1] / LAST)["trainer"]
+    epoch = state["iteration"] // state["epoch_length"]
+    return f"Stopped in {begun[-1]} after epoch {epoch}; go on with: ct-cncl train --resume --out {out}"

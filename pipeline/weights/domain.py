@@ -1,0 +1,224 @@
+"""What a network was trained on, and what of a scan lies outside of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from ct_cncl.pipeline.common.distributed import is_main_process
+from ct_cncl.transforms.anatomy.regions import noise_level, padding_mask
+from ct_cncl.transforms.common.files import replacing
+from ct_cncl.transforms.common.json_values import plain
+from ct_cncl.transforms.series import Acquisition
+
+TRAINED_ON = "trained_on.json"
+"""Beside a checkpoint: what it was trained on."""
+SAMPLED = 4
+"""Slices of a scan that are looked at."""
+_MOST_SCANS = 40
+_RATIO = 1.25
+"""Noise and spacing may lie so many times outside the range of the training data before it is worth a warning."""
+_HU_MARGIN = 200.0
+_RANGES = ("noise_hu", "pixel_mm", "slice_mm", "hu")
+
+
+def measure(slices: Sequence[np.ndarray], spacing: Sequence[float], acquisition: Acquisition | None) -> dict[str, Any]:
+    """What is compared: noise level, spacing, HU range, body part, contrast.
+
+    Args:
+        slices: some slices (x, y) of a scan, HU.
+        spacing: mm along columns, rows and slices.
+        acquisition: what the headers say.
+
+    Returns:
+        "noise_hu" (std in soft tissue), "pixel_mm", "slice_mm", "hu" (0.1 % and 99.9 % quantiles outside padding),
+        "body_part", "contrast"; what is unknown is left out.
+
+    >>> measure([np.full((32, 32), 40.0)], (0.7, 0.7, 5), None)["pixel_mm"]
+    [0.7, 0.7]
+    """
+    found: dict[str, Any] = {"pixel_mm": sorted(map(float, spacing[:2])), "slice_mm": [float(spacing[2])] * 2}
+    values = np.concatenate([hu[~padding_mask(hu)] for hu in slices])
+    if values.size:
+        found["hu"] = [float(value) for value in np.quantile(values, (0.001, 0.999))]
+    if min(slices[0].shape) >= 9:
+        with suppress(ValueError):  # no soft tissue in these slices
+            found["noise_hu"] = [noise_level(np.stack(slices, axis=-1))] * 2
+    if acquisition is not None and acquisition.body_part:
+        found["body_part"] = [acquisition.body_part]
+    if acquisition is not None and acquisition.contrast is not None:
+        found["contrast"] = [acquisition.contrast]
+    return found
+
+
+def sampled(count: int) -> list[int]:
+    """Numbers of the slices that stand for a scan of ``count``: evenly spread, the ends left out where there are more.
+
+    >>> sampled(40)
+    [5, 15, 25, 35]
+    """
+    number = min(SAMPLED, count)
+    return [int((2 * k + 1) * count // (2 * number)) for k in range(number)]
+
+
+def together(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The domain of several scans: ranges from the least to the greatest, every body part and contrast.
+
+    >>> together([{"noise_hu": [10, 10]}, {"noise_hu": [14, 14], "contrast": [True]}])
+    {'noise_hu': [10, 14], 'contrast': [True]}
+    """
+    result: dict[str, Any] = {}
+    for part in parts:
+        for key, value in part.items():
+            if key in _RANGES:
+                low, high = result.get(key, value)
+                result[key] = [min(low, value[0]), max(high, value[1])]
+            else:
+                result[key] = sorted({*result.get(key, ()), *value})
+    return result
+
+
+def outside(scan: Mapping[str, Any], trained_on: Mapping[str, Any]) -> list[str]:
+    """Warnings, one line each, for what of a scan lies outside of what the weights were trained on; unknown things pass.
+
+    Args:
+        scan: from :func:`measure`.
+        trained_on: from :func:`together`, as stored with the weights.
+
+    >>> outside({"noise_hu": [60.0, 60.0]}, {"noise_hu": [10.0, 20.0]})
+    ['noise of 60 HU lies outside the 10 to 20 HU of the training data']
+    """
+    names = {"noise_hu": ("noise of", "HU"), "pixel_mm": ("pixels of", "mm"), "slice_mm": ("slices every", "mm")}
+    warnings = []
+    for key, (what, unit) in names.items():
+        if key in scan and key in trained_on:
+            (least, most), (low, high) = scan[key], trained_on[key]
+            if least < low / _RATIO or most > high * _RATIO:
+                worst = least if least < low / _RATIO else most
+                warnings.append(
+                    f"{what} {worst:.3g} {unit} lies outside the {low:.3g} to {high:.3g} {unit} of the training data"
+                )
+    if "hu" in scan and "hu" in trained_on:
+        (least, most), (low, high) = scan["hu"], trained_on["hu"]
+        if least < low - _HU_MARGIN or most > high + _HU_MARGIN:
+            warnings.append(
+                f"values from {least:.0f} to {most:.0f} HU exceed the {low:.0f} to {high:.0f} HU of the training data"
+            )
+    for key, what in (("body_part", "body part"), ("contrast", "contrast")):
+        new = [value for value in scan.get(key, ()) if trained_on.get(key) and value not in trained_on[key]]
+        if new:
+            known = ", ".join(_word(value) for value in trained_on[key])
+            warnings.append(f"{what} {', '.join(map(_word, new))} is not in the training data ({known})")
+    return warnings
+
+
+def training_domain(
+    entries: Sequence[Mapping[str, Any]],
+    *,
+    dose_range: Sequence[float] | None = None,
+    nested_dose_range: Sequence[float] | None = None,
+    zoom_range: Sequence[float] | None = None,
+) -> dict[str, Any]:
+    """The domain of a training: its low-dose volumes, how they were acquired, and what is drawn at random from them.
+
+    Args:
+        entries: of the training split, with absolute paths; the pixels of at most 40 of them, evenly spread, are looked at.
+        dose_range: lowest and highest dose that is drawn; None for the dose that was prepared.
+        nested_dose_range: of the target that this dose is relative to.
+        zoom_range: lowest and highest magnification of a patch.
+    """
+    doses = None
+    if dose_range is not None:
+        target = nested_dose_range or (1.0, 1.0)
+        doses = (min(dose_range) * min(target), max(dose_range) * max(target))
+    chosen = entries[:: -(-len(entries) // _MOST_SCANS)] if entries else []
+    found = together([*(_entry_domain(entry, doses) for entry in chosen), *map(_stated, entries)])
+    if zoom_range is not None and "pixel_mm" in found:
+        low, high = found["pixel_mm"]
+        found["pixel_mm"] = [low / max(zoom_range), high / min(zoom_range)]
+    return found
+
+
+def _entry_domain(entry: Mapping[str, Any], doses: tuple[float, float] | None) -> dict[str, Any]:
+    found = _measured(entry["image"])
+    if doses is None or "noise_hu" not in found:
+        return found
+    truth = _measured(entry["label"]).get("noise_hu", [0.0, 0.0])[1]
+    noise_free = bool(entry.get("noise_model", {}).get("noise_free"))
+    found["noise_hu"] = noise_at_doses(
+        found["noise_hu"][1],
+        0.0 if noise_free else truth,
+        entry.get("dose_fraction") or 1.0,
+        doses,
+        noise_free=noise_free,
+    )
+    return found
+
+
+def noise_at_doses(
+    image: float, label: float, dose_fraction: float, doses: tuple[float, float], *, noise_free: bool
+) -> list[float]:
+    """Noise of images at two doses, from that at one.
+
+    Noise is inserted with variance u^2 (1/d - 1), or u^2 / d into a truth without any; ``u`` follows from what is there.
+
+    Args:
+        image: noise at ``dose_fraction``, HU.
+        label: noise of the truth, HU.
+        dose_fraction: of the image.
+        doses: lowest and highest.
+        noise_free: the truth is without noise.
+
+    Returns:
+        The noise at the highest dose, then at the lowest, HU.
+
+    >>> noise_at_doses(20.0, 10.0, 0.25, (0.0625, 1.0), noise_free=False)
+    [10.0, 40.0]
+    """
+    own = 0.0 if noise_free else 1.0  # what of 1/d the truth has already
+    unit = max(image**2 - label**2, 0.0) / max(1 / dose_fraction - own, 1e-6)
+    return [float(np.sqrt(label**2 + unit * (1 / dose - own))) for dose in (doses[1], doses[0])]
+
+
+def _measured(path: str) -> dict[str, Any]:
+    image: Any = nib.load(path)
+    slices = [np.asarray(image.dataobj[..., z], dtype=np.float32) for z in sampled(image.shape[2])]
+    return measure(slices, [float(size) for size in image.header.get_zooms()[:3]], None)
+
+
+def _stated(entry: Mapping[str, Any]) -> dict[str, Any]:
+    stated = entry.get("acquisition") or {}
+    return {key: [stated[key]] for key in ("body_part", "contrast") if stated.get(key) not in (None, "")}
+
+
+def record_domain(folder: str | Path, dataset_dir: str | Path, **drawn: Sequence[float] | None) -> None:
+    """Write what a training will see beside its checkpoints, so that denoising can tell what lies outside of it.
+
+    Args:
+        folder: of the run.
+        dataset_dir: the data set.
+        drawn: the ranges of :func:`training_domain`.
+
+    Raises:
+        DataError: the data set cannot be used.
+        OutputError: the file cannot be written.
+    """
+    from ct_cncl.pipeline.workflow.locations import dataset_entries
+
+    entries = dataset_entries(
+        dataset_dir, "training", verify=False
+    )  # by every process: the first may make the data set
+    if not is_main_process():
+        return
+    with replacing(Path(folder) / TRAINED_ON) as temporary:
+        temporary.write_text(json.dumps(plain(training_domain(entries, **drawn)), indent=2) + "\n", encoding="utf-8")
+
+
+def _word(value: Any) -> str:
+    return {True: "given", False: "none"}.get(value, str(value))

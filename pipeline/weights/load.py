@@ -1,0 +1,187 @@
+"""Weights as denoising uses them: a checkpoint with its network's definition, a TorchScript or ONNX file, or the bundle's own."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ct_cncl.pipeline.common.checkpoint_file import first_line, load_weights
+from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
+from ct_cncl.pipeline.networks import Branches
+from ct_cncl.pipeline.networks.precision import chosen_precision, in_precision
+from ct_cncl.pipeline.weights.review import torchscript_calls
+from ct_cncl.pipeline.workflow.locations import installed_bundle
+from ct_cncl.pipeline.workflow.network import build_network
+from ct_cncl.pipeline.workflow.run import network_config
+from ct_cncl.transforms.common.checksums import file_checksum
+
+TRAINED_ON = "trained_on"
+"""Name of what describes the training data: ``trained_on.json`` beside a checkpoint, a key of a bundle's metadata."""
+_MOST_SLICES = 7
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """A network ready to denoise.
+
+    Attributes:
+        network: on its device, in evaluation mode; (B, slices, H, W) to (B, 1, H, W) in network units.
+        device: where it is.
+        checksum: SHA-256 of the file.
+        slices: neighbouring slices it takes, odd.
+        trained_on: what is known of its training data; empty where nothing is.
+        precision: in which it computes, "fp32" or "bf16".
+        own_threads: it has threads of its own (ONNX Runtime), not torch's.
+    """
+
+    network: nn.Module
+    device: torch.device
+    checksum: str
+    slices: int = 1
+    trained_on: dict[str, Any] = field(default_factory=dict)
+    precision: str = "fp32"
+    own_threads: bool = False
+
+    @property
+    def has_branches(self) -> bool:
+        """Whether content and noise can be had apart from the result."""
+        return hasattr(self.network, "branches")
+
+    def branches(self, image: torch.Tensor) -> Branches:
+        """All estimates of ``image`` (B, slices, H, W), network units."""
+        return Branches(*self.network.branches(image))  # type: ignore[operator]
+
+
+def open_weights(path: str | Path | None, device: torch.device, *, precision: str = "fp32") -> Weights:
+    """Load weights and the network they belong to.
+
+    Args:
+        path: a run's checkpoint, with the run's config.json beside it; a bundle's models/model.pt; a TorchScript (.ts) or ONNX
+            (.onnx) file; None for the bundle's own.
+        device: to run on.
+        precision: to compute in: "fp32", "bf16" or "auto", see :func:`~ct_cncl.pipeline.networks.precision.chosen_precision`.
+
+    Raises:
+        CheckpointError: none there, damaged, or of another network; ONNX and bf16.
+        ConfigError: no config beside the weights, or one that would run code.
+        ValueError: another precision.
+    """
+    path = _own_weights() if path is None else Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"Expected a checkpoint in {path}, but there is none. Name a run's best.pt.")
+    chosen = _precision(precision, device, path)
+    network, described = _opened(path)
+    network = network.to(device).eval()
+    slices = _slices(network, device, path)
+    network = in_precision(network, device=device, precision=chosen).eval()
+    trained_on = described_training(path) or described.get(TRAINED_ON) or {}
+    return Weights(network, device, file_checksum(path), slices, trained_on, chosen, own_threads=path.suffix == ".onnx")
+
+
+def _precision(name: str, device: torch.device, path: Path) -> str:
+    """What a precision's name means for these weights: "fp32" or "bf16"."""
+    chosen = chosen_precision(name, device)
+    if path.suffix != ".onnx":
+        return chosen
+    if name == "bf16":
+        raise CheckpointError(
+            f"Expected fp32 for {path}, since ONNX Runtime computes in what the file says, but got bf16. Use the .pt or .ts file, or "
+            "--precision fp32."
+        )
+    return "fp32"
+
+
+def _own_weights() -> Path:
+    folder = installed_bundle() / "models"
+    for name in ("model.pt", "model.ts"):
+        if (folder / name).is_file():
+            return folder / name
+    raise CheckpointError(
+        "Expected --weights, since this version ships none, but got none. Train first: `ct-cncl train`, then pass RUN/best.pt."
+    )
+
+
+def _opened(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The network, and the bundle's metadata where an exported file holds them."""
+    if path.suffix == ".ts":
+        return _scripted(path)
+    if path.suffix == ".onnx":
+        from ct_cncl.pipeline.weights.onnx import open_onnx
+
+        return open_onnx(path)
+    return _built(path), {}
+
+
+def _built(path: Path) -> nn.Module:
+    config = network_config(path)
+    try:
+        network = build_network(config)
+    except Exception as error:
+        raise ConfigError(f"Expected the network of {path} to be buildable, but got: {error}.") from error
+    return load_weights(network, path)
+
+
+def _scripted(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """A TorchScript module, and the bundle's metadata where MONAI's ckpt_export put it inside."""
+    inside = {"metadata.json": ""}
+    try:
+        calls = torchscript_calls(path)
+    except ValueError as error:
+        raise CheckpointError(f"Expected a TorchScript file in {path}, but it {error}. Export it again.") from error
+    if calls:
+        raise CheckpointError(
+            f"Expected a TorchScript file that does nothing but compute, but {path} calls {', '.join(calls)}, which can reach files. "
+            "Do not use it; ask for the .pt file."
+        )
+    try:
+        network = torch.jit.load(str(path), map_location="cpu", _extra_files=inside)
+    except Exception as error:  # torch raises several kinds on files that are no archive of its own
+        raise CheckpointError(
+            f"Expected a TorchScript file in {path}, but got: {first_line(error)} Export it again."
+        ) from error
+    text = inside["metadata.json"]
+    return network, json.loads(text) if text else {}
+
+
+def described_training(path: Path) -> dict[str, Any]:
+    """What lies beside weights about their training data: ``trained_on.json``, or a key of a bundle's metadata; else nothing.
+
+    Raises:
+        ConfigError: a file that is no JSON.
+    """
+    for file, key in (
+        (path.parent / f"{TRAINED_ON}.json", ""),
+        (path.parent.parent / "configs/metadata.json", TRAINED_ON),
+    ):
+        if file.is_file():
+            try:
+                content = json.loads(file.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise ConfigError(f"Expected JSON in {file}, but got: {error}.") from error
+            found = content.get(key, {}) if key else content
+            if found:
+                return dict(found)
+    return {}
+
+
+def _slices(network: nn.Module, device: torch.device, path: Path) -> int:
+    """How many slices the network takes: the first odd number that it accepts."""
+    first_error: BaseException | None = None
+    for slices in range(1, _MOST_SLICES + 1, 2):
+        try:
+            with torch.inference_mode():
+                result = network(torch.zeros(1, slices, 64, 64, device=device))
+        except (RuntimeError, ValueError, IndexError) as error:
+            first_error = first_error or error
+            continue
+        if tuple(result.shape) == (1, 1, 64, 64):
+            return slices
+    why = f": {str(first_error).splitlines()[0]}" if first_error and str(first_error) else ""
+    raise CheckpointError(
+        f"Expected a network in {path} that turns (B, 1, 64, 64) into the same shape, but it does not{why}. Name CNCL weights."
+    )

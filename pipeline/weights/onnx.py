@@ -1,0 +1,96 @@
+"""Weights as an ONNX file: run by ONNX Runtime on the CPU, no config and no Python code in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ct_cncl.pipeline.common.errors import CheckpointError
+from ct_cncl.pipeline.networks import Branches
+from ct_cncl.pipeline.networks.branches import pad_to_multiple
+
+OUTPUTS = ("result", "content", "noise")
+"""Names of what an exported network gives, each (B, 1, H, W) in network units; without branches, the first alone."""
+METADATA = "metadata.json"
+"""Name of the bundle's metadata inside an exported file."""
+
+
+class OnnxNetwork(nn.Module):
+    """An ONNX graph as a module: (B, slices, H, W) to (B, 1, H, W) in network units, computed on the CPU.
+
+    Args:
+        session: an ``onnxruntime.InferenceSession`` with the input "image" and the outputs ``OUTPUTS``.
+        multiple: what the graph wants the sides divisible by; smaller images are padded as the network itself pads.
+    """
+
+    def __init__(self, session: Any, *, multiple: int = 1) -> None:
+        super().__init__()
+        self.session = session
+        self.multiple = multiple
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """The result of ``image`` (B, slices, H, W)."""
+        return self.outputs(image, OUTPUTS[:1])[0]
+
+    def outputs(self, image: torch.Tensor, names: tuple[str, ...]) -> list[torch.Tensor]:
+        """Outputs by name, on the device of ``image``.
+
+        Raises:
+            RuntimeError: an image that the graph does not take.
+        """
+        height, width = image.shape[-2:]
+        padded = pad_to_multiple(image.float().cpu(), self.multiple)
+        try:
+            found = self.session.run(list(names), {"image": padded.numpy()})
+        except Exception as error:  # ONNX Runtime's exceptions have no common base
+            raise RuntimeError(str(error)) from error
+        return [torch.from_numpy(array[..., :height, :width]).to(image.device) for array in found]
+
+
+class OnnxBranches(OnnxNetwork):
+    """An ONNX graph that gives content and noise beside the result."""
+
+    def branches(self, image: torch.Tensor) -> Branches:
+        """All estimates of ``image`` (B, slices, H, W)."""
+        fused, content, noise = self.outputs(image, OUTPUTS)
+        return Branches(content, noise, fused)
+
+
+def open_onnx(path: Path, *, threads: int | None = None) -> tuple[OnnxNetwork, dict[str, Any]]:
+    """A network in an ONNX file, and the bundle's metadata where they are inside.
+
+    Args:
+        path: written by ``ct-cncl pack``, or with the same names of input and outputs.
+        threads: of ONNX Runtime; None takes torch's number.
+
+    Raises:
+        CheckpointError: ONNX Runtime is not installed; no ONNX file, or one with other inputs and outputs.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise CheckpointError(
+            f"Expected ONNX Runtime to run {path}, but it is not installed. Run `pip install 'ct-cncl[onnx]'`, or use the .ts or "
+            ".pt file."
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or torch.get_num_threads()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        first = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"Expected an ONNX file in {path}, but got: {first} Export it again.") from error
+    inputs, outputs = [i.name for i in session.get_inputs()], [o.name for o in session.get_outputs()]
+    if inputs != ["image"] or tuple(outputs) not in (OUTPUTS, OUTPUTS[:1]):
+        raise CheckpointError(
+            f"Expected the input image and the outputs {', '.join(OUTPUTS)} in {path}, but got {', '.join(inputs)} and "
+            f"{', '.join(outputs)}. Export it with `ct-cncl pack`."
+        )
+    properties = session.get_modelmeta().custom_metadata_map
+    kind = OnnxBranches if len(outputs) > 1 else OnnxNetwork
+    return kind(session, multiple=int(properties.get("multiple", 1))), json.loads(properties.get(METADATA) or "{}")

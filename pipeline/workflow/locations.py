@@ -1,0 +1,221 @@
+"""What the bundle's configs call: where things are, the default data, and the record of a run."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import json
+import logging
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import distributed
+
+from ct_cncl import pipeline
+from ct_cncl.pipeline.common.distributed import is_main_process, start_processes, world_size
+from ct_cncl.transforms import __version__
+from ct_cncl.transforms.common.files import replacing
+from ct_cncl.transforms.common.json_values import plain
+from ct_cncl.transforms.dataset.datalist import DATALIST, entries, read_datalist, verify_checksums
+
+if TYPE_CHECKING:
+    from monai.bundle import ConfigWorkflow
+
+PHANTOMS = {"training": 24, "validation": 4, "test": 4}
+"""Phantom "patients" in the default data set."""
+PHANTOM_SLICES = 4
+PHANTOM_DOSE = 0.25
+
+logger = logging.getLogger(__name__)
+
+
+def bundle_root() -> str:
+    """The bundle's folder: that of the config which is running; else the working directory, if it is one; else the package's.
+
+    So each of several bundles in one process finds its own weights. To use another one's, pass ``--bundle_root DIR``.
+    """
+    workflow = _running_workflow()
+    if workflow is not None and (workflow.config_root_path / "metadata.json").is_file():
+        return str(workflow.config_root_path.absolute().parent)
+    here = Path.cwd()
+    if (here / "configs" / "metadata.json").is_file():
+        return str(here)
+    return str(installed_bundle())
+
+
+def installed_bundle() -> Path:
+    """The folder of the bundle that came with this package, or that this package came in.
+
+    A checkout's package carries ``bundles/ct_cncl``; a packed bundle carries the package.
+
+    Raises:
+        FileNotFoundError: the package was installed without it.
+    """
+    around = Path(pipeline.__file__).resolve().parents[2]  # of the package, wherever in it this module lies
+    if (around / "configs" / "metadata.json").is_file():
+        return around
+    spec = importlib.util.find_spec("ct_cncl.bundle")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        if (Path(folder) / "configs" / "metadata.json").is_file():
+            return Path(folder)
+    raise FileNotFoundError(
+        "Expected the bundle in the package ct_cncl.bundle, but it is not there. Install ct-cncl anew."
+    )
+
+
+def default_dataset_dir() -> str:
+    """Folder of the phantom data set that is used where no data are named, in the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return str(Path(cache) / "ct-cncl" / "phantoms-v1")
+
+
+def dataset_entries(dataset_dir: str | Path, split: str, *, verify: bool = True) -> list[dict[str, Any]]:
+    """Entries of one split; the default phantom data set is made when it is asked for and missing.
+
+    Args:
+        dataset_dir: a data set written by ``ct-cncl prepare``, or ``default_dataset_dir()``.
+        split: "training", "validation" or "test".
+        verify: compare every volume of the split with its checksum.
+
+    Returns:
+        Entries with absolute paths under "image" and "label".
+
+    Raises:
+        DataError: no data set, an empty split, or changed volumes.
+    """
+    if Path(dataset_dir) == Path(default_dataset_dir()):
+        _prepare_phantoms_once(Path(dataset_dir))
+    content = read_datalist(dataset_dir)
+    chosen = entries(content, split)
+    if verify:
+        verify_checksums(content, (split,))
+    return chosen
+
+
+def _prepare_phantoms_once(folder: Path) -> None:
+    if is_main_process() and not (folder / DATALIST).is_file():
+        from ct_cncl.transforms.dataset.simulated_cases import phantom_cases
+        from ct_cncl.transforms.dataset.writer import split_cases, write_dataset
+
+        logger.info("No data named: preparing phantoms in %s, once (about a minute on two cores).", folder)
+        first_seed, cases = 0, {}
+        for split, count in PHANTOMS.items():
+            cases[split] = phantom_cases(
+                count, first_seed=first_seed, slices=PHANTOM_SLICES, dose_fraction=PHANTOM_DOSE
+            )
+            first_seed += count
+        splits = split_cases(cases["training"], validation=cases["validation"], test=cases["test"])
+        write_dataset(folder, splits, salt="phantoms", progress=_log_every_tenth)
+    if world_size() > 1:
+        start_processes()
+        distributed.barrier()
+
+
+def _log_every_tenth(done: int, total: int) -> None:
+    if done % 10 == 0 or done == total:
+        logger.info("Prepared %d of %d phantoms.", done, total)
+
+
+def start_run(*, seed: int) -> None:
+    """Join the other processes and seed everything, before any network or transform exists.
+
+    Nothing is written: MONAI's ``load`` comes this far, too, and trains nothing.
+
+    Args:
+        seed: of weights and samples.
+    """
+    from monai.utils import set_determinism
+
+    start_processes()
+    set_determinism(seed=seed)
+
+
+def record_run(output_dir: str | Path, *, seed: int, resume: bool = False) -> None:
+    """Write the run's record into its folder, when its training begins.
+
+    The record is ``config.json`` (all config files and overrides merged) and ``run.json`` (git revision, seed, versions,
+    machine). A resumed run adds to ``run.json`` and leaves ``config.json`` alone.
+
+    Args:
+        output_dir: the run's folder.
+        seed: of weights and samples.
+        resume: whether a run in ``output_dir`` goes on.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    if not is_main_process():
+        return
+    folder = Path(output_dir)
+    record = (
+        json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        if resume and (folder / "run.json").is_file()
+        else []
+    )
+    record.append(_run_record(seed))
+    config = _running_config()
+    if config is not None and not (folder / "config.json").is_file():
+        with replacing(folder / "config.json") as temporary:
+            temporary.write_text(json.dumps(plain(config), indent=2) + "\n", encoding="utf-8")
+    with replacing(folder / "run.json") as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _run_record(seed: int) -> dict[str, Any]:
+    import monai
+    import numpy as np
+
+    return {
+        "seed": seed,
+        "git_revision": _git_revision(),
+        "versions": {
+            "ct-cncl": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "monai": monai.__version__,
+            "numpy": np.__version__,
+        },
+        "machine": {
+            "platform": platform.platform(),
+            "threads": torch.get_num_threads(),
+            "processes": world_size(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+    }
+
+
+def _git_revision() -> str | None:
+    folder = Path(__file__).resolve().parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None if answer.returncode == 0 else None
+
+
+def _running_config() -> dict[str, Any] | None:
+    """The merged config of the workflow that is running."""
+    workflow = _running_workflow()
+    if workflow is None:
+        return None
+    config = dict(workflow.parser.get())
+    config.pop("_meta_", None)
+    return config
+
+
+def _running_workflow() -> ConfigWorkflow | None:
+    """The workflow that is running. MONAI hands it to no expression, so it is found on the stack."""
+    from monai.bundle import ConfigWorkflow
+
+    frame = inspect.currentframe()
+    while frame is not None:
+        workflow = frame.f_locals.get("self")
+        if isinstance(workflow, ConfigWorkflow):
+            return workflow
+        frame = frame.f_back
+    return None

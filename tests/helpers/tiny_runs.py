@@ -1,0 +1,82 @@
+"""What whole-run tests share: where the checkout is, a tiny pair, overrides that make training take a second."""
+
+import json
+import socket
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared" / "ct"
+"""Real CT, where a checkout has it."""
+TINY = {
+    "content_predictor#width": 4,
+    "content_predictor#depth": 2,
+    "content_predictor#norm": "none",
+    "noise_predictor#width": 4,
+    "noise_predictor#depth": 2,
+    "noise_predictor#norm": "none",
+    "network_def#init_std": 0.1,
+    "discriminator_def#channels": 4,
+    "patch_size": 32,
+    "patches_per_epoch": 8,
+    "batch_size": 2,
+    "max_epochs": 2,
+    "progress": False,
+}
+"""Overrides of train.json: no batch norm, deterministic."""
+_UNET = {"_target_": "ct_cncl.pipeline.networks.UNet", "width": 4, "depth": 2, "norm": "none"}
+TINY_NETWORK = {
+    "content_predictor": _UNET,
+    "noise_predictor": _UNET,
+    "fusion": {"_target_": "ct_cncl.pipeline.networks.ConvFusion", "kernel_size": 1},
+    "network_def": {
+        "_target_": "ct_cncl.pipeline.networks.CNCL",
+        "content": "@content_predictor",
+        "noise": "@noise_predictor",
+        "fusion": "@fusion",
+        "init_std": 0.1,
+    },
+}
+"""Overrides of inference.json: the network of a run with ``TINY``."""
+
+
+def tiny_case(number: int, shape: tuple[int, int, int] = (48, 40, 2)):
+    """A smooth soft-tissue volume and the same with 40 HU of noise."""
+    from ct_cncl.transforms.dataset.simulated_cases import Case, Pair
+
+    def make() -> Pair:
+        rng = np.random.default_rng(number)
+        label = np.clip(rng.normal(0, 60, shape).cumsum(0).cumsum(1) / 12, -900, 900).astype(np.float32)
+        image = label + rng.normal(0, 40, shape).astype(np.float32)
+        return Pair(image, label, np.diag([-0.7, -0.7, 5.0, 1.0]), {"truth": "test"})
+
+    return Case(f"patient-{number}", f"scan{number}.nii.gz", 0.25, make)
+
+
+def assignments(overrides: dict) -> list[str]:
+    """Overrides as KEY=VALUE arguments."""
+    return [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in overrides.items()]
+
+
+def fire_arguments(overrides: dict) -> list[str]:
+    """Overrides as ``--key value`` arguments of monai.bundle."""
+    return [part for key, value in overrides.items() for part in (f"--{key}", str(value))]
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def same(a, b) -> bool:
+    """Whether two checkpoints are equal to the bit."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b))
+    return a == b

@@ -1,0 +1,56 @@
+"""Random doses through the bundle's own training config."""
+
+import pytest
+import torch
+from tiny_runs import TINY
+
+from ct_cncl.pipeline.preparation.prepare import PrepareOptions, prepare_data
+from ct_cncl.pipeline.workflow.run import build_workflow, config_file, run_workflow
+from ct_cncl.transforms.common.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "phantoms"
+    prepare_data(PrepareOptions(out=folder, phantoms=2, slices=1, size=64, realizations=2, validation_fraction=0.5))
+    return folder
+
+
+def workflow(data, out, *overlays, **overrides):
+    overrides = TINY | {"dataset_dir": str(data), "output_dir": str(out), "max_epochs": 1} | overrides
+    files = [config_file(name) for name in ("train.json", *overlays)]
+    return build_workflow(files, run_id="training", overrides=overrides)
+
+
+def test_a_training_at_random_nested_doses_runs(dataset, tmp_path):
+    done = run_workflow(workflow(dataset, tmp_path / "run", dose_range=[0.1, 0.5], nested_dose_range=[0.3, 1.0]))
+    pairs = done.parser.get_parsed_content("train#dataset")
+    assert pairs.dose.dose_range == (0.1, 0.5)
+    assert pairs.dose.nested_dose_range == (0.3, 1.0)
+    assert (tmp_path / "run" / "last.pt").is_file()
+
+
+def test_without_a_range_the_stored_images_are_used(dataset, tmp_path):
+    pairs = run_workflow(workflow(dataset, tmp_path / "run")).parser.get_parsed_content("train#dataset")
+    assert pairs.dose is None
+
+
+def test_data_without_unit_noise_are_refused_before_anything_runs(tiny_dataset, tmp_path):
+    with pytest.raises(DataError, match=r"unit noise for scan0.nii.gz.*--realizations 1"):
+        run_workflow(workflow(tiny_dataset, tmp_path / "run", dose_range=[0.1, 0.5]))
+
+
+@pytest.mark.parametrize("phantoms", [True, False])
+def test_the_recipe_of_the_shipped_weights(dataset, tmp_path, phantoms):
+    """Quarter dose of targets at random doses, other kernels and pixel sizes; short scans count for four slices."""
+    where = {"phantom_dir": str(dataset)} if phantoms else {}
+    done = run_workflow(workflow(dataset, tmp_path / "run", "quarter_dose.json", **where))
+    pairs = done.parser.get_parsed_content("train#dataset")
+    assert len(pairs.slices) == (8 if phantoms else 4)
+    draws = [pairs.draw(number) for number in range(40)]
+    assert {draw.dose.fraction for draw in draws} == {0.25}
+    assert min(draw.dose.target_fraction for draw in draws) < 0.2
+    assert min(draw.side for draw in draws) < 32 < max(draw.side for draw in draws)
+    assert min(draw.sharpness for draw in draws) < 0 < max(draw.sharpness for draw in draws)
+    state = torch.load(tmp_path / "run" / "best.pt", weights_only=True)["network_def"]
+    assert all(value.isfinite().all() for value in state.values())

@@ -1,0 +1,259 @@
+import dataclasses
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose
+
+from ct_cncl.transforms.patches.low_dose import RandLowDose, RandLowDosed, SimulateLowDose, SimulateLowDosed
+from ct_cncl.transforms.physics import DoseSettings, insert_noise
+from ct_cncl.transforms.physics.noise_realizations import noise_factor, unit_noise
+
+SIZE, PIXEL = 96, 3.0
+AFFINE = torch.diag(torch.tensor([-PIXEL, -PIXEL, 5.0, 1.0], dtype=torch.float64))
+RADIUS = np.hypot(*np.meshgrid(np.arange(SIZE) - 47.5, np.arange(SIZE) - 47.5, indexing="ij"))
+SETTINGS = DoseSettings(views=90)
+QUANTA = 3e4
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+def scan(padding=None, quanta=None, seed=0, dtype=torch.float32):
+    """A water cylinder in air, (1, 96, 96, 2), with the noise of ``quanta``."""
+    hu = np.where(RADIUS < 36, 0.0, -1000.0)[..., None].repeat(2, axis=2)
+    if quanta is not None:
+        full = dataclasses.replace(SETTINGS, dose_fraction=1.0, quanta=quanta)
+        hu = insert_noise(hu, (PIXEL, PIXEL), full, seed, noise_free=True)
+    if padding is not None:
+        hu[RADIUS > 48] = padding
+    return MetaTensor(torch.from_numpy(hu).to(dtype)[None], affine=AFFINE, meta={"name": "x"})
+
+
+def simulate(dose=0.25, **options):
+    return SimulateLowDose(dose, **({"quanta": QUANTA, "settings": SETTINGS} | options))
+
+
+# Full physics --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int16])
+def test_full_dose_is_the_scan_bit_by_bit(dtype):
+    image = scan(quanta=1e4, dtype=dtype)
+    result = simulate(1.0, quanta=None)(image)
+    assert torch.equal(result.as_tensor(), image.as_tensor())
+    assert result.dtype == dtype
+    assert result is not image
+
+
+def test_noise_is_that_of_the_physics_with_the_affines_pixel_size():
+    """Twice the pixel is twice the water: e^p, and so the noise, depend on it."""
+    centre, levels = RADIUS < 12, []
+    coarse = scan()
+    fine = MetaTensor(coarse.as_tensor(), affine=torch.diag(torch.tensor([PIXEL / 2, PIXEL / 2, 5.0, 1.0])))
+    for image, pixel in ((coarse, PIXEL), (fine, PIXEL / 2)):
+        added = simulate()(image).as_tensor()[0].numpy()[centre]
+        settings = dataclasses.replace(SETTINGS, quanta=QUANTA, dose_fraction=0.25)
+        expected = insert_noise(image.as_tensor()[0].numpy(), (pixel, pixel), settings, seed=5)[centre]
+        assert added.std() == pytest.approx(expected.std(), rel=0.1)
+        levels.append(added.std())
+    assert levels[0] > 1.3 * levels[1]
+
+
+def test_non_square_pixels():
+    affine = torch.diag(torch.tensor([PIXEL, 2 * PIXEL, 5.0, 1.0], dtype=torch.float64))
+    image = MetaTensor(scan().as_tensor()[:, :, ::2], affine=affine)
+    ratio = simulate()(image).as_tensor()[0].numpy()[RADIUS[:, ::2] < 12].std()
+    square = simulate()(scan()).as_tensor()[0].numpy()[RADIUS < 12].std()
+    assert ratio == pytest.approx(square, rel=0.35)  # coarser along one axis
+
+
+def test_padding_meta_and_affine_stay_and_air_is_cut_off_at_the_floor():
+    image = scan(padding=-2000.0)
+    low = simulate(0.05)(image)
+    assert (low.as_tensor()[0].numpy()[RADIUS > 48] == -2000).all()
+    assert low.as_tensor()[0].numpy()[RADIUS < 48].min() == -1024
+    assert torch.equal(low.affine, AFFINE)
+    assert low.meta["name"] == "x"
+    assert low.meta["dose_fraction"] == 0.05
+    assert low.meta["quanta"] == QUANTA
+    assert "dose_fraction" not in image.meta
+    assert low.dtype == torch.float32
+
+
+def test_noise_depends_on_seed_and_volume_not_on_the_order():
+    transform, first, second = simulate(seed=1), scan(), scan()
+    second[0, 48, 48, 0] += 1
+    low = transform(first)
+    other = transform(second)
+    assert torch.equal(transform(first).as_tensor(), low.as_tensor())
+    for different in (other, simulate(seed=2)(first)):
+        a, b = ((x.as_tensor() - first.as_tensor())[0].numpy()[RADIUS < 30].ravel() for x in (low, different))
+        assert abs(np.corrcoef(a, b)[0, 1]) < 0.1
+
+
+def test_without_quanta_the_scan_is_calibrated():
+    image = scan(quanta=1e4)
+    transform = simulate(quanta=None)
+    low = transform(image)
+    assert transform.calibration.method == "image"
+    assert transform.calibration.quanta == pytest.approx(1e4, rel=0.4)
+    centre = RADIUS < 25
+    ratio = low.as_tensor()[0].numpy()[centre].std() / image.as_tensor()[0].numpy()[centre].std()
+    assert ratio == pytest.approx(2.0, rel=0.15)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_dictionary_version_does_the_same(device):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    image = scan().to(device)
+    items = SimulateLowDosed("image", 0.25, quanta=QUANTA, settings=SETTINGS)({"image": image, "label": image})
+    assert items["image"].device.type == device
+    assert torch.equal(items["image"].cpu().as_tensor(), simulate()(scan()).as_tensor())
+    assert items["label"] is image
+    assert list(SimulateLowDosed("image", 0.25, allow_missing_keys=True)({"x": 1})) == ["x"]
+
+
+@pytest.mark.parametrize("dose", [0.0, -0.5, 1.5, 25, float("nan")])
+def test_doses_out_of_range_are_refused(dose):
+    with pytest.raises(ValueError, match="dose fraction above 0 and up to 1"):
+        SimulateLowDose(dose)
+
+
+def test_other_options_out_of_range_are_refused():
+    with pytest.raises(ValueError, match="quanta above 0"):
+        SimulateLowDose(0.25, quanta=0.0)
+    with pytest.raises(ValueError, match="seed of 0 or above"):
+        SimulateLowDose(0.25, seed=-1)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (torch.zeros(1, 8, 8, 2), "MetaTensor.*got Tensor"),
+        (MetaTensor(torch.zeros(8, 8, 2)), r"volume \(1, x, y, z\)"),
+        (MetaTensor(torch.zeros(2, 8, 8, 2)), r"volume \(1, x, y, z\)"),
+        (MetaTensor(torch.rand(1, 8, 8, 2), affine=AFFINE), "never below 0"),
+        (MetaTensor(torch.full((1, 8, 8, 2), torch.nan), affine=AFFINE), "finite HU"),
+    ],
+)
+def test_what_is_no_scan_is_refused(image, message):
+    with pytest.raises(ValueError, match=message):
+        simulate()(image)
+
+
+# Random doses --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def unit():
+    """Two realisations of unit noise, (2, 96, 96, 2)."""
+    hu = scan().as_tensor()[0].numpy()
+    settings = dataclasses.replace(SETTINGS, quanta=QUANTA)
+    return torch.from_numpy(np.stack([unit_noise(hu, (PIXEL, PIXEL), settings, seed) for seed in (3, 4)]))
+
+
+def test_result_is_the_image_and_its_scaled_noise(unit):
+    transform = RandLowDose((0.1, 0.5), floor_hu=None).set_random_state(seed=1)
+    image = scan()
+    for _ in range(5):
+        low = transform(image, unit)
+        expected = image.as_tensor() + noise_factor(transform.dose_fraction) * unit[transform.realization][None]
+        assert torch.equal(low.as_tensor(), expected)
+        assert torch.equal(low.affine, AFFINE)
+
+
+def test_one_dose_gives_what_the_full_physics_gives(unit):
+    transform = RandLowDose((0.25, 0.25), floor_hu=None).set_random_state(seed=0)
+    low = transform(scan(), unit).as_tensor()[0].numpy()
+    settings = dataclasses.replace(SETTINGS, quanta=QUANTA, dose_fraction=0.25)
+    expected = insert_noise(scan().as_tensor()[0].numpy(), (PIXEL, PIXEL), settings, seed=3 + transform.realization)
+    np.testing.assert_allclose(low, expected, atol=0.05)
+
+
+def test_draws_are_log_uniform_and_use_every_realisation():
+    transform = RandLowDose((0.05, 0.8)).set_random_state(seed=0)
+    draws = []
+    for _ in range(2000):
+        transform.randomize(3)
+        draws.append((transform.dose_fraction, transform.realization))
+    doses, realizations = np.array(draws).T
+    assert doses.min() >= 0.05
+    assert doses.max() <= 0.8
+    np.testing.assert_allclose(np.quantile(doses, [0.25, 0.5, 0.75]), [0.1, 0.2, 0.4], rtol=0.1)
+    assert np.bincount(realizations.astype(int)).min() > 550
+
+
+def test_the_same_state_gives_the_same_draws_and_drawing_is_apart_from_applying(unit):
+    one, two = (RandLowDose((0.1, 0.5)).set_random_state(seed=7) for _ in range(2))
+    results = [one(scan(), unit) for _ in range(4)]
+    for result in results:
+        two.randomize(2)
+        assert torch.equal(two(scan(), unit, randomize=False).as_tensor(), result.as_tensor())
+    assert not torch.equal(results[0].as_tensor(), results[1].as_tensor())
+    assert not torch.equal(one.set_random_state(seed=8)(scan(), unit).as_tensor(), results[0].as_tensor())
+
+
+def test_full_dose_and_a_lost_draw_leave_the_image(unit):
+    image = scan()
+    assert torch.equal(RandLowDose((1.0, 1.0))(image, unit).as_tensor(), image.as_tensor())
+    assert RandLowDose((0.1, 0.5), prob=0.0)(image, unit) is image
+
+
+def test_arrays_patches_and_the_floor(unit):
+    patch, noise = scan().as_tensor()[:, 40:60, 2:30, 0].numpy(), unit[:, 40:60, 2:30, 0].numpy()
+    transform = RandLowDose((0.001, 0.001))
+    low = transform(patch, noise)
+    assert isinstance(low, np.ndarray)
+    assert low.dtype == np.float32
+    assert low.min() == -1024
+    free = RandLowDose((0.001, 0.001), floor_hu=None)(patch, noise)
+    assert free.min() < -1500
+
+
+def test_shapes_that_do_not_fit_are_refused(unit):
+    for bad in (unit[:, :50], unit[0], unit[:0]):
+        with pytest.raises(ValueError, match="unit noise"):
+            RandLowDose((0.1, 0.5))(scan(), bad)
+
+
+@pytest.mark.parametrize("bad", [(0.0, 0.5), (0.5, 0.1), (0.1, 2.0)])
+def test_ranges_out_of_order_are_refused(bad):
+    with pytest.raises(ValueError, match="Expected two dose fractions"):
+        RandLowDose(bad)
+
+
+def test_dictionary_version_draws_once_for_all_keys_and_follows_the_state(unit):
+    def run(seed):
+        transform = Compose([RandLowDosed(("a", "b"), (0.1, 0.5), noise_key="n")]).set_random_state(seed=seed)
+        return transform({"a": scan(), "b": scan() + 10, "n": unit})
+
+    items = run(3)
+    difference = items["b"].as_tensor() - items["a"].as_tensor()
+    inside = torch.from_numpy(RADIUS < 30)
+    assert torch.allclose(difference[0][inside], torch.tensor(10.0), atol=1e-3)
+    assert torch.equal(run(3)["a"].as_tensor(), items["a"].as_tensor())
+    assert not torch.equal(run(4)["a"].as_tensor(), items["a"].as_tensor())
+    assert torch.equal(items["n"], unit)
+
+
+def test_dictionary_version_passes_its_options_on(unit):
+    items = {"image": scan(), "noise": unit}
+    assert RandLowDosed("image", (0.1, 0.5), prob=0.0)(items)["image"] is items["image"]
+    assert RandLowDosed("image", (0.001, 0.001))(items)["image"].min() == -1024
+    assert RandLowDosed("image", (0.001, 0.001), floor_hu=None)(items)["image"].min() < -1100
+
+
+def test_dictionary_version_needs_its_noise(unit):
+    with pytest.raises(KeyError, match="--realizations"):
+        RandLowDosed("image", (0.1, 0.5))({"image": scan()})
+    items = {"noise": unit}
+    assert RandLowDosed("image", (0.1, 0.5), allow_missing_keys=True)(items)["noise"] is unit
+
+
+def test_transforms_survive_being_sent_to_a_worker(unit):
+    transform = pickle.loads(pickle.dumps(RandLowDose((0.1, 0.5)).set_random_state(seed=2)))
+    assert torch.equal(
+        transform(scan(), unit).as_tensor(), RandLowDose((0.1, 0.5)).set_random_state(seed=2)(scan(), unit).as_tensor()
+    )

@@ -1,0 +1,1 @@
+"""Finds regions of a CT slice: body, padding, uniform soft tissue."""

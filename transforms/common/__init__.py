@@ -1,0 +1,1 @@
+"""What every other room needs: atomic files, checksums, errors, HU and network units."""

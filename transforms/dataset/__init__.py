@@ -1,0 +1,1 @@
+"""Makes, writes and reads prepared data sets."""

@@ -1,0 +1,161 @@
+"""A prepared data set: one folder, its ``datalist.json``, and whether its files are still those it names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from ct_cncl.transforms.common.checksums import file_checksum
+from ct_cncl.transforms.common.errors import DataError
+
+DATALIST = "datalist.json"
+SPLITS = ("training", "validation", "test")
+FORMAT = 1
+"""Version of the layout; raised when old data sets cannot be read any more."""
+VOLUMES = ("image", "label")
+NOISE = "noise"
+"""Key of an entry's unit noise, a list of volumes; not every entry has it."""
+TISSUES = "tissues"
+"""Key of a phantom's label volume, for ``ct-cncl evaluate --labels``; only phantoms of validation and test have one."""
+
+
+def read_datalist(folder: str | Path) -> dict[str, Any]:
+    """The contents of ``folder/datalist.json``, volume paths made absolute.
+
+    Args:
+        folder: a data set written by ``ct-cncl prepare``.
+
+    Returns:
+        The datalist: "training", "validation" and "test" are lists of entries with absolute paths under "image" (low
+        dose) and "label" (normal dose), under "tissues" (labels of a phantom) where there are any, and lists of them under
+        "noise" (unit noise).
+
+    Raises:
+        DataError: no such folder, no or no readable datalist, another format, or a patient in two splits.
+    """
+    folder = Path(folder).expanduser().absolute()
+    path = folder / DATALIST
+    if not path.is_file():
+        raise DataError(
+            f"Expected a prepared data set in {folder}, but it has no {DATALIST}. Write one with "
+            "`ct-cncl prepare SRC --out DATA` and name its folder."
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"Expected {path} to be JSON, but it cannot be read: {error}. Prepare the data set anew."
+        ) from error
+    if not isinstance(content, dict):
+        raise DataError(
+            f"Expected {path} to hold a JSON object, but got {type(content).__name__}. Prepare the data set anew."
+        )
+    if content.get("format") != FORMAT:
+        raise DataError(
+            f"Expected {path} of format {FORMAT}, but got {content.get('format')}. Prepare the data set anew."
+        )
+    for split in SPLITS:
+        for entry in content.setdefault(split, []):
+            missing = [key for key in (*VOLUMES, "patient", "source") if key not in entry]
+            if missing:
+                raise DataError(
+                    f"Expected every entry of {path} to have {', '.join(missing)}, but one in {split} has not. Prepare the "
+                    "data set anew."
+                )
+            for key in VOLUMES:
+                entry[key] = str(folder / entry[key])
+            if TISSUES in entry:
+                entry[TISSUES] = str(folder / entry[TISSUES])
+            if NOISE in entry:
+                entry[NOISE] = [str(folder / path) for path in entry[NOISE]]
+    check_patients(content)
+    return content
+
+
+def check_patients(content: dict[str, Any]) -> None:
+    """Refuse a datalist that has one patient in two splits.
+
+    Raises:
+        DataError: naming the splits and source files concerned.
+    """
+    seen: dict[str, tuple[str, str]] = {}
+    for split in SPLITS:
+        for entry in content.get(split, []):
+            first_split, first_source = seen.setdefault(entry["patient"], (split, entry["source"]))
+            if first_split != split:
+                raise DataError(
+                    f"Expected every patient in one split, but {first_source} ({first_split}) and {entry['source']} "
+                    f"({split}) are of the same patient. Move one, or say whose they are with"
+                    " --patients table.csv or --patient-from-name RULE."
+                )
+
+
+def verify_checksums(content: dict[str, Any], splits: tuple[str, ...] = SPLITS) -> None:
+    """Compare every volume of ``splits`` with the checksum that the datalist holds for it.
+
+    Args:
+        content: from ``read_datalist``.
+        splits: which ones.
+
+    Raises:
+        DataError: a file is missing or is not the one that was prepared.
+    """
+    files = [item for split in splits for entry in content[split] for item in _checksums(entry)]
+    for path, _ in files:
+        if not Path(path).is_file():
+            raise DataError(f"Expected {path}, which {DATALIST} names, but it is missing. Prepare the data set anew.")
+    with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock
+        for (path, expected), found in zip(files, pool.map(lambda item: file_checksum(Path(item[0])), files)):
+            if found != expected:
+                raise DataError(
+                    f"Expected {path} to have the SHA-256 {expected[:12]}..., but got {found[:12]}...: it has changed "
+                    "since it was prepared. Restore it, or prepare the data set anew."
+                )
+
+
+def short_repeated(entries: Sequence[dict[str, Any]], slices: int) -> list[dict[str, Any]]:
+    """Entries of few slices more than once, so that patches do not come from the long scans alone.
+
+    Args:
+        entries: of a split, with "shape" (x, y, z).
+        slices: an entry with fewer is repeated until it counts for as many, or nearly.
+
+    Raises:
+        ValueError: ``slices`` below 1.
+
+    >>> [entry["source"] for entry in short_repeated([{"source": "a", "shape": [9, 9, 1]}, {"source": "b", "shape": [9, 9, 5]}], 3)]
+    ['a', 'a', 'a', 'b']
+    """
+    if slices < 1:
+        raise ValueError(f"Expected slices of at least 1, but got {slices}.")
+    return [entry for entry in entries for _ in range(max(1, slices // entry["shape"][2]))]
+
+
+def _checksums(entry: dict[str, Any]) -> list[tuple[str, str]]:
+    """(path, checksum) of every volume of an entry."""
+    stated = entry.get("checksum", {})
+    files = [(entry[key], stated.get(key, "none")) for key in (*VOLUMES, TISSUES) if key in entry]
+    noise = entry.get(NOISE, [])
+    return files + list(zip_longest(noise, stated.get(NOISE, [])[: len(noise)], fillvalue="none"))
+
+
+def entries(content: dict[str, Any], split: str) -> list[dict[str, Any]]:
+    """The entries of one split.
+
+    Raises:
+        DataError: unknown split, or no volume in it.
+    """
+    if split not in SPLITS:
+        raise DataError(f"Expected a split of {', '.join(SPLITS)}, but got {split!r}.")
+    if not content[split]:
+        raise DataError(
+            f"Expected at least one volume in the {split} split, but there is none. Prepare the data set with "
+            f"--{split}-fraction or --{split} SRC."
+            if split != "training"
+            else "Expected at least one volume in the training split, but there is none. Prepare the data set anew."
+        )
+    return content[split]

@@ -1,0 +1,186 @@
+"""Low- and full-dose scans of the same patient, frame of reference and slices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ct_cncl.transforms.common.errors import DataError
+from ct_cncl.transforms.dataset.dose_names import undosed
+
+AFFINE_TOLERANCE_MM = 1e-2
+"""Largest difference of any affine entry (mm) at which two scans count as the same geometry."""
+_MOST_NAMED = 10
+
+
+@dataclass(frozen=True)
+class Located:
+    """What pairing needs to know of a scan: where it is, whose it is, and its voxel grid (affine: voxel to RAS mm).
+
+    Attributes:
+        source: the file, or the folder of a DICOM series.
+        patient: whose scan it is. Not for logs.
+        shape: (x, y, z).
+        affine: (4, 4), voxel to RAS mm.
+        name: what errors call it; empty for the name of ``source``.
+        frame: FrameOfReferenceUID, empty where none is stated: positions of different frames cannot be compared.
+        kernel: reconstruction kernel, empty where none is stated.
+        problem: why it cannot be a partner of anything; empty where it can.
+    """
+
+    source: Path
+    patient: str = field(repr=False)
+    shape: tuple[int, ...]
+    affine: np.ndarray
+    name: str = ""
+    frame: str = field(default="", repr=False)
+    kernel: str = ""
+    problem: str = ""
+
+    def __str__(self) -> str:
+        return self.name or self.source.name
+
+    def same_geometry(self, other: Located) -> bool:
+        """Whether both grids have one shape and one affine, to ``AFFINE_TOLERANCE_MM``."""
+        return self.shape == other.shape and bool(
+            np.allclose(self.affine, other.affine, rtol=0, atol=AFFINE_TOLERANCE_MM)
+        )
+
+
+def match_pairs(
+    low: Sequence[Located], full: Sequence[Located], *, across_frames: bool = False
+) -> list[tuple[int, int]]:
+    """Pair every full-dose scan with the low-dose scan of the same patient, frame of reference, kernel and slices.
+
+    Frames and kernels count where both scans state one. Several candidates are told apart by equal file names, then by
+    names that are equal but for the dose (full_3mm_sharp, quarter_3mm_sharp), and refused where that does not decide.
+
+    Args:
+        low: low-dose scans.
+        full: full-dose scans.
+        across_frames: compare positions of different frames of reference all the same.
+
+    Returns:
+        Index pairs (low, full), in the order of ``full``.
+
+    Raises:
+        DataError: naming every scan without a partner, with a partner of other slices, or with more than one candidate.
+    """
+    problems = [f"Expected {scan} to be a volume, but: {scan.problem}." for scan in (*low, *full) if scan.problem]
+    pairs: list[tuple[int, int]] = []
+    tried: set[int] = set()
+    for full_number, scan in enumerate(full):
+        of_patient = [number for number, other in enumerate(low) if other.patient == scan.patient]
+        tried |= set(of_patient)
+        candidates = _candidates(scan, low, of_patient, across_frames=across_frames)
+        if len(candidates) == 1:
+            pairs.append((candidates[0], full_number))
+        elif not scan.problem and not any(low[number].problem for number in of_patient):
+            problems.append(
+                _why_not(scan, [low[number] for number in of_patient], [low[number] for number in candidates])
+            )
+    problems += _left_over(low, full, pairs, tried, told=bool(problems))
+    if problems:
+        more = f" And {len(problems) - _MOST_NAMED} more." if len(problems) > _MOST_NAMED else ""
+        raise DataError(" ".join(problems[:_MOST_NAMED]) + more)
+    return pairs
+
+
+def _candidates(scan: Located, low: Sequence[Located], of_patient: Sequence[int], *, across_frames: bool) -> list[int]:
+    found = [
+        number
+        for number in of_patient
+        if low[number].same_geometry(scan)
+        and not (scan.problem or low[number].problem)
+        and (across_frames or _agree(low[number].frame, scan.frame))
+        and _agree(low[number].kernel, scan.kernel)
+    ]
+    rules = (lambda one: one.frame, lambda one: one.source.name, lambda one: undosed(str(one)))
+    for rule in rules:
+        alike = [number for number in found if rule(low[number]) == rule(scan)]
+        if len(found) > 1 and alike:
+            found = alike
+    return found
+
+
+def _agree(one: str, other: str) -> bool:
+    return not one or not other or one == other
+
+
+def _left_over(
+    low: Sequence[Located], full: Sequence[Located], pairs: Sequence[tuple[int, int]], tried: set[int], *, told: bool
+) -> list[str]:
+    """Low-dose scans that are not in exactly one pair; of those whose patient is in trouble already, nothing more is said."""
+    problems = []
+    for number, scan in enumerate(low):
+        partners = [str(full[other]) for mine, other in pairs if mine == number]
+        if len(partners) > 1:
+            what = f"more than one full-dose partner ({', '.join(partners)})"
+        elif not partners and not scan.problem and not (told and number in tried):
+            what = "no full-dose partner"
+        else:
+            continue
+        problems.append(f"Expected one full-dose scan for every low-dose scan, but {scan} has {what}.")
+    return problems
+
+
+def _why_not(scan: Located, of_patient: Sequence[Located], candidates: Sequence[Located]) -> str:
+    if candidates:
+        names = ", ".join(map(str, candidates))
+        return (
+            f"Expected one low-dose partner for {scan}, but {names} all have its patient and geometry. "
+            "Name partners alike, or prepare them one by one."
+        )
+    if not of_patient:
+        return (
+            f"Expected a low-dose partner of the same patient for {scan}, but there is none. Add it, or say "
+            "whose the files are with --patients table.csv or --patient-from-name RULE."
+        )
+    other = min(of_patient, key=lambda one: _distance(scan, one))
+    if not scan.same_geometry(other):
+        return _other_slices(scan, other)
+    if not _agree(scan.kernel, other.kernel):
+        return (
+            f"Expected {scan} and its low-dose partner {other} to have one kernel, but got {scan.kernel} and "
+            f"{other.kernel}. Pair reconstructions of one kernel."
+        )
+    return (
+        f"Expected {scan} and its low-dose partner {other} to have one frame of reference, but they have two, whose "
+        "positions need not be the same places. If both come from one acquisition, say so with --across-frames."
+    )
+
+
+def _distance(scan: Located, other: Located) -> tuple[bool, bool, float]:
+    """How far a scan of the same patient is from being the partner."""
+    return (
+        scan.shape[:2] != other.shape[:2],
+        not _agree(scan.kernel, other.kernel),
+        abs(scan.shape[2] - other.shape[2]) + float(np.abs(scan.affine - other.affine).max()),
+    )
+
+
+def _other_slices(scan: Located, other: Located) -> str:
+    difference = float(np.abs(scan.affine - other.affine).max())
+    alike = np.allclose(scan.affine[:3, :3], other.affine[:3, :3], rtol=0, atol=AFFINE_TOLERANCE_MM)
+    if scan.shape[:2] == other.shape[:2] and alike:
+        shared = sum(np.abs(_places(other) - place).max(axis=1).min() <= AFFINE_TOLERANCE_MM for place in _places(scan))
+        where = f" Only {shared} of its {scan.shape[2]} slices lie where one of the {other.shape[2]} others does."
+    else:
+        where = ""
+    if other.shape != scan.shape:
+        return (
+            f"Expected {scan} and its low-dose partner {other} to have one shape, but got {scan.shape} "
+            f"and {other.shape}.{where} Pair scans of the same slices."
+        )
+    return (
+        f"Expected {scan} and its low-dose partner {other} to have one affine, but entries differ by "
+        f"up to {difference:.3g} mm.{where} Pair scans of the same geometry."
+    )
+
+
+def _places(scan: Located) -> np.ndarray:
+    """(z, 3) RAS mm of the first voxel of every slice."""
+    return scan.affine[:3, 3] + np.arange(scan.shape[2])[:, None] * scan.affine[:3, 2]

@@ -1,0 +1,146 @@
+"""Real pairs as cases: low- and full-dose scans found in two trees, or side by side in one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from ct_cncl.transforms.common.errors import DataError
+from ct_cncl.transforms.dataset.dose_names import dose_of
+from ct_cncl.transforms.dataset.matching import Located, match_pairs
+from ct_cncl.transforms.dataset.patients import PatientFinder
+from ct_cncl.transforms.dataset.simulated_cases import Case, Pair, scan_slices
+from ct_cncl.transforms.series import ScanSource, find_scans, read_scan
+from ct_cncl.transforms.series.acquisition import read_acquisition
+from ct_cncl.transforms.series.dicom import open_series
+from ct_cncl.transforms.series.headers import read_header
+
+
+@dataclass(frozen=True)
+class Trees:
+    """Scans by dose.
+
+    Attributes:
+        low: low-dose scans of all groups.
+        full: full-dose scans by group (training, validation, test).
+        others: names of scans that no name says a dose of.
+    """
+
+    low: list[ScanSource]
+    full: list[list[ScanSource]]
+    others: list[str] = field(default_factory=list)
+
+
+def two_trees(low: Sequence[str | Path], full: Sequence[Sequence[str | Path]]) -> Trees:
+    """Scans whose dose is known by where they lie.
+
+    Args:
+        low: files or folders of low-dose scans, of all groups.
+        full: files or folders of full-dose scans by group.
+
+    Raises:
+        ScanError: nothing found, or unreadable.
+    """
+    return Trees(
+        [source for path in low for source in find_scans(path)],
+        [[source for path in group for source in find_scans(path)] for group in full],
+    )
+
+
+def one_tree(groups: Sequence[Sequence[str | Path]]) -> Trees:
+    """Scans of both doses side by side; series descriptions, then folder and file names say which is which.
+
+    Args:
+        groups: files or folders by group.
+
+    Raises:
+        ScanError: nothing found, or unreadable.
+        DataError: a group with scans of one dose only, or of none.
+    """
+    trees = Trees([], [])
+    for group in groups:
+        sources = [source for path in group for source in find_scans(path)]
+        doses = [dose_of(_names(source)) for source in sources]
+        for dose, words in (("full", "full dose, FD, normal"), ("low", "low dose, quarter, QD")):
+            if sources and dose not in doses:
+                raise DataError(
+                    f"Expected {dose}-dose scans in {group[0]}, but of {len(sources)} scans no series description or folder names "
+                    f"that dose ({words}). Name the folders so, or give two trees: SRC --low LOW."
+                )
+        trees.low.extend(source for source, dose in zip(sources, doses) if dose == "low")
+        trees.full.append([source for source, dose in zip(sources, doses) if dose == "full"])
+        trees.others.extend(_name(source) for source, dose in zip(sources, doses) if not dose)
+    return trees
+
+
+def paired_cases(
+    trees: Trees, *, patients: PatientFinder, dose_fraction: float | None, across_frames: bool = False
+) -> list[list[Case]]:
+    """Real pairs: low- and full-dose scans matched by patient, frame of reference, kernel and slices; pixels are read later.
+
+    Args:
+        trees: from :func:`two_trees` or :func:`one_tree`.
+        patients: says whose scan a file is.
+        dose_fraction: of the low-dose scans where it is known.
+        across_frames: pair scans of different frames of reference too.
+
+    Returns:
+        Cases by group.
+
+    Raises:
+        ScanError: unreadable.
+        DataError: naming all scans without a partner, with a partner of other slices, or with more than one.
+    """
+    full_sources = [(number, source) for number, group in enumerate(trees.full) for source in group]
+    low_scans = [_locate(source, patients) for source in trees.low]
+    full_scans = [_locate(source, patients) for _, source in full_sources]
+    groups: list[list[Case]] = [[] for _ in trees.full]
+    for low_number, full_number in match_pairs(low_scans, full_scans, across_frames=across_frames):
+        group, source = full_sources[full_number]
+        make = _paired_maker(trees.low[low_number], source)
+        groups[group].append(Case(full_scans[full_number].patient, source.name, dose_fraction, make))
+    return groups
+
+
+def _locate(source: ScanSource, patients: PatientFinder) -> Located:
+    if source.kind != "dicom":
+        scan = read_scan(source)
+        return Located(source.path, patients(source.path, scan.patient), scan.hu.shape, scan.affine, _name(source))
+    series = open_series(source)
+    headers = list(series.headers.values())
+    stated = [str(header.get("PatientID") or "").strip() for header in headers]
+    frames = {str(header.get("FrameOfReferenceUID") or "") for header in headers}
+    copies = f"{len(series.copies)} files are second copies of its images" if series.copies else ""
+    return Located(
+        source.path,
+        patients(source.path, next(filter(None, stated), None)),
+        series.shape,
+        series.affine,
+        _name(source),
+        frame=frames.pop() if len(frames) == 1 else "",
+        kernel=read_acquisition(headers).kernel,
+        problem=copies or series.doubled or series.irregular,
+    )
+
+
+def _name(source: ScanSource) -> str:
+    """Where a scan lies below what was searched; what users find it by."""
+    return PurePosixPath(source.relative, source.name).as_posix()
+
+
+def _names(source: ScanSource) -> list[str]:
+    """What may say a scan's dose, from the one that counts most."""
+    description = str(read_header(source.files[0]).get("SeriesDescription") or "") if source.kind == "dicom" else ""
+    return [description, source.name, *reversed(PurePosixPath(source.relative).parts)]
+
+
+def _paired_maker(low: ScanSource, full: ScanSource) -> Callable[[], Pair]:
+    def make() -> Pair:
+        scan = read_scan(full)
+        image, _ = scan_slices(read_scan(low))
+        label, order = scan_slices(scan)
+        provenance = {"truth": "scan", "low_dose_source": low.name}
+        return Pair(image, label, order.affine, provenance, acquisition=scan.acquisition)
+
+    return make

@@ -1,0 +1,130 @@
+"""Whose scan a file is, and which split a patient goes to. A patient is never in two splits."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from ct_cncl.transforms.common.errors import DataError
+from ct_cncl.transforms.dataset.dose_names import without_scan
+
+DEFAULT_NAME_RULE = r"^([^_.]+)"
+"""A file whose own header names no patient belongs to the one named by its file name up to the first underscore."""
+
+
+class PatientFinder:
+    """Finds the patient of a scan: from a table, else from the file's header (DICOM), else from its name.
+
+    Args:
+        table: CSV with the columns ``file`` (name or path of a file or folder) and ``patient``.
+        name_rule: regular expression searched for in the file name; its first group, or the whole match, is the patient.
+
+    Raises:
+        DataError: unreadable table, missing columns, or a rule that is no regular expression.
+    """
+
+    def __init__(self, table: Path | None = None, name_rule: str = DEFAULT_NAME_RULE) -> None:
+        try:
+            self.rule = re.compile(name_rule)
+        except re.error as error:
+            raise DataError(
+                f"Expected a regular expression for the patient's name, but got {name_rule!r}: {error}."
+            ) from error
+        self.table = {} if table is None else _read_table(table)
+        self.uses_table = table is not None
+
+    def __call__(self, source: Path, header_patient: str | None = None) -> str:
+        """The patient of ``source``; ``header_patient`` is what the file itself says, less its number of a scan.
+
+        Raises:
+            DataError: nothing says whose scan it is.
+        """
+        for key in (str(source), source.name):
+            if key in self.table:
+                return self.table[key]
+        if self.uses_table:
+            raise DataError(
+                f"Expected the patient table to have a row for {source.name}, but it has none. Add `{source.name},PATIENT`."
+            )
+        if header_patient:
+            return without_scan(header_patient)
+        match = self.rule.search(source.name)
+        if match is None or not match.group((match.lastindex and 1) or 0):
+            raise DataError(
+                f"Expected {source.name} to match the patient rule {self.rule.pattern!r}, but it does not. Give another rule "
+                "(--patient-from-name) or a table (--patients)."
+            )
+        return match.group((match.lastindex and 1) or 0)
+
+
+def _read_table(path: Path) -> dict[str, str]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream))
+    except OSError as error:
+        raise DataError(f"Expected a patient table in {path}, but it cannot be read: {error.strerror}.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"Expected {path} to be a CSV in UTF-8, but got: {error}. Save it as CSV UTF-8.") from error
+    if not rows or not {"file", "patient"} <= set(rows[0]):
+        raise DataError(
+            f"Expected {path} to be a CSV with the columns file and patient, but got {list(rows[0]) if rows else 'no rows'}."
+        )
+    table: dict[str, str] = {}
+    for line, row in enumerate(rows, start=2):
+        file, patient = ((row[column] or "").strip() for column in ("file", "patient"))
+        if not file or not patient:
+            raise DataError(
+                f"Expected a file and a patient in every row of {path}, but line {line} lacks one. Fill it in."
+            )
+        if table.setdefault(file, patient) != patient:
+            raise DataError(
+                f"Expected one patient for {file} in {path}, but line {line} names another than before. Remove one row, or give paths."
+            )
+    return table
+
+
+def hash_patient(patient: str, salt: str) -> str:
+    """A salted SHA-256 of the patient, 16 hexadecimal digits: equal patients stay recognisable, names do not."""
+    return hashlib.sha256(f"{salt}\0{patient}".encode()).hexdigest()[:16]
+
+
+def split_patients(
+    patients: Iterable[str], *, validation_fraction: float, test_fraction: float, seed: int
+) -> dict[str, str]:
+    """Assign each patient to "training", "validation" or "test".
+
+    A fraction above 0 gives at least one patient to its split.
+
+    Args:
+        patients: names; duplicates count once.
+        validation_fraction: share of the patients, in [0, 1).
+        test_fraction: share of the patients, in [0, 1).
+        seed: of the shuffle.
+
+    Returns:
+        Split by patient.
+
+    Raises:
+        DataError: fractions out of range, or too few patients to leave one for training.
+    """
+    fractions = (validation_fraction, test_fraction)
+    if min(fractions) < 0 or sum(fractions) >= 1:
+        raise DataError(
+            f"Expected fractions of at least 0 with a sum below 1, but got {validation_fraction} (validation) and "
+            f"{test_fraction} (test)."
+        )
+    names = sorted(set(patients))
+    shuffled = [names[number] for number in np.random.default_rng(seed).permutation(len(names))]
+    counts = [max(1, round(fraction * len(names))) if fraction > 0 else 0 for fraction in fractions]
+    if len(names) - sum(counts) < 1:
+        raise DataError(
+            f"Expected more patients than the {sum(counts)} asked for validation and test, but got {len(names)}. Add scans, "
+            "set the fractions to 0, or name validation scans with --validation SRC."
+        )
+    splits = ["validation"] * counts[0] + ["test"] * counts[1] + ["training"] * (len(names) - sum(counts))
+    return dict(zip(shuffled, splits))

@@ -1,0 +1,254 @@
+"""Where training pairs come from: phantoms, and normal-dose scans with noise inserted; real pairs are in paired_cases.py.
+
+A case is one pair of volumes that is made when its turn comes, so that a data set of any size needs the memory of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ct_cncl.transforms.common.errors import DataError
+from ct_cncl.transforms.dataset.patients import PatientFinder
+from ct_cncl.transforms.series import (
+    Acquisition,
+    DicomStorage,
+    Scan,
+    ScanSource,
+    SliceOrder,
+    find_scans,
+    read_scan,
+    to_slices,
+    voxel_spacing,
+)
+
+if TYPE_CHECKING:
+    from ct_cncl.transforms.physics import DoseSettings
+
+PHANTOM_QUANTA = 3.56e4
+"""N0 at full dose for phantoms: at a quarter of it, phantoms have about 39.5 dB against their noise-free truth (4096 HU)."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A low-dose and a normal-dose volume on one grid.
+
+    Slices are last and in-plane axes in the direction of ``ct_cncl.transforms.series.slices_last``.
+    """
+
+    image: np.ndarray
+    """Low dose, (x, y, z), HU."""
+    label: np.ndarray
+    """Normal dose, (x, y, z), HU."""
+    affine: np.ndarray
+    """(4, 4), voxel to RAS mm."""
+    provenance: dict[str, Any]
+    """What was simulated and how, for the datalist."""
+    noise: Sequence[Callable[[], np.ndarray]] = ()
+    """Realisations of the label's unit noise, (x, y, z), HU, each made when its turn comes."""
+    noise_model: dict[str, Any] = field(default_factory=dict)
+    """How unit noise is to be used and how it was made, for the datalist; empty where there is none."""
+    acquisition: Acquisition | None = None
+    """How the normal-dose scan was acquired, where it says."""
+    tissues: np.ndarray | None = None
+    """Of phantoms: (x, y, z) uint8, values of ``ct_cncl.transforms.phantom.TISSUES``."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pair to be made."""
+
+    patient: str = field(repr=False)
+    source: str
+    """The user's own file name, or what generated the pair."""
+    dose_fraction: float | None
+    """Of the image relative to the label; None where real pairs do not say."""
+    make: Callable[[], Pair] = field(repr=False)
+
+
+def phantom_cases(
+    count: int,
+    *,
+    first_seed: int,
+    slices: int,
+    dose_fraction: float,
+    size: int = 512,
+    realizations: int = 0,
+    direct: int = 0,
+) -> list[Case]:
+    """Phantoms with a noise-free truth and the noise of ``dose_fraction``.
+
+    Args:
+        count: number of "patients"; their seeds run on from ``first_seed``.
+        first_seed: of the first phantom.
+        slices: of each.
+        dose_fraction: of the low-dose image, relative to a full dose of ``PHANTOM_QUANTA`` quanta.
+        size: pixels a side.
+        realizations: of unit noise for training at random doses.
+        direct: so many of these by the direct route, at ``dose_fraction``.
+
+    Raises:
+        DataError: counts below 1.
+    """
+    if count < 1 or slices < 1:
+        raise DataError(f"Expected at least one phantom of at least one slice, but got {count} of {slices}.")
+    return [
+        Case(
+            f"phantom-{seed}",
+            f"phantom-{seed}",
+            dose_fraction,
+            _phantom_maker(seed, slices, size, dose_fraction, realizations=realizations, direct=direct),
+        )
+        for seed in range(first_seed, first_seed + count)
+    ]
+
+
+def _phantom_maker(
+    seed: int, slices: int, size: int, dose_fraction: float, *, realizations: int, direct: int
+) -> Callable[[], Pair]:
+    def make() -> Pair:
+        from ct_cncl.transforms.phantom import anatomical_phantom
+        from ct_cncl.transforms.physics import DoseSettings
+        from ct_cncl.transforms.physics.simulation import low_dose, own_seed
+
+        phantom = anatomical_phantom(seed, slices=slices, size=size)
+        spacing = voxel_spacing(phantom.affine)
+        pixel = (float(spacing[0]), float(spacing[1]))
+        # Quanta belong to a channel; fewer and wider pixels would otherwise mean less noise than at 512 x 512.
+        settings = DoseSettings(dose_fraction=dose_fraction, quanta=PHANTOM_QUANTA * (size / 512) ** 2)
+        image = low_dose(phantom.hu, pixel, settings, seed, noise_free=True)
+        provenance = {"phantom_seed": seed, "truth": "noise-free", "settings": asdict(settings)}
+        seeds = [own_seed(seed, f"phantom-{seed}", number) for number in range(1, realizations + 1)]
+        noise = _unit_noise(phantom.hu, pixel, settings, seeds, noise_free=True, direct=direct)
+        return Pair(image, phantom.hu, phantom.affine, provenance, *noise, tissues=phantom.labels)
+
+    return make
+
+
+def _unit_noise(
+    label: np.ndarray,
+    pixel: tuple[float, float],
+    settings: DoseSettings,
+    seeds: Sequence[int],
+    *,
+    noise_free: bool,
+    direct: int,
+) -> tuple[Sequence[Callable[[], np.ndarray]], dict[str, Any]]:
+    """What a pair holds of unit noise: its realisations and their model."""
+    from ct_cncl.transforms.physics.noise_realizations import unit_noise
+    from ct_cncl.transforms.physics.simulation import scanner_floor
+
+    if not seeds:
+        return (), {}
+    model = {
+        "noise_free": noise_free,
+        "floor_hu": scanner_floor(label),
+        "quanta": settings.quanta,
+        "apodisation": settings.apodisation,
+        "cutoff": settings.cutoff,
+        "seeds": list(seeds),
+    }
+    first = len(seeds) - direct
+    doses = [None] * first + [settings.dose_fraction] * direct
+    if direct:
+        model |= {"direct": direct, "direct_at": settings.dose_fraction}
+    return [
+        partial(unit_noise, label, pixel, settings, seed, direct_at=dose) for seed, dose in zip(seeds, doses)
+    ], model
+
+
+def simulated_cases(
+    path: str | Path,
+    *,
+    patients: PatientFinder,
+    dose_fraction: float,
+    seed: int,
+    quanta: float | None = None,
+    realizations: int = 0,
+    direct: int = 0,
+) -> list[Case]:
+    """Normal-dose scans under ``path`` with noise inserted down to ``dose_fraction``.
+
+    Args:
+        path: a file or folder of NIfTI or DICOM.
+        patients: says whose scan a file is.
+        dose_fraction: of the low-dose image relative to the scan.
+        seed: of the noise; every scan gets its own, from this, its name and its sub-folder.
+        quanta: N0 of the scans; None measures noise level and spectrum in each scan, else takes its tags, else a default.
+        realizations: of unit noise for training at random doses.
+        direct: so many of these by the direct route, at ``dose_fraction``.
+
+    Raises:
+        ScanError: nothing found, or unreadable.
+        DataError: a scan without a patient.
+    """
+    cases = []
+    for source in find_scans(path):
+        name = PurePosixPath(source.relative, source.name).as_posix()
+        make = _simulated_maker(
+            source,
+            name,
+            dose_fraction=dose_fraction,
+            seed=seed,
+            quanta=quanta,
+            realizations=realizations,
+            direct=direct,
+        )
+        cases.append(Case(patients(source.path, _patient_of(source)), source.name, dose_fraction, make))
+    return cases
+
+
+def _patient_of(source: ScanSource) -> str | None:
+    if source.kind != "dicom":
+        return None
+    import pydicom
+
+    header = pydicom.dcmread(source.files[0], stop_before_pixels=True, specific_tags=["PatientID"])
+    return str(header.get("PatientID", "")).strip() or None
+
+
+def _simulated_maker(
+    source: ScanSource,
+    name: str,
+    *,
+    dose_fraction: float,
+    seed: int,
+    quanta: float | None,
+    realizations: int,
+    direct: int,
+) -> Callable[[], Pair]:
+    def make() -> Pair:
+        from ct_cncl.transforms.physics import DoseSettings
+        from ct_cncl.transforms.physics.simulation import calibrate, low_dose, own_seed, pixel_of
+        from ct_cncl.transforms.physics.truncation import truncation_warning
+
+        scan = read_scan(source)
+        label, order = scan_slices(scan)
+        pixel = pixel_of(scan, order)
+        own = own_seed(seed, name)
+        settings = DoseSettings(dose_fraction=dose_fraction)
+        calibration = calibrate(label, pixel, settings, own, quanta=quanta, acquisition=scan.acquisition)
+        settings = calibration.apply(settings)
+        provenance = {
+            "truth": "scan",
+            "calibration": asdict(calibration),
+            "settings": asdict(settings),
+            "warning": truncation_warning(label, pixel),
+        }
+        seeds = [own_seed(seed, name, number) for number in range(1, realizations + 1)]
+        noise = _unit_noise(label, pixel, settings, seeds, noise_free=False, direct=direct)
+        image = low_dose(label, pixel, settings, own)
+        return Pair(image, label, order.affine, provenance, *noise, acquisition=scan.acquisition)
+
+    return make
+
+
+def scan_slices(scan: Scan) -> tuple[np.ndarray, SliceOrder]:
+    """A scan's volume with its slices last, (x, y, z) HU, and how it was turned."""
+    volume, order = to_slices(scan.hu, scan.affine, axis=2 if isinstance(scan.storage, DicomStorage) else None)
+    return np.ascontiguousarray(volume), order

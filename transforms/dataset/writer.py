@@ -1,0 +1,236 @@
+"""Writes a prepared data set: training pairs as memory-mappable volumes, split by patient, with checksums."""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+import shutil
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from ct_cncl.transforms import __version__
+from ct_cncl.transforms.common.checksums import file_checksum
+from ct_cncl.transforms.common.errors import DataError, OutputError
+from ct_cncl.transforms.common.json_values import plain
+from ct_cncl.transforms.dataset.datalist import DATALIST, FORMAT, NOISE, SPLITS, TISSUES, VOLUMES, check_patients
+from ct_cncl.transforms.dataset.patients import hash_patient, split_patients
+from ct_cncl.transforms.dataset.simulated_cases import Case, Pair
+from ct_cncl.transforms.series import voxel_spacing
+
+INT16 = np.iinfo(np.int16)
+
+
+def split_cases(
+    cases: Sequence[Case],
+    *,
+    validation: Sequence[Case] = (),
+    test: Sequence[Case] = (),
+    validation_fraction: float = 0.0,
+    test_fraction: float = 0.0,
+    seed: int = 0,
+) -> dict[str, list[Case]]:
+    """Assign cases to splits, patient by patient.
+
+    Args:
+        cases: of the training sources; fractions of their patients go to the splits that have no sources of their own.
+        validation: cases named for validation.
+        test: cases named for the test.
+        validation_fraction: share of the patients of ``cases``.
+        test_fraction: share of the patients of ``cases``.
+        seed: of the shuffle.
+
+    Returns:
+        Cases by split.
+
+    Raises:
+        DataError: a patient in two splits, or too few patients.
+    """
+    assigned = split_patients(
+        [case.patient for case in cases],
+        validation_fraction=0.0 if validation else validation_fraction,
+        test_fraction=0.0 if test else test_fraction,
+        seed=seed,
+    )
+    splits: dict[str, list[Case]] = {split: [] for split in SPLITS}
+    for case in cases:
+        splits[assigned[case.patient]].append(case)
+    splits["validation"] += validation
+    splits["test"] += test
+    check_patients({split: [{"patient": c.patient, "source": c.source} for c in splits[split]] for split in SPLITS})
+    return splits
+
+
+def write_dataset(
+    folder: str | Path,
+    splits: Mapping[str, Sequence[Case]],
+    *,
+    salt: str | None = None,
+    overwrite: bool = False,
+    notes: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Make every pair and write the data set; it appears under its name only when it is complete.
+
+    Args:
+        folder: of the data set; must not exist, unless ``overwrite`` and it is a data set.
+        splits: cases by split.
+        salt: for the patients' hashes; random where not given, and kept nowhere.
+        overwrite: replace an existing data set.
+        notes: what else the datalist shall say (seed, rule of the patients' names ...).
+        progress: called with (volumes done, volumes in all).
+
+    Returns:
+        The datalist.
+
+    Raises:
+        DataError: the folder exists, no case, or a pair that cannot be stored.
+        OutputError: disk full or no permission.
+    """
+    folder = Path(folder).expanduser().absolute()
+    total = sum(len(cases) for cases in splits.values())
+    if total == 0:
+        raise DataError("Expected at least one scan to prepare, but got none. Name a folder with scans.")
+    _refuse_existing(folder, overwrite=overwrite)
+    salt = secrets.token_hex(16) if salt is None else salt
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
+    datalist: dict[str, Any] = {
+        "name": "ct-cncl data set",
+        "description": "Low-dose CT (image) and its normal-dose truth (label), int16 HU",
+        "format": FORMAT,
+        "version": __version__,
+        **(notes or {}),
+    }
+    done = 0
+    try:
+        for split in SPLITS:
+            datalist[split] = []
+            for number, case in enumerate(splits.get(split, ())):
+                datalist[split].append(_write_case(partial, split, number, case, salt))
+                done += 1
+                if progress is not None:
+                    progress(done, total)
+        check_patients(datalist)
+        (partial / DATALIST).write_text(json.dumps(plain(datalist), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        _put_in_place(partial, folder)
+    except OSError as error:
+        raise OutputError(
+            f"Expected to write the data set {folder}, but got: {error.strerror or error}. Nothing was left behind; free some "
+            "space or choose another folder."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return datalist
+
+
+def _put_in_place(partial: Path, folder: Path) -> None:
+    """Give the finished data set its name; the one it replaces goes only afterwards, and comes back if that fails."""
+    old = partial.with_suffix(".old")
+    if folder.exists():
+        folder.replace(old)
+    try:
+        partial.replace(folder)
+    except OSError:
+        if old.exists():
+            old.replace(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _refuse_existing(folder: Path, *, overwrite: bool) -> None:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / DATALIST).is_file():
+        raise DataError(
+            f"Expected {folder} not to exist or to be empty, but it holds something that is no data set. Choose another folder."
+        )
+    if not overwrite:
+        raise DataError(
+            f"Expected {folder} not to exist, but it holds a data set. Choose another folder, or replace it with --overwrite."
+        )
+
+
+def _write_case(partial: Path, split: str, number: int, case: Case, salt: str) -> dict[str, Any]:
+    try:
+        pair = case.make()
+    except OSError as error:
+        raise DataError(
+            f"Expected to read {case.source}, but got: {error.strerror or error}. Check that file."
+        ) from error
+    _check_pair(pair, case)
+    entry: dict[str, Any] = {
+        "patient": hash_patient(case.patient, salt),
+        "source": case.source,
+        "dose_fraction": case.dose_fraction,
+        "shape": list(pair.label.shape),
+        "spacing_mm": [round(float(value), 6) for value in voxel_spacing(pair.affine)],
+        "provenance": pair.provenance,
+        "checksum": {},
+    }
+    if pair.acquisition is not None:
+        entry["acquisition"] = {
+            key: value for key, value in asdict(pair.acquisition).items() if value not in (None, "")
+        }
+    (partial / split).mkdir(parents=True, exist_ok=True)
+    for key, hu in zip(VOLUMES, (pair.image, pair.label)):
+        entry[key] = f"{split}/{number:04d}_{key}.nii"
+        _write_int16(partial / entry[key], hu, pair.affine)
+        entry["checksum"][key] = file_checksum(partial / entry[key])
+    if pair.tissues is not None and split != "training":  # results are judged by them
+        entry[TISSUES] = f"{split}/{number:04d}_{TISSUES}.nii"
+        _write_labels(partial / entry[TISSUES], pair.tissues, pair.affine)
+        entry["checksum"][TISSUES] = file_checksum(partial / entry[TISSUES])
+    if split == "training" and pair.noise:  # random doses are for training; other splits have one
+        entry["noise_model"] = pair.noise_model
+        entry[NOISE], entry["checksum"][NOISE] = [], []
+        for realization, make in enumerate(pair.noise, 1):
+            entry[NOISE].append(f"{split}/{number:04d}_noise{realization}.nii")
+            _write_noise(partial / entry[NOISE][-1], make(), pair.affine)
+            entry["checksum"][NOISE].append(file_checksum(partial / entry[NOISE][-1]))
+    return entry
+
+
+def _check_pair(pair: Pair, case: Case) -> None:
+    if pair.image.shape != pair.label.shape:
+        raise DataError(
+            f"Expected low and full dose of {case.source} to have one shape, but got {pair.image.shape} and "
+            f"{pair.label.shape}. Pair scans of the same slices."
+        )
+    for hu in (pair.image, pair.label):
+        if not np.isfinite(hu).all():
+            raise DataError(
+                f"Expected finite HU in {case.source}, but got NaN or infinity. Repair or leave out that scan."
+            )
+        low, high = float(hu.min()), float(hu.max())
+        if low < INT16.min or high > INT16.max:
+            raise DataError(
+                f"Expected HU of {case.source} between {INT16.min} and {INT16.max}, but got {low:g} to {high:g}. Check its rescale."
+            )
+
+
+def _write_int16(path: Path, hu: np.ndarray, affine: np.ndarray) -> None:
+    image = nib.Nifti1Image(np.rint(hu).astype(np.int16), affine)
+    image.header.set_xyzt_units("mm")
+    nib.save(image, path)
+
+
+def _write_labels(path: Path, labels: np.ndarray, affine: np.ndarray) -> None:
+    image = nib.Nifti1Image(labels.astype(np.uint8), affine)
+    image.header.set_xyzt_units("mm")
+    nib.save(image, path)
+
+
+def _write_noise(path: Path, noise: np.ndarray, affine: np.ndarray) -> None:
+    """Noise in HU as int16 with a scale: a power of two, so that no rounding of the scale itself is added."""
+    largest = float(np.abs(noise).max())
+    step = 2.0 ** math.ceil(math.log2(largest / INT16.max)) if largest > 0 else 1.0
+    image = nib.Nifti1Image(np.rint(noise / step).astype(np.int16), affine)
+    image.header.set_xyzt_units("mm")
+    image.header.set_slope_inter(step, 0.0)
+    nib.save(image, path)

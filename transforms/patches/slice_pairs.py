@@ -1,0 +1,138 @@
+"""The slices of a prepared data set, and whole slices for validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from ct_cncl.transforms.anatomy.regions import padding_mask
+from ct_cncl.transforms.common.errors import DataError
+from ct_cncl.transforms.common.hu import to_network
+from ct_cncl.transforms.dataset.volume_store import open_volume
+
+
+def neighbours(z: int, count: int, depth: int) -> list[int]:
+    """Numbers of ``count`` slices around ``z`` in a volume of ``depth``; beyond its ends its last slice is repeated.
+
+    Raises:
+        ValueError: an even count: there would be no centre.
+
+    >>> neighbours(5, 3, 40), neighbours(0, 3, 40), neighbours(39, 5, 40)
+    ([4, 5, 6], [0, 0, 1], [37, 38, 39, 39, 39])
+    """
+    if count < 1 or count % 2 == 0:
+        raise ValueError(f"Expected context_slices to be an odd number, 1 or 3, but got {count}.")
+    return [min(max(near, 0), depth - 1) for near in range(z - count // 2, z + count // 2 + 1)]
+
+
+class SliceIndex(NamedTuple):
+    """One axial slice of one entry."""
+
+    entry: dict[str, Any]
+    z: int
+
+
+def all_slices(data: Sequence[dict[str, Any]]) -> list[SliceIndex]:
+    """Every slice of every entry, in order; image and label of an entry must have one shape.
+
+    Raises:
+        DataError: the shapes of a pair differ, or there is no entry.
+    """
+    if not data:
+        raise DataError("Expected at least one volume, but the list is empty. Name a data set that has this split.")
+    slices = []
+    for entry in data:
+        shapes = [open_volume(entry[key]).shape for key in ("image", "label")]
+        if shapes[0] != shapes[1]:
+            raise DataError(
+                f"Expected image and label of one shape, but {entry['image']} has {shapes[0]} and {entry['label']} has "
+                f"{shapes[1]}. Prepare the data set anew."
+            )
+        slices += [SliceIndex(entry, z) for z in range(shapes[0][2])]
+    return slices
+
+
+def spread_slices(slices: Sequence[SliceIndex], count: int) -> list[SliceIndex]:
+    """At most ``count`` slices: as many of each volume as possible, evenly spaced within it, in order.
+
+    A long volume gets no more than a short one while the short one has slices left: otherwise one scan with many slices
+    would decide the mean. Of more volumes than ``count``, evenly spaced ones are taken.
+
+    Args:
+        slices: of one or more volumes, those of a volume together.
+        count: 1 or more.
+
+    >>> volumes = [({"label": "a"}, 40), ({"label": "b"}, 1), ({"label": "c"}, 2)]
+    >>> slices = [SliceIndex(entry, z) for entry, depth in volumes for z in range(depth)]
+    >>> [(entry["label"], z) for entry, z in spread_slices(slices, 6)]
+    [('a', 0), ('a', 20), ('a', 39), ('b', 0), ('c', 0), ('c', 1)]
+    """
+    volumes = [list(group) for _, group in groupby(slices, key=lambda item: id(item.entry))]
+    if len(volumes) > count:
+        volumes = [volumes[n] for n in np.linspace(0, len(volumes) - 1, count).round().astype(int)]
+    shares = [0] * len(volumes)
+    left = min(count, sum(len(volume) for volume in volumes))
+    while left:
+        for n, volume in enumerate(volumes):
+            if left and shares[n] < len(volume):
+                shares[n] += 1
+                left -= 1
+    chosen = []
+    for volume, share in zip(volumes, shares, strict=True):
+        middle = (len(volume) - 1) / 2
+        places = [middle] if share == 1 else np.linspace(0, len(volume) - 1, share)
+        chosen += [volume[int(place + 0.5)] for place in places]
+    return chosen
+
+
+class SlicePairs(Dataset):
+    """Whole slices for validation, spread evenly over the volumes and within each.
+
+    Items are ``{"image": y, "label": x, "padding": where the scanner padded}``, each (1, x, y), the image (context_slices,
+    x, y); image and label float32 in network units.
+
+    Args:
+        data: entries with "image" and "label".
+        max_slices: at most so many slices, see :func:`spread_slices`; None takes all.
+        rank: this process takes every ``world_size``-th of them, from its rank on.
+        world_size: number of processes.
+        context_slices: slices of the image, see :class:`PatchPairs`.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[dict[str, Any]],
+        *,
+        max_slices: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        context_slices: int = 1,
+    ) -> None:
+        neighbours(0, context_slices, 1)
+        self.context_slices = context_slices
+        slices = all_slices(data)
+        if max_slices is not None:
+            if max_slices < 1:
+                raise ValueError(f"Expected max_slices of at least 1 or null, but got {max_slices}.")
+            slices = spread_slices(slices, max_slices)
+        self.slices = slices[rank::world_size]
+
+    def __len__(self) -> int:
+        return len(self.slices)
+
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        entry, z = self.slices[number]
+        label = np.asarray(open_volume(entry["label"])[:, :, z], dtype=np.float32)
+        volume = open_volume(entry["image"])
+        around = neighbours(z, self.context_slices, volume.shape[2])
+        image = np.stack([np.asarray(volume[:, :, near], dtype=np.float32) for near in around])
+        return {
+            "image": to_network(torch.from_numpy(image)),
+            "label": to_network(torch.from_numpy(label)[None]),
+            "padding": torch.from_numpy(padding_mask(label))[None],
+        }

@@ -1,0 +1,76 @@
+"""Whether the body runs out of the field of view: then line integrals, and with them simulated noise, are too small."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ct_cncl.transforms.anatomy.regions import box_mean, padding_mask
+
+BODY_HU = -300.0
+"""Above it: fat, soft tissue, bone. Lung, clothes, and foam in tables and cushions lie below."""
+SOLID_MM = 20.0
+"""Side of the square that must be body all through at the edge of the field: shells and rails of tables are thinner."""
+NOTICEABLE = 0.01
+"""Share of a slice's edge from which on the body counts as cut: less is a fold of skin that touches the edge."""
+
+
+def truncated_share(hu_slice: np.ndarray, pixel_mm: tuple[float, float]) -> float:
+    """Share of the edge of the field of view at which the body is cut off.
+
+    Along the edge, that of the image or of the scanner's padding, squares of 20 mm that just fit into the field are
+    looked at; the share is that of the squares with body (above -300 HU) on more than 95 % of their area.
+
+    Args:
+        hu_slice: (x, y), HU.
+        pixel_mm: (dx, dy) in mm.
+
+    Returns:
+        0 to 1; 0 for slices smaller than such a square.
+
+    Raises:
+        ValueError: for anything but one slice.
+
+    >>> body = np.where(np.hypot(*np.mgrid[-39.5:40, -39.5:40]) < 30, 40.0, -1000.0)
+    >>> truncated_share(body, (5.0, 5.0)), truncated_share(body[:40], (5.0, 5.0)) > 0.2
+    (0.0, True)
+    """
+    hu = np.asarray(hu_slice)
+    if hu.ndim != 2:
+        raise ValueError(f"Expected one slice (x, y) but got shape {hu.shape}. Call it slice by slice.")
+    side = float(np.sqrt(pixel_mm[0] * pixel_mm[1]))
+    window = 2 * round(SOLID_MM / side / 2) + 1
+    field = ~padding_mask(hu)
+    if window > min(hu.shape):
+        return 0.0
+    fits = _whole_windows(field, window)
+    edge = fits & ~_whole_windows(fits, 3)
+    if not edge.any():
+        return 0.0
+    solid = box_mean((hu > BODY_HU).astype(np.float64), window) > 0.95
+    return float(solid[edge].mean())
+
+
+def _whole_windows(mask: np.ndarray, window: int) -> np.ndarray:
+    """Centres of the windows that lie in the image and in ``mask`` as a whole."""
+    padded = np.pad(mask, window).astype(np.float64)
+    return box_mean(padded, window)[window:-window, window:-window] > 1 - 0.5 / window**2
+
+
+def truncation_warning(hu_volume: np.ndarray, pixel_mm: tuple[float, float]) -> str:
+    """One sentence for the provenance if slices show more than 1 % of the edge cut; else empty.
+
+    Args:
+        hu_volume: (x, y, z), HU.
+        pixel_mm: (dx, dy) in mm.
+
+    >>> truncation_warning(np.full((40, 40, 2), 40.0), (5.0, 5.0))
+    'field of view smaller than the body: it is cut in 2 of 2 slices, along up to 100 % of the edge; line integrals and noise are too small there'
+    """
+    shares = np.array([truncated_share(hu_volume[..., z], pixel_mm) for z in range(hu_volume.shape[2])])
+    cut = shares > NOTICEABLE
+    if not cut.any():
+        return ""
+    return (
+        f"field of view smaller than the body: it is cut in {cut.sum()} of {shares.size} slices, along up to "
+        f"{100 * shares.max():.0f} % of the edge; line integrals and noise are too small there"
+    )
