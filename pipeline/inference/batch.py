@@ -40,7 +40,7 @@ from ct_cncl.transforms.series.slices import open_slices
 
 @dataclass(frozen=True)
 class DenoiseOptions:
-    """What ``ct-cncl denoise`` is asked for beside source and output; see its ``--help``."""
+    """What ``ct-cncl denoise`` is asked for beside source and output; see its ``--help``. ``edition``: see ``Derivation``."""
 
     weights: str | Path | None = None
     strength: float = 1.0
@@ -56,6 +56,7 @@ class DenoiseOptions:
     preview: Path | None = None
     overwrite: bool = False
     progress: bool = True
+    edition: int = 1
 
     def settings(self) -> Settings:
         """How the network is applied.
@@ -103,6 +104,7 @@ class ArchiveRun:
             "compression": asked.compression,
             "deidentify": asked.deidentify,
         } | ({} if weights.precision == "fp32" else {"precision": weights.precision})
+        options |= {} if asked.edition == 1 else {"edition": asked.edition}
         names = [{kind: result_name(scan, kind) for kind in self.settings.kinds} for scan in scans]
         self.jobs = plan(scans, names, out, options)
         self._known = {item.scan.files: item.error for item in found.broken if item.scan is not None}
@@ -206,7 +208,12 @@ class ArchiveRun:
             )
         warnings = look_at(slices, self.weights)
         derivation = Derivation(
-            self.weights.checksum, __version__, self.settings.strength, tuple(warnings), self.weights.precision
+            self.weights.checksum,
+            __version__,
+            self.settings.strength,
+            tuple(warnings),
+            self.weights.precision,
+            self.asked.edition,
         )
         writer = open_results(
             slices,

@@ -7,8 +7,9 @@ from pathlib import Path
 from ct_cncl.pipeline.node.database import refuse_shares
 from ct_cncl.pipeline.node.errors import NodeError
 from ct_cncl.pipeline.node.facts import read_object
+from ct_cncl.pipeline.node.read_settings import read_settings
 from ct_cncl.pipeline.node.rules import Action, decide
-from ct_cncl.pipeline.node.settings import NodeSettings, read_settings
+from ct_cncl.pipeline.node.settings import NodeSettings
 from ct_cncl.pipeline.node.tls import server_context
 from ct_cncl.transforms.series.headers import CT_CLASSES
 
@@ -64,7 +65,9 @@ def _said(action: Action, *, shadow: bool) -> str:
     if action.do != "denoise":
         return {"ignore": "stored and ignored", "refuse": "refused (0x0124)"}[action.do]
     how = [f"strength {action.strength:g}", action.precision, f"weights {action.weights or 'of the bundle'}"]
-    how += [f"target dose {action.target_dose:g}"] * (action.target_dose is not None)
-    how += [f"with {', '.join(action.save)}"] * bool(action.save)
+    if action.target_dose is not None:
+        how.append(f"target dose {action.target_dose:g}")
+    if action.save:
+        how.append(f"with {', '.join(action.save)}")
     to = "kept here (shadow mode)" if shadow or action.shadow else f"sent to {', '.join(action.send)}"
     return f"denoised ({'; '.join(how)}) and {to}"

@@ -9,8 +9,9 @@ from ct_cncl.pipeline.node.audit import Audit
 from ct_cncl.pipeline.node.database import FILE, Database
 from ct_cncl.pipeline.node.errors import NodeError
 from ct_cncl.pipeline.node.jobs import STATES, Jobs
+from ct_cncl.pipeline.node.read_settings import read_settings
 from ct_cncl.pipeline.node.retention import Retention
-from ct_cncl.pipeline.node.settings import NodeSettings, read_settings
+from ct_cncl.pipeline.node.settings import NodeSettings
 from ct_cncl.pipeline.node.spool import Spool
 
 

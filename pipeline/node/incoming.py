@@ -13,6 +13,7 @@ import ssl
 import threading
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,11 @@ class PartFile:
                 stream.close()
             except OSError as error:
                 self._fail(error)
+
+    def discard(self) -> None:
+        """Remove the file, where it has not got another name."""
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
 
     def _fail(self, error: OSError) -> None:
         self._drop("full" if is_full(error) else "disk")

@@ -162,6 +162,11 @@ class Jobs:
 
     def claim(self, worker: str) -> Job | None:
         """The oldest complete job that may be tried now, which is this worker's from now on."""
+        if (
+            self.database.one("SELECT id FROM jobs WHERE state = 'complete' AND next_try <= ? LIMIT 1", time.time())
+            is None
+        ):
+            return None
         with self.database.change() as change:
             row = change.execute(
                 "SELECT id FROM jobs WHERE state = 'complete' AND next_try <= ? ORDER BY id LIMIT 1", (time.time(),)

@@ -69,15 +69,13 @@ class Retention:
 
     def _forget(self, seconds: float) -> None:
         """Rows of what was done long ago; until then, objects that come again are known."""
+        old = self.jobs.database.rows(
+            "SELECT id FROM jobs WHERE state = 'done' AND kept = 0 AND changed < ?", time.time() - seconds
+        )
+        if not old:
+            return
         with self.jobs.database.change() as change:
-            old = [
-                row[0]
-                for row in change.execute(
-                    "SELECT id FROM jobs WHERE state = 'done' AND kept = 0 AND changed < ?", (time.time() - seconds,)
-                )
-            ]
-            change.executemany("DELETE FROM jobs WHERE id = ?", [(number,) for number in old])
-            if old:
-                change.execute(
-                    "DELETE FROM objects WHERE path IS NULL AND NOT EXISTS (SELECT 1 FROM members WHERE members.uid = objects.uid)"
-                )
+            change.executemany("DELETE FROM jobs WHERE id = ?", [(row["id"],) for row in old])
+            change.execute(
+                "DELETE FROM objects WHERE path IS NULL AND NOT EXISTS (SELECT 1 FROM members WHERE members.uid = objects.uid)"
+            )

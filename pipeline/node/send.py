@@ -108,10 +108,15 @@ class Sending:
         commitment.ask(self.settings, self.jobs.database, peer, transaction, wanted)
 
     def _ask_again(self) -> None:
+        late = (self.destination.name, time.time() - _REPORT_S)
+        if not self.jobs.database.one(
+            "SELECT COUNT(*) FROM deliveries WHERE destination = ? AND state = 'asked' AND changed < ?", *late
+        ):
+            return
         with self.jobs.database.change() as change:
             change.execute(
                 "UPDATE deliveries SET state = 'waiting', changed = ? WHERE destination = ? AND state = 'asked' AND changed < ?",
-                (time.time(), self.destination.name, time.time() - _REPORT_S),
+                (time.time(), *late),
             )
 
     def _arrived(self, job: Job, state: str, objects: int) -> None:

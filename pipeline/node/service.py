@@ -19,10 +19,11 @@ from ct_cncl.pipeline.node.database import Database
 from ct_cncl.pipeline.node.errors import in_one_line
 from ct_cncl.pipeline.node.jobs import Jobs
 from ct_cncl.pipeline.node.quiet_logs import set_up_logs
+from ct_cncl.pipeline.node.read_settings import read_settings
 from ct_cncl.pipeline.node.receive import Receiver
 from ct_cncl.pipeline.node.retention import Retention
 from ct_cncl.pipeline.node.send import Sending
-from ct_cncl.pipeline.node.settings import NodeSettings, read_settings
+from ct_cncl.pipeline.node.settings import NodeSettings
 from ct_cncl.pipeline.node.spool import Spool
 from ct_cncl.pipeline.node.worker import worker_lock
 from ct_cncl.pipeline.node.workers import Workers

@@ -108,6 +108,8 @@ class Storing:
             answer = Answer(
                 NO_ROOM if isinstance(error, OSError) or is_full(error) else UNREADABLE, "it was not stored"
             )
+        finally:
+            part.discard()
         if answer.status != SUCCESS:
             series = None
             self.counts["refused"] += 1

@@ -21,7 +21,8 @@ from ct_cncl.pipeline.node.database import Database
 from ct_cncl.pipeline.node.errors import in_one_line
 from ct_cncl.pipeline.node.jobs import Job, Jobs
 from ct_cncl.pipeline.node.quiet_logs import set_up_logs
-from ct_cncl.pipeline.node.settings import NodeSettings, read_settings
+from ct_cncl.pipeline.node.read_settings import read_settings
+from ct_cncl.pipeline.node.settings import NodeSettings
 from ct_cncl.pipeline.node.spool import Spool, is_full
 
 if TYPE_CHECKING:  # torch takes seconds to import: only where there is a job

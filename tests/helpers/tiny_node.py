@@ -64,7 +64,10 @@ class Destination:
         ae.add_supported_context(CT, self.syntaxes)
         ae.maximum_associations = 50
         self._server = ae.start_server(
-            ("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._stored)], ssl_context=self.context
+            ("127.0.0.1", self.port),
+            block=False,
+            evt_handlers=[(evt.EVT_C_STORE, self._stored)],
+            ssl_context=self.context,
         )
         return self
 
@@ -103,7 +106,9 @@ def config(folder, destination, weights, **changes):
     content = {
         "node": node,
         "senders": [{"aet": "SCANNER"}],
-        "destinations": {"pacs": {"aet": destination.aet, "host": "127.0.0.1", "port": destination.port}} if destination else {},
+        "destinations": {"pacs": {"aet": destination.aet, "host": "127.0.0.1", "port": destination.port}}
+        if destination
+        else {},
         "rules": [{"name": "all", "weights": str(weights), "send": ["pacs"]}],
     }
     for key, value in changes.items():
@@ -133,7 +138,10 @@ class Running:
     def start(self, *, wait=True):
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*COMMAND, "--config", str(self.path)], stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"}
+                [*COMMAND, "--config", str(self.path)],
+                stdout=log,
+                stderr=log,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
             )
         if wait:
             assert until(self.answers, 60), self.log.read_text()
@@ -188,9 +196,12 @@ def send(files, port, *, aet="SCANNER", called="NODE", tls=None, contexts=None):
     ae.dimse_timeout = ae.network_timeout = 60
     datasets = [file if isinstance(file, pydicom.Dataset) else pydicom.dcmread(file) for file in files]
     wanted = contexts or [
-        build_context(*pair) for pair in {(ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.TransferSyntaxUID) for ds in datasets}
+        build_context(*pair)
+        for pair in {(ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.TransferSyntaxUID) for ds in datasets}
     ]
-    assoc = ae.associate("127.0.0.1", port, wanted, ae_title=called, **({"tls_args": (tls, "localhost")} if tls else {}))
+    assoc = ae.associate(
+        "127.0.0.1", port, wanted, ae_title=called, **({"tls_args": (tls, "localhost")} if tls else {})
+    )
     if not assoc.is_established:
         return [None] * len(files)
     statuses = []

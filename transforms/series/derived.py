@@ -78,6 +78,7 @@ class Derivation:
         strength: 0 to 1; 1 is the network's result, 0 the source.
         warnings: to be recorded in the result.
         precision: of the network's arithmetic, "fp32" or "bf16".
+        edition: 1; more where slices of the series came later and the result takes an earlier one's place, under UIDs of its own.
     """
 
     weights: str
@@ -85,16 +86,22 @@ class Derivation:
     strength: float = 1.0
     warnings: tuple[str, ...] = ()
     precision: str = "fp32"
+    edition: int = 1
 
     def describe(self, kind: Kind) -> str:
         """One line for DerivationDescription (at most 1024 characters)."""
         text = f"ct-cncl {self.version}: {kind.label}; CNCL, weights sha256 {self.weights[:16]}, strength {self.strength:g}"
-        return "; ".join([", ".join([text, *self.unusual_precision]), *self.warnings])[:1024]
+        return "; ".join([", ".join([text, *self.unusual_precision, *self.later_edition]), *self.warnings])[:1024]
 
     @property
     def unusual_precision(self) -> tuple[str, ...]:
         """The precision where it is not fp32; what was derived in fp32 keeps the UIDs and words that it always had."""
         return () if self.precision == "fp32" else (self.precision,)
+
+    @property
+    def later_edition(self) -> tuple[str, ...]:
+        """The edition where it is not the first; the first keeps the UIDs and words that it always had."""
+        return () if self.edition == 1 else (f"edition {self.edition}",)
 
 
 def derived_uid(uid: str, derivation: Derivation, kind: Kind) -> UID:
@@ -106,7 +113,16 @@ def derived_uid(uid: str, derivation: Derivation, kind: Kind) -> UID:
     >>> first == derived_uid("1.2.3", Derivation("ab", "1", precision="bf16"), KINDS["denoised"])
     False
     """
-    name = "|".join((uid, derivation.weights, f"{derivation.strength:g}", kind.name, *derivation.unusual_precision))
+    name = "|".join(
+        (
+            uid,
+            derivation.weights,
+            f"{derivation.strength:g}",
+            kind.name,
+            *derivation.unusual_precision,
+            *derivation.later_edition,
+        )
+    )
     return UID(f"2.25.{uuid.uuid5(_NAMESPACE, name).int}")
 
 
