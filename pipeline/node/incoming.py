@@ -212,9 +212,19 @@ class _Empty:
 _EMPTY = _Empty()
 
 
+def drop_unfinished(event: Any) -> None:
+    """For EVT_CONN_CLOSE: an object whose end will not come any more."""
+    message = event.assoc.dimse.message
+    part = None if message is None else message._data_set_file
+    if part is not None:
+        part.close()
+        part.discard()
+
+
 def check_caller(event: Any, senders: tuple[Sender, ...]) -> None:
     """For EVT_REQUESTED: who is not listed is rejected for good (calling AE title not recognized)."""
     request, address = event.assoc.requestor.primitive, event.assoc.requestor.address_info.address
     if not allowed(senders, address, request.calling_ae_title):
         logger.warning("refused an association from %s: its calling AE title is not listed for it", address)
         event.assoc.acse.send_reject(0x01, 0x01, 0x03)
+        event.assoc.kill()  # waits until the rejection is sent; what follows closes the connection

@@ -209,7 +209,7 @@ def choice(*names: str) -> Callable[[Any], str]:
 
     def convert(value: Any) -> str:
         if value not in names:
-            raise ValueError(f"one of {', '.join(names)}")
+            raise ValueError(f"one of {', '.join(names)}" if names else "one that is defined, and none is")
         return str(value)
 
     return convert

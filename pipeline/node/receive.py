@@ -21,7 +21,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # typ
 from ct_cncl.pipeline.node import commitment
 from ct_cncl.pipeline.node.audit import Audit
 from ct_cncl.pipeline.node.errors import NodeError
-from ct_cncl.pipeline.node.incoming import GuardedServer, check_caller, write_incoming_to
+from ct_cncl.pipeline.node.incoming import GuardedServer, check_caller, drop_unfinished, write_incoming_to
 from ct_cncl.pipeline.node.jobs import Jobs
 from ct_cncl.pipeline.node.settings import NodeSettings
 from ct_cncl.pipeline.node.spool import Spool
@@ -102,6 +102,7 @@ class Receiver:
             ae.add_supported_context(name, syntaxes)
         handlers = [
             (evt.EVT_REQUESTED, check_caller, [settings.senders]),
+            (evt.EVT_CONN_CLOSE, drop_unfinished),
             (evt.EVT_C_ECHO, lambda _: _SUCCESS),
             (evt.EVT_C_STORE, self._stored),
             (evt.EVT_N_ACTION, self._promised),

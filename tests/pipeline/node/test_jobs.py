@@ -104,9 +104,14 @@ def test_finishing_is_on_to_every_destination_or_done(jobs, spool):
 
 def test_a_transaction_is_all_or_nothing(jobs, spool):
     add(jobs, spool, "1.2.1")
-    with pytest.raises(RuntimeError), jobs.database.change() as change:
-        change.execute("UPDATE jobs SET state = 'done'")
-        raise RuntimeError
+
+    def half():
+        with jobs.database.change() as change:
+            change.execute("UPDATE jobs SET state = 'done'")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half()
     assert jobs.get(1).state == "received"
     assert jobs.database.one("PRAGMA journal_mode") == "wal"
     assert jobs.database.one("PRAGMA synchronous") == 2  # FULL: a commit survives a power cut
@@ -247,9 +252,13 @@ def test_a_full_disk_is_an_error_and_loses_nothing(jobs, spool):
     add(jobs, spool, "1.2.1")
     pages = jobs.database.one("PRAGMA page_count")
     jobs.database.connection().execute(f"PRAGMA max_page_count = {pages}")  # as a disk that is full
-    with pytest.raises(sqlite3.OperationalError, match="full"):
+
+    def fill():
         for k in range(2, 5000):
             add(jobs, spool, f"1.2.{k}")
+
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        fill()
     count = jobs.database.one("SELECT COUNT(*) FROM objects")
     assert count == jobs.database.one("SELECT COUNT(*) FROM members")
     jobs.database.connection().execute("PRAGMA max_page_count = 1000000")
