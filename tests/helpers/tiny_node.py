@@ -189,11 +189,11 @@ def running(path):
             node.kill()
 
 
-def send(files, port, *, aet="SCANNER", called="NODE", tls=None, contexts=None):
+def send(files, port, *, aet="SCANNER", called="NODE", tls=None, contexts=None, timeout=60):
     """C-STORE files over one association; the answers' statuses, None where it was not established or broke."""
     ae = AE(aet)
     ae.connection_timeout = ae.acse_timeout = 10
-    ae.dimse_timeout = ae.network_timeout = 60
+    ae.dimse_timeout = ae.network_timeout = timeout
     datasets = [file if isinstance(file, pydicom.Dataset) else pydicom.dcmread(file) for file in files]
     wanted = contexts or [
         build_context(*pair)
