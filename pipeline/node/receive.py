@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -133,9 +134,11 @@ class Receiver:
             return
         server, self._server = self._server, None
         server.shutdown()
+        until = time.monotonic() + seconds
         for assoc in server.active_associations:
-            assoc.join(seconds)
-            if assoc.is_alive():
+            if assoc.is_established:  # others have nothing to finish
+                assoc.join(max(until - time.monotonic(), 0.01))
+            if assoc.is_established:
                 assoc.abort(block=False)
 
     def is_carried(self, study: str, series: str) -> bool:
