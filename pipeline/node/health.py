@@ -39,7 +39,7 @@ def health_of(node: Node) -> Health:
         problems.append("the disk is full: objects are refused")
     counts = node.jobs.counts()
     if counts["failed"]:
-        problems.append(f"{counts['failed']} jobs failed and wait for somebody")
+        problems.append(f"failed jobs that wait for somebody: {counts['failed']}")
     late = node.jobs.database.one("SELECT COUNT(*) FROM deliveries WHERE state = 'waiting' AND tries > 2")
     if late:
         problems.append(f"{late} deliveries are not taken by their destination")

@@ -171,7 +171,7 @@ def test_a_form_that_is_too_large(address):
 def test_health_says_what_is_wrong(address, node):
     answer = ask(address, "/health")
     assert answer.status == 503
-    assert "1 jobs failed and wait for somebody" in answer.text
+    assert "failed jobs that wait for somebody: 1" in answer.text
     node.workers.alive = 0
     assert "1 of 1 workers do not run" in ask(address, "/health").text
     values = dict(
