@@ -2,6 +2,6 @@
 -- The node knows its own results and ignores them; they are left out here too, so that they do not travel for nothing.
 function OnStableSeries(seriesId, tags, metadata)
   if tags['Modality'] == 'CT' and metadata['RemoteAET'] ~= 'NODE' then
-    SendToModality(seriesId, 'ct-cncl')
+    RestApiPost('/modalities/ct-cncl/store', DumpJson({ Resources = { seriesId }, Asynchronous = true }))
   end
 end

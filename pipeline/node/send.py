@@ -90,10 +90,18 @@ class Sending:
             send_by_stow(self.destination, left, accepted)
         elif left:
             send_by_c_store(self.settings.aet, self.destination, left, accepted)
+        self.audit.say(
+            "delivered", job=job.id, study=job.study, series=job.series, destination=name, objects=len(files)
+        )
+        logger.info("job %d: delivered to %s", job.id, name)
         if self.destination.commit:
             self._ask(job, files)
-        else:
-            self._arrived(job, "sent", len(files))
+            return
+        with self.jobs.database.change() as change:
+            change.execute(
+                "UPDATE deliveries SET state = 'sent', error = NULL, changed = ? WHERE job = ? AND destination = ?",
+                (time.time(), job.id, name),
+            )
 
     def _ask(self, job: Job, files: list[dict[str, Any]]) -> None:
         peer = self.destination.peer
@@ -118,22 +126,6 @@ class Sending:
                 "UPDATE deliveries SET state = 'waiting', changed = ? WHERE destination = ? AND state = 'asked' AND changed < ?",
                 (time.time(), *late),
             )
-
-    def _arrived(self, job: Job, state: str, objects: int) -> None:
-        self.audit.say(
-            "delivered",
-            job=job.id,
-            study=job.study,
-            series=job.series,
-            destination=self.destination.name,
-            objects=objects,
-        )
-        with self.jobs.database.change() as change:
-            change.execute(
-                "UPDATE deliveries SET state = ?, error = NULL, changed = ? WHERE job = ? AND destination = ?",
-                (state, time.time(), job.id, self.destination.name),
-            )
-        logger.info("job %d: delivered to %s", job.id, self.destination.name)
 
     def _later(self, delivery: Delivery, error: str) -> None:
         self.failures += 1

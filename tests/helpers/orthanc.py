@@ -56,7 +56,9 @@ class Orthanc:
         return content if plain else json.loads(content)
 
     def post(self, path, body):
-        request = urllib.request.Request(f"http://127.0.0.1:{self.http}{path}", json.dumps(body).encode(), method="POST")
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.http}{path}", json.dumps(body).encode(), method="POST"
+        )
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.loads(answer.read() or b"null")
 

@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import subprocess
+import urllib.request
 
 import numpy as np
 import pydicom
@@ -51,7 +52,16 @@ def hospital(tmp_path_factory):
 def test_study_in_series_back_in_the_same_study(hospital, tmp_path):
     hu = write_series(tmp_path / "in", 1, slices=4)
     if shutil.which("storescu"):
-        command = ["storescu", "-aet", "SCANNER", "-aec", "ORTHANC", "127.0.0.1", str(hospital.orthanc.dicom), *map(str, files_of(tmp_path / "in"))]
+        command = [
+            "storescu",
+            "-aet",
+            "SCANNER",
+            "-aec",
+            "ORTHANC",
+            "127.0.0.1",
+            str(hospital.orthanc.dicom),
+            *map(str, files_of(tmp_path / "in")),
+        ]
         assert subprocess.run(command, timeout=60, check=False).returncode == 0
     else:
         assert send(files_of(tmp_path / "in"), hospital.orthanc.dicom, called="ORTHANC") == [0] * 4
@@ -65,7 +75,9 @@ def test_study_in_series_back_in_the_same_study(hospital, tmp_path):
         content = hospital.orthanc.get(f"/instances/{instance['ID']}/file", plain=True)
         dataset = pydicom.dcmread(io.BytesIO(content))
         np.testing.assert_array_equal(dataset.pixel_array, hu[dataset.InstanceNumber - 1] + 25)
-        preview = np.asarray(Image.open(io.BytesIO(hospital.orthanc.get(f"/instances/{instance['ID']}/preview", plain=True))))
+        preview = np.asarray(
+            Image.open(io.BytesIO(hospital.orthanc.get(f"/instances/{instance['ID']}/preview", plain=True)))
+        )
         assert preview.shape == hu[0].shape
         assert preview.std() > 10  # rendered, not black
 
@@ -89,7 +101,10 @@ def test_sent_back_three_times_no_new_series(hospital):
 def test_orthanc_asks_us_for_commitment(hospital):
     instances = [row[0] for row in hospital.node.rows("SELECT uid FROM objects WHERE series = '1.2.826.1'")]
     wanted = [{"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2", "SOPInstanceUID": uid} for uid in instances]
-    for more, status in ([], "Success"), ([{"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2", "SOPInstanceUID": "1.2.3.4.5"}], "Failure"):
+    for more, status in (
+        ([], "Success"),
+        ([{"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2", "SOPInstanceUID": "1.2.3.4.5"}], "Failure"),
+    ):
         asked = hospital.orthanc.post("/modalities/ct-cncl/storage-commitment", {"DicomInstances": wanted + more})
         report = f"/storage-commitment/{asked['ID']}"
         assert until(lambda place=report: hospital.orthanc.get(place)["Status"] != "Pending", 30)
@@ -100,24 +115,17 @@ def test_orthanc_asks_us_for_commitment(hospital):
 
 
 def test_the_count_is_asked_for(hospital, tmp_path):
-    """Orthanc knows of five slices and sends three: the node waits for the rest, then goes on at once."""
-    write_series(tmp_path, 5, slices=5)
-    files = files_of(tmp_path)
-    script = "function OnStableSeries() end"
-    hospital.orthanc_script = script
-    for file in files:
-        request = pydicom.dcmread(file)
-        request.Modality = "CT"
-    uploaded = [_upload(hospital.orthanc, file) for file in files]
-    assert len(uploaded) == 5
+    """Orthanc knows of five slices, and three come here: the node waits for the others, and then goes on at once."""
+    write_series(tmp_path, 5, slices=5, Modality="CT")
+    uploaded = [_upload(hospital.orthanc, file) for file in files_of(tmp_path)]
+    hospital.orthanc.post("/modalities/ct-cncl/store", {"Resources": uploaded[:3], "Synchronous": True})
     assert until(lambda: hospital.node.rows("SELECT state FROM jobs WHERE series = '1.2.826.5'") == [("done",)], 60)
-    job = hospital.node.rows("SELECT warnings FROM jobs WHERE series = '1.2.826.5'")[0]
-    assert json.loads(job[0]) == []
+    number, warnings = hospital.node.rows("SELECT id, warnings FROM jobs WHERE series = '1.2.826.5'")[0]
+    assert json.loads(warnings) == []
+    assert hospital.node.rows("SELECT COUNT(*) FROM members WHERE job = ?", number) == [(5,)]
 
 
 def _upload(orthanc, file):
-    import urllib.request
-
     request = urllib.request.Request(f"http://127.0.0.1:{orthanc.http}/instances", file.read_bytes(), method="POST")
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.loads(answer.read())["ID"]
@@ -130,7 +138,9 @@ def test_stow_into_orthanc(tmp_path):
     try:
         weights = scripted(Add(25.0), tmp_path / "add.ts")
         web = {"web": {"url": f"http://127.0.0.1:{orthanc.http}/dicom-web"}}
-        path = config(tmp_path / "n", None, weights, port=port, destinations=web, rules=[{"weights": str(weights), "send": "web"}])
+        path = config(
+            tmp_path / "n", None, weights, port=port, destinations=web, rules=[{"weights": str(weights), "send": "web"}]
+        )
         hu = write_series(tmp_path / "in", 1)
         with running(path) as node:
             assert send(files_of(tmp_path / "in"), port) == [0] * 3
