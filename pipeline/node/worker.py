@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import shutil
 import sqlite3
 import sys
 import threading
@@ -26,7 +27,7 @@ from ct_cncl.pipeline.node.settings import NodeSettings
 from ct_cncl.pipeline.node.spool import Spool, is_full
 
 if TYPE_CHECKING:  # torch takes seconds to import: only where there is a job
-    from ct_cncl.pipeline.inference.batch import DenoiseOptions
+    from ct_cncl.pipeline.node.ahead import Ahead
     from ct_cncl.pipeline.weights.load import Weights
 
 logger = logging.getLogger("ct_cncl.node")
@@ -46,6 +47,7 @@ class Worker:
         self.spool, self.jobs = Spool(settings.spool), Jobs(Database(settings.spool))
         self.audit = Audit(settings.spool)
         self.stopping = threading.Event()
+        self._ahead_of_time: Ahead | None = None
         self._weights: tuple[tuple[object, ...], Weights] | None = None
 
     def run(self) -> None:
@@ -53,14 +55,27 @@ class Worker:
         while not self.stopping.is_set():
             try:
                 job = self.jobs.claim(self.name)
-                if job is None:
+                if job is not None:
+                    self.one(job)
+                elif not self._ahead():
                     self.stopping.wait(_POLL_S)
-                    continue
-                self.one(job)
             except (sqlite3.Error, OSError) as error:  # a full disk, most likely: there will be room again
                 logger.error("worker %s: %s", self.name, in_one_line(error))
                 self._free_claims()
                 self.stopping.wait(self.settings.retry.first_s)
+
+    def _ahead(self) -> bool:
+        """Begin with series that are still arriving; whether there was anything to do."""
+        if not self.settings.ahead or not self.jobs.all("received", most=1):
+            return False
+        from ct_cncl.pipeline.node.ahead import Ahead
+
+        if self._ahead_of_time is None:
+            self._ahead_of_time = Ahead(self, int(self.name.removeprefix("worker")) - 1)
+        try:
+            return self._ahead_of_time.look()
+        except (ValueError, RuntimeError):  # the job will say what is wrong, in its own time
+            return False
 
     def _free_claims(self) -> None:
         try:
@@ -74,12 +89,14 @@ class Worker:
         Raises:
             OSError, sqlite3.Error: what became of the job cannot be noted.
         """
-        from ct_cncl.pipeline.node.make import make, options_of
+        from ct_cncl.pipeline.node.ahead import folder_of, remembering
+        from ct_cncl.pipeline.node.make import make
 
         logger.info("job %d: denoising", job.id)
         try:
-            weights = self._opened(options_of(job))
+            weights = remembering(self.opened(job), self.spool, job) if self.settings.ahead else self.opened(job)
             outcome, warnings = make(job, self.jobs.members(job.id), self.spool, weights)
+            shutil.rmtree(folder_of(self.spool, job.id), ignore_errors=True)
         except Exception as error:
             self._failed(job, error)
             return
@@ -93,14 +110,20 @@ class Worker:
         self.jobs.finish(job.id, outcome, [*job.warnings, *warnings], destinations)
         logger.info("job %d: denoised in %.1f s", job.id, outcome["seconds"])
 
-    def _opened(self, options: DenoiseOptions) -> Weights:
-        """The rule's weights; those of the last job stay open."""
+    def opened(self, job: Job) -> Weights:
+        """The weights of a job's rule; those of the last job stay open.
+
+        Raises:
+            CheckpointError, ConfigError, ValueError: they cannot be used.
+        """
         import torch
 
         from ct_cncl.pipeline.inference.api import chosen_device
         from ct_cncl.pipeline.inference.streaming import check_save
+        from ct_cncl.pipeline.node.make import options_of
         from ct_cncl.pipeline.weights.load import open_weights
 
+        options = options_of(job)
         key = (options.weights, options.precision)
         if self._weights is None or self._weights[0] != key:
             if self.settings.threads is not None:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 
-import torch  # noqa: F401  once, for every life
+import torch
 
 from ct_cncl.pipeline.node import make, page, service, workers  # noqa: F401
 from ct_cncl.pipeline.node.database import Database

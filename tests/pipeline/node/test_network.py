@@ -5,6 +5,7 @@ import socket
 import struct
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -33,8 +34,8 @@ def node(tmp_path_factory):
 
 def memory(node):
     """Resident MiB of the node's own process."""
-    with open(f"/proc/{node.process.pid}/statm") as stream:
-        return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    text = Path(f"/proc/{node.process.pid}/statm").read_text()
+    return int(text.split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 @pytest.fixture(autouse=True)
@@ -212,7 +213,7 @@ def test_two_hundred_connections_at_once(node):
 
 
 def threads_of(node):
-    return len(os.listdir(f"/proc/{node.process.pid}/task"))
+    return len(list(Path(f"/proc/{node.process.pid}/task").iterdir()))
 
 
 def test_more_associations_than_allowed_are_told_to_come_again(node):

@@ -12,6 +12,7 @@ import pytest
 from dicom_archive import write_series
 from orthanc import DICOMWEB, ORTHANC, Orthanc
 from PIL import Image
+from queued_job import QueuedJob
 from tiny_node import config, files_of, free_port, running, send, until
 from tiny_weights import Add, scripted
 
@@ -132,23 +133,12 @@ def _upload(orthanc, file):
 
 
 @pytest.mark.skipif(DICOMWEB is None, reason="needs Debian's package orthanc-dicomweb")
-def test_stow_into_orthanc(tmp_path):
-    port = free_port()
-    orthanc = Orthanc(tmp_path / "orthanc", port, route=False)
-    try:
-        weights = scripted(Add(25.0), tmp_path / "add.ts")
-        web = {"web": {"url": f"http://127.0.0.1:{orthanc.http}/dicom-web"}}
-        path = config(
-            tmp_path / "n", None, weights, port=port, destinations=web, rules=[{"weights": str(weights), "send": "web"}]
-        )
-        hu = write_series(tmp_path / "in", 1)
-        with running(path) as node:
-            assert send(files_of(tmp_path / "in"), port) == [0] * 3
-            assert until(lambda: node.states() == ["done"], 90), node.log.read_text()
-        instances = orthanc.get("/instances")
-        assert len(instances) == 3
-        for instance in instances:
-            dataset = pydicom.dcmread(io.BytesIO(orthanc.get(f"/instances/{instance}/file", plain=True)))
-            np.testing.assert_array_equal(dataset.pixel_array, hu[dataset.InstanceNumber - 1] + 25)
-    finally:
-        orthanc.stop()
+def test_stow_into_orthanc(hospital, tmp_path):
+    job = QueuedJob(tmp_path, {"url": f"http://127.0.0.1:{hospital.orthanc.http}/dicom-web"}, number=9)
+    job.look()
+    assert job.state == "done"
+    instances = hospital.orthanc.get(f"/series/{hospital.orthanc.series()['1.2.826.9']}/instances")
+    assert len(instances) == 3
+    for instance in instances:
+        dataset = pydicom.dcmread(io.BytesIO(hospital.orthanc.get(f"/instances/{instance['ID']}/file", plain=True)))
+        np.testing.assert_array_equal(dataset.pixel_array, job.hu[dataset.InstanceNumber - 1])

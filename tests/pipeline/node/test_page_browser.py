@@ -7,8 +7,9 @@ import pytest
 
 pytest.importorskip("pynetdicom", reason="needs ct-cncl[node]")
 pytest.importorskip("uvicorn", reason="needs ct-cncl[node]")
-selenium = pytest.importorskip("selenium", reason="needs selenium")
+pytest.importorskip("selenium", reason="needs selenium")
 
+import selenium.webdriver
 from page_of_node import add_job, made_up_node, served
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By

@@ -8,68 +8,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pydicom
 import pytest
-from dicom_archive import write_series
-from tiny_node import Destination, config, free_port
+from queued_job import QueuedJob
+from tiny_node import Destination, free_port
 
 pytest.importorskip("pynetdicom", reason="needs ct-cncl[node]")
 
-from ct_cncl.pipeline.node.audit import Audit
-from ct_cncl.pipeline.node.database import Database
-from ct_cncl.pipeline.node.facts import Facts, Identity
-from ct_cncl.pipeline.node.jobs import Jobs
-from ct_cncl.pipeline.node.read_settings import read_settings
-from ct_cncl.pipeline.node.send import Sending
 from ct_cncl.pipeline.node.settings import Retry
-from ct_cncl.pipeline.node.spool import Spool
-
-CT = "1.2.840.10008.5.1.4.1.1.2"
-
-
-class Setup:
-    """A queue with one job whose three results wait for one destination."""
-
-    def __init__(self, folder, destination, *, tries=3):
-        path = config(
-            folder,
-            None,
-            "",
-            destinations={"there": destination},
-            rules=[],
-            retry={"first_s": 0.01, "longest_s": 0.01, "tries": tries},
-        )
-        settings = read_settings(path)
-        spool = Spool(settings.spool)
-        spool.prepare()
-        self.jobs = Jobs(Database(spool.folder))
-        self.audit = Audit(spool.folder)
-        self.sending = Sending(settings, settings.destinations["there"], self.jobs, self.audit)
-        self.hu = write_series(spool.job_results(1), 1)
-        files = []
-        for path in sorted(spool.job_results(1).iterdir()):
-            header = pydicom.dcmread(path, stop_before_pixels=True)
-            syntax = str(header.file_meta.TransferSyntaxUID)
-            files.append({"path": path.relative_to(spool.folder).as_posix(), "uid": str(header.SOPInstanceUID), "sop_class": CT, "syntax": syntax,
-                          "series": str(header.SeriesInstanceUID), "kind": "denoised"})  # fmt: skip
-        self.uids = [entry["uid"] for entry in files]
-        self.jobs.add_object(
-            Identity("1.9", CT, "1.1", "1.2", "p"), Facts(), digest="d", path="x", size=1, sender="S", address="a"
-        )
-        self.jobs.move(1, "received", "complete")
-        self.jobs.claim("worker1")
-        self.jobs.finish(1, {"files": files}, [], ("there",))
-
-    def look(self, times=1):
-        for _ in range(times):
-            with self.jobs.database.change() as change:
-                change.execute("UPDATE deliveries SET next_try = 0")
-            self.sending.look()
-
-    @property
-    def state(self):
-        return self.jobs.get(1).state
-
-    def delivery(self):
-        return self.jobs.database.row("SELECT * FROM deliveries")
 
 
 def c_store(destination):
@@ -78,7 +22,7 @@ def c_store(destination):
 
 def test_every_object_once_and_done(tmp_path):
     with Destination() as there:
-        one = Setup(tmp_path, c_store(there))
+        one = QueuedJob(tmp_path, c_store(there))
         one.look(3)
         assert one.state == "done"
         assert there.times == dict.fromkeys(one.uids, 1)
@@ -89,7 +33,7 @@ def test_every_object_once_and_done(tmp_path):
 
 def test_what_was_accepted_before_a_stop_is_not_sent_again(tmp_path):
     with Destination() as there:
-        one = Setup(tmp_path, c_store(there))
+        one = QueuedJob(tmp_path, c_store(there))
         with one.jobs.database.change() as change:
             change.execute("INSERT INTO sent VALUES (1, 'there', ?)", (one.uids[1],))
         one.look()
@@ -98,7 +42,7 @@ def test_what_was_accepted_before_a_stop_is_not_sent_again(tmp_path):
 
 
 def test_nobody_there_is_tried_again_and_fails_at_last(tmp_path):
-    one = Setup(tmp_path, {"aet": "PACS", "host": "127.0.0.1", "port": free_port()})
+    one = QueuedJob(tmp_path, {"aet": "PACS", "host": "127.0.0.1", "port": free_port()})
     one.look(2)
     assert (one.state, one.delivery()["tries"], one.delivery()["state"]) == ("sending", 2, "waiting")
     one.look(1)
@@ -107,7 +51,7 @@ def test_nobody_there_is_tried_again_and_fails_at_last(tmp_path):
 
 
 def test_pauses_grow_up_to_the_longest(tmp_path):
-    one = Setup(tmp_path, {"aet": "PACS", "host": "127.0.0.1", "port": free_port()}, tries=100)
+    one = QueuedJob(tmp_path, {"aet": "PACS", "host": "127.0.0.1", "port": free_port()}, tries=100)
     one.sending.settings = replace(one.sending.settings, retry=Retry(1.0, 5.0, 100))
     pauses = []
     for _ in range(4):
@@ -123,7 +67,7 @@ def test_pauses_grow_up_to_the_longest(tmp_path):
 )
 def test_answers(tmp_path, answer, state):
     with Destination(answer=answer) as there:
-        one = Setup(tmp_path, c_store(there))
+        one = QueuedJob(tmp_path, c_store(there))
         one.look()
         assert one.state == state
         if state == "sending":
@@ -145,7 +89,7 @@ def test_answers(tmp_path, answer, state):
 )
 def test_as_the_destination_takes_it(tmp_path, wanted, accepted, got):
     with Destination(syntaxes=accepted) as there:
-        one = Setup(tmp_path, c_store(there) | {"syntax": wanted})
+        one = QueuedJob(tmp_path, c_store(there) | {"syntax": wanted})
         one.look()
         assert one.state == "done"
         for dataset in there.series()["1.2.826.1"]:
@@ -155,7 +99,7 @@ def test_as_the_destination_takes_it(tmp_path, wanted, accepted, got):
 
 def test_a_destination_that_takes_no_ct(tmp_path):
     with Destination(syntaxes=["1.2.840.10008.1.2.4.50"]) as there:
-        one = Setup(tmp_path, c_store(there))
+        one = QueuedJob(tmp_path, c_store(there))
         one.look()
         assert "accept" in one.delivery()["error"]
 
@@ -216,7 +160,7 @@ class Web:
 
 def test_stow_byte_for_byte(tmp_path):
     with Web() as web:
-        one = Setup(tmp_path, {"url": web.url, "headers": {"Authorization": "Bearer secret"}})
+        one = QueuedJob(tmp_path, {"url": web.url, "headers": {"Authorization": "Bearer secret"}})
         one.look()
         assert one.state == "done"
         files = {path.read_bytes() for path in (one.sending.settings.spool / "results/00000001").iterdir()}
@@ -227,7 +171,7 @@ def test_stow_byte_for_byte(tmp_path):
 
 def test_stow_that_refuses_some_is_tried_again_with_those_alone(tmp_path):
     with Web() as web:
-        one = Setup(tmp_path, {"url": web.url})
+        one = QueuedJob(tmp_path, {"url": web.url})
         web.refuse = {one.uids[1]}
         one.look()
         assert one.state == "sending"
@@ -242,7 +186,7 @@ def test_stow_that_refuses_some_is_tried_again_with_those_alone(tmp_path):
 def test_stow_that_fails(tmp_path, status):
     with Web() as web:
         web.status = status
-        one = Setup(tmp_path, {"url": web.url})
+        one = QueuedJob(tmp_path, {"url": web.url})
         one.look()
         assert one.state == "sending"
         assert str(status) in one.delivery()["error"]
@@ -252,14 +196,14 @@ def test_stow_that_fails(tmp_path, status):
 
 
 def test_stow_with_nobody_there(tmp_path):
-    one = Setup(tmp_path, {"url": f"http://127.0.0.1:{free_port()}/dicom-web"})
+    one = QueuedJob(tmp_path, {"url": f"http://127.0.0.1:{free_port()}/dicom-web"})
     one.look()
     assert "to answer" in one.delivery()["error"]
 
 
 def test_a_job_that_is_dropped_while_it_is_sent_is_left_alone(tmp_path):
     with Destination() as there:
-        one = Setup(tmp_path, c_store(there))
+        one = QueuedJob(tmp_path, c_store(there))
         with one.jobs.database.change() as change:
             change.execute("UPDATE jobs SET state = 'done'")
         one.look()

@@ -1,6 +1,6 @@
 """TLS: both sides show certificates of one authority; anybody else gets nowhere, and nobody else waits for them."""
 
-import datetime
+import datetime as dt
 import ipaddress
 import socket
 import ssl
@@ -29,11 +29,11 @@ class Authority:
         self.folder, self.name = folder, x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.file = folder / f"{name}.pem"
-        made = self._signed(self.name, self.key, datetime.timedelta(days=2), x509.BasicConstraints(True, None))
+        made = self._signed(self.name, self.key, dt.timedelta(days=2), x509.BasicConstraints(True, None))
         self.file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
 
-    def _signed(self, subject, key, valid, constraints, started=datetime.timedelta(days=-3)):
-        now = datetime.datetime.now(datetime.timezone.utc)
+    def _signed(self, subject, key, valid, constraints, started=dt.timedelta(days=-3)):
+        now = dt.datetime.now(dt.timezone.utc)
         names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         builder = (
             x509.CertificateBuilder().subject_name(subject).issuer_name(self.name).public_key(key.public_key())
@@ -42,7 +42,7 @@ class Authority:
         )  # fmt: skip
         return builder.sign(self.key, hashes.SHA256())
 
-    def certificate(self, name, *, valid=datetime.timedelta(days=1)):
+    def certificate(self, name, *, valid=dt.timedelta(days=1)):
         key = ec.generate_private_key(ec.SECP256R1())
         made = self._signed(
             x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key, valid, x509.BasicConstraints(False, None)
@@ -66,7 +66,7 @@ def tls(tmp_path_factory):
         "node": authority.certificate("node"),
         "scanner": authority.certificate("scanner"),
         "pacs": authority.certificate("pacs"),
-        "expired": authority.certificate("expired", valid=datetime.timedelta(days=-1)),
+        "expired": authority.certificate("expired", valid=dt.timedelta(days=-1)),
         "foreign": TLS(foreign.certificate, foreign.key, authority.file),
     }
 
