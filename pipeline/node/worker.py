@@ -53,16 +53,20 @@ class Worker:
     def run(self) -> None:
         """Work until it is told to stop."""
         while not self.stopping.is_set():
-            try:
-                job = self.jobs.claim(self.name)
-                if job is not None:
-                    self.one(job)
-                elif not self._ahead():
-                    self.stopping.wait(_POLL_S)
-            except (sqlite3.Error, OSError) as error:  # a full disk, most likely: there will be room again
-                logger.error("worker %s: %s", self.name, in_one_line(error))
-                self._free_claims()
-                self.stopping.wait(self.settings.retry.first_s)
+            self.stopping.wait(self._turn())
+
+    def _turn(self) -> float:
+        """Do what there is to do; seconds until the next look."""
+        try:
+            job = self.jobs.claim(self.name)
+            if job is not None:
+                self.one(job)
+                return 0
+            return 0 if self._ahead() else _POLL_S
+        except (sqlite3.Error, OSError) as error:  # a full disk, most likely: there will be room again
+            logger.error("worker %s: %s", self.name, in_one_line(error))
+            self._free_claims()
+            return self.settings.retry.first_s
 
     def _ahead(self) -> bool:
         """Begin with series that are still arriving; whether there was anything to do."""

@@ -20,7 +20,7 @@ class Orthanc:
         folder.mkdir(parents=True)
         self.dicom, self.http = free_port(), free_port()
         script = folder / "route.lua"
-        example = Path(__file__).parents[2] / "docs" / "orthanc-route.lua"
+        example = Path(__file__).parents[2] / "pipeline" / "node" / "templates" / "orthanc-route.lua"
         script.write_text(example.read_text())
         content = {
             "Name": "test",
