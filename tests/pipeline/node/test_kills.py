@@ -1,161 +1,28 @@
-"""Killed at any step, with senders at work and the destination down now and then: every series once, equal to an undisturbed run."""
+"""Killed at any step, with senders at work and the destination down now and then: every series once, equal to an undisturbed run.
+
+`benchmarks/node_kills.py` does the same with 100 kills, 20 series, and the destination down for two minutes twice.
+"""
 
 import os
-import random
-import signal
-import subprocess
-import sys
-import threading
-from pathlib import Path
 
-import pydicom
 import pytest
-from dicom_archive import write_series
-from tiny_node import Destination, Running, config, files_of, send, until
-from tiny_weights import Add, scripted
 
 pytest.importorskip("pynetdicom", reason="needs ct-cncl[node]")
 
+from node_kills import check, check_spool, run_kills, undisturbed
+
 KILLS, SERIES, SLICES = 10, 6, 4
-OF_THE_MAKING = (
-    "InstanceCreationDate",
-    "InstanceCreationTime",
-    "SeriesDate",
-    "SeriesTime",
-    "ContentDate",
-    "ContentTime",
-)
-
-
-class Lives:
-    """A node's lives, one after the other."""
-
-    def __init__(self, path):
-        helper = Path(__file__).parents[2] / "helpers" / "node_lives.py"
-        self.log = (path.parent / "node.log").open("ab")
-        self.process = subprocess.Popen(
-            [sys.executable, str(helper), str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-        assert self.process.stdout.readline() == "ready\n"
-
-    def begin(self, last):
-        self.process.stdin.write(f"{last}\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
-
-    def end(self):
-        """How the life that was begun ended: the signal, 0 for a clean exit."""
-        return int(self.process.stdout.readline())
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait(10)
-        self.log.close()
-
-
-def keep_sending(files, port, stopped):
-    """As a scanner does: what was not answered with success is sent again."""
-    left = list(files)
-    while left and not stopped.is_set():
-        try:
-            answers = send(left, port, timeout=1.5)  # pynetdicom may miss that the other side is gone
-        except Exception:  # the node died in the middle
-            answers = [None] * len(left)
-        left = [file for file, answer in zip(left, answers) if answer != 0]
-        stopped.wait(0.05)
-
-
-def plain(dataset):
-    """All that a result says, but for when it was made."""
-    return {element.tag: element.value for element in dataset if element.keyword not in OF_THE_MAKING}
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """Series, weights, and what the series become without a node."""
-    from ct_cncl.pipeline.inference.api import denoise_scans
-
-    folder = tmp_path_factory.mktemp("undisturbed")
-    weights = scripted(Add(25.0), folder / "add.ts")
-    for number in range(1, SERIES + 1):
-        write_series(folder / "in" / str(number), number, slices=SLICES, NumberOfSeriesRelatedInstances=SLICES)
-    denoise_scans(folder / "in", folder / "out", weights=weights, progress=False)
-    expected = [pydicom.dcmread(path) for path in files_of(folder / "out")]
-    assert len(expected) == SERIES * SLICES
-    return folder / "in", weights, {str(dataset.SOPInstanceUID): plain(dataset) for dataset in expected}
+def plain_run(tmp_path_factory):
+    return undisturbed(tmp_path_factory.mktemp("undisturbed"), SERIES, SLICES)
 
 
 @pytest.mark.parametrize("seed", [int(text) for text in os.environ.get("NODE_KILL_SEEDS", "1").split(",")])
-def test_ten_kills(undisturbed, tmp_path, seed):
-    source, weights, expected = undisturbed
-    chance = random.Random(seed)
-    there = Destination(pause=0.02).start()
-    path = config(
-        tmp_path,
-        there,
-        weights,
-        page={"on": False},
-        complete={"quiet_s": 0.1, "open_s": 60, "count_s": 60},
-        retry={"first_s": 0.1, "longest_s": 0.2},
-    )
-    node, lives, stopped = Running(path), Lives(path), threading.Event()
-    folders = sorted(source.iterdir())
-    senders = [
-        threading.Thread(
-            target=lambda mine=folders[k::3]: [keep_sending(files_of(folder), node.port, stopped) for folder in mine]
-        )
-        for k in range(3)
-    ]
-    down = chance.sample(range(1, KILLS), 2)
-    kills = 0
-    try:
-        for sender in senders:
-            sender.start()
-        while kills < KILLS:
-            if kills in down:
-                there.stop()
-            lives.begin(chance.randint(1, 45))
-            code = lives.end()
-            assert code == signal.SIGKILL, (tmp_path / "node.log").read_text()
-            kills += 1
-            if kills - 1 in down:
-                there.start()
-        last = lives.begin(0)
-        for sender in senders:
-            sender.join(60)
-            assert not sender.is_alive()
-        done = until(lambda: node.states() == ["done"] * SERIES, 60)
-        assert done, (node.states(), (tmp_path / "node.log").read_text()[-3000:])
-        os.kill(last, signal.SIGTERM)
-        assert lives.end() == 0
-    finally:
-        stopped.set()
-        lives.close()
-        there.stop()
-    check(there, expected, kills)
-    check_spool(node)
+def test_ten_kills(plain_run, tmp_path, seed):
+    source, weights, expected = plain_run
+    there, node = run_kills(tmp_path, source, weights, seed=seed, kills=KILLS)
+    check(there, expected, KILLS)
+    check_spool(node, SERIES, SLICES)
     assert "Traceback" not in (tmp_path / "node.log").read_text()
-
-
-def check(there, expected, kills):
-    """Every object of every result is there, equal to the undisturbed one, and none beside them; a kill may cost one repetition."""
-    got = {uid: plain(copies[0]) for uid, copies in there.datasets.items()}
-    assert set(got) == set(expected)
-    for uid, values in expected.items():
-        assert got[uid] == values
-        for copy in there.datasets[uid][1:]:
-            assert plain(copy) == values
-    assert sum(there.times.values()) - len(there.times) <= kills
-
-
-def check_spool(node):
-    """Nothing half-written is left, and the queue and the disk agree."""
-    assert not list((node.spool / "incoming").iterdir())
-    assert not list((node.spool / "work").iterdir())
-    known = {row[0] for row in node.rows("SELECT path FROM objects")}
-    assert known == {
-        path.relative_to(node.spool).as_posix() for path in (node.spool / "objects").rglob("*") if path.is_file()
-    }
-    assert len(known) == SERIES * SLICES
-    assert len(list((node.spool / "results").iterdir())) == SERIES
