@@ -83,11 +83,12 @@ def measured(folder: Path, files: list[Path], precision: str, asked: argparse.Na
             assert until(lambda: node.states() == ["done"], 1200), node.log.read_text()
             end = time.monotonic()
             watch.stop()
+            busy = sum(map(_cpu_seconds, [node.process.pid, *_children(node.process.pid)]))
         assert len(there.times) == len(files)
     load = os.getloadavg()[0]
     return (
         f"{len(files)} slices, {precision}, {asked.threads} threads, quiet {asked.quiet:g} s{', late' if asked.late else ''}: in {last - began:.1f} s, out "
-        f"{end - last:.1f} s after the last slice; {watch.peak / 2**20:.0f} MiB at most (proportional set size of node and workers); load {load:.1f}"
+        f"{end - last:.1f} s after the last slice; {watch.peak / 2**20:.0f} MiB at most (proportional set size of node and workers); {busy:.0f} s of CPU; load {load:.1f}"
     )
 
 
@@ -122,20 +123,26 @@ class Memory:
 
 
 def _children(process: int) -> list[int]:
-    found = []
-    for task in Path(f"/proc/{process}/task").glob("*/children"):
-        try:
-            found += [int(text) for text in task.read_text().split()]
-        except OSError:  # the thread is gone
-            continue
-    return found
+    texts = map(_text, Path(f"/proc/{process}/task").glob("*/children"))
+    return [int(word) for text in texts for word in text.split()]
+
+
+def _text(path: Path) -> str:
+    """What a file of /proc says; nothing, where its thread or process is gone."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def _cpu_seconds(process: int) -> float:
+    """User and system time of a process that runs."""
+    fields = _text(Path(f"/proc/{process}/stat")).rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
 
 
 def _size(process: int) -> int:
-    try:
-        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
+    lines = _text(Path(f"/proc/{process}/smaps_rollup")).splitlines()
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 

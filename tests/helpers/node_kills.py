@@ -105,13 +105,14 @@ def run_kills(folder, source, weights, *, seed, kills, down_s=0.0, most_steps=45
         )
         for k in range(3)
     ]
-    down = chance.sample(range(1, kills), 2)
+    down = sorted(chance.sample(range(1, kills), 2))
     up_again = None
     try:
         for sender in senders:
             sender.start()
         for kill in range(kills):
-            if kill in down and up_again is None:
+            if down and kill >= down[0] and up_again is None:
+                down.pop(0)
                 there.stop()
                 up_again = time.monotonic() + down_s
             lives.begin(chance.randint(1, most_steps))
@@ -120,9 +121,14 @@ def run_kills(folder, source, weights, *, seed, kills, down_s=0.0, most_steps=45
                 there.start()
                 up_again = None
         last = lives.begin(0)
-        if up_again is not None:
+        while up_again is not None or down:
+            if up_again is None:
+                down.pop(0)
+                there.stop()
+                up_again = time.monotonic() + down_s
             time.sleep(max(up_again - time.monotonic(), 0))
             there.start()
+            up_again = None
         for sender in senders:
             sender.join(120)
             assert not sender.is_alive()
