@@ -48,11 +48,19 @@ def mark_steps(last):
     """Die at the step of this number."""
     steps, lock = itertools.count(1), threading.Lock()
 
-    def step():
+    def step(what):
         with lock:
             if next(steps) == last:
+                os.write(2, f"killed {what} in {caller()}\n".encode())
                 os.kill(os.getpid(), signal.SIGKILL)
                 time.sleep(60)
+
+    def caller():
+        """The function of ours that was at work."""
+        frame = sys._getframe(2)
+        while frame.f_code.co_name in ("step", "marked_change", "marked_replace", "__exit__"):
+            frame = frame.f_back
+        return frame.f_code.co_name
 
     change, replace = Database.change, pathlib.Path.replace
 
@@ -63,14 +71,14 @@ def mark_steps(last):
             yield connection
             changed = connection.total_changes != before
             if changed:
-                step()
+                step("before a commit")
         if changed:
-            step()
+            step("after a commit")
 
     def marked_replace(self, target):
-        step()
+        step("before a rename")
         done = replace(self, target)
-        step()
+        step("after a rename")
         return done
 
     Database.change, pathlib.Path.replace = marked_change, marked_replace
