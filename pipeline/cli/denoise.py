@@ -28,7 +28,10 @@ def denoise(
     ] = 1.0,
     save: Annotated[
         Optional[list[str]],
-        typer.Option(help="noise, content, disagreement: further series in HU; several with commas.", metavar="KINDS"),
+        typer.Option(
+            help="removed (source - result), noise, content, disagreement: further series in HU; several with commas.",
+            metavar="KINDS",
+        ),
     ] = None,
     series: Annotated[
         Optional[list[str]],
@@ -36,6 +39,12 @@ def denoise(
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse series with missing, doubled or unevenly spaced slices.")
+    ] = False,
+    derived: Annotated[
+        bool,
+        typer.Option(
+            "--derived", help="Denoise results of ct-cncl and what others derived (MIP, average, map, ...), too."
+        ),
     ] = False,
     compress: Annotated[str, typer.Option(help="Of DICOM results, without loss: none, jpeg2000 or rle.")] = "none",
     deidentify: Annotated[
@@ -57,6 +66,12 @@ def denoise(
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace results that were made with other options.")
+    ] = False,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust", help="Run a .ts file whatever its code does: only if you know who made it. See SECURITY.md."
+        ),
     ] = False,
 ) -> None:
     """Denoise scans. DICOM becomes a derived series; other files keep geometry, shape and data type. The input is never touched.
@@ -82,6 +97,7 @@ def denoise(
         save=tuple(kind.strip() for text in save or () for kind in text.split(",") if kind.strip()),
         series=tuple(series or ()),
         strict=strict,
+        derived=derived,
         compression=compress,
         deidentify=deidentify,
         device=device,
@@ -90,4 +106,5 @@ def denoise(
         precision=precision,
         preview=window_preview,
         overwrite=overwrite,
+        trust=trust,
     )

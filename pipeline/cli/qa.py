@@ -18,7 +18,7 @@ def qa(
     slices: Annotated[int, typer.Option(help="Of each phantom and dose; more make every figure surer.")] = 16,
     size: Annotated[int, typer.Option(help="Pixels a side.")] = 320,
     pixel_mm: Annotated[float, typer.Option(help="Side of a pixel, mm.")] = 0.75,
-    noise_hu: Annotated[float, typer.Option(help="Noise of the phantom at full dose, HU: sets the quanta.")] = 10.0,
+    noise_hu: Annotated[float, typer.Option(help="Noise of the phantom at full dose, HU: sets the photons.")] = 10.0,
     cutoff: Annotated[float, typer.Option(help="Of the Hann filter, fraction of Nyquist: the scan's kernel.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
@@ -34,6 +34,7 @@ def qa(
     """
     from ct_cncl.pipeline.qa.phantoms import ScanSettings
     from ct_cncl.pipeline.qa.run import PAGE, QAOptions, run_qa
+    from ct_cncl.transforms.common.terminal import say
 
     try:
         fractions = tuple(float(text) for text in doses.split(",") if text.strip())
@@ -53,4 +54,4 @@ def qa(
             device=device, overwrite=overwrite,
         )
     )  # fmt: skip
-    print("\n".join([*evaluation.summary, *evaluation.warnings, f"written to {out}: {PAGE} and the tables as CSV"]))
+    say(*evaluation.summary, *evaluation.warnings, f"written to {out}: {PAGE} and the tables as CSV")

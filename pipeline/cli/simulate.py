@@ -18,16 +18,27 @@ def simulate(
         str,
         typer.Option(
             help="Where the scan's full dose comes from: image (its own noise, level and spectrum), tags (DICOM, a factor of "
-            "2 uncertain), default (2e5 quanta), or auto: the first of them that works."
+            "2 uncertain), default (2e5 photons), or auto: the first of them that works."
         ),
     ] = "auto",
-    quanta: Annotated[
-        Optional[float], typer.Option(help="Incident quanta a ray at full dose, instead of a calibration.")
+    incident_photons: Annotated[
+        Optional[float], typer.Option(help="Incident photons a ray at full dose, instead of a calibration.")
     ] = None,
-    electronic_variance: Annotated[float, typer.Option(help="Of the electronic noise, quanta^2. Usual: 100.")] = 0.0,
+    electronic_variance: Annotated[
+        Optional[float],
+        typer.Option(help="Of the electronic noise, photons^2. Default: usual for the slice's thickness; 0 for none."),
+    ] = None,
+    nps: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="CSV with a measured spectrum of the scan's noise: columns frequency_per_mm and power_hu2_mm2. The kernel is then the "
+            "file's, the level still the scan's own.",
+            metavar="FILE",
+        ),
+    ] = None,
     geometry: Annotated[str, typer.Option(help="parallel, or mayo: the fan beam of a Siemens scanner.")] = "parallel",
     route: Annotated[
-        str, typer.Option(help="formula, or direct: through counts, with what scanners do where too few arrive.")
+        str, typer.Option(help="formula, or photon_counts: counts are simulated, with photon-starvation correction.")
     ] = "formula",
     bowtie_mm: Annotated[
         Optional[float], typer.Option(help="Diameter of the water cylinder that a bowtie filter makes up for. [none]")
@@ -40,7 +51,7 @@ def simulate(
     """Make low-dose partners for normal-dose scans: noise of the missing dose, inserted in the sinogram.
 
     Results are NIfTI with the geometry, shape and data type of their source, named SCAN_dose0.25_r1.nii.gz; SCAN_dose0.25_r1.json
-    beside it says how it was made. A run that was interrupted goes on where it was.
+    beside it says how it was made, SCAN_dose0.25_r1.svg shows the spectra of the scan's own noise and of what was inserted. A run that was interrupted goes on where it was.
 
     Examples:
       ct-cncl simulate scan.nii.gz --dose 0.25 --out low
@@ -57,8 +68,9 @@ def simulate(
             realizations=realizations,
             seed=seed,
             calibration=calibration,
-            quanta=quanta,
+            incident_photons=incident_photons,
             electronic_variance=electronic_variance,
+            nps=nps,
             geometry=geometry,
             route=route,
             bowtie_mm=bowtie_mm,

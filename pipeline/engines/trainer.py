@@ -22,7 +22,7 @@ from ct_cncl.pipeline.engines.epoch_losses import EpochLosses
 from ct_cncl.pipeline.engines.finite_losses import FiniteLosses
 from ct_cncl.pipeline.engines.memory import naming_settings
 from ct_cncl.pipeline.engines.placement import frozen_statistics
-from ct_cncl.pipeline.losses.adversarial import judged_rightly
+from ct_cncl.pipeline.losses.adversarial import discriminator_accuracy
 from ct_cncl.pipeline.networks import Branches, centre_slice
 from ct_cncl.pipeline.networks.precision import autocast, gradient_scaler
 
@@ -125,8 +125,12 @@ class CNCLTrainer(Trainer):
                 f"Expected 0 <= d_start <= adversarial_start, but got {d_start} and {adversarial_start}: the discriminator "
                 "must not judge before it learns."
             )
-        if max_epochs < 1:
-            raise ValueError(f"Expected max_epochs of at least 1, but got {max_epochs}.")
+        if max_epochs < 1 or max_epochs % 1:
+            raise ValueError(f"Expected max_epochs to be a whole number of at least 1, but got {max_epochs}.")
+        if len(train_data_loader) == 0:
+            raise ValueError(
+                "Expected patches to fill a batch, but got fewer: nothing would be trained. Raise patches_per_epoch or lower batch_size."
+            )
         self.generator = generator
         self.g_optimizer = g_optimizer
         self.pixel_loss = pixel_loss
@@ -248,7 +252,7 @@ class CNCLTrainer(Trainer):
             "loss_discriminator": self.adversarial_loss.discriminator(real_logits, fake_logits),
             "d_real": real_logits.detach().mean(),
             "d_fake": fake_logits.detach().mean(),
-            "d_accuracy": judged_rightly(
+            "d_accuracy": discriminator_accuracy(
                 real_logits.detach(), fake_logits.detach(), boundary=self.adversarial_loss.boundary
             ),
         }

@@ -10,6 +10,7 @@ import numpy as np
 import pydicom
 
 from ct_cncl.transforms.common.errors import DataError
+from ct_cncl.transforms.common.names import same_letters
 from ct_cncl.transforms.dataset.patients import PatientFinder
 from ct_cncl.transforms.series import ScanSource, find_scans
 from ct_cncl.transforms.series.slices import DicomSlices, Slices, VolumeSlices, open_slices
@@ -23,7 +24,7 @@ _SAMPLES = 5
 
 
 @dataclass(frozen=True, eq=False)
-class Located:
+class OpenedScan:
     """An opened scan: whose it is, and where its slices are.
 
     Attributes:
@@ -33,6 +34,7 @@ class Located:
         corners: (slices, 3) RAS mm, centre of each slice's first pixel.
         steps: (2, 3) mm from pixel to pixel along columns and rows.
         shape: (columns, rows).
+        phases: (slices,) which of several images at one place each is; 0 where there is one.
     """
 
     slices: Slices
@@ -41,6 +43,7 @@ class Located:
     corners: np.ndarray
     steps: np.ndarray
     shape: tuple[int, int]
+    phases: np.ndarray
 
     @property
     def name(self) -> str:
@@ -52,18 +55,31 @@ class Located:
         """Pixel size along columns and rows, mm."""
         return float(np.linalg.norm(self.steps[0])), float(np.linalg.norm(self.steps[1]))
 
-    def same_plane(self, other: Located) -> bool:
+    def same_plane(self, other: OpenedScan) -> bool:
         """Whether slices of both have the same pixels and directions."""
         extent = np.array(self.shape)[:, None]
         return self.shape == other.shape and bool((np.abs(self.steps - other.steps) * extent).max() <= 2 * TOLERANCE_MM)
 
-    def partners(self, other: Located) -> list[int | None]:
-        """For each slice of this scan the slice of ``other`` at the same place, None where it has none."""
+    def partners(self, other: OpenedScan) -> list[int | None]:
+        """For each slice of this scan the slice of ``other`` at the same place, None where it has none.
+
+        Several slices at one place (phases of perfusion or of the heart) go together in the order of their phases; where one
+        scan has more of them than the other, nothing says which belong together, and they have no partner.
+        """
         if not self.same_plane(other):
             return [None] * len(self.corners)
-        distance = np.linalg.norm(self.corners[:, None] - other.corners[None], axis=2)
-        nearest = distance.argmin(axis=1)
-        return [int(k) if distance[n, k] <= TOLERANCE_MM else None for n, k in enumerate(nearest)]
+        return [self._partner(number, other) for number in range(len(self.corners))]
+
+    def _partner(self, number: int, other: OpenedScan) -> int | None:
+        ours, theirs = self.at(self.corners[number]), other.at(self.corners[number])
+        if len(ours) != len(theirs):
+            return None
+        return int(theirs[ours.tolist().index(number)])
+
+    def at(self, corner: np.ndarray) -> np.ndarray:
+        """Numbers of the slices whose first pixel lies at a place, by phase."""
+        here = np.flatnonzero(np.linalg.norm(self.corners - corner, axis=1) <= TOLERANCE_MM)
+        return here[np.argsort(self.phases[here], kind="stable")]
 
 
 def locate(
@@ -73,7 +89,7 @@ def locate(
     *,
     kinds: Sequence[str] = (RESULT,),
     check_hu: bool = True,
-) -> dict[str, list[Located]]:
+) -> dict[str, list[OpenedScan]]:
     """Open every scan under a path.
 
     Args:
@@ -90,7 +106,7 @@ def locate(
         ScanError: nothing found, unreadable, or no HU.
         DataError: nothing says whose a scan is.
     """
-    found: dict[str, list[Located]] = {kind: [] for kind in kinds}
+    found: dict[str, list[OpenedScan]] = {kind: [] for kind in kinds}
     for number, source in enumerate(find_scans(path)):
         kind = kind_of(source) if len(kinds) > 1 else RESULT
         if kind not in found:
@@ -122,10 +138,14 @@ def _header_patient(source: ScanSource) -> str | None:
     return str(header.get("PatientID") or "").strip() or None
 
 
-def _located(slices: Slices, patient: str, *, known: bool) -> Located:
+def _located(slices: Slices, patient: str, *, known: bool) -> OpenedScan:
     affine = slices.order.affine
     flipped = slices.order.forward[slices.order.axis, 1] < 0
     if isinstance(slices, DicomSlices):
+        if slices.directions > 1:
+            raise DataError(
+                f"Expected slices in one direction in {slices.source.path.name}, but got {slices.directions}. Evaluate each by itself."
+            )
         stored = slices.series.affine
         first = stored[:3] @ [0, 0, slices.count - 1 if flipped else 0, 1]
         shift = affine[:3, 3] - first  # from the stored first pixel to the turned one, the same in all slices
@@ -133,13 +153,15 @@ def _located(slices: Slices, patient: str, *, known: bool) -> Located:
         shape = (slices.frames[0].shape[1], slices.frames[0].shape[0])
         turned = slices.order.forward[0, 0] == 1
         shape = shape[::-1] if turned else shape
+        phases = slices.phase_of_each
     else:
         assert isinstance(slices, VolumeSlices)
         numbers = np.arange(slices.count)[:: -1 if flipped else 1]
         corners = affine[:3, 3] + numbers[:, None] * affine[:3, 2]
         lengths = [slices.volume.shape[axis] for axis in np.argsort(slices.order.forward[:, 0])]
         shape = (lengths[0], lengths[1])
-    return Located(slices, patient, known, corners, affine[:3, :2].T.copy(), shape)
+        phases = np.zeros(slices.count, dtype=int)
+    return OpenedScan(slices, patient, known, corners, affine[:3, :2].T.copy(), shape, phases)
 
 
 def _refuse_stored_values(slices: Slices) -> None:
@@ -159,7 +181,7 @@ def _refuse_stored_values(slices: Slices) -> None:
         )
 
 
-def match(reference: Sequence[Located], others: Sequence[Located], *, name: str) -> list[Located]:
+def match(reference: Sequence[OpenedScan], others: Sequence[OpenedScan], *, name: str) -> list[OpenedScan]:
     """For every scan of the reference the one of a method: the same patient, the same pixels, slices at the same places.
 
     Where headers or a table name the patient of both, they must be equal. Where only file names suggest one, names must be
@@ -167,7 +189,7 @@ def match(reference: Sequence[Located], others: Sequence[Located], *, name: str)
     Of several candidates the one whose name goes on from the reference's is taken.
 
     Args:
-        reference: scans that are the truth.
+        reference: scans that are the reference.
         others: scans of one method.
         name: of the method, for messages.
 
@@ -200,7 +222,7 @@ def match(reference: Sequence[Located], others: Sequence[Located], *, name: str)
     return chosen
 
 
-def _by_name(scan: Located, others: list[Located]) -> list[Located]:
+def _by_name(scan: OpenedScan, others: list[OpenedScan]) -> list[OpenedScan]:
     """Those whose patient is known to be the same, or whose name is related; the closest name where there are several."""
     own = scan.slices.source.name
     sure = [other for other in others if scan.known and other.known]
@@ -209,9 +231,11 @@ def _by_name(scan: Located, others: list[Located]) -> list[Located]:
     usable = sure or related or guessed
     if len(usable) > 1:
         names = [other for other in usable if _related(own, other.slices.source.name)] or usable
-        folder = [other for other in names if other.slices.source.relative == scan.slices.source.relative]
+        here = same_letters(scan.slices.source.relative)
+        folder = [other for other in names if same_letters(other.slices.source.relative) == here]
         names = folder if len(folder) == 1 else names
-        exact = [other for other in names if other.slices.source.name in (own, f"{own}_{RESULT}")]
+        wanted = {same_letters(own), same_letters(f"{own}_{RESULT}")}
+        exact = [other for other in names if same_letters(other.slices.source.name) in wanted]
         usable = exact if len(exact) == 1 else names
     return usable
 
@@ -222,11 +246,11 @@ def _related(own: str, other: str) -> bool:
     >>> _related("scan", "scan_denoised"), _related("scan1", "scan12")
     (True, False)
     """
-    short, long = sorted((own, other), key=len)
+    short, long = sorted((same_letters(own), same_letters(other)), key=len)
     return long == short or (long.startswith(short) and not long[len(short)].isalnum())
 
 
-def _why_not(scan: Located, found: Sequence[Located], others: Sequence[Located], name: str) -> str:
+def _why_not(scan: OpenedScan, found: Sequence[OpenedScan], others: Sequence[OpenedScan], name: str) -> str:
     if len(found) > 1:
         several = ", ".join(other.name for other in found[:4])
         return (
@@ -245,7 +269,7 @@ def _why_not(scan: Located, found: Sequence[Located], others: Sequence[Located],
     return f"Expected {of_patient[0].name} of {name} to have the geometry of {scan.name}, but {difference(scan, of_patient[0])}."
 
 
-def difference(scan: Located, other: Located) -> str:
+def difference(scan: OpenedScan, other: OpenedScan) -> str:
     """What keeps two scans from being of one geometry, in words."""
     if scan.shape != other.shape:
         return f"slices are {scan.shape[0]} x {scan.shape[1]} and {other.shape[0]} x {other.shape[1]} pixels"
@@ -253,6 +277,9 @@ def difference(scan: Located, other: Located) -> str:
         ours, theirs = ("{:.4g} x {:.4g}".format(*each.pixel_mm) for each in (scan, other))
         return f"pixels are {ours} and {theirs} mm" if ours != theirs else "slices are turned against each other"
     nearest = np.linalg.norm(scan.corners[:, None] - other.corners[None], axis=2).min()
+    most, others = (max(len(each.at(corner)) for corner in each.corners) for each in (scan, other))
+    if nearest <= TOLERANCE_MM and most != others:
+        return f"they have {most} and {others} slices at one place; evaluate each phase by itself"
     return (
         f"no slice lies at the same place: the nearest are {nearest:.3g} mm apart"
         if nearest > TOLERANCE_MM
@@ -260,7 +287,7 @@ def difference(scan: Located, other: Located) -> str:
     )
 
 
-def left_over(chosen: Iterable[Located], others: Sequence[Located]) -> list[str]:
+def left_over(chosen: Iterable[OpenedScan], others: Sequence[OpenedScan]) -> list[str]:
     """Names of scans that belong to no scan of the reference."""
     used = {id(one) for one in chosen}
     return [other.name for other in others if id(other) not in used]

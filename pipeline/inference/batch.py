@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -17,36 +20,48 @@ from ct_cncl.pipeline.common.distributed import is_main_process, rank, wait_for_
 from ct_cncl.pipeline.common.panel import DIFFERENCE_WINDOW, Tile, picture_panel, save_png
 from ct_cncl.pipeline.inference.records import (
     MANIFEST,
+    RECORD_SUFFIX,
     WORK,
     Job,
     add_to_manifest,
+    digests,
     is_finished,
+    job_name,
     plan,
-    settle_manifest,
+    rewrite_manifest,
     write_record,
 )
-from ct_cncl.pipeline.inference.streaming import Outcome, Settings, denoise_slices, look_at
+from ct_cncl.pipeline.inference.streaming import Outcome, Settings, denoise_slices, scan_warnings
 from ct_cncl.pipeline.weights.load import Weights
 from ct_cncl.transforms import __version__
+from ct_cncl.transforms.common.file_names import LONGEST, fitting
 from ct_cncl.transforms.common.hu import WINDOWS
+from ct_cncl.transforms.common.redaction import redacted
+from ct_cncl.transforms.common.terminal import say, shown
 from ct_cncl.transforms.series import ScanError, ScanSource
+from ct_cncl.transforms.series.content import content_digest
 from ct_cncl.transforms.series.deidentify import Deidentifier, key_of
-from ct_cncl.transforms.series.derived import Derivation
+from ct_cncl.transforms.series.derivation import Derivation
 from ct_cncl.transforms.series.dicom_file import COMPRESSIONS
 from ct_cncl.transforms.series.find import Broken, Found, choose
+from ct_cncl.transforms.series.origin import without_derived
 from ct_cncl.transforms.series.results import open_results, put_in_place, result_name
 from ct_cncl.transforms.series.slices import open_slices
+
+_MOST_NAMED = 5
+"""Files that cannot be read and that the terminal names; the manifest names all."""
 
 
 @dataclass(frozen=True)
 class DenoiseOptions:
-    """What ``ct-cncl denoise`` is asked for beside source and output; see its ``--help``. ``edition``: see ``Derivation``."""
+    """What ``ct-cncl denoise`` is asked for beside source and output; see its ``--help``."""
 
     weights: str | Path | None = None
     strength: float = 1.0
     save: tuple[str, ...] = ()
     series: tuple[str, ...] = ()
     strict: bool = False
+    derived: bool = False
     compression: str = "none"
     deidentify: bool = False
     device: str = "auto"
@@ -56,7 +71,7 @@ class DenoiseOptions:
     preview: Path | None = None
     overwrite: bool = False
     progress: bool = True
-    edition: int = 1
+    trust: bool = False
 
     def settings(self) -> Settings:
         """How the network is applied.
@@ -89,14 +104,15 @@ class ArchiveRun:
         self.source, self.out, self.found = source, out, found
         self.weights, self.settings, self.asked = weights, asked.settings(), asked
         self.deidentifier = Deidentifier(key_of(out)) if asked.deidentify else None
-        scans = choose(found.scans, asked.series)
+        chosen = choose(found.scans, asked.series)
+        scans, self._refused, self._left_out = (
+            (chosen, {}, {}) if asked.derived else without_derived(chosen, found.derived)
+        )
         if not scans and not found.broken:
-            seen = f"only {found.others}" if found.passed_over else "an empty folder"
-            raise ScanError(
-                f"{source}: expected a CT series in DICOM or a volume but got {seen}; name the scans' folder"
-            )
+            raise self._nothing()
         broken = [item.scan for item in found.broken if item.scan is not None and not asked.series]
         scans = [self._named(scan) for scan in (*scans, *dict.fromkeys(broken))]
+        self._refused = {self._named(scan): what for scan, what in self._refused.items()}
         options = {
             "weights": weights.checksum,
             "strength": asked.strength,
@@ -104,17 +120,30 @@ class ArchiveRun:
             "compression": asked.compression,
             "deidentify": asked.deidentify,
         } | ({} if weights.precision == "fp32" else {"precision": weights.precision})
-        options |= {} if asked.edition == 1 else {"edition": asked.edition}
         names = [{kind: result_name(scan, kind) for kind in self.settings.kinds} for scan in scans]
-        self.jobs = plan(scans, names, out, options)
+        key = self.deidentifier.key if self.deidentifier is not None else b""
+        self.jobs = plan(scans, names, out, options, key=key)
         self._known = {item.scan.files: item.error for item in found.broken if item.scan is not None}
         self._unplaced = [self._stray(item) for item in found.broken if item.scan is None]
         self.single = len(self.jobs) + len(self._unplaced) == 1
 
+    def _nothing(self) -> ScanError:
+        if self._refused:
+            kinds = ", ".join(f"{count} x {what}" for what, count in sorted(Counter(self._refused.values()).items()))
+            return ScanError(
+                f"{self.source}: expected scans as a scanner made them but got only {kinds}; name the originals, or denoise these all the "
+                "same with --derived"
+            )
+        # What was passed over has names of files and values of tags.
+        seen = self.found.instead if self.deidentifier is None else "only files of other kinds; name the scans' folder"
+        return ScanError(f"{self.source}: expected a CT series in DICOM or a volume but got {seen}")
+
     def _named(self, scan: ScanSource) -> ScanSource:
-        """With --deidentify, results and records are named after hashes, in one folder."""
+        """Names that leave room for the record's; with --deidentify, after hashes, in one folder."""
         if self.deidentifier is None:
-            return scan
+            beside = max(len(os.fsencode(result_name(scan, kind))) for kind in self.settings.kinds)
+            room = LONGEST - len(RECORD_SUFFIX) - (beside - len(os.fsencode(scan.name)))
+            return replace(scan, name=fitting(scan.name, room))
         uid = self.deidentifier.uid(f"{scan.series_uid}.{scan.part}" if scan.series_uid else str(scan.path))
         return replace(scan, name=f"series_{uid[-12:]}", relative=".", series_uid=str(uid))
 
@@ -125,14 +154,30 @@ class ArchiveRun:
             name = f"file_{self.deidentifier.uid(name)[-12:]}"
         return {"source": name, "state": "failed", **self._failure(item.error, (item.path,))}
 
-    def _failure(self, error: BaseException, files: Sequence[Path]) -> dict[str, Any]:
+    def _refusal(self, scan: ScanSource) -> dict[str, Any]:
+        reason = f"{self._refused[scan]}; denoised with --derived only"
+        return {
+            "source": job_name(scan),
+            "state": "refused",
+            "result": None,
+            "seconds": 0.0,
+            "warnings": [],
+            "error": reason,
+        }
+
+    def _failure(self, error: BaseException, files: Sequence[Path] = ()) -> dict[str, Any]:
         kind = "" if isinstance(error, (ValueError, OSError)) else f"unexpected {type(error).__name__}: "
         text = " ".join(f"{kind}{error}".split())
         if self.deidentifier is not None:  # what precedes is a path
             text = text[max(text.find("expected"), 0) :]
             for name in sorted({file.name for file in files}, key=len, reverse=True):
                 text = text.replace(name, "a file")
+            text = redacted(text)
         return {"result": None, "seconds": 0.0, "warnings": [], "error": text}
+
+    def _public(self, error: Exception) -> Exception:
+        """The error; with --deidentify, one that says as much as the manifest does."""
+        return error if self.deidentifier is None else ScanError(self._failure(error)["error"])
 
     def all(self) -> list[Path]:
         """Do this process's share.
@@ -143,23 +188,29 @@ class ArchiveRun:
         if is_main_process():
             self._announce()
         if self.single and self.found.broken:
-            raise self.found.broken[0].error
-        failed = len(self._unplaced)
+            raise self._public(self.found.broken[0].error)
+        strays = [str(record["error"]) for record in self._unplaced]
         share = self.jobs[rank() :: world_size()]
         done = [job for job in share if self._attempt(job)]
-        failed += len(share) - len(done)
-        settle_manifest(self.out, self.jobs, self._unplaced)
+        failed = len(share) - len(done)
+        rewrite_manifest(self.out, self.jobs, [*self._unplaced, *map(self._refusal, self._refused)])
         if world_size() == 1:  # nobody else is at work: what killed runs have left goes
             shutil.rmtree(self.out / WORK, ignore_errors=True)
         wait_for_others()
-        if failed:
+        if self.asked.strict and self.found.unread:
             raise ScanError(
-                f"{self.source}: expected to denoise {len(share)} scans but {failed} failed; {self.out / MANIFEST} says why"
+                f"{self.source}: expected to read everything there (--strict) but passed over {self.found.others}; fetch it, or "
+                "leave out --strict"
             )
+        if failed or strays:
+            raise ScanError(f"{self.source}: {_outcome(len(share), failed, strays)}; {self.out / MANIFEST} says why")
         return [job.targets["denoised"] for job in done]
 
     def _attempt(self, job: Job) -> bool:
-        """Denoise one scan, or find it done; whether that went well. The only scan's error is the run's."""
+        """Denoise one scan, or find it done; whether that went well. The only scan's error is the run's.
+
+        Whatever happens to one scan of several, and to what is said and written of it, the others are done.
+        """
         try:
             if is_finished(job, overwrite=self.asked.overwrite):
                 self._say(f"{job.name}: kept from before")
@@ -167,7 +218,8 @@ class ArchiveRun:
                 self._one(job)
         except Exception as error:
             if self.single:
-                raise
+                public = self._public(error)
+                raise public from (None if public is not error else error.__cause__)
             self._failed(job, error)
             return False
         return True
@@ -176,44 +228,54 @@ class ArchiveRun:
         if len(self.jobs) > 1:
             for job in self.jobs:
                 self._say(f"found {job.name}, {len(job.source.files)} files")
+        for record in self._unplaced[:_MOST_NAMED]:
+            say(f"{record['source']}: error: {record['error']}", error=True)
         if self.found.passed_over:
-            self._say(f"passed over {self.found.others}")
+            count = sum(map(len, self.found.passed_over.values()))  # others has names of files and values of tags
+            self._say(f"passed over {self.found.others if self.deidentifier is None else f'{count} files'}")
+        for scan, what in self._refused.items():
+            self._say(f"passed over {job_name(scan)}: {what}; --derived denoises it all the same")
 
     def _one(self, job: Job) -> None:
         """Denoise one scan; its results appear when all are complete."""
         if job.source.files in self._known:
             raise self._known[job.source.files]
         try:
-            outcome, writer_clipped = self._made(job)
+            outcome, made, writer_clipped = self._made(job)
         finally:
             shutil.rmtree(job.work, ignore_errors=True)
         clipped = {kind: count for kind, count in writer_clipped.items() if count}
-        record = write_record(job, "done", self._record(job, outcome) | {"clipped_voxels": clipped})
+        record = write_record(job, "done", self._record(job, outcome) | {"clipped_voxels": clipped} | made)
         add_to_manifest(self.out, record)
         self._say(f"{job.name}: {outcome.slices} slices, {outcome.slices / max(outcome.seconds, 1e-9):.2f} slices/s")
         for warning in (*outcome.warnings, *(f"{count} voxels of {kind} clipped" for kind, count in clipped.items())):
-            _warn(f"{job.name}: warning: {warning}")
+            say(f"{job.name}: warning: {warning}", error=True)
 
-    def _made(self, job: Job) -> tuple[Outcome, dict[str, int]]:
+    def _made(self, job: Job) -> tuple[Outcome, dict[str, Any], dict[str, int]]:
         shutil.rmtree(job.work, ignore_errors=True)
         scratch, made = job.work / "scratch", job.work / "made"
         for folder in (scratch, made):
             folder.mkdir(parents=True)
         started = time.perf_counter()
+        before = digests(job)["source"]
         slices = open_slices(job.source, scratch)
-        slices.problems += self._unreadable_beside(job.source)
+        slices.problems += [*self._unreadable_beside(job.source), *self._left_out.get(job.source.files, ())]
         if slices.problems and self.asked.strict:
             raise ScanError(
                 f"{job.source.path}: {slices.problems[0]}; leave out --strict to denoise each slice all the same"
             )
-        warnings = look_at(slices, self.weights)
+        warnings = scan_warnings(slices, self.weights)
+        if self.deidentifier is not None:  # they go into the result's header, too
+            warnings = [redacted(warning) for warning in warnings]
         derivation = Derivation(
             self.weights.checksum,
             __version__,
             self.settings.strength,
             tuple(warnings),
             self.weights.precision,
-            self.asked.edition,
+            self.asked.compression,
+            content_digest(job.source.files) if job.source.kind == "dicom" else "",
+            datetime.now(timezone.utc),
         )
         writer = open_results(
             slices,
@@ -223,27 +285,33 @@ class ArchiveRun:
             compression=self.asked.compression,
             deidentifier=self.deidentifier,
         )
-        with tqdm(total=slices.count, desc=job.name, unit="slice", disable=not self._shows_progress()) as bar:
+        with tqdm(total=slices.count, desc=shown(job.name), unit="slice", disable=not self._shows_progress()) as bar:
             outcome = denoise_slices(slices, writer, self.weights, self.settings, tick=bar.update)
         parts = writer.finish()
         outcome.warnings = warnings
+        found = digests(job, parts)
+        if found["source"] != before:
+            raise ScanError(
+                f"{job.source.path}: expected files that stay as they are but they were changed meanwhile; run again"
+            )
         write_record(job, "unfinished", {})
         put_in_place(parts, job.targets)
         outcome.seconds = time.perf_counter() - started
         self._preview(job, outcome)
-        return outcome, writer.clipped
+        return outcome, {"digests": found}, writer.clipped
 
     def _unreadable_beside(self, scan: ScanSource) -> list[str]:
         """Files in a series' folders that do not even say which series they are of: its own may be among them."""
         folders = {file.parent for file in scan.files}
         count = sum(item.scan is None and item.path.parent in folders for item in self.found.broken)
+        count += sum(path.parent in folders for path in self.found.unread)
         if not count or scan.kind != "dicom":
             return []
         return [f"expected readable files beside it but got {count} that cannot be read and may hold slices of it"]
 
     def _say(self, text: str) -> None:
         if self.asked.progress:
-            tqdm.write(text, file=sys.stdout)
+            say(text)
 
     def _shows_progress(self) -> bool:
         return self.asked.progress and is_main_process() and sys.stderr.isatty()
@@ -264,11 +332,16 @@ class ArchiveRun:
 
     def _failed(self, job: Job, error: BaseException) -> None:
         content = self._failure(error, job.source.files)
-        _warn(f"{job.name}: error: {content['error']}")
-        if any(target.exists() for target in job.targets.values()):  # they keep the record that they have
-            self._unplaced.append({"source": job.name, "state": "failed", **content})
-        else:
-            add_to_manifest(self.out, write_record(job, "failed", content))
+        say(f"{job.name}: error: {content['error']}", error=True)
+        try:
+            if not any(target.exists() for target in job.targets.values()):
+                add_to_manifest(self.out, write_record(job, "failed", content))
+                return
+        except OSError as second:  # the same full disk, most often
+            say(f"{job.name}: warning: {second}", error=True)
+        self._unplaced.append(
+            {"source": job.name, "state": "failed", **content}
+        )  # results keep the record that they have
 
     def _preview(self, job: Job, outcome: Outcome) -> None:
         """The middle slice before and after, and what was removed."""
@@ -283,12 +356,31 @@ class ArchiveRun:
         save_png(picture_panel([[*tiles, Tile("removed", before - after, DIFFERENCE_WINDOW)]]), path)
 
 
+def _outcome(scans: int, failed: int, strays: Sequence[str]) -> str:
+    """What did not go well of several scans and of files that belong to no scan.
+
+    >>> _outcome(3, 1, [])
+    'expected to denoise 3 scans but 1 failed'
+    >>> _outcome(1, 0, ["a.dcm: expected ..."])
+    'expected to read every file, and 1 scan is denoised, but 1 file cannot be read (a.dcm: expected ...)'
+    """
+
+    def counted(number: int, what: str) -> str:
+        return f"{number} {what}{'' if number == 1 else 's'}"
+
+    unread = f"{counted(len(strays), 'file')} cannot be read ({strays[0]})" if strays else ""
+    if failed:
+        return f"expected to denoise {counted(scans, 'scan')} but {failed} failed" + (
+            f", and {unread}" if unread else ""
+        )
+    if not scans:
+        return f"expected a scan but none can be put together: {unread}"
+    verb = "is" if scans == 1 else "are"
+    return f"expected to read every file, and {counted(scans, 'scan')} {verb} denoised, but {unread}"
+
+
 def tidy(out: Path) -> None:
     """Remove what is empty; another process's work is not."""
     for folder in (out / WORK, out):
         with suppress(OSError):
             folder.rmdir()
-
-
-def _warn(text: str) -> None:
-    tqdm.write(text, file=sys.stderr)

@@ -18,12 +18,14 @@ from ct_cncl.pipeline.weights.domain import measure, outside, sampled
 from ct_cncl.pipeline.weights.load import Weights
 from ct_cncl.transforms.common.hu import HU_RANGE, to_hu, to_network
 from ct_cncl.transforms.series import ScanError
+from ct_cncl.transforms.series.derivation import REMOVED
 from ct_cncl.transforms.series.results import ResultWriter
 from ct_cncl.transforms.series.slices import Slice, Slices
+from ct_cncl.transforms.series.values import RESULT, keep_padding, with_strength
 
-RESULT = "denoised"
 BRANCHES = ("noise", "content", "disagreement")
-"""What can be saved beside the result, from weights that carry the branches."""
+"""What can be saved beside the result from weights that carry the branches; what was removed, from any."""
+SAVED = (*BRANCHES, REMOVED)
 _CPU_BATCH = range(2, 9)
 """Slices at once on the CPU: as many as torch has threads, within these bounds."""
 _MOST_AT_ONCE = 32
@@ -36,7 +38,7 @@ class Settings:
 
     Attributes:
         strength: 0 to 1; the result is the scan plus so much of the network's change. At 0 the scan comes back bit for bit.
-        save: out of :data:`BRANCHES`.
+        save: out of :data:`SAVED`.
         batch_size: slices at once; None suits the device.
 
     Raises:
@@ -50,9 +52,9 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0.0 <= self.strength <= 1.0:
             raise ValueError(f"Expected a strength from 0 to 1, but got {self.strength}.")
-        unknown = sorted(set(self.save) - set(BRANCHES))
+        unknown = sorted(set(self.save) - set(SAVED))
         if unknown:
-            raise ValueError(f"Expected to save {', '.join(BRANCHES)}, but got {', '.join(unknown)}.")
+            raise ValueError(f"Expected to save {', '.join(SAVED)}, but got {', '.join(unknown)}.")
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"Expected a batch size of at least 1, but got {self.batch_size}.")
 
@@ -60,6 +62,11 @@ class Settings:
     def kinds(self) -> tuple[str, ...]:
         """All results, each once."""
         return (RESULT, *dict.fromkeys(self.save))
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """What the network must give beside the result."""
+        return tuple(kind for kind in self.kinds if kind in BRANCHES)
 
 
 @dataclass
@@ -86,9 +93,9 @@ def check_save(weights: Weights, settings: Settings) -> None:
     Raises:
         ValueError: naming what was asked for.
     """
-    if settings.save and not weights.has_branches:
+    if settings.branches and not weights.has_branches:
         raise ValueError(
-            f"Expected weights that carry content and noise to save {', '.join(settings.save)}, but these have a single output. "
+            f"Expected weights that carry content and noise to save {', '.join(settings.branches)}, but these have a single output. "
             "Use the run's checkpoint (best.pt), or export with branches."
         )
 
@@ -102,9 +109,9 @@ def apply_network(weights: Weights, stack: np.ndarray, settings: Settings) -> di
         settings: strength, and what else is wanted.
 
     Returns:
-        By kind, each (n, columns, rows) float32 HU: "denoised", and what ``settings.save`` names.
+        By kind, each (n, columns, rows) float32 HU: "denoised", and what ``settings.save`` names of the branches.
     """
-    if settings.strength == 0 and not settings.save:
+    if settings.strength == 0 and not settings.branches:
         return {RESULT: stack[:, stack.shape[1] // 2]}
     threads = torch.get_num_threads()
     if weights.device.type != "cpu" or weights.own_threads or threads == 1 or len(stack) == 1:
@@ -115,7 +122,7 @@ def apply_network(weights: Weights, stack: np.ndarray, settings: Settings) -> di
         each = list(workers.map(lambda one: _applied(weights, one[None], settings), stack))
     finally:
         torch.set_num_threads(threads)  # what a worker sets for itself, torch takes for every thread to come
-    return {name: np.concatenate([images[name] for images in each]) for name in settings.kinds}
+    return {name: np.concatenate([images[name] for images in each]) for name in (RESULT, *settings.branches)}
 
 
 @cache
@@ -132,36 +139,24 @@ def _applied(weights: Weights, stack: np.ndarray, settings: Settings) -> dict[st
     hu = stack[:, stack.shape[1] // 2]
     image = to_network(torch.from_numpy(stack).to(weights.device))
     with torch.inference_mode():
-        if settings.save:
+        if settings.branches:
             predicted = weights.branches(image)
             fused = predicted.fused
         else:
             fused = weights.network(image)
-    results = {RESULT: _strong(hu, _numpy(to_hu(fused)), settings.strength)}
-    if settings.save:
+    results = {RESULT: with_strength(hu, _numpy(to_hu(fused)), settings.strength)}
+    if settings.branches:
         images = {
             "noise": predicted.noise * HU_RANGE,
             "content": to_hu(predicted.content),
             "disagreement": (predicted.content - (centre_slice(image) - predicted.noise)).abs() * HU_RANGE,
         }
-        results |= {name: _numpy(images[name]) for name in settings.kinds[1:]}
+        results |= {name: _numpy(images[name]) for name in settings.branches}
     return results
-
-
-def _strong(hu: np.ndarray, predicted: np.ndarray, strength: float) -> np.ndarray:
-    return predicted if strength == 1 else hu if strength == 0 else hu + np.float32(strength) * (predicted - hu)
 
 
 def _numpy(image: torch.Tensor) -> np.ndarray:
     return image[:, 0].float().cpu().numpy()
-
-
-def keep_padding(images: Mapping[str, np.ndarray], hu: np.ndarray, padded: np.ndarray) -> dict[str, np.ndarray]:
-    """Results with the scan's own values where the scanner padded; there, noise and disagreement are 0."""
-    zero = np.float32(0)
-    return {
-        name: np.where(padded, hu if name in (RESULT, "content") else zero, image) for name, image in images.items()
-    }
 
 
 def batch_for(weights: Weights, shape: tuple[int, int], settings: Settings) -> int:
@@ -186,9 +181,10 @@ def batch_for(weights: Weights, shape: tuple[int, int], settings: Settings) -> i
     return min(2 ** int(math.log2(fits)), _MOST_AT_ONCE)
 
 
-def look_at(slices: Slices, weights: Weights) -> list[str]:
+def scan_warnings(slices: Slices, weights: Weights) -> list[str]:
     """Warnings about a scan, before it is denoised: its geometry, and what lies outside of the training data."""
-    warnings = [f"{problem}; slices are denoised one by one all the same" for problem in slices.problems]
+    how = "one by one" if weights.slices == 1 else "with those beside them, of the same phase,"
+    warnings = [f"{problem}; slices are denoised {how} all the same" for problem in slices.problems]
     if weights.trained_on:
         looked_at = [slices.read(number).hu for number in sampled(slices.count)]
         found = measure(looked_at, [float(size) for size in slices.spacing], slices.acquisition)

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ct_cncl.pipeline.inference.streaming import RESULT, Settings, apply_network, batch_for, keep_padding
+from ct_cncl.pipeline.inference.streaming import Settings, apply_network, batch_for
 from ct_cncl.pipeline.weights.load import Weights
 from ct_cncl.transforms.anatomy.regions import padding_mask
+from ct_cncl.transforms.series.values import RESULT, changed, keep_padding
 
 
 def denoise_volume(volume: Any, weights: Weights, settings: Settings) -> Any:
@@ -42,15 +43,5 @@ def denoise_volume(volume: Any, weights: Weights, settings: Settings) -> Any:
         for place, number in enumerate(numbers):
             hu = stack[place, half]
             own = keep_padding({RESULT: images[place]}, hu, padding_mask(hu))[RESULT]
-            result[..., number] = _changed(array[..., number], own.astype(np.float64) - hu)
+            result[..., number], _ = changed(array[..., number], own.astype(np.float64) - hu, array.dtype)
     return torch.from_numpy(result).to(volume.device) if isinstance(volume, torch.Tensor) else result
-
-
-def _changed(values: np.ndarray, change: np.ndarray) -> np.ndarray:
-    """Values plus their change, where there is one."""
-    if values.dtype.kind in "iu":
-        info = np.iinfo(values.dtype)
-        changed = (values + np.rint(change)).clip(info.min, info.max)
-    else:
-        changed = values + change
-    return np.where(change == 0, values, changed.astype(values.dtype))

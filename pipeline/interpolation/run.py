@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,11 +12,12 @@ import torch
 from tqdm import tqdm
 
 from ct_cncl.pipeline.common.checkpoint_file import BEST, NETWORK_KEY, load_file, network_state
+from ct_cncl.pipeline.common.csv_files import write_csv
 from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
 from ct_cncl.pipeline.common.extras import require
-from ct_cncl.pipeline.interpolation.alpha_sweep import Judge, ScanPoint, curve_picture
+from ct_cncl.pipeline.interpolation.alpha_sweep import ScanPoint, SliceEvaluator, curve_picture
 from ct_cncl.pipeline.training.trained import trained_network
-from ct_cncl.pipeline.weights.domain import TRAINED_ON, together
+from ct_cncl.pipeline.weights.domain import TRAINED_ON_FILE, together
 from ct_cncl.pipeline.weights.load import described_training
 from ct_cncl.pipeline.workflow.run import network_config
 from ct_cncl.transforms.common.checksums import file_checksum
@@ -135,7 +135,7 @@ def interpolate(first: Path, second: Path, *, alpha: float, out: Path, overwrite
     with replacing(out / "config.json") as temporary:
         temporary.write_bytes(config)
     if trained_on:
-        with replacing(out / TRAINED_ON) as temporary:
+        with replacing(out / TRAINED_ON_FILE) as temporary:
             temporary.write_text(json.dumps(trained_on, indent=2) + "\n", encoding="utf-8")
     with replacing(out / BEST) as temporary:
         torch.save({NETWORK_KEY: state}, temporary)
@@ -183,7 +183,7 @@ def scan_alpha(
         ConfigError: no config beside a checkpoint, different networks, unknown device, no matplotlib.
         DataError: the data set cannot be used, or has no uniform soft tissue.
     """
-    from ct_cncl.pipeline.inference.api import checked_device
+    from ct_cncl.pipeline.common.devices import checked_device
 
     require("matplotlib", extra="report", purpose="to draw curve.svg")
     first, second = checkpoint_of(first), checkpoint_of(second)
@@ -197,7 +197,7 @@ def scan_alpha(
             )
         data = Path(found)
     name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else checked_device(device)
-    judge = Judge(
+    judge = SliceEvaluator(
         entries(read_datalist(data), split),
         max_slices=max_slices,
         device=torch.device(name),
@@ -210,13 +210,10 @@ def scan_alpha(
         for alpha in alphas:
             network.load_state_dict(interpolated(*states, alpha=alpha))
             points.append(judge.network(network, alpha, bar))
-    with replacing(out / CURVE[0]) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["alpha", "data_range_hu", "psnr", "nps_distance"])
-        writer.writerows(
-            ["input" if p.alpha is None else p.alpha, HU_RANGE, f"{p.psnr:.4f}", f"{p.nps_distance:.5f}"]
-            for p in points
-        )
+    rows = [
+        ["input" if p.alpha is None else p.alpha, HU_RANGE, f"{p.psnr:.4f}", f"{p.nps_distance:.5f}"] for p in points
+    ]
+    write_csv(out / CURVE[0], [["alpha", "data_range_hu", "psnr", "nps_distance"], *rows])
     with replacing(out / CURVE[1]) as temporary:
         temporary.write_text(curve_picture(points), encoding="utf-8")
     return points

@@ -9,24 +9,13 @@ import numpy as np
 LEAST_VALUES = 20
 
 
-class Calibration(NamedTuple):
+class CalibrationCurve(NamedTuple):
     """Mean error by disagreement, in bins of equally many pixels."""
 
     disagreement: np.ndarray
     """(bins,) mean of the bin, HU."""
     error: np.ndarray
     """(bins,) mean absolute error, HU."""
-
-
-def ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1 on; equal values share the mean of theirs: (n,) to (n,) float64.
-
-    >>> ranks(np.array([10, 30, 10, 20])).tolist()
-    [1.5, 4.0, 1.5, 3.0]
-    """
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(count)
-    return (last - (count - 1) / 2)[place]
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
@@ -45,26 +34,25 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     >>> round(rank_correlation(np.arange(20), np.exp(np.arange(20.0))), 6)
     1.0
     """
+    from scipy.stats import spearmanr
+
     if first.shape != second.shape or first.size < LEAST_VALUES:
         raise ValueError(
             f"Expected at least {LEAST_VALUES} pairs of values, but got shapes {first.shape} and {second.shape}."
         )
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise ValueError("Expected finite values, but got NaN or infinity.")
-    a, b = ranks(first.ravel()), ranks(second.ravel())
-    a, b = a - a.mean(), b - b.mean()
-    spread = float(np.sqrt((a @ a) * (b @ b)))
-    if spread == 0:
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
         raise ValueError("Expected values that vary, but got constant ones.")
-    return float(a @ b) / spread
+    return float(spearmanr(first.ravel(), second.ravel()).statistic)
 
 
-def calibration_curve(disagreement: np.ndarray, error: np.ndarray, *, bins: int = 10) -> Calibration:
+def calibration_curve(disagreement: np.ndarray, error: np.ndarray, *, bins: int = 10) -> CalibrationCurve:
     """Mean absolute error of pixels by their disagreement: on the diagonal where it is as large as the error.
 
     Args:
         disagreement: (n,), HU, 0 or more.
-        error: (n,), result - truth, HU.
+        error: (n,), result - reference, HU.
         bins: of equally many pixels.
 
     Raises:
@@ -80,7 +68,7 @@ def calibration_curve(disagreement: np.ndarray, error: np.ndarray, *, bins: int 
         )
     order = np.argsort(disagreement, kind="stable")
     parts = np.array_split(order, bins)
-    return Calibration(
+    return CalibrationCurve(
         np.array([disagreement[part].mean(dtype=np.float64) for part in parts]),
         np.array([np.abs(error[part]).mean(dtype=np.float64) for part in parts]),
     )

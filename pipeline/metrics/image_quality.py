@@ -8,14 +8,13 @@ from functools import partial
 
 import torch
 from monai.handlers import IgniteMetricHandler
-from monai.metrics import PSNRMetric, RMSEMetric, SSIMMetric
-from monai.metrics.regression import CumulativeIterationMetric
+from monai.metrics.regression import RegressionMetric
 
 from ct_cncl.pipeline.metrics.local_moments import BORDER, ssim_map
 from ct_cncl.transforms.common.hu import Window
 
 IMAGES = {"": "pred", "input": "image", "content": "content", "denoised": "denoised"}
-"""What is judged against the truth: suffix of the metric's name, key in the evaluator's output ("" is the result)."""
+"""What is judged against the reference: suffix of the metric's name, key in the evaluator's output ("" is the result)."""
 
 
 def _checked_range(data_range: float) -> float:
@@ -24,39 +23,30 @@ def _checked_range(data_range: float) -> float:
     return float(data_range)
 
 
-def _metrics(data_range: float) -> dict[str, CumulativeIterationMetric]:
-    data_range = _checked_range(data_range)
-    return {
-        "psnr": PSNRMetric(max_val=data_range),
-        "ssim": SSIMMetric(spatial_dims=2, data_range=data_range),
-        "rmse": RMSEMetric(),
-    }
-
-
 def prepared(
-    image: torch.Tensor, truth: torch.Tensor, data_range: float | Window
+    image: torch.Tensor, reference: torch.Tensor, data_range: float | Window
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """Both images as a metric sees them, and the length of the range: through a window cut off at its ends and 0 at its lower.
 
     Args:
         image: (B, 1, H, W), HU.
-        truth: the same shape, HU.
+        reference: the same shape, HU.
         data_range: length in HU, which leaves the images as they are, or a window.
 
     Raises:
         ValueError: shapes differ, values that are not finite, or a range or width that is not positive.
     """
-    if image.shape != truth.shape or image.ndim != 4:
+    if image.shape != reference.shape or image.ndim != 4:
         raise ValueError(
-            f"Expected image and truth of one shape (B, 1, H, W), but got {tuple(image.shape)} and {tuple(truth.shape)}."
+            f"Expected image and reference of one shape (B, 1, H, W), but got {tuple(image.shape)} and {tuple(reference.shape)}."
         )
-    if not (image.isfinite().all() and truth.isfinite().all()):
+    if not (image.isfinite().all() and reference.isfinite().all()):
         raise ValueError("Expected finite HU, but got NaN or infinity. Replace them, or leave the slice out.")
     if not isinstance(data_range, Window):
-        return image, truth, _checked_range(data_range)
+        return image, reference, _checked_range(data_range)
     width = _checked_range(data_range.width)
     low, high = data_range.low, data_range.high
-    return image.clamp(low, high) - low, truth.clamp(low, high) - low, width
+    return image.clamp(low, high) - low, reference.clamp(low, high) - low, width
 
 
 def mean_over(values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -79,13 +69,13 @@ def mean_over(values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
 
 
 def psnr(
-    image: torch.Tensor, truth: torch.Tensor, *, data_range: float | Window, mask: torch.Tensor | None = None
+    image: torch.Tensor, reference: torch.Tensor, *, data_range: float | Window, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Peak signal-to-noise ratio ``20 log10(data_range) - 10 log10(mean((image - truth)^2))`` in dB, a slice each.
+    """Peak signal-to-noise ratio ``20 log10(data_range) - 10 log10(mean((image - reference)^2))`` in dB, a slice each.
 
     Args:
         image: (B, 1, H, W), HU.
-        truth: the same shape, HU.
+        reference: the same shape, HU.
         data_range: in HU, 4096 for the full 12-bit range; or a window, whose width is the range and at whose ends both images
             are cut off.
         mask: bool, the same shape; the mean is over its pixels. None: all.
@@ -101,12 +91,12 @@ def psnr(
     >>> psnr(torch.full((1, 1, 4, 4), 900.0), torch.full((1, 1, 4, 4), 210.0), data_range=Window(50, 400)).round().tolist()
     [20.0]
     """
-    image, truth, length = prepared(image, truth, data_range)
-    return 20 * math.log10(length) - 10 * mean_over((image - truth) ** 2, mask).log10()
+    image, reference, length = prepared(image, reference, data_range)
+    return 20 * math.log10(length) - 10 * mean_over((image - reference) ** 2, mask).log10()
 
 
 def ssim(
-    image: torch.Tensor, truth: torch.Tensor, *, data_range: float | Window, mask: torch.Tensor | None = None
+    image: torch.Tensor, reference: torch.Tensor, *, data_range: float | Window, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Structural similarity (Wang et al., IEEE TIP 13(4), 2004), Gaussian window of 11 pixels and sigma 1.5, a slice each.
 
@@ -116,7 +106,7 @@ def ssim(
 
     Args:
         image: (B, 1, H, W) with sides of at least 11, HU.
-        truth: the same shape, HU.
+        reference: the same shape, HU.
         data_range: in HU, or a window; the constants are (0.01 data_range)^2 and (0.03 data_range)^2. See :func:`psnr`.
         mask: bool, the same shape; the mean is over the windows whose centre it holds.
 
@@ -126,22 +116,22 @@ def ssim(
     Raises:
         ValueError: as :func:`psnr`, or sides below 11.
     """
-    image, truth, length = prepared(image, truth, data_range)
+    image, reference, length = prepared(image, reference, data_range)
     inside = None if mask is None else mask[..., BORDER:-BORDER, BORDER:-BORDER]
-    return mean_over(ssim_map(image, truth, data_range=length), inside)
+    return mean_over(ssim_map(image, reference, data_range=length), inside)
 
 
-def rmse(image: torch.Tensor, truth: torch.Tensor, *, mask: torch.Tensor | None = None) -> torch.Tensor:
+def rmse(image: torch.Tensor, reference: torch.Tensor, *, mask: torch.Tensor | None = None) -> torch.Tensor:
     """Root mean squared error in HU, a slice each: (B, 1, H, W) twice, and a bool mask of that shape, to (B,).
 
     Raises:
         ValueError: shapes differ, values are not finite, or a mask is empty.
     """
-    image, truth, _ = prepared(image, truth, 1.0)
-    return mean_over((image - truth) ** 2, mask).sqrt()
+    image, reference, _ = prepared(image, reference, 1.0)
+    return mean_over((image - reference) ** 2, mask).sqrt()
 
 
-def mae(image: torch.Tensor, truth: torch.Tensor, *, mask: torch.Tensor | None = None) -> torch.Tensor:
+def mae(image: torch.Tensor, reference: torch.Tensor, *, mask: torch.Tensor | None = None) -> torch.Tensor:
     """Mean absolute error in HU, a slice each: (B, 1, H, W) twice, and a bool mask of that shape, to (B,).
 
     Raises:
@@ -150,16 +140,32 @@ def mae(image: torch.Tensor, truth: torch.Tensor, *, mask: torch.Tensor | None =
     >>> mae(torch.tensor([[[[1.0, -3.0]]]]), torch.zeros(1, 1, 1, 2)).tolist()
     [2.0]
     """
-    image, truth, _ = prepared(image, truth, 1.0)
-    return mean_over((image - truth).abs(), mask)
+    image, reference, _ = prepared(image, reference, 1.0)
+    return mean_over((image - reference).abs(), mask)
 
 
-def image_quality(image: torch.Tensor, truth: torch.Tensor, *, data_range: float) -> dict[str, torch.Tensor]:
-    """PSNR (dB), SSIM and RMSE (HU) of (B, 1, H, W) slices, each (B,), by name."""
-    figures = {"psnr": psnr, "ssim": ssim}
-    return {name: figure(image, truth, data_range=data_range) for name, figure in figures.items()} | {
-        "rmse": rmse(image, truth)
-    }
+class SliceMetric(RegressionMetric):
+    """A figure as a MONAI metric, a value a slice: (B, 1, H, W) HU twice to (B, 1).
+
+    Args:
+        figure: a function ``(image, reference) -> (B,)``; :func:`functools.partial` gives those of this module their data range.
+    """
+
+    def __init__(self, figure: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.figure = figure
+
+    def _compute_metric(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return self.figure(y_pred, y)[:, None]
+
+
+def _of_finite(
+    image: torch.Tensor, reference: torch.Tensor, *, figure: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """``figure``, NaN for slices that are not finite: a network that overflows must not end the run that judges it."""
+    finite = image.isfinite().flatten(1).all(1)
+    values = figure(torch.where(finite[:, None, None, None], image, reference), reference)
+    return values.masked_fill(~finite, torch.nan)
 
 
 def _pair(output: dict[str, torch.Tensor], *, key: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -170,7 +176,8 @@ def quality_metrics(data_range: float) -> dict[str, IgniteMetricHandler]:
     """Ignite metrics over an evaluation: means over slices of PSNR, SSIM, RMSE for the result, the input and each branch.
 
     The result's are named ``psnr``, ``ssim`` and ``rmse``; the others ``psnr_input``, ``psnr_content`` (C(y)) and
-    ``psnr_denoised`` (y - N(y)), and so on. In several processes each is the mean over all processes' slices.
+    ``psnr_denoised`` (y - N(y)), and so on. In several processes each is the mean over all processes' slices. Slices with
+    NaN or infinity are left out of the means.
 
     Args:
         data_range: in HU, 4096 for the full range.
@@ -178,10 +185,16 @@ def quality_metrics(data_range: float) -> dict[str, IgniteMetricHandler]:
     Raises:
         ValueError: the data range is not positive.
     """
-    handlers = {}
-    for suffix, key in IMAGES.items():
-        transform: Callable = partial(_pair, key=key)
-        for name, metric in _metrics(data_range).items():
-            full_name = f"{name}_{suffix}" if suffix else name
-            handlers[full_name] = IgniteMetricHandler(metric_fn=metric, output_transform=transform)
-    return handlers
+    data_range = _checked_range(data_range)
+    figures: dict[str, Callable] = {
+        "psnr": partial(psnr, data_range=data_range),
+        "ssim": partial(ssim, data_range=data_range),
+        "rmse": rmse,
+    }
+    return {
+        f"{name}_{suffix}" if suffix else name: IgniteMetricHandler(
+            metric_fn=SliceMetric(partial(_of_finite, figure=figure)), output_transform=partial(_pair, key=key)
+        )
+        for suffix, key in IMAGES.items()
+        for name, figure in figures.items()
+    }

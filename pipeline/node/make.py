@@ -43,7 +43,6 @@ def options_of(job: Job) -> DenoiseOptions:
     further = {
         "target_dose": action.get("target_dose"),
         "derived": bool(action.get("derived")) or None,
-        "edition": job.edition if job.edition > 1 else None,
     }
     options |= {
         name: value

@@ -1,27 +1,28 @@
-"""What a CT image is: an original, a result of ours, a localizer, a reformat, or derived otherwise. Decided here and nowhere else.
+"""What a CT image is, for the node's rules: an original, a result of ours, a localizer, a reformat, or derived otherwise.
 
-From ImageType, DerivationCodeSequence and ContributingEquipmentSequence; descriptions are free text and decide nothing.
+:mod:`ct_cncl.transforms.series.origin` tells own results and derived kinds. The node is more careful than ``denoise``, since nobody
+looks at what it takes: whatever says DERIVED, and every reformat, is no original here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import re
 
 from pydicom.dataset import Dataset
+
+from ct_cncl.transforms.series import origin as series_origin
 
 ORIGINS = ("original", "own", "localizer", "reformat", "derived")
 """What an image can be; rules match originals unless they name others."""
 ORIGIN_TAGS = (
-    "ImageType", "DerivationCodeSequence", "ContributingEquipmentSequence", "PerFrameFunctionalGroupsSequence",
-)  # fmt: skip
+    "ImageType",
+    "SliceThickness",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    *series_origin.ORIGIN_TAGS,
+)
 """Attributes to be read."""
-_OWN_SCHEME, _OWN_MODEL = "99CTCNCL", "ct-cncl"
-_REFORMAT = {"MPR", "REFORMATTED", "CURVED", "CPR", "OBLIQUE"}
-_DERIVED = {
-    "MIP", "MINIP", "MAX_IP", "MIN_IP", "AVERAGE", "AVG", "MEAN", "SCREEN SAVE", "SCREENSAVE", "VOLREN", "VRT", "SSD", "PROJECTION IMAGE",
-    "SUBTRACTION", "MONOENERGETIC", "MONO", "VMI", "PERFUSION", "RESAMPLED",
-}  # fmt: skip
+_REFORMAT = re.compile(r"\b(?:MPR|CPR|REFORMAT|RESAMPLED)")
 
 
 def origin_of(header: Dataset) -> tuple[str, str]:
@@ -36,40 +37,19 @@ def origin_of(header: Dataset) -> tuple[str, str]:
     >>> header = Dataset()
     >>> header.ImageType = ["DERIVED", "SECONDARY", "AXIAL", "MIP"]
     >>> origin_of(header)
-    ('derived', 'ImageType MIP')
+    ('derived', 'maximum intensity projection (Image Type MIP)')
     """
-    if any(
-        _text(item.get("ManufacturerModelName")).lower() == _OWN_MODEL
-        for item in _items(header, "ContributingEquipmentSequence")
-    ):
-        return "own", "made by ct-cncl, says ContributingEquipmentSequence"
-    if any(_text(code.get("CodingSchemeDesignator")) == _OWN_SCHEME for code in _derivation_codes(header)):
-        return "own", "made by ct-cncl, says DerivationCodeSequence"
-    values = [_text(value).upper() for value in _values(header.get("ImageType"))]
-    for origin, words in (("localizer", {"LOCALIZER"}), ("derived", _DERIVED), ("reformat", _REFORMAT)):
-        found = [value for value in values if value in words]
-        if found:
-            return origin, f"ImageType {found[0]}"
-    if values[:1] == ["DERIVED"]:
-        return "derived", "ImageType DERIVED"
-    return "original", "ImageType " + ("\\".join(values[:3]) or "is not stated")
-
-
-def _derivation_codes(header: Dataset) -> Iterator[Dataset]:
-    yield from _items(header, "DerivationCodeSequence")
-    for group in _items(header, "PerFrameFunctionalGroupsSequence")[:1]:
-        for image in _items(group, "DerivationImageSequence"):
-            yield from _items(image, "DerivationCodeSequence")
-
-
-def _items(holder: Dataset, name: str) -> list[Dataset]:
-    value = holder.get(name)
-    return list(value) if value else []
-
-
-def _values(value: Any) -> list[Any]:
-    return [] if value is None else [value] if isinstance(value, str) else list(value)
-
-
-def _text(value: Any) -> str:
-    return str(value or "").strip()
+    image_type = header.get("ImageType") or ()
+    values = [str(value).strip().upper() for value in ([image_type] if isinstance(image_type, str) else image_type)]
+    found = series_origin.origin_of(header)
+    reformat = next((value for value in values[2:] if _REFORMAT.search(value)), "")
+    signs = (
+        ("localizer", "Image Type LOCALIZER" if "LOCALIZER" in values else ""),
+        ("own", found.what if found.kind == "result" else ""),
+        ("original", found.what if found.kind == "simulated" else ""),
+        ("reformat", f"Image Type {reformat}" if reformat else ""),
+        ("derived", found.what if found.kind == "derived" else ""),
+        ("derived", "Image Type DERIVED" if values[:1] == ["DERIVED"] else ""),
+    )
+    stated = "Image Type " + ("\\".join(values[:3]) or "is not stated")
+    return next(((origin, says) for origin, says in signs if says), ("original", stated))

@@ -12,11 +12,13 @@ from typing import Any
 from ct_cncl.pipeline.node.facts import Facts
 from ct_cncl.pipeline.node.lined_yaml import Section, choice, flag, list_of, number, text
 from ct_cncl.pipeline.node.origin import ORIGINS
+from ct_cncl.transforms.series.derivation import KINDS
 
 _TEXTS = ("ae", "modality", "manufacturer", "kernel", "body_part", "series_description", "study_description")
 _NUMBERS = ("kvp", "slice_thickness")
 _RANGE = re.compile(r"\s*(>=|<=|>|<|=)?\s*([0-9.]+)\s*(?:(?:-|to)\s*([0-9.]+))?\s*")
-KINDS = ("noise", "content", "disagreement")
+SAVED = tuple(name for name in KINDS if name != "denoised")
+"""Further results that a rule can ask for."""
 PRECISIONS = ("fp32", "bf16", "auto")
 
 
@@ -169,7 +171,7 @@ def _action(section: Section, destinations: Sequence[str], *, derived: bool) -> 
         strength=section.take("strength", number(0, 1), 1.0),
         target_dose=taken,
         precision=section.take("precision", choice(*PRECISIONS), "fp32"),
-        save=section.take("save", list_of(choice(*KINDS)), ()),
+        save=section.take("save", list_of(choice(*SAVED)), ()),
         send=tuple(dict.fromkeys(send)),
         shadow=shadow,
         derived=derived,

@@ -16,12 +16,16 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ct_cncl.pipeline.preparation.spectra_picture import write_spectra_picture
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.errors import OutputError
+from ct_cncl.transforms.common.file_names import LONGEST, fitting
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.json_values import plain
-from ct_cncl.transforms.physics import Calibration, DoseSettings
+from ct_cncl.transforms.common.terminal import say, shown
+from ct_cncl.transforms.physics import Calibration, DoseSettings, NoiseSpectrum, read_spectrum
+from ct_cncl.transforms.physics.inserted_noise import compared_spectra
 from ct_cncl.transforms.physics.simulation import CALIBRATIONS, calibrate, low_dose, own_seed, pixel_of
 from ct_cncl.transforms.physics.truncation import truncation_warning
 from ct_cncl.transforms.series import (
@@ -36,6 +40,9 @@ from ct_cncl.transforms.series import (
     write_nifti,
 )
 
+_LONGEST_NAME = LONGEST - 16
+"""Bytes; the rest is for the temporary name of a record."""
+
 
 @dataclass(frozen=True)
 class SimulateOptions:
@@ -47,12 +54,13 @@ class SimulateOptions:
     realizations: int = 1
     seed: int = 0
     calibration: str = "auto"
-    quanta: float | None = None
-    electronic_variance: float = 0.0
+    incident_photons: float | None = None
+    electronic_variance: float | None = None
     geometry: str = "parallel"
     route: str = "formula"
     bowtie_mm: float | None = None
     current_modulation: float = 0.0
+    nps: Path | None = None
     overwrite: bool = False
 
     def settings(self) -> DoseSettings:
@@ -63,7 +71,7 @@ class SimulateOptions:
         """
         settings = DoseSettings(
             dose_fraction=self.dose_fraction,
-            electronic_variance=self.electronic_variance,
+            electronic_variance=self.electronic_variance or 0.0,
             geometry=self.geometry,
             route=self.route,
             bowtie_mm=self.bowtie_mm,
@@ -75,11 +83,23 @@ class SimulateOptions:
             )
         if self.calibration not in CALIBRATIONS:
             raise ValueError(f"Expected a calibration out of {', '.join(CALIBRATIONS)} but got {self.calibration!r}.")
-        if self.quanta is not None:
+        if self.incident_photons is not None:
             if self.calibration != "auto":
-                raise ValueError("Expected --quanta or --calibration but got both. Leave one out.")
-            DoseSettings(quanta=self.quanta)
+                raise ValueError("Expected --incident-photons or --calibration but got both. Leave one out.")
+            DoseSettings(incident_photons=self.incident_photons)
+        if self.nps is not None and (self.incident_photons is not None or self.calibration not in ("auto", "image")):
+            raise ValueError(
+                "Expected --nps with a calibration from the image, but got another as well. Leave one out."
+            )
         return settings
+
+    def spectrum(self) -> NoiseSpectrum | None:
+        """What ``nps`` holds.
+
+        Raises:
+            SpectrumError: it is no spectrum.
+        """
+        return None if self.nps is None else read_spectrum(self.nps)
 
 
 @dataclass(frozen=True)
@@ -93,6 +113,11 @@ class Result:
     def provenance(self) -> Path:
         """The JSON file beside it."""
         return self.path.with_name(self.path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+
+    @property
+    def picture(self) -> Path:
+        """The spectra of both noises, where they were measured."""
+        return self.provenance.with_suffix(".svg")
 
 
 @dataclass(frozen=True)
@@ -115,8 +140,10 @@ class Planned:
     def requested(self, result: Result, options: SimulateOptions) -> dict[str, Any]:
         """All that a result depends on: one with the same is the same."""
         values = asdict(options)
-        for where in ("source", "out", "realizations", "overwrite"):
+        for where in ("source", "out", "realizations", "overwrite", "nps"):
             del values[where]
+        if options.nps is not None:
+            values["nps_sha256"] = file_checksum(options.nps)
         return values | {
             "source": self.name,
             "source_sha256": self.digest,
@@ -140,6 +167,7 @@ def simulate_scans(options: SimulateOptions) -> list[Path]:
         OutputError: the results cannot be written.
     """
     settings = options.settings()
+    options.spectrum()  # refused before any work
     planned = [_planned(source, options) for source in find_scans(options.source)]
     results = [result for scan in planned for result in scan.results]
     _check_folder(options)
@@ -154,7 +182,7 @@ def simulate_scans(options: SimulateOptions) -> list[Path]:
             _simulate(scan, settings, options)
     done = len(results) - sum(len(scan.results) for scan in missing)
     kept = f", {done} kept from before" if done else ""
-    print(f"Low-dose volumes: {len(results)} in {options.out}{kept}")  # noqa: T201
+    say(f"Low-dose volumes: {len(results)} in {options.out}{kept}")
     return [result.path for result in results]
 
 
@@ -177,7 +205,9 @@ def _check_folder(options: SimulateOptions) -> None:
 
 
 def _planned(source: ScanSource, options: SimulateOptions) -> Planned:
-    folder, name = options.out / source.relative, f"{source.name}_dose{options.dose_fraction:g}"
+    dose = f"_dose{options.dose_fraction:g}"
+    room = _LONGEST_NAME - len(f"{dose}_r{options.realizations}{max(source.suffix, '.json', key=len)}")
+    folder, name = options.out / source.relative, fitting(source.name, room) + dose
     numbers = range(1, options.realizations + 1)
     return Planned(source, tuple(Result(folder / f"{name}_r{k}{source.suffix}", k) for k in numbers))
 
@@ -244,26 +274,32 @@ def _make(planned: Planned, settings: DoseSettings, options: SimulateOptions) ->
         settings,
         own_seed(options.seed, planned.name),
         how=options.calibration,
-        quanta=options.quanta,
+        incident_photons=options.incident_photons,
         acquisition=scan.acquisition,
+        spectrum=options.spectrum(),
+        usual_electronics=options.electronic_variance is None,
     )
     warning = truncation_warning(hu, pixel)
     _report(planned.source.name, calibration, warning)
     settings = calibration.apply(settings)
     total = hu.shape[2] * len(planned.results)
-    with tqdm(total=total, desc=planned.source.name, unit="slice", disable=not sys.stderr.isatty()) as bar:
+    with tqdm(total=total, desc=shown(planned.source.name), unit="slice", disable=not sys.stderr.isatty()) as bar:
         for number, result in enumerate(planned.results):
             seed = own_seed(options.seed, planned.name, result.realization)
             low = low_dose(hu, pixel, settings, seed, progress=_ticks(bar, number * hu.shape[2]))
+            spectra = compared_spectra(hu, low, pixel, calibration, options.dose_fraction)
             record = {
                 "requested": planned.requested(result, options),
                 "settings": asdict(settings),
                 "calibration": asdict(calibration),
+                "spectra": spectra,
                 "noise_seed": seed,
                 "pixel_mm": pixel,
                 "warnings": [warning] if warning else [],
             }
             _write(from_slices(low, order), result, scan, record)
+            if spectra:
+                write_spectra_picture(spectra, result.picture)
 
 
 def _ticks(bar: tqdm, before: int) -> Callable[[int, int], None]:
@@ -277,9 +313,9 @@ def _ticks(bar: tqdm, before: int) -> Callable[[int, int], None]:
 
 def _report(name: str, calibration: Calibration, warning: str) -> None:
     reason = f" ({calibration.reason})" if calibration.reason else ""
-    print(f"{name}: {calibration.quanta:.3g} quanta, calibration: {calibration.method}{reason}")  # noqa: T201
+    say(f"{name}: {calibration.incident_photons:.3g} photons, calibration: {calibration.method}{reason}")
     if warning:
-        print(f"{name}: warning: {warning}", file=sys.stderr)  # noqa: T201
+        say(f"{name}: warning: {warning}", error=True)
 
 
 def _write(hu: np.ndarray, result: Result, scan: Scan, record: dict[str, Any]) -> None:

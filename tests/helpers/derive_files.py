@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
-from ct_cncl.transforms.series.derived import Derivation
+from ct_cncl.transforms.series.derivation import Derivation
 from ct_cncl.transforms.series.find import find_scans
 from ct_cncl.transforms.series.results import open_results
 from ct_cncl.transforms.series.slices import open_slices

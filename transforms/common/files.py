@@ -9,28 +9,42 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ct_cncl.transforms.common.errors import OutputError
+from ct_cncl.transforms.common.file_names import LONGEST, fitting
+
+
+def partial_name(name: str) -> str:
+    """A new hidden name for what is being made and will be called ``name``: ``.NAME.TAG.part``, cut where it is too long."""
+    tag = _tag()
+    return f".{fitting(name, LONGEST - len(tag) - 1)}{tag}"
+
+
+def _tag() -> str:
+    return f".{uuid.uuid4().hex[:8]}.part"
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, *, temporary: Path | None = None) -> Iterator[Path]:
     """Give a temporary name beside ``path``; when the block ends well, it takes the place of ``path`` at once.
 
     On any error the temporary file is removed and ``path`` is as it was.
 
     Args:
         path: the final name; its folder is made where it is missing.
+        temporary: another temporary name on the same file system, for what must leave nothing beside ``path`` even when
+            it is killed.
 
     Raises:
         OutputError: disk full, no permission, no such place.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    temporary = temporary or path.with_name(partial_name(path.name))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        for folder in (path.parent, temporary.parent):
+            folder.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
-        temporary.replace(path)
+        os.replace(temporary, path)  # noqa: PTH105  one atomic call, and the one that tests make fail
     except OSError as error:
         raise OutputError(
             f"Expected to write {path}, but got: {error.strerror or error}. Nothing was changed there; free some space or "
@@ -39,3 +53,14 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # no such place: the error above says so
             temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make new names in a folder survive a power cut; where folders cannot be synced (Windows) files are complete anyway."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

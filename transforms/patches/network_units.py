@@ -12,6 +12,7 @@ from monai.utils import convert_to_dst_type, convert_to_tensor
 
 from ct_cncl.transforms.anatomy.regions import padding_mask
 from ct_cncl.transforms.common.hu import to_hu, to_network
+from ct_cncl.transforms.series.values import RESULT, keep_padding
 
 
 class HUToNetworkd(MapTransform):
@@ -52,10 +53,11 @@ class KeepPaddingd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Put the padding back."""
         items = dict(data)
-        image = convert_to_tensor(items[self.image_key], track_meta=False)
-        padding = torch.from_numpy(padding_mask(image[0].cpu().numpy()))[None]
+        image = convert_to_tensor(items[self.image_key], track_meta=False).cpu().numpy()
+        padded = padding_mask(image[0])[None]
         for key in self.key_iterator(items):
             value = items[key]
-            kept = torch.where(padding.to(value.device), image.to(value.device), torch.as_tensor(value))
+            own = convert_to_tensor(value, track_meta=False).cpu().numpy()
+            kept = torch.from_numpy(keep_padding({RESULT: own}, image, padded)[RESULT])
             items[key] = convert_to_dst_type(kept, value, dtype=kept.dtype)[0]
         return items

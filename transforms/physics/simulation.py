@@ -13,7 +13,16 @@ from collections.abc import Callable
 import numpy as np
 
 from ct_cncl.transforms.anatomy.regions import padding_mask
-from ct_cncl.transforms.physics import DEFAULT_QUANTA, Calibration, DoseSettings, calibrate_quanta, insert_noise
+from ct_cncl.transforms.physics import (
+    DEFAULT_INCIDENT_PHOTONS,
+    Calibration,
+    DoseSettings,
+    NoiseSpectrum,
+    calibrate_incident_photons,
+    insert_noise,
+)
+from ct_cncl.transforms.physics.calibration import calibrate_from_spectrum
+from ct_cncl.transforms.physics.electronics import usual_electronic_variance
 from ct_cncl.transforms.physics.noise_realizations import SCANNER_FLOOR_HU, cut_off
 from ct_cncl.transforms.physics.tags import calibrate_from_tags
 from ct_cncl.transforms.series import Acquisition, NiftiStorage, Scan, ScanError, SliceOrder, voxel_spacing
@@ -29,10 +38,12 @@ def calibrate(
     seed: int,
     *,
     how: str = "auto",
-    quanta: float | None = None,
+    incident_photons: float | None = None,
     acquisition: Acquisition | None = None,
+    spectrum: NoiseSpectrum | None = None,
+    usual_electronics: bool = False,
 ) -> Calibration:
-    """Quanta and filter of a scan: measured in it, from its acquisition tags, the user's, or the stated default.
+    """Photons and filter of a scan: measured in it, from its acquisition tags, the user's, or the stated default.
 
     Args:
         hu_volume: (x, y, z), HU, at full dose.
@@ -40,27 +51,38 @@ def calibrate(
         settings: electronic variance, views, geometry; filter where nothing says better.
         seed: of the reference noise.
         how: one of :data:`CALIBRATIONS`.
-        quanta: N0 as the user knows it; the filter is then that of the settings.
+        incident_photons: N0 as the user knows it; the filter is then that of the settings.
         acquisition: tags of the scan, None where the file has none.
+        spectrum: of the scan's noise as the user measured it; the level is still measured in the scan, and where it cannot be,
+            it is the spectrum's own.
+        usual_electronics: where the photons are measured, take the electronic noise that scanners usually have
+            (:mod:`.electronics`) instead of that of the settings.
 
     Returns:
         The calibration; its ``method`` says which it is ("image", "tags", "user", "default"), its ``reason`` why not
         another.
 
     Raises:
-        ValueError: an unknown ``how``, "tags" where they do not suffice, quanta beside a calibration, or what is no HU.
+        ValueError: an unknown ``how``, "tags" where they do not suffice, photons beside a calibration, or what is no HU.
     """
     if how not in CALIBRATIONS:
         raise ValueError(f"Expected a calibration out of {', '.join(CALIBRATIONS)} but got {how!r}.")
-    if quanta is not None:
+    if incident_photons is not None:
         if how != "auto":
-            raise ValueError(f"Expected quanta or a calibration but got both ({quanta:g} and {how!r}). Leave one out.")
-        return Calibration(quanta, math.nan, "user", settings.apodisation, settings.cutoff)
+            raise ValueError(
+                f"Expected photons or a calibration but got both ({incident_photons:g} and {how!r}). Leave one out."
+            )
+        return Calibration(incident_photons, math.nan, "user", settings.apodisation, settings.cutoff)
     reasons = []
     if how in ("auto", "image"):
-        found = calibrate_quanta(hu_volume, pixel_mm, settings, seed)
+        usual = _usual_variance(settings, pixel_mm, acquisition) if usual_electronics else None
+        found = calibrate_incident_photons(
+            hu_volume, pixel_mm, settings, seed, spectrum=spectrum, usual_electronics=usual
+        )
         if found.method == "image":
             return found
+        if spectrum is not None:
+            return calibrate_from_spectrum(hu_volume, pixel_mm, settings, spectrum, found.reason.split(";")[0])
         reasons.append(found.reason.split(";")[0])
     if how in ("auto", "tags"):
         found = calibrate_from_tags(acquisition, pixel_mm, settings)
@@ -69,8 +91,13 @@ def calibrate(
         if how == "tags":
             raise ValueError(f"Expected tags to calibrate from but got {found.reason}. Use another calibration.")
         reasons.append(found.reason.split(";")[0])
-    default = Calibration(DEFAULT_QUANTA, math.nan, "default", settings.apodisation, settings.cutoff)
-    return _because(default, [*reasons, f"default of {DEFAULT_QUANTA:g} quanta"])
+    default = Calibration(DEFAULT_INCIDENT_PHOTONS, math.nan, "default", settings.apodisation, settings.cutoff)
+    return _because(default, [*reasons, f"default of {DEFAULT_INCIDENT_PHOTONS:g} photons"])
+
+
+def _usual_variance(settings: DoseSettings, pixel_mm: tuple[float, float], acquisition: Acquisition | None) -> float:
+    thickness = None if acquisition is None else acquisition.slice_thickness_mm
+    return usual_electronic_variance(settings.rays((64, 64), pixel_mm), thickness)
 
 
 def _because(found: Calibration, reasons: list[str]) -> Calibration:
@@ -91,7 +118,7 @@ def low_dose(
     Args:
         hu_volume: (x, y, z), HU, at full dose.
         pixel_mm: (dx, dy) in mm.
-        settings: dose, quanta, filter.
+        settings: dose, photons, filter.
         seed: 0 or above.
         noise_free: True for phantoms.
         progress: called with (slices done, slices in all).
@@ -104,7 +131,7 @@ def low_dose(
         ValueError: as :func:`~ct_cncl.transforms.physics.insert_noise`.
 
     >>> volume = np.pad(np.zeros((16, 16, 1)), ((8, 8), (8, 8), (0, 0)), constant_values=-1000.0)
-    >>> low = low_dose(volume, (1.0, 1.0), DoseSettings(quanta=10.0, views=32), seed=0)
+    >>> low = low_dose(volume, (1.0, 1.0), DoseSettings(incident_photons=10.0, views=32), seed=0)
     >>> float(low.min())
     -1024.0
     """
@@ -162,5 +189,5 @@ def own_seed(seed: int, name: str, realization: int | None = None) -> int:
     """
     if realization is not None and realization < 1:  # numpy's seeds [s, n] and [s, n, 0] are one
         raise ValueError(f"Expected a realisation of 1 or above but got {realization}.")
-    entropy = [seed, zlib.crc32(name.encode()), realization or 0]
+    entropy = [seed, zlib.crc32(name.encode("utf-8", "surrogateescape")), realization or 0]
     return int(np.random.SeedSequence(entropy).generate_state(1)[0])

@@ -2,7 +2,8 @@
 
 The table of what happens to which attribute, and the replacements by value representation, are those of the package
 dicom-anonymizer (BSD); here they reach nested items too, and UIDs are replaced by a keyed hash, so that the images of one
-study stay together over series, processes and runs that share the key. Pixels are not looked at.
+study stay together over series, processes and runs that share the key. Values of pixels are not looked at; overlays in the
+bits beside them are dropped by :class:`ct_cncl.transforms.series.dicom_file.DicomFile`.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
+from ct_cncl.transforms.series.body_parts import BODY_PARTS
 from ct_cncl.transforms.series.headers import bare_copy
 from ct_cncl.transforms.series.scan import ScanError
 
 EDITION = "2026c"
 """Edition of the profile's table."""
 _DATES = {"DA": "19000101", "TM": "000000", "DT": "19000101000000"}
+_BODY_PART = 0x00180015
 _GRAPHICS = (0x5000, 0x6000)
 _REFERENCES = ("SourceImageSequence", "ReferencedImageSequence")
 """Sequences whose items stay, with other UIDs (X/Z/U* of the profile)."""
@@ -53,7 +56,7 @@ class Deidentifier:
         Raises:
             ScanError: the source says that its pixels show who the patient is.
         """
-        if str(source.get("BurnedInAnnotation", "")).upper() == "YES":
+        if "YES" in str(source.get("BurnedInAnnotation", "")).upper():  # one value, or several by mistake
             raise ScanError(
                 "expected pixels without names but got BurnedInAnnotation YES; de-identification does not look at pixels"
             )
@@ -74,6 +77,9 @@ class Deidentifier:
         for tag in sorted(dataset.keys()):
             if tag.group & 0xFF00 in _GRAPHICS:
                 del dataset[tag]
+                continue
+            if tag == _BODY_PART and str(dataset[tag].value).strip().upper() not in BODY_PARTS:
+                del dataset[tag]  # the profile leaves it, free text as it often is
                 continue
             action = self._actions.get((tag.group, tag.element))
             if action is not None:
@@ -107,7 +113,7 @@ class Deidentifier:
 
     def pseudonym(self, patient: str) -> str:
         """What takes the place of a PatientID: patients stay apart."""
-        return "anon-" + hmac.new(self.key, patient.encode(), hashlib.sha256).hexdigest()[:12]
+        return "anon-" + hmac.new(self.key, patient.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:12]
 
     def _uids(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -118,7 +124,7 @@ class Deidentifier:
         """What takes the place of a UID; those of the standard itself stay."""
         if not value or value.startswith("1.2.840.10008."):
             return UID(value)
-        digest = hmac.new(self.key, value.encode(), hashlib.sha256).digest()
+        digest = hmac.new(self.key, value.encode("utf-8", "surrogateescape"), hashlib.sha256).digest()
         return UID(f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}")
 
 

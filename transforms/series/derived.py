@@ -1,5 +1,7 @@
 """Headers of derived DICOM images: what a denoised slice says of itself and of its source.
 
+By hand: highdicom makes segmentations, maps and secondary captures, but no CT image derived from another one.
+
 Sources: PS3.3 C.7.6.1.1.2 (Image Type), C.12.4 (General Reference), C.12.1.1.5 (Contributing Equipment); for enhanced CT
 C.8.16.1 (value 2 is PRIMARY there, whatever was done), C.8.15.3.1 (Frame Type) and C.7.6.16.2.6 (Derivation Image).
 """
@@ -7,17 +9,18 @@ C.8.16.1 (value 2 is PRIMARY there, whatever was done), C.8.15.3.1 (Frame Type) 
 from __future__ import annotations
 
 import copy
-import uuid
-from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.multival import MultiValue
-from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
+from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
-from ct_cncl.transforms.series.headers import bare_copy
+from ct_cncl.transforms.series.derivation import KINDS, PART_MARK, Derivation, Kind, derived_uid, result_series_number
+from ct_cncl.transforms.series.headers import bare_copy, stated_series_number
+from ct_cncl.transforms.series.origin import DENOISED_CODE, MODEL_NAME, SCHEME
 from ct_cncl.transforms.series.scan import Frame, ScanError
+from ct_cncl.transforms.series.text import label_description
 
-_NAMESPACE = uuid.UUID("6f6b1d5e-8f0c-5a55-9a0b-1f3a0c6f2a41")
 _LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
 _OF_THE_SOURCE_FILE = (
     "InstanceCreationDate", "InstanceCreationTime", "InstanceCreatorUID", "IconImageSequence", "MACParametersSequence",
@@ -27,103 +30,6 @@ _OF_THE_SOURCE_VALUES = (
     "SmallestImagePixelValue", "LargestImagePixelValue", "PixelPaddingValue", "PixelPaddingRangeLimit", "VOILUTSequence",
     "WindowCenterWidthExplanation", "RealWorldValueMappingSequence",
 )  # fmt: skip
-_SCHEME = "99CTCNCL"
-_SERIES_STEP = 1000
-_LARGEST_NUMBER = 2**31 - 1
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One sort of result.
-
-    Attributes:
-        name: as users ask for it.
-        number: SeriesNumber is the source's times 1000 plus this.
-        label: in SeriesDescription.
-        image_type: added to Image Type; empty where the result is a CT image like its source.
-        window: centre and width in HU at which it is shown; None keeps the source's.
-    """
-
-    name: str
-    number: int
-    label: str
-    image_type: str = ""
-    window: tuple[float, float] | None = None
-
-    @property
-    def is_map(self) -> bool:
-        """Stored in whole HU, signed, slope 1, instead of as the source."""
-        return bool(self.image_type)
-
-
-KINDS = {
-    kind.name: kind
-    for kind in (
-        Kind("denoised", 1, "denoised"),
-        Kind("noise", 2, "noise estimate, HU", "NOISE", (0.0, 200.0)),
-        Kind("content", 3, "content estimate, HU", "CONTENT"),
-        Kind("disagreement", 4, "disagreement of the estimates, HU", "DISAGREEMENT", (50.0, 100.0)),
-    )
-}
-"""What can be written, by name."""
-
-
-@dataclass(frozen=True)
-class Derivation:
-    """What was done.
-
-    Attributes:
-        weights: SHA-256 of the weights, hexadecimal.
-        version: of this package.
-        strength: 0 to 1; 1 is the network's result, 0 the source.
-        warnings: to be recorded in the result.
-        precision: of the network's arithmetic, "fp32" or "bf16".
-        edition: 1; more where slices of the series came later and the result takes an earlier one's place, under UIDs of its own.
-    """
-
-    weights: str
-    version: str
-    strength: float = 1.0
-    warnings: tuple[str, ...] = ()
-    precision: str = "fp32"
-    edition: int = 1
-
-    def describe(self, kind: Kind) -> str:
-        """One line for DerivationDescription (at most 1024 characters)."""
-        text = f"ct-cncl {self.version}: {kind.label}; CNCL, weights sha256 {self.weights[:16]}, strength {self.strength:g}"
-        return "; ".join([", ".join([text, *self.unusual_precision, *self.later_edition]), *self.warnings])[:1024]
-
-    @property
-    def unusual_precision(self) -> tuple[str, ...]:
-        """The precision where it is not fp32; what was derived in fp32 keeps the UIDs and words that it always had."""
-        return () if self.precision == "fp32" else (self.precision,)
-
-    @property
-    def later_edition(self) -> tuple[str, ...]:
-        """The edition where it is not the first; the first keeps the UIDs and words that it always had."""
-        return () if self.edition == 1 else (f"edition {self.edition}",)
-
-
-def derived_uid(uid: str, derivation: Derivation, kind: Kind) -> UID:
-    """The UID of what is derived from ``uid``: the same again for the same source, weights, strength, kind and precision.
-
-    >>> first = derived_uid("1.2.3", Derivation("ab", "1"), KINDS["denoised"])
-    >>> first == derived_uid("1.2.3", Derivation("ab", "2"), KINDS["denoised"])
-    True
-    >>> first == derived_uid("1.2.3", Derivation("ab", "1", precision="bf16"), KINDS["denoised"])
-    False
-    """
-    name = "|".join(
-        (
-            uid,
-            derivation.weights,
-            f"{derivation.strength:g}",
-            kind.name,
-            *derivation.unusual_precision,
-            *derivation.later_edition,
-        )
-    )
-    return UID(f"2.25.{uuid.uuid5(_NAMESPACE, name).int}")
 
 
 def derived_header(source: Dataset, frame: Frame, derivation: Derivation, kind: Kind, *, part: int = 0) -> Dataset:
@@ -153,20 +59,19 @@ def derived_header(source: Dataset, frame: Frame, derivation: Derivation, kind: 
             delattr(header, name)
     reference = _reference(header, "121322", "Source image for image processing operation")
     evidence = _evidence(header)
-    series = f"{header.SeriesInstanceUID}.{part}" if part else str(header.SeriesInstanceUID)
+    series = str(header.SeriesInstanceUID) + (f"{PART_MARK}{part}" if part else "")
+    header.SeriesNumber = result_series_number(stated_series_number(header), series, derivation, kind)
     header.SOPInstanceUID = derived_uid(header.SOPInstanceUID, derivation, kind)
     header.SeriesInstanceUID = derived_uid(series, derivation, kind)
     for name in ("ConcatenationUID", "SOPInstanceUIDOfConcatenationSource"):
         if header.get(name):
             header[name].value = derived_uid(header[name].value, derivation, kind)
-    number = int(header.get("SeriesNumber") or 0) * _SERIES_STEP + kind.number
-    header.SeriesNumber = number if 0 < number <= _LARGEST_NUMBER else kind.number
-    before = str(header.get("SeriesDescription") or "").strip()
+    _state_times(header, derivation.made)
     strength = () if derivation.strength == 1 else (f"{derivation.strength:g}",)
     label = " ".join((kind.label, "CNCL", *strength, *derivation.unusual_precision))
-    header.SeriesDescription = f"{before[: 64 - len(label) - 1]} {label}".strip()
+    label_description(header, label)
     equipment = list(header.get("ContributingEquipmentSequence") or [])
-    header.ContributingEquipmentSequence = [*equipment, _equipment(derivation, kind)]
+    header.ContributingEquipmentSequence = [*equipment, _equipment(derivation, kind, header)]
     schemes = list(header.get("CodingSchemeIdentificationSequence") or [])
     header.CodingSchemeIdentificationSequence = [*schemes, _coding_scheme()]
     if source.file_meta.get("TransferSyntaxUID") in _LOSSY:
@@ -184,6 +89,26 @@ def derived_header(source: Dataset, frame: Frame, derivation: Derivation, kind: 
     header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID
     header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
     return header
+
+
+def _state_times(header: Dataset, made: datetime | None) -> None:
+    """When the object, its pixels and its series were made; study and acquisition stay the scanner's (PS3.3 C.12.1, C.7.6.1, C.7.3.1)."""
+    if made is None:
+        return
+    local = _in_zone_of(header, made)
+    for name in ("InstanceCreation", "Content", "Series"):
+        setattr(header, f"{name}Date", local.strftime("%Y%m%d"))
+        setattr(header, f"{name}Time", local.strftime("%H%M%S"))
+
+
+def _in_zone_of(header: Dataset, made: datetime) -> datetime:
+    """A time in the zone that the header states for all its times; where it states none, in this machine's."""
+    stated = str(header.get("TimezoneOffsetFromUTC") or "").strip()
+    try:
+        minutes = int(stated[:3]) * 60 + int(stated[0] + stated[3:5])
+        return made.astimezone(timezone(timedelta(minutes=minutes)))
+    except (ValueError, IndexError):
+        return made.astimezone()
 
 
 def _image_type(stated: object, second: str, kind: Kind) -> list[str]:
@@ -223,7 +148,7 @@ def _frame_type(stated: object) -> list[str]:
 
 
 def _describe_map(header: Dataset, kind: Kind) -> None:
-    """Whole HU in signed words, wherever the source states its own rescale, window and padding."""
+    """Steps of HU in signed words, wherever the source states its own rescale, window and padding."""
     groups = [
         *(header.get("SharedFunctionalGroupsSequence") or []),
         *(header.get("PerFrameFunctionalGroupsSequence") or []),
@@ -234,7 +159,9 @@ def _describe_map(header: Dataset, kind: Kind) -> None:
     header.BitsAllocated, header.BitsStored, header.HighBit, header.PixelRepresentation = 16, 16, 15, 1
     places = [item for group in groups for item in group.get("PixelValueTransformationSequence") or []] or [header]
     for place in places:
-        place.RescaleSlope, place.RescaleIntercept, place.RescaleType = "1", "0", "HU"
+        place.RescaleIntercept, place.RescaleType = "0", "HU"
+        if kind.step is not None:
+            place.RescaleSlope = f"{kind.step:g}"
     for tag in [tag for tag in sorted(header.keys()) if tag.group & 0xFF01 == 0x6000 and tag.element == 0x0102]:
         if header[tag].value:  # an overlay in bits of the source's words
             for other in [other for other in sorted(header.keys()) if other.group == tag.group]:
@@ -263,25 +190,27 @@ def _evidence(source: Dataset) -> Dataset:
     return study
 
 
-def _equipment(derivation: Derivation, kind: Kind) -> Dataset:
+def _equipment(derivation: Derivation, kind: Kind, header: Dataset) -> Dataset:
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = [_code("109102", "DCM", "Processing Equipment")]
     item.Manufacturer = "ct-cncl developers"
-    item.ManufacturerModelName = "ct-cncl"
+    item.ManufacturerModelName = MODEL_NAME
     item.SoftwareVersions = [derivation.version, f"weights {derivation.weights[:32]}"]
     item.ContributionDescription = derivation.describe(kind)
+    if derivation.made is not None:
+        item.ContributionDateTime = _in_zone_of(header, derivation.made).strftime("%Y%m%d%H%M%S%z")
     return item
 
 
 def _coding_scheme() -> Dataset:
     item = Dataset()
-    item.CodingSchemeDesignator, item.CodingSchemeName = _SCHEME, "Codes of ct-cncl"
+    item.CodingSchemeDesignator, item.CodingSchemeName = SCHEME, "Codes of ct-cncl"
     item.CodingSchemeResponsibleOrganization = "ct-cncl developers"
     return item
 
 
 def _derivation_code() -> Dataset:
-    return _code("CNCL", _SCHEME, "Noise reduction by content-noise complementary learning")
+    return _code(DENOISED_CODE, SCHEME, "Noise reduction by content-noise complementary learning")
 
 
 def _code(value: str, scheme: str, meaning: str) -> Dataset:

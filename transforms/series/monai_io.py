@@ -15,10 +15,11 @@ from monai.transforms import MapTransform
 from ct_cncl.transforms.series.find import find_scans, resolve
 from ct_cncl.transforms.series.nifti import read_nifti_storage
 from ct_cncl.transforms.series.orientation import slices_last
+from ct_cncl.transforms.series.rewritten import write_result
 from ct_cncl.transforms.series.scan import NIFTI_SUFFIXES, DicomStorage, ScanError, ScanSource, Storage
-from ct_cncl.transforms.series.write import WriteReport, write_nifti
+from ct_cncl.transforms.series.write import WriteReport
 
-_SOURCE = "scan_source"
+_SOURCE, _FILES = "scan_source", "scan_files"
 
 
 def scan_datalist(path: str | Path, *, key: str = "image", recursive: bool = True) -> list[dict[str, ScanSource]]:
@@ -79,6 +80,7 @@ class LoadScand(MapTransform):
         volume = torch.from_numpy(np.ascontiguousarray(order.apply(scan.hu))[None])
         meta = {
             _SOURCE: str(found),
+            _FILES: "\0".join(map(str, found.files)),
             "filename_or_obj": str(found.path),
             "scan_kind": found.kind,
             "scan_name": found.name,
@@ -105,10 +107,11 @@ class SaveScand(MapTransform):
         overwrite: replace files of earlier runs. Two inputs of one run never write to the same file.
         meta_key: entry whose meta names the source where a key's own meta does not.
         dtype: type on disk; None keeps the source's.
+        strength: 0 to 1, how much of the network's change is made; 0 gives the scan back bit for bit.
         allow_missing_keys: skip keys that are not there.
 
     Raises:
-        ScanError: when called, as ``write_nifti``; also where the source is unknown or two inputs share an output.
+        ScanError: when called, as ``write_result``; also where the source is unknown or two inputs share an output.
     """
 
     def __init__(
@@ -120,6 +123,7 @@ class SaveScand(MapTransform):
         overwrite: bool = False,
         meta_key: str = "image",
         dtype: Any = None,
+        strength: float = 1.0,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -128,6 +132,7 @@ class SaveScand(MapTransform):
         self.overwrite = overwrite
         self.meta_key = meta_key
         self.dtype = dtype
+        self.strength = strength
         self.reports: list[WriteReport] = []
         self._written: dict[Path, str] = {}
 
@@ -149,20 +154,40 @@ class SaveScand(MapTransform):
             )
         shape = tuple(int(length) for length in np.asarray(meta["scan_shape"]).ravel())
         affine = np.asarray(meta["original_affine"], dtype=np.float64).reshape(4, 4)
-        order = slices_last(affine, shape, axis=int(meta["scan_axis"]))
+        axis = int(meta["scan_axis"])
+        order = slices_last(affine, shape, axis=axis)
         array = volume.detach().cpu().numpy()
         expected = (1, *(shape[int(axis)] for axis in np.argsort(order.forward[:, 0])))
         if array.shape != expected:
             raise ScanError(f"{path}: expected slices of shape {expected} to write but got {array.shape}; undo crops")
-        storage: Storage
-        if meta["scan_kind"] == "nifti":
-            storage = read_nifti_storage(Path(source))
-        else:
-            storage = DicomStorage(affine, shape, bool(meta["scan_integral"]))
-        report = write_nifti(order.undo(array[0]), path, storage, dtype=self.dtype, overwrite=self.overwrite)
+        scan, storage = self._scan(meta), self._storage(meta, affine, shape)
+        report = write_result(
+            order.undo(array[0]),
+            path,
+            storage,
+            scan,
+            axis=axis,
+            strength=self.strength,
+            dtype=self.dtype,
+            overwrite=self.overwrite,
+        )
         self._written[path] = source
         self.reports.append(report)
         return report
+
+    @staticmethod
+    def _storage(meta: Mapping[str, Any], affine: np.ndarray, shape: tuple[int, ...]) -> Storage:
+        if meta["scan_kind"] == "nifti":
+            return read_nifti_storage(Path(str(meta[_SOURCE])))
+        return DicomStorage(affine, shape, bool(meta["scan_integral"]))
+
+    @staticmethod
+    def _scan(meta: Mapping[str, Any]) -> ScanSource:
+        """Where the scan lies, without searching its folder once more."""
+        if _FILES not in meta:
+            return resolve(str(meta[_SOURCE]))
+        files = tuple(map(Path, str(meta[_FILES]).split("\0")))
+        return ScanSource(meta["scan_kind"], Path(str(meta["filename_or_obj"])), files, str(meta["scan_name"]))
 
     def output_path(self, meta: Mapping[str, Any]) -> Path:
         """Where the scan described by ``meta`` is written."""

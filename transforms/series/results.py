@@ -6,22 +6,26 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from pydicom.dataset import Dataset
 
+from ct_cncl.transforms.common.disk import allocate
 from ct_cncl.transforms.series.deidentify import Deidentifier
-from ct_cncl.transforms.series.derived import KINDS, Derivation, Kind, derived_header
+from ct_cncl.transforms.series.derivation import KINDS, REMOVED, Derivation, Kind
+from ct_cncl.transforms.series.derived import derived_header
 from ct_cncl.transforms.series.dicom_file import DicomFile, output_syntax
 from ct_cncl.transforms.series.headers import damaged
 from ct_cncl.transforms.series.pixels import PixelLayout, values_of, words_with
 from ct_cncl.transforms.series.scan import NIFTI_SUFFIXES, ScanError, ScanSource
 from ct_cncl.transforms.series.slices import DicomSlices, Slice, Slices, StoredFrame, VolumeSlices
+from ct_cncl.transforms.series.values import RESULT, Range, changed, stored_values
 from ct_cncl.transforms.series.volume_file import VolumeFile
 
-_MAP_LAYOUT = PixelLayout(16, 16, signed=True)
+_MAP_LAYOUT, _MAP_DTYPE = PixelLayout(16, 16, signed=True), np.dtype("<i2")
 
 
 class ResultWriter(Protocol):
@@ -37,6 +41,7 @@ class ResultWriter(Protocol):
             number: as it was read; numbers come in order.
             source: as it was read.
             images: (columns, rows) HU by kind, turned as the source; where they equal the source, so do stored values.
+                What was removed follows from the result and is not asked for.
         """
 
     def finish(self) -> dict[str, Path]:
@@ -104,52 +109,82 @@ def put_in_place(parts: Mapping[str, Path], targets: Mapping[str, Path]) -> None
 
 
 class VolumeResults:
-    """Volume files like their source: head, dtype and scaling; maps in whole HU, int16, or in the source's floats.
+    """Volume files: head, dtype and scaling of their source.
+
+    Maps are int16 in steps of their kind where the format has a scaling (NIfTI), else float32; the source's floats stay.
 
     Args:
         slices: the opened scan.
         kinds: what will be written.
         work: an existing, empty folder.
+        target: how the result is stored where that is not as the source: HU without scaling.
     """
 
-    def __init__(self, slices: VolumeSlices, kinds: Sequence[Kind], work: Path) -> None:
+    def __init__(self, slices: Slices, kinds: Sequence[Kind], work: Path, *, target: VolumeFile | None = None) -> None:
         self.slices, self.work = slices, work
         self.clipped = {kind.name: 0 for kind in kinds}
-        self._volumes = {kind.name: self._begin(kind) for kind in kinds}
+        self._like_source = target is None
+        if target is None:
+            assert isinstance(slices, VolumeSlices)
+            target = slices.volume
+        self._volumes = {kind.name: self._begin(kind, target) for kind in kinds}
 
-    def _begin(self, kind: Kind) -> VolumeFile:
-        source = self.slices.volume
-        dtype, slope, inter = source.dtype, source.slope, source.inter
+    def _begin(self, kind: Kind, target: VolumeFile) -> VolumeFile:
+        dtype, slope, inter = target.dtype, target.slope, target.inter
         if kind.is_map:
-            dtype = dtype if dtype.kind == "f" else np.dtype(">i2" if dtype.str[0] == ">" else "<i2")
-            slope, inter = 1.0, 0.0
-        volume = source.laid_out(dtype, slope, inter)
+            (dtype, slope), inter = self._map_type(kind, target), 0.0
+        volume = target.laid_out(dtype, slope, inter)
         raw = self.work / f"{kind.name}.raw"
         with raw.open("xb") as stream:
             stream.write(volume.head(dtype, slope, inter))
-            stream.truncate(volume.offset + int(np.prod(volume.shape, dtype=np.int64)) * dtype.itemsize)
+        allocate(raw, volume.offset + int(np.prod(volume.shape, dtype=np.int64)) * dtype.itemsize)
         return volume
+
+    def _map_type(self, kind: Kind, target: VolumeFile) -> tuple[np.dtype, float]:
+        slope = target.slope if kind.step is None else kind.step
+        if target.dtype.kind == "f":
+            return target.dtype, target.slope if kind.step is None else 1.0
+        byte_order = ">" if target.dtype.str[0] == ">" else "<"
+        if slope != 1.0 and self.slices.source.kind != "nifti":  # no other format states a slope
+            return np.dtype(f"{byte_order}f4"), 1.0
+        return np.dtype(f"{byte_order}i2"), slope
 
     def write(self, number: int, source: Slice, images: Mapping[str, np.ndarray]) -> None:
         """See :class:`ResultWriter`."""
         order = self.slices.order
         place: list[slice] = [slice(None)] * 3
-        place[order.axis] = slice(number, number + 1)
+        at = self.slices.place(number)
+        place[order.axis] = slice(at, at + 1)
         for name, volume in self._volumes.items():
-            if KINDS[name].is_map:
-                values = order.undo(images[name].astype(np.float64)[..., None])
-                changed = np.ones(values.shape, dtype=bool)
-            else:
-                change = order.undo((images[name].astype(np.float64) - source.hu)[..., None])
-                values = source.stored + change / volume.slope
-                changed = change != 0
-            stored, outside = _as(values, volume.dtype)
-            if not KINDS[name].is_map:
-                stored = np.where(changed, stored, source.stored)
-            self.clipped[name] += int((outside & changed).sum())
+            stored, clipped = self._stored(name, volume, source, images)
+            self.clipped[name] += clipped
             raw = self.work / f"{name}.raw"
             block = np.memmap(raw, volume.dtype, "r+", volume.offset, volume.shape, volume.order)
             block[tuple(place)] = stored
+
+    def _stored(
+        self, name: str, volume: VolumeFile, source: Slice, images: Mapping[str, np.ndarray]
+    ) -> tuple[np.ndarray, int]:
+        """Stored values of one kind, and how many were clipped."""
+        undo = self.slices.order.undo
+        if name == REMOVED:
+            assert isinstance(self.slices, VolumeSlices)
+            like = self.slices.volume
+            after, _ = self._stored(RESULT, like, source, images)
+            removed = (source.stored.astype(np.float64) - after) * like.slope
+            return changed(np.zeros(()), removed, volume.dtype, slope=volume.slope)
+        before, hu = self._before(name, source, volume.dtype)
+        change = undo((images[name].astype(np.float64) - hu)[..., None])
+        return changed(before, change, volume.dtype, slope=volume.slope)
+
+    def _before(self, name: str, source: Slice, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+        """The stored values that a result changes, and the HU that they stand for."""
+        if not KINDS[name].is_map and self._like_source:
+            return source.stored, source.hu
+        whole = dtype.kind == "f" or np.array_equal(source.hu, np.rint(source.hu))
+        if KINDS[name].is_map or not whole:
+            return np.zeros(()), np.zeros(())
+        return self.slices.order.undo(source.hu[..., None]).astype(np.float64), source.hu
 
     def finish(self) -> dict[str, Path]:
         """See :class:`ResultWriter`."""
@@ -165,18 +200,6 @@ class VolumeResults:
                 os.fsync(stream.fileno())
             done[name] = target
         return done
-
-
-def _as(values: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """Stored values of a dtype, rounded to nearest for integers, and where they did not fit."""
-    if dtype.kind == "f":
-        low, high = float(np.finfo(dtype).min), float(np.finfo(dtype).max)
-    else:
-        values = np.rint(values)
-        info = np.iinfo(dtype)
-        # 2**63 - 1 is no float64: the largest float64 below the next whole number keeps the cast in range.
-        low, high = float(info.min), float(np.nextafter(float(info.max) + 1.0, 0.0))
-    return values.clip(low, high).astype(dtype), (values < low) | (values > high)
 
 
 class DicomResults:
@@ -201,6 +224,8 @@ class DicomResults:
         compression: str = "none",
         deidentifier: Deidentifier | None = None,
     ) -> None:
+        if deidentifier is not None:  # its profile lets no date stand
+            derivation = replace(derivation, made=None)
         self.slices, self.kinds, self.work, self.derivation = slices, kinds, work, derivation
         self.compression, self.deidentifier = compression, deidentifier
         self.clipped = {kind.name: 0 for kind in kinds}
@@ -215,28 +240,33 @@ class DicomResults:
         if first_of_file:
             self._close()
         for kind in self.kinds:
-            words, clipped = self._words(stored, source, images[kind.name], kind)
+            words, clipped = self._words(stored, source, images, kind)
             self.clipped[kind.name] += clipped
             if first_of_file:
                 self._open[kind.name] = self._begin(number, stored, kind, words)
             with _writable(stored.frame.path):
                 self._open[kind.name].write(words)
 
-    def _words(self, stored: StoredFrame, source: Slice, image: np.ndarray, kind: Kind) -> tuple[np.ndarray, int]:
-        undo = self.slices.order.undo
-        if kind.is_map:
-            values = np.rint(undo(image.astype(np.float64)[..., None])[..., 0].T)
-            low, high, kept = _MAP_LAYOUT.low, _MAP_LAYOUT.high, np.zeros(values.shape, dtype=bool)
-        else:
-            change = undo(np.subtract(image, source.hu, dtype=np.float64)[..., None])[..., 0].T
-            change = np.ascontiguousarray(change)  # as the file's rows lie: what follows is several times faster
-            values = stored.values + np.rint(change / stored.frame.slope)
-            low, high, kept = stored.layout.low, stored.layout.high, stored.padded | (change == 0)
-        outside = ((values < low) | (values > high)) & ~kept
-        values = values.clip(low, high).astype(np.int64)
-        if kind.is_map:
-            return values.astype("<i2").view("<u2"), int(outside.sum())
-        return words_with(stored.words, values, stored.layout, kept, before=stored.values), int(outside.sum())
+    def _words(
+        self, stored: StoredFrame, source: Slice, images: Mapping[str, np.ndarray], kind: Kind
+    ) -> tuple[np.ndarray, int]:
+        undo = self.slices.order_of(stored.frame).undo
+        if kind.is_map and kind.name != REMOVED:
+            hu = undo(images[kind.name].astype(np.float64)[..., None])[..., 0].T
+            values, clipped = changed(np.zeros(()), hu, _MAP_DTYPE, slope=kind.step or 1.0)
+            return values.view("<u2"), clipped
+        name = RESULT if kind.name == REMOVED else kind.name
+        change = undo(np.subtract(images[name], source.hu, dtype=np.float64)[..., None])[..., 0].T
+        change = np.ascontiguousarray(change)  # as the file's rows lie: what follows is several times faster
+        holds = Range(stored.layout.low, stored.layout.high)
+        after, kept, outside = stored_values(
+            stored.values, change, holds, slope=stored.frame.slope, padded=stored.padded
+        )
+        if kind.name == REMOVED:
+            values, clipped = changed(np.zeros(()), np.where(kept, 0.0, stored.values - after), _MAP_DTYPE)
+            return values.view("<u2"), clipped
+        words = words_with(stored.words, after.astype(np.int64), stored.layout, kept, before=stored.values)
+        return words, int(outside.sum())
 
     def _begin(self, number: int, stored: StoredFrame, kind: Kind, words: np.ndarray) -> DicomFile:
         with _writable(stored.frame.path):
@@ -246,7 +276,8 @@ class DicomResults:
             frames = int(header.get("NumberOfFrames") or 1)
             _state_extremes(header, words, layout, frames)
             path = self.work / kind.name / f"{number + 1:04d}.dcm"
-            return DicomFile(path, header, layout, output_syntax(stored.dataset, self.compression), frames=frames)
+            syntax, hidden = output_syntax(stored.dataset, self.compression), self.deidentifier is not None
+            return DicomFile(path, header, layout, syntax, frames=frames, values_alone=hidden)
 
     def _close(self) -> None:
         for file in self._open.values():

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +13,8 @@ from typing import IO, Any
 import nibabel as nib
 import numpy as np
 
+from ct_cncl.transforms.common.errors import OutputError
+from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.series.scan import (
     NIFTI_SUFFIXES,
     NiftiStorage,
@@ -24,6 +24,7 @@ from ct_cncl.transforms.series.scan import (
     check_affine,
     check_finite,
 )
+from ct_cncl.transforms.series.values import changed
 
 _INT16 = np.iinfo(np.int16)
 
@@ -79,23 +80,34 @@ def write_nifti(
     path = Path(path)
     storage = like.storage if isinstance(like, Scan) else like
     hu = np.asarray(hu)
-    _check_target(path, storage, overwrite=overwrite)
-    _check_volume(hu, path, storage)
-    header = _header(hu, path, storage, affine, dtype)
+    check_target(path, storage, overwrite=overwrite)
+    check_volume(hu, path, storage)
+    header = output_header(hu, path, storage, affine, dtype)
     slope, inter = NiftiStorage(path, header, hu.shape, np.eye(4)).slope_inter
     clipped = 0
-    with _replacing(path, overwrite=overwrite) as stream:
+    dtype = header.get_data_dtype()
+    nothing = np.zeros(hu.shape[:2], dtype)
+    with new_output(path, overwrite=overwrite) as partial, _stream(partial, path) as stream:
         stream.write(header_bytes(header))
         for z in range(hu.shape[2]):
-            stored, outside = stored_values(hu[..., z], header.get_data_dtype(), slope, inter)
+            # float64 in between: a slope must not cost a grey level
+            stored, outside = changed(nothing, hu[..., z].astype(np.float64) - inter, dtype, slope=slope)
             clipped += outside
             stream.write(stored.tobytes(order="F"))
-    disk_dtype = header.get_data_dtype()
-    name = disk_dtype.name if disk_dtype.isnative else disk_dtype.str
-    return WriteReport(path, name, slope, inter, clipped, hu.size)
+    return WriteReport(path, dtype_name(dtype), slope, inter, clipped, hu.size)
 
 
-def _check_target(path: Path, storage: Storage | None, *, overwrite: bool) -> None:
+def dtype_name(dtype: np.dtype) -> str:
+    """For example "int16"; big-endian as ">i2"."""
+    return dtype.name if dtype.isnative else dtype.str
+
+
+def check_target(path: Path, storage: Storage | None, *, overwrite: bool) -> None:
+    """Refuse names that are taken, the scan itself, and names that are no NIfTI.
+
+    Raises:
+        ScanError: with what to do.
+    """
     if not path.name.lower().endswith(NIFTI_SUFFIXES):
         raise ScanError(f"{path}: expected an output name ending in .nii or .nii.gz; choose another name")
     if not path.exists():
@@ -108,7 +120,12 @@ def _check_target(path: Path, storage: Storage | None, *, overwrite: bool) -> No
         raise ScanError(f"{path}: exists already; choose another output or allow overwriting (overwrite=True)")
 
 
-def _check_volume(hu: np.ndarray, path: Path, storage: Storage | None) -> None:
+def check_volume(hu: np.ndarray, path: Path, storage: Storage | None) -> None:
+    """Refuse volumes of another shape than their scan's, or that are not finite.
+
+    Raises:
+        ScanError: with both shapes.
+    """
     expected = None if storage is None else (*storage.shape, 1, 1)[:3]
     if hu.ndim != 3 or hu.size == 0 or (expected is not None and hu.shape != expected):
         wanted = "(x, y, z)" if expected is None else str(expected)
@@ -118,7 +135,7 @@ def _check_volume(hu: np.ndarray, path: Path, storage: Storage | None) -> None:
     check_finite(hu, path)
 
 
-def _header(
+def output_header(
     hu: np.ndarray, path: Path, storage: Storage | None, affine: np.ndarray | None, dtype: Any
 ) -> nib.Nifti1Header:
     """The header to write; its vox_offset leaves room for the extensions."""
@@ -131,6 +148,7 @@ def _header(
             header["scl_slope"], header["scl_inter"] = 1, 0
             header.set_data_dtype(wanted)
         if affine is not None and not np.array_equal(affine, storage.affine):
+            header.set_xyzt_units("mm", header.get_xyzt_units()[1])
             _set_affine(header, check_affine(affine, path))
     else:
         whole = storage is None or storage.integral
@@ -172,65 +190,29 @@ def _set_affine(header: nib.Nifti1Header, affine: np.ndarray) -> None:
         header["qform_code"] = 0
 
 
-def stored_values(hu: np.ndarray, dtype: np.dtype, slope: float, inter: float) -> tuple[np.ndarray, int]:
-    """Stored values of one slice, and how many did not fit. float64 in between: a slope must not cost a grey level."""
-    values = (hu.astype(np.float64) - inter) / slope
-    if dtype.kind == "f":
-        low, high = float(np.finfo(dtype).min), float(np.finfo(dtype).max)
-        outside = int(((values < low) | (values > high)).sum())
-        return values.clip(low, high).astype(dtype), outside
-    values = np.rint(values)
-    info = np.iinfo(dtype)
-    # 2**63 - 1 is no float64: the largest float64 below the next whole number keeps the cast in range.
-    low, high = float(info.min), np.nextafter(float(info.max) + 1.0, 0.0)
-    outside = int(((values < low) | (values > high)).sum())
-    return values.clip(low, high).astype(dtype), outside
+@contextmanager
+def new_output(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A temporary name that becomes ``path`` when the block ends well and vanishes when it does not."""
+    try:
+        with replacing(path) as partial:
+            yield partial
+            if path.exists() and not overwrite:
+                raise ScanError(f"{path}: appeared while it was being written; choose another output")
+    except OutputError as error:
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        raise ScanError(
+            f"{path}: expected to write the output but got {cause.strerror or cause}; nothing was left behind; "
+            "free some space or choose another output folder"
+        ) from error
 
 
 @contextmanager
-def _replacing(path: Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
-    """A stream that becomes ``path`` when the block ends well and vanishes when it does not."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("xb") as raw:
-            if path.name.lower().endswith(".gz"):
-                # No name and no time inside: the same volume gives the same bytes.
-                with gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=1, mtime=0) as packed:
-                    yield packed  # type: ignore[misc]
-            else:
-                yield raw
-            raw.flush()
-            os.fsync(raw.fileno())
-        if path.exists() and not overwrite:
-            raise ScanError(f"{path}: appeared while it was being written; choose another output")
-        os.replace(partial, path)  # noqa: PTH105  one atomic call, and the one that tests make fail
-    except OSError as error:
-        raise ScanError(
-            f"{path}: expected to write the output but got {error.strerror or error}; nothing was left behind; "
-            "free some space or choose another output folder"
-        ) from error
-    finally:
-        _discard(partial)
-    _sync_folder(path.parent)
-
-
-def _discard(partial: Path) -> None:
-    try:
-        partial.unlink(missing_ok=True)
-    except OSError:  # the folder itself is gone: nothing to remove
-        return
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name survive a power cut; where folders cannot be synced (Windows) the file is complete anyway."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        return
-    finally:
-        os.close(handle)
+def _stream(path: Path, target: Path) -> Iterator[IO[bytes]]:
+    """A new file at ``path``, packed where the name ``target`` says so."""
+    with path.open("xb") as raw:
+        if target.name.lower().endswith(".gz"):
+            # No name and no time inside: the same volume gives the same bytes.
+            with gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=1, mtime=0) as packed:
+                yield packed  # type: ignore[misc]
+        else:
+            yield raw

@@ -93,7 +93,7 @@ def test_slices_reach_the_network_as_they_lie(tmp_path):
     identity_run(
         tmp_path / "scan.nii",
         tmp_path / "out",
-        network_def={"_target_": "test_inference.AddColumn"},
+        network_def={"_target_": f"{AddColumn.__module__}.AddColumn"},
     )
     result = np.asanyarray(nib.load(tmp_path / "out" / "scan_denoised.nii").dataobj)
     assert np.array_equal(result - hu, np.broadcast_to(np.arange(12)[::-1, None, None], hu.shape))

@@ -92,6 +92,7 @@ def test_other_weights_find_nothing(set_up):
     bring(set_up.worker, set_up.files[:6])
     while set_up.worker._ahead():
         pass
+    bring(set_up.worker, set_up.files[6:])
     other, _ = tiny_cncl(set_up.folder / "other", seed=1)
     denoise_scans(set_up.folder / "in", set_up.folder / "out", weights=other, progress=False)
     expected = {

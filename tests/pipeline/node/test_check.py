@@ -41,7 +41,7 @@ def test_good_and_tried(tmp_path, config, command):
     assert "denoised (strength 0.7; fp32; weights of the bundle) and sent to pacs" in soft.split(str(files[1]))[0]
     assert "soft: no, kernel is B70f, wanted B3*" in sharp
     assert "stored and ignored" in sharp
-    assert "it is for original, and this is localizer (ImageType LOCALIZER)" in scout
+    assert "it is for original, and this is localizer (Image Type LOCALIZER)" in scout
     assert not (tmp_path / "spool").exists()
     assert "Zaphod" not in out
 

@@ -1,5 +1,7 @@
 """What derived DICOM files say of themselves, against PS3.3; and that they say nothing else that the source did not."""
 
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 from series_files import POSITIONS, ct_series, ct_slice, save
 
 from ct_cncl.transforms.series import ScanError
-from ct_cncl.transforms.series.derived import Derivation
+from ct_cncl.transforms.series.content import content_digest
+from ct_cncl.transforms.series.derivation import Derivation
 
 CHANGED = {
     "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "ImageType", "DerivationDescription",
@@ -49,7 +52,7 @@ def test_identity_and_provenance(tmp_path):
         assert result.SeriesInstanceUID != source.SeriesInstanceUID
         assert result.file_meta.MediaStorageSOPInstanceUID == result.SOPInstanceUID
         assert list(result.ImageType) == ["DERIVED", "SECONDARY", "AXIAL", "CT_SOM5 SPI"]
-        assert result.SeriesNumber == 2001
+        assert result.SeriesNumber == 2701
         assert result.SeriesDescription == "Abdomen  1.5  B30f denoised CNCL 0.7"
         (reference,) = result.SourceImageSequence
         assert reference.ReferencedSOPInstanceUID == source.SOPInstanceUID
@@ -110,7 +113,7 @@ def test_every_other_attribute_is_kept(tmp_path, syntax):
     assert result.file_meta.TransferSyntaxUID == expected
 
 
-def test_uids_depend_on_source_weights_strength_and_kind_alone(tmp_path):
+def test_uids_depend_on_all_that_can_change_the_object_but_the_time(tmp_path):
     series(tmp_path / "in")
 
     def uids(name, derivation, kinds=("denoised",)):
@@ -118,13 +121,75 @@ def test_uids_depend_on_source_weights_strength_and_kind_alone(tmp_path):
         return {kind: [(ds.SeriesInstanceUID, ds.SOPInstanceUID) for ds in datasets(made[kind])] for kind in kinds}
 
     first = uids("a", DONE, ("denoised", "noise"))
-    assert uids("b", Derivation(WEIGHTS, "another version", 1.0, ("a warning",)))["denoised"] == first["denoised"]
+    later = replace(DONE, made=datetime(2026, 2, 3, tzinfo=timezone.utc))
+    assert uids("b", later)["denoised"] == first["denoised"]
     others = [
-        uids("c", Derivation("f" * 64, "1.2.3"))["denoised"],
-        uids("d", Derivation(WEIGHTS, "1.2.3", 0.5))["denoised"],
+        replace(DONE, weights="f" * 64),
+        replace(DONE, version="1.2.4"),
+        replace(DONE, strength=0.5),
+        replace(DONE, strength=1 - 1e-9),
+        replace(DONE, warnings=("a slice is missing",)),
+        replace(DONE, precision="bf16"),
+        replace(DONE, compression="rle"),
+        replace(DONE, content="c" * 64),
     ]
-    for other in (*others, first["noise"]):
-        assert not {uid for pair in other for uid in pair} & {uid for pair in first["denoised"] for uid in pair}
+    seen = {uid for pair in first["denoised"] for uid in pair}
+    for other in (first["noise"], *(uids(f"c{k}", other)["denoised"] for k, other in enumerate(others))):
+        here = {uid for pair in other for uid in pair}
+        assert not here & seen
+        seen |= here
+
+
+def test_content_is_what_a_series_holds_not_how_its_files_are_laid_out(tmp_path):
+    """As a PACS sends it back: other names and file meta, sequences of undefined length, the other plain encoding."""
+    for k, folder in enumerate(("in", "back", "pixel", "name", "item")):
+        rng = np.random.default_rng(0)
+        for number in range(3):
+            values = rng.integers(0, 2000, (4, 6))
+            ds = ct_slice(values, POSITIONS[number], **STATED)
+            ds.SOPInstanceUID = f"1.2.3.{number}"
+            ds.RequestAttributesSequence = [item(ScheduledProcedureStepID="S1")]
+            if folder == "pixel" and number == 1:
+                ds.PixelData = ds.PixelData[:-2] + b"\1\0"
+            elif folder == "name":
+                ds.PatientName = "Müller^Jörg"
+            elif folder == "item":
+                ds.RequestAttributesSequence[0].ScheduledProcedureStepID = "S2"
+            path = save(ds, tmp_path / folder / f"{(number + k) % 3}.dcm")
+            if folder == "back":
+                ds["RequestAttributesSequence"].is_undefined_length = True
+                ds.file_meta.ImplementationVersionName = "PACS"
+                ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+                ds.save_as(path, enforce_file_format=True, implicit_vr=True, little_endian=True)
+    digests = {name: content_digest((tmp_path / name).iterdir()) for name in ("in", "back", "pixel", "name", "item")}
+    assert digests["in"] == digests["back"]
+    assert len(set(digests.values())) == 4
+    assert content_digest(list((tmp_path / "in").iterdir())[:2]) not in digests.values()
+
+
+def test_times_are_those_of_the_making(tmp_path):
+    """Study and acquisition stay the scanner's; the zone is the one that the source states for its times."""
+    times = {"StudyDate": "20200101", "AcquisitionDate": "20200102", "AcquisitionTime": "120000"}
+    series(
+        tmp_path / "in", **times, SeriesDate="20200101", TimezoneOffsetFromUTC="-0330", InstanceCreationDate="20200103"
+    )
+    made_at = datetime(2026, 1, 1, 2, 0, 5, tzinfo=timezone.utc)
+    results = [
+        datasets(derive(tmp_path / "in", tmp_path / name, derivation=replace(DONE, made=at))[0]["denoised"])
+        for name, at in (("a", made_at), ("b", made_at + timedelta(days=400)))
+    ]
+    for ds in results[0]:
+        for name in ("InstanceCreation", "Content", "Series"):
+            assert (ds[f"{name}Date"].value, ds[f"{name}Time"].value) == ("20251231", "223005"), name
+        assert {name: ds[name].value for name in times} == times
+        assert ds.ContributingEquipmentSequence[-1].ContributionDateTime == "20251231223005-0330"
+    for first, second in zip(*results):
+        for ds in (first, second):
+            for name in ("InstanceCreation", "Content", "Series"):
+                del ds[f"{name}Date"], ds[f"{name}Time"]
+            del ds.ContributingEquipmentSequence[-1].ContributionDateTime
+        assert elements(first) == elements(second)
+        assert first.PixelData == second.PixelData
 
 
 def test_the_same_run_writes_the_same_bytes(tmp_path):
@@ -141,11 +206,31 @@ def test_what_belongs_to_the_source_file_alone_goes(tmp_path):
     )
 
 
-@pytest.mark.parametrize(("number", "expected"), [(None, 1), (0, 1), (7, 7001), (2**31 - 1, 1)])
-def test_series_number(tmp_path, number, expected):
-    save(ct_slice(np.eye(4), POSITIONS[0], StudyInstanceUID="1.9", SeriesNumber=number), tmp_path / "in" / "a.dcm")
-    made, _, _ = derive(tmp_path / "in", tmp_path / "w")
-    assert datasets(made["denoised"])[0].SeriesNumber == expected
+def numbers(folder, number, uid="1.2.3.1", **options):
+    save(
+        ct_slice(np.eye(4), POSITIONS[0], StudyInstanceUID="1.9", SeriesNumber=number, uid=uid), folder / "in" / "a.dcm"
+    )
+    kinds = ("denoised", "noise", "content", "disagreement", "removed")
+    made, _, _ = derive(folder / "in", folder / "w", kinds=kinds, derivation=replace(DONE, **options))
+    return {kind: int(datasets(made[kind])[0].SeriesNumber) for kind in kinds}
+
+
+def test_series_numbers_never_meet(tmp_path):
+    """Of sources with a number, without one, with 0, below it, or one too large to be multiplied; of strengths and kinds."""
+    assert numbers(tmp_path / "plain", 7) == {
+        "denoised": 7001, "noise": 7002, "content": 7003, "disagreement": 7004, "removed": 7005,
+    }  # fmt: skip
+    assert numbers(tmp_path / "half", 7, strength=0.5)["denoised"] == 7501
+    cases = [(number, {}) for number in (7, None, 0, -3, 2147483, 2147482, 2**31 - 1)]
+    cases += [(7, {"strength": strength}) for strength in (0.0, 0.001, 0.5, 0.501, 0.99, 0.995)]
+    cases += [(7, {"precision": "bf16"})]
+    seen = set()
+    for k, (number, options) in enumerate(cases):
+        here = set(numbers(tmp_path / str(k), number, uid=f"1.2.3.{k}", **options).values())
+        assert len(here) == 5
+        assert all(0 < value < 2**31 for value in here)
+        assert not here & seen
+        seen |= here
 
 
 def test_a_long_description_keeps_room_for_ours(tmp_path):
@@ -174,7 +259,7 @@ def test_lossy_sources_stay_lossy(tmp_path):
         assert (ds.LossyImageCompression, ds.LossyImageCompressionRatio) == ("01", 9.5)
 
 
-def test_maps_are_signed_whole_hu_of_their_own(tmp_path):
+def test_maps_are_signed_hu_in_steps_and_a_window_that_show_them(tmp_path):
     series(
         tmp_path / "in",
         signed=False,
@@ -187,15 +272,16 @@ def test_maps_are_signed_whole_hu_of_their_own(tmp_path):
     )
     kinds = ("noise", "content", "disagreement")
     made, writer, _ = derive(tmp_path / "in", tmp_path / "w", lambda hu: np.full_like(hu, -12.6), kinds=kinds)
-    for kind, number, window in zip(kinds, (2002, 2003, 2004), ((0, 200), None, (50, 100))):
+    windows, steps = ((0, 100), None, (2.5, 5)), (0.125, 1, 0.0625)
+    for kind, number, window, step in zip(kinds, (2002, 2003, 2004), windows, steps):
         for ds in datasets(made[kind]):
             assert (ds.PixelRepresentation, ds.BitsStored, ds.HighBit) == (1, 16, 15)
-            assert (ds.RescaleSlope, ds.RescaleIntercept, ds.RescaleType) == (1, 0, "HU")
+            assert (ds.RescaleSlope, ds.RescaleIntercept, ds.RescaleType) == (step, 0, "HU")
             assert list(ds.ImageType) == ["DERIVED", "SECONDARY", "AXIAL", kind.upper()]
             assert ds.SeriesNumber == number
             assert "PixelPaddingValue" not in ds
             assert "SmallestImagePixelValue" not in ds
-            assert {-13} <= set(np.unique(ds.pixel_array))
+            assert round(-12.6 / step) in np.unique(ds.pixel_array)
             if window:
                 assert (ds.WindowCenter, ds.WindowWidth) == window
     assert writer.clipped == dict.fromkeys(kinds, 0)
@@ -230,8 +316,35 @@ def test_enhanced_in_enhanced_out(tmp_path):
     )
     (noise,) = datasets(made["noise"])
     transformation = noise.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence[0]
-    assert (transformation.RescaleSlope, transformation.RescaleIntercept) == (1, 0)
-    np.testing.assert_array_equal(noise.pixel_array, stored - 1024)
+    assert (transformation.RescaleSlope, transformation.RescaleIntercept) == (0.125, 0)
+    np.testing.assert_array_equal(noise.pixel_array, (stored - 1024) * 8)
+
+
+@pytest.mark.parametrize("slope", ["1", "0.001", "2.5"])
+def test_source_is_result_and_what_was_removed(tmp_path, slope):
+    series(tmp_path / "in", slope=slope, PixelPaddingValue=5)
+    kinds = ("denoised", "removed")
+    made, _, _ = derive(tmp_path / "in", tmp_path / "w", lambda hu: hu * np.float32(0.9) - 7, kinds=kinds)
+    source, result, removed = (by_position(datasets(folder)) for folder in (tmp_path / "in", *made.values()))
+    for place, ds in removed.items():
+        assert (ds.RescaleSlope, ds.RescaleIntercept) == (float(slope), 0)
+        assert np.abs(ds.pixel_array).max() > 1
+        np.testing.assert_array_equal(source[place].pixel_array, result[place].pixel_array + ds.pixel_array)
+
+
+def test_what_was_removed_from_enhanced_frames_of_different_slopes(tmp_path):
+    from series_files import enhanced as enhanced_slopes
+
+    stored = np.random.default_rng(3).integers(0, 2000, (3, 4, 6))
+    ds = enhanced_slopes(stored, POSITIONS[:3])
+    ds.StudyInstanceUID = "1.9"
+    save(ds, tmp_path / "in" / "a.dcm")
+    made, _, _ = derive(tmp_path / "in", tmp_path / "w", lambda hu: hu - 12, kinds=("denoised", "removed"))
+    (removed,) = datasets(made["removed"])
+    for k, group in enumerate(removed.PerFrameFunctionalGroupsSequence):
+        (rescale,) = group.PixelValueTransformationSequence
+        assert (rescale.RescaleSlope, rescale.RescaleIntercept) == (k + 1, 0)
+        assert (removed.pixel_array[k] == 12 // (k + 1)).all()
 
 
 def test_an_earlier_derivation_of_enhanced_frames_is_kept(tmp_path):

@@ -3,13 +3,15 @@
 import re
 import shutil
 import subprocess
+from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from derive_files import datasets, derive
+from derive_files import DONE, datasets, derive
 from enhanced_files import valid_enhanced
 from series_files import save
 from tiny_runs import SHARED
@@ -17,7 +19,8 @@ from tiny_runs import SHARED
 from ct_cncl.transforms.series import read_scan
 
 ORDINARY = ["crlm1004", "kits00072", "built", "enhanced"]
-KINDS = ("denoised", "noise", "content", "disagreement")
+KINDS = ("denoised", "noise", "content", "disagreement", "removed")
+MADE = replace(DONE, made=datetime(2026, 1, 2, tzinfo=timezone.utc))
 
 
 def built_series(folder: Path) -> None:
@@ -74,7 +77,9 @@ def test_validator_finds_no_new_error(tmp_path, name, compression):
     if compression == "jpeg2000":
         pytest.importorskip("openjpeg", reason="needs pylibjpeg-openjpeg")
     source = source_of(name, tmp_path / "in")
-    made, _, _ = derive(source, tmp_path / "w", lambda hu: hu - 1, kinds=KINDS, compression=compression)
+    made, _, _ = derive(
+        source, tmp_path / "w", lambda hu: hu - 1, kinds=KINDS, compression=compression, derivation=MADE
+    )
     before = set.union(*(errors(path) for path in sorted(source.iterdir())[:3]))
     for kind in KINDS:
         for path in sorted(made[kind].iterdir())[:2]:

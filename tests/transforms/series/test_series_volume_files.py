@@ -1,6 +1,6 @@
 """MHA, NRRD, TIFF and NPY: read as other programs read them, written back the same, packed ones through scratch."""
 
-import contextlib
+import re
 
 import numpy as np
 import pytest
@@ -125,12 +125,35 @@ def test_tiff(tmp_path, dtype, compression):
     assert result.dtype.newbyteorder("=") == np.dtype(dtype).newbyteorder("=")
 
 
-def test_maps_of_a_volume_are_signed_hu(tmp_path):
+def test_maps_of_a_volume_are_signed_hu_in_fine_steps(tmp_path):
     path = nifti(tmp_path / "a.nii", volume("uint16").T.copy(), np.diag([1, 1, 2, 1.0]), 1, -1024)
-    made, _, _ = derive(path, tmp_path / "w", lambda hu: np.full_like(hu, -33.6), kinds=("noise",))
-    image = read_scan(made["noise"].rename(tmp_path / "n.nii"))
-    assert image.storage.header.get_data_dtype() == np.int16
-    assert np.unique(image.hu).tolist() == [-34]
+    kinds = ("noise", "content", "disagreement")
+    made, _, _ = derive(path, tmp_path / "w", lambda hu: np.full_like(hu, -33.6), kinds=kinds)
+    for kind, expected in zip(kinds, (-33.625, -34, -33.625)):
+        image = read_scan(made[kind].rename(tmp_path / f"{kind}.nii"))
+        assert image.storage.header.get_data_dtype() == np.int16
+        assert np.unique(image.hu).tolist() == [expected]
+
+
+def test_maps_of_a_format_without_a_slope_are_floats(tmp_path):
+    """Whole HU would show nothing of a disagreement, and steps would be taken for HU."""
+    itk_file(tmp_path / "a.mha", volume())
+    kinds = ("noise", "content")
+    made, _, _ = derive(tmp_path / "a.mha", tmp_path / "w", lambda hu: np.full_like(hu, -33.6), kinds=kinds)
+    for kind, expected in zip(kinds, (np.float32(-33.6), -34)):
+        assert np.unique(read_scan(made[kind].rename(tmp_path / f"{kind}.mha")).hu).tolist() == [expected]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32"])
+@pytest.mark.parametrize("slope", [1.0, 0.25, 3.0])
+def test_source_is_result_and_what_was_removed(tmp_path, dtype, slope):
+    stored = (np.arange(120) * 2 + 3).reshape(6, 5, 4).astype(dtype)
+    path = nifti(tmp_path / "a.nii", stored, np.diag([1, 1, 2, 1.0]), slope, -1024)
+    made, _, _ = derive(path, tmp_path / "w", lambda hu: hu * np.float32(0.99) - 3, kinds=("denoised", "removed"))
+    result = read_scan(made["denoised"].rename(tmp_path / "r.nii")).hu
+    removed = read_scan(made["removed"].rename(tmp_path / "m.nii"), check_hu=False).hu
+    assert np.abs(removed).max() > 1
+    np.testing.assert_array_equal(result + removed, read_scan(path).hu)
 
 
 def test_clipping_of_a_volume_is_counted(tmp_path):
@@ -177,7 +200,7 @@ def test_volumes_that_cannot_be_read(tmp_path, name, content, words):
 
 
 @pytest.mark.parametrize("kind", ["mha", "nrrd", "nii.gz", "npy"])
-def test_corrupted_volumes_end_in_no_other_error(tmp_path, kind):
+def test_corrupted_volumes_are_refused_or_give_whole_slices(tmp_path, kind):
     if kind == "npy":
         path = tmp_path / "a.npy"
         np.save(path, volume())
@@ -187,6 +210,7 @@ def test_corrupted_volumes_end_in_no_other_error(tmp_path, kind):
         path = itk_file(tmp_path / f"a.{kind}", volume(), compressed=True)
     whole, rng = path.read_bytes(), np.random.default_rng(0)
     (source,) = find_scans(path)
+    read, said = 0, []
     for k in range(120):
         data = bytearray(whole[: rng.integers(len(whole))] if k % 3 == 0 else whole)
         for place in rng.integers(0, max(len(data), 1), 3 if data else 0):
@@ -194,10 +218,18 @@ def test_corrupted_volumes_end_in_no_other_error(tmp_path, kind):
         path.write_bytes(data)
         scratch = tmp_path / f"s{k}"
         scratch.mkdir()
-        with contextlib.suppress(ScanError):
+        try:
             slices = open_slices(source, scratch)
             for number in range(min(slices.count, 5)):
-                slices.read(number)
+                hu = slices.read(number).hu
+                assert hu.ndim == 2
+                assert np.isfinite(hu).all()
+                read += 1
+        except ScanError as error:
+            said.append(str(error))
+    assert read or kind == "nii.gz"  # whose checksum finds everything
+    assert said
+    assert all(re.fullmatch(f"{re.escape(str(path))}.*", text) for text in said)  # one line, which names the file
 
 
 def test_packed_volumes_lie_in_scratch_alone(tmp_path):

@@ -1,0 +1,92 @@
+"""From judged slices to the record of an evaluation: spectra, means with intervals, comparisons, charts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Literal
+
+from ct_cncl.pipeline.evaluation.all_slices import AllSlices
+from ct_cncl.pipeline.evaluation.curves import (
+    calibration_chart,
+    error_power_chart,
+    noise_chart,
+    noise_of_patients,
+    spectra,
+    tissue_charts,
+)
+from ct_cncl.pipeline.evaluation.measures import tissue_names
+from ct_cncl.pipeline.evaluation.record import INPUT, REFERENCE, Chart, Evaluation, Measure, Method, Provenance, Table
+from ct_cncl.pipeline.evaluation.summary import compare, patient_rows, summarise
+from ct_cncl.pipeline.evaluation.verdict import verdict_sentences
+from ct_cncl.transforms.common.hu import Window
+
+
+def build_record(
+    collected: AllSlices,
+    methods: Sequence[Method],
+    figures: Sequence[Measure],
+    *,
+    windows: Mapping[str, Window],
+    pixels: Sequence[tuple[float, float]],
+    patients: Sequence[str],
+    seed: int,
+    title: str,
+    kind: Literal["evaluation", "qa", "training"],
+    provenance: Provenance,
+    warnings: Sequence[str] = (),
+    charts: Sequence[Chart] = (),
+    tables: Sequence[Table] = (),
+    tissues_by: str = "the smoothed reference",
+) -> Evaluation:
+    """The record of what judged slices gave.
+
+    Args:
+        collected: of all slices.
+        methods: reference, input where there is one, candidates.
+        figures: all measures.
+        windows: by name.
+        pixels: of each scan, mm along columns and rows.
+        patients: of each scan.
+        seed: of the bootstrap.
+        title: of the page.
+        kind: of the record.
+        provenance: how it was made.
+        warnings: for readers.
+        charts: shown before those made here.
+        tables: further ones.
+        tissues_by: what tells tissues.
+    """
+    powers = spectra(collected, pixels)
+    judged = [method.key for method in methods if method.key != REFERENCE]
+    of_patients = noise_of_patients(powers, pixels, patients, judged)
+    rows = patient_rows(collected.rows, figures, of_patients)
+    summaries = summarise(collected.rows, rows, figures, seed=seed)
+    pairs = [(key, INPUT) for key in judged if INPUT in judged and key != INPUT]
+    pairs += list(combinations([key for key in judged if key != INPUT], 2))
+    comparisons = compare(collected.rows, rows, figures, pairs, seed=seed)
+    return Evaluation(
+        title=title,
+        kind=kind,
+        summary=verdict_sentences(methods, figures, summaries, comparisons),
+        methods=methods,
+        measures=figures,
+        slices=collected.views,
+        slice_rows=collected.rows,
+        patient_rows=rows,
+        summaries=summaries,
+        comparisons=comparisons,
+        charts=[
+            *charts,
+            *noise_chart(powers, methods),
+            *error_power_chart(collected, pixels, methods),
+            *tissue_charts(
+                summaries, [one for one in methods if one.key != REFERENCE], tissue_names(figures), by=tissues_by
+            ),
+            *calibration_chart(collected, methods),
+        ],
+        tables=tables,
+        provenance=provenance,
+        warnings=warnings,
+        windows={name: (window.centre, window.width) for name, window in windows.items()},
+    )

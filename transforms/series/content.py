@@ -1,0 +1,97 @@
+"""What a DICOM series holds, as one digest: of attributes and pixels, not of how they are laid out in files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.datadict import dictionary_VR
+from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from ct_cncl.transforms.series.headers import damaged
+
+_CHUNK = 1 << 22
+
+
+def content_digest(files: Iterable[Path]) -> str:
+    """A digest of all that the files of a series hold; equal for the same images whatever their files are called.
+
+    A PACS that sends a study back writes its own file meta and lays sequences out in its own way: neither counts. An
+    instance that is there twice counts once.
+
+    Args:
+        files: of one series.
+
+    Returns:
+        SHA-256, hexadecimal.
+
+    Raises:
+        ScanError: a damaged file.
+    """
+    whole = hashlib.sha256()
+    for digest in sorted({_instance_digest(path) for path in files}):
+        whole.update(digest)
+    return whole.hexdigest()
+
+
+def _instance_digest(path: Path) -> bytes:
+    """Of one file, in the memory of its header: what comes behind is read piece by piece."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            header = pydicom.dcmread(stream, stop_before_pixels=True)
+            syntax = header.file_meta.TransferSyntaxUID
+            if syntax == DeflatedExplicitVRLittleEndian:
+                header = pydicom.dcmread(path)
+            else:
+                stream.read(8 if syntax.is_implicit_VR else 12)  # tag, representation and length of the pixels
+                while chunk := stream.read(_CHUNK):
+                    digest.update(chunk)
+            _feed(digest, header)
+    except OSError:
+        raise
+    except Exception as error:  # pydicom raises nearly every built-in exception on damaged files
+        raise damaged(path, error) from error
+    return digest.digest()
+
+
+def _feed(digest: Any, dataset: Dataset) -> None:
+    for tag in sorted(dataset.keys()):
+        if tag.element == 0 or tag.group in (0x0002, 0xFFFA, 0xFFFC):  # group lengths, file meta, signatures, filling
+            continue
+        digest.update(int(tag).to_bytes(4, "big"))
+        if _is_sequence(dataset, tag):
+            items = dataset[tag].value or []
+            digest.update(b"SQ" + len(items).to_bytes(4, "big"))
+            for item in items:
+                _feed(digest, item)
+        else:
+            value = _value(dataset.get_item(tag))
+            digest.update(len(value).to_bytes(8, "big"))
+            digest.update(value)
+
+
+def _is_sequence(dataset: Dataset, tag: BaseTag) -> bool:
+    representation = getattr(dataset.get_item(tag), "VR", None)
+    if representation is not None:
+        return bool(representation == "SQ")
+    try:
+        return dictionary_VR(tag) == "SQ"
+    except KeyError:  # private, implicit: nothing says so
+        return False
+
+
+def _value(element: Any) -> bytes:
+    """The value as it lies in the file, without what fills it up to an even length; nothing is decoded."""
+    value = element.value
+    if value is None:
+        return b""
+    if isinstance(value, bytes):
+        return value if element.tag.group == 0x7FE0 else value.rstrip(b" \0")
+    parts = value if isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue" else [value]
+    return "\\".join(map(str, parts)).encode()

@@ -1,0 +1,242 @@
+"""Where an image comes from: a scanner, this program, or somebody's post-processing. What is refused is refused with its reason.
+
+Own marks are the Derivation Code, the Contributing Equipment and the Derivation Description; one of them is enough, since
+archives and de-identification take some away. What others derived is read from Image Type and Frame Type, value 3 and up
+(PS3.3 C.7.6.1.1.2, C.8.16.1, C.8.15.3.1). DERIVED alone says nothing: some scanners write it of their originals, and
+reformats at full resolution are scans like any other.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from pydicom.dataset import Dataset
+
+from ct_cncl.transforms.series.derivation import KINDS
+from ct_cncl.transforms.series.scan import ScanSource
+
+SCHEME = "99CTCNCL"
+DENOISED_CODE, SIMULATED_CODE = "CNCL", "LOWDOSE"
+"""Derivation codes of our scheme: of results, and of simulated low-dose scans, which are denoised as others are."""
+MODEL_NAME = "ct-cncl"
+"""ManufacturerModelName among the Contributing Equipment."""
+ORIGIN_TAGS = (
+    "DerivationDescription", "DerivationCodeSequence", "ContributingEquipmentSequence", "MonoenergeticEnergyEquivalent",
+)  # fmt: skip
+"""What a header must hold beside Image Type and the functional groups to be classified."""
+_THICK_MM = 3.0
+"""A reformat thicker than this averages several reconstructed slices."""
+_KINDS = (
+    ("maximum intensity projection", r"\bT?MIP|\bMAX ?IP\b|\bMAXIMUM\b|\bPROJECTION IMAGE\b"),
+    ("minimum intensity projection", r"\bMIN ?IP|\bMNIP\b|\bMINIMUM\b"),
+    ("average of images", r"\bAVERAGED?\b|\bAVG\b|\bAVE\b|\bAIP\b|\bMEAN\b|\bMEDIAN\b"),
+    ("screen save", r"\bSCREEN ?(SAVE|SHOT|CAPTURE)|\bSECONDARY CAPTURE\b"),
+    ("volume rendering", r"\bVRT?\b|\bSSD\b|\bRENDER"),
+    ("difference of images", r"\bSUBTRACT"),
+    ("map", r"\bR?CB[FV]\b|\bMTT\b|\bTTP\b|\bTTD\b|\bTMAX\b|\bPERMEABILITY\b|\bPARAMETRIC\b|\bMAP\b|\bQUANTITY\b|\bSTD DEVIATION\b"),
+    (
+        "virtual monoenergetic image",
+        r"\bVMI\b|\bMONO(?!CHROME)|\bKEV\b|\b\d+ ?KEV\b",
+    ),
+    (
+        "material image",
+        r"\bMAT (SPECIFIC|REMOVED|FRACTIONAL|MODIFIED|VALUE BASED)\b|\bEFF ATOMIC NUM\b|\bZ ?EFF|\bELECTRON DENSITY\b|\bVNC\b|\bIODINE\b",
+    ),
+    ("masked or fused image", r"\bMASKED\b|\bSEGMENT|\bFUSED\b|\bFUSION\b"),
+)  # fmt: skip
+_ONLY_IF_DERIVED = (
+    ("map", r"\bPERFUSION\b|\bBF\b|\bBV\b|\bPS\b|\bDIVISION\b|\bMULTIPLICATION\b"),
+    ("sum of images", r"\bADDITION\b"),
+    ("volume rendering", r"\b3D\b"),
+)
+"""Words that scanners write of their originals, too."""
+_REFORMAT = r"\bMPR|\bCPR\b|\bREFORMAT|\bRESAMPLED\b"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an image comes from.
+
+    Attributes:
+        kind: "original", "simulated" (by us, at a lower dose), "result" (of ours) or "derived" (by others).
+        what: in words, for one line; empty of an original.
+    """
+
+    kind: Literal["original", "simulated", "result", "derived"] = "original"
+    what: str = ""
+
+    @property
+    def refused(self) -> bool:
+        """Not denoised unless somebody insists."""
+        return self.kind in ("result", "derived")
+
+
+def origin_of(header: Dataset) -> Origin:
+    """Classify a CT image by its header.
+
+    Args:
+        header: with :data:`ORIGIN_TAGS`, ImageType, SliceThickness and the functional groups; pixels are not needed.
+
+    >>> header = Dataset()
+    >>> header.ImageType = ["DERIVED", "SECONDARY", "AXIAL", "MIP"]
+    >>> origin_of(header)
+    Origin(kind='derived', what='maximum intensity projection (Image Type MIP)')
+    >>> header.ImageType = ["DERIVED", "PRIMARY", "AXIAL"]
+    >>> origin_of(header)
+    Origin(kind='original', what='')
+    """
+    return _own(header) or _of_others(header) or Origin()
+
+
+def _own(header: Dataset) -> Origin | None:
+    codes = [code for place in _derivations(header) for code in _items(place, "DerivationCodeSequence")]
+    ours = {_text(code, "CodeValue") for code in codes if _text(code, "CodingSchemeDesignator") == SCHEME}
+    texts = [_text(place, "DerivationDescription") for place in _derivations(header)]
+    texts += [
+        _text(item, "ContributionDescription") or MODEL_NAME
+        for item in _items(header, "ContributingEquipmentSequence")
+        if _text(item, "ManufacturerModelName") == MODEL_NAME
+    ]
+    texts = [text for text in texts if text.startswith(MODEL_NAME)]
+    if not ours and not texts:
+        return None
+    simulated = [text for text in texts if "simulat" in text]
+    if DENOISED_CODE in ours or len(simulated) < len(texts):
+        return Origin("result", f"result of ct-cncl ({_kind_in(texts)})")
+    return Origin("simulated", "low dose simulated by ct-cncl")
+
+
+def _kind_in(texts: list[str]) -> str:
+    """The last kind that the descriptions name: what was made of a result is what it was made to be."""
+    found = [kind.name for text in texts for kind in KINDS.values() if f": {kind.label}" in text]
+    return found[-1] if found else "denoised"
+
+
+def _derivations(header: Dataset) -> Iterator[Dataset]:
+    """The header itself, and what functional groups say of the derivation."""
+    yield header
+    for group in _groups(header):
+        yield from _items(group, "DerivationImageSequence")
+
+
+def _groups(header: Dataset) -> Iterator[Dataset]:
+    for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        yield from _items(header, name)
+
+
+def _of_others(header: Dataset) -> Origin | None:
+    stated = [_values(header, "ImageType")]
+    for group in _groups(header):
+        stated += [_values(item, "FrameType") for item in _items(group, "CTImageFrameTypeSequence")]
+    for values in stated:
+        for value in values[2:]:
+            what = _what(value, derived=values[0] == "DERIVED")
+            if what:
+                return Origin("derived", f"{what} (Image Type {value})")
+    if _get(header, "MonoenergeticEnergyEquivalent") not in (None, ""):
+        return Origin("derived", "virtual monoenergetic image")
+    thickness = _thickness(header)
+    reformat = [value for values in stated for value in values[2:] if re.search(_REFORMAT, _plain(value))]
+    if reformat and (thickness > _THICK_MM or any("THICK" in value for value in reformat)):
+        return Origin("derived", f"reformat in slabs of {thickness:g} mm (Image Type {reformat[0]})")
+    return None
+
+
+def _what(value: str, *, derived: bool) -> str:
+    rules = (*_KINDS, *_ONLY_IF_DERIVED) if derived else _KINDS
+    return next((what for what, pattern in rules if re.search(pattern, _plain(value))), "")
+
+
+def _plain(value: str) -> str:
+    """Words with one blank between them: MAX_IP and MAX-IP are MAX IP."""
+    return " ".join(re.split(r"[^A-Z0-9]+", value))
+
+
+def _thickness(header: Dataset) -> float:
+    places = [header, *(item for group in _groups(header) for item in _items(group, "PixelMeasuresSequence"))]
+    stated = [str(_get(place, "SliceThickness") or "") for place in places]
+    return next((float(text) for text in stated if re.fullmatch(r"[0-9.]+(E[+-]?\d+)?", text.strip().upper())), 0.0)
+
+
+def _items(place: Dataset, name: str) -> list[Dataset]:
+    value = _get(place, name)
+    return list(value) if value is not None and not isinstance(value, (str, bytes)) else []
+
+
+def _values(place: Dataset, name: str) -> list[str]:
+    value = _get(place, name) or ""
+    return [str(each).strip().upper() for each in ([value] if isinstance(value, str) else value)]
+
+
+def _text(place: Dataset, name: str) -> str:
+    return str(_get(place, name) or "").strip()
+
+
+def _get(place: Dataset, name: str) -> Any:
+    """A value; None where it is damaged: what cannot be read marks nothing."""
+    try:
+        return place.get(name)
+    except Exception:  # pydicom raises nearly every built-in exception on damaged values
+        return None
+
+
+def origin_of_file(path: Path) -> Origin:
+    """Classify a volume file, which has no header to carry marks: a result of ours has its record beside it.
+
+    Args:
+        path: NIfTI, MHA, NRRD, TIFF or NPY.
+    """
+    names = [f"{path.name}.json"]
+    for kind in KINDS:
+        before, mark, suffix = path.name.rpartition(f"_{kind}")
+        if mark:
+            names.append(f"{before}_denoised{suffix}.json")
+    for name in names:
+        results = _recorded(path.with_name(name))
+        kind = next((kind for kind, result in results.items() if PurePosixPath(str(result)).name == path.name), "")
+        if kind in KINDS:
+            return Origin("result", f"result of ct-cncl ({kind})")
+    return Origin()
+
+
+def without_derived(
+    scans: Iterable[ScanSource], derived: Mapping[Path, str]
+) -> tuple[list[ScanSource], dict[ScanSource, str], dict[tuple[Path, ...], list[str]]]:
+    """Scans as scanners made them.
+
+    Args:
+        scans: found by a search.
+        derived: what that found to be no scan, by file.
+
+    Returns:
+        The scans, without single images that were derived; scans that are derived as a whole, and what they are; by the files
+        that are kept of a scan, what was left out of it.
+    """
+    originals: list[ScanSource] = []
+    refused: dict[ScanSource, str] = {}
+    left_out: dict[tuple[Path, ...], list[str]] = {}
+    for scan in scans:
+        marked = [derived[file] for file in scan.files if file in derived]
+        kept = tuple(file for file in scan.files if file not in derived)
+        if not kept:
+            refused[scan] = marked[0]
+            continue
+        originals.append(replace(scan, files=kept))
+        if marked:
+            left_out[kept] = [f"left out {count} x {what}" for what, count in sorted(Counter(marked).items())]
+    return originals, refused, left_out
+
+
+def _recorded(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    results = record.get("result") if isinstance(record, dict) and "weights" in record else None
+    return results if isinstance(results, dict) else {}

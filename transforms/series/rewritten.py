@@ -1,0 +1,96 @@
+"""A network's output for a whole scan, written as NIfTI by the code that writes streamed results."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from ct_cncl.transforms.series.derivation import KINDS
+from ct_cncl.transforms.series.results import VolumeResults
+from ct_cncl.transforms.series.scan import NiftiStorage, ScanSource, Storage
+from ct_cncl.transforms.series.slices import open_slices
+from ct_cncl.transforms.series.values import RESULT, keep_padding, with_strength
+from ct_cncl.transforms.series.volume_file import VolumeFile, gzipped
+from ct_cncl.transforms.series.write import (
+    WriteReport,
+    check_target,
+    check_volume,
+    dtype_name,
+    header_bytes,
+    new_output,
+    output_header,
+)
+
+
+def write_result(
+    hu: np.ndarray,
+    path: Path,
+    storage: Storage,
+    scan: ScanSource,
+    *,
+    axis: int,
+    strength: float = 1.0,
+    dtype: Any = None,
+    overwrite: bool = False,
+) -> WriteReport:
+    """Write what a network made of a scan. The scan is read again, slice by slice: stored values change by the network's change.
+
+    Args:
+        hu: (x, y, z) HU, axes as the scan is stored.
+        path: .nii or .nii.gz; missing folders are made.
+        storage: of the scan; NIfTI keeps its header, dtype and scaling, others are written as HU without scaling.
+        scan: where it lies.
+        axis: along which its slices lie.
+        strength: 0 to 1, how much of the network's change is made.
+        dtype: type on disk; None as above.
+        overwrite: replace an existing file. The scan itself is never replaced.
+
+    Raises:
+        ScanError: shapes differ, HU not finite, the file exists, the scan cannot be read again, or nothing can be written.
+    """
+    check_target(path, storage, overwrite=overwrite)
+    check_volume(hu, path, storage)
+    header = output_header(hu, path, storage, None, dtype)
+    as_source = isinstance(storage, NiftiStorage) and header == storage.header
+    target = None if as_source else _unscaled(path, header, storage)
+    with (
+        new_output(path, overwrite=overwrite) as partial,
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=".ct-cncl-") as folder,
+    ):
+        scratch, made = Path(folder, "scratch"), Path(folder, "made")
+        scratch.mkdir()
+        made.mkdir()
+        slices = open_slices(scan, scratch, check_hu=False, axis=axis)
+        writer = VolumeResults(slices, [KINDS[RESULT]], made, target=target)
+        for number in range(slices.count):
+            source = slices.read(number)
+            block = np.take(hu, [slices.place(number)], axis=slices.order.axis)
+            image = with_strength(source.hu, slices.order.apply(block)[..., 0], strength)
+            writer.write(number, source, keep_padding({RESULT: image}, source.hu, source.padded))
+        os.replace(writer.finish()[RESULT], partial)  # noqa: PTH105  as in new_output
+    kept = NiftiStorage(path, header, hu.shape, np.eye(4)).slope_inter
+    return WriteReport(path, dtype_name(header.get_data_dtype()), *kept, writer.clipped[RESULT], hu.size)
+
+
+def _unscaled(path: Path, header: nib.Nifti1Header, storage: Storage) -> VolumeFile:
+    """The file to be written, where it is not stored as its source: HU, slope 1."""
+    x, y, z = (*storage.shape, 1, 1)[:3]
+    head = header_bytes(header)
+    return VolumeFile(
+        path,
+        path,
+        len(head),
+        header.get_data_dtype(),
+        (x, y, z),
+        "F",
+        1.0,
+        0.0,
+        storage.affine,
+        lambda _dtype, _slope, _inter: head,
+        gzipped if path.name.lower().endswith(".gz") else None,
+    )

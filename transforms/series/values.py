@@ -1,0 +1,106 @@
+"""From a network's output to stored values: strength, padding, rounding, clipping, counting. Nothing else rounds or clips HU.
+
+Stored values change by the network's change in HU, so that a voxel the network leaves alone is equal to the bit, whatever
+its type, its scaling and how much of it a float32 holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+RESULT = "denoised"
+"""The kind of result that is the denoised scan; the others show what was removed, or where the network is unsure."""
+_SHOWS_THE_SCAN = (RESULT, "content")
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a type of stored values can hold.
+
+    Attributes:
+        low: the least value.
+        high: the greatest value.
+        whole: whole numbers only.
+    """
+
+    low: float
+    high: float
+    whole: bool = True
+
+
+def range_of(dtype: np.dtype) -> Range:
+    """The range of an integer or floating-point type.
+
+    >>> range_of(np.dtype("uint8"))
+    Range(low=0.0, high=255.0, whole=True)
+    """
+    if dtype.kind == "f":
+        return Range(float(np.finfo(dtype).min), float(np.finfo(dtype).max), whole=False)
+    info = np.iinfo(dtype)
+    high = float(info.max)  # of int64 it is 2**63, one too many: the largest float64 below it keeps the cast in range
+    return Range(float(info.min), high if int(high) == info.max else float(np.nextafter(high, 0.0)))
+
+
+def stored_values(
+    before: np.ndarray, change: np.ndarray, holds: Range, *, slope: float = 1.0, padded: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Stored values after a change in HU.
+
+    Args:
+        before: stored values, any shape and real type; whole where ``holds`` is.
+        change: HU, float64, the same shape.
+        holds: what can be stored.
+        slope: HU = stored * slope + intercept.
+        padded: bool; these values stay as they are. None where there are none.
+
+    Returns:
+        Values within the range, float64, rounded to nearest (halves to even) where they must be whole; bool, what stays as
+        it is, where only ``before`` is exact; bool, what the type could not hold.
+
+    >>> values, kept, clipped = stored_values(np.array([10, 20, 250]), np.array([0.0, 2.6, 9.0]), range_of(np.dtype("u1")))
+    >>> values.tolist(), kept.tolist(), clipped.tolist()
+    ([10.0, 23.0, 255.0], [True, False, False], [False, False, True])
+    """
+    kept = change == 0 if padded is None else padded | (change == 0)
+    steps = change / slope
+    values = before + (np.rint(steps) if holds.whole else steps)
+    clipped = ((values < holds.low) | (values > holds.high)) & ~kept
+    return values.clip(holds.low, holds.high), kept, clipped
+
+
+def changed(before: np.ndarray, change: np.ndarray, dtype: np.dtype, *, slope: float = 1.0) -> tuple[np.ndarray, int]:
+    """As :func:`stored_values`, in the source's own type: what is to be written, and how many values were clipped.
+
+    >>> changed(np.array([10, 20], np.int16), np.array([0.4, -70000.0]), np.dtype(np.int16))
+    (array([    10, -32768], dtype=int16), 1)
+    """
+    values, kept, clipped = stored_values(before, change, range_of(dtype), slope=slope)
+    stored = values.astype(dtype)
+    np.copyto(stored, before, where=kept, casting="unsafe")
+    return stored, int(clipped.sum())
+
+
+def with_strength(hu: np.ndarray, predicted: np.ndarray, strength: float) -> np.ndarray:
+    """The scan plus so much of the network's change: 1 gives the prediction itself, 0 the scan itself.
+
+    Args:
+        hu: float32 HU, any shape.
+        predicted: the network's result, the same shape.
+        strength: 0 to 1.
+    """
+    return predicted if strength == 1 else hu if strength == 0 else hu + np.float32(strength) * (predicted - hu)
+
+
+def keep_padding(images: Mapping[str, np.ndarray], hu: np.ndarray, padded: np.ndarray) -> dict[str, np.ndarray]:
+    """Results with the scan's own values where the scanner padded; there, noise and disagreement are 0.
+
+    Args:
+        images: by kind, HU.
+        hu: of the scan, the same shape.
+        padded: bool, the same shape.
+    """
+    zero = np.float32(0)
+    return {name: np.where(padded, hu if name in _SHOWS_THE_SCAN else zero, image) for name, image in images.items()}
