@@ -14,6 +14,7 @@ from ct_cncl.pipeline.cli.denoise import denoise
 from ct_cncl.pipeline.cli.evaluate import evaluate
 from ct_cncl.pipeline.cli.interpolate import interpolate
 from ct_cncl.pipeline.cli.models import models
+from ct_cncl.pipeline.cli.node import node
 from ct_cncl.pipeline.cli.pack import pack
 from ct_cncl.pipeline.cli.prepare import prepare
 from ct_cncl.pipeline.cli.publish import publish
@@ -71,6 +72,7 @@ for command in (
     publish,
 ):
     app.command()(command)
+app.add_typer(node, name="node")
 
 
 def main() -> None:
