@@ -17,6 +17,7 @@ from torch import distributed
 
 from ct_cncl.pipeline.engines.distributed import is_main_process, start_processes, world_size
 from ct_cncl.transforms import __version__
+from ct_cncl.transforms.common.locks import alone_in
 from ct_cncl.transforms.datalist import DATALIST, entries, read_datalist, verify_checksums
 from ct_cncl.transforms.files import replacing
 from ct_cncl.transforms.prepare import plain
@@ -97,6 +98,15 @@ def dataset_entries(dataset_dir: str | Path, split: str, *, verify: bool = True)
 
 def _prepare_phantoms_once(folder: Path) -> None:
     if is_main_process() and not (folder / DATALIST).is_file():
+        with alone_in(folder, wait=True):  # another run may make them just now
+            _prepare_phantoms(folder)
+    if world_size() > 1:
+        start_processes()
+        distributed.barrier()
+
+
+def _prepare_phantoms(folder: Path) -> None:
+    if not (folder / DATALIST).is_file():
         from ct_cncl.transforms.cases import phantom_cases
         from ct_cncl.transforms.prepare import split_cases, write_dataset
 
@@ -109,9 +119,6 @@ def _prepare_phantoms_once(folder: Path) -> None:
             first_seed += count
         splits = split_cases(cases["training"], validation=cases["validation"], test=cases["test"])
         write_dataset(folder, splits, salt="phantoms", progress=_log_every_tenth)
-    if world_size() > 1:
-        start_processes()
-        distributed.barrier()
 
 
 def _log_every_tenth(done: int, total: int) -> None:

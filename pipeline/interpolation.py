@@ -19,6 +19,7 @@ from ct_cncl.pipeline.texture_scan import Judge, ScanPoint, curve_picture
 from ct_cncl.pipeline.trained import trained_network
 from ct_cncl.pipeline.weights import described_training
 from ct_cncl.pipeline.workflow import ConfigError, network_config
+from ct_cncl.transforms.common.locks import alone_in
 from ct_cncl.transforms.datalist import entries, file_checksum, read_datalist
 from ct_cncl.transforms.files import OutputError, replacing
 from ct_cncl.transforms.hu import HU_RANGE
@@ -114,9 +115,13 @@ def interpolate(first: Path, second: Path, *, alpha: float, out: Path, overwrite
         ValueError: alpha outside 0 to 1.
         CheckpointError: missing, unreadable, of different networks.
         ConfigError: no config beside a checkpoint, or different networks.
-        OutputError: the folder holds something.
+        OutputError: the folder holds something, or another process is writing there.
     """
-    first, second = checkpoint_of(first), checkpoint_of(second)
+    with alone_in(out):
+        return _interpolate(checkpoint_of(first), checkpoint_of(second), alpha=alpha, out=out, overwrite=overwrite)
+
+
+def _interpolate(first: Path, second: Path, *, alpha: float, out: Path, overwrite: bool) -> Path:
     state = interpolated(*load_pair(first, second), alpha=alpha)
     _refuse_existing(out, overwrite=overwrite)
     record = {

@@ -20,6 +20,7 @@ from ct_cncl.pipeline.handlers.checkpoints import CheckpointError
 from ct_cncl.pipeline.weights import TRAINED_ON, open_weights
 from ct_cncl.pipeline.workflow import NETWORK_KEYS, ConfigError, load_config, network_config, overlay_file
 from ct_cncl.pipeline.zoo_rules import CHECKSUMS, broken_rules
+from ct_cncl.transforms.common.locks import alone_in
 from ct_cncl.transforms.datalist import entries, file_checksum, read_datalist
 from ct_cncl.transforms.files import OutputError, replacing
 
@@ -82,7 +83,7 @@ def pack(
         raise OutputError(f"Expected no {path.name} in {out}, but there is one. Remove it, or pass --version.")
     metadata["weights"]["variant"] = "+".join(Path(name).stem for name in overlays if name != FINE_TUNE)
     require("jsonschema", extra="verify", purpose="to check metadata.json")  # before minutes of exporting
-    with tempfile.TemporaryDirectory() as scratch:
+    with alone_in(path), tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / NAME
         _write_bundle(folder, bundle, weights or own, overlays, metadata)
         broken = broken_rules(folder)

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.file_names import LONGEST, fitting
+from ct_cncl.transforms.common.locks import alone_in
 from ct_cncl.transforms.common.terminal import say, shown
 from ct_cncl.transforms.datalist import file_checksum
 from ct_cncl.transforms.files import OutputError, replacing
@@ -141,8 +142,13 @@ def simulate_scans(options: SimulateOptions) -> list[Path]:
     Raises:
         ValueError: options outside their range.
         ScanError: a scan that cannot be read or is not HU, or a file in the way of a result.
-        OutputError: the results cannot be written.
+        OutputError: the results cannot be written, or another process is writing there.
     """
+    with alone_in(options.out):
+        return _simulated(options)
+
+
+def _simulated(options: SimulateOptions) -> list[Path]:
     settings = options.settings()
     planned = [_planned(source, options) for source in find_scans(options.source)]
     results = [result for scan in planned for result in scan.results]

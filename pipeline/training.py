@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigWorkflow
 
+from ct_cncl.pipeline.engines.distributed import is_main_process
 from ct_cncl.pipeline.handlers.checkpoints import BEST, LAST, CheckpointError, load_file
 from ct_cncl.pipeline.workflow import (
     ConfigError,
@@ -17,6 +19,7 @@ from ct_cncl.pipeline.workflow import (
     parse_overrides,
     run_workflow,
 )
+from ct_cncl.transforms.common.locks import alone_in
 
 PATH_KEYS = ("start_from", "teacher_checkpoint", "encoder#weights")
 """Config keys that name files: made absolute, so that the run's own config holds from any working directory."""
@@ -46,6 +49,7 @@ def train_bundle(
         ConfigError: unknown keys or overlays.
         CheckpointError: nothing to resume, or a run where a new one should start.
         DataError: the data set cannot be used.
+        OutputError: another process trains there.
     """
     overrides = parse_overrides(assignments)
     if resume:
@@ -66,7 +70,8 @@ def train_bundle(
         overrides["resume"] = resume
     if data is not None:
         overrides["dataset_dir"] = str(data.expanduser().absolute())
-    return run_workflow(build_workflow(files, run_id="training", overrides=overrides))
+    with alone_in(out) if is_main_process() else nullcontext():
+        return run_workflow(build_workflow(files, run_id="training", overrides=overrides))
 
 
 def absolute_paths(overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,5 +138,6 @@ def evaluate_run(
     if out is not None:
         overrides["evaluation_dir"] = str(out.expanduser().absolute())
     files = [folder / "config.json", config_file("evaluate.json"), *(overlay_file(name) for name in overlays)]
-    workflow = run_workflow(build_workflow(files, overrides=overrides))
+    with alone_in(out or folder / f"evaluation_{split}") if is_main_process() else nullcontext():
+        workflow = run_workflow(build_workflow(files, overrides=overrides))
     return dict(workflow.parser.get_parsed_content("validate#evaluator").state.metrics)
