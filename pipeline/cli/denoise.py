@@ -67,6 +67,12 @@ def denoise(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace results that were made with other options.")
     ] = False,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust", help="Run a .ts file whatever its code does: only if you know who made it. See SECURITY.md."
+        ),
+    ] = False,
 ) -> None:
     """Denoise scans. DICOM becomes a derived series; other files keep geometry, shape and data type. The input is never touched.
 
@@ -100,4 +106,5 @@ def denoise(
         precision=precision,
         preview=window_preview,
         overwrite=overwrite,
+        trust=trust,
     )

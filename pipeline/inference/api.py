@@ -23,6 +23,7 @@ from ct_cncl.pipeline.inference.volume import denoise_volume
 from ct_cncl.pipeline.networks.precision import is_made_for_bf16
 from ct_cncl.pipeline.weights.load import Weights, open_weights
 from ct_cncl.transforms.common.errors import OutputError
+from ct_cncl.transforms.common.noise import quiet
 from ct_cncl.transforms.series import ScanError
 from ct_cncl.transforms.series.archive_file import is_zip, unzip
 from ct_cncl.transforms.series.find import Found, search
@@ -86,7 +87,7 @@ def denoise_scans(source: Path, out: Path, **options: Any) -> list[Path]:
     """
     asked = DenoiseOptions(**options)
     weights = _weights(asked)
-    with _searched(source, out) as found:
+    with quiet(), _searched(source, out) as found:
         return ArchiveRun(source, out, found, weights=weights, asked=asked).all()
 
 
@@ -95,7 +96,7 @@ def _weights(asked: DenoiseOptions) -> Weights:
     device = chosen_device(asked.device)
     if asked.threads is not None:
         torch.set_num_threads(asked.threads)
-    weights = open_weights(asked.weights, device, precision=asked.precision)
+    weights = open_weights(asked.weights, device, precision=asked.precision, trust=asked.trust)
     check_save(weights, settings)
     if weights.precision == "bf16" and not is_made_for_bf16(device) and is_main_process():
         logger.warning("bf16 is slower than fp32 here, where nothing multiplies it; --precision auto chooses.")

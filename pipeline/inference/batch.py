@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -19,9 +20,11 @@ from ct_cncl.pipeline.common.distributed import is_main_process, rank, wait_for_
 from ct_cncl.pipeline.common.panel import DIFFERENCE_WINDOW, Tile, picture_panel, save_png
 from ct_cncl.pipeline.inference.records import (
     MANIFEST,
+    RECORD_SUFFIX,
     WORK,
     Job,
     add_to_manifest,
+    digests,
     is_finished,
     job_name,
     plan,
@@ -31,7 +34,10 @@ from ct_cncl.pipeline.inference.records import (
 from ct_cncl.pipeline.inference.streaming import Outcome, Settings, denoise_slices, scan_warnings
 from ct_cncl.pipeline.weights.load import Weights
 from ct_cncl.transforms import __version__
+from ct_cncl.transforms.common.file_names import LONGEST, fitting
 from ct_cncl.transforms.common.hu import WINDOWS
+from ct_cncl.transforms.common.redaction import redacted
+from ct_cncl.transforms.common.terminal import say, shown
 from ct_cncl.transforms.series import ScanError, ScanSource
 from ct_cncl.transforms.series.content import content_digest
 from ct_cncl.transforms.series.deidentify import Deidentifier, key_of
@@ -65,6 +71,7 @@ class DenoiseOptions:
     preview: Path | None = None
     overwrite: bool = False
     progress: bool = True
+    trust: bool = False
 
     def settings(self) -> Settings:
         """How the network is applied.
@@ -114,7 +121,8 @@ class ArchiveRun:
             "deidentify": asked.deidentify,
         } | ({} if weights.precision == "fp32" else {"precision": weights.precision})
         names = [{kind: result_name(scan, kind) for kind in self.settings.kinds} for scan in scans]
-        self.jobs = plan(scans, names, out, options)
+        key = self.deidentifier.key if self.deidentifier is not None else b""
+        self.jobs = plan(scans, names, out, options, key=key)
         self._known = {item.scan.files: item.error for item in found.broken if item.scan is not None}
         self._unplaced = [self._stray(item) for item in found.broken if item.scan is None]
         self.single = len(self.jobs) + len(self._unplaced) == 1
@@ -126,12 +134,16 @@ class ArchiveRun:
                 f"{self.source}: expected scans as a scanner made them but got only {kinds}; name the originals, or denoise these all the "
                 "same with --derived"
             )
-        return ScanError(f"{self.source}: expected a CT series in DICOM or a volume but got {self.found.instead}")
+        # What was passed over has names of files and values of tags.
+        seen = self.found.instead if self.deidentifier is None else "only files of other kinds; name the scans' folder"
+        return ScanError(f"{self.source}: expected a CT series in DICOM or a volume but got {seen}")
 
     def _named(self, scan: ScanSource) -> ScanSource:
-        """With --deidentify, results and records are named after hashes, in one folder."""
+        """Names that leave room for the record's; with --deidentify, after hashes, in one folder."""
         if self.deidentifier is None:
-            return scan
+            beside = max(len(os.fsencode(result_name(scan, kind))) for kind in self.settings.kinds)
+            room = LONGEST - len(RECORD_SUFFIX) - (beside - len(os.fsencode(scan.name)))
+            return replace(scan, name=fitting(scan.name, room))
         uid = self.deidentifier.uid(f"{scan.series_uid}.{scan.part}" if scan.series_uid else str(scan.path))
         return replace(scan, name=f"series_{uid[-12:]}", relative=".", series_uid=str(uid))
 
@@ -153,14 +165,19 @@ class ArchiveRun:
             "error": reason,
         }
 
-    def _failure(self, error: BaseException, files: Sequence[Path]) -> dict[str, Any]:
+    def _failure(self, error: BaseException, files: Sequence[Path] = ()) -> dict[str, Any]:
         kind = "" if isinstance(error, (ValueError, OSError)) else f"unexpected {type(error).__name__}: "
         text = " ".join(f"{kind}{error}".split())
         if self.deidentifier is not None:  # what precedes is a path
             text = text[max(text.find("expected"), 0) :]
             for name in sorted({file.name for file in files}, key=len, reverse=True):
                 text = text.replace(name, "a file")
+            text = redacted(text)
         return {"result": None, "seconds": 0.0, "warnings": [], "error": text}
+
+    def _public(self, error: Exception) -> Exception:
+        """The error; with --deidentify, one that says as much as the manifest does."""
+        return error if self.deidentifier is None else ScanError(self._failure(error)["error"])
 
     def all(self) -> list[Path]:
         """Do this process's share.
@@ -171,7 +188,7 @@ class ArchiveRun:
         if is_main_process():
             self._announce()
         if self.single and self.found.broken:
-            raise self.found.broken[0].error
+            raise self._public(self.found.broken[0].error)
         strays = [str(record["error"]) for record in self._unplaced]
         share = self.jobs[rank() :: world_size()]
         done = [job for job in share if self._attempt(job)]
@@ -190,7 +207,10 @@ class ArchiveRun:
         return [job.targets["denoised"] for job in done]
 
     def _attempt(self, job: Job) -> bool:
-        """Denoise one scan, or find it done; whether that went well. The only scan's error is the run's."""
+        """Denoise one scan, or find it done; whether that went well. The only scan's error is the run's.
+
+        Whatever happens to one scan of several, and to what is said and written of it, the others are done.
+        """
         try:
             if is_finished(job, overwrite=self.asked.overwrite):
                 self._say(f"{job.name}: kept from before")
@@ -198,7 +218,8 @@ class ArchiveRun:
                 self._one(job)
         except Exception as error:
             if self.single:
-                raise
+                public = self._public(error)
+                raise public from (None if public is not error else error.__cause__)
             self._failed(job, error)
             return False
         return True
@@ -208,9 +229,10 @@ class ArchiveRun:
             for job in self.jobs:
                 self._say(f"found {job.name}, {len(job.source.files)} files")
         for record in self._unplaced[:_MOST_NAMED]:
-            _warn(f"{record['source']}: error: {record['error']}")
+            say(f"{record['source']}: error: {record['error']}", error=True)
         if self.found.passed_over:
-            self._say(f"passed over {self.found.others}")
+            count = sum(map(len, self.found.passed_over.values()))  # others has names of files and values of tags
+            self._say(f"passed over {self.found.others if self.deidentifier is None else f'{count} files'}")
         for scan, what in self._refused.items():
             self._say(f"passed over {job_name(scan)}: {what}; --derived denoises it all the same")
 
@@ -219,22 +241,23 @@ class ArchiveRun:
         if job.source.files in self._known:
             raise self._known[job.source.files]
         try:
-            outcome, writer_clipped = self._made(job)
+            outcome, made, writer_clipped = self._made(job)
         finally:
             shutil.rmtree(job.work, ignore_errors=True)
         clipped = {kind: count for kind, count in writer_clipped.items() if count}
-        record = write_record(job, "done", self._record(job, outcome) | {"clipped_voxels": clipped})
+        record = write_record(job, "done", self._record(job, outcome) | {"clipped_voxels": clipped} | made)
         add_to_manifest(self.out, record)
         self._say(f"{job.name}: {outcome.slices} slices, {outcome.slices / max(outcome.seconds, 1e-9):.2f} slices/s")
         for warning in (*outcome.warnings, *(f"{count} voxels of {kind} clipped" for kind, count in clipped.items())):
-            _warn(f"{job.name}: warning: {warning}")
+            say(f"{job.name}: warning: {warning}", error=True)
 
-    def _made(self, job: Job) -> tuple[Outcome, dict[str, int]]:
+    def _made(self, job: Job) -> tuple[Outcome, dict[str, Any], dict[str, int]]:
         shutil.rmtree(job.work, ignore_errors=True)
         scratch, made = job.work / "scratch", job.work / "made"
         for folder in (scratch, made):
             folder.mkdir(parents=True)
         started = time.perf_counter()
+        before = digests(job)["source"]
         slices = open_slices(job.source, scratch)
         slices.problems += [*self._unreadable_beside(job.source), *self._left_out.get(job.source.files, ())]
         if slices.problems and self.asked.strict:
@@ -242,6 +265,8 @@ class ArchiveRun:
                 f"{job.source.path}: {slices.problems[0]}; leave out --strict to denoise each slice all the same"
             )
         warnings = scan_warnings(slices, self.weights)
+        if self.deidentifier is not None:  # they go into the result's header, too
+            warnings = [redacted(warning) for warning in warnings]
         derivation = Derivation(
             self.weights.checksum,
             __version__,
@@ -260,15 +285,20 @@ class ArchiveRun:
             compression=self.asked.compression,
             deidentifier=self.deidentifier,
         )
-        with tqdm(total=slices.count, desc=job.name, unit="slice", disable=not self._shows_progress()) as bar:
+        with tqdm(total=slices.count, desc=shown(job.name), unit="slice", disable=not self._shows_progress()) as bar:
             outcome = denoise_slices(slices, writer, self.weights, self.settings, tick=bar.update)
         parts = writer.finish()
         outcome.warnings = warnings
+        found = digests(job, parts)
+        if found["source"] != before:
+            raise ScanError(
+                f"{job.source.path}: expected files that stay as they are but they were changed meanwhile; run again"
+            )
         write_record(job, "unfinished", {})
         put_in_place(parts, job.targets)
         outcome.seconds = time.perf_counter() - started
         self._preview(job, outcome)
-        return outcome, writer.clipped
+        return outcome, {"digests": found}, writer.clipped
 
     def _unreadable_beside(self, scan: ScanSource) -> list[str]:
         """Files in a series' folders that do not even say which series they are of: its own may be among them."""
@@ -281,7 +311,7 @@ class ArchiveRun:
 
     def _say(self, text: str) -> None:
         if self.asked.progress:
-            tqdm.write(text, file=sys.stdout)
+            say(text)
 
     def _shows_progress(self) -> bool:
         return self.asked.progress and is_main_process() and sys.stderr.isatty()
@@ -302,11 +332,16 @@ class ArchiveRun:
 
     def _failed(self, job: Job, error: BaseException) -> None:
         content = self._failure(error, job.source.files)
-        _warn(f"{job.name}: error: {content['error']}")
-        if any(target.exists() for target in job.targets.values()):  # they keep the record that they have
-            self._unplaced.append({"source": job.name, "state": "failed", **content})
-        else:
-            add_to_manifest(self.out, write_record(job, "failed", content))
+        say(f"{job.name}: error: {content['error']}", error=True)
+        try:
+            if not any(target.exists() for target in job.targets.values()):
+                add_to_manifest(self.out, write_record(job, "failed", content))
+                return
+        except OSError as second:  # the same full disk, most often
+            say(f"{job.name}: warning: {second}", error=True)
+        self._unplaced.append(
+            {"source": job.name, "state": "failed", **content}
+        )  # results keep the record that they have
 
     def _preview(self, job: Job, outcome: Outcome) -> None:
         """The middle slice before and after, and what was removed."""
@@ -349,7 +384,3 @@ def tidy(out: Path) -> None:
     for folder in (out / WORK, out):
         with suppress(OSError):
             folder.rmdir()
-
-
-def _warn(text: str) -> None:
-    tqdm.write(text, file=sys.stderr)

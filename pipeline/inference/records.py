@@ -1,7 +1,8 @@
 """What is done of an archive and what is left: one record beside each result, and a manifest of all records.
 
 A record is written before its result is put in place ("unfinished") and again afterwards, so that a run that was killed at
-any moment goes on where it stopped. Records name files and keyed digests, never patients or UIDs.
+any moment goes on where it stopped. It holds digests of source and results: what is kept from before is what was made, from
+what lies there now. Records name files and digests, keyed where they are de-identified, never patients or UIDs.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ct_cncl.pipeline.common.distributed import rank
+from ct_cncl.transforms.common.digests import digest_of, digest_of_result
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.json_values import plain
@@ -22,6 +24,8 @@ from ct_cncl.transforms.series import ScanError, ScanSource
 MANIFEST = "manifest.jsonl"
 WORK = ".unfinished"
 """Folder among the results for what is being made; empty folders of it vanish, leftovers are removed by the next run."""
+RECORD_SUFFIX = ".json"
+"""Of a result's record: the result's own name, and this."""
 _UNFINISHED = "unfinished"
 
 
@@ -36,6 +40,7 @@ class Job:
         targets: by kind, where results go.
         record: the file that says what became of it.
         work: a folder of its own for what is being made.
+        key: of the digests; empty for none.
     """
 
     source: ScanSource
@@ -44,10 +49,16 @@ class Job:
     targets: Mapping[str, Path]
     record: Path
     work: Path
+    key: bytes = b""
 
 
 def plan(
-    sources: Iterable[ScanSource], names: Iterable[Mapping[str, str]], out: Path, options: Mapping[str, Any]
+    sources: Iterable[ScanSource],
+    names: Iterable[Mapping[str, str]],
+    out: Path,
+    options: Mapping[str, Any],
+    *,
+    key: bytes = b"",
 ) -> list[Job]:
     """Jobs in the order of their sources.
 
@@ -56,6 +67,7 @@ def plan(
         names: for each, the file or folder name of every kind of result.
         out: folder of all results.
         options: everything that the results depend on beside the source.
+        key: of the records' digests; empty for none.
 
     Raises:
         ScanError: two scans whose results would have one name.
@@ -73,8 +85,8 @@ def plan(
                 )
             taken[target] = name
         request = _request(source, options)
-        record = targets["denoised"].with_name(f"{targets['denoised'].name}.json")
-        jobs.append(Job(source, name, request, targets, record, out / WORK / request[:16]))
+        record = targets["denoised"].with_name(f"{targets['denoised'].name}{RECORD_SUFFIX}")
+        jobs.append(Job(source, name, request, targets, record, out / WORK / request[:16], key))
     return jobs
 
 
@@ -84,31 +96,77 @@ def job_name(source: ScanSource) -> str:
 
 
 def _request(source: ScanSource, options: Mapping[str, Any]) -> str:
-    files = [
-        (file.name, file.stat().st_size, 0 if source.kind == "dicom" else file.stat().st_mtime_ns)
-        for file in source.files
-    ]
+    """Of names, sizes and options: what can be known without reading all files; their digest comes on top of it."""
+    files = [(file.name, _size(file)) for file in source.files]
     text = json.dumps([source.kind, source.series_uid, source.part, files, plain(options)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _size(path: Path) -> int:
+    """Bytes; -1 for a file that is gone since it was found, which is an error when its turn comes."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def digests(job: Job, results: Mapping[str, Path] | None = None) -> dict[str, Any]:
+    """Of the source and, where there are any, of results by kind, for a record.
+
+    Raises:
+        OSError: a file that cannot be read.
+    """
+    source = digest_of(((file.name, file) for file in job.source.files), key=job.key)
+    made = {kind: digest_of_result(path, key=job.key).record() for kind, path in (results or {}).items()}
+    return {"source": source.sha256, "results": made}
+
+
 def is_finished(job: Job, *, overwrite: bool) -> bool:
-    """Whether a job's results are there; what is there of it and is not finished may be replaced.
+    """Whether a job's results are there, as they were made and from the source as it is now.
+
+    What is not finished may be replaced: what a killed run has left, and results of which files were deleted, cut short or
+    emptied since.
 
     Raises:
         ScanError: something else lies where a result should go, and ``overwrite`` is off.
     """
     record = read_record(job.record)
-    own = record.get("request") == job.request
+    own, state = record.get("request") == job.request, record.get("state")
     there = [path for path in job.targets.values() if path.exists()]
-    if own and record.get("state") == "done" and len(there) == len(job.targets):
-        return True
-    if there and not (own and record.get("state") == _UNFINISHED) and not overwrite:
+    if own and state == "done" and there:
+        made = record.get("digests")
+        made = made if isinstance(made, dict) else {}
+        if made.get("source") == digests(job)["source"]:
+            changed, lost = _compared(job, made.get("results"))
+            if not changed and not lost:
+                return True
+            if changed and not overwrite:
+                raise ScanError(
+                    f"{changed[0]}: expected the result that was made there but it was changed since; choose another --out, or replace "
+                    "it with --overwrite"
+                )
+            return False
+    if there and not (own and state == _UNFINISHED) and not overwrite:
         raise ScanError(
             f"{there[0]}: exists already, made with other options or from another source; choose another --out, or replace it with "
             "--overwrite"
         )
     return False
+
+
+def _compared(job: Job, made: Any) -> tuple[list[Path], list[Path]]:
+    """Results that somebody changed, and those of which something is missing: there is less of them than was made."""
+    changed, lost = [], []
+    for kind, target in job.targets.items():
+        before = made.get(kind) if isinstance(made, dict) else None
+        now = digest_of_result(target, key=job.key).record() if target.exists() else None
+        if now == before and now is not None:
+            continue
+        if before is None or (now is not None and now["files"] >= before["files"] and now["size"] >= before["size"]):
+            changed.append(target)
+        else:
+            lost.append(target)
+    return changed, lost
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -172,4 +230,4 @@ def _lines(jobs: Iterable[Job]) -> list[str]:
 
 
 def _line(record: Mapping[str, Any]) -> str:
-    return json.dumps(plain({key: value for key, value in record.items() if key != "request"})) + "\n"
+    return json.dumps(plain({key: value for key, value in record.items() if key not in ("request", "digests")})) + "\n"

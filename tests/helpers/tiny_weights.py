@@ -32,9 +32,12 @@ class MeanOfThree(nn.Module):
 class Steps(torch.nn.Module):
     """Adds -4 to 3.5 HU in steps of half a HU along the columns: halves, to be rounded, and both ends, to be clipped."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("steps", (torch.arange(512).view(-1, 1) * 0.5 - 4) / 4096, persistent=False)
+
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        columns = torch.arange(image.shape[-2], device=image.device).view(-1, 1)
-        return image + (columns * 0.5 - 4) / 4096
+        return image + self.steps[: image.shape[-2]]
 
 
 def scripted(network: nn.Module, path: Path) -> Path:

@@ -92,7 +92,7 @@ def _read_table(path: Path) -> dict[str, str]:
 
 def hash_patient(patient: str, salt: str) -> str:
     """A salted SHA-256 of the patient, 16 hexadecimal digits: equal patients stay recognisable, names do not."""
-    return hashlib.sha256(f"{salt}\0{patient}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{salt}\0{patient}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def split_patients(

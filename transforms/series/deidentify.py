@@ -21,12 +21,14 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
+from ct_cncl.transforms.series.body_parts import BODY_PARTS
 from ct_cncl.transforms.series.headers import bare_copy
 from ct_cncl.transforms.series.scan import ScanError
 
 EDITION = "2026c"
 """Edition of the profile's table."""
 _DATES = {"DA": "19000101", "TM": "000000", "DT": "19000101000000"}
+_BODY_PART = 0x00180015
 _GRAPHICS = (0x5000, 0x6000)
 _REFERENCES = ("SourceImageSequence", "ReferencedImageSequence")
 """Sequences whose items stay, with other UIDs (X/Z/U* of the profile)."""
@@ -76,6 +78,9 @@ class Deidentifier:
             if tag.group & 0xFF00 in _GRAPHICS:
                 del dataset[tag]
                 continue
+            if tag == _BODY_PART and str(dataset[tag].value).strip().upper() not in BODY_PARTS:
+                del dataset[tag]  # the profile leaves it, free text as it often is
+                continue
             action = self._actions.get((tag.group, tag.element))
             if action is not None:
                 self._apply(action, dataset, tag)
@@ -108,7 +113,7 @@ class Deidentifier:
 
     def pseudonym(self, patient: str) -> str:
         """What takes the place of a PatientID: patients stay apart."""
-        return "anon-" + hmac.new(self.key, patient.encode(), hashlib.sha256).hexdigest()[:12]
+        return "anon-" + hmac.new(self.key, patient.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:12]
 
     def _uids(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -119,7 +124,7 @@ class Deidentifier:
         """What takes the place of a UID; those of the standard itself stay."""
         if not value or value.startswith("1.2.840.10008."):
             return UID(value)
-        digest = hmac.new(self.key, value.encode(), hashlib.sha256).digest()
+        digest = hmac.new(self.key, value.encode("utf-8", "surrogateescape"), hashlib.sha256).digest()
         return UID(f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}")
 
 
