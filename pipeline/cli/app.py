@@ -13,6 +13,7 @@ from ct_cncl.pipeline.cli.denoise import denoise
 from ct_cncl.pipeline.cli.evaluate import evaluate
 from ct_cncl.pipeline.cli.interpolate import interpolate
 from ct_cncl.pipeline.cli.models import models
+from ct_cncl.pipeline.cli.noise import noise
 from ct_cncl.pipeline.cli.pack import pack
 from ct_cncl.pipeline.cli.prepare import prepare
 from ct_cncl.pipeline.cli.publish import publish
@@ -56,6 +57,7 @@ for command in (
     demo,
     prepare,
     simulate,
+    noise,
     train,
     evaluate,
     denoise,
