@@ -16,6 +16,7 @@ from ct_cncl.pipeline.cli.evaluate import evaluate
 from ct_cncl.pipeline.cli.interpolate import interpolate
 from ct_cncl.pipeline.cli.models import models
 from ct_cncl.pipeline.cli.node import node
+from ct_cncl.pipeline.cli.noise import noise
 from ct_cncl.pipeline.cli.pack import pack
 from ct_cncl.pipeline.cli.prepare import prepare
 from ct_cncl.pipeline.cli.publish import publish
@@ -61,6 +62,7 @@ for command in (
     demo,
     prepare,
     simulate,
+    noise,
     train,
     evaluate,
     denoise,
