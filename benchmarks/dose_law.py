@@ -30,7 +30,20 @@ from ct_cncl.transforms.physics.patch_spectra import cut, periodograms, rings, t
 from ct_cncl.transforms.physics.simulation import calibrate
 from ct_cncl.transforms.series import find_scans, read_scan, to_slices, voxel_spacing
 
-FIELDS = ("scan", "slices", "patches", "noise_hu", "error", "anatomy", "frequency", "model", "model_f", "upper", "upper_f", "cpu")
+FIELDS = (
+    "scan",
+    "slices",
+    "patches",
+    "noise_hu",
+    "error",
+    "anatomy",
+    "frequency",
+    "model",
+    "model_f",
+    "upper",
+    "upper_f",
+    "cpu",
+)
 
 
 def sides(volume: np.ndarray, size: int) -> list[np.ndarray]:
@@ -97,7 +110,9 @@ def summary(rows: list[dict[str, float]], title: str) -> None:
     for name in ("model", "model_f", "upper", "upper_f"):
         values = np.array([row[name] for row in rows])
         inside = np.mean((values >= 0.93) & (values <= 1.07))
-        print(f"  {name:8s} mean {values.mean():.3f}  median {np.median(values):.3f}  within 0.93 to 1.07: {100 * inside:.0f} %")
+        print(
+            f"  {name:8s} mean {values.mean():.3f}  median {np.median(values):.3f}  within 0.93 to 1.07: {100 * inside:.0f} %"
+        )
 
 
 def main() -> None:

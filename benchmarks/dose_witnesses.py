@@ -53,7 +53,9 @@ def lcd(folder: Path) -> None:
     found = measure_noise(full, pixel, max_slices=10)
     own = radial(own_noise, clean, pixel)
     true = math.sqrt((ring.count * own).sum() / (32**2 * LCD_PIXEL**2))
-    print(f"lcd, {LCD_PIXEL} mm a pixel: own noise at 55 %: found {found.level_hu:.2f} HU, true {true:.2f} HU in the patches")
+    print(
+        f"lcd, {LCD_PIXEL} mm a pixel: own noise at 55 %: found {found.level_hu:.2f} HU, true {true:.2f} HU in the patches"
+    )
     fraction = 10 / 55
     for title, electronics in (("no electronic noise", False), ("usual electronic noise", True)):
         settings = DoseSettings(dose_fraction=fraction)
@@ -91,7 +93,9 @@ def acr(file: Path, picture: Path | None) -> None:
     before, added, after = (radial(noise, inner, pixel, 32) for noise in (scan - clean, low - scan, low - clean))
     ring = rings(32, pixel)
     total = [float((ring.count * values).sum()) for values in (before, added, after)]
-    print(f"  inserted power {total[1] / total[0]:.2f} times the scan's own (3), result {total[2] / total[0]:.2f} times (4)")
+    print(
+        f"  inserted power {total[1] / total[0]:.2f} times the scan's own (3), result {total[2] / total[0]:.2f} times (4)"
+    )
     grid = np.interp(ring.frequency, frequency, full)
     shape = (added / total[1]) / (before / total[0])
     used = grid > 0.05 * grid.max()
@@ -121,7 +125,8 @@ def kernels() -> None:
         "smooth (B20f)": np.exp(-((frequency / 0.36) ** 2)),
         "standard (B30f)": np.exp(-((frequency / 0.45) ** 2)),
         "sharp (B50f)": 1 / (1 + np.exp((frequency - 0.62) / 0.05)),
-        "edge-enhancing (B70f)": (1 + 1.2 * np.exp(-(((frequency - 0.55) / 0.2) ** 2))) / (1 + np.exp((frequency - 0.8) / 0.04)),
+        "edge-enhancing (B70f)": (1 + 1.2 * np.exp(-(((frequency - 0.55) / 0.2) ** 2)))
+        / (1 + np.exp((frequency - 0.8) / 0.04)),
     }
     print("kernels: level and mean frequency found / true")
     for name, gain in gains.items():

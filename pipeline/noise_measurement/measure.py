@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ct_cncl.transforms.anatomy.regions import local_std, padding_mask, soft_tissue_windows
-from ct_cncl.transforms.physics.noise_estimate import NoNoiseError, NoiseEstimate, measure_noise
+from ct_cncl.transforms.physics.noise_estimate import NoiseEstimate, NoNoiseError, measure_noise
 from ct_cncl.transforms.physics.patch_spectra import PATCH_SIZES, cut, periodograms, rings, tissue_corners
 from ct_cncl.transforms.physics.ray_noise import ray_noise
 from ct_cncl.transforms.physics.settings import DoseSettings

@@ -63,7 +63,9 @@ def measure_scans(
     if maps and out is None:
         raise ValueError("Expected --out for --map but got none. Name a folder.")
     if out is not None and not overwrite and any((out / name).exists() for name in RESULTS):
-        raise OutputError(f"Expected {out} without results but it holds some. Choose another --out, or use --overwrite.")
+        raise OutputError(
+            f"Expected {out} without results but it holds some. Choose another --out, or use --overwrite."
+        )
     scans = find_scans(source)
     if repeat is not None and len(scans) != 1:
         raise ValueError(f"Expected one scan and its repetition but got {len(scans)} scans in {source}. Name one.")
@@ -203,7 +205,9 @@ def page(rows: list[dict[str, Any]], failed: list[str]) -> str:
         parts.append(f"<h2>{html.escape(str(row['scan']))}</h2>")
         parts += [f"<p>{html.escape(remark)}</p>" for remark in row["remarks"]]
         parts.append(spectra_svg([(html.escape(name), x, y) for name, x, y in curves]))
-    style = "body{font:15px system-ui,sans-serif;margin:2em}td,th{padding:.2em .8em;text-align:left}svg{max-width:640px}"
+    style = (
+        "body{font:15px system-ui,sans-serif;margin:2em}td,th{padding:.2em .8em;text-align:left}svg{max-width:640px}"
+    )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Noise of CT scans</title>'
         f"<style>{style}</style></head><body><h1>Noise of CT scans</h1>{''.join(parts)}</body></html>\n"

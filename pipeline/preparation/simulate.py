@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ct_cncl.pipeline.preparation.spectra_picture import write_spectra_picture
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.json_values import plain
-from ct_cncl.pipeline.preparation.spectra_picture import write_spectra_picture
 from ct_cncl.transforms.physics import Calibration, DoseSettings, NoiseSpectrum, read_spectrum
 from ct_cncl.transforms.physics.inserted_noise import compared_spectra
 from ct_cncl.transforms.physics.simulation import CALIBRATIONS, calibrate, low_dose, own_seed, pixel_of
@@ -83,7 +83,9 @@ class SimulateOptions:
                 raise ValueError("Expected --incident-photons or --calibration but got both. Leave one out.")
             DoseSettings(incident_photons=self.incident_photons)
         if self.nps is not None and (self.incident_photons is not None or self.calibration not in ("auto", "image")):
-            raise ValueError("Expected --nps with a calibration from the image, but got another as well. Leave one out.")
+            raise ValueError(
+                "Expected --nps with a calibration from the image, but got another as well. Leave one out."
+            )
         return settings
 
     def spectrum(self) -> NoiseSpectrum | None:

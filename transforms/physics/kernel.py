@@ -41,7 +41,9 @@ def window_of(geometry: Geometry, pixel: PixelSize) -> tuple[str, float]:
 
 
 @lru_cache(maxsize=32)
-def sampling_response(pixel: PixelSize, spacing: float, stretch: float, count: int = 96) -> tuple[np.ndarray, np.ndarray]:
+def sampling_response(
+    pixel: PixelSize, spacing: float, stretch: float, count: int = 96
+) -> tuple[np.ndarray, np.ndarray]:
     """Frequencies (count,) 1/mm up to the image's corner, and the share of ``|f|`` that a reconstruction's noise has there.
 
     Args:
@@ -75,7 +77,9 @@ def sampling_response(pixel: PixelSize, spacing: float, stretch: float, count: i
     return np.arange(count) * step, response
 
 
-def shape_noise(noise: np.ndarray, pixel: PixelSize, geometry: Geometry, gain: np.ndarray, step_per_mm: float) -> np.ndarray:
+def shape_noise(
+    noise: np.ndarray, pixel: PixelSize, geometry: Geometry, gain: np.ndarray, step_per_mm: float
+) -> np.ndarray:
     """Noise of a reconstruction as with :func:`window_of`, given the spectrum ``G^2(f) |f|``.
 
     Args:
@@ -94,7 +98,9 @@ def shape_noise(noise: np.ndarray, pixel: PixelSize, geometry: Geometry, gain: n
     radius = np.hypot(np.fft.fftfreq(sides[0], pixel[0])[:, None], np.fft.rfftfreq(sides[1], pixel[1])[None, :])
     stretch = OFF_CENTRE_MM / geometry.source_isocentre_mm if isinstance(geometry, FanBeam) else 0.0
     frequency, response = sampling_response(pixel, round(geometry.isocentre_spacing_mm, 9), stretch)
-    table = np.interp(frequency, np.arange(len(gain)) * step_per_mm, gain) / np.sqrt(np.maximum(response, LEAST_RESPONSE))
+    table = np.interp(frequency, np.arange(len(gain)) * step_per_mm, gain) / np.sqrt(
+        np.maximum(response, LEAST_RESPONSE)
+    )
     spectrum = fft.rfft2(np.asarray(noise, dtype=np.float32), sides)
     spectrum *= np.interp(radius, frequency, table).astype(np.float32)
     return fft.irfft2(spectrum, sides)[:nx, :ny].astype(np.float32, copy=False)

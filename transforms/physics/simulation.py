@@ -95,9 +95,7 @@ def calibrate(
     return _because(default, [*reasons, f"default of {DEFAULT_INCIDENT_PHOTONS:g} photons"])
 
 
-def _usual_variance(
-    settings: DoseSettings, pixel_mm: tuple[float, float], acquisition: Acquisition | None
-) -> float:
+def _usual_variance(settings: DoseSettings, pixel_mm: tuple[float, float], acquisition: Acquisition | None) -> float:
     thickness = None if acquisition is None else acquisition.slice_thickness_mm
     return usual_electronic_variance(settings.rays((64, 64), pixel_mm), thickness)
 

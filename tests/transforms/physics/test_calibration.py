@@ -7,8 +7,8 @@ from physics_analytic import ellipse_image
 
 from ct_cncl.transforms.anatomy.regions import local_std, noise_power_spectrum, soft_tissue_windows
 from ct_cncl.transforms.phantom import anatomical_phantom
-from ct_cncl.transforms.physics.fbp import apodisation_window
 from ct_cncl.transforms.physics import DoseSettings, calibrate_incident_photons, insert_noise
+from ct_cncl.transforms.physics.fbp import apodisation_window
 
 SIZE, PIXEL = 192, (1.5, 1.5)
 SETTINGS = DoseSettings(dose_fraction=0.25, views=240)
