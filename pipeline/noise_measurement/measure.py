@@ -64,15 +64,21 @@ def measure_scan(hu: np.ndarray, pixel: tuple[float, float]) -> ScanNoise:
     estimate = measure_noise(hu, pixel)
     by_slice = {}
     for z in np.unique(np.linspace(0, hu.shape[2] - 1, min(MOST_SLICES, hu.shape[2])).round().astype(int)).tolist():
-        try:
-            by_slice[z] = measure_noise(hu[..., z : z + 1], pixel).level_hu if hu.shape[2] > 1 else estimate.level_hu
-        except (NoNoiseError, ValueError):  # a slice without air is legitimate within a scan
-            continue
+        level = estimate.level_hu if hu.shape[2] == 1 else _slice_level(hu[..., z], pixel)
+        if level is not None:
+            by_slice[z] = level
     try:
         fat = measure_noise(hu, pixel, hu_range=FAT_HU).level_hu
     except NoNoiseError:
         fat = math.nan
     return ScanNoise(estimate, global_noise_level(hu, pixel), by_slice, fat)
+
+
+def _slice_level(hu: np.ndarray, pixel: tuple[float, float]) -> float | None:
+    try:
+        return measure_noise(hu, pixel).level_hu
+    except ValueError:  # nothing to measure; a slice without air is legitimate within a scan
+        return None
 
 
 def global_noise_level(hu: np.ndarray, pixel: tuple[float, float]) -> float:

@@ -21,7 +21,7 @@ from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.json_values import plain
 from ct_cncl.transforms.physics.noise_estimate import NoNoiseError
 from ct_cncl.transforms.physics.simulation import pixel_of
-from ct_cncl.transforms.series import DicomStorage, Scan, ScanError, find_scans, read_scan, to_slices
+from ct_cncl.transforms.series import DicomStorage, Scan, ScanError, ScanSource, find_scans, read_scan, to_slices
 from ct_cncl.transforms.series.orientation import SliceOrder
 
 COLUMNS = {
@@ -71,10 +71,11 @@ def measure_scans(
         raise ValueError(f"Expected one scan and its repetition but got {len(scans)} scans in {source}. Name one.")
     rows, failed = [], []
     for found in tqdm(scans, desc="measuring", unit="scan", disable=not sys.stderr.isatty()):
-        try:
-            rows.append(_row(read_scan(found, allow_irregular=True), found.name, out if maps else None, repeat))
-        except (NoNoiseError, ScanError) as error:
-            failed.append(f"{found.name}: not measured: {error}")
+        row = _measured(found, out if maps else None, repeat)
+        if isinstance(row, str):
+            failed.append(f"{found.name}: not measured: {row}")
+        else:
+            rows.append(row)
     if not rows:
         raise ScanError("; ".join(failed))
     print(_text([*rows]))  # noqa: T201
@@ -83,6 +84,14 @@ def measure_scans(
     if out is not None:
         _write(out, rows, failed)
     return rows
+
+
+def _measured(found: ScanSource, map_folder: Path | None, repeat: Path | None) -> dict[str, Any] | str:
+    """The figures, or why there are none."""
+    try:
+        return _row(read_scan(found, allow_irregular=True), found.name, map_folder, repeat)
+    except (NoNoiseError, ScanError) as error:
+        return str(error)
 
 
 def _slices(scan: Scan) -> tuple[np.ndarray, SliceOrder]:
