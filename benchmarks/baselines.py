@@ -9,7 +9,7 @@ written in the scan's own geometry as NAME_nlm.nii.gz. The noise level is measur
 multiple of it, patch and search window are those with the best mean PSNR (range 4096 HU) on the middle of one slice each of some
 scans under NORMAL_DOSE, taken to the dose by this project's own insertion. They are never chosen on what is scored. Then:
 
-    ct-cncl evaluate TRUTH DIR --input LOW --out report
+    ct-cncl evaluate REFERENCE DIR --input LOW --out report
 """
 
 from __future__ import annotations
@@ -65,36 +65,36 @@ def non_local_means(hu_slice: np.ndarray, noise_hu: float, settings: NonLocalMea
     return np.where(padding_mask(image), image, result)
 
 
-def psnr(image: np.ndarray, truth: np.ndarray) -> float:
+def psnr(image: np.ndarray, reference: np.ndarray) -> float:
     """PSNR over what the scanner measured, dB, range 4096 HU."""
-    error = (image - truth)[~padding_mask(truth)]
+    error = (image - reference)[~padding_mask(reference)]
     return float(10 * np.log10(RANGE_HU**2 / np.mean(error**2)))
 
 
 def training_slices(folder: Path, *, dose: float, scans: int, seed: int) -> list[tuple[np.ndarray, np.ndarray, float]]:
-    """(low dose, truth, noise level) of the middle of the middle slice of some scans, evenly spread over those of a folder."""
+    """(low dose, reference, noise level) of the middle of the middle slice of some scans, evenly spread over those of a folder."""
     sources = find_scans(folder)
     found = []
     for number in np.unique(np.linspace(0, len(sources) - 1, scans).round().astype(int)):
         scan = read_scan(sources[number])
         volume, order = to_slices(scan.hu, scan.affine)
-        truth = np.ascontiguousarray(volume[..., [volume.shape[2] // 2]], dtype=np.float32)
+        reference = np.ascontiguousarray(volume[..., [volume.shape[2] // 2]], dtype=np.float32)
         pixel = pixel_of(scan, order)
         settings = DoseSettings(dose_fraction=dose)
-        calibration = calibrate(truth, pixel, settings, own_seed(seed, sources[number].name))
-        low = low_dose(truth, pixel, calibration.apply(settings), own_seed(seed, sources[number].name, 1))
-        middle = tuple(slice(max(0, (side - MIDDLE) // 2), (side + MIDDLE) // 2) for side in truth.shape[:2])
-        found.append((np.rint(low[middle][..., 0]), truth[middle][..., 0], noise_level(low)))
+        calibration = calibrate(reference, pixel, settings, own_seed(seed, sources[number].name))
+        low = low_dose(reference, pixel, calibration.apply(settings), own_seed(seed, sources[number].name, 1))
+        middle = tuple(slice(max(0, (side - MIDDLE) // 2), (side + MIDDLE) // 2) for side in reference.shape[:2])
+        found.append((np.rint(low[middle][..., 0]), reference[middle][..., 0], noise_level(low)))
     return found
 
 
 def choose(slices: list[tuple[np.ndarray, np.ndarray, float]], grid: list[NonLocalMeans]) -> NonLocalMeans:
     """The settings with the best mean PSNR; says what each one reached."""
-    before = np.mean([psnr(low, truth) for low, truth, _ in slices])
+    before = np.mean([psnr(low, reference) for low, reference, _ in slices])
     print(f"{len(slices)} training slices, input {before:.2f} dB")
     reached = {}
     for settings in grid:
-        after = [psnr(non_local_means(low, noise, settings), truth) for low, truth, noise in slices]
+        after = [psnr(non_local_means(low, noise, settings), reference) for low, reference, noise in slices]
         reached[settings] = float(np.mean(after))
         print(
             f"h {settings.strength:g} x noise, patches of {settings.patch}, reach {settings.reach}: {reached[settings]:.2f} dB",

@@ -20,7 +20,7 @@ from PIL import Image
 
 from ct_cncl.transforms.anatomy.regions import local_std, padding_mask, soft_tissue_windows, structure_index
 from ct_cncl.transforms.common.hu import WINDOWS, Window, apply_window
-from ct_cncl.transforms.physics import DoseSettings, calibrate_quanta, insert_noise
+from ct_cncl.transforms.physics import DoseSettings, calibrate_incident_photons, insert_noise
 from ct_cncl.transforms.series import find_scans, read_scan, to_slices, voxel_spacing
 
 DIFFERENCE = Window(0.0, 200.0)
@@ -64,7 +64,7 @@ def main() -> None:
         spacing = voxel_spacing(order.affine)
         pixel = (float(spacing[0]), float(spacing[1]))
         start = time.perf_counter()
-        found_calibration = calibrate_quanta(full, pixel, DoseSettings(dose_fraction=options.dose), seed=1)
+        found_calibration = calibrate_incident_photons(full, pixel, DoseSettings(dose_fraction=options.dose), seed=1)
         seconds = time.perf_counter() - start
         low = insert_noise(full, pixel, found_calibration.apply(DoseSettings(dose_fraction=options.dose)), seed=2)
         windows = np.stack([soft_tissue_windows(full[..., z]) for z in range(full.shape[2])], axis=-1) & ~padding_mask(
@@ -75,7 +75,7 @@ def main() -> None:
             ratios.append(level(low, windows) / level(full, windows))
             note = f"ratio {ratios[-1]:.3f}  {note}"
         print(
-            f"{source.name:45s} noise {found_calibration.noise_hu:5.1f} HU  N0 {found_calibration.quanta:9.3g}  cut-off "
+            f"{source.name:45s} noise {found_calibration.noise_hu:5.1f} HU  N0 {found_calibration.incident_photons:9.3g}  cut-off "
             f"{found_calibration.cutoff:4.2f}  mean frequency {found_calibration.scan_frequency_per_mm:.3f} / "
             f"{found_calibration.added_frequency_per_mm:.3f} per mm  {seconds:4.1f} s  {note}",
             flush=True,

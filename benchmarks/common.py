@@ -80,7 +80,7 @@ def dataset(folder: Path, *, volumes: int = 4, side: int = 512, depth: int = 40)
             label + rng.normal(0, 30, label.shape).astype(np.float32),
             label.astype(np.float32),
             np.diag([-0.7, -0.7, 1.0, 1.0]),
-            {"truth": "synthetic"},
+            {"reference": "synthetic"},
         )
 
     def cases(first: int, count: int) -> list[Case]:

@@ -27,14 +27,14 @@ from ct_cncl.pipeline.inference.streaming import Settings
 from ct_cncl.pipeline.inference.volume import denoise_volume
 from ct_cncl.pipeline.metrics.bootstrap import bootstrap_mean
 from ct_cncl.pipeline.metrics.image_quality import psnr
-from ct_cncl.pipeline.metrics.noise_texture import patches_at, uniform_patches
+from ct_cncl.pipeline.metrics.nps_distance import patches_at, uniform_patches
 from ct_cncl.pipeline.metrics.tissue import LEAST_PIXELS, tissue_masks
 from ct_cncl.pipeline.weights.load import Weights, open_weights
 from ct_cncl.transforms.anatomy.regions import padding_mask, soft_tissue_windows
 from ct_cncl.transforms.patches.dose import DoseDraw, pair_at_dose
 from ct_cncl.transforms.phantom import anatomical_phantom
 from ct_cncl.transforms.physics import DoseSettings
-from ct_cncl.transforms.physics.noise_realizations import unit_noise
+from ct_cncl.transforms.physics.noise_realizations import noise_realization
 from ct_cncl.transforms.physics.simulation import calibrate, own_seed, pixel_of, scanner_floor
 from ct_cncl.transforms.series import find_scans, read_scan, to_slices, voxel_spacing
 
@@ -114,12 +114,12 @@ def sampled(
     *,
     noise_free: bool,
 ) -> Sample | None:
-    """A slice with its unit noise; None where it has no soft tissue to tell a level from."""
+    """A slice with its noise realization; None where it has no soft tissue to tell a level from."""
     measured = ~padding_mask(hu)
     windows, corners = soft_tissue_windows(hu) & measured, uniform_patches(hu)
     if windows.sum() < LEAST_PIXELS or not corners:
         return None
-    unit = np.stack([unit_noise(hu[..., None], pixel, settings, seed)[..., 0] for seed in seeds])
+    unit = np.stack([noise_realization(hu[..., None], pixel, settings, seed)[..., 0] for seed in seeds])
     own = float(np.sqrt(np.mean(unit[:, windows] ** 2)))
     data = "phantoms" if noise_free else "scans"
     return Sample(data, hu, unit, own, noise_free, corners, tissue_masks(hu, valid=measured), pixel, source)
@@ -141,14 +141,14 @@ def scan_samples(folder: Path, *, most: int, seed: int) -> Iterator[Sample]:
 
 
 def phantom_samples(count: int, *, size: int) -> Iterator[Sample]:
-    """Slices of so many phantoms, their unit noise small enough for every level."""
+    """Slices of so many phantoms, their noise realization small enough for every level."""
     for seed in range(FIRST_PHANTOM, FIRST_PHANTOM + count):
         phantom = anatomical_phantom(seed, slices=1, size=size)
         spacing = voxel_spacing(phantom.affine)
         pixel = (float(spacing[0]), float(spacing[1]))
         seeds = [own_seed(seed, "gain", number) for number in (1, 2)]
         sample = sampled(
-            f"phantom {seed}", phantom.hu[..., 0], pixel, DoseSettings(quanta=QUANTA), seeds, noise_free=True
+            f"phantom {seed}", phantom.hu[..., 0], pixel, DoseSettings(incident_photons=QUANTA), seeds, noise_free=True
         )
         if sample is not None:
             yield sample

@@ -2,10 +2,10 @@
 
     .venv/bin/python benchmarks/hu_by_mask.py SCANS [--weights RUN/best.pt]
 
-A tissue is where the noisy truth says so. Of pixels that were chosen because the truth is high there, some are high by
+A tissue is where the noisy reference says so. Of pixels that were chosen because the reference is high there, some are high by
 noise, and the best of estimates is below them: a bias that no denoiser can be without. Where the input says which tissue a
 pixel is of, the best estimate has none. Here each slice is denoised at a quarter of its dose, twice, and judged both ways; the
-truth is the scan itself in both. Prints a table, means over slices.
+reference is the scan itself in both. Prints a table, means over slices.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ ADDED = np.sqrt(3.0)
 """Inserted noise in units of the scan's own, at a quarter of its dose."""
 
 
-def bias(image: np.ndarray, truth: np.ndarray, said: np.ndarray) -> dict[str, float]:
-    """Mean of image - truth in each tissue, by the image that says where it is; all (x, y), HU. NaN where there is none.
+def bias(image: np.ndarray, reference: np.ndarray, said: np.ndarray) -> dict[str, float]:
+    """Mean of image - reference in each tissue, by the image that says where it is; all (x, y), HU. NaN where there is none.
 
-    >>> truth = np.full((32, 32), 40.0)
-    >>> bias(truth + 2, truth, truth)["soft tissue"]
+    >>> reference = np.full((32, 32), 40.0)
+    >>> bias(reference + 2, reference, reference)["soft tissue"]
     2.0
     """
     masks = tissue_masks(said)
     return {
-        name: float((image - truth)[masks[name]].mean()) if masks[name].sum() >= LEAST_PIXELS else np.nan
+        name: float((image - reference)[masks[name]].mean()) if masks[name].sum() >= LEAST_PIXELS else np.nan
         for name in TISSUE_HU
     }
 
 
 def rows(samples: Iterable[Sample], weights: Weights) -> list[dict[str, str | float]]:
-    """Three rows a scan: the result's bias by the truth's tissues and by the input's, the input's own by the truth's."""
+    """Three rows a scan: the result's bias by the reference's tissues and by the input's, the input's own by the reference's."""
     found: dict[str, dict[str, list[dict[str, float]]]] = {}
     for sample in samples:
         of_scan = found.setdefault(
-            sample.source, {"result, by truth": [], "result, by input": [], "input, by truth": []}
+            sample.source, {"result, by reference": [], "result, by input": [], "input, by reference": []}
         )
         for unit in sample.unit:
             image = (sample.hu + ADDED * unit).astype(np.float32)
             result = denoise_volume(image[..., None], weights, Settings())[..., 0]
-            of_scan["result, by truth"].append(bias(result, sample.hu, sample.hu))
+            of_scan["result, by reference"].append(bias(result, sample.hu, sample.hu))
             of_scan["result, by input"].append(bias(result, sample.hu, image))
-            of_scan["input, by truth"].append(bias(image, sample.hu, sample.hu))
+            of_scan["input, by reference"].append(bias(image, sample.hu, sample.hu))
     return [
         {"scan": source, "bias HU": judged, **{name: _mean([one[name] for one in each]) for name in TISSUE_HU}}
         for source, of_scan in found.items()

@@ -1,10 +1,10 @@
-"""The direct route beside the closed formula, on shoulders: pictures and radial noise spectra.
+"""Photon-count simulation beside the closed formula, on shoulders: pictures and radial noise spectra.
 
-    .venv/bin/python benchmarks/starvation.py [SCAN] [--slice Z] [--quanta 4e5] [--threshold 600] --out starvation.png
+    .venv/bin/python benchmarks/starvation.py [SCAN] [--slice Z] [--incident-photons 4e5] [--threshold 600] --out starvation.png
 
 Without SCAN: a phantom of shoulders. Prints the noise power below 0.025 cycles/pixel relative to the formula's, with the
-scanner's treatment of starved channels and without. The picture: mean of the noise over the realisations (what is not
-noise but bands; window 0/40 HU) and one realisation (window 0/200 HU) for formula, direct route and direct route with
+scanner's treatment of photon starvation and without. The picture: mean of the noise over the realisations (what is not
+noise but bands; window 0/40 HU) and one realisation (window 0/200 HU) for formula, photon-count simulation and photon-count simulation with
 starvation handling, and the radial spectra. Needs matplotlib.
 """
 
@@ -69,25 +69,31 @@ def main() -> None:
     parser.add_argument("scan", nargs="?", type=Path)
     parser.add_argument("--slice", type=int)
     parser.add_argument("--dose", type=float, default=0.25)
-    parser.add_argument("--quanta", type=float, default=1e6)
+    parser.add_argument("--incident-photons", type=float, default=1e6)
     parser.add_argument("--threshold", type=float, default=600.0)
     parser.add_argument("--channels", type=int, default=5)
     parser.add_argument("--realizations", type=int, default=16)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     hu, pixel = load(options.scan, options.slice)
-    formula = DoseSettings(dose_fraction=options.dose, quanta=options.quanta, electronic_variance=25.0)
-    direct = dataclasses.replace(formula, route="direct", starved_counts=0.0, starved_channels=options.channels)
+    formula = DoseSettings(
+        dose_fraction=options.dose, incident_photons=options.incident_photons, electronic_variance=25.0
+    )
+    direct = dataclasses.replace(
+        formula, route="photon_counts", starvation_counts=0.0, starvation_channels=options.channels
+    )
     routes = {
         "formula": formula,
-        "direct route": direct,
-        f"direct route, below {options.threshold:g} counts smoothed": dataclasses.replace(
-            direct, starved_counts=options.threshold
+        "photon-count simulation": direct,
+        f"photon-count simulation, below {options.threshold:g} counts smoothed": dataclasses.replace(
+            direct, starvation_counts=options.threshold
         ),
     }
     p = project(hu_to_attenuation(hu), pixel, formula.rays((hu.shape[0], hu.shape[1]), pixel))
-    fewest = options.dose * options.quanta * np.exp(-p.max())
-    print(f"largest line integral {p.max():.2f}: {fewest:.0f} quanta at dose {options.dose:g}, N0 {options.quanta:g}")
+    fewest = options.dose * options.incident_photons * np.exp(-p.max())
+    print(
+        f"largest line integral {p.max():.2f}: {fewest:.0f} photons at dose {options.dose:g}, N0 {options.incident_photons:g}"
+    )
     figure, axes = plt.subplots(2, 4, figsize=(15, 7.4), constrained_layout=True)
     reference = None
     for column, (name, settings) in enumerate(routes.items()):

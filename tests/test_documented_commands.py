@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 
 import pytest
@@ -81,15 +82,40 @@ def test_lines_are_found():
     assert list(documented(page)) == [["qa", "--out", "a"], ["pack", "--out", "a b"]]
 
 
+def weights_recipe(ct):
+    """The lines that `make weights` would run for scans under ``ct``."""
+    options = ["make", "-n", "--assume-old", ".venv/.installed", "weights", f"CT={ct}"]
+    return subprocess.run(options, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
 def test_the_model_cards_recipe_is_what_make_weights_runs():
-    """The one command, written out in the card, word by word and in its order; where the scans lie may differ."""
-    options = ["make", "-n", "--assume-old", ".venv/.installed", "weights", "CT=shared/ct"]
-    said = subprocess.run(options, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    made = [shlex.split(line)[1:] for line in said.splitlines() if line.startswith(".venv/bin/ct-cncl ")]
+    """The one command, written out in the card, word by word and in its order."""
+    made = [shlex.split(line)[1:] for line in weights_recipe("shared/ct") if line.startswith(".venv/bin/ct-cncl ")]
     card = (ROOT / "bundles/ct_cncl/docs/README.md").read_text(encoding="utf-8")
     assert [list(words) for words in documented(card)][: len(made)] == made
     assert len(made) == 8
     assert "make weights" in card
+
+
+def test_make_weights_reads_the_scans_of_its_checksums_alone(tmp_path):
+    """Scans that came later, beside them or linked by an earlier list, are left out."""
+    checksums = "bundles/ct_cncl/docs/data_checksums.txt"
+    (tmp_path / checksums).parent.mkdir(parents=True)
+    shutil.copy(ROOT / checksums, tmp_path / checksums)
+    listed = re.findall("  shared/ct/(.*)", (ROOT / checksums).read_text(encoding="utf-8"))
+    for name in [*listed, "train/later.nii.gz", "val/later.nii.gz"]:
+        (tmp_path / "ct here" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "ct here" / name).write_text(name)
+    (tmp_path / "data/scans/train").mkdir(parents=True)
+    (tmp_path / "data/scans/train/dropped.nii.gz").symlink_to("nowhere")
+    recipe = weights_recipe("ct here")
+    first = next(number for number, line in enumerate(recipe) if line.startswith(".venv/bin/ct-cncl prepare "))
+    linking = "\n".join(line for line in recipe[:first] if "sha256sum" not in line)
+    subprocess.run(["sh", "-e", "-c", linking], cwd=tmp_path, check=True)
+    scans = tmp_path / "data/scans"
+    found = {path.relative_to(scans).as_posix(): path.read_text() for path in scans.glob("*/*")}
+    assert found == {name: name for name in listed}
+    assert "prepare data/scans/train --validation data/scans/val " in recipe[first]
 
 
 def test_the_recipes_data_are_named_with_checksums():

@@ -21,7 +21,7 @@ from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.hu import WINDOWS
 from ct_cncl.transforms.dataset.datalist import DATALIST
 
-ALIKE = (
+SHARED_KEYS = (
     *("seed", "batch_size", "patch_size", "patches_per_epoch", "dose_range", "nested_dose_range"),
     *("val_interval", "max_val_slices", "data_range_hu", "picture_window"),
 )
@@ -85,7 +85,7 @@ def checked_plan(ablation: Ablation) -> tuple[list[Variant], dict[str, Any]]:
         raise ConfigError(f"Expected --pictures of at least 1, but got {ablation.pictures}.")
     if not ablation.variants:
         raise ConfigError("Expected at least one variant, but got none. Name some: --with unet_ln_gelu --with paper.")
-    overrides = alike_overrides(parse_overrides(ablation.assignments), ablation.iterations)
+    overrides = shared_overrides(parse_overrides(ablation.assignments), ablation.iterations)
     chosen = distinct([variant(text) for text in ablation.variants])
     for one in chosen:
         _check_variant(one, overrides)
@@ -94,8 +94,8 @@ def checked_plan(ablation: Ablation) -> tuple[list[Variant], dict[str, Any]]:
     return chosen, overrides
 
 
-def alike_overrides(given: Mapping[str, Any], iterations: int | None) -> dict[str, Any]:
-    """What holds for all variants: train.json's values of ``ALIKE``, over them what the user gave.
+def shared_overrides(given: Mapping[str, Any], iterations: int | None) -> dict[str, Any]:
+    """What holds for all variants: train.json's values of ``SHARED_KEYS``, over them what the user gave.
 
     Epochs are short, so that there are curves to see and a checkpoint to go on from: see ``VALIDATIONS``, ``PATCHES`` and
     ``VALIDATION_SLICES``.
@@ -112,7 +112,7 @@ def alike_overrides(given: Mapping[str, Any], iterations: int | None) -> dict[st
         raise ConfigError(f"Expected batch_size to be a whole number of at least 1, but got {batch_size!r}.")
     short = PATCHES if iterations is None else math.ceil(iterations / VALIDATIONS) * batch_size
     defaults = {"patches_per_epoch": max(short, batch_size), "max_val_slices": VALIDATION_SLICES}
-    overrides = {key: base[key] for key in ALIKE if key in base} | defaults | dict(given)
+    overrides = {key: base[key] for key in SHARED_KEYS if key in base} | defaults | dict(given)
     if overrides["picture_window"] not in WINDOWS:
         raise ConfigError(
             f"Expected picture_window to be one of {', '.join(WINDOWS)}, but got {overrides['picture_window']!r}."
@@ -134,7 +134,7 @@ def _check_variant(one: Variant, overrides: Mapping[str, Any]) -> None:
 def values_lost(one: Variant, overrides: Mapping[str, Any]) -> str:
     """What its overlays ask for and do not get, in words; nothing where that is nothing."""
     base, config = load_config([config_file("train.json")]), one.config()
-    lost = [key for key in ALIKE if config.get(key) != base.get(key) and config.get(key) != overrides.get(key)]
+    lost = [key for key in SHARED_KEYS if config.get(key) != base.get(key) and config.get(key) != overrides.get(key)]
     if not lost:
         return ""
     asked = ", ".join(f"{key}={config[key]} ({overrides[key]} here)" for key in lost)

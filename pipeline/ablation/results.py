@@ -15,13 +15,13 @@ from ct_cncl.pipeline.common.checkpoint_file import BEST, LAST, load_file
 from ct_cncl.pipeline.handlers.branch_health import HEALTH_KEY
 from ct_cncl.pipeline.handlers.budget import SECONDS_KEY
 from ct_cncl.pipeline.handlers.kept_slices import KEPT
-from ct_cncl.pipeline.handlers.noise_texture import SPECTRA
+from ct_cncl.pipeline.handlers.nps_distance import SPECTRA
 from ct_cncl.pipeline.workflow.overlays import network_without_weights, parameter_count
 
 FAILED = "failed.json"
 """In a run's folder: why its training ended early."""
-TEXTURE = "noise_texture.json"
-JUDGED = ("summary.json", "seconds.json", TEXTURE, "slices.npz")
+NPS_FILE = "nps_distance.json"
+JUDGED = ("summary.json", "seconds.json", NPS_FILE, "slices.npz")
 """In a run's evaluation: what the table and the page are made of."""
 SCORES = ("psnr", "ssim", "rmse")
 IMAGES = ("", "_content", "_denoised", "_input")
@@ -45,16 +45,16 @@ def evaluation_folder(run: Path, split: str) -> Path:
     return run / f"evaluation_{split}"
 
 
-def checkpoint_to_judge(run: Path) -> Path | None:
+def checkpoint_to_evaluate(run: Path) -> Path | None:
     """The run's best checkpoint, else its last one, else None."""
     return next((run / name for name in (BEST, LAST) if (run / name).is_file()), None)
 
 
-def is_judged(folder: Path) -> bool:
+def is_evaluated(folder: Path) -> bool:
     """Whether an evaluation is complete, and its noise spectra are compared in today's way, as in all other rows."""
     if not all((folder / name).is_file() for name in JUDGED):
         return False
-    return json.loads((folder / TEXTURE).read_text(encoding="utf-8")).get("spectra") == SPECTRA
+    return json.loads((folder / NPS_FILE).read_text(encoding="utf-8")).get("spectra") == SPECTRA
 
 
 def variant_result(name: str, run: Path, *, split: str) -> VariantResult:
@@ -68,7 +68,7 @@ def variant_result(name: str, run: Path, *, split: str) -> VariantResult:
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     network = network_without_weights(config)
     curves = read_curves(run / "metrics.csv")
-    history = read_history(run / "metrics.csv")
+    history = read_progress(run / "metrics.csv")
     row: dict[str, Any] = {"variant": name, "parameters": parameter_count(network)}
     row |= {
         "iterations": history.get("iteration", 0),
@@ -81,14 +81,14 @@ def variant_result(name: str, run: Path, *, split: str) -> VariantResult:
     if (folder / "summary.json").is_file():
         means = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["means"]
         row |= scores(means, branches=hasattr(network, "branches"))
-        texture = json.loads((folder / TEXTURE).read_text(encoding="utf-8"))
+        texture = json.loads((folder / NPS_FILE).read_text(encoding="utf-8"))
         row |= {f"nps_distance{image}": texture[f"nps_distance{image}"] for image in IMAGES if f"psnr{image}" in row}
         timing = json.loads((folder / "seconds.json").read_text(encoding="utf-8"))
         row["seconds_a_slice"] = timing["seconds"]
         row["timed_on"] = f"{timing['device']}, {timing['threads']} threads"
         with np.load(folder / "slices.npz") as stored:
             slices = {key: stored[key] for key in ("number", *KEPT)}
-    judged = checkpoint_to_judge(run)
+    judged = checkpoint_to_evaluate(run)
     if judged is not None and judged.name == BEST:
         row["best_epoch"] = load_file(judged)["epoch"]
     row["note"] = _note(run, row)
@@ -126,7 +126,7 @@ def _note(run: Path, row: Mapping[str, Any]) -> str:
     return "; ".join(notes)
 
 
-def read_history(path: Path) -> dict[str, Any]:
+def read_progress(path: Path) -> dict[str, Any]:
     """The last row of a run's ``metrics.csv``: epoch, iteration, training seconds."""
     rows = _rows(path)
     if not rows:

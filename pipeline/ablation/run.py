@@ -14,9 +14,9 @@ from ct_cncl.pipeline.ablation.plan import Ablation, checked_plan, join_record, 
 from ct_cncl.pipeline.ablation.results import (
     FAILED,
     VariantResult,
-    checkpoint_to_judge,
+    checkpoint_to_evaluate,
     evaluation_folder,
-    is_judged,
+    is_evaluated,
     variant_result,
 )
 from ct_cncl.pipeline.ablation.table import as_csv, as_markdown, digits_of, headers, input_row, readable_rows
@@ -25,7 +25,7 @@ from ct_cncl.pipeline.evaluation.record import PAGE, Evaluation, Table
 from ct_cncl.pipeline.handlers.budget import USED_KEY
 from ct_cncl.pipeline.report.evaluation_page import write_page
 from ct_cncl.pipeline.training.run import evaluate_run, train_bundle
-from ct_cncl.pipeline.training.run_report import Candidate, judge_runs, pairs_by_number, read_history
+from ct_cncl.pipeline.training.run_report import Candidate, evaluate_runs, pairs_by_number, read_metrics
 from ct_cncl.pipeline.workflow.overlays import Variant
 from ct_cncl.pipeline.workflow.run import config_file
 from ct_cncl.transforms.common.files import replacing
@@ -99,8 +99,8 @@ def _train(ablation: Ablation, one: Variant, run: Path, overrides: Mapping[str, 
 def _evaluate(ablation: Ablation, run: Path) -> None:
     """Judge the run's best checkpoint, unless that is done."""
     folder = evaluation_folder(run, ablation.split)
-    judged = checkpoint_to_judge(run)
-    if judged is None or is_judged(folder):
+    judged = checkpoint_to_evaluate(run)
+    if judged is None or is_evaluated(folder):
         return
     evaluate_run(
         judged,
@@ -130,10 +130,10 @@ def write_results(ablation: Ablation, results: Sequence[VariantResult], record: 
     for name, text in texts.items():
         with replacing(ablation.out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    write_page(_judged(ablation, results, record, data_range), ablation.out / PAGE)
+    write_page(_evaluation(ablation, results, record, data_range), ablation.out / PAGE)
 
 
-def _judged(
+def _evaluation(
     ablation: Ablation, results: Sequence[VariantResult], record: Mapping[str, Any], data_range: float
 ) -> Evaluation:
     """Every variant on the kept slices, the table over all slices, and the curves over training."""
@@ -144,7 +144,7 @@ def _judged(
             result.name,
             str(result.row.get("note") or ""),
             _maps(result),
-            read_history(ablation.out / "runs" / result.name),
+            read_metrics(ablation.out / "runs" / result.name),
         )
         for result in results
     ]
@@ -157,7 +157,7 @@ def _judged(
         [0 if any(isinstance(row.get(key), int) for row in rows) else digits_of(key) for key in keys],
         conditions(record, rows),
     )
-    return judge_runs(
+    return evaluate_runs(
         candidates,
         pairs_by_number(ablation.dataset, ablation.split, numbers),
         title="Variants compared",
@@ -194,7 +194,7 @@ def conditions(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> 
         f"all slices of the {record['split']} split, best.pt of each run, range {values['data_range_hu']:g} HU. Seconds a slice: "
         f"median of forward passes of one slice at a time ({'; '.join(timed) or 'none'})."
         + (
-            " NPS distance: noise power spectra in the calmest soft tissue, 0 the truth's noise, 1 none left."
+            " NPS distance: noise power spectra in the calmest soft tissue, 0 the reference's noise, 1 none left."
             if textured
             else ""
         )

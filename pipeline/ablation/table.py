@@ -15,7 +15,7 @@ COLUMNS = {
     "gain_psnr": "PSNR gain over input dB",
     "gain_ssim": "SSIM gain",
     "gain_rmse": "RMSE change HU",
-    "nps_distance": "NPS distance to the truth",
+    "nps_distance": "NPS distance to the reference",
     "psnr_content": "C(y) PSNR dB",
     "ssim_content": "C(y) SSIM",
     "rmse_content": "C(y) RMSE HU",

@@ -10,7 +10,8 @@ import typer
 
 def evaluate(
     reference: Annotated[
-        Path, typer.Argument(metavar="REF", help="The truth: a file or folder of DICOM or NIfTI. Or a RUN, see below.")
+        Path,
+        typer.Argument(metavar="REF", help="The reference: a file or folder of DICOM or NIfTI. Or a RUN, see below."),
     ],
     candidates: Annotated[
         Optional[list[str]],
@@ -28,7 +29,7 @@ def evaluate(
     ] = None,
     labels: Annotated[
         Optional[Path],
-        typer.Option(help="Label volumes of REF: HU bias is by their classes, not by the truth's HU."),
+        typer.Option(help="Label volumes of REF: HU bias is by their classes, not by the reference's HU."),
     ] = None,
     label_names: Annotated[
         Optional[Path],
@@ -72,7 +73,7 @@ def evaluate(
     Examples:
       ct-cncl evaluate full_dose denoised_a denoised_b --input low_dose --out report
 
-      ct-cncl evaluate truth result --labels organs --label-names organs.json --out report
+      ct-cncl evaluate reference result --labels organs --label-names organs.json --out report
 
       ct-cncl evaluate runs/narrow --data data/quarter --split test
     """

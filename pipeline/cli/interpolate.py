@@ -24,7 +24,7 @@ def interpolate(
 ) -> None:
     """Mix the weights of two networks, for example one of pixel losses with one trained on from it with an adversary.
 
-    --scan says what each alpha costs: PSNR (range 4096 HU) against how far the noise's power spectrum is from the truth's.
+    --scan says what each alpha costs: PSNR (range 4096 HU) against how far the noise's power spectrum is from the reference's.
     The result is a folder that `evaluate` and `denoise --weights OUT/best.pt` take.
 
     Examples:

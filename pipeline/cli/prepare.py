@@ -52,21 +52,21 @@ def prepare(
     ] = r"^([^_.]+)",
     phantoms: Annotated[int, typer.Option(help="Instead of SRC: so many phantom patients.")] = 0,
     slices: Annotated[int, typer.Option(help="Slices of each phantom.")] = 4,
-    quanta: Annotated[
+    incident_photons: Annotated[
         Optional[float],
-        typer.Option(help="Incident quanta a ray at full dose. Default: measured in each scan, level and spectrum."),
+        typer.Option(help="Incident photons a ray at full dose. Default: measured in each scan, level and spectrum."),
     ] = None,
     realizations: Annotated[
         int,
         typer.Option(
-            help="So many volumes of unit noise for each simulated training scan: with them, training draws a dose for "
+            help="So many volumes of noise realizations for each simulated training scan: with them, training draws a dose for "
             "every patch (dose_range, nested_dose_range)."
         ),
     ] = 0,
-    direct: Annotated[
+    photon_counts: Annotated[
         int,
         typer.Option(
-            help="So many of these through counts at --dose, with electronic noise and what scanners do to starved channels."
+            help="So many of these through counts at --dose, with electronic noise and photon-starvation correction."
         ),
     ] = 0,
     seed: Annotated[int, typer.Option(help="Of noise, split and phantoms.")] = 0,
@@ -75,7 +75,7 @@ def prepare(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing data set.")] = False,
 ) -> None:
-    """Write a training data set: low-dose inputs and normal-dose truth, split by patient, with checksums.
+    """Write a training data set: low-dose inputs and normal-dose reference, split by patient, with checksums.
 
     Low dose is simulated at --dose from normal-dose scans, or comes from real scans (--low, --pairs): partners have one
     patient, frame of reference, kernel and slices, and all scans that lack one are named. A patient is never in two splits:
@@ -110,9 +110,9 @@ def prepare(
             patient_from_name=patient_from_name,
             phantoms=phantoms,
             slices=slices,
-            quanta=quanta,
+            incident_photons=incident_photons,
             realizations=realizations,
-            direct=direct,
+            photon_counts=photon_counts,
             seed=seed,
             salt=salt,
             overwrite=overwrite,

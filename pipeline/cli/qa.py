@@ -18,7 +18,7 @@ def qa(
     slices: Annotated[int, typer.Option(help="Of each phantom and dose; more make every figure surer.")] = 16,
     size: Annotated[int, typer.Option(help="Pixels a side.")] = 320,
     pixel_mm: Annotated[float, typer.Option(help="Side of a pixel, mm.")] = 0.75,
-    noise_hu: Annotated[float, typer.Option(help="Noise of the phantom at full dose, HU: sets the quanta.")] = 10.0,
+    noise_hu: Annotated[float, typer.Option(help="Noise of the phantom at full dose, HU: sets the photons.")] = 10.0,
     cutoff: Annotated[float, typer.Option(help="Of the Hann filter, fraction of Nyquist: the scan's kernel.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",

@@ -18,16 +18,16 @@ def simulate(
         str,
         typer.Option(
             help="Where the scan's full dose comes from: image (its own noise, level and spectrum), tags (DICOM, a factor of "
-            "2 uncertain), default (2e5 quanta), or auto: the first of them that works."
+            "2 uncertain), default (2e5 photons), or auto: the first of them that works."
         ),
     ] = "auto",
-    quanta: Annotated[
-        Optional[float], typer.Option(help="Incident quanta a ray at full dose, instead of a calibration.")
+    incident_photons: Annotated[
+        Optional[float], typer.Option(help="Incident photons a ray at full dose, instead of a calibration.")
     ] = None,
-    electronic_variance: Annotated[float, typer.Option(help="Of the electronic noise, quanta^2. Usual: 100.")] = 0.0,
+    electronic_variance: Annotated[float, typer.Option(help="Of the electronic noise, photons^2. Usual: 100.")] = 0.0,
     geometry: Annotated[str, typer.Option(help="parallel, or mayo: the fan beam of a Siemens scanner.")] = "parallel",
     route: Annotated[
-        str, typer.Option(help="formula, or direct: through counts, with what scanners do where too few arrive.")
+        str, typer.Option(help="formula, or photon_counts: counts are simulated, with photon-starvation correction.")
     ] = "formula",
     bowtie_mm: Annotated[
         Optional[float], typer.Option(help="Diameter of the water cylinder that a bowtie filter makes up for. [none]")
@@ -57,7 +57,7 @@ def simulate(
             realizations=realizations,
             seed=seed,
             calibration=calibration,
-            quanta=quanta,
+            incident_photons=incident_photons,
             electronic_variance=electronic_variance,
             geometry=geometry,
             route=route,

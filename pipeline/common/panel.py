@@ -66,20 +66,20 @@ def comparison_panel(
     content: np.ndarray,
     denoised: np.ndarray,
     result: np.ndarray,
-    truth: np.ndarray,
+    reference: np.ndarray,
     window: Window = WINDOWS["abdomen"],
     difference: Window = DIFFERENCE_WINDOW,
 ) -> np.ndarray:
-    """Input, C(y), y - N(y) above; result, truth, result - truth below.
+    """Input, C(y), y - N(y) above; result, reference, result - reference below.
 
     Args:
         image: low-dose input y, (x, y), HU.
         content: C(y), HU.
         denoised: y - N(y), HU.
         result: fused image, HU.
-        truth: normal dose, HU.
+        reference: normal dose, HU.
         window: of the five images.
-        difference: of result - truth.
+        difference: of result - reference.
 
     Returns:
         (height, width) uint8 grey levels.
@@ -87,8 +87,8 @@ def comparison_panel(
     above = [Tile("input", image, window), Tile("C(y)", content, window), Tile("y - N(y)", denoised, window)]
     below = [
         Tile("result", result, window),
-        Tile("truth", truth, window),
-        Tile("result - truth", result - truth, difference),
+        Tile("reference", reference, window),
+        Tile("result - reference", result - reference, difference),
     ]
     return picture_panel([above, below])
 

@@ -26,7 +26,7 @@ ADVICE = "Set precision=bf16 or cache=none, or make validate#inferer a SlidingWi
 class CNCLEvaluator(Evaluator):
     """Runs a generator in eval mode on pairs of whole slices and keeps every branch for metrics and pictures.
 
-    ``engine.state.output`` holds, all (B, 1, H, W) in HU: ``image`` (low dose y), ``label`` (truth x), ``content`` C(y),
+    ``engine.state.output`` holds, all (B, 1, H, W) in HU: ``image`` (low dose y), ``label`` (reference x), ``content`` C(y),
     ``denoised`` y - N(y) and ``pred`` (the result). Where the data say which voxels are the scanner's padding ("padding",
     boolean), all three predictions have the input's value there, as the denoised files have.
 

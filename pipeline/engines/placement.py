@@ -30,7 +30,7 @@ BLOCKS = (
 """What is computed again as a whole, of nested ones the outermost."""
 
 
-def placed(
+def prepared_network(
     network: nn.Module,
     device: torch.device,
     *,

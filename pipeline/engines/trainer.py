@@ -22,7 +22,7 @@ from ct_cncl.pipeline.engines.epoch_losses import EpochLosses
 from ct_cncl.pipeline.engines.finite_losses import FiniteLosses
 from ct_cncl.pipeline.engines.memory import naming_settings
 from ct_cncl.pipeline.engines.placement import frozen_statistics
-from ct_cncl.pipeline.losses.adversarial import judged_rightly
+from ct_cncl.pipeline.losses.adversarial import discriminator_accuracy
 from ct_cncl.pipeline.networks import Branches, centre_slice
 from ct_cncl.pipeline.networks.precision import autocast, gradient_scaler
 
@@ -248,7 +248,7 @@ class CNCLTrainer(Trainer):
             "loss_discriminator": self.adversarial_loss.discriminator(real_logits, fake_logits),
             "d_real": real_logits.detach().mean(),
             "d_fake": fake_logits.detach().mean(),
-            "d_accuracy": judged_rightly(
+            "d_accuracy": discriminator_accuracy(
                 real_logits.detach(), fake_logits.detach(), boundary=self.adversarial_loss.boundary
             ),
         }

@@ -3,7 +3,7 @@
 from ct_cncl.pipeline.evaluation.record import (
     INPUT,
     MAPS,
-    TRUTH,
+    REFERENCE,
     Chart,
     ComparisonRow,
     Curve,
@@ -21,7 +21,7 @@ from ct_cncl.pipeline.evaluation.record import (
 __all__ = [
     "INPUT",
     "MAPS",
-    "TRUTH",
+    "REFERENCE",
     "Chart",
     "ComparisonRow",
     "Curve",

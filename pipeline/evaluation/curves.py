@@ -6,22 +6,22 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ct_cncl.pipeline.evaluation.collect import Collected
-from ct_cncl.pipeline.evaluation.judge import reason
+from ct_cncl.pipeline.evaluation.all_slices import AllSlices
 from ct_cncl.pipeline.evaluation.measures import NOISE_KEYS, key_of
-from ct_cncl.pipeline.evaluation.record import TRUTH, Chart, Curve, Method, SummaryRow
+from ct_cncl.pipeline.evaluation.record import REFERENCE, Chart, Curve, Method, SummaryRow
+from ct_cncl.pipeline.evaluation.slice_figures import reason
 from ct_cncl.pipeline.metrics.disagreement import calibration_curve
 from ct_cncl.pipeline.metrics.noise_power import noise_figures
-from ct_cncl.pipeline.metrics.noise_texture import PATCH, nps_distance
+from ct_cncl.pipeline.metrics.nps_distance import PATCH, nps_distance
 from ct_cncl.transforms.anatomy.regions import NoisePower, noise_power_spectrum
 
 Pixel = tuple[float, float]
 _LOWEST = 2
 """Radial bins below this one hold anatomy and what is left of it after a plane: not drawn."""
-PATCHES_NOTE = f"Calmest soft-tissue patches of the truth, {PATCH} x {PATCH} pixels, the same in all images"
+PATCHES_NOTE = f"Calmest soft-tissue patches of the reference, {PATCH} x {PATCH} pixels, the same in all images"
 
 
-def spectra(collected: Collected, pixels: Sequence[Pixel]) -> dict[tuple[str, int, str], NoisePower]:
+def spectra(collected: AllSlices, pixels: Sequence[Pixel]) -> dict[tuple[str, int, str], NoisePower]:
     """Noise power by patient, scan and method, pooled over the scan's slices.
 
     Args:
@@ -40,7 +40,7 @@ def noise_of_patients(
     patients: Sequence[str],
     methods: Sequence[str],
 ) -> dict[tuple[str, str], tuple[dict[str, float], dict[str, str]]]:
-    """NPS distance to the truth, peak and mean frequency by method and patient, means over the patient's scans.
+    """NPS distance to the reference, peak and mean frequency by method and patient, means over the patient's scans.
 
     Args:
         powers: from :func:`spectra`.
@@ -61,7 +61,7 @@ def noise_of_patients(
                 power = powers[patient, scan, method]
                 try:
                     figures = noise_figures(power, pixel_mm=pixels[scan])
-                    distance = nps_distance(power, powers[patient, scan, TRUTH])
+                    distance = nps_distance(power, powers[patient, scan, REFERENCE])
                 except ValueError as error:
                     why = reason(error)
                     continue
@@ -75,7 +75,7 @@ def noise_of_patients(
 
 
 def noise_chart(powers: Mapping[tuple[str, int, str], NoisePower], methods: Sequence[Method]) -> list[Chart]:
-    """Radial noise power of the truth and every method: the mean over scans, on the frequencies that all scans have."""
+    """Radial noise power of the reference and every method: the mean over scans, on the frequencies that all scans have."""
     if not powers:
         return []
     highest = min(power.frequency[-1] for power in powers.values())
@@ -86,7 +86,7 @@ def noise_chart(powers: Mapping[tuple[str, int, str], NoisePower], methods: Sequ
         own = [power for (_, _, key), power in powers.items() if key == method.key]
         if own:
             radial = np.mean([np.interp(frequency, power.frequency, power.radial) for power in own], axis=0)
-            curves.append(Curve(method.key, method.name, frequency, radial, dashed=method.key == TRUTH))
+            curves.append(Curve(method.key, method.name, frequency, radial, dashed=method.key == REFERENCE))
     note = f"{PATCHES_NOTE}; a plane is taken off each, Hann window; mean over {len({k[:2] for k in powers})} scans."
     if max(power.frequency[-1] for power in powers.values()) > 1.05 * highest:
         note += f" Drawn up to {highest:.2f}/mm, where the coarsest of their pixels end."
@@ -98,16 +98,16 @@ def noise_chart(powers: Mapping[tuple[str, int, str], NoisePower], methods: Sequ
     ]  # fmt: skip
 
 
-def error_power_chart(collected: Collected, pixels: Sequence[Pixel], methods: Sequence[Method]) -> list[Chart]:
-    """Power of the error, image - truth, by frequency: what a result lacks and what it still has too much."""
+def error_power_chart(collected: AllSlices, pixels: Sequence[Pixel], methods: Sequence[Method]) -> list[Chart]:
+    """Power of the error, image - reference, by frequency: what a result lacks and what it still has too much."""
     powers: dict[tuple[str, int, str], NoisePower] = {}
     for (patient, scan, key), parts in collected.patches.items():
-        truth = collected.patches[patient, scan, TRUTH]
-        if key != TRUTH and len(parts) == len(truth):
-            errors = np.concatenate(parts).astype(np.float64) - np.concatenate(truth)
+        reference = collected.patches[patient, scan, REFERENCE]
+        if key != REFERENCE and len(parts) == len(reference):
+            errors = np.concatenate(parts).astype(np.float64) - np.concatenate(reference)
             powers[patient, scan, key] = noise_power_spectrum(errors, pixels[scan])
-    charts = noise_chart(powers, [method for method in methods if method.key != TRUTH])
-    note = f"Spectrum of image - truth. {PATCHES_NOTE}. The truth's own noise is part of the error."
+    charts = noise_chart(powers, [method for method in methods if method.key != REFERENCE])
+    note = f"Spectrum of image - reference. {PATCHES_NOTE}. The reference's own noise is part of the error."
     return [
         Chart("nps_error", "Power of the error", chart.x_label, "power, HU^2 mm^2", chart.curves, note=note)
         for chart in charts
@@ -117,7 +117,7 @@ def error_power_chart(collected: Collected, pixels: Sequence[Pixel], methods: Se
 def tissue_charts(
     summaries: Sequence[SummaryRow], methods: Sequence[Method], names: Sequence[str], *, by: str
 ) -> list[Chart]:
-    """Bias and spread of HU by tissue, bars with their intervals.
+    """Bias and standard deviation of HU by tissue, bars with their intervals.
 
     Args:
         summaries: all.
@@ -127,7 +127,7 @@ def tissue_charts(
     """
     charts = []
     rows = {(row.method, row.measure): row for row in summaries}
-    for kind, title in (("bias", "Bias of HU by tissue"), ("spread", "Spread of the HU error by tissue")):
+    for kind, title in (("bias", "Bias of HU by tissue"), ("std", "Standard deviation of the HU error by tissue")):
         curves = []
         for method in methods:
             own = [rows.get((method.key, f"{kind}_{key_of(name)}")) for name in names]
@@ -144,7 +144,7 @@ def tissue_charts(
     return charts
 
 
-def calibration_chart(collected: Collected, methods: Sequence[Method]) -> list[Chart]:
+def calibration_chart(collected: AllSlices, methods: Sequence[Method]) -> list[Chart]:
     """Mean absolute error by disagreement of the branches, in tenths of the pixels."""
     curves, longest = [], 0.0
     for method in methods:
@@ -162,7 +162,7 @@ def calibration_chart(collected: Collected, methods: Sequence[Method]) -> list[C
     curves.append(Curve("", "equal", ends, ends, dashed=True))
     note = (
         "Pixels of the body in ten groups by disagreement |C(y) - (y - N(y))|. A rising line: disagreement tells where the error is. "
-        "The truth's own noise lifts the line as a whole."
+        "The reference's own noise lifts the line as a whole."
     )
     return [
         Chart(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ct_cncl.pipeline.evaluation.matching import RESULT, Located, left_over, locate, match
+from ct_cncl.pipeline.evaluation.matching import RESULT, OpenedScan, left_over, locate, match
 from ct_cncl.pipeline.evaluation.measures import key_of
 from ct_cncl.pipeline.metrics.tissue import BORDER, PHANTOM_CLASSES
 from ct_cncl.transforms.common.errors import DataError
@@ -29,7 +29,7 @@ class Labels:
         warnings: for readers.
     """
 
-    scans: Sequence[Located]
+    scans: Sequence[OpenedScan]
     classes: Mapping[str, tuple[int, ...]]
     source: str
     warnings: Sequence[str] = ()
@@ -90,13 +90,13 @@ def _numbers(value: Any, name: str, path: Path) -> tuple[int, ...]:
 
 
 def find_labels(
-    path: Path, reference: Sequence[Located], finder: PatientFinder, scratch: Path, *, names: Path | None
+    path: Path, reference: Sequence[OpenedScan], finder: PatientFinder, scratch: Path, *, names: Path | None
 ) -> Labels:
     """Label volumes under a path, matched to the reference by patient and geometry as results are.
 
     Args:
         path: a file or folder of NIfTI, DICOM or another kind that scans may have.
-        reference: scans that are the truth.
+        reference: scans that are the reference.
         finder: says whose a volume is.
         scratch: an existing folder, for as long as the labels are used.
         names: JSON with names and numbers, see :func:`read_classes`.
@@ -145,7 +145,7 @@ def whole_labels(values: np.ndarray) -> np.ndarray:
     return whole.astype(np.int64)
 
 
-def _labels_in(scan: Located) -> set[int]:
+def _labels_in(scan: OpenedScan) -> set[int]:
     held: set[int] = set()
     for number in range(scan.slices.count):
         try:

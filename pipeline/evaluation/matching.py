@@ -23,7 +23,7 @@ _SAMPLES = 5
 
 
 @dataclass(frozen=True, eq=False)
-class Located:
+class OpenedScan:
     """An opened scan: whose it is, and where its slices are.
 
     Attributes:
@@ -52,12 +52,12 @@ class Located:
         """Pixel size along columns and rows, mm."""
         return float(np.linalg.norm(self.steps[0])), float(np.linalg.norm(self.steps[1]))
 
-    def same_plane(self, other: Located) -> bool:
+    def same_plane(self, other: OpenedScan) -> bool:
         """Whether slices of both have the same pixels and directions."""
         extent = np.array(self.shape)[:, None]
         return self.shape == other.shape and bool((np.abs(self.steps - other.steps) * extent).max() <= 2 * TOLERANCE_MM)
 
-    def partners(self, other: Located) -> list[int | None]:
+    def partners(self, other: OpenedScan) -> list[int | None]:
         """For each slice of this scan the slice of ``other`` at the same place, None where it has none."""
         if not self.same_plane(other):
             return [None] * len(self.corners)
@@ -73,7 +73,7 @@ def locate(
     *,
     kinds: Sequence[str] = (RESULT,),
     check_hu: bool = True,
-) -> dict[str, list[Located]]:
+) -> dict[str, list[OpenedScan]]:
     """Open every scan under a path.
 
     Args:
@@ -90,7 +90,7 @@ def locate(
         ScanError: nothing found, unreadable, or no HU.
         DataError: nothing says whose a scan is.
     """
-    found: dict[str, list[Located]] = {kind: [] for kind in kinds}
+    found: dict[str, list[OpenedScan]] = {kind: [] for kind in kinds}
     for number, source in enumerate(find_scans(path)):
         kind = kind_of(source) if len(kinds) > 1 else RESULT
         if kind not in found:
@@ -122,7 +122,7 @@ def _header_patient(source: ScanSource) -> str | None:
     return str(header.get("PatientID") or "").strip() or None
 
 
-def _located(slices: Slices, patient: str, *, known: bool) -> Located:
+def _located(slices: Slices, patient: str, *, known: bool) -> OpenedScan:
     affine = slices.order.affine
     flipped = slices.order.forward[slices.order.axis, 1] < 0
     if isinstance(slices, DicomSlices):
@@ -139,7 +139,7 @@ def _located(slices: Slices, patient: str, *, known: bool) -> Located:
         corners = affine[:3, 3] + numbers[:, None] * affine[:3, 2]
         lengths = [slices.volume.shape[axis] for axis in np.argsort(slices.order.forward[:, 0])]
         shape = (lengths[0], lengths[1])
-    return Located(slices, patient, known, corners, affine[:3, :2].T.copy(), shape)
+    return OpenedScan(slices, patient, known, corners, affine[:3, :2].T.copy(), shape)
 
 
 def _refuse_stored_values(slices: Slices) -> None:
@@ -159,7 +159,7 @@ def _refuse_stored_values(slices: Slices) -> None:
         )
 
 
-def match(reference: Sequence[Located], others: Sequence[Located], *, name: str) -> list[Located]:
+def match(reference: Sequence[OpenedScan], others: Sequence[OpenedScan], *, name: str) -> list[OpenedScan]:
     """For every scan of the reference the one of a method: the same patient, the same pixels, slices at the same places.
 
     Where headers or a table name the patient of both, they must be equal. Where only file names suggest one, names must be
@@ -167,7 +167,7 @@ def match(reference: Sequence[Located], others: Sequence[Located], *, name: str)
     Of several candidates the one whose name goes on from the reference's is taken.
 
     Args:
-        reference: scans that are the truth.
+        reference: scans that are the reference.
         others: scans of one method.
         name: of the method, for messages.
 
@@ -200,7 +200,7 @@ def match(reference: Sequence[Located], others: Sequence[Located], *, name: str)
     return chosen
 
 
-def _by_name(scan: Located, others: list[Located]) -> list[Located]:
+def _by_name(scan: OpenedScan, others: list[OpenedScan]) -> list[OpenedScan]:
     """Those whose patient is known to be the same, or whose name is related; the closest name where there are several."""
     own = scan.slices.source.name
     sure = [other for other in others if scan.known and other.known]
@@ -226,7 +226,7 @@ def _related(own: str, other: str) -> bool:
     return long == short or (long.startswith(short) and not long[len(short)].isalnum())
 
 
-def _why_not(scan: Located, found: Sequence[Located], others: Sequence[Located], name: str) -> str:
+def _why_not(scan: OpenedScan, found: Sequence[OpenedScan], others: Sequence[OpenedScan], name: str) -> str:
     if len(found) > 1:
         several = ", ".join(other.name for other in found[:4])
         return (
@@ -245,7 +245,7 @@ def _why_not(scan: Located, found: Sequence[Located], others: Sequence[Located],
     return f"Expected {of_patient[0].name} of {name} to have the geometry of {scan.name}, but {difference(scan, of_patient[0])}."
 
 
-def difference(scan: Located, other: Located) -> str:
+def difference(scan: OpenedScan, other: OpenedScan) -> str:
     """What keeps two scans from being of one geometry, in words."""
     if scan.shape != other.shape:
         return f"slices are {scan.shape[0]} x {scan.shape[1]} and {other.shape[0]} x {other.shape[1]} pixels"
@@ -260,7 +260,7 @@ def difference(scan: Located, other: Located) -> str:
     )
 
 
-def left_over(chosen: Iterable[Located], others: Sequence[Located]) -> list[str]:
+def left_over(chosen: Iterable[OpenedScan], others: Sequence[OpenedScan]) -> list[str]:
     """Names of scans that belong to no scan of the reference."""
     used = {id(one) for one in chosen}
     return [other.name for other in others if id(other) not in used]

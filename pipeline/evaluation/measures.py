@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from ct_cncl.pipeline.evaluation.record import Measure
-from ct_cncl.pipeline.metrics.noise_texture import PATCH
+from ct_cncl.pipeline.metrics.nps_distance import PATCH
 from ct_cncl.pipeline.metrics.tissue import TISSUE_HU
 from ct_cncl.transforms.common.hu import WINDOWS, Window
 
@@ -52,7 +52,7 @@ def measures(
         region: out of :data:`REGIONS`.
         with_input: whether there is a low-dose input, without which nothing is known of what was removed.
         with_maps: whether a candidate brings disagreement maps.
-        labels: the numbers of each tissue in label volumes; None where tissues are told by the truth's HU.
+        labels: the numbers of each tissue in label volumes; None where tissues are told by the reference's HU.
     """
     found = [one for name, window in windows.items() for one in _through(name, window, region)]
     found += [
@@ -77,16 +77,16 @@ def tissue_names(figures: Iterable[Measure]) -> list[str]:
 
 def _tissues(labels: Mapping[str, Sequence[int]] | None) -> list[Measure]:
     if labels is None:
-        where = {name: f"smoothed truth {low:g} to {high:g} HU" for name, (low, high) in TISSUE_HU.items()}
+        where = {name: f"smoothed reference {low:g} to {high:g} HU" for name, (low, high) in TISSUE_HU.items()}
     else:
         where = {name: f"labels {', '.join(map(str, numbers))}" for name, numbers in labels.items()}
     found = []
     for tissue, classed in where.items():
         key, conditions = key_of(tissue), f"{classed}, borders taken off"
-        text = "Mean of image - truth: HU that a reader would misread."
+        text = "Mean of image - reference: HU that a reader would misread."
         found.append(Measure(f"bias_{key}", f"{_BIAS}{tissue}", "HU", conditions, "zero", 2, text, "tissue"))
-        text = "Standard deviation of image - truth."
-        found.append(Measure(f"spread_{key}", f"Spread, {tissue}", "HU", conditions, "lower", 2, text, "tissue"))
+        text = "Standard deviation of image - reference."
+        found.append(Measure(f"std_{key}", f"Spread, {tissue}", "HU", conditions, "lower", 2, text, "tissue"))
     return found
 
 
@@ -106,12 +106,12 @@ def _through(name: str, window: Window, region: str) -> list[Measure]:
 
 
 def _noise() -> list[Measure]:
-    where = f"calmest soft-tissue patches of the truth, {PATCH} x {PATCH} pixels"
+    where = f"calmest soft-tissue patches of the reference, {PATCH} x {PATCH} pixels"
     return [
         Measure("noise", "Noise", "HU", where, "", 2, "Standard deviation in uniform soft tissue.", "noise"),
         Measure(
-            "nps_distance", "NPS distance to truth", "", f"{where}, pooled over a patient", "lower", 3,
-            "Of radial spectra: integral of |NPS - NPS of the truth| over that of the truth; 0 the same texture, 1 no noise left.", "noise",
+            "nps_distance", "NPS distance to reference", "", f"{where}, pooled over a patient", "lower", 3,
+            "Of radial spectra: integral of |NPS - NPS of the reference| over that of the reference; 0 the same texture, 1 no noise left.", "noise",
         ),
         Measure(
             "nps_peak", "NPS peak", "1/mm", f"{where}, pooled over a patient", "", 3,
@@ -122,14 +122,14 @@ def _noise() -> list[Measure]:
             "Mean frequency of the noise; it falls where texture gets coarse.", "noise",
         ),
         Measure(
-            "cnr_fat", "CNR soft tissue to fat", "", f"means of both by the smoothed truth's HU; noise of {where}", "higher", 2,
+            "cnr_fat", "CNR soft tissue to fat", "", f"means of both by the smoothed reference's HU; noise of {where}", "higher", 2,
             "Contrast over noise.", "noise",
         ),
     ]  # fmt: skip
 
 
 def _leakage() -> list[Measure]:
-    where = "correlation of input - image with the truth's edges (difference of Gaussians, 1.5 and 3 pixels)"
+    where = "correlation of input - image with the reference's edges (difference of Gaussians, 1.5 and 3 pixels)"
     return [
         Measure(
             "leakage", "Structure leakage", "", where, "zero", 3,

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-TRUTH, INPUT = "truth", "input"
+REFERENCE, INPUT = "reference", "input"
 """Keys of the methods that are not judged for themselves; candidates have the keys "candidate1", "candidate2", ..."""
 MAPS = ("noise", "content", "disagreement")
 """What a candidate may bring beside its result: N(y), C(y) and |C(y) - (y - N(y))|, HU."""
@@ -25,7 +25,7 @@ class Method:
     """Who made an image.
 
     Attributes:
-        key: by which rows, slices and curves refer to it: "truth", "input" or "candidate1", ...
+        key: by which rows, slices and curves refer to it: "reference", "input" or "candidate1", ...
         name: as people read it, unique: the user's file or folder name.
         role: "candidate" is judged; "input" is judged beside them as the line to beat.
         description: a sentence on where it comes from; may be empty.
@@ -33,7 +33,7 @@ class Method:
 
     key: str
     name: str
-    role: Literal["truth", "input", "candidate"]
+    role: Literal["reference", "input", "candidate"]
     description: str = ""
 
 
@@ -79,7 +79,7 @@ class SliceView:
         label: for example "scan.nii.gz, slice 12".
         patient: "patient 1", ...
         spacing_mm: of pixels along columns (axis 0) and rows (axis 1), mm.
-        images: by method key, (columns, rows) float32 or int16, HU; the truth always, others where they exist.
+        images: by method key, (columns, rows) float32 or int16, HU; the reference always, others where they exist.
         maps: by method key, then by name out of :data:`MAPS`, the same shape, HU.
         note: what is special about it; may be empty.
     """
@@ -216,7 +216,7 @@ class Chart:
     """Lines, or bars where ``categories`` are given.
 
     Attributes:
-        key: unique: "nps", "tissue_bias", "tissue_spread", "calibration", "ttf_+100", "detectability", "linearity",
+        key: unique: "nps", "tissue_bias", "tissue_std", "calibration", "ttf_+100", "detectability", "linearity",
             "training_psnr", ...
         title: for example "Noise power spectrum".
         x_label: with unit, for example "spatial frequency, cycles/mm".
@@ -289,12 +289,12 @@ class Evaluation:
         title: of the page.
         kind: "evaluation" (files against a reference), "qa" (phantoms) or "training".
         summary: the result in a few plain sentences, first thing on the page.
-        methods: truth, input where there is one, candidates in the order in which they were named.
+        methods: reference, input where there is one, candidates in the order in which they were named.
         measures: in the order of columns.
         slices: to be looked at, at most about 20.
-        slice_rows: every method but the truth on every slice; empty for a phantom test.
+        slice_rows: every method but the reference on every slice; empty for a phantom test.
         patient_rows: likewise by patient.
-        summaries: every method but the truth and every measure.
+        summaries: every method but the reference and every measure.
         comparisons: of candidates with the input and with each other.
         charts: noise power spectra, error per tissue, calibration, TTF, detectability, curves over training.
         tables: further tables.

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ct_cncl.pipeline.evaluation.collect import Series, collect
-from ct_cncl.pipeline.evaluation.conclude import conclude
+from ct_cncl.pipeline.evaluation.all_slices import MethodScans, measure_slices
+from ct_cncl.pipeline.evaluation.build_record import build_record
 from ct_cncl.pipeline.evaluation.labels import find_labels
-from ct_cncl.pipeline.evaluation.matching import RESULT, Located, left_over, locate, match
+from ct_cncl.pipeline.evaluation.matching import RESULT, OpenedScan, left_over, locate, match
 from ct_cncl.pipeline.evaluation.measures import REGIONS, measures
 from ct_cncl.pipeline.evaluation.provenance import CONSTANTS, provenance
-from ct_cncl.pipeline.evaluation.record import INPUT, MAPS, PAGE, TRUTH, Evaluation, Method
+from ct_cncl.pipeline.evaluation.record import INPUT, MAPS, PAGE, REFERENCE, Evaluation, Method
 from ct_cncl.pipeline.evaluation.tables import as_text, write_tables
 from ct_cncl.pipeline.metrics.bootstrap import LEAST_VALUES
 from ct_cncl.transforms.common.errors import OutputError
@@ -136,11 +136,11 @@ def _evaluate(options: EvaluateOptions, windows: dict[str, Window], scratch: Pat
     )  # fmt: skip
     total = sum(scan.slices.count for scan in reference)
     with tqdm(total=total, desc="evaluating", unit="slice", disable=not _shows_bar(options)) as bar:
-        collected = collect(
+        collected = measure_slices(
             reference, patients, series, figures,
             windows=windows, region=options.region, shown=options.shown, labels=labels, tick=bar.update,
         )  # fmt: skip
-    return conclude(
+    return build_record(
         collected,
         methods,
         figures,
@@ -157,7 +157,7 @@ def _evaluate(options: EvaluateOptions, windows: dict[str, Window], scratch: Pat
             files={method.name: method.description for method in methods},
             constants=CONSTANTS | ({"tissues": labels.described()} if labels else {}),
         ),
-        tissues_by="labels" if labels else "the smoothed truth",
+        tissues_by="labels" if labels else "the smoothed reference",
         warnings=[*warnings, *(labels.warnings if labels else ()), *_cautions(reference, patients, options)],
     )
 
@@ -167,8 +167,8 @@ def _shows_bar(options: EvaluateOptions) -> bool:
 
 
 def _methods(options: EvaluateOptions) -> list[Method]:
-    """Truth, input, candidates; names are the files' own, made unique by their folders."""
-    found = [Method(TRUTH, "truth", "truth", options.reference.resolve().name)]
+    """Reference, input, candidates; names are the files' own, made unique by their folders."""
+    found = [Method(REFERENCE, "reference", "reference", options.reference.resolve().name)]
     if options.input is not None:
         found.append(Method(INPUT, "input", "input", options.input.resolve().name))
     taken = {method.name for method in found}
@@ -187,10 +187,10 @@ def _methods(options: EvaluateOptions) -> list[Method]:
 def _matched(
     options: EvaluateOptions,
     methods: Sequence[Method],
-    reference: Sequence[Located],
+    reference: Sequence[OpenedScan],
     finder: PatientFinder,
     scratch: Path,
-) -> tuple[list[Series], list[str]]:
+) -> tuple[list[MethodScans], list[str]]:
     """The scans of every method in the order of the reference, and what a reader must know of them."""
     paths = {INPUT: options.input} | {f"candidate{n}": path for n, path in enumerate(options.candidates, start=1)}
     series, warnings = [], []
@@ -203,7 +203,7 @@ def _matched(
         maps = {
             name: match(reference, found[name], name=f"{name} of {method.name}") for name in MAPS if found.get(name)
         }
-        series.append(Series(method.key, scans, maps))
+        series.append(MethodScans(method.key, scans, maps))
         if unused := left_over(scans, found[RESULT]):
             warnings.append(
                 f"{method.name}: {len(unused)} scans belong to no scan of the reference and were left out ({', '.join(unused[:3])})."
@@ -215,7 +215,7 @@ def _matched(
     return series, warnings
 
 
-def _cautions(reference: Sequence[Located], patients: Sequence[str], options: EvaluateOptions) -> list[str]:
+def _cautions(reference: Sequence[OpenedScan], patients: Sequence[str], options: EvaluateOptions) -> list[str]:
     found = []
     count = len(set(patients))
     if count < LEAST_VALUES:

@@ -137,7 +137,7 @@ def as_text(evaluation: Evaluation, *, groups: Sequence[str] = ("image", "noise"
         evaluation: what was found.
         groups: of measures that are shown.
     """
-    methods = [method for method in evaluation.methods if method.role != "truth"]
+    methods = [method for method in evaluation.methods if method.role != "reference"]
     rows = {(row.method, row.measure): row for row in evaluation.summaries}
     lines = [["", *(method.name for method in methods)]]
     for measure in evaluation.measures:

@@ -39,7 +39,7 @@ def branch_warnings(
         psnr: of "content", "noise" (of y - N(y)) and "fused" in this validation, dB.
         psnr_input: of the input, dB.
         best: PSNR of each in this validation and all before it, dB.
-        supervised: branches that a pixel loss compares with the truth; the others may have any scale behind a free
+        supervised: branches that a pixel loss compares with the reference; the others may have any scale behind a free
             fusion, and are compared with themselves alone.
         max_drop: how far below its own best a branch may be, dB.
         patient: say nothing yet of branches that have never been above the input.
@@ -70,7 +70,7 @@ class BranchHealth:
 
     Args:
         evaluator: a ``CNCLEvaluator``.
-        supervised: branches that a pixel loss compares with the truth, of "content", "noise" and "fused".
+        supervised: branches that a pixel loss compares with the reference, of "content", "noise" and "fused".
         max_drop: dB.
         patience: so many validations a branch may need to reach the input at all; an untrained network is far below. 1 for one
             that begins with trained weights.

@@ -13,7 +13,7 @@ from ct_cncl.transforms.common.hu import WINDOWS
 
 
 class PicturePanel:
-    """After each validation, panels of input, C(y), y - N(y), result, truth and result - truth, the window stated.
+    """After each validation, panels of input, C(y), y - N(y), result, reference and result - reference, the window stated.
 
     Attach it to the evaluator (``CNCLEvaluator``).
 
@@ -73,7 +73,7 @@ class PicturePanel:
             content=first("content"),
             denoised=first("denoised"),
             result=first("pred"),
-            truth=first("label"),
+            reference=first("label"),
             window=self.window,
         )
         save_png(grey, self.folder / f"slice{number}_epoch{epoch:04d}.png")

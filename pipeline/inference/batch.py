@@ -25,10 +25,10 @@ from ct_cncl.pipeline.inference.records import (
     is_finished,
     job_name,
     plan,
-    settle_manifest,
+    rewrite_manifest,
     write_record,
 )
-from ct_cncl.pipeline.inference.streaming import Outcome, Settings, denoise_slices, look_at
+from ct_cncl.pipeline.inference.streaming import Outcome, Settings, denoise_slices, scan_warnings
 from ct_cncl.pipeline.weights.load import Weights
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.hu import WINDOWS
@@ -176,7 +176,7 @@ class ArchiveRun:
         share = self.jobs[rank() :: world_size()]
         done = [job for job in share if self._attempt(job)]
         failed += len(share) - len(done)
-        settle_manifest(self.out, self.jobs, [*self._unplaced, *map(self._refusal, self._refused)])
+        rewrite_manifest(self.out, self.jobs, [*self._unplaced, *map(self._refusal, self._refused)])
         if world_size() == 1:  # nobody else is at work: what killed runs have left goes
             shutil.rmtree(self.out / WORK, ignore_errors=True)
         wait_for_others()
@@ -236,7 +236,7 @@ class ArchiveRun:
             raise ScanError(
                 f"{job.source.path}: {slices.problems[0]}; leave out --strict to denoise each slice all the same"
             )
-        warnings = look_at(slices, self.weights)
+        warnings = scan_warnings(slices, self.weights)
         derivation = Derivation(
             self.weights.checksum,
             __version__,

@@ -152,7 +152,7 @@ def add_to_manifest(out: Path, record: Mapping[str, Any]) -> None:
         raise OutputError(f"Expected to write {out / MANIFEST}, but got: {error.strerror or error}.") from error
 
 
-def settle_manifest(out: Path, jobs: Iterable[Job], others: Iterable[Mapping[str, Any]] = ()) -> None:
+def rewrite_manifest(out: Path, jobs: Iterable[Job], others: Iterable[Mapping[str, Any]] = ()) -> None:
     """Write the manifest anew from all records: a line each, those of other processes and earlier runs included.
 
     Every process does so when its share is done. One that finished between reading and writing is not lost: what was

@@ -181,7 +181,7 @@ def batch_for(weights: Weights, shape: tuple[int, int], settings: Settings) -> i
     return min(2 ** int(math.log2(fits)), _MOST_AT_ONCE)
 
 
-def look_at(slices: Slices, weights: Weights) -> list[str]:
+def scan_warnings(slices: Slices, weights: Weights) -> list[str]:
     """Warnings about a scan, before it is denoised: its geometry, and what lies outside of the training data."""
     warnings = [f"{problem}; slices are denoised one by one all the same" for problem in slices.problems]
     if weights.trained_on:

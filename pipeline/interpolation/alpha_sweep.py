@@ -12,7 +12,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ct_cncl.pipeline.metrics import psnr
-from ct_cncl.pipeline.metrics.noise_texture import MIN_PATCHES, nps_distance, patches_at, uniform_patches
+from ct_cncl.pipeline.metrics.nps_distance import MIN_PATCHES, nps_distance, patches_at, uniform_patches
 from ct_cncl.pipeline.networks import centre_slice
 from ct_cncl.transforms.anatomy.regions import NoisePower, noise_power_spectrum
 from ct_cncl.transforms.common.errors import DataError
@@ -31,8 +31,8 @@ class ScanPoint(NamedTuple):
     """See ``nps_distance``; mean over volumes."""
 
 
-class Judge:
-    """PSNR and noise texture of a network on the slices of a data set, everything about the truth worked out once.
+class SliceEvaluator:
+    """PSNR and noise texture of a network on the slices of a data set, everything about the reference worked out once.
 
     Args:
         data: entries of a split.
@@ -41,7 +41,7 @@ class Judge:
         context_slices: slices that the network takes.
 
     Raises:
-        DataError: a truth without noise, or too little uniform soft tissue to tell noise from anatomy.
+        DataError: a reference without noise, or too little uniform soft tissue to tell noise from anatomy.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Judge:
                 f"Expected a volume with at least {MIN_PATCHES} uniform patches of soft tissue, but there is none. Take another "
                 "split, or more slices."
             )
-        self.truth = self._spectra([self._hu(number, "label") for number in range(len(self.pairs))])
+        self.reference = self._spectra([self._hu(number, "label") for number in range(len(self.pairs))])
 
     def _hu(self, number: int, key: str) -> np.ndarray:
         return to_hu(centre_slice(self.pairs[number][key][None]))[0, 0].numpy()
@@ -91,7 +91,7 @@ class Judge:
             for number, image in enumerate(images)
         ]
         spectra = self._spectra(images)
-        distances = [nps_distance(spectra[path], self.truth[path]) for path in self.volumes]
+        distances = [nps_distance(spectra[path], self.reference[path]) for path in self.volumes]
         return ScanPoint(alpha, float(np.mean(levels)), float(np.mean(distances)))
 
     def input(self) -> ScanPoint:
@@ -123,7 +123,7 @@ def curve_picture(points: Sequence[ScanPoint]) -> str:
     low_dose, way = points[0], points[1:]
     alpha = ("alpha (1: first, 0: second)", [point.alpha for point in way])
     psnr = (f"PSNR dB (range {HU_RANGE:g} HU)", [point.psnr for point in way])
-    nps = ("NPS distance to the truth", [point.nps_distance for point in way])
+    nps = ("NPS distance to the reference", [point.nps_distance for point in way])
     panels = [
         ("Fidelity against texture", nps, psnr, low_dose.psnr),
         ("Fidelity", alpha, psnr, low_dose.psnr),

@@ -15,9 +15,9 @@ from tqdm import tqdm
 from ct_cncl.pipeline.common.checkpoint_file import BEST, NETWORK_KEY, load_file, network_state
 from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
 from ct_cncl.pipeline.common.extras import require
-from ct_cncl.pipeline.interpolation.alpha_sweep import Judge, ScanPoint, curve_picture
+from ct_cncl.pipeline.interpolation.alpha_sweep import ScanPoint, SliceEvaluator, curve_picture
 from ct_cncl.pipeline.training.trained import trained_network
-from ct_cncl.pipeline.weights.domain import TRAINED_ON, together
+from ct_cncl.pipeline.weights.domain import TRAINED_ON_FILE, together
 from ct_cncl.pipeline.weights.load import described_training
 from ct_cncl.pipeline.workflow.run import network_config
 from ct_cncl.transforms.common.checksums import file_checksum
@@ -135,7 +135,7 @@ def interpolate(first: Path, second: Path, *, alpha: float, out: Path, overwrite
     with replacing(out / "config.json") as temporary:
         temporary.write_bytes(config)
     if trained_on:
-        with replacing(out / TRAINED_ON) as temporary:
+        with replacing(out / TRAINED_ON_FILE) as temporary:
             temporary.write_text(json.dumps(trained_on, indent=2) + "\n", encoding="utf-8")
     with replacing(out / BEST) as temporary:
         torch.save({NETWORK_KEY: state}, temporary)
@@ -197,7 +197,7 @@ def scan_alpha(
             )
         data = Path(found)
     name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else checked_device(device)
-    judge = Judge(
+    judge = SliceEvaluator(
         entries(read_datalist(data), split),
         max_slices=max_slices,
         device=torch.device(name),

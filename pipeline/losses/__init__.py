@@ -1,6 +1,6 @@
 """Losses: pixel, adversarial, texture and perceptual, and of a teacher."""
 
-from ct_cncl.pipeline.losses.adversarial import HingeLoss, LeastSquaresLoss, VanillaLoss, judged_rightly
+from ct_cncl.pipeline.losses.adversarial import HingeLoss, LeastSquaresLoss, VanillaLoss, discriminator_accuracy
 from ct_cncl.pipeline.losses.distillation import DistillationLoss
 from ct_cncl.pipeline.losses.feature import FeatureLoss
 from ct_cncl.pipeline.losses.pixel import BranchLoss, Charbonnier, charbonnier
@@ -18,7 +18,7 @@ __all__ = [
     "VanillaLoss",
     "charbonnier",
     "content_distance",
+    "discriminator_accuracy",
     "gram_matrices",
-    "judged_rightly",
     "texture_distance",
 ]

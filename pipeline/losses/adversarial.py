@@ -69,7 +69,7 @@ class HingeLoss(nn.Module):
         return 0.5 * (functional.relu(1 - real).mean() + functional.relu(1 + fake).mean())
 
 
-def judged_rightly(real: torch.Tensor, fake: torch.Tensor, *, boundary: float) -> torch.Tensor:
+def discriminator_accuracy(real: torch.Tensor, fake: torch.Tensor, *, boundary: float) -> torch.Tensor:
     """The discriminator's accuracy: share of logits on the right side of ``boundary``, real and fake counted alike.
 
     Args:
@@ -80,7 +80,7 @@ def judged_rightly(real: torch.Tensor, fake: torch.Tensor, *, boundary: float) -
     Returns:
         Scalar, 0 to 1; 0.5 is guessing.
 
-    >>> judged_rightly(torch.tensor([0.9, 0.8]), torch.tensor([0.7, 0.1]), boundary=0.5).item()
+    >>> discriminator_accuracy(torch.tensor([0.9, 0.8]), torch.tensor([0.7, 0.1]), boundary=0.5).item()
     0.75
     """
     return 0.5 * ((real > boundary).float().mean() + (fake < boundary).float().mean())

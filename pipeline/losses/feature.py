@@ -14,8 +14,8 @@ from ct_cncl.transforms.common.hu import to_network
 
 IMAGES = ("content", "denoised", "fused")
 """What may be judged: C(y), y - N(y) and the result."""
-NOISE_HU = 25.0
-TISSUE_HU = 50.0
+PROBE_NOISE_HU = 25.0
+PROBE_TISSUE_HU = 50.0
 
 
 @torch.no_grad()
@@ -36,9 +36,9 @@ def noise_response(encoder: ConvStages, layers: Sequence[str], *, device: torch.
         ValueError: a layer that does not respond.
     """
     noise = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0)).to(device)
-    tissue = torch.full_like(noise, TISSUE_HU)
+    tissue = torch.full_like(noise, PROBE_TISSUE_HU)
     pairs = zip(
-        encoder(to_network(tissue + NOISE_HU * noise), layers), encoder(to_network(tissue), layers), strict=True
+        encoder(to_network(tissue + PROBE_NOISE_HU * noise), layers), encoder(to_network(tissue), layers), strict=True
     )
     responses = [float((noisy.float() - clean.float()).square().mean().sqrt()) for noisy, clean in pairs]
     for name, response in zip(layers, responses, strict=True):
@@ -50,7 +50,7 @@ def noise_response(encoder: ConvStages, layers: Sequence[str], *, device: torch.
 
 
 class FeatureLoss:
-    """Distance between an image and the truth in the features of an encoder, averaged over layers.
+    """Distance between an image and the reference in the features of an encoder, averaged over layers.
 
     Features are in units of :func:`noise_response`: where 25 HU of white noise are missing in soft tissue, both losses are
     about 1. The texture loss is more where there is contrast: about 7 on patches of chest and abdomen at a quarter of the

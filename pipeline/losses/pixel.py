@@ -61,7 +61,7 @@ class BranchLoss(nn.Module):
     free 1x1 fusion C(y) may then have any scale. The default here gives the content a weight of its own.
 
     Args:
-        content: weight of the loss between C(y) and the truth x.
+        content: weight of the loss between C(y) and the reference x.
         noise: weight of the loss between N(y) and the true noise y - x.
         fused: weight of the loss between the result and x.
         criterion: called as ``criterion(prediction, target)`` on network units, returns the error of each pixel (or their

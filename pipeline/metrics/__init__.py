@@ -2,31 +2,28 @@
 
 from ct_cncl.pipeline.metrics.bootstrap import Interval, bootstrap_mean
 from ct_cncl.pipeline.metrics.disagreement import calibration_curve, rank_correlation
-from ct_cncl.pipeline.metrics.image_quality import IMAGES, image_quality, mae, psnr, quality_metrics, rmse, ssim
+from ct_cncl.pipeline.metrics.image_quality import IMAGES, mae, psnr, quality_metrics, rmse, ssim
 from ct_cncl.pipeline.metrics.noise_power import (
     NoiseFigures,
     noise_figures,
     noise_power_of_differences,
     noise_power_of_regions,
 )
-from ct_cncl.pipeline.metrics.noise_texture import nps_distance, uniform_patches
+from ct_cncl.pipeline.metrics.nps_distance import nps_distance, uniform_patches
 from ct_cncl.pipeline.metrics.observer import (
     Detectability,
     channelised_hotelling,
     difference_of_gaussian_channels,
-    laguerre_gauss_channels,
 )
 from ct_cncl.pipeline.metrics.resolution import TaskTransfer, task_transfer
 from ct_cncl.pipeline.metrics.structure import edge_correlation, local_edge_correlation, validation_metrics
 from ct_cncl.pipeline.metrics.tissue import (
     HUError,
-    contrast_to_noise,
     hu_error,
     tissue_masks,
     tissue_masks_from_labels,
 )
 from ct_cncl.pipeline.metrics.visual_information import vif
-from ct_cncl.pipeline.metrics.windowed import WindowedMetric, windowed_metrics
 
 __all__ = [
     "IMAGES",
@@ -35,16 +32,12 @@ __all__ = [
     "Interval",
     "NoiseFigures",
     "TaskTransfer",
-    "WindowedMetric",
     "bootstrap_mean",
     "calibration_curve",
     "channelised_hotelling",
-    "contrast_to_noise",
     "difference_of_gaussian_channels",
     "edge_correlation",
     "hu_error",
-    "image_quality",
-    "laguerre_gauss_channels",
     "local_edge_correlation",
     "mae",
     "noise_figures",
@@ -62,5 +55,4 @@ __all__ = [
     "uniform_patches",
     "validation_metrics",
     "vif",
-    "windowed_metrics",
 ]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 LEAST_VALUES = 6
-"""Fewer values give no interval that could be trusted: even all of them may lie on one side of the truth by chance."""
+"""Fewer values give no interval that could be trusted: even all of them may lie on one side of the reference by chance."""
 RESAMPLES = 2000
 
 

@@ -9,7 +9,7 @@ import numpy as np
 LEAST_VALUES = 20
 
 
-class Calibration(NamedTuple):
+class CalibrationCurve(NamedTuple):
     """Mean error by disagreement, in bins of equally many pixels."""
 
     disagreement: np.ndarray
@@ -59,12 +59,12 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     return float(a @ b) / spread
 
 
-def calibration_curve(disagreement: np.ndarray, error: np.ndarray, *, bins: int = 10) -> Calibration:
+def calibration_curve(disagreement: np.ndarray, error: np.ndarray, *, bins: int = 10) -> CalibrationCurve:
     """Mean absolute error of pixels by their disagreement: on the diagonal where it is as large as the error.
 
     Args:
         disagreement: (n,), HU, 0 or more.
-        error: (n,), result - truth, HU.
+        error: (n,), result - reference, HU.
         bins: of equally many pixels.
 
     Raises:
@@ -80,7 +80,7 @@ def calibration_curve(disagreement: np.ndarray, error: np.ndarray, *, bins: int 
         )
     order = np.argsort(disagreement, kind="stable")
     parts = np.array_split(order, bins)
-    return Calibration(
+    return CalibrationCurve(
         np.array([disagreement[part].mean(dtype=np.float64) for part in parts]),
         np.array([np.abs(error[part]).mean(dtype=np.float64) for part in parts]),
     )

@@ -15,7 +15,7 @@ from ct_cncl.pipeline.metrics.local_moments import BORDER, ssim_map
 from ct_cncl.transforms.common.hu import Window
 
 IMAGES = {"": "pred", "input": "image", "content": "content", "denoised": "denoised"}
-"""What is judged against the truth: suffix of the metric's name, key in the evaluator's output ("" is the result)."""
+"""What is judged against the reference: suffix of the metric's name, key in the evaluator's output ("" is the result)."""
 
 
 def _checked_range(data_range: float) -> float:
@@ -34,29 +34,29 @@ def _metrics(data_range: float) -> dict[str, CumulativeIterationMetric]:
 
 
 def prepared(
-    image: torch.Tensor, truth: torch.Tensor, data_range: float | Window
+    image: torch.Tensor, reference: torch.Tensor, data_range: float | Window
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """Both images as a metric sees them, and the length of the range: through a window cut off at its ends and 0 at its lower.
 
     Args:
         image: (B, 1, H, W), HU.
-        truth: the same shape, HU.
+        reference: the same shape, HU.
         data_range: length in HU, which leaves the images as they are, or a window.
 
     Raises:
         ValueError: shapes differ, values that are not finite, or a range or width that is not positive.
     """
-    if image.shape != truth.shape or image.ndim != 4:
+    if image.shape != reference.shape or image.ndim != 4:
         raise ValueError(
-            f"Expected image and truth of one shape (B, 1, H, W), but got {tuple(image.shape)} and {tuple(truth.shape)}."
+            f"Expected image and reference of one shape (B, 1, H, W), but got {tuple(image.shape)} and {tuple(reference.shape)}."
         )
-    if not (image.isfinite().all() and truth.isfinite().all()):
+    if not (image.isfinite().all() and reference.isfinite().all()):
         raise ValueError("Expected finite HU, but got NaN or infinity. Replace them, or leave the slice out.")
     if not isinstance(data_range, Window):
-        return image, truth, _checked_range(data_range)
+        return image, reference, _checked_range(data_range)
     width = _checked_range(data_range.width)
     low, high = data_range.low, data_range.high
-    return image.clamp(low, high) - low, truth.clamp(low, high) - low, width
+    return image.clamp(low, high) - low, reference.clamp(low, high) - low, width
 
 
 def mean_over(values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -79,13 +79,13 @@ def mean_over(values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
 
 
 def psnr(
-    image: torch.Tensor, truth: torch.Tensor, *, data_range: float | Window, mask: torch.Tensor | None = None
+    image: torch.Tensor, reference: torch.Tensor, *, data_range: float | Window, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Peak signal-to-noise ratio ``20 log10(data_range) - 10 log10(mean((image - truth)^2))`` in dB, a slice each.
+    """Peak signal-to-noise ratio ``20 log10(data_range) - 10 log10(mean((image - reference)^2))`` in dB, a slice each.
 
     Args:
         image: (B, 1, H, W), HU.
-        truth: the same shape, HU.
+        reference: the same shape, HU.
         data_range: in HU, 4096 for the full 12-bit range; or a window, whose width is the range and at whose ends both images
             are cut off.
         mask: bool, the same shape; the mean is over its pixels. None: all.
@@ -101,12 +101,12 @@ def psnr(
     >>> psnr(torch.full((1, 1, 4, 4), 900.0), torch.full((1, 1, 4, 4), 210.0), data_range=Window(50, 400)).round().tolist()
     [20.0]
     """
-    image, truth, length = prepared(image, truth, data_range)
-    return 20 * math.log10(length) - 10 * mean_over((image - truth) ** 2, mask).log10()
+    image, reference, length = prepared(image, reference, data_range)
+    return 20 * math.log10(length) - 10 * mean_over((image - reference) ** 2, mask).log10()
 
 
 def ssim(
-    image: torch.Tensor, truth: torch.Tensor, *, data_range: float | Window, mask: torch.Tensor | None = None
+    image: torch.Tensor, reference: torch.Tensor, *, data_range: float | Window, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Structural similarity (Wang et al., IEEE TIP 13(4), 2004), Gaussian window of 11 pixels and sigma 1.5, a slice each.
 
@@ -116,7 +116,7 @@ def ssim(
 
     Args:
         image: (B, 1, H, W) with sides of at least 11, HU.
-        truth: the same shape, HU.
+        reference: the same shape, HU.
         data_range: in HU, or a window; the constants are (0.01 data_range)^2 and (0.03 data_range)^2. See :func:`psnr`.
         mask: bool, the same shape; the mean is over the windows whose centre it holds.
 
@@ -126,22 +126,22 @@ def ssim(
     Raises:
         ValueError: as :func:`psnr`, or sides below 11.
     """
-    image, truth, length = prepared(image, truth, data_range)
+    image, reference, length = prepared(image, reference, data_range)
     inside = None if mask is None else mask[..., BORDER:-BORDER, BORDER:-BORDER]
-    return mean_over(ssim_map(image, truth, data_range=length), inside)
+    return mean_over(ssim_map(image, reference, data_range=length), inside)
 
 
-def rmse(image: torch.Tensor, truth: torch.Tensor, *, mask: torch.Tensor | None = None) -> torch.Tensor:
+def rmse(image: torch.Tensor, reference: torch.Tensor, *, mask: torch.Tensor | None = None) -> torch.Tensor:
     """Root mean squared error in HU, a slice each: (B, 1, H, W) twice, and a bool mask of that shape, to (B,).
 
     Raises:
         ValueError: shapes differ, values are not finite, or a mask is empty.
     """
-    image, truth, _ = prepared(image, truth, 1.0)
-    return mean_over((image - truth) ** 2, mask).sqrt()
+    image, reference, _ = prepared(image, reference, 1.0)
+    return mean_over((image - reference) ** 2, mask).sqrt()
 
 
-def mae(image: torch.Tensor, truth: torch.Tensor, *, mask: torch.Tensor | None = None) -> torch.Tensor:
+def mae(image: torch.Tensor, reference: torch.Tensor, *, mask: torch.Tensor | None = None) -> torch.Tensor:
     """Mean absolute error in HU, a slice each: (B, 1, H, W) twice, and a bool mask of that shape, to (B,).
 
     Raises:
@@ -150,16 +150,8 @@ def mae(image: torch.Tensor, truth: torch.Tensor, *, mask: torch.Tensor | None =
     >>> mae(torch.tensor([[[[1.0, -3.0]]]]), torch.zeros(1, 1, 1, 2)).tolist()
     [2.0]
     """
-    image, truth, _ = prepared(image, truth, 1.0)
-    return mean_over((image - truth).abs(), mask)
-
-
-def image_quality(image: torch.Tensor, truth: torch.Tensor, *, data_range: float) -> dict[str, torch.Tensor]:
-    """PSNR (dB), SSIM and RMSE (HU) of (B, 1, H, W) slices, each (B,), by name."""
-    figures = {"psnr": psnr, "ssim": ssim}
-    return {name: figure(image, truth, data_range=data_range) for name, figure in figures.items()} | {
-        "rmse": rmse(image, truth)
-    }
+    image, reference, _ = prepared(image, reference, 1.0)
+    return mean_over((image - reference).abs(), mask)
 
 
 def _pair(output: dict[str, torch.Tensor], *, key: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -60,14 +60,14 @@ def _blurred(image: torch.Tensor, factors: list[float]) -> torch.Tensor:
     return image
 
 
-def local_moments(image: torch.Tensor, truth: torch.Tensor, weights: torch.Tensor) -> Moments:
+def local_moments(image: torch.Tensor, reference: torch.Tensor, weights: torch.Tensor) -> Moments:
     """Local moments of two images (B, 1, H, W) under ``weights`` (size,); variances are at least 0.
 
     Raises:
         ValueError: sides below the window's size.
     """
-    centre = truth.mean()  # E[x^2] - E[x]^2 must not cancel
-    x, y = image - centre, truth - centre
+    centre = reference.mean()  # E[x^2] - E[x]^2 must not cancel
+    x, y = image - centre, reference - centre
     mean_x, mean_y, xx, yy, xy = weighted_means(torch.stack([x, y, x * x, y * y, x * y]), weights)
     return Moments(
         mean_x + centre,
@@ -78,7 +78,7 @@ def local_moments(image: torch.Tensor, truth: torch.Tensor, weights: torch.Tenso
     )
 
 
-def ssim_map(image: torch.Tensor, truth: torch.Tensor, *, data_range: float) -> torch.Tensor:
+def ssim_map(image: torch.Tensor, reference: torch.Tensor, *, data_range: float) -> torch.Tensor:
     """SSIM of each place: (B, 1, H, W) twice to (B, 1, H - 10, W - 10).
 
     Raises:
@@ -87,7 +87,7 @@ def ssim_map(image: torch.Tensor, truth: torch.Tensor, *, data_range: float) -> 
     >>> ssim_map(torch.zeros(1, 1, 12, 11), torch.zeros(1, 1, 12, 11), data_range=1.0).shape
     torch.Size([1, 1, 2, 1])
     """
-    m = local_moments(image, truth, gaussian_window(WINDOW, SIGMA).to(image))
+    m = local_moments(image, reference, gaussian_window(WINDOW, SIGMA).to(image))
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     luminance = (2 * m.mean_x * m.mean_y + c1) / (m.mean_x**2 + m.mean_y**2 + c1)
     return luminance * (2 * m.covariance + c2) / (m.variance_x + m.variance_y + c2)

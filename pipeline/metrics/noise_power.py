@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ct_cncl.pipeline.metrics.noise_texture import PATCH, patches_at
+from ct_cncl.pipeline.metrics.nps_distance import PATCH, patches_at
 from ct_cncl.transforms.anatomy.regions import NoisePower, noise_power_spectrum
 
 LOWEST_BIN = 2

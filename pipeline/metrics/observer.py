@@ -24,8 +24,6 @@ class Detectability(NamedTuple):
     """Distance of the decision variable's means in standard deviations, corrected for the number of samples."""
     error: float
     """Standard error of ``d_prime`` by the jackknife."""
-    uncorrected: float
-    """As the samples have it: too high, the more the fewer they are."""
     area: float
     """Under the ROC curve, from ``d_prime``: 0.5 is guessing."""
 
@@ -56,37 +54,6 @@ def difference_of_gaussian_channels(size: int) -> np.ndarray:
         image = np.fft.fftshift(np.fft.ifft2(response).real)
         columns.append(image.ravel() / np.linalg.norm(image))
     return np.stack(columns, axis=1)
-
-
-def laguerre_gauss_channels(size: int, *, width: float, count: int = 6) -> np.ndarray:
-    """Laguerre-Gauss channels: nearly all that an ideal observer uses of a round, smooth signal at the centre.
-
-    ``u_n(r) = exp(-pi r^2 / w^2) L_n(2 pi r^2 / w^2)``
-
-    Args:
-        size: side of the regions, pixels.
-        width: w, pixels; about the signal's diameter, for a Gaussian signal of sigma s it is sqrt(2 pi) s.
-        count: how many.
-
-    Returns:
-        (size * size, count) float64, each of length 1.
-
-    Raises:
-        ValueError: a width that is not above 0, or no channel.
-
-    >>> channels = laguerre_gauss_channels(65, width=12.0, count=4)
-    >>> bool(np.abs(channels.T @ channels - np.eye(4)).max() < 1e-6)
-    True
-    """
-    if not width > 0 or count < 1:
-        raise ValueError(f"Expected a width above 0 and at least one channel, but got {width} and {count}.")
-    axis = np.arange(size) - (size - 1) / 2
-    g = 2 * math.pi * (axis[:, None] ** 2 + axis[None, :] ** 2) / width**2
-    polynomials = [np.ones_like(g), 1 - g]
-    for n in range(1, count - 1):
-        polynomials.append(((2 * n + 1 - g) * polynomials[n] - n * polynomials[n - 1]) / (n + 1))
-    images = [(np.exp(-g / 2) * polynomial).ravel() for polynomial in polynomials[:count]]
-    return np.stack([image / np.linalg.norm(image) for image in images], axis=1)
 
 
 def channelised_hotelling(present: np.ndarray, absent: np.ndarray, channels: np.ndarray) -> Detectability:
@@ -123,14 +90,14 @@ def channelised_hotelling(present: np.ndarray, absent: np.ndarray, channels: np.
         raise ValueError(
             f"Expected at least {width + 5} regions for {width} channels, 2 of a kind, but got {len(first)} and {len(second)}."
         )
-    square, corrected = _squared(first, second)
+    corrected = _squared(first, second)
     without_one = (
-        [_squared(np.delete(first, k, axis=0), second)[1] for k in range(len(first))],
-        [_squared(first, np.delete(second, k, axis=0))[1] for k in range(len(second))],
+        [_squared(np.delete(first, k, axis=0), second) for k in range(len(first))],
+        [_squared(first, np.delete(second, k, axis=0)) for k in range(len(second))],
     )
     variance = sum((len(part) - 1) * np.var(np.sqrt(np.maximum(part, 0))) for part in without_one)
     d_prime = math.sqrt(max(corrected, 0.0))
-    return Detectability(d_prime, math.sqrt(variance), math.sqrt(square), 0.5 * (1 + math.erf(d_prime / 2)))
+    return Detectability(d_prime, math.sqrt(variance), 0.5 * (1 + math.erf(d_prime / 2)))
 
 
 def _outputs(regions: np.ndarray, channels: np.ndarray) -> np.ndarray:
@@ -143,8 +110,8 @@ def _outputs(regions: np.ndarray, channels: np.ndarray) -> np.ndarray:
     return regions.reshape(len(regions), -1) @ channels
 
 
-def _squared(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
-    """d'^2 as the samples have it, and free of bias."""
+def _squared(first: np.ndarray, second: np.ndarray) -> float:
+    """d'^2, free of bias."""
     n1, n2, width = len(first), len(second), first.shape[1]
     total = n1 + n2
     difference = first.mean(axis=0) - second.mean(axis=0)
@@ -155,4 +122,4 @@ def _squared(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
         square = float(difference @ np.linalg.solve(scatter / (total - 2), difference))
     except np.linalg.LinAlgError as error:
         raise ValueError("Expected regions with noise, but in some channel there is none.") from error
-    return square, (total - width - 3) / (total - 2) * square - width * total / (n1 * n2)
+    return (total - width - 3) / (total - 2) * square - width * total / (n1 * n2)

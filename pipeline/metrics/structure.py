@@ -1,4 +1,4 @@
-"""Structure in the removed noise: does N(y) hold edges of the truth?"""
+"""Structure in the removed noise: does N(y) hold edges of the reference?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ct_cncl.pipeline.metrics.local_moments import weighted_means
 SIGMAS = (1.5, 3.0)
 """Of the two Gaussians whose difference is taken for edges, in pixels."""
 EDGE_HU = (8.0, 60.0)
-"""Differences below the first are the truth's own noise, above the second all edges count alike: steps of about 50 and 400 HU."""
+"""Differences below the first are the reference's own noise, above the second all edges count alike: steps of about 50 and 400 HU."""
 LOCAL_WINDOW, LOCAL_STEP = 32, 16
 """Side and distance of the windows of the local correlation, pixels."""
 LEAST_EDGES = 0.05
@@ -45,38 +45,38 @@ def edges(image: torch.Tensor) -> torch.Tensor:
     return difference.sign() * (difference.abs().clamp(least, most) - least)
 
 
-def edge_correlation(noise: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Correlation of the removed noise with the truth's edges, a slice each.
+def edge_correlation(noise: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """Correlation of the removed noise with the reference's edges, a slice each.
 
     True noise knows nothing of anatomy: about 0. Above 0 smoothing took structure away with the noise; below 0 edges were
     overshot.
 
     Args:
         noise: N(y), (B, 1, H, W), HU.
-        truth: normal-dose image x, the same shape, HU.
+        reference: normal-dose image x, the same shape, HU.
 
     Returns:
-        (B,), -1 to 1; 0 where nothing was removed or the truth has no edges.
+        (B,), -1 to 1; 0 where nothing was removed or the reference has no edges.
 
     Raises:
         ValueError: shapes differ.
 
-    >>> truth = torch.zeros(1, 1, 32, 32)
-    >>> truth[..., 8:24, 8:24] = 200
-    >>> edge_correlation(edges(truth), truth).item()
+    >>> reference = torch.zeros(1, 1, 32, 32)
+    >>> reference[..., 8:24, 8:24] = 200
+    >>> edge_correlation(edges(reference), reference).item()
     1.0
     """
-    if noise.shape != truth.shape or noise.ndim != 4:
+    if noise.shape != reference.shape or noise.ndim != 4:
         raise ValueError(
-            f"Expected noise and truth of one shape (B, 1, H, W), but got {tuple(noise.shape)} and {tuple(truth.shape)}."
+            f"Expected noise and reference of one shape (B, 1, H, W), but got {tuple(noise.shape)} and {tuple(reference.shape)}."
         )
-    first, second = (image.double().flatten(1) for image in (noise, edges(truth)))
+    first, second = (image.double().flatten(1) for image in (noise, edges(reference)))
     first, second = (values - values.mean(1, keepdim=True) for values in (first, second))
     spread = first.norm(dim=1) * second.norm(dim=1)
     return torch.where(spread > 0, (first * second).sum(1) / spread.clamp(min=1e-30), 0.0).float()
 
 
-def local_edge_correlation(noise: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+def local_edge_correlation(noise: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     """:func:`edge_correlation` in windows of 32 pixels, one every 16: where structure went with the noise.
 
     In a window even noise without any structure gives values about 0, with a standard deviation of 0.03 (white) to 0.15
@@ -84,7 +84,7 @@ def local_edge_correlation(noise: torch.Tensor, truth: torch.Tensor) -> torch.Te
 
     Args:
         noise: N(y), (B, 1, H, W) with sides of at least 32, HU.
-        truth: normal-dose image x, the same shape, HU.
+        reference: normal-dose image x, the same shape, HU.
 
     Returns:
         (B, 1, (H - 32) // 16 + 1, (W - 32) // 16 + 1), -1 to 1; NaN in windows without edges or without removed noise.
@@ -92,17 +92,17 @@ def local_edge_correlation(noise: torch.Tensor, truth: torch.Tensor) -> torch.Te
     Raises:
         ValueError: shapes differ, or sides below 32.
 
-    >>> truth = torch.zeros(1, 1, 64, 32)
-    >>> truth[..., 44:, :] = 200
-    >>> local_edge_correlation(edges(truth), truth).flatten().tolist()[1:]
+    >>> reference = torch.zeros(1, 1, 64, 32)
+    >>> reference[..., 44:, :] = 200
+    >>> local_edge_correlation(edges(reference), reference).flatten().tolist()[1:]
     [1.0, 1.0]
     """
-    if noise.shape != truth.shape or noise.ndim != 4 or min(noise.shape[-2:]) < LOCAL_WINDOW:
+    if noise.shape != reference.shape or noise.ndim != 4 or min(noise.shape[-2:]) < LOCAL_WINDOW:
         raise ValueError(
-            f"Expected noise and truth of one shape (B, 1, H, W) with sides of at least {LOCAL_WINDOW}, but got "
-            f"{tuple(noise.shape)} and {tuple(truth.shape)}."
+            f"Expected noise and reference of one shape (B, 1, H, W) with sides of at least {LOCAL_WINDOW}, but got "
+            f"{tuple(noise.shape)} and {tuple(reference.shape)}."
         )
-    first, second = noise.double(), edges(truth).double()
+    first, second = noise.double(), edges(reference).double()
     products = [first, second, first * first, second * second, first * second, (second != 0).double()]
     means = [avg_pool2d(each, LOCAL_WINDOW, LOCAL_STEP) for each in products]
     variances = (means[2] - means[0] ** 2).clamp(min=0) * (means[3] - means[1] ** 2).clamp(min=0)
@@ -119,7 +119,7 @@ class EdgeCorrelation(RegressionMetric):
 
 
 def validation_metrics(data_range: float) -> dict[str, IgniteMetricHandler]:
-    """Ignite metrics of a validation: ``quality_metrics`` and ``edge_correlation`` of N(y) with the truth.
+    """Ignite metrics of a validation: ``quality_metrics`` and ``edge_correlation`` of N(y) with the reference.
 
     Args:
         data_range: in HU, 4096 for the full range.

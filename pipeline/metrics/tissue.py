@@ -17,7 +17,7 @@ TISSUE_HU: Mapping[str, tuple[float, float]] = {
     "soft tissue": (-10.0, 180.0),
     "bone": (250.0, 3000.0),
 }
-"""Classes by the smoothed truth's HU; gaps between them leave out what is mixed."""
+"""Classes by the smoothed reference's HU; gaps between them leave out what is mixed."""
 SMOOTHING = 5
 """Side, pixels, of the mean that decides on the class: noise of single pixels must not."""
 BORDER = 2
@@ -41,20 +41,20 @@ class HUError(NamedTuple):
     """Error of HU over some pixels."""
 
     bias: float
-    """Mean of image - truth, HU."""
-    spread: float
-    """Standard deviation of image - truth, HU."""
+    """Mean of image - reference, HU."""
+    std: float
+    """Standard deviation of image - reference, HU."""
     pixels: int
 
 
-def tissue_masks(truth: np.ndarray, *, valid: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Where each tissue of :data:`TISSUE_HU` is, from the smoothed truth, borders taken off.
+def tissue_masks(reference: np.ndarray, *, valid: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Where each tissue of :data:`TISSUE_HU` is, from the smoothed reference, borders taken off.
 
-    Classes from single pixels of a noisy truth bias even a perfect result: a pixel is counted as bone because its noise is
+    Classes from single pixels of a noisy reference bias even a perfect result: a pixel is counted as bone because its noise is
     high there. A mean over 5 x 5 pixels is nearly free of that, and of the result.
 
     Args:
-        truth: (x, y), HU.
+        reference: (x, y), HU.
         valid: bool (x, y); False on padding, which is no air.
 
     Returns:
@@ -68,10 +68,10 @@ def tissue_masks(truth: np.ndarray, *, valid: np.ndarray | None = None) -> dict[
     >>> {name: int(mask.sum()) for name, mask in tissue_masks(slice_hu).items() if mask.any()}
     {'air': 820, 'soft tissue': 144}
     """
-    truth = np.asarray(truth, dtype=np.float64)
-    if truth.ndim != 2 or min(truth.shape) < SMOOTHING + 2:
-        raise ValueError(f"Expected a slice (x, y) with sides of at least 7, but got shape {truth.shape}.")
-    smooth = box_mean(truth, SMOOTHING)
+    reference = np.asarray(reference, dtype=np.float64)
+    if reference.ndim != 2 or min(reference.shape) < SMOOTHING + 2:
+        raise ValueError(f"Expected a slice (x, y) with sides of at least 7, but got shape {reference.shape}.")
+    smooth = box_mean(reference, SMOOTHING)
     masks = {name: (smooth >= low) & (smooth <= high) for name, (low, high) in TISSUE_HU.items()}
     return {name: eroded(mask if valid is None else mask & valid) for name, mask in masks.items()}
 
@@ -82,7 +82,7 @@ def tissue_masks_from_labels(
     *,
     valid: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """Where each tissue is by labels, borders taken off; the truth's noise has no say in it.
+    """Where each tissue is by labels, borders taken off; the reference's noise has no say in it.
 
     Args:
         labels: (x, y), whole numbers.
@@ -111,47 +111,24 @@ def eroded(mask: np.ndarray, reach: int = BORDER) -> np.ndarray:
     return box_mean(mask.astype(np.float64), side) > 1 - 0.5 / side**2
 
 
-def hu_error(image: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> HUError:
-    """Bias and spread of HU over a mask.
+def hu_error(image: np.ndarray, reference: np.ndarray, mask: np.ndarray) -> HUError:
+    """Bias and standard deviation of HU over a mask.
 
     Args:
         image: (x, y), HU.
-        truth: the same shape, HU.
+        reference: the same shape, HU.
         mask: bool, the same shape.
 
     Raises:
         ValueError: shapes differ, or fewer than :data:`LEAST_PIXELS` pixels in the mask.
 
     >>> hu_error(np.full((8, 8), 52.0), np.full((8, 8), 50.0), np.ones((8, 8), dtype=bool))
-    HUError(bias=2.0, spread=0.0, pixels=64)
+    HUError(bias=2.0, std=0.0, pixels=64)
     """
-    if not image.shape == truth.shape == mask.shape:
-        raise ValueError(f"Expected one shape, but got {image.shape}, {truth.shape} and {mask.shape}.")
+    if not image.shape == reference.shape == mask.shape:
+        raise ValueError(f"Expected one shape, but got {image.shape}, {reference.shape} and {mask.shape}.")
     count = int(mask.sum())
     if count < LEAST_PIXELS:
         raise ValueError(f"Expected at least {LEAST_PIXELS} pixels, but got {count}.")
-    error = image[mask].astype(np.float64) - truth[mask]
+    error = image[mask].astype(np.float64) - reference[mask]
     return HUError(float(error.mean()), float(error.std()), count)
-
-
-def contrast_to_noise(image: np.ndarray, object_mask: np.ndarray, background_mask: np.ndarray) -> float:
-    """``|mean(object) - mean(background)| / sd(background)``.
-
-    Args:
-        image: (x, y), HU.
-        object_mask: bool (x, y).
-        background_mask: bool (x, y), uniform.
-
-    Raises:
-        ValueError: an empty mask, or a background without noise.
-
-    >>> image = np.tile([1.0, -1.0, 4.0, 6.0], (4, 1))
-    >>> contrast_to_noise(image, image > 2, image < 2)
-    5.0
-    """
-    if not (object_mask.any() and background_mask.any()):
-        raise ValueError("Expected masks that hold pixels, but got an empty one.")
-    noise = float(np.std(image[background_mask], dtype=np.float64))
-    if not noise > 0:
-        raise ValueError("Expected a background with noise, but it is constant.")
-    return float(abs(image[object_mask].mean(dtype=np.float64) - image[background_mask].mean(dtype=np.float64)) / noise)

@@ -1,4 +1,4 @@
-"""Visual information fidelity in the pixel domain: how much of the truth's information an image still holds."""
+"""Visual information fidelity in the pixel domain: how much of the reference's information an image still holds."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ SCALES = 4
 _EPS = 1e-10
 
 
-def vif(image: torch.Tensor, truth: torch.Tensor, *, data_range: float | Window) -> torch.Tensor:
+def vif(image: torch.Tensor, reference: torch.Tensor, *, data_range: float | Window) -> torch.Tensor:
     """Visual information fidelity, pixel domain (VIFp), a slice each.
 
-    At four scales with Gaussian windows of N = 17, 9, 5, 3 pixels and sigma N/5, ``g = cov / var(truth)`` and
-    ``s = var(image) - g cov`` are the gain and the noise of a local channel from truth to image:
+    At four scales with Gaussian windows of N = 17, 9, 5, 3 pixels and sigma N/5, ``g = cov / var(reference)`` and
+    ``s = var(image) - g cov`` are the gain and the noise of a local channel from reference to image:
 
-        VIF = sum log10(1 + g^2 var(truth) / (s + 2)) / sum log10(1 + var(truth) / 2)
+        VIF = sum log10(1 + g^2 var(reference) / (s + 2)) / sum log10(1 + var(reference) / 2)
 
     Images are scaled so that the data range has 255 grey levels; the 2 is sigma_n^2 there. The value depends on the data
-    range: a narrow window makes noise of a given HU count more. Noise of the truth counts as information.
+    range: a narrow window makes noise of a given HU count more. Noise of the reference counts as information.
 
     Args:
         image: (B, 1, H, W) with sides of at least 41, HU.
-        truth: the same shape, HU.
+        reference: the same shape, HU.
         data_range: in HU, or a window, at whose ends both images are cut off.
 
     Returns:
         (B,): 1 for equal images, above 1 where contrast was enhanced.
 
     Raises:
-        ValueError: shapes differ, values are not finite, the data range is not positive, sides below 41, or a truth without
+        ValueError: shapes differ, values are not finite, the data range is not positive, sides below 41, or a reference without
             any information (constant through the window).
 
     Source: Sheikh and Bovik 2006, IEEE TIP 15(2):430; the pixel-domain version of its authors' ``vifp_mscale``.
@@ -45,10 +45,10 @@ def vif(image: torch.Tensor, truth: torch.Tensor, *, data_range: float | Window)
     >>> round(vif(slices, slices, data_range=400.0).item(), 4)
     1.0
     """
-    image, truth, length = prepared(image, truth, data_range)
+    image, reference, length = prepared(image, reference, data_range)
     if min(image.shape[-2:]) < 41:
         raise ValueError(f"Expected slices with sides of at least 41 pixels, but got {tuple(image.shape[-2:])}.")
-    x, y = image * (LEVELS / length), truth * (LEVELS / length)
+    x, y = image * (LEVELS / length), reference * (LEVELS / length)
     kept = torch.zeros(image.shape[0], dtype=torch.float64, device=image.device)
     whole = torch.zeros_like(kept)
     for scale in range(SCALES):
@@ -56,20 +56,20 @@ def vif(image: torch.Tensor, truth: torch.Tensor, *, data_range: float | Window)
         weights = gaussian_window(size, size / 5).to(x)
         if scale > 0:
             x, y = weighted_means(torch.stack([x, y]), weights)[..., ::2, ::2]
-        in_image, in_truth = _information(local_moments(x, y, weights))
+        in_image, in_reference = _information(local_moments(x, y, weights))
         kept += in_image
-        whole += in_truth
+        whole += in_reference
     if (whole < 1e-6).any():
         raise ValueError(
-            "Expected a truth with contrast, but got one that is constant through the window. Leave it out."
+            "Expected a reference with contrast, but got one that is constant through the window. Leave it out."
         )
     return (kept / whole).float()
 
 
 def _information(m: Moments) -> tuple[torch.Tensor, torch.Tensor]:
-    """Information of one scale, log10, in the image and in the truth: (B,) each.
+    """Information of one scale, log10, in the image and in the reference: (B,) each.
 
-    Where the truth is constant there is none; where image and truth run against each other, none has come through.
+    Where the reference is constant there is none; where image and reference run against each other, none has come through.
     """
     gain = m.covariance / (m.variance_y + _EPS)
     noise = m.variance_x - gain * m.covariance
@@ -78,5 +78,5 @@ def _information(m: Moments) -> tuple[torch.Tensor, torch.Tensor]:
     gain = gain.masked_fill(flat | (m.variance_x < _EPS) | against, 0.0)
     noise = torch.where(flat | against, m.variance_x, noise).clamp(min=_EPS)
     in_image = (1 + gain**2 * m.variance_y / (noise + SIGMA_N_SQ)).log10()
-    in_truth = (1 + m.variance_y / SIGMA_N_SQ).log10()
-    return tuple(part.flatten(1).sum(1, dtype=torch.float64) for part in (in_image, in_truth))  # type: ignore[return-value]
+    in_reference = (1 + m.variance_y / SIGMA_N_SQ).log10()
+    return tuple(part.flatten(1).sum(1, dtype=torch.float64) for part in (in_image, in_reference))  # type: ignore[return-value]

@@ -1,7 +1,7 @@
 """Predictors, interactions, fusions and CNCL itself; a bundle config names them and their widths."""
 
 from ct_cncl.pipeline.networks.block_unet import BlockDecoder, BlockUNet
-from ct_cncl.pipeline.networks.branches import Branches, BranchOutputs, Explanation, centre_slice
+from ct_cncl.pipeline.networks.branches import Branches, BranchOutputs, centre_slice
 from ct_cncl.pipeline.networks.cncl import CNCL
 from ct_cncl.pipeline.networks.discriminator import Amplified, Detail, Relative
 from ct_cncl.pipeline.networks.dncnn import DnCNN
@@ -28,7 +28,6 @@ __all__ = [
     "DnCNN",
     "EmbeddedFusion",
     "Exchange",
-    "Explanation",
     "FeatureAttention",
     "FeatureFusion",
     "InteractingCNCL",

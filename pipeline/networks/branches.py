@@ -20,21 +20,6 @@ class Branches(NamedTuple):
     """F(C(y), y - N(y)), the result."""
 
 
-class Explanation(NamedTuple):
-    """Where a result comes from; each (B, 1, H, W), images in network units."""
-
-    content: torch.Tensor
-    """C(y)."""
-    denoised: torch.Tensor
-    """y - N(y)."""
-    fused: torch.Tensor
-    """The result."""
-    disagreement: torch.Tensor
-    """|C(y) - (y - N(y))|: large where at least one branch is wrong."""
-    gate: torch.Tensor | None
-    """Share of C(y) in the result, 0 to 1; None where the fusion is no gate."""
-
-
 def centre_slice(image: torch.Tensor) -> torch.Tensor:
     """The slice (B, 1, H, W) that an image (B, C, H, W) of C neighbouring slices is about, C odd.
 

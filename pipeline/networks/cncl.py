@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from ct_cncl.pipeline.networks.branches import Branches, Explanation, centre_slice, pad_to_multiple
+from ct_cncl.pipeline.networks.branches import Branches, centre_slice, pad_to_multiple
 from ct_cncl.pipeline.networks.initialise import initialise_gaussian
 
 
@@ -50,29 +50,3 @@ class CNCL(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """The fused image of ``image`` (B, C, H, W), (B, 1, H, W) in network units, any H and W."""
         return self.branches(image).fused
-
-    def explain(self, image: torch.Tensor) -> Explanation:
-        """Both estimates of ``image`` (B, C, H, W), how far they differ, and which of them the fusion took."""
-        height, width = image.shape[-2:]
-        padded = pad_to_multiple(image, self.multiple)
-        predicted = self.branches(padded)
-        denoised = centre_slice(padded) - predicted.noise
-        gate = self.gate(padded, predicted)
-        return Explanation(
-            content=predicted.content[..., :height, :width],
-            denoised=denoised[..., :height, :width],
-            fused=predicted.fused[..., :height, :width],
-            disagreement=(predicted.content - denoised).abs()[..., :height, :width],
-            gate=None if gate is None else gate[..., :height, :width],
-        )
-
-    def gate(self, padded: torch.Tensor, predicted: Branches) -> torch.Tensor | None:
-        """Share of C(y) in the result, or None where the fusion is no gate.
-
-        Args:
-            padded: image (B, C, H, W), sides divisible by ``multiple``.
-            predicted: its branches.
-        """
-        if not hasattr(self.fusion, "gate"):
-            return None
-        return self.fusion.gate(predicted.content, centre_slice(padded) - predicted.noise)  # type: ignore[operator]

@@ -16,7 +16,7 @@ class Amplified(nn.Module):
     bfloat16, whose steps are 8 HU there, not at all.
 
     Args:
-        discriminator: of (B, 3, H, W): result or truth, removed noise, low-dose image. Has no parameters but its own.
+        discriminator: of (B, 3, H, W): result or reference, removed noise, low-dose image. Has no parameters but its own.
         gain: 16 makes a soft-tissue window of +-200 HU +-0.8.
 
     Raises:
@@ -61,18 +61,18 @@ class Relative(nn.Module):
         self.gain = gain
 
     def forward(self, triple: torch.Tensor) -> list[torch.Tensor]:
-        """What the discriminator returns for result or truth, removed noise and low-dose image, (B, 3, H, W), network units."""
+        """What the discriminator returns for result or reference, removed noise and low-dose image, (B, 3, H, W), network units."""
         result, noise, image = triple.chunk(3, dim=1)
         removed = self.noise_gain * torch.cat([image - result, noise], dim=1)
         return self.discriminator(torch.cat([removed, self.gain * (image - LEVEL)], dim=1))
 
 
 class Detail(nn.Module):
-    """A discriminator that sees the detail of result or truth: its difference from its own local mean, amplified.
+    """A discriminator that sees the detail of result or reference: its difference from its own local mean, amplified.
 
     How much noise an image has, and of which grain, is the plainest difference between a smoothed result and a scan: in the
-    result of pixel losses a quarter of the truth's power. Level and organs are taken out of both images, as they are the
-    same in result and truth. Instance normalisation would take the noise's strength out, too: use none, or spectral norm.
+    result of pixel losses a quarter of the reference's power. Level and organs are taken out of both images, as they are the
+    same in result and reference. Instance normalisation would take the noise's strength out, too: use none, or spectral norm.
 
     Args:
         discriminator: of (B, 3, H, W).
@@ -108,7 +108,7 @@ class Detail(nn.Module):
         self.judge_noise = judge_noise
 
     def forward(self, triple: torch.Tensor) -> list[torch.Tensor]:
-        """What the discriminator returns for result or truth, removed noise and low-dose image, (B, 3, H, W), network units."""
+        """What the discriminator returns for result or reference, removed noise and low-dose image, (B, 3, H, W), network units."""
         mean = functional.avg_pool2d(triple, self.size, stride=1, padding=self.size // 2, count_include_pad=False)
         detail = triple - mean
         if not self.judge_noise:

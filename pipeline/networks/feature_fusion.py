@@ -11,7 +11,7 @@ from ct_cncl.pipeline.networks.interaction import CrossAttentionBlock
 from ct_cncl.pipeline.networks.scam import SCAM
 
 
-class Apart(nn.Module):
+class NoMixing(nn.Module):
     """Both feature maps as they are."""
 
     def forward(self, content: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -50,7 +50,7 @@ def mix_layer(name: str, content_channels: int, noise_channels: int) -> nn.Modul
         ValueError: another name.
     """
     if name == "none":
-        return Apart()
+        return NoMixing()
     if name == "scam":
         return SCAM(content_channels, noise_channels)
     if name == "cross":
@@ -122,10 +122,6 @@ class FeatureFusion(nn.Module):
             return denoised + torch.sigmoid(evidence) * (content - denoised)
         return 0.5 * (content + denoised) + evidence / self.gain
 
-    def gate(self, content_features: torch.Tensor, noise_features: torch.Tensor) -> torch.Tensor | None:
-        """Share of C(y) in the result, (B, 1, H * scale, W * scale) from 0 to 1; None where the fusion is no gate."""
-        return torch.sigmoid(self.evidence(content_features, noise_features)) if self.gated else None
-
 
 class EmbeddedFusion(nn.Module):
     """``FeatureFusion`` of a small embedding of the two estimates, for branches that share images only.
@@ -155,7 +151,3 @@ class EmbeddedFusion(nn.Module):
     def forward(self, content: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
         """``content`` C(y) and ``denoised`` y - N(y), both (B, 1, H, W), to the fused image (B, 1, H, W)."""
         return self.fusion(self.embedded(content, denoised), self.embedded(denoised, content), content, denoised)
-
-    def gate(self, content: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor | None:
-        """Share of C(y) in the result, (B, 1, H, W) from 0 to 1; None where the fusion is no gate."""
-        return self.fusion.gate(self.embedded(content, denoised), self.embedded(denoised, content))

@@ -105,12 +105,6 @@ class InteractingCNCL(CNCL):
             fused = self.fusion(content, denoised)
         return Branches(content[..., :height, :width], noise[..., :height, :width], fused[..., :height, :width])
 
-    def gate(self, padded: torch.Tensor, predicted: Branches) -> torch.Tensor | None:
-        """Share of C(y) in the result, or None where the fusion is no gate; see ``CNCL.gate``."""
-        if self.fuses_features and hasattr(self.fusion, "gate"):
-            return self.fusion.gate(*self.features(padded))  # type: ignore[operator]
-        return super().gate(padded, predicted)
-
 
 def _levels(predictor: nn.Module, attribute: str, levels: str) -> list[int]:
     """The predictor's ``channels`` or ``scales`` where it interacts.

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.dataset.datalist import SPLITS
-from ct_cncl.transforms.dataset.paired_cases import one_tree, paired_cases, two_trees
+from ct_cncl.transforms.dataset.paired_cases import paired_cases, scans_in_one_place, scans_in_two_places
 from ct_cncl.transforms.dataset.patients import DEFAULT_NAME_RULE, PatientFinder
 from ct_cncl.transforms.dataset.simulated_cases import Case, phantom_cases, simulated_cases
 from ct_cncl.transforms.dataset.writer import split_cases, write_dataset
@@ -40,9 +40,9 @@ class PrepareOptions:
     phantoms: int = 0
     slices: int = 4
     size: int = 512
-    quanta: float | None = None
+    incident_photons: float | None = None
     realizations: int = 0
-    direct: int = 0
+    photon_counts: int = 0
     seed: int = 0
     salt: str | None = None
     overwrite: bool = False
@@ -71,12 +71,12 @@ def prepare_data(options: PrepareOptions) -> dict[str, Any]:
     real = bool(options.low) or options.pairs
     if options.realizations < 0 or (options.realizations and real):
         raise DataError(
-            "Expected 0 or more realisations of unit noise, and none for real pairs (--low, --pairs), but got "
+            "Expected 0 or more noise realizations, and none for real pairs (--low, --pairs), but got "
             f"{options.realizations}. Leave --realizations out."
         )
-    if not 0 <= options.direct <= options.realizations or (options.direct and options.dose_fraction == 1):
+    if not 0 <= options.photon_counts <= options.realizations or (options.photon_counts and options.dose_fraction == 1):
         raise DataError(
-            f"Expected at most as many --direct as --realizations, and a --dose below 1 for them, but got {options.direct} of "
+            f"Expected at most as many --photon-counts as --realizations, and a --dose below 1 for them, but got {options.photon_counts} of "
             f"{options.realizations} at {options.dose_fraction}."
         )
     if (options.low and options.pairs) or (options.pairs and options.phantoms) or (options.across_frames and not real):
@@ -117,13 +117,13 @@ def _cases(options: PrepareOptions) -> dict[str, list[Case]]:
             dose_fraction=options.dose_fraction,
             size=options.size,
             realizations=options.realizations,
-            direct=options.direct,
+            photon_counts=options.photon_counts,
         )
         return _split(options, cases, (), ())
     finder = PatientFinder(options.patients, options.patient_from_name)
     groups = (options.sources, options.validation, options.test)
     if options.low or options.pairs:
-        trees = one_tree(groups) if options.pairs else two_trees(options.low, groups)
+        trees = scans_in_one_place(groups) if options.pairs else scans_in_two_places(options.low, groups)
         if trees.others:
             print(f"passed over {len(trees.others)} scans of no stated dose: {', '.join(trees.others[:5])}")  # noqa: T201
         dose = options.dose_fraction
@@ -155,8 +155,8 @@ def _simulated(options: PrepareOptions, finder: PatientFinder, group: Sequence[P
             patients=finder,
             dose_fraction=options.dose_fraction,
             seed=options.seed,
-            quanta=options.quanta,
+            incident_photons=options.incident_photons,
             realizations=options.realizations,
-            direct=options.direct,
+            photon_counts=options.photon_counts,
         )
     ]

@@ -47,7 +47,7 @@ class SimulateOptions:
     realizations: int = 1
     seed: int = 0
     calibration: str = "auto"
-    quanta: float | None = None
+    incident_photons: float | None = None
     electronic_variance: float = 0.0
     geometry: str = "parallel"
     route: str = "formula"
@@ -75,10 +75,10 @@ class SimulateOptions:
             )
         if self.calibration not in CALIBRATIONS:
             raise ValueError(f"Expected a calibration out of {', '.join(CALIBRATIONS)} but got {self.calibration!r}.")
-        if self.quanta is not None:
+        if self.incident_photons is not None:
             if self.calibration != "auto":
-                raise ValueError("Expected --quanta or --calibration but got both. Leave one out.")
-            DoseSettings(quanta=self.quanta)
+                raise ValueError("Expected --incident-photons or --calibration but got both. Leave one out.")
+            DoseSettings(incident_photons=self.incident_photons)
         return settings
 
 
@@ -244,7 +244,7 @@ def _make(planned: Planned, settings: DoseSettings, options: SimulateOptions) ->
         settings,
         own_seed(options.seed, planned.name),
         how=options.calibration,
-        quanta=options.quanta,
+        incident_photons=options.incident_photons,
         acquisition=scan.acquisition,
     )
     warning = truncation_warning(hu, pixel)
@@ -277,7 +277,7 @@ def _ticks(bar: tqdm, before: int) -> Callable[[int, int], None]:
 
 def _report(name: str, calibration: Calibration, warning: str) -> None:
     reason = f" ({calibration.reason})" if calibration.reason else ""
-    print(f"{name}: {calibration.quanta:.3g} quanta, calibration: {calibration.method}{reason}")  # noqa: T201
+    print(f"{name}: {calibration.incident_photons:.3g} photons, calibration: {calibration.method}{reason}")  # noqa: T201
     if warning:
         print(f"{name}: warning: {warning}", file=sys.stderr)  # noqa: T201
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ct_cncl.pipeline.evaluation.judge import reason
+from ct_cncl.pipeline.evaluation.slice_figures import reason
 from ct_cncl.pipeline.metrics.noise_power import NoiseFigures, noise_figures, noise_power_of_differences
 from ct_cncl.pipeline.metrics.observer import Detectability, channelised_hotelling, difference_of_gaussian_channels
 from ct_cncl.pipeline.metrics.resolution import TaskTransfer, task_transfer
@@ -120,12 +120,12 @@ def detectabilities(
     places = sites(scanner)
     without = _regions(absent, places, size)
     return {
-        kind: _told(_regions(present, places[k :: len(LESIONS)], size), without, channels)
+        kind: _detectability(_regions(present, places[k :: len(LESIONS)], size), without, channels)
         for k, kind in enumerate(LESIONS)
     }
 
 
-def _told(present: np.ndarray, absent: np.ndarray, channels: np.ndarray) -> Detectability | str:
+def _detectability(present: np.ndarray, absent: np.ndarray, channels: np.ndarray) -> Detectability | str:
     try:
         return channelised_hotelling(present, absent, channels)
     except ValueError as error:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ct_cncl.pipeline.evaluation.record import INPUT, TRUTH, Chart, Curve, Table
-from ct_cncl.pipeline.metrics.noise_texture import nps_distance
+from ct_cncl.pipeline.evaluation.record import INPUT, REFERENCE, Chart, Curve, Table
+from ct_cncl.pipeline.metrics.nps_distance import nps_distance
 from ct_cncl.pipeline.metrics.observer import Detectability
 from ct_cncl.pipeline.metrics.resolution import TaskTransfer
 from ct_cncl.pipeline.qa.measure import DoseResult
@@ -88,7 +88,7 @@ def _transfer(found: QAResults, contrast: float) -> Chart:
     dose, clean = found.shown_dose, found.clean[contrast]
     curves = []
     if isinstance(clean, TaskTransfer):
-        curves.append(Curve(TRUTH, "no noise", clean.frequency, clean.ttf, dashed=True))
+        curves.append(Curve(REFERENCE, "no noise", clean.frequency, clean.ttf, dashed=True))
     for key, name in found.methods.items():
         own = found.measured[key, dose].transfer[contrast]
         if isinstance(own, TaskTransfer):

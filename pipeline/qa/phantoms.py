@@ -29,7 +29,7 @@ SITES = 12
 """Lesions of a slice: all at one distance from the centre, where noise is alike; kinds take turns."""
 SITE_RADIUS = 0.5
 """That distance over the phantom's radius."""
-_TRIAL_QUANTA = 1e5
+_TRIAL_INCIDENT_PHOTONS = 1e5
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ScanSettings:
         size: pixels a side.
         pixel_mm: side of a pixel.
         radius_mm: of the water cylinder.
-        noise_hu: noise in its middle at full dose, which sets the quanta.
+        noise_hu: noise in its middle at full dose, which sets the photons.
         apodisation: of the ramp filter, see :mod:`ct_cncl.transforms.physics.fbp`.
         cutoff: of the ramp filter, fraction of Nyquist.
         views: over half a turn, parallel beam.
@@ -81,13 +81,13 @@ class Scanner:
         self.pixel = (settings.pixel_mm, settings.pixel_mm)
         self.shape = (settings.size, settings.size)
         self.geometry = ParallelBeam.for_image(self.shape, self.pixel, settings.views)
-        self.quanta = _TRIAL_QUANTA
+        self.incident_photons = _TRIAL_INCIDENT_PHOTONS
         trial = self.noise(
             self.line_integrals(water_cylinder(settings.radius_mm)), 1.0, np.random.default_rng(settings.seed)
         )
         middle = self.disc_mask(0.0, 0.0, 0.4 * settings.radius_mm)
-        self.quanta *= (float(trial[middle].std()) / settings.noise_hu) ** 2
-        """Incident quanta a channel and view at full dose."""
+        self.incident_photons *= (float(trial[middle].std()) / settings.noise_hu) ** 2
+        """Incident photons a channel and view at full dose."""
 
     def line_integrals(self, phantom: Phantom) -> np.ndarray:
         """(views, channels) float32, in closed form."""
@@ -113,7 +113,9 @@ class Scanner:
 
     def noise(self, integrals: np.ndarray, dose: float, rng: np.random.Generator) -> np.ndarray:
         """Noise of a slice, (x, y) float32, HU."""
-        variance = added_noise_variance(integrals, dose_fraction=dose, quanta=self.quanta, noise_free=True)
+        variance = added_noise_variance(
+            integrals, dose_fraction=dose, incident_photons=self.incident_photons, noise_free=True
+        )
         return self._image(
             np.sqrt(variance).astype(np.float32) * rng.standard_normal(integrals.shape, dtype=np.float32)
         )

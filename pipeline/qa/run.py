@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ct_cncl.pipeline.evaluation.provenance import provenance
-from ct_cncl.pipeline.evaluation.record import INPUT, PAGE, TRUTH, Evaluation, Method, SliceView
+from ct_cncl.pipeline.evaluation.record import INPUT, PAGE, REFERENCE, Evaluation, Method, SliceView
 from ct_cncl.pipeline.evaluation.tables import write_tables
 from ct_cncl.pipeline.qa.measure import DoseResult, measure, transfers
 from ct_cncl.pipeline.qa.pages import QAResults, charts, sentences, tables
@@ -85,7 +85,7 @@ def run_qa(options: QAOptions) -> Evaluation:
             f"Expected no results in {options.out}, but it holds some. Replace them with --overwrite, or choose another folder."
         )
     denoisers, files = _denoisers(options)
-    evaluation = judge_phantoms(
+    evaluation = evaluate_phantoms(
         denoisers, doses=options.doses, slices=options.slices, scan=options.scan, files=files,
         progress=options.progress and sys.stderr.isatty(), command=options.command,
     )  # fmt: skip
@@ -113,7 +113,7 @@ def _denoisers(options: QAOptions) -> tuple[dict[str, Denoiser], dict[str, str]]
     return found, files
 
 
-def judge_phantoms(
+def evaluate_phantoms(
     denoisers: Mapping[str, Denoiser],
     *,
     doses: tuple[float, ...],
@@ -151,7 +151,7 @@ def judge_phantoms(
                 scans[name] = scanner.scan(make(scanner), dose, slices, stream=stream)
                 bar.update()
             measured[INPUT, dose] = measure(scanner, scans["water"], scans["discs"], scans["lesions"])
-            shown = {name: {TRUTH: clean[name], INPUT: volume[..., 0]} for name, volume in scans.items()}
+            shown = {name: {REFERENCE: clean[name], INPUT: volume[..., 0]} for name, volume in scans.items()}
             for key, title in keys.items():
                 results = {}
                 for name, volume in scans.items():
@@ -184,13 +184,13 @@ def _evaluation(
 ) -> Evaluation:
     settings = found.scanner.settings
     methods = [
-        Method(TRUTH, "no noise", "truth", "reconstruction without noise"),
+        Method(REFERENCE, "no noise", "reference", "reconstruction without noise"),
         Method(INPUT, "reconstruction", "input", "filtered back projection at the dose"),
         *(Method(key, name, "candidate", files.get(name, "")) for key, name in found.names.items()),
     ]
     words = ", ".join(f"{key} {value}" for key, value in asdict(settings).items())
     constants = CONSTANTS | {
-        "scan": f"{words}; {found.scanner.quanta:.4g} quanta a channel and view at full dose; {slices} slices a dose and phantom"
+        "scan": f"{words}; {found.scanner.incident_photons:.4g} photons a channel and view at full dose; {slices} slices a dose and phantom"
     }
     return Evaluation(
         title=f"Phantom test of {', '.join(found.names.values())}",

@@ -62,7 +62,7 @@ class DrawnChart(NamedTuple):
 
 
 def method_colours(evaluation: Evaluation) -> dict[str, str]:
-    """A colour by method key, the same on the whole page; input and truth have their own."""
+    """A colour by method key, the same on the whole page; input and reference have their own."""
     candidates = [method.key for method in evaluation.methods if method.role == "candidate"]
     others = {method.key: f"var(--{method.role})" for method in evaluation.methods if method.role != "candidate"}
     return others | {key: f"var(--series-{number % SERIES})" for number, key in enumerate(candidates)}

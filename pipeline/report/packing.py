@@ -35,9 +35,9 @@ def pack_plane(hu: np.ndarray, *, step: float = 1.0) -> str:
 
     Source: of the median, Weinberger, Seroussi and Sapiro 2000, The LOCO-I lossless image compression algorithm, equation 1.
 
-    >>> text = pack_plane(np.arange(6.0).reshape(3, 2) - 1024)
-    >>> unpack_plane(text, (3, 2)).tolist()
-    [[-1024.0, -1023.0], [-1022.0, -1021.0], [-1020.0, -1019.0]]
+    >>> plane = np.random.default_rng(0).normal(40, 10, (64, 64))
+    >>> len(pack_plane(plane)) < plane.size * 2  # less than the 2 bytes of an int16
+    True
     """
     if hu.ndim != 2 or 0 in hu.shape:
         raise ValueError(f"Expected a slice (columns, rows), but got shape {hu.shape}.")
@@ -59,57 +59,14 @@ def pack_plane(hu: np.ndarray, *, step: float = 1.0) -> str:
     return text_of(packer.compress(planes) + packer.flush())
 
 
-def unpack_plane(text: str, shape: tuple[int, int], *, step: float = 1.0) -> np.ndarray:
-    """The inverse of :func:`pack_plane`, as the page does it.
-
-    Args:
-        text: packed.
-        shape: (columns, rows).
-        step: HU between two stored values.
-
-    Returns:
-        (columns, rows) float32, HU; NaN where the value was not finite.
-
-    Raises:
-        ValueError: a text of another size.
-    """
-    columns, rows = shape
-    low, high = np.frombuffer(zlib.decompress(bytes_of(text)), np.uint8).reshape(2, rows, columns)
-    folded = low.astype(np.int64) | (high.astype(np.int64) << 8)
-    changes = np.where(folded & 1, -(folded + 1) // 2, folded // 2).tolist()
-    above = [0] * (columns + 1)
-    stored = []
-    for row in changes:
-        here = [0]
-        for column, change in enumerate(row):
-            left, over, between = here[-1], above[column + 1], above[column] if column else 0
-            expected = min(max(left + over - between, min(left, over)), max(left, over))
-            here.append((expected + change + 2**15) % 2**16 - 2**15)
-        stored.append(here[1:])
-        above = here
-    values = np.array(stored)
-    hu = np.where(values == NOT_FINITE, np.nan, values * np.float64(step))
-    return np.ascontiguousarray(hu.T.astype(np.float32))
-
-
 def text_of(data: bytes) -> str:
     """Bytes as base 85 in :data:`DIGITS`; the last group is as short as its bytes allow.
 
-    >>> len(text_of(bytes(8))), len(text_of(bytes(9))), bytes_of(text_of(b"HU 12"))
-    (10, 12, b'HU 12')
+    >>> len(text_of(bytes(8))), len(text_of(bytes(9)))
+    (10, 12)
     """
     lacking = -len(data) % 4
     words = np.frombuffer(data + bytes(lacking), ">u4").astype(np.int64)
     digits = (words[:, None] // _PLACES % 85).ravel()
     alphabet = np.frombuffer(DIGITS.encode("ascii"), np.uint8)
     return alphabet[digits[: digits.size - lacking]].tobytes().decode("ascii")
-
-
-def bytes_of(text: str) -> bytes:
-    """The inverse of :func:`text_of`."""
-    lacking = -len(text) % 5
-    place = np.zeros(128, dtype=np.int64)
-    place[np.frombuffer(DIGITS.encode("ascii"), np.uint8)] = np.arange(85)
-    digits = place[np.frombuffer((text + DIGITS[-1] * lacking).encode("ascii"), np.uint8)].reshape(-1, 5)
-    data = (digits @ _PLACES).astype(">u4").tobytes()
-    return data[: len(data) - lacking]

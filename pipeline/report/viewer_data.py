@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ct_cncl.pipeline.evaluation.record import INPUT, TRUTH, Evaluation, Method, SliceView
+from ct_cncl.pipeline.evaluation.record import INPUT, REFERENCE, Evaluation, Method, SliceView
 from ct_cncl.pipeline.report.colours import as_hex, difference_map, grey_map, sequential_map
 from ct_cncl.pipeline.report.packing import pack_plane
 from ct_cncl.pipeline.report.tables import MINUS, number_text, slice_label, window_of
@@ -42,7 +42,7 @@ class PackedSlices:
 def pack_planes(evaluation: Evaluation) -> list[dict[str, str]]:
     """Every slice's planes, packed, by name.
 
-    Differences to the truth and the removed noise are no planes: the browser subtracts.
+    Differences to the reference and the removed noise are no planes: the browser subtracts.
     """
     with ThreadPoolExecutor() as pool:  # zlib and numpy let other threads run
         return list(pool.map(_packed_planes, evaluation.slices))
@@ -120,7 +120,7 @@ def _packed_planes(one: SliceView) -> dict[str, str]:
 
 
 def _described(one: SliceView, identities: Mapping[str, str]) -> dict[str, Any]:
-    columns, rows = one.images[TRUTH].shape
+    columns, rows = one.images[REFERENCE].shape
     return {
         "label": one.label,
         "patient": one.patient,
@@ -128,7 +128,7 @@ def _described(one: SliceView, identities: Mapping[str, str]) -> dict[str, Any]:
         "columns": columns,
         "rows": rows,
         "spacing": [float(size) for size in one.spacing_mm],
-        "body": _body_box(one.images[TRUTH]),
+        "body": _body_box(one.images[REFERENCE]),
         "planes": {
             name: {"id": identity, "step": STEPS.get(name.partition(" ")[2], 1.0)}
             for name, identity in identities.items()
@@ -175,7 +175,7 @@ def _views(evaluation: Evaluation) -> list[dict[str, Any]]:
     """What can be chosen, method by method: each a sum of planes with signs, taken in the browser."""
     images = {key for one in evaluation.slices for key in one.images}
     views = []
-    for method in sorted(evaluation.methods, key=lambda one: (one.role != "truth", one.role != "input")):
+    for method in sorted(evaluation.methods, key=lambda one: (one.role != "reference", one.role != "input")):
         if method.key not in images:
             continue
         maps = {name for one in evaluation.slices for name in one.maps.get(method.key, {})}
@@ -193,9 +193,9 @@ def _views_of(
     key, name = method.key, method.name
     noise, content = f"{key} noise", f"{key} content"
     yield "image", name, [(key, 1)], False
-    if method.role == "truth":
+    if method.role == "reference":
         return
-    yield "difference", f"{name} {MINUS} truth", [(key, 1), (TRUTH, -1)], False
+    yield "difference", f"{name} {MINUS} reference", [(key, 1), (REFERENCE, -1)], False
     if method.role == "input":
         return
     if with_input:
@@ -203,9 +203,14 @@ def _views_of(
     if "noise" in maps:
         yield "noise", f"{name}: N(y), noise predicted", [(noise, 1)], False
     if "content" in maps:
-        yield "difference", f"{name}: C(y) {MINUS} truth", [(content, 1), (TRUTH, -1)], False
+        yield "difference", f"{name}: C(y) {MINUS} reference", [(content, 1), (REFERENCE, -1)], False
     if "noise" in maps and with_input:
-        yield "difference", f"{name}: y {MINUS} N(y) {MINUS} truth", [(INPUT, 1), (noise, -1), (TRUTH, -1)], False
+        yield (
+            "difference",
+            f"{name}: y {MINUS} N(y) {MINUS} reference",
+            [(INPUT, 1), (noise, -1), (REFERENCE, -1)],
+            False,
+        )
     if "disagreement" in maps:
         yield "disagreement", f"{name}: disagreement of C and N", [(f"{key} disagreement", 1)], False
     elif {"noise", "content"} <= maps and with_input:
@@ -215,10 +220,10 @@ def _views_of(
 def _scales(slices: Sequence[SliceView]) -> dict[str, float]:
     """Where the scales of differences and of disagreement start, HU."""
     errors = [
-        np.asarray(image, dtype=np.float32) - one.images[TRUTH]
+        np.asarray(image, dtype=np.float32) - one.images[REFERENCE]
         for one in slices
         for key, image in one.images.items()
-        if key == INPUT or (INPUT not in one.images and key != TRUTH)
+        if key == INPUT or (INPUT not in one.images and key != REFERENCE)
     ]
     apart = [named["disagreement"] for one in slices for named in one.maps.values() if "disagreement" in named]
     return {

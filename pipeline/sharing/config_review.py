@@ -42,7 +42,7 @@ ALLOWED = {
     "torch.utils.tensorboard.SummaryWriter",
     "ct_cncl.pipeline.networks.precision.in_precision",
     "ct_cncl.pipeline.handlers.named.named",
-    "ct_cncl.pipeline.handlers.noise_texture.NoiseTexture",
+    "ct_cncl.pipeline.handlers.nps_distance.NPSDistance",
     "ct_cncl.pipeline.training.trained.trained_network",
     "ct_cncl.transforms.patches.patch_pairs.PatchPairs",
     "ct_cncl.transforms.patches.patch_pairs.SampleNumbers",

@@ -61,9 +61,3 @@ def write_example(weights: Weights, folder: Path) -> None:
         with replacing(folder / name) as temporary:
             # Columns towards the patient's left, rows towards the back: as scans are shown, so nothing is turned.
             temporary.write_bytes(nib.Nifti1Image(volume, np.diag([-0.8, -0.8, 5.0, 1.0])).to_bytes())
-
-
-def largest_difference_hu(result: Path, bundle: Path) -> float:
-    """Largest difference of a result of the bundle's example from the stored one, HU."""
-    got, stored = (nib.load(path).get_fdata() for path in (result, bundle / RESULT))  # type: ignore[attr-defined]
-    return float(np.abs(got - stored).max())

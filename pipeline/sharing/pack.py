@@ -17,7 +17,7 @@ from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
 from ct_cncl.pipeline.common.extras import require
 from ct_cncl.pipeline.sharing.export import export_models
 from ct_cncl.pipeline.sharing.zoo_rules import CHECKSUMS, broken_rules
-from ct_cncl.pipeline.weights.load import TRAINED_ON, open_weights
+from ct_cncl.pipeline.weights.load import TRAINED_ON_KEY, open_weights
 from ct_cncl.pipeline.workflow.locations import installed_bundle
 from ct_cncl.pipeline.workflow.run import NETWORK_KEYS, load_config, network_config, overlay_file
 from ct_cncl.transforms.common.checksums import file_checksum
@@ -107,7 +107,7 @@ def _metadata(bundle: Path, weights: Path, *, version: str | None, changes: str 
             'is new with --changes "...".'
         )
     metadata["required_packages_version"].pop("ct-cncl", None)  # the zip carries it
-    metadata[TRAINED_ON] = _trained_on(weights)
+    metadata[TRAINED_ON_KEY] = _trained_on(weights)
     return metadata
 
 

@@ -137,7 +137,7 @@ def _scan(scratch: Path) -> Path:
 
 
 def _dataset(scratch: Path) -> Path:
-    """A scan and its result as a prepared data set, a "patient" a split, with unit noise for recipes of random doses."""
+    """A scan and its result as a prepared data set, a "patient" a split, with noise realization for recipes of random doses."""
     import nibabel as nib
     import numpy as np
 
@@ -151,7 +151,7 @@ def _dataset(scratch: Path) -> Path:
     noise = [lambda seed=seed: np.random.default_rng(seed).normal(0, 10, low.shape) for seed in (1, 2)]
 
     def pair() -> Pair:
-        return Pair(low, full, scan.affine, {"truth": "example"}, noise, {"noise_free": False, "floor_hu": -1024.0})
+        return Pair(low, full, scan.affine, {"reference": "example"}, noise, {"noise_free": False, "floor_hu": -1024.0})
 
     splits = {
         name: [Case(f"example-{number}", "scan.nii", 0.25, pair)]

@@ -24,7 +24,6 @@ PHANTOMS = {"training": 16, "validation": 2, "test": 4}
 SLICES = 4
 DOSE = 0.25
 DATA_RANGE = 4096.0
-EPOCHS = 8
 
 
 def run_demo(

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from ct_cncl.pipeline.common.checkpoint_file import BEST, LAST
-from ct_cncl.pipeline.evaluation.collect import Collected, Place, judge_place, view_of
-from ct_cncl.pipeline.evaluation.conclude import conclude
+from ct_cncl.pipeline.evaluation.all_slices import AllSlices, Place, measure_place, view_of
+from ct_cncl.pipeline.evaluation.build_record import build_record
 from ct_cncl.pipeline.evaluation.measures import NOISE_KEYS, measures
 from ct_cncl.pipeline.evaluation.provenance import CONSTANTS, provenance
-from ct_cncl.pipeline.evaluation.record import INPUT, PAGE, TRUTH, Chart, Curve, Evaluation, Method, Table
+from ct_cncl.pipeline.evaluation.record import INPUT, PAGE, REFERENCE, Chart, Curve, Evaluation, Method, Table
 from ct_cncl.pipeline.handlers.budget import SECONDS_KEY
 from ct_cncl.pipeline.inference.streaming import BRANCHES, Settings, apply_network
 from ct_cncl.pipeline.report.evaluation_page import write_page
@@ -26,7 +26,7 @@ from ct_cncl.pipeline.weights.load import open_weights
 from ct_cncl.pipeline.workflow.locations import dataset_entries, default_dataset_dir
 from ct_cncl.transforms.anatomy.regions import padding_mask
 from ct_cncl.transforms.common.hu import WINDOWS, to_hu
-from ct_cncl.transforms.dataset.volume_store import open_volume
+from ct_cncl.transforms.dataset.volume_store import mapped_volume
 from ct_cncl.transforms.patches.slice_pairs import SlicePairs, all_slices
 from ct_cncl.transforms.series.orientation import slices_last
 from ct_cncl.transforms.series.values import RESULT, keep_padding
@@ -63,13 +63,13 @@ class Pairs:
     """Slices of a data set.
 
     Attributes:
-        truth: (K, x, y) HU.
+        reference: (K, x, y) HU.
         image: low dose, likewise.
         places: entry of the data list and slice number of each.
         split: they are from.
     """
 
-    truth: np.ndarray
+    reference: np.ndarray
     image: np.ndarray
     places: Sequence[tuple[dict[str, Any], int]]
     split: str
@@ -106,14 +106,14 @@ def training_report(run: Path, *, shown: int = SHOWN) -> Path:
         for name, image in keep_padding(own, stack[len(stack) // 2], item["padding"][0].numpy()).items():
             found.setdefault(name, []).append(image)
     candidate = Candidate(
-        run.name, f"{best.name} of this training", {k: np.stack(v) for k, v in found.items()}, read_history(run)
+        run.name, f"{best.name} of this training", {k: np.stack(v) for k, v in found.items()}, read_metrics(run)
     )
     pairs = pairs_at(chosen.slices, "validation")
-    judged = judge_runs([candidate], pairs, title=f"Training {run.name}", data_range=float(config["data_range_hu"]))
+    judged = evaluate_runs([candidate], pairs, title=f"Training {run.name}", data_range=float(config["data_range_hu"]))
     return write_page(judged, run / PAGE)
 
 
-def judge_runs(
+def evaluate_runs(
     candidates: Sequence[Candidate],
     pairs: Pairs,
     *,
@@ -140,24 +140,24 @@ def judge_runs(
         windows, region="scan", with_input=True, with_maps=any("disagreement" in one.slices for one in candidates)
     )
     methods = [
-        Method(TRUTH, "truth", "truth", f"{pairs.split} split of the data set, normal dose"),
+        Method(REFERENCE, "reference", "reference", f"{pairs.split} split of the data set, normal dose"),
         Method(INPUT, "input", "input", "the same slices, low dose"),
         *(Method(key, one.name, "candidate", one.description) for key, one in keys.items() if one.slices),
     ]
     scans = list({id(entry): entry for entry, _ in pairs.places}.values())
     numbers = {entry["patient"]: n for n, entry in enumerate({e["patient"]: e for e in scans}.values(), start=1)}
     patients = [f"patient {numbers[entry['patient']]}" for entry in scans]
-    collected = Collected()
+    collected = AllSlices()
     for place, (entry, z) in enumerate(pairs.places):
         scan = next(n for n, one in enumerate(scans) if one is entry)
         read, turned_mm = _place(pairs, place, {key: one.slices for key, one in keys.items() if one.slices})
-        judged = judge_place(read, [m.key for m in figures if m.key not in NOISE_KEYS], windows, "scan")
-        shown = [method.key for method in methods if method.key != TRUTH]
+        judged = measure_place(read, [m.key for m in figures if m.key not in NOISE_KEYS], windows, "scan")
+        shown = [method.key for method in methods if method.key != REFERENCE]
         name = f"{pairs.split}/{Path(entry['label']).name.split('_label')[0].split('.nii')[0]}"
         collected.add(judged, shown, name=name, number=z, scan=scan, patient=patients[scan])
         collected.views.append(view_of(read, f"{name}, slice {z}", patients[scan], turned_mm))
     few = f"Figures are over the {len(pairs.places)} slices shown here, of the {pairs.split} split."
-    return conclude(
+    return build_record(
         collected, methods, figures,
         windows=windows, pixels=[_pixel_mm(entry) for entry in scans], patients=patients, seed=0, title=title,
         kind="training", warnings=[few, *warnings], tables=tables, charts=training_charts(keys, data_range, by_minutes),
@@ -166,10 +166,10 @@ def judge_runs(
 
 
 def pairs_at(slices: Sequence[tuple[dict[str, Any], int]], split: str) -> Pairs:
-    """Truth and input of slices of a data set."""
+    """Reference and input of slices of a data set."""
 
     def read(key: str) -> np.ndarray:
-        return np.stack([np.asarray(open_volume(entry[key])[:, :, z], dtype=np.float32) for entry, z in slices])
+        return np.stack([np.asarray(mapped_volume(entry[key])[:, :, z], dtype=np.float32) for entry, z in slices])
 
     return Pairs(read("label"), read("image"), [(entry, z) for entry, z in slices], split)
 
@@ -181,7 +181,7 @@ def pairs_by_number(dataset: Path, split: str, numbers: Sequence[int]) -> Pairs:
     return pairs_at([slices[number] for number in numbers], split)
 
 
-def read_history(run: Path) -> list[dict[str, str]]:
+def read_metrics(run: Path) -> list[dict[str, str]]:
     """The rows of a run's ``metrics.csv``, none where there is none."""
     path = run / "metrics.csv"
     if not path.is_file():
@@ -235,8 +235,8 @@ def _place(
     """One slice of everything, turned as a radiologist looks at it, and its pixel size."""
     entry, _ = pairs.places[place]
     turn, pixel_mm = _turning(entry)
-    truth = turn(pairs.truth[place])
-    found = Place(truth, padding_mask(truth), {INPUT: turn(pairs.image[place])})
+    reference = turn(pairs.reference[place])
+    found = Place(reference, padding_mask(reference), {INPUT: turn(pairs.image[place])})
     for key, own in slices.items():
         here = {name: turn(stack[place]) for name, stack in own.items()}
         if any(not (np.abs(hu) < BEYOND_HU).all() for hu in here.values()):

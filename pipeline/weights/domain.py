@@ -17,7 +17,7 @@ from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.json_values import plain
 from ct_cncl.transforms.series import Acquisition
 
-TRAINED_ON = "trained_on.json"
+TRAINED_ON_FILE = "trained_on.json"
 """Beside a checkpoint: what it was trained on."""
 SAMPLED = 4
 """Slices of a scan that are looked at."""
@@ -216,7 +216,7 @@ def record_domain(folder: str | Path, dataset_dir: str | Path, **drawn: Sequence
     )  # by every process: the first may make the data set
     if not is_main_process():
         return
-    with replacing(Path(folder) / TRAINED_ON) as temporary:
+    with replacing(Path(folder) / TRAINED_ON_FILE) as temporary:
         temporary.write_text(json.dumps(plain(training_domain(entries, **drawn)), indent=2) + "\n", encoding="utf-8")
 
 

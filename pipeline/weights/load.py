@@ -20,7 +20,7 @@ from ct_cncl.pipeline.workflow.network import build_network
 from ct_cncl.pipeline.workflow.run import network_config
 from ct_cncl.transforms.common.checksums import file_checksum
 
-TRAINED_ON = "trained_on"
+TRAINED_ON_KEY = "trained_on"
 """Name of what describes the training data: ``trained_on.json`` beside a checkpoint, a key of a bundle's metadata."""
 _MOST_SLICES = 7
 
@@ -79,7 +79,7 @@ def open_weights(path: str | Path | None, device: torch.device, *, precision: st
     network = network.to(device).eval()
     slices = _slices(network, device, path)
     network = in_precision(network, device=device, precision=chosen).eval()
-    trained_on = described_training(path) or described.get(TRAINED_ON) or {}
+    trained_on = described_training(path) or described.get(TRAINED_ON_KEY) or {}
     return Weights(network, device, file_checksum(path), slices, trained_on, chosen, own_threads=path.suffix == ".onnx")
 
 
@@ -155,8 +155,8 @@ def described_training(path: Path) -> dict[str, Any]:
         ConfigError: a file that is no JSON.
     """
     for file, key in (
-        (path.parent / f"{TRAINED_ON}.json", ""),
-        (path.parent.parent / "configs/metadata.json", TRAINED_ON),
+        (path.parent / f"{TRAINED_ON_KEY}.json", ""),
+        (path.parent.parent / "configs/metadata.json", TRAINED_ON_KEY),
     ):
         if file.is_file():
             try:

@@ -32,9 +32,9 @@ def save(path, hu, affine=AFFINE, dtype=np.int16):
 def three_patients(root, names=("p1_scan", "p2_scan", "p3_scan")):
     """Folders full, low and denoised under root; the last holds results with half of the noise."""
     for number, name in enumerate(names):
-        truth = anatomy(number)
-        low = noisy(truth, 30, 10 + number)
-        save(root / "full" / f"{name}.nii.gz", truth)
+        reference = anatomy(number)
+        low = noisy(reference, 30, 10 + number)
+        save(root / "full" / f"{name}.nii.gz", reference)
         save(root / "low" / f"{name}.nii.gz", low)
-        save(root / "denoised" / f"{name}_denoised.nii.gz", np.rint((truth + low) / 2))
+        save(root / "denoised" / f"{name}_denoised.nii.gz", np.rint((reference + low) / 2))
     return root

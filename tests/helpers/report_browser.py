@@ -128,4 +128,4 @@ def assert_grey(page, image, places, window):
     np.testing.assert_array_equal(found[:, 0], grey(hu_at(image, places), window))
 
 
-TRUTH, INPUT, RESULT = (tiny_slice(0).images[key] for key in ("truth", "input", "candidate1"))
+REFERENCE, INPUT, RESULT = (tiny_slice(0).images[key] for key in ("reference", "input", "candidate1"))

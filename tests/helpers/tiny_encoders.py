@@ -31,7 +31,7 @@ def ct_checkpoint(path, seed=0, widths=WIDTHS):
 
 
 class HostileEncoder(CTStages):
-    """Sees the truth 400 HU brighter than it is: what scores well in its features is wrong in every pixel."""
+    """Sees the reference 400 HU brighter than it is: what scores well in its features is wrong in every pixel."""
 
     def __init__(self, **_):
         super().__init__([1])

@@ -24,7 +24,7 @@ SHAPE = (48, 40)
 HOSTILE = '<img src=x onerror="window.hacked=1">&"\'</script><script>window.hacked=2</script>'
 """A name that runs as code wherever it is not escaped."""
 METHODS = (
-    Method("truth", "truth", "truth", "full dose"),
+    Method("reference", "reference", "reference", "full dose"),
     Method("input", "input", "input", "a quarter of the dose"),
     Method("candidate1", "cncl", "candidate", "with branches"),
     Method("candidate2", HOSTILE, "candidate"),
@@ -32,7 +32,7 @@ METHODS = (
 MEASURES = (
     Measure("psnr_full", "PSNR", "dB", "window full 4096 HU", "higher", 2, "Peak signal to noise.", "image"),
     Measure("psnr_abdomen", "PSNR", "dB", "window abdomen 50/400 HU", "higher", 2, "Peak signal to noise.", "image"),
-    Measure("bias_lung", "bias lung", "HU", "mean of result - truth", "zero", 1, "How far HU are off.", "tissue"),
+    Measure("bias_lung", "bias lung", "HU", "mean of result - reference", "zero", 1, "How far HU are off.", "tissue"),
 )
 
 
@@ -40,13 +40,13 @@ def tiny_slice(number: int, shape: tuple[int, int] = SHAPE) -> SliceView:
     """A ramp over all HU along the columns, steps of 7 HU along the rows, noise on top of it in input and results."""
     rng = np.random.default_rng(number)
     columns, rows = shape
-    truth = np.linspace(-1024, 3071, columns)[:, None].round() + 7 * np.arange(rows)[None, :] - 100 * number
+    reference = np.linspace(-1024, 3071, columns)[:, None].round() + 7 * np.arange(rows)[None, :] - 100 * number
     noise = rng.normal(0, 40, shape).round()
     images = {
-        "truth": truth,
-        "input": truth + noise,
-        "candidate1": truth + (noise / 4).round(),
-        "candidate2": truth + 10,
+        "reference": reference,
+        "input": reference + noise,
+        "candidate1": reference + (noise / 4).round(),
+        "candidate2": reference + 10,
     }
     maps = {"candidate1": {"noise": (0.8 * noise).round(), "disagreement": np.abs(noise) / 8}}
     return SliceView(
@@ -66,7 +66,7 @@ def slice_name(number: int) -> str:
 def tiny_evaluation(slices: Sequence[SliceView] | None = None, methods: Sequence[Method] = METHODS) -> Evaluation:
     """Everything that a page can show, with made-up figures."""
     slices = [tiny_slice(0), tiny_slice(1)] if slices is None else slices
-    judged = [method for method in methods if method.role != "truth"]
+    judged = [method for method in methods if method.role != "reference"]
     figures = {
         (one.key, measure.key): 30.0 + 3 * place + number
         for place, one in enumerate(judged)
@@ -98,7 +98,7 @@ def tiny_evaluation(slices: Sequence[SliceView] | None = None, methods: Sequence
     return Evaluation(
         title="Tiny evaluation",
         kind="evaluation",
-        summary=["cncl is nearest to the truth.", f"Made by {HOSTILE}."],
+        summary=["cncl is nearest to the reference.", f"Made by {HOSTILE}."],
         methods=methods,
         measures=MEASURES,
         slices=slices,
@@ -109,7 +109,7 @@ def tiny_evaluation(slices: Sequence[SliceView] | None = None, methods: Sequence
         charts=tiny_charts(judged),
         tables=[Table("extra", "Extra", ["dose fraction", "d'"], [[0.25, 1.234], ["full", None]], [2, 2], "By hand.")],
         provenance=Provenance(
-            command=f"ct-cncl evaluate truth '{HOSTILE}'",
+            command=f"ct-cncl evaluate reference '{HOSTILE}'",
             created="2026-11-23T16:00:00+00:00",
             versions={"ct-cncl": "0.0 (abc)", "python": "3.11"},
             data_range="full 4096 HU; window abdomen 50/400 HU",

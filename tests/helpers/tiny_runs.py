@@ -50,7 +50,7 @@ def tiny_case(number: int, shape: tuple[int, int, int] = (48, 40, 2)):
         rng = np.random.default_rng(number)
         label = np.clip(rng.normal(0, 60, shape).cumsum(0).cumsum(1) / 12, -900, 900).astype(np.float32)
         image = label + rng.normal(0, 40, shape).astype(np.float32)
-        return Pair(image, label, np.diag([-0.7, -0.7, 5.0, 1.0]), {"truth": "test"})
+        return Pair(image, label, np.diag([-0.7, -0.7, 5.0, 1.0]), {"reference": "test"})
 
     return Case(f"patient-{number}", f"scan{number}.nii.gz", 0.25, make)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ct_cncl.transforms.anatomy.regions import box_mean, padding_mask
 
-TISSUE_HU = -500.0
+BODY_HU = -500.0
 """Above it a pixel is tissue or table, below it air or lung."""
 AIR_HU = -940.0
 """Air outside is below it, lung above: -1000 and -950 to -700 HU."""
@@ -24,7 +24,7 @@ CACHE = __name__.startswith("ct_cncl.")
 def body_mask(hu_slice: np.ndarray) -> np.ndarray:
     """Pixels of the patient, air inside included; without table, tubes, clothes, outside air and the scanner's padding.
 
-    Pixels above :data:`TISSUE_HU` after a 3 x 3 mean, freed of what is thin by an opening; of the connected parts, the
+    Pixels above :data:`BODY_HU` after a 3 x 3 mean, freed of what is thin by an opening; of the connected parts, the
     largest and those of at least :data:`LEAST_SHARE` of it; then whatever outside air cannot reach through gaps wider than
     the opening. What reaches the edge of the field of view is outside where it is air there, by the median below
     :data:`AIR_HU`; a lung that the edge cuts open is not. Gas under skin that is thinner than the opening counts as outside.
@@ -50,7 +50,7 @@ def body_mask(hu_slice: np.ndarray) -> np.ndarray:
     padding = padding_mask(hu)
     reach = max(1, round(OPENING * min(hu.shape) / 2))
     # Cut off first: metal and padding must not reach their neighbours.
-    tissue = (box_mean(np.clip(hu, -1000.0, 0.0), 3) > TISSUE_HU) & ~padding
+    tissue = (box_mean(np.clip(hu, -1000.0, 0.0), 3) > BODY_HU) & ~padding
     solid = _grown(_shrunk(tissue, reach), reach) & tissue
     labels = connected_parts(solid)
     sizes = np.bincount(labels.ravel())

@@ -18,7 +18,7 @@ FORMAT = 1
 """Version of the layout; raised when old data sets cannot be read any more."""
 VOLUMES = ("image", "label")
 NOISE = "noise"
-"""Key of an entry's unit noise, a list of volumes; not every entry has it."""
+"""Key of an entry's noise realization, a list of volumes; not every entry has it."""
 TISSUES = "tissues"
 """Key of a phantom's label volume, for ``ct-cncl evaluate --labels``; only phantoms of validation and test have one."""
 
@@ -32,7 +32,7 @@ def read_datalist(folder: str | Path) -> dict[str, Any]:
     Returns:
         The datalist: "training", "validation" and "test" are lists of entries with absolute paths under "image" (low
         dose) and "label" (normal dose), under "tissues" (labels of a phantom) where there are any, and lists of them under
-        "noise" (unit noise).
+        "noise" (noise realization).
 
     Raises:
         DataError: no such folder, no or no readable datalist, another format, or a patient in two splits.

@@ -39,10 +39,10 @@ def dose_of(names: Iterable[str]) -> Dose:
     return ""
 
 
-def undosed(name: str) -> str:
+def without_dose_words(name: str) -> str:
     """A name without case, punctuation and words for a dose: partners are often alike but for those.
 
-    >>> undosed("QD_3mm_sharp/L554/quarter_3mm") == undosed("FD_3mm_sharp/L554/full_3mm")
+    >>> without_dose_words("QD_3mm_sharp/L554/quarter_3mm") == without_dose_words("FD_3mm_sharp/L554/full_3mm")
     True
     """
     return " ".join(word for word in _words(name) if word not in _WORDS)

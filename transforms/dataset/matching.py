@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ct_cncl.transforms.common.errors import DataError
-from ct_cncl.transforms.dataset.dose_names import undosed
+from ct_cncl.transforms.dataset.dose_names import without_dose_words
 
 AFFINE_TOLERANCE_MM = 1e-2
 """Largest difference of any affine entry (mm) at which two scans count as the same geometry."""
@@ -17,7 +17,7 @@ _MOST_NAMED = 10
 
 
 @dataclass(frozen=True)
-class Located:
+class PairCandidate:
     """What pairing needs to know of a scan: where it is, whose it is, and its voxel grid (affine: voxel to RAS mm).
 
     Attributes:
@@ -43,7 +43,7 @@ class Located:
     def __str__(self) -> str:
         return self.name or self.source.name
 
-    def same_geometry(self, other: Located) -> bool:
+    def same_geometry(self, other: PairCandidate) -> bool:
         """Whether both grids have one shape and one affine, to ``AFFINE_TOLERANCE_MM``."""
         return self.shape == other.shape and bool(
             np.allclose(self.affine, other.affine, rtol=0, atol=AFFINE_TOLERANCE_MM)
@@ -51,7 +51,7 @@ class Located:
 
 
 def match_pairs(
-    low: Sequence[Located], full: Sequence[Located], *, across_frames: bool = False
+    low: Sequence[PairCandidate], full: Sequence[PairCandidate], *, across_frames: bool = False
 ) -> list[tuple[int, int]]:
     """Pair every full-dose scan with the low-dose scan of the same patient, frame of reference, kernel and slices.
 
@@ -89,7 +89,9 @@ def match_pairs(
     return pairs
 
 
-def _candidates(scan: Located, low: Sequence[Located], of_patient: Sequence[int], *, across_frames: bool) -> list[int]:
+def _candidates(
+    scan: PairCandidate, low: Sequence[PairCandidate], of_patient: Sequence[int], *, across_frames: bool
+) -> list[int]:
     found = [
         number
         for number in of_patient
@@ -98,7 +100,7 @@ def _candidates(scan: Located, low: Sequence[Located], of_patient: Sequence[int]
         and (across_frames or _agree(low[number].frame, scan.frame))
         and _agree(low[number].kernel, scan.kernel)
     ]
-    rules = (lambda one: one.frame, lambda one: one.source.name, lambda one: undosed(str(one)))
+    rules = (lambda one: one.frame, lambda one: one.source.name, lambda one: without_dose_words(str(one)))
     for rule in rules:
         alike = [number for number in found if rule(low[number]) == rule(scan)]
         if len(found) > 1 and alike:
@@ -111,7 +113,12 @@ def _agree(one: str, other: str) -> bool:
 
 
 def _left_over(
-    low: Sequence[Located], full: Sequence[Located], pairs: Sequence[tuple[int, int]], tried: set[int], *, told: bool
+    low: Sequence[PairCandidate],
+    full: Sequence[PairCandidate],
+    pairs: Sequence[tuple[int, int]],
+    tried: set[int],
+    *,
+    told: bool,
 ) -> list[str]:
     """Low-dose scans that are not in exactly one pair; of those whose patient is in trouble already, nothing more is said."""
     problems = []
@@ -127,7 +134,7 @@ def _left_over(
     return problems
 
 
-def _why_not(scan: Located, of_patient: Sequence[Located], candidates: Sequence[Located]) -> str:
+def _why_not(scan: PairCandidate, of_patient: Sequence[PairCandidate], candidates: Sequence[PairCandidate]) -> str:
     if candidates:
         names = ", ".join(map(str, candidates))
         return (
@@ -153,7 +160,7 @@ def _why_not(scan: Located, of_patient: Sequence[Located], candidates: Sequence[
     )
 
 
-def _distance(scan: Located, other: Located) -> tuple[bool, bool, float]:
+def _distance(scan: PairCandidate, other: PairCandidate) -> tuple[bool, bool, float]:
     """How far a scan of the same patient is from being the partner."""
     return (
         scan.shape[:2] != other.shape[:2],
@@ -162,7 +169,7 @@ def _distance(scan: Located, other: Located) -> tuple[bool, bool, float]:
     )
 
 
-def _other_slices(scan: Located, other: Located) -> str:
+def _other_slices(scan: PairCandidate, other: PairCandidate) -> str:
     difference = float(np.abs(scan.affine - other.affine).max())
     alike = np.allclose(scan.affine[:3, :3], other.affine[:3, :3], rtol=0, atol=AFFINE_TOLERANCE_MM)
     if scan.shape[:2] == other.shape[:2] and alike:
@@ -181,6 +188,6 @@ def _other_slices(scan: Located, other: Located) -> str:
     )
 
 
-def _places(scan: Located) -> np.ndarray:
+def _places(scan: PairCandidate) -> np.ndarray:
     """(z, 3) RAS mm of the first voxel of every slice."""
     return scan.affine[:3, 3] + np.arange(scan.shape[2])[:, None] * scan.affine[:3, 2]

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.dataset.dose_names import dose_of
-from ct_cncl.transforms.dataset.matching import Located, match_pairs
+from ct_cncl.transforms.dataset.matching import PairCandidate, match_pairs
 from ct_cncl.transforms.dataset.patients import PatientFinder
 from ct_cncl.transforms.dataset.simulated_cases import Case, Pair, scan_slices
 from ct_cncl.transforms.series import ScanSource, find_scans, read_scan
@@ -18,7 +18,7 @@ from ct_cncl.transforms.series.headers import read_header
 
 
 @dataclass(frozen=True)
-class Trees:
+class ScansByDose:
     """Scans by dose.
 
     Attributes:
@@ -32,7 +32,7 @@ class Trees:
     others: list[str] = field(default_factory=list)
 
 
-def two_trees(low: Sequence[str | Path], full: Sequence[Sequence[str | Path]]) -> Trees:
+def scans_in_two_places(low: Sequence[str | Path], full: Sequence[Sequence[str | Path]]) -> ScansByDose:
     """Scans whose dose is known by where they lie.
 
     Args:
@@ -42,13 +42,13 @@ def two_trees(low: Sequence[str | Path], full: Sequence[Sequence[str | Path]]) -
     Raises:
         ScanError: nothing found, or unreadable.
     """
-    return Trees(
+    return ScansByDose(
         [source for path in low for source in find_scans(path)],
         [[source for path in group for source in find_scans(path)] for group in full],
     )
 
 
-def one_tree(groups: Sequence[Sequence[str | Path]]) -> Trees:
+def scans_in_one_place(groups: Sequence[Sequence[str | Path]]) -> ScansByDose:
     """Scans of both doses side by side; series descriptions, then folder and file names say which is which.
 
     Args:
@@ -58,7 +58,7 @@ def one_tree(groups: Sequence[Sequence[str | Path]]) -> Trees:
         ScanError: nothing found, or unreadable.
         DataError: a group with scans of one dose only, or of none.
     """
-    trees = Trees([], [])
+    trees = ScansByDose([], [])
     for group in groups:
         sources = [source for path in group for source in find_scans(path)]
         doses = [dose_of(_names(source)) for source in sources]
@@ -75,12 +75,12 @@ def one_tree(groups: Sequence[Sequence[str | Path]]) -> Trees:
 
 
 def paired_cases(
-    trees: Trees, *, patients: PatientFinder, dose_fraction: float | None, across_frames: bool = False
+    trees: ScansByDose, *, patients: PatientFinder, dose_fraction: float | None, across_frames: bool = False
 ) -> list[list[Case]]:
     """Real pairs: low- and full-dose scans matched by patient, frame of reference, kernel and slices; pixels are read later.
 
     Args:
-        trees: from :func:`two_trees` or :func:`one_tree`.
+        trees: from :func:`scans_in_two_places` or :func:`scans_in_one_place`.
         patients: says whose scan a file is.
         dose_fraction: of the low-dose scans where it is known.
         across_frames: pair scans of different frames of reference too.
@@ -103,16 +103,18 @@ def paired_cases(
     return groups
 
 
-def _locate(source: ScanSource, patients: PatientFinder) -> Located:
+def _locate(source: ScanSource, patients: PatientFinder) -> PairCandidate:
     if source.kind != "dicom":
         scan = read_scan(source)
-        return Located(source.path, patients(source.path, scan.patient), scan.hu.shape, scan.affine, _name(source))
+        return PairCandidate(
+            source.path, patients(source.path, scan.patient), scan.hu.shape, scan.affine, _name(source)
+        )
     series = open_series(source)
     headers = list(series.headers.values())
     stated = [str(header.get("PatientID") or "").strip() for header in headers]
     frames = {str(header.get("FrameOfReferenceUID") or "") for header in headers}
     copies = f"{len(series.copies)} files are second copies of its images" if series.copies else ""
-    return Located(
+    return PairCandidate(
         source.path,
         patients(source.path, next(filter(None, stated), None)),
         series.shape,

@@ -30,7 +30,7 @@ from ct_cncl.transforms.series import (
 if TYPE_CHECKING:
     from ct_cncl.transforms.physics import DoseSettings
 
-PHANTOM_QUANTA = 3.56e4
+PHANTOM_INCIDENT_PHOTONS = 3.56e4
 """N0 at full dose for phantoms: at a quarter of it, phantoms have about 39.5 dB against their noise-free truth (4096 HU)."""
 
 
@@ -50,9 +50,9 @@ class Pair:
     provenance: dict[str, Any]
     """What was simulated and how, for the datalist."""
     noise: Sequence[Callable[[], np.ndarray]] = ()
-    """Realisations of the label's unit noise, (x, y, z), HU, each made when its turn comes."""
+    """Realisations of the label's noise realization, (x, y, z), HU, each made when its turn comes."""
     noise_model: dict[str, Any] = field(default_factory=dict)
-    """How unit noise is to be used and how it was made, for the datalist; empty where there is none."""
+    """How noise realization is to be used and how it was made, for the datalist; empty where there is none."""
     acquisition: Acquisition | None = None
     """How the normal-dose scan was acquired, where it says."""
     tissues: np.ndarray | None = None
@@ -79,7 +79,7 @@ def phantom_cases(
     dose_fraction: float,
     size: int = 512,
     realizations: int = 0,
-    direct: int = 0,
+    photon_counts: int = 0,
 ) -> list[Case]:
     """Phantoms with a noise-free truth and the noise of ``dose_fraction``.
 
@@ -87,10 +87,10 @@ def phantom_cases(
         count: number of "patients"; their seeds run on from ``first_seed``.
         first_seed: of the first phantom.
         slices: of each.
-        dose_fraction: of the low-dose image, relative to a full dose of ``PHANTOM_QUANTA`` quanta.
+        dose_fraction: of the low-dose image, relative to a full dose of ``PHANTOM_INCIDENT_PHOTONS`` photons.
         size: pixels a side.
-        realizations: of unit noise for training at random doses.
-        direct: so many of these by the direct route, at ``dose_fraction``.
+        realizations: of noise realizations for training at random doses.
+        photon_counts: so many of these by photon-count simulation, at ``dose_fraction``.
 
     Raises:
         DataError: counts below 1.
@@ -102,14 +102,14 @@ def phantom_cases(
             f"phantom-{seed}",
             f"phantom-{seed}",
             dose_fraction,
-            _phantom_maker(seed, slices, size, dose_fraction, realizations=realizations, direct=direct),
+            _phantom_maker(seed, slices, size, dose_fraction, realizations=realizations, photon_counts=photon_counts),
         )
         for seed in range(first_seed, first_seed + count)
     ]
 
 
 def _phantom_maker(
-    seed: int, slices: int, size: int, dose_fraction: float, *, realizations: int, direct: int
+    seed: int, slices: int, size: int, dose_fraction: float, *, realizations: int, photon_counts: int
 ) -> Callable[[], Pair]:
     def make() -> Pair:
         from ct_cncl.transforms.phantom import anatomical_phantom
@@ -119,28 +119,30 @@ def _phantom_maker(
         phantom = anatomical_phantom(seed, slices=slices, size=size)
         spacing = voxel_spacing(phantom.affine)
         pixel = (float(spacing[0]), float(spacing[1]))
-        # Quanta belong to a channel; fewer and wider pixels would otherwise mean less noise than at 512 x 512.
-        settings = DoseSettings(dose_fraction=dose_fraction, quanta=PHANTOM_QUANTA * (size / 512) ** 2)
+        # Photons belong to a channel; fewer and wider pixels would otherwise mean less noise than at 512 x 512.
+        settings = DoseSettings(
+            dose_fraction=dose_fraction, incident_photons=PHANTOM_INCIDENT_PHOTONS * (size / 512) ** 2
+        )
         image = low_dose(phantom.hu, pixel, settings, seed, noise_free=True)
         provenance = {"phantom_seed": seed, "truth": "noise-free", "settings": asdict(settings)}
         seeds = [own_seed(seed, f"phantom-{seed}", number) for number in range(1, realizations + 1)]
-        noise = _unit_noise(phantom.hu, pixel, settings, seeds, noise_free=True, direct=direct)
+        noise = _noise_realizations(phantom.hu, pixel, settings, seeds, noise_free=True, photon_counts=photon_counts)
         return Pair(image, phantom.hu, phantom.affine, provenance, *noise, tissues=phantom.labels)
 
     return make
 
 
-def _unit_noise(
+def _noise_realizations(
     label: np.ndarray,
     pixel: tuple[float, float],
     settings: DoseSettings,
     seeds: Sequence[int],
     *,
     noise_free: bool,
-    direct: int,
+    photon_counts: int,
 ) -> tuple[Sequence[Callable[[], np.ndarray]], dict[str, Any]]:
-    """What a pair holds of unit noise: its realisations and their model."""
-    from ct_cncl.transforms.physics.noise_realizations import unit_noise
+    """What a pair holds of noise realizations: its realisations and their model."""
+    from ct_cncl.transforms.physics.noise_realizations import noise_realization
     from ct_cncl.transforms.physics.simulation import scanner_floor
 
     if not seeds:
@@ -148,17 +150,18 @@ def _unit_noise(
     model = {
         "noise_free": noise_free,
         "floor_hu": scanner_floor(label),
-        "quanta": settings.quanta,
+        "incident_photons": settings.incident_photons,
         "apodisation": settings.apodisation,
         "cutoff": settings.cutoff,
         "seeds": list(seeds),
     }
-    first = len(seeds) - direct
-    doses = [None] * first + [settings.dose_fraction] * direct
-    if direct:
-        model |= {"direct": direct, "direct_at": settings.dose_fraction}
+    first = len(seeds) - photon_counts
+    doses = [None] * first + [settings.dose_fraction] * photon_counts
+    if photon_counts:
+        model |= {"photon_counts": photon_counts, "counts_at_dose": settings.dose_fraction}
     return [
-        partial(unit_noise, label, pixel, settings, seed, direct_at=dose) for seed, dose in zip(seeds, doses)
+        partial(noise_realization, label, pixel, settings, seed, counts_at_dose=dose)
+        for seed, dose in zip(seeds, doses)
     ], model
 
 
@@ -168,9 +171,9 @@ def simulated_cases(
     patients: PatientFinder,
     dose_fraction: float,
     seed: int,
-    quanta: float | None = None,
+    incident_photons: float | None = None,
     realizations: int = 0,
-    direct: int = 0,
+    photon_counts: int = 0,
 ) -> list[Case]:
     """Normal-dose scans under ``path`` with noise inserted down to ``dose_fraction``.
 
@@ -179,9 +182,9 @@ def simulated_cases(
         patients: says whose scan a file is.
         dose_fraction: of the low-dose image relative to the scan.
         seed: of the noise; every scan gets its own, from this, its name and its sub-folder.
-        quanta: N0 of the scans; None measures noise level and spectrum in each scan, else takes its tags, else a default.
-        realizations: of unit noise for training at random doses.
-        direct: so many of these by the direct route, at ``dose_fraction``.
+        incident_photons: N0 of the scans; None measures noise level and spectrum in each scan, else takes its tags, else a default.
+        realizations: of noise realizations for training at random doses.
+        photon_counts: so many of these by photon-count simulation, at ``dose_fraction``.
 
     Raises:
         ScanError: nothing found, or unreadable.
@@ -195,9 +198,9 @@ def simulated_cases(
             name,
             dose_fraction=dose_fraction,
             seed=seed,
-            quanta=quanta,
+            incident_photons=incident_photons,
             realizations=realizations,
-            direct=direct,
+            photon_counts=photon_counts,
         )
         cases.append(Case(patients(source.path, _patient_of(source)), source.name, dose_fraction, make))
     return cases
@@ -218,9 +221,9 @@ def _simulated_maker(
     *,
     dose_fraction: float,
     seed: int,
-    quanta: float | None,
+    incident_photons: float | None,
     realizations: int,
-    direct: int,
+    photon_counts: int,
 ) -> Callable[[], Pair]:
     def make() -> Pair:
         from ct_cncl.transforms.physics import DoseSettings
@@ -232,7 +235,9 @@ def _simulated_maker(
         pixel = pixel_of(scan, order)
         own = own_seed(seed, name)
         settings = DoseSettings(dose_fraction=dose_fraction)
-        calibration = calibrate(label, pixel, settings, own, quanta=quanta, acquisition=scan.acquisition)
+        calibration = calibrate(
+            label, pixel, settings, own, incident_photons=incident_photons, acquisition=scan.acquisition
+        )
         settings = calibration.apply(settings)
         provenance = {
             "truth": "scan",
@@ -241,7 +246,7 @@ def _simulated_maker(
             "warning": truncation_warning(label, pixel),
         }
         seeds = [own_seed(seed, name, number) for number in range(1, realizations + 1)]
-        noise = _unit_noise(label, pixel, settings, seeds, noise_free=False, direct=direct)
+        noise = _noise_realizations(label, pixel, settings, seeds, noise_free=False, photon_counts=photon_counts)
         image = low_dose(label, pixel, settings, own)
         return Pair(image, label, order.affine, provenance, *noise, acquisition=scan.acquisition)
 

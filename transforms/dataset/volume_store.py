@@ -18,18 +18,18 @@ _SHARE = 0.5
 """Of a GPU's free memory that a cache may take: networks and activations need the rest."""
 
 
-def open_volume(path: str) -> np.ndarray:
+def mapped_volume(path: str) -> np.ndarray:
     """Memory-mapped stored values of an uncompressed, unscaled int16 NIfTI: (x, y, z), HU.
 
     Raises:
         DataError: the file is not of that kind.
     """
     state = Path(path).stat()
-    return _open_volume(path, state.st_ino, state.st_mtime_ns)
+    return _mapped_volume(path, state.st_ino, state.st_mtime_ns)
 
 
 @lru_cache(maxsize=256)
-def _open_volume(path: str, _inode: int, _changed_ns: int) -> np.ndarray:
+def _mapped_volume(path: str, _inode: int, _changed_ns: int) -> np.ndarray:
     """Opened once; the file's state tells a data set that was prepared anew from the one before."""
     image = nib.load(path)
     volume = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Training pairs at random doses from stored unit noise: what is drawn, and what it makes of a patch."""
+"""Training pairs at random doses from stored noise realizations: what is drawn, and what it makes of a patch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ct_cncl.transforms.physics.noise_realizations import check_dose_range, cut_
 
 
 class StoredNoise(NamedTuple):
-    """One realisation of unit noise: HU are ``values * step_hu``."""
+    """One realisation of noise realizations: HU are ``values * step_hu``."""
 
     values: np.ndarray
     """(x, y, z) int16, memory-mapped."""
@@ -24,7 +24,7 @@ class StoredNoise(NamedTuple):
 
 
 def open_noise(path: str) -> StoredNoise:
-    """Memory-mapped unit noise of an uncompressed int16 NIfTI with its scale in ``scl_slope``.
+    """Memory-mapped noise realization of an uncompressed int16 NIfTI with its scale in ``scl_slope``.
 
     Raises:
         DataError: the file is not of that kind.
@@ -35,19 +35,19 @@ def open_noise(path: str) -> StoredNoise:
 
 @lru_cache(maxsize=256)
 def _open_noise(path: str, _inode: int, _changed_ns: int) -> StoredNoise:
-    """Opened once, as :func:`~ct_cncl.transforms.dataset.volume_store.open_volume`."""
+    """Opened once, as :func:`~ct_cncl.transforms.dataset.volume_store.mapped_volume`."""
     stored = nib.load(path).dataobj  # type: ignore[attr-defined]
     values = stored.get_unscaled()
     if not isinstance(values, np.memmap) or values.dtype != np.dtype("<i2") or values.ndim != 3 or stored.inter != 0:
         raise DataError(
-            f"Expected {path} to be uncompressed int16 unit noise (x, y, z) with a scale, but got {values.dtype} with shape "
+            f"Expected {path} to be uncompressed int16 noise realization (x, y, z) with a scale, but got {values.dtype} with shape "
             f"{values.shape}. Prepare the data set with `ct-cncl prepare --realizations K`."
         )
     return StoredNoise(values, float(stored.slope))
 
 
 class DoseDraw(NamedTuple):
-    """The doses of one training pair, and the realisations of unit noise they are made with."""
+    """The doses of one training pair, and the noise realizations they are made with."""
 
     fraction: float
     """Of the image relative to its target."""
@@ -78,7 +78,7 @@ class RandomDose:
         self.nested_dose_range = None if nested_dose_range is None else check_dose_range(nested_dose_range)
 
     def check(self, entry: Mapping[str, Any], shape: tuple[int, ...]) -> None:
-        """Refuse an entry without enough unit noise of its own shape.
+        """Refuse an entry without enough noise realization of its own shape.
 
         Raises:
             DataError: naming the entry.
@@ -86,14 +86,14 @@ class RandomDose:
         needed, paths = (1 if self.nested_dose_range is None else 2), entry.get("noise", [])
         if len(paths) < needed:
             raise DataError(
-                f"Expected {needed} or more volumes of unit noise for {entry.get('source', entry['label'])}, which dose_range "
+                f"Expected {needed} or more volumes of noise realizations for {entry.get('source', entry['label'])}, which dose_range "
                 f"needs, but got {len(paths)}. Prepare simulated data with --realizations {needed}, or set dose_range to null."
             )
         for path in paths:
             found = open_noise(path).values.shape
             if found != shape:
                 raise DataError(
-                    f"Expected unit noise of the label's shape {shape}, but {path} has {found}. Prepare the data set anew."
+                    f"Expected noise realization of the label's shape {shape}, but {path} has {found}. Prepare the data set anew."
                 )
 
     def draw(self, generator: np.random.Generator, count: int) -> DoseDraw:
@@ -109,11 +109,11 @@ class RandomDose:
 def pair_at_dose(
     label: np.ndarray, unit: Sequence[np.ndarray], draw: DoseDraw, *, noise_free: bool, floor_hu: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Image and target from a scan and unit noise; see :class:`RandomDose`.
+    """Image and target from a scan and noise realization; see :class:`RandomDose`.
 
     Args:
         label: the stored scan, any shape, HU.
-        unit: unit noise of the realisations drawn, in their order, each of that shape, HU.
+        unit: noise realization of the realisations drawn, in their order, each of that shape, HU.
         draw: the doses.
         noise_free: whether the stored scan has no noise of its own.
         floor_hu: where the scanner cuts off.
@@ -131,7 +131,7 @@ def pair_at_dose(
 
 
 def dose_factors(draw: DoseDraw, *, noise_free: bool) -> tuple[float, float]:
-    """What the unit noise of the image and that of its target are multiplied by; the latter 0 without nesting.
+    """What the noise realization of the image and that of its target are multiplied by; the latter 0 without nesting.
 
     >>> dose_factors(DoseDraw(0.5, 0.25, (0, 1)), noise_free=True)
     (2.0, 2.0)
@@ -149,7 +149,7 @@ def pairs_at_doses(
 
     Args:
         labels: the stored scans, (B, C, H, W), HU.
-        unit: unit noise of the first and, with nesting, of the second realisations drawn, each of that shape, HU.
+        unit: noise realization of the first and, with nesting, of the second realisations drawn, each of that shape, HU.
         draws: B of them.
         models: B times what the datalist says of an entry's noise, "noise_free" and "floor_hu".
 

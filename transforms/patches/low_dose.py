@@ -36,7 +36,7 @@ class SimulateLowDose(Transform):
 
     Args:
         dose_fraction: a, above 0 and up to 1; 0.25 is quarter dose.
-        quanta: N0 of the scan at full dose; None measures level and spectrum in each volume.
+        incident_photons: N0 of the scan at full dose; None measures level and spectrum in each volume.
         settings: everything else (electronic variance, filter, views, geometry); None takes the defaults.
         seed: of the noise, 0 or above.
 
@@ -45,12 +45,21 @@ class SimulateLowDose(Transform):
     """
 
     def __init__(
-        self, dose_fraction: float, *, quanta: float | None = None, settings: DoseSettings | None = None, seed: int = 0
+        self,
+        dose_fraction: float,
+        *,
+        incident_photons: float | None = None,
+        settings: DoseSettings | None = None,
+        seed: int = 0,
     ) -> None:
         if seed < 0:
             raise ValueError(f"Expected a seed of 0 or above but got {seed}.")
         self.settings = dataclasses.replace(settings or DoseSettings(), dose_fraction=dose_fraction)
-        self.quanta = None if quanta is None else dataclasses.replace(self.settings, quanta=quanta).quanta
+        self.incident_photons = (
+            None
+            if incident_photons is None
+            else dataclasses.replace(self.settings, incident_photons=incident_photons).incident_photons
+        )
         self.seed = seed
         self.calibration: Calibration | None = None
         """Of the last volume; None before the first and for a dose fraction of 1."""
@@ -63,7 +72,7 @@ class SimulateLowDose(Transform):
 
         Returns:
             The same shape, float32 (its own dtype for full dose), device, affine and meta data, to which "dose_fraction"
-            and "quanta" are added.
+            and "photons" are added.
 
         Raises:
             ValueError: no affine, another shape, or what is no HU.
@@ -74,11 +83,11 @@ class SimulateLowDose(Transform):
             return img.clone()
         hu = img.as_tensor().detach().cpu().numpy()[0]
         seed = int(np.random.SeedSequence([self.seed, zlib.crc32(hu.tobytes())]).generate_state(1)[0])
-        self.calibration = calibrate(hu, pixel, settings, seed, quanta=self.quanta)
+        self.calibration = calibrate(hu, pixel, settings, seed, incident_photons=self.incident_photons)
         settings = self.calibration.apply(settings)
         result = torch.from_numpy(low_dose(hu, pixel, settings, seed))[None]
         low = convert_to_dst_type(result, img, dtype=torch.float32)[0]
-        low.meta |= {"dose_fraction": settings.dose_fraction, "quanta": settings.quanta}
+        low.meta |= {"dose_fraction": settings.dose_fraction, "incident_photons": settings.incident_photons}
         return low
 
 
@@ -99,7 +108,7 @@ class SimulateLowDosed(MapTransform):
     Args:
         keys: volumes (1, x, y, z) in HU.
         dose_fraction: see :class:`SimulateLowDose`.
-        quanta: see there.
+        incident_photons: see there.
         settings: see there.
         seed: see there.
         allow_missing_keys: skip keys that are not there.
@@ -110,13 +119,13 @@ class SimulateLowDosed(MapTransform):
         keys: KeysCollection,
         dose_fraction: float,
         *,
-        quanta: float | None = None,
+        incident_photons: float | None = None,
         settings: DoseSettings | None = None,
         seed: int = 0,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.transform = SimulateLowDose(dose_fraction, quanta=quanta, settings=settings, seed=seed)
+        self.transform = SimulateLowDose(dose_fraction, incident_photons=incident_photons, settings=settings, seed=seed)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Take each key to the lower dose."""
@@ -127,10 +136,10 @@ class SimulateLowDosed(MapTransform):
 
 
 class RandLowDose(RandomizableTransform):
-    """A random lower dose from stored unit noise: one realisation, scaled to the dose and added.
+    """A random lower dose from stored noise realizations: one realisation, scaled to the dose and added.
 
     Costs a multiplication and an addition, so it fits into a training loop. Exact where electronic noise is negligible:
-    :mod:`ct_cncl.transforms.physics.noise_realizations` makes unit noise and says where it is not.
+    :mod:`ct_cncl.transforms.physics.noise_realizations` makes noise realization and says where it is not.
 
     Args:
         dose_range: lowest and highest dose fraction, above 0 and up to 1; drawn log-uniformly.
@@ -163,7 +172,7 @@ class RandLowDose(RandomizableTransform):
 
         Args:
             img: (1, x, y) or (1, x, y, z), HU, at full dose.
-            noise: (realisations, x, y) or (realisations, x, y, z), unit noise, HU.
+            noise: (realisations, x, y) or (realisations, x, y, z), noise realization, HU.
             randomize: draw first; False uses what was drawn last.
 
         Returns:
@@ -174,7 +183,7 @@ class RandLowDose(RandomizableTransform):
         """
         if img.shape[0] != 1 or noise.shape[0] < 1 or tuple(noise.shape[1:]) != tuple(img.shape[1:]):
             raise ValueError(
-                f"Expected an image (1, ...) and unit noise (realisations, ...) of its size but got {tuple(img.shape)} and "
+                f"Expected an image (1, ...) and noise realization (realisations, ...) of its size but got {tuple(img.shape)} and "
                 f"{tuple(noise.shape)}. Crop both alike."
             )
         if randomize:
@@ -195,7 +204,7 @@ class RandLowDosed(RandomizableTransform, MapTransform):
     Args:
         keys: images (1, x, y) or (1, x, y, z) in HU, of one size.
         dose_range: see :class:`RandLowDose`.
-        noise_key: entry with the unit noise (realisations, x, y) or (realisations, x, y, z), HU.
+        noise_key: entry with the noise realization (realisations, x, y) or (realisations, x, y, z), HU.
         prob: see :class:`RandLowDose`.
         floor_hu: see there.
         allow_missing_keys: skip keys that are not there.
@@ -231,7 +240,7 @@ class RandLowDosed(RandomizableTransform, MapTransform):
         items = dict(data)
         if self.noise_key not in items:
             raise KeyError(
-                f"Expected unit noise under {self.noise_key!r} but the entry has only {sorted(map(str, items))}. Prepare the "
+                f"Expected noise realization under {self.noise_key!r} but the entry has only {sorted(map(str, items))}. Prepare the "
                 "data with --realizations, or name its key with noise_key."
             )
         self.randomize(items[self.noise_key].shape[0])

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, Sampler
 
 from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.common.hu import to_network
-from ct_cncl.transforms.dataset.volume_store import VolumeStore, open_volume
+from ct_cncl.transforms.dataset.volume_store import VolumeStore, mapped_volume
 from ct_cncl.transforms.patches.dose import DoseDraw, RandomDose, open_noise, pairs_at_doses
 from ct_cncl.transforms.patches.kernel import check_range, refiltered, resampled
 from ct_cncl.transforms.patches.slice_pairs import SliceIndex, SlicePairs, all_slices, neighbours, spread_slices
@@ -30,8 +30,8 @@ __all__ = [
     "SliceIndex",
     "SlicePairs",
     "all_slices",
+    "mapped_volume",
     "neighbours",
-    "open_volume",
     "spread_slices",
 ]
 
@@ -68,7 +68,7 @@ class PatchPairs(Dataset):
         patches_per_epoch: what counts as one epoch.
         seed: of every random choice.
         body_fraction: a place is drawn again, up to 8 times, until this share of its label lies above -500 HU.
-        dose_range: lowest and highest dose fraction: every patch has its own, made from the entry's unit noise instead of
+        dose_range: lowest and highest dose fraction: every patch has its own, made from the entry's noise realization instead of
             its image; None takes the image.
         nested_dose_range: with ``dose_range``: lowest and highest dose fraction to which the target is taken first, see
             :class:`~ct_cncl.transforms.patches.dose.RandomDose`.
@@ -83,7 +83,7 @@ class PatchPairs(Dataset):
         device: where batches are made and left; the CPU where not given. Workers of a loader need the CPU.
 
     Raises:
-        DataError: empty list, shapes that differ, slices smaller than a patch, too little unit noise.
+        DataError: empty list, shapes that differ, slices smaller than a patch, too little noise realization.
         ValueError: numbers below 1, ranges that are none, an even number of slices, an unknown cache.
     """
 
@@ -121,7 +121,7 @@ class PatchPairs(Dataset):
         used: list[str] = []
         for entry in data:
             used += [entry["label"], *([entry["image"]] if self.dose is None else entry.get("noise", []))]
-            shape = open_volume(entry["label"]).shape
+            shape = mapped_volume(entry["label"]).shape
             if self.dose is not None:
                 self.dose.check(entry, shape)
             if min(shape[:2]) < largest:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from ct_cncl.transforms.anatomy.regions import padding_mask
 from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.common.hu import to_network
-from ct_cncl.transforms.dataset.volume_store import open_volume
+from ct_cncl.transforms.dataset.volume_store import mapped_volume
 
 
 def neighbours(z: int, count: int, depth: int) -> list[int]:
@@ -47,7 +47,7 @@ def all_slices(data: Sequence[dict[str, Any]]) -> list[SliceIndex]:
         raise DataError("Expected at least one volume, but the list is empty. Name a data set that has this split.")
     slices = []
     for entry in data:
-        shapes = [open_volume(entry[key]).shape for key in ("image", "label")]
+        shapes = [mapped_volume(entry[key]).shape for key in ("image", "label")]
         if shapes[0] != shapes[1]:
             raise DataError(
                 f"Expected image and label of one shape, but {entry['image']} has {shapes[0]} and {entry['label']} has "
@@ -127,8 +127,8 @@ class SlicePairs(Dataset):
 
     def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
         entry, z = self.slices[number]
-        label = np.asarray(open_volume(entry["label"])[:, :, z], dtype=np.float32)
-        volume = open_volume(entry["image"])
+        label = np.asarray(mapped_volume(entry["label"])[:, :, z], dtype=np.float32)
+        volume = mapped_volume(entry["image"])
         around = neighbours(z, self.context_slices, volume.shape[2])
         image = np.stack([np.asarray(volume[:, :, near], dtype=np.float32) for near in around])
         return {

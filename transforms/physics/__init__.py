@@ -3,8 +3,8 @@
 Slices are arrays (x, y), volumes (x, y, z), in HU; pixel sizes are (dx, dy) in mm; sinograms are (views, channels).
 """
 
-from .calibration import Calibration, calibrate_quanta
-from .counts import line_integrals_of_counts, smooth_starved
+from .calibration import Calibration, calibrate_incident_photons
+from .counts import line_integrals_of_counts, smooth_photon_starvation
 from .dose import (
     added_noise_variance,
     check_hu,
@@ -16,7 +16,7 @@ from .dose import (
 )
 from .fbp import APODISATIONS, Apodisation, back_project, fbp, filter_sinogram, ramp_filter
 from .geometry import FanBeam, Geometry, ParallelBeam, PixelSize, check_pixel_size
-from .noise_model import DEFAULT_QUANTA
+from .noise_model import DEFAULT_INCIDENT_PHOTONS
 from .phantom import (
     Ellipse,
     low_contrast_phantom,
@@ -26,11 +26,11 @@ from .phantom import (
     water_cylinder,
 )
 from .projector import project
-from .settings import MU_WATER_PER_MM, DoseSettings, relative_quanta
+from .settings import MU_WATER_PER_MM, DoseSettings, relative_incident_photons
 
 __all__ = [
     "APODISATIONS",
-    "DEFAULT_QUANTA",
+    "DEFAULT_INCIDENT_PHOTONS",
     "MU_WATER_PER_MM",
     "Apodisation",
     "Calibration",
@@ -42,7 +42,7 @@ __all__ = [
     "PixelSize",
     "added_noise_variance",
     "back_project",
-    "calibrate_quanta",
+    "calibrate_incident_photons",
     "check_hu",
     "check_pixel_size",
     "fbp",
@@ -56,10 +56,10 @@ __all__ = [
     "phantom_line_integrals",
     "project",
     "ramp_filter",
-    "relative_quanta",
+    "relative_incident_photons",
     "resolution_phantom",
     "simulate_doses",
     "slice_generator",
-    "smooth_starved",
+    "smooth_photon_starvation",
     "water_cylinder",
 ]

@@ -1,4 +1,4 @@
-"""Calibration of the dose simulation to a scan: quanta and reconstruction filter, measured in its uniform soft tissue.
+"""Calibration of the dose simulation to a scan: photons and reconstruction filter, measured in its uniform soft tissue.
 
 A lower dose must add sqrt((1 - a) / a) times the scan's own noise, with the same spectrum. Both are found by making the
 noise that the model expects at FULL dose and comparing it with what the scan shows, on the same pixels and by the same
@@ -24,7 +24,7 @@ from ct_cncl.transforms.anatomy.regions import (
 
 from .dose import check_hu, slice_generator
 from .geometry import PixelSize, check_pixel_size
-from .noise_model import DEFAULT_QUANTA, WINDOW, NoiseModel, ScanSlice
+from .noise_model import DEFAULT_INCIDENT_PHOTONS, WINDOW, NoiseModel, ScanSlice
 from .settings import DoseSettings
 from .spectrum import Spectrum, match_noise_spectrum
 
@@ -41,7 +41,7 @@ class Calibration:
     ``method`` is "image" (measured) or "default" (nothing to measure: ``reason`` says why, filter as in the settings).
     """
 
-    quanta: float
+    incident_photons: float
     """N0 per channel and view, for the geometry of :meth:`ParallelBeam.for_image`."""
     noise_hu: float
     """The scan's own noise in soft tissue, standard deviation, HU; NaN if not measured."""
@@ -59,11 +59,13 @@ class Calibration:
     slices: tuple[int, ...] = ()
 
     def apply(self, settings: DoseSettings) -> DoseSettings:
-        """``settings`` with the calibrated quanta and filter."""
-        return dataclasses.replace(settings, quanta=self.quanta, apodisation=self.apodisation, cutoff=self.cutoff)
+        """``settings`` with the calibrated photons and filter."""
+        return dataclasses.replace(
+            settings, incident_photons=self.incident_photons, apodisation=self.apodisation, cutoff=self.cutoff
+        )
 
 
-def calibrate_quanta(
+def calibrate_incident_photons(
     hu_volume: np.ndarray,
     pixel_mm: PixelSize,
     settings: DoseSettings,
@@ -127,12 +129,14 @@ def calibrate_quanta(
     if whole:  # scans are stored in whole HU: so is the model's noise, at the level just found
         stored = [np.rint(noise * scale) / scale for noise in quantum]
         scale, noise_hu = _relative_level(slices, stored, quantile)
-    quanta = DEFAULT_QUANTA / scale**2
+    incident_photons = DEFAULT_INCIDENT_PHOTONS / scale**2
     if settings.electronic_variance > 0:
         electronic = [model.noise(part.electronic, spectrum.cutoff) for part in slices]
-        quanta = _with_electronic_noise(quanta, settings.electronic_variance, slices, quantum, electronic)
+        incident_photons = _with_electronic_noise(
+            incident_photons, settings.electronic_variance, slices, quantum, electronic
+        )
     return Calibration(
-        quanta=quanta,
+        incident_photons=incident_photons,
         noise_hu=noise_hu,
         method="image",
         apodisation=settings.apodisation if spectrum.cutoff is None else "hann",
@@ -148,12 +152,12 @@ def calibrate_quanta(
 
 def _default(settings: DoseSettings, reason: str) -> Calibration:
     return Calibration(
-        quanta=DEFAULT_QUANTA,
+        incident_photons=DEFAULT_INCIDENT_PHOTONS,
         noise_hu=math.nan,
         method="default",
         apodisation=settings.apodisation,
         cutoff=settings.cutoff,
-        reason=f"{reason}; default of {DEFAULT_QUANTA:g} quanta",
+        reason=f"{reason}; default of {DEFAULT_INCIDENT_PHOTONS:g} photons",
     )
 
 
@@ -195,9 +199,13 @@ def _relative_level(slices: list[ScanSlice], noises: list[np.ndarray], quantile:
 
 
 def _with_electronic_noise(
-    quanta: float, variance: float, slices: list[ScanSlice], quantum: list[np.ndarray], electronic: list[np.ndarray]
+    incident_photons: float,
+    variance: float,
+    slices: list[ScanSlice],
+    quantum: list[np.ndarray],
+    electronic: list[np.ndarray],
 ) -> float:
-    """N0 with Q/N0 + Ne E/N0^2 = Q/quanta, Q and E the mean powers of the two parts in the windows."""
+    """N0 with Q/N0 + Ne E/N0^2 = Q/photons, Q and E the mean powers of the two parts in the windows."""
     q = np.mean([np.mean(noise[part.windows] ** 2) for part, noise in zip(slices, quantum, strict=True)])
     e = np.mean([np.mean(noise[part.windows] ** 2) for part, noise in zip(slices, electronic, strict=True)])
-    return float(quanta / 2 * (1 + math.sqrt(1 + 4 * variance * e / q / quanta)))
+    return float(incident_photons / 2 * (1 + math.sqrt(1 + 4 * variance * e / q / incident_photons)))

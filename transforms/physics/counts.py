@@ -1,6 +1,6 @@
-"""The direct route to a lower dose: counts, electronic noise, what a scanner does to starved channels, logarithm.
+"""Photon-count simulation to a lower dose: counts, electronic noise, photon-starvation correction, logarithm.
 
-The closed formula adds Gaussian noise to line integrals. Where few quanta arrive, a scanner shows more than that: counts
+The closed formula adds Gaussian noise to line integrals. Where few photons arrive, a scanner shows more than that: counts
 below a threshold are smoothed over neighbouring channels and views BEFORE the logarithm (adaptive filtering), and a floor
 cuts off the largest line integrals. Averaging before the logarithm lowers p at its ridges: faint dark bands along the rays
 that cross most tissue. Source: Hsieh 1998, Med Phys 25(11):2139; Kachelriess et al. 2001, Med Phys 28(4):475.
@@ -17,27 +17,27 @@ def line_integrals_of_counts(counts: np.ndarray, incident: np.ndarray | float, s
     """The logarithm as a scanner takes it: ``p = -ln(max(S(y), floor) / incident)``, S the adaptive filter.
 
     Args:
-        counts: y, (views, channels), measured quanta with electronic noise; may be below 0.
-        incident: quanta without an object, broadcastable to the same shape.
-        settings: ``starved_*`` and ``floor_counts``.
+        counts: y, (views, channels), measured photons with electronic noise; may be below 0.
+        incident: photons without an object, broadcastable to the same shape.
+        settings: ``starvation_*`` and ``floor_counts``.
 
     Returns:
         (views, channels) float64, no unit.
 
-    >>> settings = DoseSettings(starved_counts=0)
+    >>> settings = DoseSettings(starvation_counts=0)
     >>> line_integrals_of_counts(np.array([[50.0, 0.0]]), 100.0, settings).round(2)
     array([[0.69, 4.61]])
     """
-    smoothed = smooth_starved(
+    smoothed = smooth_photon_starvation(
         counts,
-        threshold=settings.starved_counts,
-        channels=settings.starved_channels,
-        views=settings.starved_views,
+        threshold=settings.starvation_counts,
+        channels=settings.starvation_channels,
+        views=settings.starvation_views,
     )
     return -np.log(np.maximum(smoothed, settings.floor_counts) / incident)
 
 
-def smooth_starved(counts: np.ndarray, *, threshold: float, channels: int, views: int) -> np.ndarray:
+def smooth_photon_starvation(counts: np.ndarray, *, threshold: float, channels: int, views: int) -> np.ndarray:
     """Counts averaged over neighbours where that average is below ``threshold``: by half of it wholly, up to it in part.
 
     The average decides, not the count itself: that would pick the low ones and leave the high ones, a bias. The share of
@@ -45,14 +45,14 @@ def smooth_starved(counts: np.ndarray, *, threshold: float, channels: int, views
 
     Args:
         counts: (views, channels).
-        threshold: quanta; 0 changes nothing.
+        threshold: photons; 0 changes nothing.
         channels: length of the average along a view, odd.
         views: its length over views, odd.
 
     Returns:
         (views, channels) float64.
 
-    >>> smooth_starved(np.array([[9.0, 30.0, 3.0, 900.0]]), threshold=20, channels=3, views=1).round(9).tolist()
+    >>> smooth_photon_starvation(np.array([[9.0, 30.0, 3.0, 900.0]]), threshold=20, channels=3, views=1).round(9).tolist()
     [[11.8, 20.4, 3.0, 900.0]]
     """
     counts = np.asarray(counts, dtype=np.float64)
@@ -70,7 +70,7 @@ def smooth_starved(counts: np.ndarray, *, threshold: float, channels: int, views
 def added_line_integrals(
     line_integral: np.ndarray, incident: np.ndarray, settings: DoseSettings, rng: np.random.Generator
 ) -> np.ndarray:
-    """What a lower dose adds to the line integrals of an existing scan, on the direct route.
+    """What a lower dose adds to the line integrals of an existing scan, by photon-count simulation.
 
     The scan's own counts are thinned: each quantum is kept with probability a. From Poisson counts of the full dose that
     gives exactly Poisson counts of the lower dose. Electronic noise of variance ``(1 - a^2) Ne`` makes up for what thinning
@@ -88,7 +88,7 @@ def added_line_integrals(
     """
     a = settings.dose_fraction
     expected = incident * np.exp(-np.asarray(line_integral, dtype=np.float64))
-    full = np.floor(expected + rng.random(expected.shape))  # whole quanta, right on average
+    full = np.floor(expected + rng.random(expected.shape))  # whole photons, right on average
     low = rng.binomial(full.astype(np.int64), a).astype(np.float64)
     if settings.electronic_variance > 0 and a < 1:
         low += rng.standard_normal(low.shape) * np.sqrt((1 - a**2) * settings.electronic_variance)
@@ -98,16 +98,16 @@ def added_line_integrals(
 def measured_counts(
     line_integral: np.ndarray, incident: np.ndarray, electronic_variance: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Quanta measured behind a noise-free object: ``Poisson(incident e^-p) + N(0, Ne)``.
+    """Photons measured behind a noise-free object: ``Poisson(incident e^-p) + N(0, Ne)``.
 
     Args:
         line_integral: p, (views, channels).
-        incident: quanta of each ray, broadcastable to that.
-        electronic_variance: Ne, quanta^2.
+        incident: photons of each ray, broadcastable to that.
+        electronic_variance: Ne, photons^2.
         rng: source of the random numbers.
 
     Returns:
-        (views, channels) float64, quanta.
+        (views, channels) float64, photons.
     """
     counts = rng.poisson(incident * np.exp(-np.asarray(line_integral, dtype=np.float64))).astype(np.float64)
     if electronic_variance > 0:

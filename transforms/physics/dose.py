@@ -19,7 +19,7 @@ from .counts import added_line_integrals, line_integrals_of_counts, measured_cou
 from .fbp import fbp
 from .geometry import Geometry, PixelSize, check_pixel_size
 from .projector import project
-from .settings import MU_WATER_PER_MM, DoseSettings, check_noise_model, relative_quanta
+from .settings import MU_WATER_PER_MM, DoseSettings, check_noise_model, relative_incident_photons
 
 
 def hu_to_attenuation(hu: np.ndarray, mu_water_per_mm: float = MU_WATER_PER_MM) -> np.ndarray:
@@ -43,28 +43,28 @@ def added_noise_variance(
     line_integral: np.ndarray,
     *,
     dose_fraction: float,
-    quanta: float,
+    incident_photons: float,
     electronic_variance: float = 0.0,
     noise_free: bool = False,
-    relative_quanta: np.ndarray | float = 1.0,
+    relative_incident_photons: np.ndarray | float = 1.0,
 ) -> np.ndarray:
     """Variance of the noise that a ray's line integral needs to look like one measured at dose fraction ``a``.
 
-    A measured line integral has ``var(p) = 1/N + Ne/N^2`` with ``N = N0 exp(-p)`` quanta. From full dose to dose a:
+    A measured line integral has ``var(p) = 1/N + Ne/N^2`` with ``N = N0 exp(-p)`` photons. From full dose to dose a:
 
         var = (1 - a)/a * e^p/N0 * (1 + (1 + a)/a * Ne * e^p/N0)
 
     and with ``noise_free=True``, for objects without noise of their own, all of it: ``1/(a N) + Ne/(a N)^2``. The
-    logarithm of few quanta is also biased upwards; that bias is not part of the formula.
+    logarithm of few photons is also biased upwards; that bias is not part of the formula.
 
     Args:
         line_integral: p, any shape, no unit.
         dose_fraction: a, above 0 and up to 1.
-        quanta: N0, incident quanta at full dose.
-        electronic_variance: Ne, quanta^2.
+        incident_photons: N0, incident photons at full dose.
+        electronic_variance: Ne, photons^2.
         noise_free: whether the object is noise-free (a phantom).
-        relative_quanta: of each ray, relative to N0; broadcastable to the line integrals. See
-            :func:`~.settings.relative_quanta`.
+        relative_incident_photons: of each ray, relative to N0; broadcastable to the line integrals. See
+            :func:`~.settings.relative_incident_photons`.
 
     Returns:
         The same shape, float64, no unit; exactly 0 for a = 1 and ``noise_free=False``.
@@ -74,15 +74,15 @@ def added_noise_variance(
 
     Source: Yu et al. 2012, J Comput Assist Tomogr 36(4):477, eq. 11.
 
-    >>> options = {"dose_fraction": 0.25, "quanta": 2e5, "electronic_variance": 100}
+    >>> options = {"dose_fraction": 0.25, "incident_photons": 2e5, "electronic_variance": 100}
     >>> float(added_noise_variance(np.array(5.0), **options).round(6))
     0.003052
     >>> float(added_noise_variance(np.array(5.0), **options, noise_free=True).round(6))  # 0.062^2
     0.003849
     """
     a = dose_fraction
-    check_noise_model(a, quanta, electronic_variance)
-    per_quantum = np.exp(np.asarray(line_integral, dtype=np.float64)) / (quanta * relative_quanta)
+    check_noise_model(a, incident_photons, electronic_variance)
+    per_quantum = np.exp(np.asarray(line_integral, dtype=np.float64)) / (incident_photons * relative_incident_photons)
     if noise_free:
         return per_quantum / a * (1 + electronic_variance * per_quantum / a)
     return (1 - a) / a * per_quantum * (1 + (1 + a) / a * electronic_variance * per_quantum)
@@ -132,7 +132,7 @@ def noise_image(
     Args:
         hu_slice: (x, y), HU. What lies outside the slice counts as air.
         pixel_mm: (dx, dy) in mm.
-        settings: dose, quanta, filter.
+        settings: dose, photons, filter.
         rng: source of the normal deviates, one per ray.
         noise_free: see :func:`added_noise_variance`.
 
@@ -166,20 +166,20 @@ def _added(
     p: np.ndarray, geometry: Geometry, settings: DoseSettings, rng: np.random.Generator, noise_free: bool
 ) -> np.ndarray:
     """What is added to the line integrals p (views, channels)."""
-    relative = relative_quanta(p, geometry, settings)
+    relative = relative_incident_photons(p, geometry, settings)
     a, electronic = settings.dose_fraction, settings.electronic_variance
-    if settings.route == "direct":
+    if settings.route == "photon_counts":
         if not noise_free:
-            return added_line_integrals(p, settings.quanta * relative, settings, rng)
-        incident = a * settings.quanta * relative
+            return added_line_integrals(p, settings.incident_photons * relative, settings, rng)
+        incident = a * settings.incident_photons * relative
         return line_integrals_of_counts(measured_counts(p, incident, electronic, rng), incident, settings) - p
     variance = added_noise_variance(
         p,
         dose_fraction=a,
-        quanta=settings.quanta,
+        incident_photons=settings.incident_photons,
         electronic_variance=electronic,
         noise_free=noise_free,
-        relative_quanta=relative,
+        relative_incident_photons=relative,
     )
     return np.sqrt(variance).astype(np.float32) * rng.standard_normal(p.shape, dtype=np.float32)
 
@@ -219,7 +219,7 @@ def insert_noise(
     Args:
         hu_volume: (x, y, z), HU.
         pixel_mm: (dx, dy) in mm.
-        settings: dose, quanta, filter.
+        settings: dose, photons, filter.
         seed: 0 or above; the same seed gives the same noise.
         noise_free: True for phantoms, see :func:`added_noise_variance`.
         progress: called with (slices done, slices in all) after each slice.
@@ -261,15 +261,15 @@ def simulate_doses(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Full and low dose of one noise-free object, as a scanner would have measured them, on the direct route.
+    """Full and low dose of one noise-free object, as a scanner would have measured them, by photon-count simulation.
 
-    The quanta of the low dose are a random part of those of the full dose, as when noise is inserted into a real scan; the
+    The photons of the low dose are a random part of those of the full dose, as when noise is inserted into a real scan; the
     electronic noise of both has the variance Ne, whatever ``settings.route`` says. What lies on the object's grid is added to it: no resampling.
 
     Args:
         hu_volume: (x, y, z), HU, noise-free.
         pixel_mm: (dx, dy) in mm.
-        settings: dose, quanta, scanner, filter.
+        settings: dose, photons, scanner, filter.
         seed: 0 or above; the same seed gives the same noise.
         progress: called with (slices done, slices in all) after each slice.
 
@@ -289,10 +289,10 @@ def simulate_doses(
         rng = slice_generator(seed, z)
         geometry = settings.rays((hu.shape[0], hu.shape[1]), pixel)
         p = project(hu_to_attenuation(full[..., z], settings.mu_water_per_mm), pixel, geometry)
-        incident = settings.quanta * relative_quanta(p, geometry, settings)
-        quanta = measured_counts(p, incident, 0.0, rng)
-        kept = rng.binomial(quanta.astype(np.int64), settings.dose_fraction).astype(np.float64)
-        for volume, counts, fraction in ((full, quanta, 1.0), (low, kept, settings.dose_fraction)):
+        incident = settings.incident_photons * relative_incident_photons(p, geometry, settings)
+        incident_photons = measured_counts(p, incident, 0.0, rng)
+        kept = rng.binomial(incident_photons.astype(np.int64), settings.dose_fraction).astype(np.float64)
+        for volume, counts, fraction in ((full, incident_photons, 1.0), (low, kept, settings.dose_fraction)):
             noisy = counts + rng.standard_normal(p.shape) * np.sqrt(settings.electronic_variance)
             added = line_integrals_of_counts(noisy, fraction * incident, settings) - p
             noise = _reconstruct(added.astype(np.float32), geometry, hu, pixel, settings)

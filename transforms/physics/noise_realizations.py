@@ -1,19 +1,19 @@
-"""Unit noise: the noise of a scan's full dose, made once and scaled to any dose.
+"""Noise realizations: the noise of a scan's full dose, made once and scaled to any dose.
 
 Inserted noise for dose ``a`` has ``sqrt((1 - a) / a)`` times the deviation of the full dose's own noise, whatever the
-object (Ne = 0). So a few stored realisations of "unit noise", that of ``a = 0.5`` with Ne = 0, give every dose at the
+object (Ne = 0). So a few stored realisations of "noise realization", that of ``a = 0.5`` with Ne = 0, give every dose at the
 price of a multiplication: cheap enough for every patch of a training.
 
-Electronic noise does not scale so. Where a ray has ``N = N0 exp(-p)`` quanta at full dose, what should be inserted is
-larger than the scaled unit noise by :func:`electronic_excess`, ``sqrt(1 + (1 + a)/a * Ne/N)``, here for Ne = 100:
+Electronic noise does not scale so. Where a ray has ``N = N0 exp(-p)`` photons at full dose, what should be inserted is
+larger than the scaled noise realization by :func:`electronic_excess`, ``sqrt(1 + (1 + a)/a * Ne/N)``, here for Ne = 100:
 
-    N, quanta    a = 0.5    a = 0.25    a = 0.1
+    N, photons    a = 0.5    a = 0.25    a = 0.1
     100,000       1.00       1.00        1.01
      10,000       1.01       1.02        1.05
       1,000       1.14       1.22        1.45
         100       2.00       2.45        3.46
 
-A diagnostic body scan has some 10,000 quanta behind the middle of an abdomen: the error is then 1 to 5 %. Behind
+A diagnostic body scan has some 10,000 photons behind the middle of an abdomen: the error is then 1 to 5 %. Behind
 shoulders or at small N0 use :class:`~ct_cncl.transforms.patches.low_dose.SimulateLowDose`, which knows Ne.
 """
 
@@ -33,64 +33,64 @@ SCANNER_FLOOR_HU = -1024.0
 """Scanners cut off below; so does a simulated low dose, unless the scan itself goes lower."""
 
 ELECTRONIC_VARIANCE = 100.0
-"""Ne of unit noise by the direct route, quanta^2: what scanners usually have."""
+"""Ne of noise realizations by photon-count simulation, photons^2: what scanners usually have."""
 
 ArrayOrTensor = TypeVar("ArrayOrTensor", np.ndarray, torch.Tensor)
 
 
-def unit_noise(
+def noise_realization(
     hu_volume: np.ndarray,
     pixel_mm: tuple[float, float],
     settings: DoseSettings,
     seed: int,
     *,
-    direct_at: float | None = None,
+    counts_at_dose: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """One realisation of the noise with the variance of the scan's own at full dose.
 
-    By the closed formula it is exact at any dose where electronic noise plays no part. ``direct_at`` a dose it goes through counts and
-    their logarithm instead, with electronic noise of :data:`ELECTRONIC_VARIANCE` and what scanners do to starved channels
-    (``settings.starved_counts`` ...): its streaks and bands are those of that dose, and at others only nearly so.
+    By the closed formula it is exact at any dose where electronic noise plays no part. ``counts_at_dose`` a dose it goes through counts and
+    their logarithm instead, with electronic noise of :data:`ELECTRONIC_VARIANCE` and photon-starvation correction
+    (``settings.starvation_counts`` ...): its streaks and bands are those of that dose, and at others only nearly so.
 
     Args:
         hu_volume: (x, y, z), HU.
         pixel_mm: (dx, dy) in mm.
-        settings: quanta, filter and geometry; dose fraction, electronic noise and direct route play no part.
+        settings: photons, filter and geometry; dose fraction, electronic noise and photon-count simulation play no part.
         seed: 0 or above; the same seed gives the same noise.
-        direct_at: dose fraction of the direct route, above 0 and below 1; None takes the formula.
+        counts_at_dose: dose fraction of photon-count simulation, above 0 and below 1; None takes the formula.
         progress: called with (slices done, slices in all).
 
     Returns:
-        (x, y, z) float32, HU, mean 0 (by the direct route but for its bands); exactly 0 in padding.
+        (x, y, z) float32, HU, mean 0 (by photon-count simulation but for its bands); exactly 0 in padding.
 
     Raises:
         ValueError: as :func:`~ct_cncl.transforms.physics.insert_noise`.
 
     >>> volume = np.pad(np.zeros((16, 16, 1)), ((8, 8), (8, 8), (0, 0)), constant_values=-1000.0)
-    >>> noise = unit_noise(volume, (1.0, 1.0), DoseSettings(dose_fraction=0.1, views=32), seed=0)
+    >>> noise = noise_realization(volume, (1.0, 1.0), DoseSettings(dose_fraction=0.1, views=32), seed=0)
     >>> tenth = insert_noise(volume, (1.0, 1.0), DoseSettings(dose_fraction=0.1, views=32), seed=0)
     >>> bool(np.allclose(volume + noise_factor(0.1) * noise, tenth, atol=1e-3))
     True
     """
     volume = np.asarray(hu_volume)
-    if direct_at is None:
+    if counts_at_dose is None:
         unit = dataclasses.replace(settings, dose_fraction=0.5, electronic_variance=0.0, route="formula")
         return insert_noise(volume, pixel_mm, unit, seed, progress=progress) - volume.astype(np.float32)
-    if not 0 < direct_at < 1:
-        raise ValueError(f"Expected a dose above 0 and below 1 for the direct route, but got {direct_at}.")
+    if not 0 < counts_at_dose < 1:
+        raise ValueError(f"Expected a dose above 0 and below 1 for photon-count simulation, but got {counts_at_dose}.")
     low = dataclasses.replace(
-        settings, dose_fraction=direct_at, electronic_variance=ELECTRONIC_VARIANCE, route="direct"
+        settings, dose_fraction=counts_at_dose, electronic_variance=ELECTRONIC_VARIANCE, route="photon_counts"
     )
     noise = insert_noise(volume, pixel_mm, low, seed, progress=progress) - volume.astype(np.float32)
-    return (noise / noise_factor(direct_at)).astype(np.float32)
+    return (noise / noise_factor(counts_at_dose)).astype(np.float32)
 
 
 def noise_factor(dose_fraction: float, *, of: float = 1.0, noise_free: bool = False) -> float:
-    """What unit noise is multiplied by before it is added.
+    """What noise realization is multiplied by before it is added.
 
     - A scan taken to dose a: ``sqrt((1 - a) / a)``.
-    - A scan already taken to dose b, taken to a of that: ``sqrt((1 - a) / (a b))``, with other unit noise.
+    - A scan already taken to dose b, taken to a of that: ``sqrt((1 - a) / (a b))``, with other noise realization.
     - A noise-free object, which needs all of the noise of dose a: ``sqrt(1 / a)``.
 
     Args:
@@ -109,13 +109,15 @@ def noise_factor(dose_fraction: float, *, of: float = 1.0, noise_free: bool = Fa
     return math.sqrt((1 if noise_free else 1 - dose_fraction) / (dose_fraction * of))
 
 
-def electronic_excess(quanta: np.ndarray | float, dose_fraction: float, electronic_variance: float) -> np.ndarray:
-    """Deviation of a ray's true inserted noise over that of scaled unit noise: ``sqrt(1 + (1 + a)/a * Ne/N)``.
+def electronic_excess(
+    incident_photons: np.ndarray | float, dose_fraction: float, electronic_variance: float
+) -> np.ndarray:
+    """Deviation of a ray's true inserted noise over that of scaled noise realization: ``sqrt(1 + (1 + a)/a * Ne/N)``.
 
     Args:
-        quanta: N = N0 exp(-p), quanta that the ray has left at full dose, any shape.
+        incident_photons: N = N0 exp(-p), photons that the ray has left at full dose, any shape.
         dose_fraction: a, above 0 and up to 1.
-        electronic_variance: Ne, quanta^2.
+        electronic_variance: Ne, photons^2.
 
     Returns:
         The same shape, float64; 1 where scaling is exact.
@@ -130,7 +132,9 @@ def electronic_excess(quanta: np.ndarray | float, dose_fraction: float, electron
     """
     if not 0 < dose_fraction <= 1:
         raise ValueError(f"Expected a dose fraction above 0 and up to 1 but got {dose_fraction}.")
-    return np.sqrt(1 + (1 + dose_fraction) / dose_fraction * electronic_variance / np.asarray(quanta, dtype=float))
+    return np.sqrt(
+        1 + (1 + dose_fraction) / dose_fraction * electronic_variance / np.asarray(incident_photons, dtype=float)
+    )
 
 
 def cut_off(noisy: ArrayOrTensor, clean: ArrayOrTensor, floor_hu: float | ArrayOrTensor) -> ArrayOrTensor:

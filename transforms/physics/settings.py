@@ -1,4 +1,4 @@
-"""What determines the simulated noise: dose, quanta, electronics, geometry, reconstruction filter, scanner."""
+"""What determines the simulated noise: dose, photons, electronics, geometry, reconstruction filter, scanner."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class DoseSettings:
 
     Args:
         dose_fraction: a, above 0 and up to 1.
-        quanta: N0, incident quanta per channel and view at full dose, on the central ray where there is a bowtie filter, on
+        incident_photons: N0, incident photons per channel and view at full dose, on the central ray where there is a bowtie filter, on
             average over the views where the tube current is modulated. A channel of the parallel beam is as wide as the
             smaller pixel side (:meth:`ParallelBeam.for_image`): there the figure belongs to the pixel size and the number
             of views.
-        electronic_variance: Ne, variance of the electronic noise, quanta^2.
+        electronic_variance: Ne, variance of the electronic noise, photons^2.
         apodisation: of the ramp filter, see :func:`~.fbp.apodisation_window`.
         cutoff: of the ramp filter, fraction of the detector's Nyquist frequency.
         views: number of angles; None takes the geometry's own, 720 or 1152. To replace the geometry, replace both.
@@ -37,13 +37,13 @@ class DoseSettings:
         bowtie_strength: share of that cylinder's attenuation that it makes up for, 0 to 1.
         current_modulation: m; the tube current of a view goes with exp(m * its largest line integral): 0 is constant, 0.5
             gives least noise for the dose (Gies et al. 1999, Med Phys 26(11):2235).
-        route: "formula" inserts Gaussian noise of the closed formula; "direct" goes through counts and the logarithm, with
-            what a scanner does to starved channels (:mod:`.counts`).
-        starved_counts: direct route: where fewer quanta arrive on average they are smoothed before the logarithm, wholly
-            below half of it (:func:`.counts.smooth_starved`); 0: never.
-        starved_channels: direct route: so many channels are averaged, odd.
-        starved_views: direct route: over so many views, odd.
-        floor_counts: direct route: fewer quanta count as so many.
+        route: "formula" inserts Gaussian noise of the closed formula; "photon_counts" goes through counts and the logarithm, with
+            photon-starvation correction (:mod:`.counts`).
+        starvation_counts: photon-count simulation: where fewer photons arrive on average they are smoothed before the logarithm, wholly
+            below half of it (:func:`.counts.smooth_photon_starvation`); 0: never.
+        starvation_channels: photon-count simulation: so many channels are averaged, odd.
+        starvation_views: photon-count simulation: over so many views, odd.
+        floor_counts: photon-count simulation: fewer photons count as so many.
 
     Raises:
         ValueError: if a value is outside its range.
@@ -55,7 +55,7 @@ class DoseSettings:
     """
 
     dose_fraction: float = 0.25
-    quanta: float = 2e5
+    incident_photons: float = 2e5
     electronic_variance: float = 0.0
     apodisation: str = "hann"
     cutoff: float = 1.0
@@ -66,13 +66,13 @@ class DoseSettings:
     bowtie_strength: float = 0.5
     current_modulation: float = 0.0
     route: str = "formula"
-    starved_counts: float = 600.0
-    starved_channels: int = 7
-    starved_views: int = 3
+    starvation_counts: float = 600.0
+    starvation_channels: int = 7
+    starvation_views: int = 3
     floor_counts: float = 1.0
 
     def __post_init__(self) -> None:
-        check_noise_model(self.dose_fraction, self.quanta, self.electronic_variance)
+        check_noise_model(self.dose_fraction, self.incident_photons, self.electronic_variance)
         apodisation_window(np.zeros(1), self.apodisation, self.cutoff)
         if self.geometry not in DEFAULT_VIEWS:
             raise ValueError(f"Expected a geometry out of {', '.join(DEFAULT_VIEWS)} but got {self.geometry!r}.")
@@ -94,15 +94,20 @@ class DoseSettings:
                 "Expected bowtie_strength and current_modulation between 0 and 1 but got "
                 f"{self.bowtie_strength} and {self.current_modulation}."
             )
-        if self.route not in {"formula", "direct"}:
-            raise ValueError(f"Expected the route formula or direct but got {self.route!r}.")
-        if not (math.isfinite(self.starved_counts) and self.starved_counts >= 0):
-            raise ValueError(f"Expected starved_counts of 0 or more quanta but got {self.starved_counts}. Usual: 600.")
-        if not (math.isfinite(self.floor_counts) and self.floor_counts > 0):
-            raise ValueError(f"Expected floor_counts above 0 quanta but got {self.floor_counts}. Usual: 1.")
-        if min(self.starved_channels, self.starved_views) < 1 or not self.starved_channels % 2 & self.starved_views % 2:
+        if self.route not in {"formula", "photon_counts"}:
+            raise ValueError(f"Expected the route formula or photon_counts but got {self.route!r}.")
+        if not (math.isfinite(self.starvation_counts) and self.starvation_counts >= 0):
             raise ValueError(
-                f"Expected starved_channels and starved_views odd but got {self.starved_channels} and {self.starved_views}."
+                f"Expected starvation_counts of 0 or more photons but got {self.starvation_counts}. Usual: 600."
+            )
+        if not (math.isfinite(self.floor_counts) and self.floor_counts > 0):
+            raise ValueError(f"Expected floor_counts above 0 photons but got {self.floor_counts}. Usual: 1.")
+        if (
+            min(self.starvation_channels, self.starvation_views) < 1
+            or not self.starvation_channels % 2 & self.starvation_views % 2
+        ):
+            raise ValueError(
+                f"Expected starvation_channels and starvation_views odd but got {self.starvation_channels} and {self.starvation_views}."
             )
 
     def rays(self, shape: tuple[int, int], pixel_mm: PixelSize) -> Geometry:
@@ -132,22 +137,24 @@ class DoseSettings:
         return cls(**values)
 
 
-def check_noise_model(dose_fraction: float, quanta: float, electronic_variance: float) -> None:
-    """Refuse a dose fraction, quanta or an electronic variance outside their range with a ValueError."""
+def check_noise_model(dose_fraction: float, incident_photons: float, electronic_variance: float) -> None:
+    """Refuse a dose fraction, photons or an electronic variance outside their range with a ValueError."""
     if not 0 < dose_fraction <= 1:
         raise ValueError(
             f"Expected a dose fraction above 0 and up to 1 but got {dose_fraction}. Quarter dose is 0.25, not 25."
         )
-    if not (math.isfinite(quanta) and quanta > 0):
-        raise ValueError(f"Expected quanta above 0 but got {quanta}. Usual: 1e5 to 1e6 per channel and view.")
+    if not (math.isfinite(incident_photons) and incident_photons > 0):
+        raise ValueError(
+            f"Expected photons above 0 but got {incident_photons}. Usual: 1e5 to 1e6 per channel and view."
+        )
     if not (math.isfinite(electronic_variance) and electronic_variance >= 0):
         raise ValueError(
-            f"Expected electronic_variance of 0 or more quanta^2 but got {electronic_variance}. Usual: 100."
+            f"Expected electronic_variance of 0 or more photons^2 but got {electronic_variance}. Usual: 100."
         )
 
 
-def relative_quanta(line_integral: np.ndarray, geometry: Geometry, settings: DoseSettings) -> np.ndarray:
-    """Incident quanta relative to N0, of each ray: bowtie filter and tube-current modulation.
+def relative_incident_photons(line_integral: np.ndarray, geometry: Geometry, settings: DoseSettings) -> np.ndarray:
+    """Incident photons relative to N0, of each ray: bowtie filter and tube-current modulation.
 
     The bowtie filter lacks, at distance t from the isocentre, as much water as a cylinder of diameter B has more in its
     middle: ``exp(-s mu_w (B - sqrt(B^2 - 4 t^2)))``, constant beyond its rim. The tube current goes with
@@ -162,10 +169,10 @@ def relative_quanta(line_integral: np.ndarray, geometry: Geometry, settings: Dos
         (views, channels), or (1, channels) or (1, 1) where it does not depend on the view or channel; float64.
 
     >>> beam = ParallelBeam(views=2, channels=3, channel_spacing_mm=100.0)
-    >>> relative_quanta(np.array([[0, 2.0, 0], [0, 4.0, 0]]), beam, DoseSettings(current_modulation=0.5)).round(3)
+    >>> relative_incident_photons(np.array([[0, 2.0, 0], [0, 4.0, 0]]), beam, DoseSettings(current_modulation=0.5)).round(3)
     array([[0.538],
            [1.462]])
-    >>> relative_quanta(np.zeros((2, 3)), beam, DoseSettings(bowtie_mm=200.0, bowtie_strength=1.0)).round(3)
+    >>> relative_incident_photons(np.zeros((2, 3)), beam, DoseSettings(bowtie_mm=200.0, bowtie_strength=1.0)).round(3)
     array([[0.021, 1.   , 0.021]])
     """
     relative = np.ones((1, 1))

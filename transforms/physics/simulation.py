@@ -13,7 +13,13 @@ from collections.abc import Callable
 import numpy as np
 
 from ct_cncl.transforms.anatomy.regions import padding_mask
-from ct_cncl.transforms.physics import DEFAULT_QUANTA, Calibration, DoseSettings, calibrate_quanta, insert_noise
+from ct_cncl.transforms.physics import (
+    DEFAULT_INCIDENT_PHOTONS,
+    Calibration,
+    DoseSettings,
+    calibrate_incident_photons,
+    insert_noise,
+)
 from ct_cncl.transforms.physics.noise_realizations import SCANNER_FLOOR_HU, cut_off
 from ct_cncl.transforms.physics.tags import calibrate_from_tags
 from ct_cncl.transforms.series import Acquisition, NiftiStorage, Scan, ScanError, SliceOrder, voxel_spacing
@@ -29,10 +35,10 @@ def calibrate(
     seed: int,
     *,
     how: str = "auto",
-    quanta: float | None = None,
+    incident_photons: float | None = None,
     acquisition: Acquisition | None = None,
 ) -> Calibration:
-    """Quanta and filter of a scan: measured in it, from its acquisition tags, the user's, or the stated default.
+    """Photons and filter of a scan: measured in it, from its acquisition tags, the user's, or the stated default.
 
     Args:
         hu_volume: (x, y, z), HU, at full dose.
@@ -40,7 +46,7 @@ def calibrate(
         settings: electronic variance, views, geometry; filter where nothing says better.
         seed: of the reference noise.
         how: one of :data:`CALIBRATIONS`.
-        quanta: N0 as the user knows it; the filter is then that of the settings.
+        incident_photons: N0 as the user knows it; the filter is then that of the settings.
         acquisition: tags of the scan, None where the file has none.
 
     Returns:
@@ -48,17 +54,19 @@ def calibrate(
         another.
 
     Raises:
-        ValueError: an unknown ``how``, "tags" where they do not suffice, quanta beside a calibration, or what is no HU.
+        ValueError: an unknown ``how``, "tags" where they do not suffice, photons beside a calibration, or what is no HU.
     """
     if how not in CALIBRATIONS:
         raise ValueError(f"Expected a calibration out of {', '.join(CALIBRATIONS)} but got {how!r}.")
-    if quanta is not None:
+    if incident_photons is not None:
         if how != "auto":
-            raise ValueError(f"Expected quanta or a calibration but got both ({quanta:g} and {how!r}). Leave one out.")
-        return Calibration(quanta, math.nan, "user", settings.apodisation, settings.cutoff)
+            raise ValueError(
+                f"Expected photons or a calibration but got both ({incident_photons:g} and {how!r}). Leave one out."
+            )
+        return Calibration(incident_photons, math.nan, "user", settings.apodisation, settings.cutoff)
     reasons = []
     if how in ("auto", "image"):
-        found = calibrate_quanta(hu_volume, pixel_mm, settings, seed)
+        found = calibrate_incident_photons(hu_volume, pixel_mm, settings, seed)
         if found.method == "image":
             return found
         reasons.append(found.reason.split(";")[0])
@@ -69,8 +77,8 @@ def calibrate(
         if how == "tags":
             raise ValueError(f"Expected tags to calibrate from but got {found.reason}. Use another calibration.")
         reasons.append(found.reason.split(";")[0])
-    default = Calibration(DEFAULT_QUANTA, math.nan, "default", settings.apodisation, settings.cutoff)
-    return _because(default, [*reasons, f"default of {DEFAULT_QUANTA:g} quanta"])
+    default = Calibration(DEFAULT_INCIDENT_PHOTONS, math.nan, "default", settings.apodisation, settings.cutoff)
+    return _because(default, [*reasons, f"default of {DEFAULT_INCIDENT_PHOTONS:g} photons"])
 
 
 def _because(found: Calibration, reasons: list[str]) -> Calibration:
@@ -91,7 +99,7 @@ def low_dose(
     Args:
         hu_volume: (x, y, z), HU, at full dose.
         pixel_mm: (dx, dy) in mm.
-        settings: dose, quanta, filter.
+        settings: dose, photons, filter.
         seed: 0 or above.
         noise_free: True for phantoms.
         progress: called with (slices done, slices in all).
@@ -104,7 +112,7 @@ def low_dose(
         ValueError: as :func:`~ct_cncl.transforms.physics.insert_noise`.
 
     >>> volume = np.pad(np.zeros((16, 16, 1)), ((8, 8), (8, 8), (0, 0)), constant_values=-1000.0)
-    >>> low = low_dose(volume, (1.0, 1.0), DoseSettings(quanta=10.0, views=32), seed=0)
+    >>> low = low_dose(volume, (1.0, 1.0), DoseSettings(incident_photons=10.0, views=32), seed=0)
     >>> float(low.min())
     -1024.0
     """

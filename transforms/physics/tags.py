@@ -1,21 +1,21 @@
-"""Calibration from acquisition tags: quanta from tube and slice, the reconstruction filter from the kernel's name.
+"""Calibration from acquisition tags: photons from tube and slice, the reconstruction filter from the kernel's name.
 
-An approximation for scans in which nothing can be measured. Quanta per channel and view:
+An approximation for scans in which nothing can be measured. Photons per channel and view:
 
     N0 = 1.8e6 / (mm^2 mAs) * (kVp / 120)^2.5 * mAs * thickness * channel width at the isocentre / views
 
-with the quanta of a whole turn shared out over the views of the geometry (opposite rays of a full turn measure the same
+with the photons of a whole turn shared out over the views of the geometry (opposite rays of a full turn measure the same
 line, so half a turn of parallel views gets them all). Uncertainty: a factor of 2 either way.
 
 - 1.8e6: image calibration of five scans of public data (GE LightSpeed16, Discovery LS, HiSpeed CT/i and HiSpeed Dual, Siemens
   Emotion 16) gave 1.7e6 in the logarithmic mean, from 0.7e6 to 3.3e6. A tube of 120 kVp with a body scanner's filtration gives
-  about 1.6e6 quanta per mm^2 and mAs at 1 m, 4.5e6 at an isocentre 0.6 m away; bowtie filter, gaps between channels, absorption
+  about 1.6e6 photons per mm^2 and mAs at 1 m, 4.5e6 at an isocentre 0.6 m away; bowtie filter, gaps between channels, absorption
   and the spread of pulse heights leave less than half of that to count.
 - Exponent 2.5: the dose of a scanner goes about with the square to the cube of the voltage (AAPM report 96, 2008); mu of
   water is kept, so the better penetration is in N0, too.
 - mAs are current * revolution time / pitch; else current * exposure time; else the stated exposure. In this order, because
   what "Exposure" holds differs: 43 mAs where current and pitch say 174, 4803 where they say 95 (both GE).
-- Thickness is that of the reconstructed slice: it and the mAs per slice, not the collimation, say how many quanta a slice
+- Thickness is that of the reconstructed slice: it and the mAs per slice, not the collimation, say how many photons a slice
   got.
 
 Kernels: the frequency at which a Hann window of about the same sharpness ends, read off the makers' grading of sharpness and
@@ -34,13 +34,13 @@ import numpy as np
 from .calibration import Calibration
 from .dose import DoseSettings
 from .geometry import Geometry, PixelSize, check_pixel_size
-from .noise_model import DEFAULT_QUANTA
+from .noise_model import DEFAULT_INCIDENT_PHOTONS
 
 if TYPE_CHECKING:
     from ct_cncl.transforms.series import Acquisition
 
 QUANTA_PER_MM2_MAS = 1.8e6
-"""Effective quanta at the isocentre, 120 kVp, in the beam's centre, per turn; see the module."""
+"""Effective photons at the isocentre, 120 kVp, in the beam's centre, per turn; see the module."""
 KVP_EXPONENT = 2.5
 SIEMENS_LP_CM = {10: 5.0, 20: 6.5, 30: 8.0, 40: 9.0, 50: 11.5, 60: 13.5, 70: 17.0, 80: 20.0}
 """By the number in names such as B30f, Br40d, I31f, Hr64; between them linearly."""
@@ -55,7 +55,7 @@ CANON_LP_CM = {0: 8.5, 1: 8.5, 2: 9.5, 3: 16.0, 5: 13.5, 8: 16.0}
 
 
 def calibrate_from_tags(acquisition: Acquisition | None, pixel_mm: PixelSize, settings: DoseSettings) -> Calibration:
-    """Quanta and filter from what the header says about tube, slice and kernel.
+    """Photons and filter from what the header says about tube, slice and kernel.
 
     Args:
         acquisition: from the scan; None where the file holds no tags.
@@ -74,16 +74,16 @@ def calibrate_from_tags(acquisition: Acquisition | None, pixel_mm: PixelSize, se
     missing = _missing(acquisition)
     if acquisition is None or missing:
         return Calibration(
-            quanta=DEFAULT_QUANTA,
+            incident_photons=DEFAULT_INCIDENT_PHOTONS,
             noise_hu=math.nan,
             method="default",
             apodisation=settings.apodisation,
             cutoff=settings.cutoff,
-            reason=f"no calibration from tags: {missing} missing; default of {DEFAULT_QUANTA:g} quanta",
+            reason=f"no calibration from tags: {missing} missing; default of {DEFAULT_INCIDENT_PHOTONS:g} photons",
         )
     ending = kernel_ending_lp_cm(acquisition.kernel, acquisition.manufacturer)
     return Calibration(
-        quanta=quanta_from_tags(acquisition, beam),
+        incident_photons=incident_photons_from_tags(acquisition, beam),
         noise_hu=math.nan,
         method="tags",
         apodisation=settings.apodisation if ending is None else "hann",
@@ -122,7 +122,7 @@ def effective_mas(acquisition: Acquisition) -> float | None:
     return acquisition.exposure_mas
 
 
-def quanta_from_tags(acquisition: Acquisition, beam: Geometry) -> float:
+def incident_photons_from_tags(acquisition: Acquisition, beam: Geometry) -> float:
     """N0 per channel and view of ``beam``; the formula of the module.
 
     Args:
@@ -135,12 +135,12 @@ def quanta_from_tags(acquisition: Acquisition, beam: Geometry) -> float:
     >>> from ct_cncl.transforms.physics import ParallelBeam
     >>> from ct_cncl.transforms.series import Acquisition
     >>> scan = Acquisition(kvp=120.0, exposure_mas=200.0, slice_thickness_mm=1.0)
-    >>> quanta_from_tags(scan, ParallelBeam(views=720, channels=9, channel_spacing_mm=0.8))
+    >>> incident_photons_from_tags(scan, ParallelBeam(views=720, channels=9, channel_spacing_mm=0.8))
     400000.0
     """
     kvp, thickness, mas = acquisition.kvp, acquisition.slice_thickness_mm, effective_mas(acquisition)
     if kvp is None or thickness is None or mas is None:
-        raise ValueError(f"Expected tags of tube and slice but got none for {_missing(acquisition)}. Give the quanta.")
+        raise ValueError(f"Expected tags of tube and slice but got none for {_missing(acquisition)}. Give the photons.")
     area = thickness * beam.isocentre_spacing_mm
     return QUANTA_PER_MM2_MAS * (kvp / 120) ** KVP_EXPONENT * mas * area / beam.views
 

@@ -40,8 +40,7 @@ def range_of(dtype: np.dtype) -> Range:
     if dtype.kind == "f":
         return Range(float(np.finfo(dtype).min), float(np.finfo(dtype).max), whole=False)
     info = np.iinfo(dtype)
-    high = float(info.max)
-    # 2**63 - 1 is no float64: the largest float64 below the next whole number keeps the cast in range.
+    high = float(info.max)  # of int64 it is 2**63, one too many: the largest float64 below it keeps the cast in range
     return Range(float(info.min), high if int(high) == info.max else float(np.nextafter(high, 0.0)))
 
 

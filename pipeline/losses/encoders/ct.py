@@ -103,13 +103,13 @@ class CTEncoder(CTStages):
             ) from error
 
 
-def truth_alone(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Entries of a data set with the normal-dose volume as input and as truth: what an autoencoder trains on.
+def full_dose_as_input(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Entries of a data set with the normal-dose volume as input and as reference: what an autoencoder trains on.
 
     Args:
         entries: with "image" and "label".
 
-    >>> truth_alone([{"image": "low.nii", "label": "full.nii"}])
+    >>> full_dose_as_input([{"image": "low.nii", "label": "full.nii"}])
     [{'image': 'full.nii', 'label': 'full.nii'}]
     """
     return [entry | {"image": entry["label"]} for entry in entries]

@@ -15,6 +15,7 @@ from monai.bundle import ConfigParser
 from skimage.metrics import structural_similarity
 from tiny_ablation import NAMES, OVERRIDES, ablation, table
 from tiny_runs import assignments
+from unpacking import unpack_plane
 
 from ct_cncl.pipeline.ablation.plan import Ablation
 from ct_cncl.pipeline.ablation.run import run_ablation
@@ -22,7 +23,6 @@ from ct_cncl.pipeline.cli import app as application
 from ct_cncl.pipeline.handlers import BudgetSchedule
 from ct_cncl.pipeline.inference.api import denoise_scans
 from ct_cncl.pipeline.networks import BranchOutputs
-from ct_cncl.pipeline.report.packing import unpack_plane
 from ct_cncl.pipeline.training.run import evaluate_run, train_bundle
 from ct_cncl.pipeline.workflow.run import network_config
 from ct_cncl.transforms.dataset.datalist import read_datalist
@@ -44,11 +44,11 @@ def predictions(run, data, split="validation"):
             yield image[:, :, z], label[:, :, z], *hu
 
 
-def scores(image, truth):
+def scores(image, reference):
     """PSNR, SSIM (range 4096 HU) and RMSE by their definitions and scikit-image."""
-    rmse = math.sqrt(np.mean((image.astype(np.float64) - truth) ** 2))
+    rmse = math.sqrt(np.mean((image.astype(np.float64) - reference) ** 2))
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-    similarity = structural_similarity(image, truth, data_range=4096.0, **options)
+    similarity = structural_similarity(image, reference, data_range=4096.0, **options)
     return 20 * math.log10(4096 / rmse), similarity, rmse
 
 
@@ -155,7 +155,7 @@ def test_evaluations_of_an_older_nps_distance_are_done_anew_without_training(
 ):
     out = tmp_path / "earlier"
     shutil.copytree(finished_ablation, out)
-    texture = out / "runs" / NAMES[0] / "evaluation_validation" / "noise_texture.json"
+    texture = out / "runs" / NAMES[0] / "evaluation_validation" / "nps_distance.json"
     today = json.loads(texture.read_text())
     old = {name: value for name, value in today.items() if name != "spectra"} | {"patches": -1}
     texture.write_text(json.dumps(old))
@@ -250,14 +250,14 @@ def test_the_page_shows_what_was_judged(finished_ablation, tiny_dataset):
             slices, figures, predictions(finished_ablation / "runs" / name, tiny_dataset), strict=True
         ):
             y, x, content, denoised, result = maps  # stored to the left and to the back, as it is shown
-            wanted = {"truth": x, "input": y, key: result, f"{key} content": content, f"{key} noise": y - denoised}
+            wanted = {"reference": x, "input": y, key: result, f"{key} content": content, f"{key} noise": y - denoised}
             for plane, hu in wanted.items():
                 np.testing.assert_allclose(found[plane], hu, atol=0.52, err_msg=plane)
             np.testing.assert_allclose(found[f"{key} disagreement"], abs(content - denoised), atol=0.27)
             assert said[key] == f"PSNR {scores(result, x)[0]:.2f} dB (full)"
         for view in (
-            f"{name} \N{MINUS SIGN} truth",
-            f"{name}: C(y) \N{MINUS SIGN} truth",
+            f"{name} \N{MINUS SIGN} reference",
+            f"{name}: C(y) \N{MINUS SIGN} reference",
             f"{name}: disagreement of C and N",
         ):
             assert view in titles
@@ -291,7 +291,7 @@ def test_single_network_has_no_scores_of_branches(tiny_dataset, tmp_path):
     assert row["C(y) PSNR dB"] == row["y - N(y) PSNR dB"] == ""
     assert float(row["PSNR dB (range 4096 HU)"]) == pytest.approx(results[0].row["psnr"])
     slices, titles, _ = shown((tmp_path / "out" / "report.html").read_text())
-    assert [set(planes) for planes in slices] == [{"truth", "input", "candidate1"}] * 2
+    assert [set(planes) for planes in slices] == [{"reference", "input", "candidate1"}] * 2
     assert not [title for title in titles if "C(y)" in title or "N(y)" in title]
 
 

@@ -38,7 +38,7 @@ def test_interpolate(tiny_run, other, tmp_path):
 def test_scan_prints_the_cost_of_every_alpha(tiny_run, other, tmp_path, monkeypatch):
     from ct_cncl.pipeline.interpolation import alpha_sweep as texture_scan
 
-    monkeypatch.setattr(texture_scan, "uniform_patches", lambda truth: [(0, 0), (0, 16), (24, 0), (24, 16)])
+    monkeypatch.setattr(texture_scan, "uniform_patches", lambda reference: [(0, 0), (0, 16), (24, 0), (24, 16)])
     done = run("interpolate", tiny_run, other, "--out", tmp_path / "mixed", "--scan", "3", "--device", "cpu")
     assert done.exit_code == 0, done.output
     lines = done.output.splitlines()

@@ -25,9 +25,11 @@ def scan(path, shape=(40, 40, 2), affine=None, dtype=np.int16):
 
 def test_a_scan_from_the_command_line(command, tmp_path):
     source = scan(tmp_path / "p1.nii.gz")
-    code, out, errors = command(source, "--dose", 0.1, "--realizations", 2, "--quanta", 1e5, "--out", tmp_path / "low")
+    code, out, errors = command(
+        source, "--dose", 0.1, "--realizations", 2, "--incident-photons", 1e5, "--out", tmp_path / "low"
+    )
     assert code == 0, errors
-    assert "p1: 1e+05 quanta, calibration: user" in out
+    assert "p1: 1e+05 photons, calibration: user" in out
     assert "Low-dose volumes: 2" in out
     assert sorted(path.name for path in (tmp_path / "low").iterdir()) == [
         "p1_dose0.1_r1.json",
@@ -38,17 +40,19 @@ def test_a_scan_from_the_command_line(command, tmp_path):
     assert json.loads((tmp_path / "low" / "p1_dose0.1_r2.json").read_text())["settings"]["dose_fraction"] == 0.1
     assert (
         "2 kept from before"
-        in command(source, "--dose", 0.1, "--realizations", 2, "--quanta", 1e5, "--out", tmp_path / "low")[1]
+        in command(source, "--dose", 0.1, "--realizations", 2, "--incident-photons", 1e5, "--out", tmp_path / "low")[1]
     )
 
 
 def test_the_scanner_from_the_command_line(command, tmp_path):
     source = scan(tmp_path / "p1.nii.gz")
-    scanner = ("--route", "direct", "--bowtie-mm", 200, "--current-modulation", 0.5, "--electronic-variance", 25)
-    code, _, errors = command(source, "--quanta", 1e5, *scanner, "--geometry", "mayo", "--out", tmp_path / "low")
+    scanner = ("--route", "photon_counts", "--bowtie-mm", 200, "--current-modulation", 0.5, "--electronic-variance", 25)
+    code, _, errors = command(
+        source, "--incident-photons", 1e5, *scanner, "--geometry", "mayo", "--out", tmp_path / "low"
+    )
     assert code == 0, errors
     settings = json.loads((tmp_path / "low" / "p1_dose0.25_r1.json").read_text())["settings"]
-    assert settings["route"] == "direct"
+    assert settings["route"] == "photon_counts"
     assert (settings["bowtie_mm"], settings["current_modulation"], settings["electronic_variance"]) == (
         200.0,
         0.5,
@@ -90,7 +94,7 @@ def bad(folder, kind):
     ],
 )
 def test_unusable_scans_are_one_line_and_leave_nothing(command, tmp_path, kind, words):
-    code, _, errors = command(bad(tmp_path, kind), "--quanta", 1e5, "--out", tmp_path / "out")
+    code, _, errors = command(bad(tmp_path, kind), "--incident-photons", 1e5, "--out", tmp_path / "out")
     assert code == 1
     assert errors.startswith("error: ")
     assert errors.count("\n") == 1
@@ -109,9 +113,9 @@ def test_doses_out_of_range_are_one_line(command, tmp_path, dose):
 
 def test_results_in_the_way_and_outputs_that_cannot_be_are_one_line(command, tmp_path):
     source = scan(tmp_path / "a.nii")
-    assert command(source, "--quanta", 1e5, "--out", tmp_path / "out")[0] == 0
+    assert command(source, "--incident-photons", 1e5, "--out", tmp_path / "out")[0] == 0
     for out, words in ((tmp_path / "out", "--overwrite"), (tmp_path / "a.nii" / "out", "a.nii")):
-        code, _, errors = command(source, "--quanta", 2e5, "--out", out)
+        code, _, errors = command(source, "--incident-photons", 2e5, "--out", out)
         assert code == 1
         assert errors.startswith("error: ")
         assert errors.count("\n") == 1

@@ -30,7 +30,7 @@ def test_a_diverged_network_is_black_where_it_has_no_value():
 
 
 def test_comparison_places():
-    values = {"image": -110, "content": -70, "denoised": -30, "result": 80, "truth": 60}
+    values = {"image": -110, "content": -70, "denoised": -30, "result": 80, "reference": 60}
     flat = {name: np.full((WIDTH, HEIGHT), value) for name, value in values.items()}
     grey = comparison_panel(**flat)
     levels = [[tile_at(grey, row, column) for column in range(3)] for row in range(2)]

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ct_cncl.pipeline.engines.memory import MemoryShortageError, naming_settings
-from ct_cncl.pipeline.engines.placement import frozen_statistics, placed, recompute_blocks
+from ct_cncl.pipeline.engines.placement import frozen_statistics, prepared_network, recompute_blocks
 from ct_cncl.pipeline.networks import CNCL, BlockUNet, ConvFusion, DnCNN, Restormer, SRDenseNet, UNet
 
 CPU = torch.device("cpu")
@@ -37,8 +37,8 @@ def gradients(module):
 def test_recomputed_activations_give_the_same_gradients_and_statistics(name):
     network = cncl(name)
     again = copy.deepcopy(network)
-    loss, expected = gradients(placed(network, CPU))
-    same, found = gradients(placed(again, CPU, recompute_activations=True))
+    loss, expected = gradients(prepared_network(network, CPU))
+    same, found = gradients(prepared_network(again, CPU, recompute_activations=True))
     assert same == loss
     for one, other in zip(found, expected, strict=True):
         assert (one is None) == (other is None)
@@ -63,13 +63,13 @@ def kept_bytes(module):
 
 def test_less_is_kept_for_the_backward_pass():
     network = cncl("unet")
-    before = kept_bytes(placed(copy.deepcopy(network), CPU))
-    assert kept_bytes(placed(network, CPU, recompute_activations=True)) < 0.5 * before
+    before = kept_bytes(prepared_network(copy.deepcopy(network), CPU))
+    assert kept_bytes(prepared_network(network, CPU, recompute_activations=True)) < 0.5 * before
 
 
 def test_a_copy_of_a_recomputing_network_has_its_own_weights():
     """The average of the weights is a deep copy."""
-    network = placed(cncl("unet"), CPU, recompute_activations=True).network
+    network = prepared_network(cncl("unet"), CPU, recompute_activations=True).network
     twin = copy.deepcopy(network).eval()
     with torch.no_grad():
         before = twin(images())
@@ -98,11 +98,11 @@ def test_statistics_are_frozen_and_thawed():
 def test_channels_last_changes_the_format_and_not_the_result():
     network = cncl("unet")
     plain = copy.deepcopy(network)
-    module = placed(network, CPU, channels_last=True)
+    module = prepared_network(network, CPU, channels_last=True)
     weight = network.content.down[1][0].weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
     assert not weight.is_contiguous()
-    loss, expected = gradients(placed(plain, CPU))
+    loss, expected = gradients(prepared_network(plain, CPU))
     same, found = gradients(module)
     assert same == pytest.approx(loss, rel=1e-6)
     for one, other in zip(found, expected, strict=True):
@@ -114,9 +114,9 @@ def test_compiling_keeps_the_names_of_the_weights(monkeypatch):
     monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(type(self).__name__))
     network = cncl("unet")
     names = list(network.state_dict())
-    assert list(placed(network, CPU, compiled=True).network.state_dict()) == names
+    assert list(prepared_network(network, CPU, compiled=True).network.state_dict()) == names
     assert compiled == ["BranchOutputs"]
-    placed(network, CPU)
+    prepared_network(network, CPU)
     assert len(compiled) == 1
 
 

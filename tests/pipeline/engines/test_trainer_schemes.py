@@ -187,7 +187,7 @@ def test_every_adversarial_loss_trains_as_worked_out_by_hand(kind):
 
 
 def test_accuracy_of_a_discriminator_that_knows():
-    """Its logit is the truth's: real images are one brighter."""
+    """Its logit is the reference's: real images are one brighter."""
 
     class Knowing(Judge):
         def forward(self, x):

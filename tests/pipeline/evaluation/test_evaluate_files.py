@@ -48,13 +48,13 @@ def test_every_slice_has_every_figure_or_a_reason(three):
 
 def test_figures_are_those_of_numpy_and_scikit_image(three):
     found, _ = three
-    truth, low = anatomy(1), noisy(anatomy(1), 30, 11)
-    result = np.rint((truth + low) / 2)
+    reference, low = anatomy(1), noisy(anatomy(1), 30, 11)
+    result = np.rint((reference + low) / 2)
     row = next(row for row in rows_of(found, "candidate1") if row.patient == "patient 2" and row.slice == 1)
-    error = (result - truth)[..., 1]
+    error = (result - reference)[..., 1]
     assert row.values["rmse"] == pytest.approx(np.sqrt((error**2).mean()), rel=1e-5)
     assert row.values["mae"] == pytest.approx(np.abs(error).mean(), rel=1e-5)
-    wanted, shown = (np.clip(hu[..., 1], -150, 250) for hu in (truth, result))
+    wanted, shown = (np.clip(hu[..., 1], -150, 250) for hu in (reference, result))
     expected = peak_signal_noise_ratio(wanted, shown, data_range=400)
     assert row.values["psnr_abdomen"] == pytest.approx(expected, abs=1e-4)
     assert row.values["psnr_full"] == pytest.approx(
@@ -64,7 +64,7 @@ def test_figures_are_those_of_numpy_and_scikit_image(three):
     assert gain.difference == pytest.approx(6.02, abs=0.1)  # half of the noise
     assert (gain.first, gain.second, gain.share_better) == ("candidate1", "input", 1.0)
     assert summary(found, "candidate1", "nps_distance").over == "patients"
-    # the truth has 4 HU of its own, the input 30 more, the result 15
+    # the reference has 4 HU of its own, the input 30 more, the result 15
     assert summary(found, "candidate1", "noise").mean == pytest.approx(np.hypot(15, 4), rel=0.08)
     assert summary(found, "input", "noise").mean == pytest.approx(np.hypot(30, 4), rel=0.08)
 
@@ -95,7 +95,7 @@ def test_tables_hold_what_was_found_and_the_page_is_there(three):
     assert "denoised" in page
     assert len(page) > 10_000
     assert len(found.slices) == 9
-    assert {"truth", "input", "candidate1"} == set(found.slices[0].images)
+    assert {"reference", "input", "candidate1"} == set(found.slices[0].images)
 
 
 def test_many_patients_are_averaged_over_patients(tmp_path):
@@ -113,11 +113,11 @@ def test_an_earlier_evaluation_is_kept_unless_asked(three):
 
 def test_matching_does_not_depend_on_names_orders_or_orientation_where_it_is_certain(tmp_path):
     """One scan each: turned axes and another name are the same scan."""
-    truth = anatomy()
-    save(tmp_path / "full" / "scan.nii.gz", truth)
+    reference = anatomy()
+    save(tmp_path / "full" / "scan.nii.gz", reference)
     turned = np.diag([0.8, -0.8, 5.0, 1.0])
-    turned[0, 3] = -0.8 * (truth.shape[0] - 1)
-    save(tmp_path / "result" / "other.nii.gz", (truth + 7)[::-1], turned)
+    turned[0, 3] = -0.8 * (reference.shape[0] - 1)
+    save(tmp_path / "result" / "other.nii.gz", (reference + 7)[::-1], turned)
     found = evaluate(tmp_path, candidates=("result",), input=None)
     assert summary(found, "candidate1", "rmse").mean == pytest.approx(7)
     assert summary(found, "candidate1", "bias_soft_tissue").mean == pytest.approx(7)
@@ -169,11 +169,11 @@ def test_a_table_says_whose_scans_are(tmp_path):
 
 
 def test_missing_slices_constant_ones_and_nan_are_said_and_leave_the_mean_alone(tmp_path):
-    truth = anatomy(shape=(72, 64, 5))
-    result = (truth + 3).astype(np.float32)
+    reference = anatomy(shape=(72, 64, 5))
+    result = (reference + 3).astype(np.float32)
     result[..., 1] = np.nan
     result[..., 2] = -1000
-    save(tmp_path / "full" / "scan.nii.gz", truth)
+    save(tmp_path / "full" / "scan.nii.gz", reference)
     save(tmp_path / "result" / "scan_denoised.nii.gz", result[..., :4], dtype=np.float32)
     found = evaluate(tmp_path, candidates=("result",), input=None)
     rows = rows_of(found, "candidate1")
@@ -190,12 +190,12 @@ def test_missing_slices_constant_ones_and_nan_are_said_and_leave_the_mean_alone(
     assert "nan," not in text
 
 
-def test_a_truth_that_is_broken_or_constant_judges_nobody(tmp_path):
-    truth = anatomy(shape=(72, 64, 4)).astype(np.float32)
-    result = truth + 3
-    truth[3, 3, 0] = np.nan
-    truth[..., 2] = -1024
-    save(tmp_path / "full" / "scan.nii.gz", truth, dtype=np.float32)
+def test_a_reference_that_is_broken_or_constant_judges_nobody(tmp_path):
+    reference = anatomy(shape=(72, 64, 4)).astype(np.float32)
+    result = reference + 3
+    reference[3, 3, 0] = np.nan
+    reference[..., 2] = -1024
+    save(tmp_path / "full" / "scan.nii.gz", reference, dtype=np.float32)
     save(tmp_path / "result" / "scan.nii.gz", result)
     found = evaluate(tmp_path, candidates=("result",), input=None)
     rows = rows_of(found, "candidate1")
@@ -230,10 +230,10 @@ def test_candidates_are_compared_with_the_input_and_with_each_other(tmp_path):
 
 
 def test_slices_without_a_body_or_soft_tissue_say_so(tmp_path):
-    truth = anatomy()
-    truth[..., 1] = np.rint(np.random.default_rng(0).normal(-1000, 5, truth.shape[:2]))  # above the patient
-    save(tmp_path / "full" / "scan.nii.gz", truth)
-    save(tmp_path / "result" / "scan.nii.gz", truth + 2)
+    reference = anatomy()
+    reference[..., 1] = np.rint(np.random.default_rng(0).normal(-1000, 5, reference.shape[:2]))  # above the patient
+    save(tmp_path / "full" / "scan.nii.gz", reference)
+    save(tmp_path / "result" / "scan.nii.gz", reference + 2)
     found = evaluate(tmp_path, candidates=("result",), input=None, region="body")
     empty = rows_of(found, "candidate1")[1]
     assert "empty" in empty.missing["rmse"]
@@ -264,10 +264,10 @@ def test_stored_values_without_rescale_are_refused_by_name(tmp_path):
 
 def test_disagreement_maps_beside_a_result_are_used(tmp_path):
     root = three_patients(tmp_path, ["p1_scan"])
-    truth = anatomy(0)
-    result = np.rint((truth + noisy(truth, 30, 10)) / 2)
-    save(root / "denoised" / "p1_scan_disagreement.nii.gz", np.abs(result - truth))
-    save(root / "denoised" / "p1_scan_noise.nii.gz", result - truth)
+    reference = anatomy(0)
+    result = np.rint((reference + noisy(reference, 30, 10)) / 2)
+    save(root / "denoised" / "p1_scan_disagreement.nii.gz", np.abs(result - reference))
+    save(root / "denoised" / "p1_scan_noise.nii.gz", result - reference)
     found = evaluate(root)
     assert summary(found, "candidate1", "disagreement").mean == pytest.approx(1)
     chart = next(chart for chart in found.charts if chart.key == "calibration")

@@ -1,4 +1,4 @@
-"""Tissues by label volumes: known biases come back, the truth's noise has no say, and what does not fit is named."""
+"""Tissues by label volumes: known biases come back, the reference's noise has no say, and what does not fit is named."""
 
 import json
 
@@ -56,7 +56,7 @@ def named(root, content=None):
 
 
 def biased(labels, wrong=300):
-    """What is added to the truth: each tissue's bias, and nonsense on unlabelled pixels and within 2 pixels of borders."""
+    """What is added to the reference: each tissue's bias, and nonsense on unlabelled pixels and within 2 pixels of borders."""
     added = np.full(labels.shape, wrong)
     for name, numbers in PHANTOM_CLASSES.items():
         for z in range(labels.shape[2]):
@@ -74,7 +74,7 @@ def test_a_known_bias_of_each_tissue_of_a_phantom_is_recovered_exactly(tmp_path,
     for name, bias in BIASES.items():
         key = name.replace(" ", "_")
         assert summary(found, f"bias_{key}").mean == pytest.approx(bias, abs=1e-9)
-        assert summary(found, f"spread_{key}").mean == pytest.approx(0, abs=1e-9)
+        assert summary(found, f"std_{key}").mean == pytest.approx(0, abs=1e-9)
     assert found.measure("bias_bone").conditions == f"labels {TISSUES['bone']}, borders taken off"
     chart = next(one for one in found.charts if one.key == "tissue_bias")
     assert list(chart.curves[0].y) == list(BIASES.values())
@@ -83,48 +83,48 @@ def test_a_known_bias_of_each_tissue_of_a_phantom_is_recovered_exactly(tmp_path,
     assert found.provenance.constants["tissues"].startswith("labels of labels: air 0 + 6 + 16, lung 5, ")
 
 
-def test_noise_in_the_truth_does_not_bias_it(tmp_path, phantom):
-    """Classes by HU would lose noisy pixels; by labels the same pixels count however noisy the truth is."""
+def test_noise_in_the_reference_does_not_bias_it(tmp_path, phantom):
+    """Classes by HU would lose noisy pixels; by labels the same pixels count however noisy the reference is."""
     hu, labels, affine = phantom
-    truth = np.rint(hu + np.random.default_rng(0).normal(0, 60, hu.shape))
-    save(tmp_path / "full" / "p_scan.nii.gz", truth, affine)
+    reference = np.rint(hu + np.random.default_rng(0).normal(0, 60, hu.shape))
+    save(tmp_path / "full" / "p_scan.nii.gz", reference, affine)
     save(tmp_path / "result" / "p_scan.nii.gz", hu + biased(labels), affine)
     save(tmp_path / "labels" / "p_scan.nii.gz", labels, affine, dtype=np.uint8)
     found = evaluate(tmp_path)
     for name, bias in BIASES.items():
         row = summary(found, f"bias_{name.replace(' ', '_')}")
         inside = [binary_erosion(np.isin(labels[..., z], PHANTOM_CLASSES[name]), np.ones((5, 5)), border_value=1) for z in range(2)]  # fmt: skip
-        expected = [(hu - truth)[..., z][inside[z]].mean() + bias for z in range(2) if inside[z].sum() >= 50]
+        expected = [(hu - reference)[..., z][inside[z]].mean() + bias for z in range(2) if inside[z].sum() >= 50]
         assert row.mean == pytest.approx(np.mean(expected), abs=1e-6)
         pixels = min(m.sum() for m in inside if m.sum() >= 50)
         assert row.mean == pytest.approx(bias, abs=4 * 60 / np.sqrt(pixels))
 
 
 def test_own_names_and_axes_stored_the_other_way_round(tmp_path):
-    truth, labels = anatomy(), blocks()
+    reference, labels = anatomy(), blocks()
     turned = np.diag([0.8, -0.8, 5.0, 1.0])
-    turned[0, 3] = -0.8 * (truth.shape[0] - 1)
-    save(tmp_path / "full" / "scan.nii.gz", truth)
-    save(tmp_path / "result" / "scan.nii.gz", truth + 7 * (labels > 1))
+    turned[0, 3] = -0.8 * (reference.shape[0] - 1)
+    save(tmp_path / "full" / "scan.nii.gz", reference)
+    save(tmp_path / "result" / "scan.nii.gz", reference + 7 * (labels > 1))
     save(tmp_path / "labels" / "segmentation.nii.gz", labels[::-1], turned, dtype=np.uint8)
     found = evaluate(tmp_path, label_names=named(tmp_path))
     assert (summary(found, "bias_body").mean, summary(found, "bias_inserts").mean) == (0, 7)
     assert [one.key for one in found.measures if one.group == "tissue"] == [
-        "bias_body", "spread_body", "bias_inserts", "spread_inserts",
+        "bias_body", "std_body", "bias_inserts", "std_inserts",
     ]  # fmt: skip
     assert found.measure("bias_inserts").conditions == "labels 2, 3, borders taken off"
     assert "largest HU bias +7.0 in inserts" in found.summary[0]
 
 
 def test_labels_in_dicom(tmp_path):
-    truth, labels = anatomy(), blocks()
+    reference, labels = anatomy(), blocks()
     for folder, values, intercept in (
-        ("full", truth + 1024, -1024),
-        ("result", truth + 1021, -1024),
+        ("full", reference + 1024, -1024),
+        ("result", reference + 1021, -1024),
         ("labels", labels, 0),
     ):
         (tmp_path / folder).mkdir()
-        for k in range(truth.shape[2]):
+        for k in range(reference.shape[2]):
             ds = dicom_slice(values[..., k].T.astype(np.uint16), 5.0 * k, 0.8)
             ds.PatientID, ds.SeriesInstanceUID, ds.RescaleIntercept = "NAME", f"1.2.{len(folder)}", intercept
             ds.save_as(tmp_path / folder / f"{k}.dcm", enforce_file_format=True)
@@ -145,7 +145,7 @@ def test_empty_classes_missing_slices_and_nan_are_rows_with_a_reason(tmp_path):
     assert empty.missing["bias_third"] == "no pixels of third"
     assert "labels: " in broken.missing["bias_body"]
     assert "NaN" in broken.missing["bias_body"]
-    assert lacking.missing["spread_third"] == "labels: no slice at this place"
+    assert lacking.missing["std_third"] == "labels: no slice at this place"
     assert all(row.values["rmse"] == pytest.approx(3) for row in (empty, broken, lacking))
     assert summary(found, "bias_third").mean is None
     assert any("without a name count for no tissue: 2" in text for text in found.warnings)

@@ -94,7 +94,7 @@ def test_epochs_without_validation_say_nothing_and_do_not_count():
 
 
 def test_an_input_without_noise_is_no_bar():
-    """An autoencoder's input is its truth: infinite dB."""
+    """An autoencoder's input is its reference: infinite dB."""
     _, said, _ = watch([metrics(30, 30, 30, math.inf)] * 3, patience=1)
     assert said == ["", "", ""]
 

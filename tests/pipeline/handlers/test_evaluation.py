@@ -20,8 +20,8 @@ ERRORS = {"image": (8.0, 16.0, 32.0), "content": (4.0, 4.0, 8.0), "denoised": (2
 
 def batch(number):
     generator = torch.Generator().manual_seed(number)
-    truth = torch.randint(-1000, 1000, (1, 1, 16, 12), generator=generator).float()
-    return {"label": truth} | {name: truth + errors[number] for name, errors in ERRORS.items()}
+    reference = torch.randint(-1000, 1000, (1, 1, 16, 12), generator=generator).float()
+    return {"label": reference} | {name: reference + errors[number] for name, errors in ERRORS.items()}
 
 
 def evaluate(handler, data_range=4096):

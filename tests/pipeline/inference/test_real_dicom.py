@@ -18,6 +18,10 @@ pytestmark = [
 SLICES = {
     "dicom/crlm1004": 20,
     "dicom/kits00072": 18,
+    "dicom/lungdxA0001_B_run8": 8,
+    "dicom/lungdxA0001_L_run8": 8,
+    "dicom/nsclcrgR01001_B45f_run8": 8,
+    "dicom_odd/DS_exponent_tcga17Z011": 1,
     "dicom_odd/acrinflt001_pad-2000_signed": 5,
     "dicom_odd/acrinflt013_coronal_nonsquare": 5,
     "dicom_odd/cs_syntax_lossless_1_2": 1,
@@ -27,6 +31,8 @@ SLICES = {
     "dicom_odd/cs_syntax_lossless_1_2_4_70": 1,
     "dicom_odd/cs_syntax_lossless_1_2_4_90": 1,
     "dicom_odd/cs_syntax_lossless_1_2_5": 1,
+    "dicom_odd/decubitus_intercept0_tcga505044": 1,
+    "dicom_odd/fractional_slope_tcga17Z028": 1,
     "dicom_odd/ge_head_tilt_varspacing": 5,
     "dicom_odd/pydicom_CT_small": 1,
     "dicom_odd/rtutils_2slices_pad-2000": 2,
@@ -35,6 +41,7 @@ SLICES = {
 REFUSED = {
     "dicom_odd/cs_syntax_lossy_1_2_4_51": "decompress the file first",
     "dicom_odd/enhanced_multiframe_eCT": "a map, not a CT image",
+    "dicom_odd/truncated_pixeldata_lidc0001": "expected a complete DICOM file",
 }
 DECODED_BY = {"1_2_4_57": "gdcm", "1_2_4_70": "gdcm", "1_2_4_90": "openjpeg"}
 
@@ -111,11 +118,12 @@ def test_all_of_them_as_one_archive(tmp_path, add):
     """A failure does not keep the others from being done. The syntaxes are one image, and one copy cannot be decoded."""
     pytest.importorskip("gdcm", reason="needs the extra 'dicom'")
     pytest.importorskip("openjpeg", reason="needs the extra 'dicom'")
-    with pytest.raises(ScanError, match="to denoise 8 scans but 2 failed"):
+    with pytest.raises(ScanError, match="to denoise 12 scans but 3 failed"):
         run("dicom_odd", tmp_path / "out", add, strength=0.0)
     lines = [json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()]
     errors = {line["source"].split("#")[0]: line["error"] for line in lines}
     assert {name for name, error in errors.items() if error} == {
         "dicom_odd_series002", "enhanced_multiframe_eCT/enhanced_multiframe_eCT_series003",
+        "truncated_pixeldata_lidc0001/truncated_pixeldata_lidc0001_series3000566",
     }  # fmt: skip
     assert "12-bit JPEG Extended" in errors["dicom_odd_series002"]

@@ -15,7 +15,7 @@ from tiny_weights import tiny_cncl
 from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
 from ct_cncl.pipeline.inference.api import denoise_scans
 from ct_cncl.pipeline.interpolation import alpha_sweep as texture_scan
-from ct_cncl.pipeline.interpolation.alpha_sweep import Judge
+from ct_cncl.pipeline.interpolation.alpha_sweep import SliceEvaluator
 from ct_cncl.pipeline.interpolation.run import interpolate, interpolate_and_scan, interpolated, scan_alpha
 from ct_cncl.pipeline.metrics import psnr
 from ct_cncl.pipeline.training.run import evaluate_run, train_bundle
@@ -39,7 +39,7 @@ def second_run(tiny_dataset, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def small_patches(monkeypatch):
     """Patches that fit into 48 x 40 pixels, and any tissue."""
-    monkeypatch.setattr(texture_scan, "uniform_patches", lambda truth: [(4, 4), (4, 22), (22, 4), (22, 14)])
+    monkeypatch.setattr(texture_scan, "uniform_patches", lambda reference: [(4, 4), (4, 22), (22, 4), (22, 14)])
     monkeypatch.setattr(
         texture_scan, "patches_at", lambda image, corners: np.stack([image[x : x + 16, y : y + 16] for x, y in corners])
     )
@@ -212,12 +212,12 @@ def test_scan_equals_single_evaluations(tiny_run, second_run, tiny_dataset, tmp_
         assert len([mark for mark in line if mark in "ML"]) == 3
 
 
-def test_judge_of_the_truth_itself_and_of_nothing_left(tiny_dataset):
-    """A network that knows the truth is at distance 0; one that removes all noise is at 1."""
-    judge = Judge(read_datalist(tiny_dataset)["validation"], max_slices=None, device=torch.device("cpu"))
-    truth = [judge._hu(number, "label") for number in range(len(judge.pairs))]
-    assert judge._point(0.0, truth).nps_distance == 0
-    assert judge._point(0.0, [np.zeros_like(image) for image in truth]).nps_distance == pytest.approx(1)
+def test_judge_of_the_reference_itself_and_of_nothing_left(tiny_dataset):
+    """A network that knows the reference is at distance 0; one that removes all noise is at 1."""
+    judge = SliceEvaluator(read_datalist(tiny_dataset)["validation"], max_slices=None, device=torch.device("cpu"))
+    reference = [judge._hu(number, "label") for number in range(len(judge.pairs))]
+    assert judge._point(0.0, reference).nps_distance == 0
+    assert judge._point(0.0, [np.zeros_like(image) for image in reference]).nps_distance == pytest.approx(1)
 
 
 def test_judge_leaves_padding_alone(tiny_dataset):
@@ -225,7 +225,7 @@ def test_judge_leaves_padding_alone(tiny_dataset):
         def forward(self, image):
             return torch.zeros_like(image)
 
-    judge = Judge(read_datalist(tiny_dataset)["validation"], max_slices=1, device=torch.device("cpu"))
+    judge = SliceEvaluator(read_datalist(tiny_dataset)["validation"], max_slices=1, device=torch.device("cpu"))
     pair = judge.pairs[0]
     pair["padding"][..., :20] = True
 
@@ -248,7 +248,7 @@ def test_judge_leaves_padding_alone(tiny_dataset):
 
 
 def test_a_data_set_without_soft_tissue(tiny_run, second_run, monkeypatch, tmp_path):
-    monkeypatch.setattr(texture_scan, "uniform_patches", lambda truth: [])
+    monkeypatch.setattr(texture_scan, "uniform_patches", lambda reference: [])
     with pytest.raises(DataError, match="soft tissue"):
         scan_alpha(tiny_run, second_run, alphas=[0.5], out=tmp_path)
 
@@ -256,7 +256,7 @@ def test_a_data_set_without_soft_tissue(tiny_run, second_run, monkeypatch, tmp_p
 def test_phantoms_have_no_texture_to_compare_with(tiny_dataset):
     data = [entry | {"provenance": {"truth": "noise-free"}} for entry in read_datalist(tiny_dataset)["validation"]]
     with pytest.raises(DataError, match="noise-free"):
-        Judge(data, max_slices=None, device=torch.device("cpu"))
+        SliceEvaluator(data, max_slices=None, device=torch.device("cpu"))
 
 
 @pytest.mark.parametrize("steps", [-1, 1])

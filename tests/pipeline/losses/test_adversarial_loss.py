@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from ct_cncl.pipeline.losses import HingeLoss, LeastSquaresLoss, VanillaLoss, judged_rightly
+from ct_cncl.pipeline.losses import HingeLoss, LeastSquaresLoss, VanillaLoss, discriminator_accuracy
 
 
 @pytest.fixture
@@ -86,4 +86,4 @@ def test_real_above_and_fake_below_the_boundary_cost_less_than_the_other_way_rou
     ("real", "fake", "share"), [((2, 2), (-1, -1), 1.0), ((-1, 2), (-1, 1), 0.5), ((-1, -1), (2, 2), 0.0)]
 )
 def test_accuracy(real, fake, share):
-    assert judged_rightly(torch.tensor(real), torch.tensor(fake), boundary=0.0).item() == share
+    assert discriminator_accuracy(torch.tensor(real), torch.tensor(fake), boundary=0.0).item() == share

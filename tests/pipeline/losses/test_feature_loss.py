@@ -159,8 +159,8 @@ def test_centred_texture_is_1_where_all_noise_is_gone_whatever_the_patch(hu):
     found = []
     for side, count in ((32, 64), (64, 16), (128, 4)):
         noise = 25 * torch.randn(count, 1, side, side, generator=torch.Generator().manual_seed(0))
-        truth, flat = to_network(hu + noise), to_network(torch.full_like(noise, hu))
-        (term,) = loss(Branches(flat, flat, flat), truth, truth).values()
+        reference, flat = to_network(hu + noise), to_network(torch.full_like(noise, hu))
+        (term,) = loss(Branches(flat, flat, flat), reference, reference).values()
         found.append(term.item())
     assert found == pytest.approx([1.0] * 3, abs=0.12)
     assert max(found) - min(found) < 0.02

@@ -27,8 +27,8 @@ def loss():
     return FeatureLoss(lambda: CTEncoder(weights=WEIGHTS), layers=LAYERS, device=torch.device("cpu"), texture=1.0)
 
 
-def distance(loss, image, truth):
-    return sum(loss(Branches(image, image, image), image, truth).values()).item()
+def distance(loss, image, reference):
+    return sum(loss(Branches(image, image, image), image, reference).values()).item()
 
 
 def test_it_is_small():
@@ -37,8 +37,8 @@ def test_it_is_small():
 
 def test_it_knows_a_texture_by_its_kernel_and_level_and_not_by_its_pixels(loss):
     """Other noise of the same kind is nearer than the same noise smoothed, weakened, or taken away."""
-    truth = textured(0)
-    alike = distance(loss, textured(1), truth)
-    assert alike < 0.25 * distance(loss, textured(0, smooth=1), truth)
-    assert alike < 0.25 * distance(loss, textured(0, sigma=12.0), truth)
-    assert alike < 0.25 * distance(loss, textured(0, sigma=0.0).nan_to_num(nan=(50 + 1024) / 4096), truth)
+    reference = textured(0)
+    alike = distance(loss, textured(1), reference)
+    assert alike < 0.25 * distance(loss, textured(0, smooth=1), reference)
+    assert alike < 0.25 * distance(loss, textured(0, sigma=12.0), reference)
+    assert alike < 0.25 * distance(loss, textured(0, sigma=0.0).nan_to_num(nan=(50 + 1024) / 4096), reference)

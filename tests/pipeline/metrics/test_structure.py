@@ -20,10 +20,10 @@ def tensor(array):
 
 
 def test_edges_equal_scipys_difference_of_gaussians():
-    truth = anatomy()
-    difference = gaussian_filter(truth, 1.5, mode="nearest") - gaussian_filter(truth, 3.0, mode="nearest")
+    reference = anatomy()
+    difference = gaussian_filter(reference, 1.5, mode="nearest") - gaussian_filter(reference, 3.0, mode="nearest")
     expected = np.sign(difference) * (np.clip(np.abs(difference), 8, 60) - 8)
-    np.testing.assert_allclose(edges(tensor(truth))[0, 0].numpy(), expected, atol=0.05)
+    np.testing.assert_allclose(edges(tensor(reference))[0, 0].numpy(), expected, atol=0.05)
 
 
 def test_a_constant_image_has_no_edges_not_even_at_its_border():
@@ -31,10 +31,10 @@ def test_a_constant_image_has_no_edges_not_even_at_its_border():
 
 
 def test_correlation_equals_numpys():
-    truth, rng = anatomy(), np.random.default_rng(1)
-    noise = rng.normal(0, 20, truth.shape) + 0.5 * edges(tensor(truth))[0, 0].numpy()
-    expected = np.corrcoef(noise.ravel(), edges(tensor(truth)).numpy().ravel())[0, 1]
-    assert edge_correlation(tensor(noise), tensor(truth)).item() == pytest.approx(expected, abs=1e-5)
+    reference, rng = anatomy(), np.random.default_rng(1)
+    noise = rng.normal(0, 20, reference.shape) + 0.5 * edges(tensor(reference))[0, 0].numpy()
+    expected = np.corrcoef(noise.ravel(), edges(tensor(reference)).numpy().ravel())[0, 1]
+    assert edge_correlation(tensor(noise), tensor(reference)).item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_true_noise_knows_nothing_of_edges():
@@ -46,18 +46,18 @@ def test_true_noise_knows_nothing_of_edges():
 
 
 def test_smoothing_takes_structure_away_and_sharpening_adds_it():
-    truth = anatomy()
-    low_dose = truth + np.random.default_rng(2).normal(0, 20, truth.shape)
+    reference = anatomy()
+    low_dose = reference + np.random.default_rng(2).normal(0, 20, reference.shape)
     removed = low_dose - gaussian_filter(low_dose, 2.0)  # what a blur calls noise
     added = low_dose - (low_dose + 0.5 * (low_dose - gaussian_filter(low_dose, 3.0)))
-    assert edge_correlation(tensor(removed), tensor(truth)).item() > 0.1
-    assert edge_correlation(tensor(added), tensor(truth)).item() < -0.1
+    assert edge_correlation(tensor(removed), tensor(reference)).item() > 0.1
+    assert edge_correlation(tensor(added), tensor(reference)).item() < -0.1
 
 
 def test_nothing_removed_or_no_edges_is_no_structure():
-    truth = tensor(anatomy())
-    assert edge_correlation(torch.zeros_like(truth), truth).item() == 0
-    assert edge_correlation(truth, torch.zeros_like(truth)).item() == 0
+    reference = tensor(anatomy())
+    assert edge_correlation(torch.zeros_like(reference), reference).item() == 0
+    assert edge_correlation(reference, torch.zeros_like(reference)).item() == 0
 
 
 def test_shapes_must_be_alike():
@@ -66,9 +66,9 @@ def test_shapes_must_be_alike():
 
 
 def test_validation_metrics_hold_the_mean_over_slices():
-    truth = [tensor(anatomy(k)) for k in range(3)]
-    noise = [0.3 * edges(x) + 10 * torch.randn(x.shape, generator=torch.Generator().manual_seed(3)) for x in truth]
-    outputs = [{"image": x + n, "label": x, "pred": x, "content": x, "denoised": x} for x, n in zip(truth, noise)]
+    reference = [tensor(anatomy(k)) for k in range(3)]
+    noise = [0.3 * edges(x) + 10 * torch.randn(x.shape, generator=torch.Generator().manual_seed(3)) for x in reference]
+    outputs = [{"image": x + n, "label": x, "pred": x, "content": x, "denoised": x} for x, n in zip(reference, noise)]
     batches = [{key: torch.cat([outputs[0][key], outputs[1][key]]) for key in outputs[0]}, outputs[2]]
     engine = Engine(lambda _engine, batch: batch)
     metrics = validation_metrics(4096)
@@ -76,17 +76,17 @@ def test_validation_metrics_hold_the_mean_over_slices():
         metric.attach(engine, name)
     engine.run(batches)
     assert list(metrics) == [*quality_metrics(4096), "edge_correlation"]
-    expected = torch.cat([edge_correlation(n, x) for n, x in zip(noise, truth)]).mean().item()
+    expected = torch.cat([edge_correlation(n, x) for n, x in zip(noise, reference)]).mean().item()
     assert engine.state.metrics["edge_correlation"] == pytest.approx(expected, abs=1e-4)
 
 
 def test_local_correlation_is_numpys_in_each_window():
-    truth, rng = anatomy(), np.random.default_rng(1)
-    noise = rng.normal(0, 20, truth.shape)
-    noise[:, 48:] += edges(tensor(truth))[0, 0, :, 48:].numpy()  # one half gave structure away
-    found = local_edge_correlation(tensor(noise), tensor(truth))[0, 0].numpy()
+    reference, rng = anatomy(), np.random.default_rng(1)
+    noise = rng.normal(0, 20, reference.shape)
+    noise[:, 48:] += edges(tensor(reference))[0, 0, :, 48:].numpy()  # one half gave structure away
+    found = local_edge_correlation(tensor(noise), tensor(reference))[0, 0].numpy()
     assert found.shape == (5, 5)
-    edge = edges(tensor(truth))[0, 0].numpy()
+    edge = edges(tensor(reference))[0, 0].numpy()
     for i, j in ((0, 0), (2, 3), (4, 4)):
         place = np.s_[16 * i : 16 * i + 32, 16 * j : 16 * j + 32]
         expected = np.corrcoef(noise[place].ravel(), edge[place].ravel())[0, 1]
@@ -96,9 +96,9 @@ def test_local_correlation_is_numpys_in_each_window():
 
 
 def test_windows_without_edges_tell_nothing():
-    truth = torch.zeros(1, 1, 96, 96)
-    truth[..., 60:, 60:] = 300
-    found = local_edge_correlation(torch.randn(1, 1, 96, 96, generator=torch.Generator().manual_seed(0)), truth)
+    reference = torch.zeros(1, 1, 96, 96)
+    reference[..., 60:, 60:] = 300
+    found = local_edge_correlation(torch.randn(1, 1, 96, 96, generator=torch.Generator().manual_seed(0)), reference)
     assert found[0, 0, 0, 0].isnan()
     assert found[0, 0, 3, 3].isfinite()
-    assert local_edge_correlation(torch.zeros(1, 1, 96, 96), truth).isnan().all()
+    assert local_edge_correlation(torch.zeros(1, 1, 96, 96), reference).isnan().all()

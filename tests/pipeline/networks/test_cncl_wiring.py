@@ -16,7 +16,7 @@ class Offset(nn.Module):
         return image + self.offset
 
 
-class Apart(nn.Module):
+class NoMixing(nn.Module):
     """A fusion that keeps its two inputs apart."""
 
     def forward(self, content, denoised):
@@ -25,14 +25,14 @@ class Apart(nn.Module):
 
 def test_fusion_gets_the_content_first_and_the_denoised_image_second():
     image = torch.randn(2, 1, 6, 7)
-    fused = CNCL(content=Offset(3.0), noise=Offset(-5.0), fusion=Apart())(image)
+    fused = CNCL(content=Offset(3.0), noise=Offset(-5.0), fusion=NoMixing())(image)
     torch.testing.assert_close(fused, image + 3 + 1000 * torch.full_like(image, 5.0), rtol=1e-5, atol=1e-3)
 
 
 def test_both_predictors_start_from_the_given_width():
     torch.manual_seed(0)
     predictors = {name: UNet(width=16, depth=2) for name in ("content", "noise")}
-    CNCL(**predictors, fusion=Apart(), init_std=0.3)
+    CNCL(**predictors, fusion=NoMixing(), init_std=0.3)
     for predictor in predictors.values():
         assert abs(predictor.bottom[0].weight.std().item() - 0.3) < 0.02
 
@@ -40,5 +40,5 @@ def test_both_predictors_start_from_the_given_width():
 def test_sides_fit_the_predictor_that_asks_for_more():
     for multiples in ((4, 8), (8, 4)):
         content, noise = (Offset(0.0, multiple) for multiple in multiples)
-        CNCL(content=content, noise=noise, fusion=Apart())(torch.zeros(1, 1, 9, 17))
+        CNCL(content=content, noise=noise, fusion=NoMixing())(torch.zeros(1, 1, 9, 17))
         assert content.seen.shape == noise.seen.shape == (1, 1, 16, 24)

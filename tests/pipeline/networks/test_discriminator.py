@@ -13,7 +13,7 @@ class Keep(nn.Module):
 
 
 def test_images_are_amplified_about_0_hu_and_noise_about_0():
-    hu = torch.tensor([0.0, 40.0, -1024.0])  # truth, removed noise, image
+    hu = torch.tensor([0.0, 40.0, -1024.0])  # reference, removed noise, image
     triple = torch.stack([(hu[0] + 1024) / 4096, hu[1] / 4096, (hu[2] + 1024) / 4096]).view(1, 3, 1, 1)
     (seen,) = Amplified(Keep(), gain=16.0)(triple)
     assert seen.flatten().tolist() == pytest.approx([0.0, 16 * 40 / 4096, -4.0])

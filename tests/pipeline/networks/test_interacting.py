@@ -163,31 +163,17 @@ def test_starts_at_the_input_exactly(size):
     assert torch.equal(fused, x)
 
 
-@pytest.mark.parametrize("kind", ["image gate", "feature gate", "convolution", "features"])
-def test_explanation(kind):
-    fusions = {
-        "image gate": EmbeddedFusion(width=4, gated=True),
-        "feature gate": partial(FeatureFusion, gated=True),
-        "convolution": ConvFusion(),
-        "features": FeatureFusion,
-    }
-    network = randomised(
-        InteractingCNCL(content=unet(), noise=unet(), fusion=fusions[kind], interaction=FeatureAttention)
-    )
+@pytest.mark.parametrize(
+    "fusion", [EmbeddedFusion(width=4, gated=True), partial(FeatureFusion, gated=True)], ids=["images", "features"]
+)
+def test_a_gate_takes_each_pixel_from_between_the_estimates(fusion):
+    network = randomised(InteractingCNCL(content=unet(), noise=unet(), fusion=fusion, interaction=FeatureAttention))
     x = image(2, 1, 13, 10)
     with torch.no_grad():
         content, noise, fused = network.branches(x)
-        explained = network.explain(x)
-    torch.testing.assert_close(explained.content, content, rtol=0, atol=0)
-    torch.testing.assert_close(explained.denoised, x - noise, rtol=0, atol=0)
-    torch.testing.assert_close(explained.fused, fused, rtol=0, atol=0)
-    torch.testing.assert_close(explained.disagreement, (content - (x - noise)).abs(), rtol=0, atol=0)
-    if "gate" in kind:
-        between = explained.gate * content + (1 - explained.gate) * explained.denoised
-        torch.testing.assert_close(between, fused)
-        assert explained.gate.std() > 0
-    else:
-        assert explained.gate is None
+    share = (fused - (x - noise)) / (content - (x - noise))
+    assert 0 <= share.min() < share.max() <= 1
+    assert share.std() > 0
 
 
 @pytest.mark.parametrize("module", [SelfAttentionBlock(4), CrossAttentionBlock(4, 4)])

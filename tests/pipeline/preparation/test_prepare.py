@@ -83,25 +83,27 @@ def test_realisations_of_unit_noise_for_training_at_random_doses(tmp_path):
 @pytest.mark.parametrize("options", [{"realizations": -1, "phantoms": 2}, {"realizations": 2, "low": ["x"]}])
 def test_realisations_that_cannot_be_are_refused(tmp_path, options):
     options = {"sources": [] if "phantoms" in options else [tmp_path]} | options
-    with pytest.raises(DataError, match="realisations of unit noise"):
+    with pytest.raises(DataError, match="noise realizations"):
         prepare_data(PrepareOptions(out=tmp_path / "data", **options))
 
 
-@pytest.mark.parametrize("options", [{"direct": 3}, {"direct": -1}, {"direct": 1, "dose_fraction": 1.0}])
+@pytest.mark.parametrize(
+    "options", [{"photon_counts": 3}, {"photon_counts": -1}, {"photon_counts": 1, "dose_fraction": 1.0}]
+)
 def test_direct_realisations_that_cannot_be_are_refused(tmp_path, options):
-    with pytest.raises(DataError, match="at most as many --direct as --realizations"):
+    with pytest.raises(DataError, match="at most as many --photon-counts as --realizations"):
         prepare_data(PrepareOptions(out=tmp_path / "data", **{"phantoms": 2, "realizations": 2} | options))
 
 
 def test_direct_realisations_are_stored_and_told(tmp_path):
     options = {"phantoms": 2, "slices": 1, "size": 64, "realizations": 2, "validation_fraction": 0.5}
     prepare_data(PrepareOptions(out=tmp_path / "formula", **options))
-    prepare_data(PrepareOptions(out=tmp_path / "direct", direct=1, **options))
-    ((one,), (other,)) = (read_datalist(tmp_path / name)["training"] for name in ("formula", "direct"))
+    prepare_data(PrepareOptions(out=tmp_path / "photon_counts", photon_counts=1, **options))
+    ((one,), (other,)) = (read_datalist(tmp_path / name)["training"] for name in ("formula", "photon_counts"))
     sums = [entry["checksum"]["noise"] for entry in (one, other)]
     assert sums[0][0] == sums[1][0]
     assert sums[0][1] != sums[1][1]
-    assert other["noise_model"]["direct_at"] == 0.25
+    assert other["noise_model"]["counts_at_dose"] == 0.25
 
 
 def test_the_same_options_give_the_same_files(tmp_path):
@@ -155,7 +157,7 @@ def test_a_patient_named_for_two_splits_is_refused_and_nothing_is_written(tmp_pa
     for folder in ("full", "val"):
         save(tmp_path / folder, f"P1_{folder}.nii", 0)
     options = PrepareOptions(
-        out=tmp_path / "data", sources=[tmp_path / "full"], validation=[tmp_path / "val"], quanta=1e5
+        out=tmp_path / "data", sources=[tmp_path / "full"], validation=[tmp_path / "val"], incident_photons=1e5
     )
     with pytest.raises(DataError, match=r"P1_full \(training\) and P1_val \(validation\)"):
         prepare_data(options)

@@ -39,7 +39,9 @@ def save(path, volume, affine=LPS):
 
 
 def run(source, out, **options):
-    return simulate_scans(SimulateOptions(source, out, **{"dose_fraction": 0.25, "quanta": QUANTA, **options}))
+    return simulate_scans(
+        SimulateOptions(source, out, **{"dose_fraction": 0.25, "incident_photons": QUANTA, **options})
+    )
 
 
 def values(path):
@@ -75,7 +77,7 @@ def test_the_result_is_the_scan_plus_the_noise_of_the_physics(tmp_path):
     source = save(tmp_path / "scan.nii.gz", volume)
     (path,) = run(source, tmp_path / "out")
     assert path == tmp_path / "out" / "scan_dose0.25_r1.nii.gz"
-    settings = DoseSettings(dose_fraction=0.25, quanta=QUANTA)
+    settings = DoseSettings(dose_fraction=0.25, incident_photons=QUANTA)
     expected = insert_noise(volume, (PIXEL, PIXEL), settings, own_seed(0, "scan", 1))
     np.testing.assert_array_equal(values(path), np.rint(np.maximum(expected, -1024)))
     assert nib.load(path).get_data_dtype() == np.int16
@@ -114,13 +116,13 @@ def test_full_dose_gives_the_scan(tmp_path):
 def test_realisations_are_independent_and_calibrated_once(tmp_path, count):
     volume = cylinder(slices=4)
     source = save(tmp_path / "a.nii.gz", volume)
-    paths = run(source, tmp_path / "out", realizations=3, quanta=None)
+    paths = run(source, tmp_path / "out", realizations=3, incident_photons=None)
     assert [path.name for path in paths] == [f"a_dose0.25_r{k}.nii.gz" for k in (1, 2, 3)]
     assert count == {"low_dose": 3, "calibrate": 1}
     added = [(values(path).astype(float) - volume)[RADIUS < 20].ravel() for path in paths]
     assert np.abs(np.corrcoef(added) - np.eye(3)).max() < 0.2
     assert len({record(path)["noise_seed"] for path in paths}) == 3
-    assert len({record(path)["settings"]["quanta"] for path in paths}) == 1
+    assert len({record(path)["settings"]["incident_photons"] for path in paths}) == 1
 
 
 def test_a_folder_keeps_its_sub_folders_and_every_scan_its_own_noise(tmp_path):
@@ -139,12 +141,12 @@ def test_dicom_gives_nifti_with_its_geometry_and_is_calibrated_from_its_tags(tmp
         dicom_slice(volume[..., k].T + 1024, 3.0 * k, PIXEL).save_as(
             tmp_path / f"series/{k}.dcm", enforce_file_format=True
         )
-    (path,) = run(tmp_path / "series", tmp_path / "out", quanta=None, calibration="tags")
+    (path,) = run(tmp_path / "series", tmp_path / "out", incident_photons=None, calibration="tags")
     assert path.name == "series_series002_dose0.25_r1.nii.gz"
     np.testing.assert_allclose(nib.load(path).affine, LPS)
     found = record(path)
     assert found["calibration"]["method"] == "tags"
-    assert found["calibration"]["quanta"] == pytest.approx(1.8e6 * 100 * 5 * PIXEL / 720)
+    assert found["calibration"]["incident_photons"] == pytest.approx(1.8e6 * 100 * 5 * PIXEL / 720)
     settings = DoseSettings.from_json(json.dumps(found["settings"]))
     expected = insert_noise(volume, (PIXEL, PIXEL), settings, found["noise_seed"])
     np.testing.assert_array_equal(values(path), np.rint(np.maximum(expected, -1024)))
@@ -168,7 +170,7 @@ def test_non_square_pixels(tmp_path):
     affine = np.diag([-PIXEL, -2 * PIXEL, 3.0, 1.0])
     (path,) = run(save(tmp_path / "a.nii.gz", volume, affine), tmp_path / "out")
     assert record(path)["pixel_mm"] == [PIXEL, 2 * PIXEL]
-    settings = DoseSettings(dose_fraction=0.25, quanta=QUANTA)
+    settings = DoseSettings(dose_fraction=0.25, incident_photons=QUANTA)
     expected = insert_noise(volume, (PIXEL, 2 * PIXEL), settings, own_seed(0, "a", 1))
     np.testing.assert_array_equal(values(path), np.rint(np.maximum(expected, -1024)))
 
@@ -182,7 +184,7 @@ def test_provenance_says_how_it_was_made(tmp_path):
     path = run(source, tmp_path / "out", **options)[1]
     found = record(path)
     assert found["settings"]["dose_fraction"] == 0.25
-    assert found["settings"]["quanta"] == QUANTA
+    assert found["settings"]["incident_photons"] == QUANTA
     assert found["settings"]["electronic_variance"] == 100.0
     assert found["settings"]["geometry"] == "mayo"
     assert found["settings"]["views"] == 1152
@@ -200,7 +202,7 @@ def test_provenance_says_how_it_was_made(tmp_path):
 
 def test_what_could_not_be_measured_and_a_cut_body_are_in_the_provenance(tmp_path, capsys):
     hu = np.random.default_rng(0).normal(-700, 60, (40, 40, 1)).astype(np.int16)
-    found = record(run(save(tmp_path / "lung.nii", hu), tmp_path / "out", quanta=None)[0])
+    found = record(run(save(tmp_path / "lung.nii", hu), tmp_path / "out", incident_photons=None)[0])
     assert found["calibration"]["method"] == "default"
     assert "no uniform soft tissue" in found["calibration"]["reason"]
     assert "no DICOM" in found["calibration"]["reason"]
@@ -269,13 +271,13 @@ def test_a_volume_whose_record_is_not_complete_is_made_again(tmp_path, count):
     "change",
     [
         {"seed": 1},
-        {"quanta": 2e4},
+        {"incident_photons": 2e4},
         {"electronic_variance": 5.0},
         {"geometry": "mayo"},
-        {"route": "direct"},
+        {"route": "photon_counts"},
         {"bowtie_mm": 200.0},
         {"current_modulation": 0.5},
-        {"calibration": "default", "quanta": None},
+        {"calibration": "default", "incident_photons": None},
     ],
     ids=str,
 )
@@ -322,9 +324,9 @@ def test_another_source_or_version_a_changed_result_and_a_strange_file_are_not_t
         ({"dose_fraction": float("nan")}, "dose fraction"),
         ({"realizations": 0}, "1 or more realisations"),
         ({"seed": -1}, "seed of 0 or above"),
-        ({"calibration": "guess", "quanta": None}, "calibration out of auto, image, tags, default"),
-        ({"calibration": "image"}, "--quanta or --calibration"),
-        ({"quanta": 0.0}, "quanta above 0"),
+        ({"calibration": "guess", "incident_photons": None}, "calibration out of auto, image, tags, default"),
+        ({"calibration": "image"}, "--incident-photons or --calibration"),
+        ({"incident_photons": 0.0}, "photons above 0"),
         ({"electronic_variance": -1.0}, "electronic_variance"),
         ({"geometry": "cone"}, "geometry out of parallel, mayo"),
         ({"bowtie_mm": 0.0}, "bowtie_mm above 0"),
@@ -340,7 +342,7 @@ def test_options_out_of_range_are_refused_before_anything_is_read(tmp_path, opti
 def test_tags_that_are_not_there_are_refused_by_name(tmp_path):
     source = save(tmp_path / "a.nii.gz", cylinder())
     with pytest.raises(ScanError, match=r"a.nii.gz: .*no DICOM"):
-        run(source, tmp_path / "out", quanta=None, calibration="tags")
+        run(source, tmp_path / "out", incident_photons=None, calibration="tags")
 
 
 def test_a_volume_that_is_no_hu_is_refused_by_name(tmp_path):

@@ -12,7 +12,7 @@ from ct_cncl.pipeline.evaluation.record import INPUT
 from ct_cncl.pipeline.metrics import noise_figures
 from ct_cncl.pipeline.qa.measure import detectabilities, measure, noise_power
 from ct_cncl.pipeline.qa.phantoms import LESIONS, Scanner, ScanSettings, discs, lesions, sites, water
-from ct_cncl.pipeline.qa.run import QAOptions, judge_phantoms, run_qa
+from ct_cncl.pipeline.qa.run import QAOptions, evaluate_phantoms, run_qa
 from ct_cncl.transforms.common.errors import OutputError
 
 SMALL = ScanSettings(size=160, pixel_mm=1.2, radius_mm=75.0, views=240)
@@ -100,7 +100,7 @@ def test_a_bias_is_found_where_it_is(scanner, scans):
 
 
 def test_the_page_has_charts_and_tables_for_every_dose_and_method():
-    found = judge_phantoms(
+    found = evaluate_phantoms(
         {"as it is": lambda volume: volume, "none left": np.zeros_like},
         doses=(0.25, 1.0), slices=4, scan=SMALL,
     )  # fmt: skip
@@ -152,7 +152,7 @@ def test_what_cannot_be_measured_is_refused(tmp_path):
     with pytest.raises(ValueError, match="fits into"):
         ScanSettings(size=100)
     with pytest.raises(ValueError, match="finite HU of shape"):
-        judge_phantoms({"broken": lambda volume: volume * np.nan}, doses=(1.0,), slices=4, scan=SMALL)
+        evaluate_phantoms({"broken": lambda volume: volume * np.nan}, doses=(1.0,), slices=4, scan=SMALL)
 
 
 @pytest.mark.parametrize("kind", [0, 1, 2])

@@ -33,7 +33,7 @@ def opened(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("browser")
     slices = [tiny_slice(0), tiny_slice(1)]
-    slices[1].images["truth"][5, 7] = np.nan
+    slices[1].images["reference"][5, 7] = np.nan
     path = write_page(tiny_evaluation(slices), folder / "report.html")
     options = selenium.webdriver.ChromeOptions()
     options.binary_location = CHROMIUM

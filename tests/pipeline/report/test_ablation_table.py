@@ -50,12 +50,12 @@ def test_a_table_of_failures_alone():
 
 
 def test_textures_are_shown_where_there_are_any():
-    """Phantoms have a truth without noise."""
+    """Phantoms have a reference without noise."""
     textured = [ROWS[0] | {"nps_distance": 0.12345, "nps_distance_input": 3.0, "nps_distance_content": 0.5}]
     lines = [line.replace("a\\|b", "ab") for line in as_markdown(textured, data_range=4096.0).splitlines()]
-    column = lines[0].split(" | ").index("NPS distance to the truth")
+    column = lines[0].split(" | ").index("NPS distance to the reference")
     assert [line.split(" | ")[column] for line in lines[2:]] == ["3.000", "0.123"]
     assert "C(y) NPS" not in lines[0]
     assert "NPS" not in as_markdown(ROWS, data_range=4096.0)
     (_, row) = csv.DictReader(io.StringIO(as_csv(textured, data_range=4096.0)))
-    assert (row["NPS distance to the truth"], row["C(y) NPS distance"]) == ("0.12345", "0.5")
+    assert (row["NPS distance to the reference"], row["C(y) NPS distance"]) == ("0.12345", "0.5")

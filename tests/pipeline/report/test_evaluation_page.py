@@ -9,12 +9,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from tiny_evaluation import HOSTILE, MEASURES, METHODS, SHAPE, tiny_evaluation, tiny_slice
+from unpacking import unpack_plane
 
-from ct_cncl.pipeline.evaluation.record import INPUT, TRUTH, SliceView
+from ct_cncl.pipeline.evaluation.record import INPUT, REFERENCE, SliceView
 from ct_cncl.pipeline.report.charts import draw_chart, method_colours
 from ct_cncl.pipeline.report.colours import difference_map, sequential_map
 from ct_cncl.pipeline.report.evaluation_page import page_html, write_page
-from ct_cncl.pipeline.report.packing import DIGITS, unpack_plane
+from ct_cncl.pipeline.report.packing import DIGITS
 from ct_cncl.pipeline.report.tables import comparison_sheet, summary_sheets, window_of
 from ct_cncl.pipeline.report.viewer_data import choose_slices, pack_planes
 
@@ -103,7 +104,7 @@ def test_planes_in_the_page_are_the_images(elements):
 def test_views_are_sums_of_planes():
     evaluation = tiny_evaluation()
     views = {view["title"]: view for view in packed(evaluation).manifest["views"]}
-    assert views["cncl \N{MINUS SIGN} truth"]["terms"] == [("candidate1", 1), (TRUTH, -1)]
+    assert views["cncl \N{MINUS SIGN} reference"]["terms"] == [("candidate1", 1), (REFERENCE, -1)]
     assert views["cncl: removed from the input"]["terms"] == [(INPUT, 1), ("candidate1", -1)]
     assert views["cncl: disagreement of C and N"]["terms"] == [("candidate1 disagreement", 1)]
     assert [view["kind"] for view in views.values()].count("image") == len(METHODS)
@@ -120,11 +121,11 @@ def test_disagreement_follows_from_content_and_noise():
 
 def test_twenty_slices_of_three_images_stay_below_20_mb(tmp_path):
     rng = np.random.default_rng(0)
-    truth = 40 + rng.normal(0, 12, (512, 512))  # noise everywhere, more than in any scan, which has air
+    reference = 40 + rng.normal(0, 12, (512, 512))  # noise everywhere, more than in any scan, which has air
     images = {
-        TRUTH: truth,
-        INPUT: truth + rng.normal(0, 24, truth.shape),
-        "candidate1": truth + rng.normal(0, 2, truth.shape),
+        REFERENCE: reference,
+        INPUT: reference + rng.normal(0, 24, reference.shape),
+        "candidate1": reference + rng.normal(0, 2, reference.shape),
     }
     view = SliceView("a, slice 0", "patient 1", (0.7, 0.7), {key: hu.astype(np.float32) for key, hu in images.items()})
     path = write_page(tiny_evaluation([view], METHODS[:3]), tmp_path / "report.html")

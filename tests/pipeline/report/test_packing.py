@@ -5,8 +5,9 @@ import zlib
 
 import numpy as np
 import pytest
+from unpacking import bytes_of, unpack_plane
 
-from ct_cncl.pipeline.report.packing import DIGITS, bytes_of, pack_plane, text_of, unpack_plane
+from ct_cncl.pipeline.report.packing import DIGITS, pack_plane, text_of
 
 
 def test_whole_hu_come_back_exactly():

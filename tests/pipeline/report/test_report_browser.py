@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from report_browser import INPUT, READ, RESULT, TRUTH, assert_grey, grey, hu_at, pixels
+from report_browser import INPUT, READ, REFERENCE, RESULT, assert_grey, grey, hu_at, pixels
 from tiny_evaluation import HOSTILE, SHAPE, tiny_slice
 
 from ct_cncl.pipeline.report.colours import difference_map, sequential_map
@@ -103,14 +103,14 @@ def test_differences_are_taken_in_the_browser(page):
     from selenium.webdriver.common.keys import Keys
 
     page.keys(Keys.HOME)
-    page.choose("right", "cncl \N{MINUS SIGN} truth")
+    page.choose("right", "cncl \N{MINUS SIGN} reference")
     scale = page.value("difference")
     places = pixels()
-    level = grey(hu_at(RESULT - TRUTH, places), Window(0, 2 * scale))
+    level = grey(hu_at(RESULT - REFERENCE, places), Window(0, 2 * scale))
     np.testing.assert_array_equal(page.shown(places), difference_map()[level])
     page.keys(".")
     assert page.value("difference") > scale
-    level = grey(hu_at(RESULT - TRUTH, places), Window(0, 2 * page.value("difference")))
+    level = grey(hu_at(RESULT - REFERENCE, places), Window(0, 2 * page.value("difference")))
     np.testing.assert_array_equal(page.shown(places), difference_map()[level])
 
 
@@ -134,13 +134,13 @@ def test_slices_by_keys_and_what_is_not_finite(page):
     from selenium.webdriver.common.keys import Keys
 
     page.keys(Keys.HOME)
-    page.choose("right", "truth")
+    page.choose("right", "reference")
     page.keys(Keys.ARROW_DOWN)
     assert page.value("slice") == 1
-    assert_grey(page, tiny_slice(1).images["truth"], [(x, y) for x, y in pixels() if (x, y) != (5, 7)], page.window)
+    assert_grey(page, tiny_slice(1).images["reference"], [(x, y) for x, y in pixels() if (x, y) != (5, 7)], page.window)
     assert page.shown([(5, 7)]).tolist() == [[255, 0, 255]]
     page.keys(Keys.PAGE_UP)
-    assert_grey(page, TRUTH, pixels(), page.window)
+    assert_grey(page, REFERENCE, pixels(), page.window)
 
 
 def test_panes_zoom_and_pan_in_step(page):
@@ -166,9 +166,9 @@ def test_all_views_at_once_and_one_picked_by_a_click(page):
     page.keys("l", "l", "5")
     panes = page.browser.find_elements("css selector", ".pane")
     titles = [pane.find_element("css selector", ".pane-label").text.split("\n")[0] for pane in panes]
-    assert titles[:3] == ["truth", "input", "input \N{MINUS SIGN} truth"]
+    assert titles[:3] == ["reference", "input", "input \N{MINUS SIGN} reference"]
     assert titles[3] == "cncl"
-    for number, image in enumerate((TRUTH, INPUT)):
+    for number, image in enumerate((REFERENCE, INPUT)):
         expected = grey(hu_at(image, pixels()), WINDOWS["full"])
         until = time.monotonic() + 10  # panes of another size are drawn anew when the browser says so
         while not np.array_equal(page.shown(pixels(), number)[:, 0], expected) and time.monotonic() < until:

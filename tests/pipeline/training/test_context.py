@@ -59,7 +59,7 @@ def test_volumes_are_denoised_with_the_neighbours(run, network, tmp_path):
 
 
 def test_an_interpolation_is_judged_with_the_neighbours(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(texture_scan, "uniform_patches", lambda truth: [(4, 4), (4, 22), (22, 4), (22, 14)])
+    monkeypatch.setattr(texture_scan, "uniform_patches", lambda reference: [(4, 4), (4, 22), (22, 4), (22, 14)])
     monkeypatch.setattr(
         texture_scan, "patches_at", lambda image, corners: np.stack([image[x : x + 16, y : y + 16] for x, y in corners])
     )

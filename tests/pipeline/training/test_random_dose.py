@@ -36,7 +36,7 @@ def test_without_a_range_the_stored_images_are_used(dataset, tmp_path):
 
 
 def test_data_without_unit_noise_are_refused_before_anything_runs(tiny_dataset, tmp_path):
-    with pytest.raises(DataError, match=r"unit noise for scan0.nii.gz.*--realizations 1"):
+    with pytest.raises(DataError, match=r"noise realization for scan0.nii.gz.*--realizations 1"):
         run_workflow(workflow(tiny_dataset, tmp_path / "run", dose_range=[0.1, 0.5]))
 
 

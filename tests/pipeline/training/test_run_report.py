@@ -9,9 +9,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 from tiny_runs import TINY, assignments
+from unpacking import unpack_plane
 
-from ct_cncl.pipeline.report.packing import unpack_plane
-from ct_cncl.pipeline.training.run_report import BEYOND_HU, Candidate, judge_runs, pairs_by_number, training_report
+from ct_cncl.pipeline.training.run_report import BEYOND_HU, Candidate, evaluate_runs, pairs_by_number, training_report
 from ct_cncl.pipeline.training.staged import train_run
 
 
@@ -49,7 +49,9 @@ def test_training_ends_with_its_result_on_validation_slices(trained, tiny_datase
     image, label = (np.asarray(nib.load(tiny_dataset / entry[key]).dataobj, np.float32) for key in ("image", "label"))
     for z, shown in enumerate(found.values()):
         result = apply_network(weights, image[None, None, :, :, z], Settings(save=("noise", "content", "disagreement")))
-        np.testing.assert_array_equal(shown["truth"], label[:, :, z])  # stored to the left and to the back, as shown
+        np.testing.assert_array_equal(
+            shown["reference"], label[:, :, z]
+        )  # stored to the left and to the back, as shown
         np.testing.assert_array_equal(shown["input"], image[:, :, z])
         np.testing.assert_allclose(shown["candidate1"], result["denoised"][0], atol=0.51)
         np.testing.assert_allclose(shown["candidate1 noise"], result["noise"][0], atol=0.51)
@@ -89,7 +91,7 @@ def test_slices_are_shown_as_a_radiologist_looks_at_them(trained, tiny_dataset, 
     (run / "config.json").write_text(json.dumps(config | {"dataset_dir": str(data)}))
     before, after = (planes(training_report(folder).read_text()) for folder in (trained, run))
     for label, shown in before.items():
-        for name in ("truth", "candidate1", "candidate1 noise"):
+        for name in ("reference", "candidate1", "candidate1 noise"):
             np.testing.assert_array_equal(after[label][name], shown[name][::-1, ::-1])
 
 
@@ -100,11 +102,11 @@ def test_networks_that_failed_are_named_and_the_others_judged(tiny_dataset):
     history = [{"epoch": "1", "iteration": "4", "psnr": "30.5", "psnr_input": "28.0", "loss": "nan"}]
     candidates = [
         Candidate("wild", "", {"denoised": wild}),
-        Candidate("perfect", "", {"denoised": pairs.truth + 1}, history),
+        Candidate("perfect", "", {"denoised": pairs.reference + 1}, history),
         Candidate("unjudged", "", {}, history),
     ]
-    found = judge_runs(candidates, pairs, title="three", data_range=4096.0)
-    assert [method.name for method in found.methods] == ["truth", "input", "wild", "perfect"]
+    found = evaluate_runs(candidates, pairs, title="three", data_range=4096.0)
+    assert [method.name for method in found.methods] == ["reference", "input", "wild", "perfect"]
     values = {row.method: row for row in found.slice_rows}
     assert values["candidate1"].values == {}
     assert "NaN or values beyond" in values["candidate1"].missing["psnr_full"]

@@ -17,7 +17,7 @@ from ct_cncl.pipeline.common.checkpoint_file import network_state
 from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
 from ct_cncl.pipeline.inference.api import denoise
 from ct_cncl.pipeline.metrics import nps_distance, tissue_masks, uniform_patches
-from ct_cncl.pipeline.metrics.noise_texture import patches_at
+from ct_cncl.pipeline.metrics.nps_distance import patches_at
 from ct_cncl.pipeline.sharing import pack as pack_module
 from ct_cncl.pipeline.sharing.export import write_state, write_torchscript
 from ct_cncl.pipeline.sharing.pack import pack
@@ -195,19 +195,20 @@ def test_real_scans_at_a_quarter_of_their_dose(name, distance, tmp_path, command
     code, _, errors = command("simulate", scans, "--dose", 0.25, "--seed", 99, "--out", tmp_path / "low")
     assert code == 0, errors
     for low in sorted((tmp_path / "low").glob("*.nii.gz")):
-        y, truth = (
+        y, reference = (
             np.asarray(nib.load(path).dataobj, dtype=np.float32)[..., 0]
             for path in (low, scans / f"{low.name.split('_dose')[0]}.nii.gz")
         )
         result = denoise(y[..., None], weights=weights, device="cpu")[..., 0]
-        error = [float(np.sqrt(np.mean((image - truth) ** 2))) for image in (y, result)]
+        error = [float(np.sqrt(np.mean((image - reference) ** 2))) for image in (y, result)]
         assert 20 * np.log10(error[0] / error[1]) > 2.5
-        masks = tissue_masks(truth)
-        bias = {name: float((result - truth)[mask].mean()) for name, mask in masks.items() if mask.sum() > 500}
+        masks = tissue_masks(reference)
+        bias = {name: float((result - reference)[mask].mean()) for name, mask in masks.items() if mask.sum() > 500}
         assert {"lung", "fat", "soft tissue"} <= set(bias)
         assert max(abs(bias[name]) for name in ("lung", "fat", "soft tissue")) < 0.5
         spectra = [
-            noise_power_spectrum(patches_at(image, uniform_patches(truth)), (1.0, 1.0)) for image in (y, result, truth)
+            noise_power_spectrum(patches_at(image, uniform_patches(reference)), (1.0, 1.0))
+            for image in (y, result, reference)
         ]
         assert nps_distance(spectra[1], spectra[2]) < distance < 2 < nps_distance(spectra[0], spectra[2])
 

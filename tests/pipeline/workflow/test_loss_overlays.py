@@ -239,7 +239,7 @@ def test_the_ct_encoder_trains_by_its_config_and_serves_as_encoder(tiny_dataset,
     with (tmp_path / "encoder" / "metrics.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert float(rows[-1]["rmse"]) < 0.9 * float(rows[0]["rmse"])
-    assert {row["psnr_input"] for row in rows} == {"inf"}  # it is given the truth, and draws it
+    assert {row["psnr_input"] for row in rows} == {"inf"}  # it is given the reference, and draws it
     assert [row["branch_health"] for row in rows] == ["", "", ""]
 
     weights = str(tmp_path / "encoder" / "best.pt")

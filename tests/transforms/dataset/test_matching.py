@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from ct_cncl.transforms.common.errors import DataError
-from ct_cncl.transforms.dataset.matching import AFFINE_TOLERANCE_MM, Located, match_pairs
+from ct_cncl.transforms.dataset.matching import AFFINE_TOLERANCE_MM, PairCandidate, match_pairs
 
 
 def located(path, patient, *, shape=(8, 8, 4), shift=0.0, spacing=1.0, **stated):
     affine = np.diag([spacing, spacing, 2.0, 1.0])
     affine[2, 3] = shift
-    return Located(Path(path), patient, shape, affine, **stated)
+    return PairCandidate(Path(path), patient, shape, affine, **stated)
 
 
 def test_partners_have_one_patient_and_geometry_in_the_order_of_full():

@@ -6,7 +6,7 @@ import pytest
 from tiny_dicom import dicom_slice
 
 from ct_cncl.transforms.common.errors import DataError
-from ct_cncl.transforms.dataset.paired_cases import one_tree, paired_cases, two_trees
+from ct_cncl.transforms.dataset.paired_cases import paired_cases, scans_in_one_place, scans_in_two_places
 from ct_cncl.transforms.dataset.patients import PatientFinder
 
 PIXEL = 0.7
@@ -55,7 +55,7 @@ def mayo(root, patients=("L067", "L096"), **changes):
 def test_the_grand_challenges_folders(tmp_path):
     """PatientIDs that number the scans are one patient; kernels and folder names tell the reconstructions apart."""
     expected = mayo(tmp_path)
-    trees = one_tree([[tmp_path]])
+    trees = scans_in_one_place([[tmp_path]])
     assert trees.others == []
     (cases,) = cases_of(trees)
     assert [case.patient for case in cases] == ["L067"] * 3 + ["L096"] * 3
@@ -68,7 +68,7 @@ def test_the_grand_challenges_folders(tmp_path):
 
 def test_its_folders_pair_without_kernels_in_the_headers(tmp_path):
     expected = mayo(tmp_path, ["L067"], kernel="")
-    (cases,) = cases_of(one_tree([[tmp_path]]))
+    (cases,) = cases_of(scans_in_one_place([[tmp_path]]))
     for case in cases:
         check(case, *expected["L067", case.source.removeprefix("full_").rpartition("_series")[0]])
 
@@ -80,7 +80,7 @@ def test_its_folders_by_dose_first(tmp_path):
         for dose, code, shift in (("full", "FD", 0), ("quarter", "QD", 5)):
             folder = tmp_path / group / f"{code}_{name}" / "L067" / f"{dose}_3mm"
             expected[group, dose] = series(folder, "L067", 1, seed=len(name), shift=shift, kernel="")
-    (cases,) = cases_of(one_tree([[tmp_path]]))
+    (cases,) = cases_of(scans_in_one_place([[tmp_path]]))
     assert len(cases) == 2
     for case, group in zip(cases, ("3mm B30", "3mm D45")):
         check(case, expected[group, "full"], expected[group, "quarter"])
@@ -105,7 +105,7 @@ def tcia(root, patient, seed, **low):
 
 def test_tcias_folders(tmp_path):
     expected = {patient: tcia(tmp_path, patient, seed) for seed, patient in enumerate(["C001", "L004", "N005"])}
-    (cases,) = cases_of(one_tree([[tmp_path]]))
+    (cases,) = cases_of(scans_in_one_place([[tmp_path]]))
     assert [case.patient for case in cases] == ["C001", "L004", "N005"]
     for case in cases:
         check(case, *expected[case.patient])
@@ -117,7 +117,7 @@ def test_two_trees_and_their_groups(tmp_path):
         folder = "val" if patient == "P2" else "train"
         full = series(tmp_path / folder / patient, patient, 1, seed=seed)
         expected[patient] = full, series(tmp_path / "low" / patient, patient, 9, seed=seed, shift=9)
-    training, validation = cases_of(two_trees([tmp_path / "low"], [[tmp_path / "train"], [tmp_path / "val"]]))
+    training, validation = cases_of(scans_in_two_places([tmp_path / "low"], [[tmp_path / "train"], [tmp_path / "val"]]))
     assert [case.patient for case in training] == ["P1", "P3"]
     assert [case.patient for case in validation] == ["P2"]
     for case in training + validation:
@@ -127,7 +127,7 @@ def test_two_trees_and_their_groups(tmp_path):
 def test_a_scan_that_says_no_dose_is_left_out_and_named(tmp_path):
     mayo(tmp_path, ["L067"])
     series(tmp_path / "L067" / "mpr", "L067", 7, seed=9)
-    trees = one_tree([[tmp_path]])
+    trees = scans_in_one_place([[tmp_path]])
     assert trees.others == ["L067/mpr/mpr_series007"]
     assert [len(cases) for cases in cases_of(trees)] == [3]
 
@@ -136,7 +136,7 @@ def test_a_scan_that_says_no_dose_is_left_out_and_named(tmp_path):
 def test_a_tree_of_one_dose_is_refused(tmp_path, dose, missing):
     series(tmp_path / "L067" / f"{dose}_1mm", "L067", 1, seed=0)
     with pytest.raises(DataError, match=f"Expected {missing}-dose scans in .*of 1 scans no series description"):
-        one_tree([[tmp_path]])
+        scans_in_one_place([[tmp_path]])
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_incomplete_pairs_are_refused_and_named(tmp_path, change, words):
     series(tmp_path / "L067" / "full_1mm", "L067", 1, seed=0)
     series(tmp_path / "L067" / "quarter_1mm", "L067", 2, **{"seed": 0} | change)
     with pytest.raises(DataError) as caught:
-        cases_of(one_tree([[tmp_path]]))
+        cases_of(scans_in_one_place([[tmp_path]]))
     assert words in str(caught.value)
     assert "L067/quarter_1mm/quarter_1mm_series002" in str(caught.value)
 
@@ -162,7 +162,7 @@ def test_incomplete_pairs_are_refused_and_named(tmp_path, change, words):
 def test_frames_may_differ_where_the_user_says_so(tmp_path):
     full = series(tmp_path / "full", "L067", 1, seed=0)
     low = series(tmp_path / "quarter", "L067", 2, seed=0, shift=4, frame="1.8")
-    ((case,),) = cases_of(one_tree([[tmp_path]]), across_frames=True)
+    ((case,),) = cases_of(scans_in_one_place([[tmp_path]]), across_frames=True)
     check(case, full, low)
 
 
@@ -171,14 +171,14 @@ def test_two_scans_of_one_dose_that_nothing_tells_apart_are_refused(tmp_path):
     for name in ("quarter_b", "quarter_c"):
         series(tmp_path / name, "L067", 2, seed=0)
     with pytest.raises(DataError, match=r"one low-dose partner for full_a.*, but quarter_b\S+, quarter_c\S+ all"):
-        cases_of(one_tree([[tmp_path]]))
+        cases_of(scans_in_one_place([[tmp_path]]))
 
 
 def test_volumes_pair_by_name_too(tmp_path):
     for name, shift in (("P1_FD.nii", 0), ("P1_QD.nii", 5)):
         volume = np.random.default_rng(0).integers(-1000, 800, (8, 7, 2)).astype(np.int16) + np.int16(shift)
         nib.save(nib.Nifti1Image(volume, np.diag([-1, -1, 2, 1])), tmp_path / name)
-    ((case,),) = cases_of(one_tree([[tmp_path]]))
+    ((case,),) = cases_of(scans_in_one_place([[tmp_path]]))
     pair = case.make()
     np.testing.assert_array_equal(pair.image, pair.label + 5)
 
@@ -195,8 +195,8 @@ def test_real_pairs_of_another_grid_are_refused(tmp_path):
     moved[2, 3] = 3.0
     full = save(tmp_path / "full", "P1.nii", affine)
     with pytest.raises(DataError, match="one affine, but entries differ by up to 3 mm"):
-        cases_of(two_trees(save(tmp_path / "moved", "P1.nii", moved), [full]))
+        cases_of(scans_in_two_places(save(tmp_path / "moved", "P1.nii", moved), [full]))
     with pytest.raises(DataError, match=r"one shape, but got \(8, 8, 2\) and \(8, 8, 3\)"):
-        cases_of(two_trees(save(tmp_path / "longer", "P1.nii", affine, slices=3), [full]))
+        cases_of(scans_in_two_places(save(tmp_path / "longer", "P1.nii", affine, slices=3), [full]))
     with pytest.raises(DataError, match="there is none"):
-        cases_of(two_trees(save(tmp_path / "other", "P2.nii", affine), [full]))
+        cases_of(scans_in_two_places(save(tmp_path / "other", "P2.nii", affine), [full]))

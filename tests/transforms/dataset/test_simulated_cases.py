@@ -5,7 +5,7 @@ from tiny_dicom import dicom_slice
 
 from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.dataset.patients import PatientFinder
-from ct_cncl.transforms.dataset.simulated_cases import PHANTOM_QUANTA, phantom_cases, simulated_cases
+from ct_cncl.transforms.dataset.simulated_cases import PHANTOM_INCIDENT_PHOTONS, phantom_cases, simulated_cases
 from ct_cncl.transforms.series import ScanError
 
 SIZE, PIXEL = 96, 4.0
@@ -32,7 +32,7 @@ def save(folder, name, volume, affine=AFFINE):
 
 
 def simulated(path, **options):
-    options = {"dose_fraction": 0.25, "seed": 1, "quanta": QUANTA, **options}
+    options = {"dose_fraction": 0.25, "seed": 1, "incident_photons": QUANTA, **options}
     return simulated_cases(path, patients=PatientFinder(), **options)
 
 
@@ -75,11 +75,11 @@ def test_a_phantoms_truth_is_noise_free_and_its_dose_is_in_the_noise():
     assert ratio == pytest.approx(2.0, rel=0.02)
     assert full.provenance["truth"] == "noise-free"
     assert quarter.provenance["settings"]["dose_fraction"] == 0.25
-    assert quarter.provenance["settings"]["quanta"] == pytest.approx(PHANTOM_QUANTA / 64)
+    assert quarter.provenance["settings"]["incident_photons"] == pytest.approx(PHANTOM_INCIDENT_PHOTONS / 64)
 
 
 def test_phantoms_have_the_same_noise_at_every_size():
-    """Regression: quanta were scaled the wrong way round, so that 64 x 64 phantoms had 0.7 HU where 512 x 512 had 42."""
+    """Regression: photons were scaled the wrong way round, so that 64 x 64 phantoms had 0.7 HU where 512 x 512 had 42."""
 
     def noise(size):
         pair = phantoms(1, size=size)[0].make()
@@ -111,7 +111,9 @@ def test_the_label_is_the_scan_in_place(tmp_path):
         np.testing.assert_array_equal(mine, stored)
     assert pair.image.shape == pair.label.shape
     assert pair.provenance["calibration"]["method"] == "user"
-    assert pair.provenance["calibration"]["quanta"] == pair.provenance["settings"]["quanta"] == QUANTA
+    assert (
+        pair.provenance["calibration"]["incident_photons"] == pair.provenance["settings"]["incident_photons"] == QUANTA
+    )
     assert pair.provenance["warning"] == ""
 
 
@@ -186,15 +188,19 @@ def test_a_folder_without_scans_and_a_scan_without_a_patient_are_refused(tmp_pat
     save(tmp_path / "scans", "x.nii", cylinder())
     with pytest.raises(DataError, match="x.nii"):
         simulated_cases(
-            tmp_path / "scans", patients=PatientFinder(name_rule=r"L\d+"), dose_fraction=0.25, seed=0, quanta=QUANTA
+            tmp_path / "scans",
+            patients=PatientFinder(name_rule=r"L\d+"),
+            dose_fraction=0.25,
+            seed=0,
+            incident_photons=QUANTA,
         )
 
 
 def test_a_scan_without_uniform_tissue_says_so_and_takes_the_default(tmp_path):
     path = save(tmp_path, "a.nii", np.random.default_rng(0).normal(-800, 40, (40, 40, 2)).astype(np.int16))
-    calibration = simulated(path, quanta=None)[0].make().provenance["calibration"]
-    assert (calibration["method"], calibration["quanta"]) == ("default", 2e5)
-    for part in ("no uniform soft tissue", "the file is no DICOM", "default of 200000 quanta"):
+    calibration = simulated(path, incident_photons=None)[0].make().provenance["calibration"]
+    assert (calibration["method"], calibration["incident_photons"]) == ("default", 2e5)
+    for part in ("no uniform soft tissue", "the file is no DICOM", "default of 200000 photons"):
         assert part in calibration["reason"]
 
 
@@ -202,10 +208,10 @@ def test_a_dicom_scan_without_uniform_tissue_takes_its_tags(tmp_path):
     lung = np.random.default_rng(0).normal(-800, 40, (2, 40, 40)).astype(np.int16)
     for k in range(2):
         dicom_slice(lung[k] + 1024, 3.0 * k, PIXEL).save_as(tmp_path / f"{k}.dcm", enforce_file_format=True)
-    (case,) = simulated(tmp_path, quanta=None)
+    (case,) = simulated(tmp_path, incident_photons=None)
     calibration = case.make().provenance["calibration"]
     assert (case.patient, calibration["method"]) == ("NAME", "tags")
-    assert calibration["quanta"] == pytest.approx(1.8e6 * 100 * 5 * PIXEL / 720)
+    assert calibration["incident_photons"] == pytest.approx(1.8e6 * 100 * 5 * PIXEL / 720)
 
 
 def test_a_body_beyond_the_field_of_view_is_warned_of(tmp_path):
@@ -215,7 +221,7 @@ def test_a_body_beyond_the_field_of_view_is_warned_of(tmp_path):
     assert "field of view smaller than the body" in pair.provenance["warning"]
 
 
-# Unit noise ----------------------------------------------------------------------------------------------------------
+# Noise realizations ----------------------------------------------------------------------------------------------------------
 
 
 def test_without_realisations_there_is_no_unit_noise(tmp_path):
@@ -230,12 +236,12 @@ def test_unit_noise_of_a_scan_makes_the_images_of_any_dose(tmp_path):
     assert len(units) == 3
     for unit in units:
         assert (unit[RADIUS > 48] == 0).all()
-        # The image has sqrt(3) times the noise of full dose, which unit noise has; each from deviates of its own.
+        # The image has sqrt(3) times the noise of full dose, which noise realization has; each from deviates of its own.
         assert added(pair).std() / unit[RADIUS < 20].std() == pytest.approx(np.sqrt(3), rel=0.1)
     volumes = [unit[RADIUS < 20].ravel() for unit in units] + [added(pair).ravel()]
     assert np.abs(np.corrcoef(volumes) - np.eye(4)).max() < 0.2
     model = pair.noise_model
-    assert (model["noise_free"], model["quanta"], model["floor_hu"]) == (False, QUANTA, -1024.0)
+    assert (model["noise_free"], model["incident_photons"], model["floor_hu"]) == (False, QUANTA, -1024.0)
     assert len(set(model["seeds"])) == 3
 
 
@@ -256,8 +262,8 @@ def test_phantoms_unit_noise_is_for_a_noise_free_truth():
 
 @pytest.mark.parametrize("kind", ["scan", "phantom"])
 def test_the_last_realisations_are_by_the_direct_route(tmp_path, kind):
-    def made(direct):
-        options = {"realizations": 3, "direct": direct}
+    def made(photon_counts):
+        options = {"realizations": 3, "photon_counts": photon_counts}
         if kind == "phantom":
             return phantoms(1, **options)[0].make()
         return simulated(save(tmp_path, "a.nii", cylinder()), **options)[0].make()
@@ -265,9 +271,9 @@ def test_the_last_realisations_are_by_the_direct_route(tmp_path, kind):
     pair, formula = made(1), made(0)
     for number in range(2):
         np.testing.assert_array_equal(pair.noise[number](), formula.noise[number]())
-    direct, same_deviates = pair.noise[2](), formula.noise[2]()
+    photon_counts, same_deviates = pair.noise[2](), formula.noise[2]()
     inside = pair.label > -500
-    # So few quanta at a quarter of the dose that electronic noise of 100 quanta^2 counts.
-    assert 1.1 < direct[inside].std() / same_deviates[inside].std() < 3
-    assert (pair.noise_model["direct"], pair.noise_model["direct_at"]) == (1, 0.25)
-    assert "direct" not in formula.noise_model
+    # So few photons at a quarter of the dose that electronic noise of 100 photons^2 counts.
+    assert 1.1 < photon_counts[inside].std() / same_deviates[inside].std() < 3
+    assert (pair.noise_model["photon_counts"], pair.noise_model["counts_at_dose"]) == (1, 0.25)
+    assert "photon_counts" not in formula.noise_model

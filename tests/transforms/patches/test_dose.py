@@ -55,7 +55,7 @@ def at(volume, place):
 
 @pytest.fixture(scope="module")
 def gaussian():
-    """A scan with noise of deviation 1 (full dose) on 0, and two realisations of its unit noise."""
+    """A scan with noise of deviation 1 (full dose) on 0, and two realisations of its noise realization."""
     rng = np.random.default_rng(0)
     return rng.normal(size=400_000), [rng.normal(size=400_000) for _ in range(2)]
 
@@ -195,7 +195,7 @@ def test_entries_without_enough_noise_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"Expected 2 or more .* scan-b.*got 1.*--realizations 2"):
         pairs(data, nested_dose_range=RANGE)
     del data[1]["noise"]
-    with pytest.raises(DataError, match=r"unit noise for scan-b.*got 0.*--realizations 1.*dose_range to null"):
+    with pytest.raises(DataError, match=r"noise realization for scan-b.*got 0.*--realizations 1.*dose_range to null"):
         pairs(data)
     assert len(pairs(data, dose_range=None)) == 40
 
@@ -211,7 +211,7 @@ def test_noise_of_another_shape_or_kind_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"label's shape \(20, 16, 3\), but .*short.nii has \(20, 16, 2\)"):
         pairs(data)
     for name, volume in (("f.nii", NOISE[0].astype(np.float32)), ("c.nii.gz", NOISE[0])):
-        with pytest.raises(DataError, match=f"{name} to be uncompressed int16 unit noise"):
+        with pytest.raises(DataError, match=f"{name} to be uncompressed int16 noise realization"):
             open_noise(write(tmp_path / name, volume))
 
 

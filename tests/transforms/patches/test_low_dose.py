@@ -9,7 +9,7 @@ from monai.transforms import Compose
 
 from ct_cncl.transforms.patches.low_dose import RandLowDose, RandLowDosed, SimulateLowDose, SimulateLowDosed
 from ct_cncl.transforms.physics import DoseSettings, insert_noise
-from ct_cncl.transforms.physics.noise_realizations import noise_factor, unit_noise
+from ct_cncl.transforms.physics.noise_realizations import noise_factor, noise_realization
 
 SIZE, PIXEL = 96, 3.0
 AFFINE = torch.diag(torch.tensor([-PIXEL, -PIXEL, 5.0, 1.0], dtype=torch.float64))
@@ -19,11 +19,11 @@ QUANTA = 3e4
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
-def scan(padding=None, quanta=None, seed=0, dtype=torch.float32):
-    """A water cylinder in air, (1, 96, 96, 2), with the noise of ``quanta``."""
+def scan(padding=None, incident_photons=None, seed=0, dtype=torch.float32):
+    """A water cylinder in air, (1, 96, 96, 2), with the noise of ``incident_photons``."""
     hu = np.where(RADIUS < 36, 0.0, -1000.0)[..., None].repeat(2, axis=2)
-    if quanta is not None:
-        full = dataclasses.replace(SETTINGS, dose_fraction=1.0, quanta=quanta)
+    if incident_photons is not None:
+        full = dataclasses.replace(SETTINGS, dose_fraction=1.0, incident_photons=incident_photons)
         hu = insert_noise(hu, (PIXEL, PIXEL), full, seed, noise_free=True)
     if padding is not None:
         hu[RADIUS > 48] = padding
@@ -31,7 +31,7 @@ def scan(padding=None, quanta=None, seed=0, dtype=torch.float32):
 
 
 def simulate(dose=0.25, **options):
-    return SimulateLowDose(dose, **({"quanta": QUANTA, "settings": SETTINGS} | options))
+    return SimulateLowDose(dose, **({"incident_photons": QUANTA, "settings": SETTINGS} | options))
 
 
 # Full physics --------------------------------------------------------------------------------------------------------
@@ -39,8 +39,8 @@ def simulate(dose=0.25, **options):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int16])
 def test_full_dose_is_the_scan_bit_by_bit(dtype):
-    image = scan(quanta=1e4, dtype=dtype)
-    result = simulate(1.0, quanta=None)(image)
+    image = scan(incident_photons=1e4, dtype=dtype)
+    result = simulate(1.0, incident_photons=None)(image)
     assert torch.equal(result.as_tensor(), image.as_tensor())
     assert result.dtype == dtype
     assert result is not image
@@ -53,7 +53,7 @@ def test_noise_is_that_of_the_physics_with_the_affines_pixel_size():
     fine = MetaTensor(coarse.as_tensor(), affine=torch.diag(torch.tensor([PIXEL / 2, PIXEL / 2, 5.0, 1.0])))
     for image, pixel in ((coarse, PIXEL), (fine, PIXEL / 2)):
         added = simulate()(image).as_tensor()[0].numpy()[centre]
-        settings = dataclasses.replace(SETTINGS, quanta=QUANTA, dose_fraction=0.25)
+        settings = dataclasses.replace(SETTINGS, incident_photons=QUANTA, dose_fraction=0.25)
         expected = insert_noise(image.as_tensor()[0].numpy(), (pixel, pixel), settings, seed=5)[centre]
         assert added.std() == pytest.approx(expected.std(), rel=0.1)
         levels.append(added.std())
@@ -76,7 +76,7 @@ def test_padding_meta_and_affine_stay_and_air_is_cut_off_at_the_floor():
     assert torch.equal(low.affine, AFFINE)
     assert low.meta["name"] == "x"
     assert low.meta["dose_fraction"] == 0.05
-    assert low.meta["quanta"] == QUANTA
+    assert low.meta["incident_photons"] == QUANTA
     assert "dose_fraction" not in image.meta
     assert low.dtype == torch.float32
 
@@ -93,11 +93,11 @@ def test_noise_depends_on_seed_and_volume_not_on_the_order():
 
 
 def test_without_quanta_the_scan_is_calibrated():
-    image = scan(quanta=1e4)
-    transform = simulate(quanta=None)
+    image = scan(incident_photons=1e4)
+    transform = simulate(incident_photons=None)
     low = transform(image)
     assert transform.calibration.method == "image"
-    assert transform.calibration.quanta == pytest.approx(1e4, rel=0.4)
+    assert transform.calibration.incident_photons == pytest.approx(1e4, rel=0.4)
     centre = RADIUS < 25
     ratio = low.as_tensor()[0].numpy()[centre].std() / image.as_tensor()[0].numpy()[centre].std()
     assert ratio == pytest.approx(2.0, rel=0.15)
@@ -108,7 +108,9 @@ def test_dictionary_version_does_the_same(device):
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("no GPU")
     image = scan().to(device)
-    items = SimulateLowDosed("image", 0.25, quanta=QUANTA, settings=SETTINGS)({"image": image, "label": image})
+    items = SimulateLowDosed("image", 0.25, incident_photons=QUANTA, settings=SETTINGS)(
+        {"image": image, "label": image}
+    )
     assert items["image"].device.type == device
     assert torch.equal(items["image"].cpu().as_tensor(), simulate()(scan()).as_tensor())
     assert items["label"] is image
@@ -122,8 +124,8 @@ def test_doses_out_of_range_are_refused(dose):
 
 
 def test_other_options_out_of_range_are_refused():
-    with pytest.raises(ValueError, match="quanta above 0"):
-        SimulateLowDose(0.25, quanta=0.0)
+    with pytest.raises(ValueError, match="photons above 0"):
+        SimulateLowDose(0.25, incident_photons=0.0)
     with pytest.raises(ValueError, match="seed of 0 or above"):
         SimulateLowDose(0.25, seed=-1)
 
@@ -148,10 +150,10 @@ def test_what_is_no_scan_is_refused(image, message):
 
 @pytest.fixture(scope="module")
 def unit():
-    """Two realisations of unit noise, (2, 96, 96, 2)."""
+    """Two noise realizations, (2, 96, 96, 2)."""
     hu = scan().as_tensor()[0].numpy()
-    settings = dataclasses.replace(SETTINGS, quanta=QUANTA)
-    return torch.from_numpy(np.stack([unit_noise(hu, (PIXEL, PIXEL), settings, seed) for seed in (3, 4)]))
+    settings = dataclasses.replace(SETTINGS, incident_photons=QUANTA)
+    return torch.from_numpy(np.stack([noise_realization(hu, (PIXEL, PIXEL), settings, seed) for seed in (3, 4)]))
 
 
 def test_result_is_the_image_and_its_scaled_noise(unit):
@@ -167,7 +169,7 @@ def test_result_is_the_image_and_its_scaled_noise(unit):
 def test_one_dose_gives_what_the_full_physics_gives(unit):
     transform = RandLowDose((0.25, 0.25), floor_hu=None).set_random_state(seed=0)
     low = transform(scan(), unit).as_tensor()[0].numpy()
-    settings = dataclasses.replace(SETTINGS, quanta=QUANTA, dose_fraction=0.25)
+    settings = dataclasses.replace(SETTINGS, incident_photons=QUANTA, dose_fraction=0.25)
     expected = insert_noise(scan().as_tensor()[0].numpy(), (PIXEL, PIXEL), settings, seed=3 + transform.realization)
     np.testing.assert_allclose(low, expected, atol=0.05)
 
@@ -214,7 +216,7 @@ def test_arrays_patches_and_the_floor(unit):
 
 def test_shapes_that_do_not_fit_are_refused(unit):
     for bad in (unit[:, :50], unit[0], unit[:0]):
-        with pytest.raises(ValueError, match="unit noise"):
+        with pytest.raises(ValueError, match="noise realization"):
             RandLowDose((0.1, 0.5))(scan(), bad)
 
 

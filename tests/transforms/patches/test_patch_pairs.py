@@ -13,7 +13,7 @@ from ct_cncl.transforms.patches.patch_pairs import (
     SliceIndex,
     SlicePairs,
     all_slices,
-    open_volume,
+    mapped_volume,
     spread_slices,
 )
 
@@ -21,7 +21,7 @@ from ct_cncl.transforms.patches.patch_pairs import (
 
 
 def test_volumes_are_memory_mapped_stored_values(data):
-    volume = open_volume(data[0]["label"])
+    volume = mapped_volume(data[0]["label"])
     assert isinstance(volume, np.memmap)
     np.testing.assert_array_equal(volume, np.arange(20 * 16 * 3).reshape(20, 16, 3))
 
@@ -32,13 +32,13 @@ def test_volumes_are_memory_mapped_stored_values(data):
 )
 def test_other_kinds_of_volumes_are_refused(tmp_path, name, volume):
     with pytest.raises(DataError, match=rf"{name} to be an uncompressed int16 volume"):
-        open_volume(write(tmp_path / name, volume))
+        mapped_volume(write(tmp_path / name, volume))
 
 
 def test_compressed_volumes_are_refused(tmp_path):
     """Regression: they were accepted, and up to 256 of them held in memory."""
     with pytest.raises(DataError, match="uncompressed"):
-        open_volume(write(tmp_path / "c.nii.gz", np.zeros((4, 4, 2), np.int16)))
+        mapped_volume(write(tmp_path / "c.nii.gz", np.zeros((4, 4, 2), np.int16)))
 
 
 def test_scaled_volumes_are_refused(tmp_path):
@@ -46,7 +46,7 @@ def test_scaled_volumes_are_refused(tmp_path):
     image.header.set_slope_inter(2.0, 1.0)
     nib.save(image, tmp_path / "s.nii")
     with pytest.raises(DataError, match="uncompressed int16"):
-        open_volume(str(tmp_path / "s.nii"))
+        mapped_volume(str(tmp_path / "s.nii"))
 
 
 def test_all_slices_in_order(data):
@@ -250,7 +250,7 @@ def test_padding_is_marked_from_the_label(tmp_path):
 def test_a_data_set_that_was_prepared_anew_is_read_anew(tmp_path):
     """Regression: volumes were remembered by path alone, so the old data were trained on."""
     write(tmp_path / "a.nii", np.zeros((4, 4, 2), np.int16))
-    assert open_volume(str(tmp_path / "a.nii")).max() == 0
+    assert mapped_volume(str(tmp_path / "a.nii")).max() == 0
     write(tmp_path / "b.nii", np.ones((4, 4, 2), np.int16))
     (tmp_path / "b.nii").replace(tmp_path / "a.nii")
-    assert open_volume(str(tmp_path / "a.nii")).min() == 1
+    assert mapped_volume(str(tmp_path / "a.nii")).min() == 1

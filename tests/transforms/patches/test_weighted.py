@@ -5,7 +5,7 @@ import torch
 from ct_cncl.transforms.anatomy.body import body_mask
 from ct_cncl.transforms.dataset.datalist import read_datalist
 from ct_cncl.transforms.patches import weighted as weighted_patches
-from ct_cncl.transforms.patches.patch_pairs import PatchPairs, open_volume
+from ct_cncl.transforms.patches.patch_pairs import PatchPairs, mapped_volume
 from ct_cncl.transforms.patches.weighted import WeightedPatchPairs
 
 OPTIONS = {"patch_size": 24, "patches_per_epoch": 8, "seed": 3}
@@ -33,7 +33,7 @@ def test_weights_are_cut_and_turned_as_the_image(data, disc):
     for number in range(20):
         patch = pairs.draw(number)
         entry, _ = pairs.slices[patch.slice_number]
-        plane = np.where(disc(open_volume(entry["label"])[:, :, 0]), 1.0, 0.25)
+        plane = np.where(disc(mapped_volume(entry["label"])[:, :, 0]), 1.0, 0.25)
         plane = plane[patch.x : patch.x + 24, patch.y : patch.y + 24]
         plane = plane[::-1] if patch.flip_x else plane
         plane = plane[:, ::-1] if patch.flip_y else plane

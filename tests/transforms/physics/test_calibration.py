@@ -7,7 +7,7 @@ from physics_analytic import ellipse_image
 
 from ct_cncl.transforms.anatomy.regions import local_std, noise_power_spectrum, soft_tissue_windows
 from ct_cncl.transforms.phantom import anatomical_phantom
-from ct_cncl.transforms.physics import DoseSettings, calibrate_quanta, insert_noise
+from ct_cncl.transforms.physics import DoseSettings, calibrate_incident_photons, insert_noise
 
 SIZE, PIXEL = 192, (1.5, 1.5)
 SETTINGS = DoseSettings(dose_fraction=0.25, views=240)
@@ -31,18 +31,18 @@ BODY = (
 )
 
 
-def scan(clean, quanta, slices=3, seed=0, **changes):
+def scan(clean, incident_photons, slices=3, seed=0, **changes):
     """A full-dose scan (x, y, z) of a noise-free slice."""
-    settings = dataclasses.replace(SETTINGS, dose_fraction=1.0, quanta=quanta, **changes)
+    settings = dataclasses.replace(SETTINGS, dose_fraction=1.0, incident_photons=incident_photons, **changes)
     return insert_noise(np.repeat(clean[..., None], slices, axis=2), PIXEL, settings, seed, noise_free=True)
 
 
 @pytest.mark.parametrize("clean", [WATER, BODY], ids=["water", "body"])
-@pytest.mark.parametrize(("quanta", "cutoff"), [(1e5, 0.6), (4e5, 1.0), (1e6, 2.0)])
-def test_known_level_and_spectrum_are_recovered(clean, quanta, cutoff):
+@pytest.mark.parametrize(("incident_photons", "cutoff"), [(1e5, 0.6), (4e5, 1.0), (1e6, 2.0)])
+def test_known_level_and_spectrum_are_recovered(clean, incident_photons, cutoff):
     # 8 slices leave 1 to 2 % of statistical error. Smooth noise on pixels of 1.5 mm looks like anatomy: 5 to 8 % too much.
-    volume = scan(clean, quanta, slices=8, cutoff=cutoff)
-    found = calibrate_quanta(volume, PIXEL, SETTINGS, seed=9, max_slices=8)
+    volume = scan(clean, incident_photons, slices=8, cutoff=cutoff)
+    found = calibrate_incident_photons(volume, PIXEL, SETTINGS, seed=9, max_slices=8)
     assert found.method == "image"
     assert found.reason == ""
     known = np.concatenate([(volume - clean[..., None])[soft_tissue_windows(volume[..., z]), z] for z in range(8)])
@@ -53,7 +53,7 @@ def test_known_level_and_spectrum_are_recovered(clean, quanta, cutoff):
 
 
 @pytest.mark.parametrize(
-    ("quanta", "cutoff", "scanner"),
+    ("incident_photons", "cutoff", "scanner"),
     [
         (1e5, 1.0, {}),
         (
@@ -66,13 +66,13 @@ def test_known_level_and_spectrum_are_recovered(clean, quanta, cutoff):
     ],
     ids=["standard", "smooth", "sharp", "fan beam with bowtie and modulated current"],
 )
-def test_thorax_gets_its_own_noise_back(quanta, cutoff, scanner):
+def test_thorax_gets_its_own_noise_back(incident_photons, cutoff, scanner):
     """Level and mean frequency of what is inserted at half dose, against the noise that the scan really has: 5 %."""
     phantom = anatomical_phantom(3, slices=5)
     pixel = tuple(float(side) for side in np.abs(np.diag(phantom.affine))[:2])
-    original = DoseSettings(dose_fraction=1.0, quanta=quanta, cutoff=cutoff, **scanner)
+    original = DoseSettings(dose_fraction=1.0, incident_photons=incident_photons, cutoff=cutoff, **scanner)
     stored = np.rint(insert_noise(phantom.hu, pixel, original, 3, noise_free=True))
-    found = calibrate_quanta(stored, pixel, DoseSettings(dose_fraction=0.5, **scanner), seed=5)
+    found = calibrate_incident_photons(stored, pixel, DoseSettings(dose_fraction=0.5, **scanner), seed=5)
     inserted = insert_noise(phantom.hu, pixel, found.apply(DoseSettings(dose_fraction=0.5, **scanner)), 9)
     tissue = np.stack([soft_tissue_windows(phantom.hu[..., z]) for z in range(5)], axis=-1)
     corners = [
@@ -93,7 +93,7 @@ def test_thorax_gets_its_own_noise_back(quanta, cutoff, scanner):
 
 def test_a_kernel_of_another_family_is_matched_in_mean_frequency_and_level():
     volume = scan(WATER, 4e5, apodisation="cosine", cutoff=0.8)
-    found = calibrate_quanta(volume, PIXEL, SETTINGS, seed=9)
+    found = calibrate_incident_photons(volume, PIXEL, SETTINGS, seed=9)
     assert found.added_frequency_per_mm == pytest.approx(found.scan_frequency_per_mm, rel=0.05)
     ratio = measured_ratio(volume, found.apply(SETTINGS))
     assert ratio == pytest.approx(2.0, rel=0.05)
@@ -113,30 +113,31 @@ def measured_ratio(volume, settings):
 def test_noise_after_insertion_is_full_noise_over_the_root_of_the_dose(fraction):
     settings = dataclasses.replace(SETTINGS, dose_fraction=fraction)
     volume = scan(WATER, 3e5, slices=4)
-    found = calibrate_quanta(volume, PIXEL, settings, seed=9, match_spectrum=False)
-    assert math.sqrt(3e5 / found.quanta) == pytest.approx(1, abs=0.05)
+    found = calibrate_incident_photons(volume, PIXEL, settings, seed=9, match_spectrum=False)
+    assert math.sqrt(3e5 / found.incident_photons) == pytest.approx(1, abs=0.05)
     assert measured_ratio(volume, found.apply(settings)) == pytest.approx(math.sqrt(1 / fraction), rel=0.05)
 
 
 def test_electronic_noise_is_told_from_quantum_noise():
-    """4,400 quanta behind the middle: Ne = 5000 doubles the variance there, N0 must not pay for it."""
+    """4,400 photons behind the middle: Ne = 5000 doubles the variance there, N0 must not pay for it."""
     volume = scan(WATER, 3e5, slices=4, electronic_variance=5000.0)
     settings = dataclasses.replace(SETTINGS, electronic_variance=5000.0)
-    found = calibrate_quanta(volume, PIXEL, settings, seed=9, match_spectrum=False)
-    assert math.sqrt(3e5 / found.quanta) == pytest.approx(1, abs=0.05)
+    found = calibrate_incident_photons(volume, PIXEL, settings, seed=9, match_spectrum=False)
+    assert math.sqrt(3e5 / found.incident_photons) == pytest.approx(1, abs=0.05)
 
 
 def test_the_dose_fraction_plays_no_part():
     volume = scan(WATER, 2e5, slices=1)
     quarter, tenth = (
-        calibrate_quanta(volume, PIXEL, dataclasses.replace(SETTINGS, dose_fraction=a), seed=1) for a in (0.25, 0.1)
+        calibrate_incident_photons(volume, PIXEL, dataclasses.replace(SETTINGS, dose_fraction=a), seed=1)
+        for a in (0.25, 0.1)
     )
     assert quarter == tenth
 
 
 def test_noise_in_hu_is_reported():
     volume = scan(WATER, 2e5)
-    found = calibrate_quanta(volume, PIXEL, SETTINGS, seed=1)
+    found = calibrate_incident_photons(volume, PIXEL, SETTINGS, seed=1)
     windows = soft_tissue_windows(volume[..., 0])
     true = np.sqrt(np.mean((volume - WATER[..., None])[windows] ** 2))
     assert found.noise_hu == pytest.approx(true, rel=0.05)
@@ -145,10 +146,10 @@ def test_noise_in_hu_is_reported():
 
 
 def test_settings_outside_the_calibration_are_kept():
-    found = calibrate_quanta(scan(WATER, 2e5, slices=1), PIXEL, SETTINGS, seed=1, match_spectrum=False)
+    found = calibrate_incident_photons(scan(WATER, 2e5, slices=1), PIXEL, SETTINGS, seed=1, match_spectrum=False)
     assert "not asked for" in found.reason
     applied = found.apply(dataclasses.replace(SETTINGS, electronic_variance=50.0))
-    assert applied == dataclasses.replace(SETTINGS, electronic_variance=50.0, quanta=found.quanta)
+    assert applied == dataclasses.replace(SETTINGS, electronic_variance=50.0, incident_photons=found.incident_photons)
 
 
 @pytest.mark.parametrize(
@@ -161,11 +162,11 @@ def test_settings_outside_the_calibration_are_kept():
     ids=["lung", "tiny", "noise-free"],
 )
 def test_without_anything_to_measure_the_default_is_stated(volume, reason):
-    found = calibrate_quanta(volume, PIXEL, SETTINGS, seed=0)
+    found = calibrate_incident_photons(volume, PIXEL, SETTINGS, seed=0)
     assert found.method == "default"
-    assert found.quanta == 2e5
+    assert found.incident_photons == 2e5
     assert reason in found.reason
-    assert "default of 200000 quanta" in found.reason
+    assert "default of 200000 photons" in found.reason
     assert math.isnan(found.noise_hu)
     assert found.apply(SETTINGS).cutoff == SETTINGS.cutoff
 
@@ -173,11 +174,11 @@ def test_without_anything_to_measure_the_default_is_stated(volume, reason):
 @pytest.mark.parametrize("bad", [{"max_slices": 0}, {"seed": -1}, {"quantile": 1.0}])
 def test_bad_options_are_refused(bad):
     with pytest.raises(ValueError, match="Expected max_slices"):
-        calibrate_quanta(WATER[..., None], PIXEL, SETTINGS, **({"seed": 0} | bad))
+        calibrate_incident_photons(WATER[..., None], PIXEL, SETTINGS, **({"seed": 0} | bad))
 
 
 def test_what_is_not_hu_is_refused():
     with pytest.raises(ValueError, match="never below 0"):
-        calibrate_quanta(WATER[..., None] + 1024, PIXEL, SETTINGS, seed=0)
+        calibrate_incident_photons(WATER[..., None] + 1024, PIXEL, SETTINGS, seed=0)
     with pytest.raises(ValueError, match="Expected pixel_mm"):
-        calibrate_quanta(WATER[..., None], None, SETTINGS, seed=0)
+        calibrate_incident_photons(WATER[..., None], None, SETTINGS, seed=0)

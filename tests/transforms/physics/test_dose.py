@@ -19,7 +19,7 @@ from ct_cncl.transforms.physics import (
 SIZE, PIXEL, RADIUS = 96, 2.0, 75.0
 CYLINDER = water_cylinder(SIZE, PIXEL, RADIUS)
 CENTRE = central(SIZE, PIXEL, 0.5 * RADIUS)
-SETTINGS = DoseSettings(dose_fraction=0.25, quanta=1e4, views=120)
+SETTINGS = DoseSettings(dose_fraction=0.25, incident_photons=1e4, views=120)
 
 
 def at_dose(fraction, **changes):
@@ -35,10 +35,10 @@ def realisations(settings, count, seed, noise_free=False):
     return np.array(noise)
 
 
-def poisson_sinogram(p, fraction, quanta, variance, rng):
-    """The direct route: counted quanta plus electronic noise, logarithm."""
-    counts = rng.poisson(fraction * quanta * np.exp(-p)) + rng.normal(0, np.sqrt(variance), p.shape)
-    return -np.log(np.maximum(counts, 1) / (fraction * quanta))
+def poisson_sinogram(p, fraction, incident_photons, variance, rng):
+    """Photon-count simulation: counted photons plus electronic noise, logarithm."""
+    counts = rng.poisson(fraction * incident_photons * np.exp(-p)) + rng.normal(0, np.sqrt(variance), p.shape)
+    return -np.log(np.maximum(counts, 1) / (fraction * incident_photons))
 
 
 # The formula ---------------------------------------------------------------------------------------------------------
@@ -46,7 +46,7 @@ def poisson_sinogram(p, fraction, quanta, variance, rng):
 
 @pytest.mark.parametrize(("fraction", "expected"), [(0.25, 0.0620), (0.1, 0.1137)])
 def test_full_plus_added_variance_has_the_known_values(fraction, expected):
-    options = {"quanta": 2e5, "electronic_variance": 100.0}
+    options = {"incident_photons": 2e5, "electronic_variance": 100.0}
     full = added_noise_variance(5.0, dose_fraction=1, noise_free=True, **options)
     added = added_noise_variance(5.0, dose_fraction=fraction, **options)
     assert np.sqrt(full + added) == pytest.approx(expected, abs=5e-5)
@@ -57,11 +57,11 @@ def test_full_plus_added_variance_has_the_known_values(fraction, expected):
 @pytest.mark.parametrize("fraction", [0.5, 0.25, 0.1])
 @pytest.mark.parametrize("p", [0.0, 2.0, 4.0])
 def test_ray_noise_matches_a_direct_poisson_simulation(p, fraction, variance):
-    # 200,000 rays: standard error of a variance 0.3 %; p up to 4 leaves 366 quanta: the logarithm is nearly linear
+    # 200,000 rays: standard error of a variance 0.3 %; p up to 4 leaves 366 photons: the logarithm is nearly linear
     rng = np.random.default_rng(0)
     rays = np.full(200_000, p)
     full = poisson_sinogram(rays, 1.0, 2e5, variance, rng)
-    options = {"dose_fraction": fraction, "quanta": 2e5, "electronic_variance": variance}
+    options = {"dose_fraction": fraction, "incident_photons": 2e5, "electronic_variance": variance}
     inserted = full + rng.standard_normal(full.shape) * np.sqrt(added_noise_variance(rays, **options))
     direct = poisson_sinogram(rays, fraction, 2e5, variance, rng)
     assert inserted.var() / direct.var() == pytest.approx(1, abs=0.02)
@@ -70,7 +70,8 @@ def test_ray_noise_matches_a_direct_poisson_simulation(p, fraction, variance):
 
 def test_full_dose_adds_exactly_nothing():
     assert (
-        added_noise_variance(np.linspace(0, 12, 50), dose_fraction=1, quanta=1e5, electronic_variance=100) == 0
+        added_noise_variance(np.linspace(0, 12, 50), dose_fraction=1, incident_photons=1e5, electronic_variance=100)
+        == 0
     ).all()
     noise = noise_image(CYLINDER, (PIXEL, PIXEL), at_dose(1.0), np.random.default_rng(0))
     assert (noise == 0).all()
@@ -79,7 +80,7 @@ def test_full_dose_adds_exactly_nothing():
 @pytest.mark.parametrize("fraction", [0.0, -0.1, 1.0001, 25, np.nan])
 def test_dose_fraction_outside_0_to_1_is_refused(fraction):
     with pytest.raises(ValueError, match=r"Expected a dose fraction .* but got .*0\.25, not 25"):
-        added_noise_variance(1.0, dose_fraction=fraction, quanta=1e5)
+        added_noise_variance(1.0, dose_fraction=fraction, incident_photons=1e5)
     with pytest.raises(ValueError, match="Expected a dose fraction"):
         DoseSettings(dose_fraction=fraction)
 
@@ -102,7 +103,7 @@ def test_settings_survive_json():
 @pytest.mark.parametrize(
     "bad",
     [
-        {"quanta": 0.0},
+        {"incident_photons": 0.0},
         {"electronic_variance": -1.0},
         {"apodisation": "x"},
         {"cutoff": 0.0},
@@ -128,11 +129,11 @@ def test_added_variance_scales_with_the_missing_dose(fraction):
 
 
 def test_electronic_noise_follows_the_full_formula():
-    # p = 2.88 in the middle: 561 quanta of 1e4, so that Ne = 1000 counts
+    # p = 2.88 in the middle: 561 photons of 1e4, so that Ne = 1000 counts
     options = {"electronic_variance": 1000.0}
     p = 2 * RADIUS * MU_WATER_PER_MM
-    expected = added_noise_variance(p, dose_fraction=0.25, quanta=1e4, **options)
-    expected /= added_noise_variance(p, dose_fraction=0.25, quanta=1e4)
+    expected = added_noise_variance(p, dose_fraction=0.25, incident_photons=1e4, **options)
+    expected /= added_noise_variance(p, dose_fraction=0.25, incident_photons=1e4)
     middle = central(SIZE, PIXEL, 15.0)[CENTRE]  # towards the rim p is smaller: compare the middle alone
     both = realisations(at_dose(0.25, **options), 200, seed=3)[:, middle].var()
     assert both / realisations(SETTINGS, 200, seed=4)[:, middle].var() == pytest.approx(expected, rel=0.08)
@@ -144,7 +145,7 @@ def test_absolute_noise_in_the_centre_is_the_analytic_value():
     geometry = ParallelBeam.for_image((size, size), (pixel, pixel), views)
     assert geometry.channels % 2 == 1  # the centre lies on a channel in each view: no interpolation
     cylinder = water_cylinder(size, pixel, 50.0)
-    settings = DoseSettings(dose_fraction=0.5, quanta=1e5, apodisation="ram-lak", views=views)
+    settings = DoseSettings(dose_fraction=0.5, incident_photons=1e5, apodisation="ram-lak", views=views)
     values = [
         noise_image(cylinder, (pixel, pixel), settings, slice_generator(5, n), noise_free=True)[33, 33]
         for n in range(800)
@@ -160,10 +161,10 @@ def test_insertion_into_a_noisy_scan_agrees_with_the_direct_route(variance):
     rng = np.random.default_rng(6)
     geometry = ParallelBeam.for_image((SIZE, SIZE), (PIXEL, PIXEL), SETTINGS.views)
     p = ellipse_sinogram(geometry, [(0, 0, RADIUS, RADIUS, 0, MU_WATER_PER_MM)])
-    settings = at_dose(0.25, quanta=1e5, electronic_variance=variance)
+    settings = at_dose(0.25, incident_photons=1e5, electronic_variance=variance)
 
     def scan(fraction):
-        sinogram = poisson_sinogram(p, fraction, settings.quanta, variance, rng)
+        sinogram = poisson_sinogram(p, fraction, settings.incident_photons, variance, rng)
         return fbp(sinogram, geometry, (SIZE, SIZE), (PIXEL, PIXEL)) / MU_WATER_PER_MM * 1000 - 1000
 
     direct = np.array([scan(0.25)[CENTRE] for _ in range(60)])

@@ -11,12 +11,12 @@ from ct_cncl.transforms.physics.noise_realizations import (
     dose_between,
     electronic_excess,
     noise_factor,
-    unit_noise,
+    noise_realization,
 )
 
 SIZE, PIXEL = 64, (4.0, 4.0)
 RADIUS = np.hypot(*np.meshgrid(np.arange(SIZE) - 31.5, np.arange(SIZE) - 31.5, indexing="ij"))
-SETTINGS = DoseSettings(quanta=3e4, views=90)
+SETTINGS = DoseSettings(incident_photons=3e4, views=90)
 WATER = np.where(RADIUS < 22, 0.0, -1000.0)[..., None].repeat(2, axis=2)
 CENTRE = RADIUS < 8
 
@@ -28,7 +28,7 @@ def at(fraction, **changes):
 @pytest.mark.parametrize("fraction", [0.9, 0.5, 0.25, 0.05])
 def test_scaled_unit_noise_is_the_noise_of_the_full_physics(fraction):
     """The same deviates: equal voxel by voxel, not only in level."""
-    unit = unit_noise(WATER, PIXEL, SETTINGS, seed=3)
+    unit = noise_realization(WATER, PIXEL, SETTINGS, seed=3)
     low = insert_noise(WATER, PIXEL, at(fraction), seed=3)
     np.testing.assert_allclose(WATER + noise_factor(fraction) * unit, low, atol=2e-3 * unit.std())
 
@@ -36,48 +36,54 @@ def test_scaled_unit_noise_is_the_noise_of_the_full_physics(fraction):
 def test_unit_noise_is_the_noise_of_full_dose():
     """Against the noise of a full-dose scan of a noise-free object, from the same deviates."""
     full = insert_noise(WATER, PIXEL, at(1.0), seed=3, noise_free=True) - WATER
-    np.testing.assert_allclose(unit_noise(WATER, PIXEL, SETTINGS, seed=3), full, atol=2e-3 * full.std())
+    np.testing.assert_allclose(noise_realization(WATER, PIXEL, SETTINGS, seed=3), full, atol=2e-3 * full.std())
 
 
-@pytest.mark.parametrize("change", [{"dose_fraction": 0.1}, {"electronic_variance": 900.0}, {"route": "direct"}])
+@pytest.mark.parametrize("change", [{"dose_fraction": 0.1}, {"electronic_variance": 900.0}, {"route": "photon_counts"}])
 def test_dose_electronics_and_route_play_no_part(change):
-    expected = unit_noise(WATER, PIXEL, SETTINGS, seed=1)
+    expected = noise_realization(WATER, PIXEL, SETTINGS, seed=1)
     changed = dataclasses.replace(SETTINGS, **change)
-    np.testing.assert_array_equal(unit_noise(WATER, PIXEL, changed, seed=1), expected)
+    np.testing.assert_array_equal(noise_realization(WATER, PIXEL, changed, seed=1), expected)
 
 
 def test_the_direct_route_is_the_full_physics_at_its_dose():
-    unit = unit_noise(WATER, PIXEL, SETTINGS, seed=3, direct_at=0.25)
-    low = insert_noise(WATER, PIXEL, at(0.25, route="direct", electronic_variance=100.0), seed=3)
+    unit = noise_realization(WATER, PIXEL, SETTINGS, seed=3, counts_at_dose=0.25)
+    low = insert_noise(WATER, PIXEL, at(0.25, route="photon_counts", electronic_variance=100.0), seed=3)
     np.testing.assert_allclose(WATER + noise_factor(0.25) * unit, low, atol=2e-3 * unit.std())
 
 
 def test_the_direct_route_has_the_formulas_level_where_quanta_suffice_and_streaks_where_they_do_not():
-    """Behind two dense shoulders a tenth of the quanta is left: more noise there than the formula says, along the line."""
-    many = at(0.5, quanta=3e5)
-    spread = [unit_noise(WATER, PIXEL, many, seed=3, direct_at=dose)[CENTRE].std() for dose in (None, 0.5, 0.25)]
+    """Behind two dense shoulders a tenth of the photons is left: more noise there than the formula says, along the line."""
+    many = at(0.5, incident_photons=3e5)
+    spread = [
+        noise_realization(WATER, PIXEL, many, seed=3, counts_at_dose=dose)[CENTRE].std() for dose in (None, 0.5, 0.25)
+    ]
     assert spread[1:] == pytest.approx([spread[0]] * 2, rel=0.15)  # other deviates of 2 x 200 pixels
     x, y = np.meshgrid(np.arange(SIZE) - 31.5, np.arange(SIZE) - 31.5, indexing="ij")
     shoulders = WATER.copy()
     shoulders[np.hypot(np.abs(x) - 14, y) < 6] = 3000.0
     between = (np.abs(x) < 6) & (np.abs(y) < 3)
-    few = at(0.5, quanta=2e5)
-    formula, direct = (unit_noise(shoulders, PIXEL, few, seed=3, direct_at=dose)[between] for dose in (None, 0.25))
-    rough = unit_noise(shoulders, PIXEL, dataclasses.replace(few, starved_counts=0.0), seed=3, direct_at=0.25)[between]
+    few = at(0.5, incident_photons=2e5)
+    formula, direct = (
+        noise_realization(shoulders, PIXEL, few, seed=3, counts_at_dose=dose)[between] for dose in (None, 0.25)
+    )
+    rough = noise_realization(
+        shoulders, PIXEL, dataclasses.replace(few, starvation_counts=0.0), seed=3, counts_at_dose=0.25
+    )[between]
     assert direct.std() != pytest.approx(formula.std(), rel=0.2)  # electronic noise and smoothing of what is starved
     assert direct.std() < rough.std()
 
 
 @pytest.mark.parametrize("dose", [0.0, 1.0, -1.0])
 def test_the_direct_route_needs_a_lower_dose(dose):
-    with pytest.raises(ValueError, match="above 0 and below 1 for the direct route"):
-        unit_noise(WATER, PIXEL, SETTINGS, seed=3, direct_at=dose)
+    with pytest.raises(ValueError, match="above 0 and below 1 for photon-count simulation"):
+        noise_realization(WATER, PIXEL, SETTINGS, seed=3, counts_at_dose=dose)
 
 
 def test_padding_has_no_noise():
     hu = WATER.copy()
     hu[RADIUS > 32] = -2000
-    noise = unit_noise(hu, PIXEL, SETTINGS, seed=0)
+    noise = noise_realization(hu, PIXEL, SETTINGS, seed=0)
     assert (noise[RADIUS > 32] == 0).all()
     assert noise[RADIUS < 31].all()
 
@@ -107,13 +113,13 @@ def test_fractions_out_of_range_are_refused(a, of):
 
 
 @pytest.mark.parametrize("fraction", [0.5, 0.25, 0.1])
-@pytest.mark.parametrize("quanta", [100.0, 1e3, 1e4])
-def test_excess_against_counted_quanta(fraction, quanta):
+@pytest.mark.parametrize("incident_photons", [100.0, 1e3, 1e4])
+def test_excess_against_counted_quanta(fraction, incident_photons):
     """Var(p) = 1/N + Ne/N^2 at both doses; their difference over the scaled quantum part."""
     electronic = 100.0
-    low, full = (1 / n + electronic / n**2 for n in (fraction * quanta, quanta))
-    scaled = noise_factor(fraction) ** 2 / quanta
-    assert electronic_excess(quanta, fraction, electronic) == pytest.approx(np.sqrt((low - full) / scaled))
+    low, full = (1 / n + electronic / n**2 for n in (fraction * incident_photons, incident_photons))
+    scaled = noise_factor(fraction) ** 2 / incident_photons
+    assert electronic_excess(incident_photons, fraction, electronic) == pytest.approx(np.sqrt((low - full) / scaled))
 
 
 @pytest.mark.parametrize(("fraction", "row"), [(0.5, [1.00, 1.01, 1.14, 2.00]), (0.25, [1.00, 1.02, 1.22, 2.45])])
@@ -126,9 +132,9 @@ def test_the_table_of_the_docstring(fraction, row):
 
 def test_excess_in_the_image():
     """A uniform disc: behind its middle all rays have about the same N, so the image's noise exceeds by as much."""
-    settings = at(0.25, quanta=3e4, electronic_variance=900.0)
+    settings = at(0.25, incident_photons=3e4, electronic_variance=900.0)
     low = insert_noise(WATER, PIXEL, settings, seed=3) - WATER
-    scaled = noise_factor(0.25) * unit_noise(WATER, PIXEL, settings, seed=3)
+    scaled = noise_factor(0.25) * noise_realization(WATER, PIXEL, settings, seed=3)
     middle = 3e4 * np.exp(-0.0192 * 2 * 22 * PIXEL[0])
     expected = electronic_excess(middle, 0.25, 900.0)
     assert expected > 1.5

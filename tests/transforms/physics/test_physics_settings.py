@@ -11,7 +11,7 @@ from ct_cncl.transforms.physics import (
     ParallelBeam,
     noise_image,
     phantom_hu,
-    relative_quanta,
+    relative_incident_photons,
     slice_generator,
     water_cylinder,
 )
@@ -19,7 +19,7 @@ from ct_cncl.transforms.physics.fbp import apodisation_window
 
 SIZE, PIXEL = 96, 2.0
 CYLINDER = phantom_hu(water_cylinder(75.0), (SIZE, SIZE), (PIXEL, PIXEL))
-SETTINGS = DoseSettings(dose_fraction=0.5, quanta=1e5, views=240)
+SETTINGS = DoseSettings(dose_fraction=0.5, incident_photons=1e5, views=240)
 
 
 def noise(settings, count, seed=0):
@@ -36,19 +36,19 @@ def test_a_full_bowtie_filter_gives_all_rays_through_its_cylinder_the_same_quant
     beam = ParallelBeam(3, 81, 2.0)
     settings = DoseSettings(bowtie_mm=150.0, bowtie_strength=1.0)
     p = 2 * np.sqrt(np.maximum(75.0**2 - beam.positions_mm**2, 0)) * settings.mu_water_per_mm
-    arriving = relative_quanta(np.tile(p, (3, 1)), beam, settings) * np.exp(-p)
+    arriving = relative_incident_photons(np.tile(p, (3, 1)), beam, settings) * np.exp(-p)
     np.testing.assert_allclose(arriving, np.exp(-150 * 0.0192), rtol=1e-9)
-    half = relative_quanta(np.tile(p, (3, 1)), beam, dataclasses.replace(settings, bowtie_strength=0.5))
-    np.testing.assert_allclose(half**2, relative_quanta(np.tile(p, (3, 1)), beam, settings))
+    half = relative_incident_photons(np.tile(p, (3, 1)), beam, dataclasses.replace(settings, bowtie_strength=0.5))
+    np.testing.assert_allclose(half**2, relative_incident_photons(np.tile(p, (3, 1)), beam, settings))
 
 
 def test_modulated_current_evens_out_the_views_and_keeps_the_dose():
     p = np.random.default_rng(0).random((50, 20)) + np.linspace(1, 6, 50)[:, None]
-    current = relative_quanta(p, ParallelBeam(50, 20, 1.0), DoseSettings(current_modulation=0.5))
+    current = relative_incident_photons(p, ParallelBeam(50, 20, 1.0), DoseSettings(current_modulation=0.5))
     assert current.shape == (50, 1)
     assert current.mean() == pytest.approx(1.0)
     assert current[-1, 0] / current[0, 0] == pytest.approx(np.exp((p[-1].max() - p[0].max()) / 2))
-    np.testing.assert_array_equal(relative_quanta(p, ParallelBeam(50, 20, 1.0), DoseSettings()), [[1.0]])
+    np.testing.assert_array_equal(relative_incident_photons(p, ParallelBeam(50, 20, 1.0), DoseSettings()), [[1.0]])
 
 
 def test_bowtie_filter_moves_noise_to_the_rim():
@@ -65,11 +65,11 @@ def test_bowtie_filter_moves_noise_to_the_rim():
 
 
 def test_electronic_noise_of_100_follows_the_full_formula_in_the_image():
-    # 5.6e2 quanta of 1e4 reach the middle: 1 + (1 + a)/a Ne/N = 1.9 at a quarter of the dose
-    quanta, a, variance = 1e4, 0.25, 100.0
-    per_quantum = np.exp(150 * SETTINGS.mu_water_per_mm) / quanta
+    # 5.6e2 photons of 1e4 reach the middle: 1 + (1 + a)/a Ne/N = 1.9 at a quarter of the dose
+    incident_photons, a, variance = 1e4, 0.25, 100.0
+    per_quantum = np.exp(150 * SETTINGS.mu_water_per_mm) / incident_photons
     expected = 1 + (1 + a) / a * variance * per_quantum
-    plain = dataclasses.replace(SETTINGS, dose_fraction=a, quanta=quanta)
+    plain = dataclasses.replace(SETTINGS, dose_fraction=a, incident_photons=incident_photons)
     x = np.arange(SIZE) - (SIZE - 1) / 2
     middle = np.hypot(x[:, None], x) < 7
     both = noise(dataclasses.replace(plain, electronic_variance=variance), 200)[:, middle]

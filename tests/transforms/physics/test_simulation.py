@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ct_cncl.transforms.physics import DoseSettings, calibrate_quanta, insert_noise
+from ct_cncl.transforms.physics import DoseSettings, calibrate_incident_photons, insert_noise
 from ct_cncl.transforms.physics.simulation import calibrate, low_dose, own_seed, scanner_floor
 from ct_cncl.transforms.series import Acquisition
 
@@ -17,8 +17,8 @@ TAGS = Acquisition(kvp=120.0, exposure_mas=100.0, slice_thickness_mm=2.0, kernel
 
 @pytest.fixture(scope="module")
 def scan():
-    """A water cylinder with the noise of 1e4 quanta."""
-    full = dataclasses.replace(SETTINGS, dose_fraction=1.0, quanta=1e4)
+    """A water cylinder with the noise of 1e4 photons."""
+    full = dataclasses.replace(SETTINGS, dose_fraction=1.0, incident_photons=1e4)
     return insert_noise(WATER, PIXEL, full, 0, noise_free=True)
 
 
@@ -33,13 +33,13 @@ def method(volume, **options):
 def test_auto_measures_where_it_can_whatever_the_tags_say(scan):
     name, found = method(scan, acquisition=TAGS)
     assert name == "image"
-    assert found == calibrate_quanta(scan, PIXEL, SETTINGS, 0)
+    assert found == calibrate_incident_photons(scan, PIXEL, SETTINGS, 0)
 
 
 def test_auto_goes_on_to_the_tags_and_says_why():
     name, found = method(LUNG, acquisition=TAGS)
     assert name == "tags"
-    assert found.quanta == pytest.approx(1.8e6 * 100 * 2 * 3 / 90)
+    assert found.incident_photons == pytest.approx(1.8e6 * 100 * 2 * 3 / 90)
     assert "no uniform soft tissue" in found.reason
     assert "default" not in found.reason
 
@@ -47,29 +47,29 @@ def test_auto_goes_on_to_the_tags_and_says_why():
 @pytest.mark.parametrize("acquisition", [None, Acquisition(kvp=120.0)])
 def test_auto_ends_with_the_default_and_all_reasons(acquisition):
     name, found = method(LUNG, acquisition=acquisition)
-    assert (name, found.quanta, found.apodisation, found.cutoff) == ("default", 2e5, "cosine", 0.8)
+    assert (name, found.incident_photons, found.apodisation, found.cutoff) == ("default", 2e5, "cosine", 0.8)
     assert "no uniform soft tissue" in found.reason
     assert ("no DICOM" if acquisition is None else "SliceThickness") in found.reason
-    assert found.reason.count("default of 200000 quanta") == 1
+    assert found.reason.count("default of 200000 photons") == 1
 
 
 def test_one_way_only_takes_no_other(scan):
     assert method(scan, how="tags", acquisition=TAGS)[0] == "tags"
     assert method(LUNG, how="image", acquisition=TAGS)[0] == "default"
     name, found = method(scan, how="default", acquisition=TAGS)
-    assert (name, found.reason) == ("default", "default of 200000 quanta")
+    assert (name, found.reason) == ("default", "default of 200000 photons")
 
 
 def test_the_users_quanta_keep_the_filter_of_the_settings(scan):
-    name, found = method(scan, quanta=12345.0, acquisition=TAGS)
-    assert (name, found.quanta, found.apodisation, found.cutoff) == ("user", 12345.0, "cosine", 0.8)
+    name, found = method(scan, incident_photons=12345.0, acquisition=TAGS)
+    assert (name, found.incident_photons, found.apodisation, found.cutoff) == ("user", 12345.0, "cosine", 0.8)
 
 
 def test_what_cannot_be_is_refused(scan):
     with pytest.raises(ValueError, match="out of auto, image, tags, default but got 'guess'"):
         method(scan, how="guess")
     with pytest.raises(ValueError, match="got both"):
-        method(scan, how="image", quanta=1e5)
+        method(scan, how="image", incident_photons=1e5)
     with pytest.raises(ValueError, match=r"Expected tags.*SliceThickness missing"):
         method(scan, how="tags", acquisition=Acquisition(kvp=120.0, exposure_mas=1.0))
 
@@ -80,7 +80,7 @@ def test_what_cannot_be_is_refused(scan):
 def test_low_dose_is_inserted_noise_cut_off_at_the_floor():
     hu = WATER.copy()
     hu[RADIUS > 48] = -2000
-    settings = dataclasses.replace(SETTINGS, dose_fraction=0.1, quanta=3e3)
+    settings = dataclasses.replace(SETTINGS, dose_fraction=0.1, incident_photons=3e3)
     low, noisy = low_dose(hu, PIXEL, settings, 3), insert_noise(hu, PIXEL, settings, 3)
     np.testing.assert_array_equal(low[RADIUS > 48], -2000)
     np.testing.assert_array_equal(low[RADIUS <= 48], np.maximum(noisy, -1024)[RADIUS <= 48])

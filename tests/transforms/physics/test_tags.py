@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from tiny_runs import ROOT
 
-from ct_cncl.transforms.physics import DoseSettings, ParallelBeam, calibrate_quanta
+from ct_cncl.transforms.physics import DoseSettings, ParallelBeam, calibrate_incident_photons
 from ct_cncl.transforms.physics.tags import (
     calibrate_from_tags,
     effective_mas,
+    incident_photons_from_tags,
     kernel_ending_lp_cm,
-    quanta_from_tags,
 )
 from ct_cncl.transforms.series import Acquisition, read_scan
 
@@ -30,8 +30,8 @@ def changed(**values):
     return dataclasses.replace(SCAN, **values)
 
 
-def quanta(acquisition=SCAN, pixel=PIXEL, **settings):
-    return calibrate_from_tags(acquisition, pixel, dataclasses.replace(SETTINGS, **settings)).quanta
+def incident_photons(acquisition=SCAN, pixel=PIXEL, **settings):
+    return calibrate_from_tags(acquisition, pixel, dataclasses.replace(SETTINGS, **settings)).incident_photons
 
 
 def test_quanta_by_hand():
@@ -39,7 +39,7 @@ def test_quanta_by_hand():
     found = calibrate_from_tags(SCAN, PIXEL, SETTINGS)
     assert found.method == "tags"
     assert found.reason == ""
-    assert found.quanta == pytest.approx(4e5)
+    assert found.incident_photons == pytest.approx(4e5)
     assert math.isnan(found.noise_hu)
 
 
@@ -54,19 +54,19 @@ def test_quanta_by_hand():
     ],
 )
 def test_quanta_follow_tube_and_slice(change, factor):
-    assert quanta(changed(**change)) == pytest.approx(factor * quanta())
+    assert incident_photons(changed(**change)) == pytest.approx(factor * incident_photons())
 
 
 def test_quanta_of_a_slice_do_not_depend_on_how_channels_and_views_share_them():
-    assert quanta(pixel=(0.4, 0.4)) == pytest.approx(quanta() / 2)
-    assert quanta(pixel=(0.8, 1.6)) == pytest.approx(quanta())
-    assert quanta(views=360) == pytest.approx(2 * quanta())
+    assert incident_photons(pixel=(0.4, 0.4)) == pytest.approx(incident_photons() / 2)
+    assert incident_photons(pixel=(0.8, 1.6)) == pytest.approx(incident_photons())
+    assert incident_photons(views=360) == pytest.approx(2 * incident_photons())
 
 
 def test_quanta_of_the_fan_beam():
     """736 channels of 1.2858 mm, 0.7047 mm at the isocentre, 1152 views a turn."""
     expected = 1.8e6 * 200 * 1.2858 * 595 / 1085.6 / 1152
-    assert quanta(geometry="mayo", views=None) == pytest.approx(expected)
+    assert incident_photons(geometry="mayo", views=None) == pytest.approx(expected)
 
 
 def test_mas_of_a_spiral_slice_come_before_time_and_both_before_the_stated_exposure():
@@ -93,13 +93,13 @@ def test_what_is_missing_is_named_and_nothing_is_guessed(acquisition, words):
     found = calibrate_from_tags(acquisition, PIXEL, SETTINGS)
     assert found.method == "default"
     assert words in found.reason
-    assert "default of 200000 quanta" in found.reason
-    assert (found.quanta, found.apodisation, found.cutoff) == (2e5, "cosine", 0.7)
+    assert "default of 200000 photons" in found.reason
+    assert (found.incident_photons, found.apodisation, found.cutoff) == (2e5, "cosine", 0.7)
 
 
 def test_quanta_without_tags_are_refused():
     with pytest.raises(ValueError, match="KVP"):
-        quanta_from_tags(changed(kvp=None), ParallelBeam.for_image((8, 8), PIXEL))
+        incident_photons_from_tags(changed(kvp=None), ParallelBeam.for_image((8, 8), PIXEL))
 
 
 # Kernels -------------------------------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ def test_sharper_kernels_end_later(maker):
 def test_an_unknown_kernel_keeps_the_filter_and_says_so(kernel, maker, reason):
     found = calibrate_from_tags(changed(kernel=kernel, manufacturer=maker), PIXEL, SETTINGS)
     assert found.method == "tags"
-    assert found.quanta == pytest.approx(4e5)
+    assert found.incident_photons == pytest.approx(4e5)
     assert reason in found.reason
     assert "filter as given" in found.reason
     assert (found.apodisation, found.cutoff) == ("cosine", 0.7)
@@ -185,7 +185,7 @@ def test_tags_agree_with_the_image_within_their_uncertainty(name):
     pixel = (float(scan.spacing[0]), float(scan.spacing[1]))
     volume = np.ascontiguousarray(scan.hu[..., 5:8])
     tags = calibrate_from_tags(scan.acquisition, pixel, DoseSettings())
-    image = calibrate_quanta(volume, pixel, DoseSettings(), seed=0, max_slices=2)
+    image = calibrate_incident_photons(volume, pixel, DoseSettings(), seed=0, max_slices=2)
     assert tags.method == "tags"
-    assert 0.4 < tags.quanta / image.quanta < 2.5
+    assert 0.4 < tags.incident_photons / image.incident_photons < 2.5
     assert 0.75 < tags.cutoff / image.cutoff < 1.33

@@ -9,8 +9,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ct_cncl.pipeline.engines import CNCLEvaluator
-from ct_cncl.pipeline.handlers import noise_texture
-from ct_cncl.pipeline.handlers.noise_texture import NoiseTexture
+from ct_cncl.pipeline.handlers import nps_distance as noise_texture
+from ct_cncl.pipeline.handlers.nps_distance import NPSDistance
 from ct_cncl.pipeline.interpolation import alpha_sweep as texture_scan
 from ct_cncl.pipeline.metrics import quality_metrics
 from ct_cncl.pipeline.networks import CNCL, Branches, BranchOutputs, ConvFusion, UNet
@@ -28,7 +28,7 @@ def small_patches(monkeypatch):
         return np.stack([image[x : x + 16, y : y + 16] for x, y in corners])
 
     for module in (noise_texture, texture_scan):
-        monkeypatch.setattr(module, "uniform_patches", lambda truth: CORNERS)
+        monkeypatch.setattr(module, "uniform_patches", lambda reference: CORNERS)
         monkeypatch.setattr(module, "patches_at", patches_at)
 
 
@@ -47,7 +47,7 @@ def evaluate(network, data, path):
         val_data_loader=DataLoader(dataset),
         generator=network,
         metrics=quality_metrics(4096),
-        val_handlers=[NoiseTexture(path, dataset=dataset)],
+        val_handlers=[NPSDistance(path, dataset=dataset)],
     )
     engine.run()
     return json.loads(path.read_text())
@@ -87,5 +87,5 @@ def test_volumes_with_few_patches_and_phantoms_are_left_out(data, tmp_path, monk
     assert evaluate(network, phantoms, tmp_path / "p.json") == empty | {"spectra": "radial", "volumes": 0, "patches": 0}
     alone = evaluate(network, data[:1], tmp_path / "a.json")
     assert evaluate(network, [data[0], *phantoms[1:]], tmp_path / "m.json") == alone
-    monkeypatch.setattr(noise_texture, "uniform_patches", lambda truth: CORNERS[:1])  # two in two slices, of four
+    monkeypatch.setattr(noise_texture, "uniform_patches", lambda reference: CORNERS[:1])  # two in two slices, of four
     assert evaluate(network, data, tmp_path / "f.json")["volumes"] == 0

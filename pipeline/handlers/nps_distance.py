@@ -1,4 +1,4 @@
-"""How like the truth's the noise of result and branches is, worked out while a network is evaluated."""
+"""How like the reference's the noise of result and branches is, worked out while a network is evaluated."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ignite.engine import Engine, Events
 
-from ct_cncl.pipeline.metrics.noise_texture import MIN_PATCHES, nps_distance, patches_at, uniform_patches
+from ct_cncl.pipeline.metrics.nps_distance import MIN_PATCHES, nps_distance, patches_at, uniform_patches
 from ct_cncl.transforms.anatomy.regions import noise_power_spectrum
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.patches.patch_pairs import SlicePairs
@@ -27,11 +27,11 @@ SPECTRA = "radial"
 """What the distances are of, written beside them; files without it are of before 24 November 2026, by single frequencies."""
 
 
-class NoiseTexture:
-    """Writes the distances of noise power spectra to the truth's (``nps_distance``) as JSON, means over volumes.
+class NPSDistance:
+    """Writes the distances of noise power spectra to the reference's (``nps_distance``) as JSON, means over volumes.
 
-    Spectra are those of the same patches in both, the calmest soft tissue of the truth (``uniform_patches``). Volumes with
-    fewer than ``MIN_PATCHES`` of them are left out; where none is left, or the truth is a phantom without noise, the
+    Spectra are those of the same patches in both, the calmest soft tissue of the reference (``uniform_patches``). Volumes with
+    fewer than ``MIN_PATCHES`` of them are left out; where none is left, or the reference is a phantom without noise, the
     distances are null. Attach it to the evaluator (``CNCLEvaluator``) with batches of one slice, in the order of the data set.
 
     Args:

@@ -1,4 +1,4 @@
-"""All figures of one slice: what is known of the truth, computed once, and every method judged against it."""
+"""All figures of one slice: what is known of the reference, computed once, and every method judged against it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ct_cncl.pipeline.evaluation.measures import key_of, span_of
 from ct_cncl.pipeline.evaluation.record import INPUT
 from ct_cncl.pipeline.metrics.disagreement import rank_correlation
 from ct_cncl.pipeline.metrics.image_quality import mae, psnr, rmse, ssim
-from ct_cncl.pipeline.metrics.noise_texture import patches_at, uniform_patches
+from ct_cncl.pipeline.metrics.nps_distance import patches_at, uniform_patches
 from ct_cncl.pipeline.metrics.structure import edge_correlation, local_edge_correlation
 from ct_cncl.pipeline.metrics.tissue import LEAST_PIXELS, hu_error, tissue_masks
 from ct_cncl.pipeline.metrics.visual_information import vif
@@ -46,12 +46,12 @@ class Figures:
 
 
 @dataclass
-class JudgedSlice:
+class MeasuredSlice:
     """What one slice gives.
 
     Attributes:
         figures: by method.
-        patches: by method, and under "truth", uniform patches (n, k, k) HU for noise power; empty where there are none.
+        patches: by method, and under "reference", uniform patches (n, k, k) HU for noise power; empty where there are none.
         calibration: by method, disagreement and absolute error of some pixels, (2, n) HU.
     """
 
@@ -70,8 +70,8 @@ def reason(error: BaseException) -> str:
     return text[:1].lower() + text[1:]
 
 
-def judge_slice(
-    truth: np.ndarray,
+def measure_slice(
+    reference: np.ndarray,
     images: Mapping[str, np.ndarray],
     *,
     padded: np.ndarray,
@@ -79,48 +79,48 @@ def judge_slice(
     region: str,
     disagreement: Mapping[str, np.ndarray] | None = None,
     tissues: Mapping[str, np.ndarray] | None = None,
-) -> JudgedSlice:
+) -> MeasuredSlice:
     """Every figure of every image of one slice.
 
     Args:
-        truth: (x, y), HU, finite.
+        reference: (x, y), HU, finite.
         images: by method, the same shape; the one called "input" is what noise was removed from.
         padded: bool (x, y), what the scanner filled in.
         windows: by name, of PSNR, SSIM and VIF.
         region: "scan", "body" or "all": the pixels that PSNR, SSIM, RMSE and MAE are over.
         disagreement: by method, |C(y) - (y - N(y))|, HU.
-        tissues: where errors of HU are taken, bool (x, y) by name; None tells tissues by the smoothed truth.
+        tissues: where errors of HU are taken, bool (x, y) by name; None tells tissues by the smoothed reference.
     """
-    body = body_mask(truth) & ~padded
-    inside = {"scan": ~padded, "body": body, "all": np.ones(truth.shape, dtype=bool)}[region]
-    judged = JudgedSlice({name: Figures() for name in images}, {}, {})
-    _image_quality(judged.figures, images, truth, inside, windows)
-    by_hu = tissue_masks(truth, valid=~padded)
-    corners = uniform_patches(truth)
-    judged.patches = {name: _patches(image, corners) for name, image in {**images, "truth": truth}.items()}
+    body = body_mask(reference) & ~padded
+    inside = {"scan": ~padded, "body": body, "all": np.ones(reference.shape, dtype=bool)}[region]
+    judged = MeasuredSlice({name: Figures() for name in images}, {}, {})
+    _image_quality(judged.figures, images, reference, inside, windows)
+    by_hu = tissue_masks(reference, valid=~padded)
+    corners = uniform_patches(reference)
+    judged.patches = {name: _patches(image, corners) for name, image in {**images, "reference": reference}.items()}
     before = images.get(INPUT)
     for name, image in images.items():
         figures = judged.figures[name]
-        _tissue_errors(figures, image, truth, by_hu if tissues is None else tissues)
+        _tissue_errors(figures, image, reference, by_hu if tissues is None else tissues)
         _noise(figures, image, judged.patches[name], by_hu)
         if before is not None and name != INPUT:
-            _leakage(figures, before - image, truth)
+            _leakage(figures, before - image, reference)
         if disagreement and name in disagreement:
-            judged.calibration[name] = _disagreement(figures, disagreement[name], image - truth, body)
+            judged.calibration[name] = _disagreement(figures, disagreement[name], image - reference, body)
     return judged
 
 
 def _image_quality(
     figures: Mapping[str, Figures],
     images: Mapping[str, np.ndarray],
-    truth: np.ndarray,
+    reference: np.ndarray,
     inside: np.ndarray,
     windows: Mapping[str, Window],
 ) -> None:
-    """All methods at once: what is known of the truth is computed once for a window."""
+    """All methods at once: what is known of the reference is computed once for a window."""
     names = list(images)
     stack = torch.from_numpy(np.stack([images[name] for name in names]))[:, None]
-    wanted = torch.from_numpy(truth)[None, None].expand(stack.shape)
+    wanted = torch.from_numpy(reference)[None, None].expand(stack.shape)
     mask = torch.from_numpy(inside)[None, None].expand(stack.shape)
     computed: dict[str, Callable[[], torch.Tensor]] = {
         "rmse": lambda: rmse(stack, wanted, mask=mask),
@@ -143,15 +143,17 @@ def _image_quality(
             figures[name].add(key, lambda value=value: value)  # type: ignore[misc]
 
 
-def _tissue_errors(figures: Figures, image: np.ndarray, truth: np.ndarray, tissues: Mapping[str, np.ndarray]) -> None:
+def _tissue_errors(
+    figures: Figures, image: np.ndarray, reference: np.ndarray, tissues: Mapping[str, np.ndarray]
+) -> None:
     for tissue, mask in tissues.items():
         key = key_of(tissue)
         if (count := int(mask.sum())) < LEAST_PIXELS:
             why = f"{count or 'no'} pixels of {tissue}"
-            figures.missing |= {f"bias_{key}": why, f"spread_{key}": why}
+            figures.missing |= {f"bias_{key}": why, f"std_{key}": why}
             continue
-        found = hu_error(image, truth, mask)
-        figures.values |= {f"bias_{key}": found.bias, f"spread_{key}": found.spread}
+        found = hu_error(image, reference, mask)
+        figures.values |= {f"bias_{key}": found.bias, f"std_{key}": found.std}
 
 
 def _patches(image: np.ndarray, corners: list[tuple[int, int]]) -> np.ndarray:
@@ -172,8 +174,8 @@ def _noise(figures: Figures, image: np.ndarray, patches: np.ndarray, tissues: Ma
     figures.add("cnr_fat", lambda: contrast / level if level > 0 else np.inf)
 
 
-def _leakage(figures: Figures, removed: np.ndarray, truth: np.ndarray) -> None:
-    noise, wanted = (torch.from_numpy(np.ascontiguousarray(each))[None, None].float() for each in (removed, truth))
+def _leakage(figures: Figures, removed: np.ndarray, reference: np.ndarray) -> None:
+    noise, wanted = (torch.from_numpy(np.ascontiguousarray(each))[None, None].float() for each in (removed, reference))
     if float(noise.std()) == 0:
         figures.missing |= dict.fromkeys(("leakage", "leakage_local"), "nothing was removed")
         return

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ct_cncl.pipeline.metrics.noise_texture import nps_distance, patches_at, uniform_patches
+from ct_cncl.pipeline.metrics.nps_distance import nps_distance, patches_at, uniform_patches
 from ct_cncl.transforms.anatomy.regions import noise_power_spectrum
 
 
@@ -48,7 +48,7 @@ def test_eight_patches_of_the_same_noise_are_close():
     assert nps_distance(first, second) < 0.15
 
 
-def test_spectra_of_other_patches_and_a_truth_without_noise_are_refused():
+def test_spectra_of_other_patches_and_a_reference_without_noise_are_refused():
     with pytest.raises(ValueError, match="one patch size"):
         nps_distance(spectrum(noise(size=8)), spectrum(noise()))
     with pytest.raises(ValueError, match="no texture"):

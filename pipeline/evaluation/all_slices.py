@@ -13,11 +13,11 @@ from threading import Lock
 import numpy as np
 import torch
 
-from ct_cncl.pipeline.evaluation.judge import Figures, JudgedSlice, judge_slice, reason
 from ct_cncl.pipeline.evaluation.labels import Labels, whole_labels
-from ct_cncl.pipeline.evaluation.matching import Located
+from ct_cncl.pipeline.evaluation.matching import OpenedScan
 from ct_cncl.pipeline.evaluation.measures import NOISE_KEYS
-from ct_cncl.pipeline.evaluation.record import TRUTH, Measure, SliceRow, SliceView
+from ct_cncl.pipeline.evaluation.record import REFERENCE, Measure, SliceRow, SliceView
+from ct_cncl.pipeline.evaluation.slice_figures import Figures, MeasuredSlice, measure_slice, reason
 from ct_cncl.pipeline.metrics.tissue import tissue_masks_from_labels
 from ct_cncl.transforms.common.hu import Window
 
@@ -25,7 +25,7 @@ _MOST_WORKERS = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Series:
+class MethodScans:
     """A method's scans, matched to the reference's.
 
     Attributes:
@@ -35,17 +35,17 @@ class Series:
     """
 
     key: str
-    scans: Sequence[Located]
-    maps: Mapping[str, Sequence[Located]] = field(default_factory=dict)
+    scans: Sequence[OpenedScan]
+    maps: Mapping[str, Sequence[OpenedScan]] = field(default_factory=dict)
 
 
 @dataclass
-class Collected:
+class AllSlices:
     """What all slices gave.
 
     Attributes:
         rows: of every method and slice.
-        patches: by patient, scan number and method ("truth" too), uniform patches (n, k, k) HU.
+        patches: by patient, scan number and method ("reference" too), uniform patches (n, k, k) HU.
         calibration: by method, disagreement and absolute error of some pixels, parts of (2, n) HU.
         views: slices to be looked at.
     """
@@ -56,7 +56,7 @@ class Collected:
     views: list[SliceView] = field(default_factory=list)
 
     def add(
-        self, judged: JudgedSlice, methods: Sequence[str], *, name: str, number: int, scan: int, patient: str
+        self, judged: MeasuredSlice, methods: Sequence[str], *, name: str, number: int, scan: int, patient: str
     ) -> None:
         """What one slice gave: number ``number`` of the scan called ``name``, the ``scan``-th of the reference."""
         for key in methods:
@@ -69,10 +69,10 @@ class Collected:
             self.calibration.setdefault(key, []).append(pixels)
 
 
-def collect(
-    reference: Sequence[Located],
+def measure_slices(
+    reference: Sequence[OpenedScan],
     patients: Sequence[str],
-    methods: Sequence[Series],
+    methods: Sequence[MethodScans],
     measures: Sequence[Measure],
     *,
     windows: Mapping[str, Window],
@@ -80,34 +80,34 @@ def collect(
     shown: int,
     labels: Labels | None = None,
     tick: Callable[[], None] = lambda: None,
-) -> Collected:
+) -> AllSlices:
     """Judge every slice of the reference, on several threads, and put what comes of it in order.
 
     Args:
-        reference: scans that are the truth.
+        reference: scans that are the reference.
         patients: of each scan, as the record names them.
         methods: what is judged; the input among them, with the key "input".
         measures: all figures, so that none is missing without a reason.
         windows: by name, of PSNR, SSIM and VIF.
         region: that image figures are over.
         shown: so many slices are kept to be looked at, evenly spread.
-        labels: what tissues are told by; None for the truth's HU.
+        labels: what tissues are told by; None for the reference's HU.
         tick: called after each slice.
     """
     jobs = [(scan, number) for scan, own in enumerate(reference) for number in range(own.slices.count)]
     kept = {jobs[k] for k in np.unique(np.linspace(0, len(jobs) - 1, min(shown, len(jobs))).round().astype(int))}
     keys = [measure.key for measure in measures if measure.key not in NOISE_KEYS]
     slices = _Reader(reference, methods, labels)
-    result = Collected()
+    result = AllSlices()
 
-    def judge(job: tuple[int, int]) -> tuple[Place, JudgedSlice]:
+    def judge(job: tuple[int, int]) -> tuple[Place, MeasuredSlice]:
         read = slices.read(*job)
-        return read, judge_place(read, keys, windows, region)
+        return read, measure_place(read, keys, windows, region)
 
     for (scan, number), (read, judged) in zip(jobs, _in_order(judge, jobs)):
         name, patient = reference[scan].name, patients[scan]
         result.add(judged, [method.key for method in methods], name=name, number=number, scan=scan, patient=patient)
-        if (scan, number) in kept and read.truth is not None:
+        if (scan, number) in kept and read.reference is not None:
             result.views.append(view_of(read, f"{name}, slice {number}", patient, reference[scan].pixel_mm))
         tick()
     return result
@@ -118,16 +118,16 @@ class Place:
     """One place: what could be read there, and why something could not.
 
     Attributes:
-        truth: (x, y), HU.
+        reference: (x, y), HU.
         padded: bool (x, y), what the scanner filled in.
         images: by method, HU.
         maps: by method and name, HU.
         missing: by method, why there is no image.
-        tissues: bool (x, y) by name, from labels; None where tissues are told by the truth's HU.
+        tissues: bool (x, y) by name, from labels; None where tissues are told by the reference's HU.
         no_labels: why there is none of them.
     """
 
-    truth: np.ndarray | None = None
+    reference: np.ndarray | None = None
     padded: np.ndarray | None = None
     images: dict[str, np.ndarray] = field(default_factory=dict)
     maps: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
@@ -139,18 +139,18 @@ class Place:
 class _Reader:
     """Reads the same place of every scan; one thread at a time, since multi-frame files keep what they opened."""
 
-    def __init__(self, reference: Sequence[Located], methods: Sequence[Series], labels: Labels | None) -> None:
-        self.reference, self.methods, self.labels = reference, methods, labels
+    def __init__(self, reference: Sequence[OpenedScan], methods: Sequence[MethodScans], labels: Labels | None) -> None:
+        self.scans, self.methods, self.labels = reference, methods, labels
         self._partners: dict[int, list[int | None]] = {}
         self._lock = Lock()
 
     def read(self, scan: int, number: int) -> Place:
         with self._lock:
-            own, found = self.reference[scan], Place()
+            own, found = self.scans[scan], Place()
             try:
                 whole = own.slices.read(number)
                 _refuse_constant(whole.hu)
-                found.truth, found.padded = whole.hu, whole.padded
+                found.reference, found.padded = whole.hu, whole.padded
             except ValueError as error:
                 found.missing = {method.key: f"the reference: {reason(error)}" for method in self.methods}
                 return found
@@ -170,22 +170,22 @@ class _Reader:
     def _add_tissues(self, found: Place, labels: Labels, scan: int, number: int) -> None:
         found.tissues = {}
         try:
-            here = whole_labels(self._at(labels.scans[scan], self.reference[scan], number))
+            here = whole_labels(self._at(labels.scans[scan], self.scans[scan], number))
         except ValueError as error:
             found.no_labels = f"labels: {reason(error)}"
             return
         valid = None if found.padded is None else ~found.padded
         found.tissues = tissue_masks_from_labels(here, labels.classes, valid=valid)
 
-    def _maps(self, method: Series, scan: int, number: int) -> dict[str, np.ndarray]:
+    def _maps(self, method: MethodScans, scan: int, number: int) -> dict[str, np.ndarray]:
         """Maps that can be read at this place; where one cannot, the figure says that there is none."""
         found = {}
         for name, scans in method.maps.items():
             with suppress(ValueError):
-                found[name] = self._at(scans[scan], self.reference[scan], number)
+                found[name] = self._at(scans[scan], self.scans[scan], number)
         return found
 
-    def _at(self, other: Located, own: Located, number: int) -> np.ndarray:
+    def _at(self, other: OpenedScan, own: OpenedScan, number: int) -> np.ndarray:
         if id(other) not in self._partners:
             self._partners[id(other)] = own.partners(other)
         place = self._partners[id(other)][number]
@@ -199,7 +199,7 @@ def _refuse_constant(hu: np.ndarray) -> None:
         raise ValueError(f"The image is constant, {float(hu.flat[0]):g} HU")
 
 
-def judge_place(read: Place, keys: Sequence[str], windows: Mapping[str, Window], region: str) -> JudgedSlice:
+def measure_place(read: Place, keys: Sequence[str], windows: Mapping[str, Window], region: str) -> MeasuredSlice:
     """Every figure of every image at one place; each of ``keys`` has a value or a reason.
 
     Args:
@@ -208,12 +208,12 @@ def judge_place(read: Place, keys: Sequence[str], windows: Mapping[str, Window],
         windows: by name.
         region: out of ``measures.REGIONS``.
     """
-    if read.truth is None or read.padded is None or not read.images:
-        judged = JudgedSlice({}, {}, {})
+    if read.reference is None or read.padded is None or not read.images:
+        judged = MeasuredSlice({}, {}, {})
     else:
         maps = {key: own["disagreement"] for key, own in read.maps.items() if "disagreement" in own}
-        judged = judge_slice(
-            read.truth, read.images,
+        judged = measure_slice(
+            read.reference, read.images,
             padded=read.padded, windows=windows, region=region, disagreement=maps, tissues=read.tissues,
         )  # fmt: skip
     for key, figures in judged.figures.items():
@@ -225,7 +225,7 @@ def judge_place(read: Place, keys: Sequence[str], windows: Mapping[str, Window],
 
 
 def _why_none(measure: str, method: str, no_labels: str) -> str:
-    if measure.startswith(("bias_", "spread_")):
+    if measure.startswith(("bias_", "std_")):
         return no_labels or "not computed"
     if measure.startswith("leakage"):
         return "the input itself" if method == "input" else "no input at this place"
@@ -234,7 +234,7 @@ def _why_none(measure: str, method: str, no_labels: str) -> str:
 
 def view_of(read: Place, label: str, patient: str, pixel_mm: tuple[float, float]) -> SliceView:
     """A slice to be looked at, images rounded to whole HU."""
-    images = {TRUTH: read.truth, **read.images}
+    images = {REFERENCE: read.reference, **read.images}
     maps = {key: own for key, own in read.maps.items() if own}
     note = "; ".join(f"{key}: {why}" for key, why in read.missing.items())
     return SliceView(label, patient, pixel_mm, {k: _whole(v) for k, v in images.items() if v is not None}, maps, note)
@@ -246,11 +246,11 @@ def _whole(hu: np.ndarray) -> np.ndarray:
 
 
 def _in_order(
-    work: Callable[[tuple[int, int]], tuple[Place, JudgedSlice]], jobs: Sequence[tuple[int, int]]
-) -> Iterator[tuple[Place, JudgedSlice]]:
+    work: Callable[[tuple[int, int]], tuple[Place, MeasuredSlice]], jobs: Sequence[tuple[int, int]]
+) -> Iterator[tuple[Place, MeasuredSlice]]:
     """Results of ``work`` in the order of the jobs; only a few slices are held at a time."""
     workers = max(1, min(_MOST_WORKERS, os.cpu_count() or 1, len(jobs)))
-    waiting: deque[Future[tuple[Place, JudgedSlice]]] = deque()
+    waiting: deque[Future[tuple[Place, MeasuredSlice]]] = deque()
     with _one_torch_thread(), ThreadPoolExecutor(workers, "judge") as pool:
         for job in jobs:
             waiting.append(pool.submit(work, job))

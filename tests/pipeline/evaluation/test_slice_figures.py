@@ -5,27 +5,29 @@ import pytest
 from evaluation_files import anatomy, noisy
 from scipy.ndimage import gaussian_filter
 
-from ct_cncl.pipeline.evaluation.judge import judge_slice
 from ct_cncl.pipeline.evaluation.measures import measures
 from ct_cncl.pipeline.evaluation.record import SliceRow
+from ct_cncl.pipeline.evaluation.slice_figures import measure_slice
 from ct_cncl.pipeline.evaluation.summary import compare, patient_rows, summarise
 from ct_cncl.transforms.common.hu import WINDOWS
 
 WINDOW = {"abdomen": WINDOWS["abdomen"]}
 
 
-def judged(truth, images, *, region="scan", padded=None, **more):
-    padded = np.zeros(truth.shape, dtype=bool) if padded is None else padded
+def judged(reference, images, *, region="scan", padded=None, **more):
+    padded = np.zeros(reference.shape, dtype=bool) if padded is None else padded
     images = {name: np.asarray(image, np.float32) for name, image in images.items()}
-    return judge_slice(truth.astype(np.float32), images, padded=padded, windows=WINDOW, region=region, **more).figures
+    return measure_slice(
+        reference.astype(np.float32), images, padded=padded, windows=WINDOW, region=region, **more
+    ).figures
 
 
 def test_leakage_tells_smoothing_from_sharpening_and_from_honest_removal():
-    truth = anatomy()[..., 0]
-    low = noisy(truth, 30)
+    reference = anatomy()[..., 0]
+    low = noisy(reference, 30)
     found = judged(
-        truth,
-        {"input": low, "honest": truth + 0.3 * (low - truth), "blurred": gaussian_filter(low, 2), "sharp": low + 0.5 * (low - gaussian_filter(low, 2))},
+        reference,
+        {"input": low, "honest": reference + 0.3 * (low - reference), "blurred": gaussian_filter(low, 2), "sharp": low + 0.5 * (low - gaussian_filter(low, 2))},
     )  # fmt: skip
     assert abs(found["honest"].values["leakage"]) < 0.05
     assert found["blurred"].values["leakage"] > 0.3
@@ -35,29 +37,30 @@ def test_leakage_tells_smoothing_from_sharpening_and_from_honest_removal():
 
 
 def test_regions_are_the_pixels_they_say():
-    truth = anatomy()[..., 0]
-    padded = np.zeros(truth.shape, dtype=bool)
+    reference = anatomy()[..., 0]
+    padded = np.zeros(reference.shape, dtype=bool)
     padded[:, :4] = True
-    image = truth.copy()
+    image = reference.copy()
     image[padded] += 300
     image[30:40, 30:40] += 50
     image[0:5, 20:30] += 100  # air in front of the body
-    error = (image - truth) ** 2
+    error = (image - reference) ** 2
     found = {
-        name: judged(truth, {"c": image}, region=name, padded=padded)["c"].values for name in ("scan", "all", "body")
+        name: judged(reference, {"c": image}, region=name, padded=padded)["c"].values
+        for name in ("scan", "all", "body")
     }
     assert found["all"]["rmse"] == pytest.approx(np.sqrt(error.mean()), rel=1e-5)
     assert found["scan"]["rmse"] == pytest.approx(np.sqrt(error[~padded].mean()), rel=1e-5)
-    inside = np.zeros(truth.shape, dtype=bool)
+    inside = np.zeros(reference.shape, dtype=bool)
     inside[8:-8, 8:-8] = True
     assert found["body"]["rmse"] == pytest.approx(np.sqrt(error[inside].mean()), rel=0.05)
     assert found["all"]["bias_air"] == pytest.approx(found["scan"]["bias_air"])
 
 
 def test_noise_and_cnr_are_those_put_in():
-    truth = np.random.default_rng(0).normal(50, 4, (96, 96))
-    truth[:, :30] -= 150  # fat
-    found = judged(truth, {"c": noisy(truth, 20)})["c"].values
+    reference = np.random.default_rng(0).normal(50, 4, (96, 96))
+    reference[:, :30] -= 150  # fat
+    found = judged(reference, {"c": noisy(reference, 20)})["c"].values
     assert found["noise"] == pytest.approx(np.hypot(20, 4), rel=0.1)
     assert found["cnr_fat"] == pytest.approx(150 / found["noise"], rel=0.03)
 

@@ -1,4 +1,4 @@
-"""How like the truth's the noise of a result is: power spectra of the same uniform patches in both."""
+"""How like the reference's the noise of a result is: power spectra of the same uniform patches in both."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ MIN_PATCHES = 4
 """A volume with fewer uniform patches says nothing about its noise."""
 
 
-def uniform_patches(truth: np.ndarray, *, size: int = PATCH, count: int = 8) -> list[tuple[int, int]]:
+def uniform_patches(reference: np.ndarray, *, size: int = PATCH, count: int = 8) -> list[tuple[int, int]]:
     """Corners of the calmest square patches of soft tissue in a slice, none over another.
 
     Args:
-        truth: normal-dose slice (x, y), HU.
+        reference: normal-dose slice (x, y), HU.
         size: side, pixels, even.
         count: at most so many.
 
@@ -34,15 +34,15 @@ def uniform_patches(truth: np.ndarray, *, size: int = PATCH, count: int = 8) -> 
     """
     if size % 2:
         raise ValueError(f"Expected an even size, but got {size}.")
-    if min(truth.shape) <= size + 1:
+    if min(reference.shape) <= size + 1:
         return []
-    truth = np.asarray(truth, dtype=np.float64)
+    reference = np.asarray(reference, dtype=np.float64)
     side = size + 1  # odd, for windows with a centre
-    mean, _ = local_std(truth, 5)
+    mean, _ = local_std(reference, 5)
     tissue = box_mean(((mean >= SOFT_TISSUE_HU[0]) & (mean <= SOFT_TISSUE_HU[1])).astype(np.float64), side)
-    _, spread = local_std(truth, side)
+    _, spread = local_std(reference, side)
     half = side // 2
-    inside = np.zeros(truth.shape, dtype=bool)
+    inside = np.zeros(reference.shape, dtype=bool)
     inside[half:-half, half:-half] = True
     spread = np.where((tissue > 1 - 0.5 / side**2) & inside, spread, np.inf)
     corners: list[tuple[int, int]] = []
@@ -58,20 +58,20 @@ def patches_at(image: np.ndarray, corners: list[tuple[int, int]], *, size: int =
     return np.stack([image[x : x + size, y : y + size] for x, y in corners])
 
 
-def nps_distance(result: NoisePower, truth: NoisePower) -> float:
-    """Relative distance of two radial noise power spectra: ``int |NPS_result - NPS_truth| f df / int NPS_truth f df``.
+def nps_distance(result: NoisePower, reference: NoisePower) -> float:
+    """Relative distance of two radial noise power spectra: ``int |NPS_result - NPS_reference| f df / int NPS_reference f df``.
 
     0 for the same noise, 1 where the result has none left; twice the noise power is 1 as well. Over rings of frequency up to
     the Nyquist frequency, because a slice has eight patches or so: at a single frequency two realisations of the very same noise
-    then differ by 40 % in the mean, and a result would be judged by how much of the truth's own
+    then differ by 40 % in the mean, and a result would be judged by how much of the reference's own
     realisation it has kept, not by its texture. Their rings differ by 12 %.
 
     Args:
         result: of patches of the result.
-        truth: of the same patches of the truth.
+        reference: of the same patches of the reference.
 
     Raises:
-        ValueError: spectra of different patch sizes, or a truth without noise.
+        ValueError: spectra of different patch sizes, or a reference without noise.
 
     >>> from ct_cncl.transforms.anatomy.regions import noise_power_spectrum
     >>> noise = np.random.default_rng(0).normal(0, 10, (50, 16, 16))
@@ -79,13 +79,13 @@ def nps_distance(result: NoisePower, truth: NoisePower) -> float:
     >>> nps_distance(full, full), round(nps_distance(half, full), 6)
     (0.0, 0.75)
     """
-    if result.spectrum.shape != truth.spectrum.shape:
+    if result.spectrum.shape != reference.spectrum.shape:
         raise ValueError(
-            f"Expected spectra of one patch size, but got {result.spectrum.shape} and {truth.spectrum.shape}."
+            f"Expected spectra of one patch size, but got {result.spectrum.shape} and {reference.spectrum.shape}."
         )
-    total = float((truth.radial * truth.frequency).sum())
+    total = float((reference.radial * reference.frequency).sum())
     if not total > 0:
         raise ValueError(
-            "Expected a truth with noise, but its power spectrum is 0. A phantom without noise has no texture."
+            "Expected a reference with noise, but its power spectrum is 0. A phantom without noise has no texture."
         )
-    return float((np.abs(result.radial - truth.radial) * truth.frequency).sum()) / total
+    return float((np.abs(result.radial - reference.radial) * reference.frequency).sum()) / total

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ct_cncl.pipeline.evaluation.measures import key_of, tissue_names
-from ct_cncl.pipeline.evaluation.record import INPUT, TRUTH, ComparisonRow, Measure, Method, SummaryRow
+from ct_cncl.pipeline.evaluation.record import INPUT, REFERENCE, ComparisonRow, Measure, Method, SummaryRow
 
 
-def in_words(
+def verdict_sentences(
     methods: Sequence[Method],
     measures: Sequence[Measure],
     summaries: Sequence[SummaryRow],
@@ -67,7 +67,7 @@ def _of_one(
         before = _mean(rows, INPUT, "noise")
         parts.append(f"noise {noise:.1f} HU" + (f" of {before:.1f}" if before is not None else ""))
     if (distance := _mean(rows, method.key, "nps_distance")) is not None:
-        parts.append(f"noise power {100 * distance:.0f} % away from the {TRUTH}'s")
+        parts.append(f"noise power {100 * distance:.0f} % away from the {REFERENCE}'s")
     biases = {name: mean for name in tissues if (mean := _mean(rows, method.key, f"bias_{key_of(name)}")) is not None}
     if biases:
         tissue = max(biases, key=lambda name: abs(biases[name]))

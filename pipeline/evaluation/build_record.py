@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Literal
 
-from ct_cncl.pipeline.evaluation.collect import Collected
+from ct_cncl.pipeline.evaluation.all_slices import AllSlices
 from ct_cncl.pipeline.evaluation.curves import (
     calibration_chart,
     error_power_chart,
@@ -16,14 +16,14 @@ from ct_cncl.pipeline.evaluation.curves import (
     tissue_charts,
 )
 from ct_cncl.pipeline.evaluation.measures import tissue_names
-from ct_cncl.pipeline.evaluation.record import INPUT, TRUTH, Chart, Evaluation, Measure, Method, Provenance, Table
+from ct_cncl.pipeline.evaluation.record import INPUT, REFERENCE, Chart, Evaluation, Measure, Method, Provenance, Table
 from ct_cncl.pipeline.evaluation.summary import compare, patient_rows, summarise
-from ct_cncl.pipeline.evaluation.words import in_words
+from ct_cncl.pipeline.evaluation.verdict import verdict_sentences
 from ct_cncl.transforms.common.hu import Window
 
 
-def conclude(
-    collected: Collected,
+def build_record(
+    collected: AllSlices,
     methods: Sequence[Method],
     figures: Sequence[Measure],
     *,
@@ -37,13 +37,13 @@ def conclude(
     warnings: Sequence[str] = (),
     charts: Sequence[Chart] = (),
     tables: Sequence[Table] = (),
-    tissues_by: str = "the smoothed truth",
+    tissues_by: str = "the smoothed reference",
 ) -> Evaluation:
     """The record of what judged slices gave.
 
     Args:
         collected: of all slices.
-        methods: truth, input where there is one, candidates.
+        methods: reference, input where there is one, candidates.
         figures: all measures.
         windows: by name.
         pixels: of each scan, mm along columns and rows.
@@ -58,7 +58,7 @@ def conclude(
         tissues_by: what tells tissues.
     """
     powers = spectra(collected, pixels)
-    judged = [method.key for method in methods if method.key != TRUTH]
+    judged = [method.key for method in methods if method.key != REFERENCE]
     of_patients = noise_of_patients(powers, pixels, patients, judged)
     rows = patient_rows(collected.rows, figures, of_patients)
     summaries = summarise(collected.rows, rows, figures, seed=seed)
@@ -68,7 +68,7 @@ def conclude(
     return Evaluation(
         title=title,
         kind=kind,
-        summary=in_words(methods, figures, summaries, comparisons),
+        summary=verdict_sentences(methods, figures, summaries, comparisons),
         methods=methods,
         measures=figures,
         slices=collected.views,
@@ -81,7 +81,7 @@ def conclude(
             *noise_chart(powers, methods),
             *error_power_chart(collected, pixels, methods),
             *tissue_charts(
-                summaries, [one for one in methods if one.key != TRUTH], tissue_names(figures), by=tissues_by
+                summaries, [one for one in methods if one.key != REFERENCE], tissue_names(figures), by=tissues_by
             ),
             *calibration_chart(collected, methods),
         ],
