@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,21 +17,22 @@ from tqdm import tqdm
 
 from ct_cncl.pipeline.common.distributed import is_main_process, rank, wait_for_others, world_size
 from ct_cncl.pipeline.common.panel import DIFFERENCE_WINDOW, Tile, picture_panel, save_png
+from ct_cncl.pipeline.inference.manifest import Manifest, add_to_manifest, rewrite_manifest
+from ct_cncl.pipeline.inference.places import Places
 from ct_cncl.pipeline.inference.records import (
-    MANIFEST,
-    WORK,
     Job,
-    add_to_manifest,
-    is_finished,
+    digests,
     job_name,
+    look_for_results,
     plan,
-    rewrite_manifest,
+    set_aside,
     write_record,
 )
 from ct_cncl.pipeline.inference.streaming import Outcome, Settings, denoise_slices, scan_warnings
 from ct_cncl.pipeline.weights.load import Weights
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.hu import WINDOWS
+from ct_cncl.transforms.common.locks import locked
 from ct_cncl.transforms.series import ScanError, ScanSource
 from ct_cncl.transforms.series.content import content_digest
 from ct_cncl.transforms.series.deidentify import Deidentifier, key_of
@@ -39,7 +40,7 @@ from ct_cncl.transforms.series.derivation import Derivation
 from ct_cncl.transforms.series.dicom_file import COMPRESSIONS
 from ct_cncl.transforms.series.find import Broken, Found, choose
 from ct_cncl.transforms.series.origin import without_derived
-from ct_cncl.transforms.series.results import open_results, put_in_place, result_name
+from ct_cncl.transforms.series.results import open_results, put_in_place
 from ct_cncl.transforms.series.slices import open_slices
 
 
@@ -60,6 +61,7 @@ class DenoiseOptions:
     threads: int | None = None
     precision: str = "fp32"
     preview: Path | None = None
+    manifest: Path | None = None
     overwrite: bool = False
     progress: bool = True
 
@@ -81,19 +83,22 @@ class ArchiveRun:
 
     Args:
         source: what was searched.
-        out: folder for the results.
+        places: where results, records and manifest go.
         found: by the search.
         weights: the network.
         asked: the options.
+        work: a folder of this process's own, on the file system of the results.
 
     Raises:
-        ScanError: nothing found, or nothing that was chosen.
+        ScanError: nothing found, or nothing that was chosen; results that do not fit where they should go.
     """
 
-    def __init__(self, source: Path, out: Path, found: Found, *, weights: Weights, asked: DenoiseOptions) -> None:
-        self.source, self.out, self.found = source, out, found
+    def __init__(
+        self, source: Path, places: Places, found: Found, *, weights: Weights, asked: DenoiseOptions, work: Path
+    ) -> None:
+        self.source, self.places, self.found = source, places, found
         self.weights, self.settings, self.asked = weights, asked.settings(), asked
-        self.deidentifier = Deidentifier(key_of(out)) if asked.deidentify else None
+        self.deidentifier = Deidentifier(key_of(places.key_folder)) if asked.deidentify else None
         chosen = choose(found.scans, asked.series)
         scans, self._refused, self._left_out = (
             (chosen, {}, {}) if asked.derived else without_derived(chosen, found.derived)
@@ -110,11 +115,22 @@ class ArchiveRun:
             "compression": asked.compression,
             "deidentify": asked.deidentify,
         } | ({} if weights.precision == "fp32" else {"precision": weights.precision})
-        names = [{kind: result_name(scan, kind) for kind in self.settings.kinds} for scan in scans]
-        self.jobs = plan(scans, names, out, options)
+        places.check(scans)
+        targets = [places.targets(scan, self.settings.kinds) for scan in scans]
+        key = self.deidentifier.key if self.deidentifier is not None else b""
+        self.jobs = plan(scans, targets, options, work=work, records=places.record, key=key)
+        self.manifest = None if places.manifest is None else Manifest(places.manifest, work, self._search_name())
+        self._superseded: dict[Path, Mapping[str, str]] = {}
         self._known = {item.scan.files: item.error for item in found.broken if item.scan is not None}
         self._unplaced = [self._stray(item) for item in found.broken if item.scan is None]
         self.single = len(self.jobs) + len(self._unplaced) == 1
+
+    def _search_name(self) -> str:
+        """Of what was searched, without naming it."""
+        path = str(self.source.resolve())
+        if self.deidentifier is not None:
+            return self.deidentifier.uid(path)[-12:]
+        return hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
     def _nothing(self) -> ScanError:
         if self._refused:
@@ -176,23 +192,26 @@ class ArchiveRun:
         share = self.jobs[rank() :: world_size()]
         done = [job for job in share if self._attempt(job)]
         failed += len(share) - len(done)
-        rewrite_manifest(self.out, self.jobs, [*self._unplaced, *map(self._refusal, self._refused)])
-        if world_size() == 1:  # nobody else is at work: what killed runs have left goes
-            shutil.rmtree(self.out / WORK, ignore_errors=True)
+        if self.manifest is not None:
+            rewrite_manifest(self.manifest, self.jobs, [*self._unplaced, *map(self._refusal, self._refused)])
         wait_for_others()
         if failed:
             raise ScanError(
-                f"{self.source}: expected to denoise {len(share)} scans but {failed} failed; {self.out / MANIFEST} says why"
+                f"{self.source}: expected to denoise {len(share)} scans but {failed} failed; {self.places.manifest} says why"
             )
         return [job.targets["denoised"] for job in done]
 
     def _attempt(self, job: Job) -> bool:
         """Denoise one scan, or find it done; whether that went well. The only scan's error is the run's."""
         try:
-            if is_finished(job, overwrite=self.asked.overwrite):
-                self._say(f"{job.name}: kept from before")
-            else:
-                self._one(job)
+            with locked(job.lock, job.name, waiting=self._say):
+                earlier = look_for_results(job, overwrite=self.asked.overwrite)
+                if earlier.finished:
+                    other = f" (made by version {earlier.version}; --overwrite makes it again)"
+                    self._say(f"{job.name}: kept from before{other if earlier.version != __version__ else ''}")
+                else:
+                    self._superseded[job.record] = earlier.supersedes
+                    self._one(job)
         except Exception as error:
             if self.single:
                 raise
@@ -214,23 +233,28 @@ class ArchiveRun:
         if job.source.files in self._known:
             raise self._known[job.source.files]
         try:
-            outcome, writer_clipped = self._made(job)
+            outcome, made, writer_clipped = self._made(job)
         finally:
             shutil.rmtree(job.work, ignore_errors=True)
         clipped = {kind: count for kind, count in writer_clipped.items() if count}
-        record = write_record(job, "done", self._record(job, outcome) | {"clipped_voxels": clipped})
-        add_to_manifest(self.out, record)
+        record = write_record(job, "done", self._record(job, outcome) | {"clipped_voxels": clipped} | made)
+        if self.manifest is not None:
+            add_to_manifest(self.manifest, record)
+        if self._superseded.get(job.record):
+            names = ", ".join(self._superseded[job.record].values())
+            self._say(f"{job.name}: its source has changed since; the earlier result is now called {names}")
         self._say(f"{job.name}: {outcome.slices} slices, {outcome.slices / max(outcome.seconds, 1e-9):.2f} slices/s")
         for warning in (*outcome.warnings, *(f"{count} voxels of {kind} clipped" for kind, count in clipped.items())):
             _warn(f"{job.name}: warning: {warning}")
 
-    def _made(self, job: Job) -> tuple[Outcome, dict[str, int]]:
+    def _made(self, job: Job) -> tuple[Outcome, dict[str, Any], dict[str, int]]:
         shutil.rmtree(job.work, ignore_errors=True)
         scratch, made = job.work / "scratch", job.work / "made"
         for folder in (scratch, made):
             folder.mkdir(parents=True)
         started = time.perf_counter()
-        slices = open_slices(job.source, scratch)
+        before = digests(job)["source"]
+        slices = self.places.as_named(open_slices(job.source, scratch))
         slices.problems += [*self._unreadable_beside(job.source), *self._left_out.get(job.source.files, ())]
         if slices.problems and self.asked.strict:
             raise ScanError(
@@ -257,13 +281,21 @@ class ArchiveRun:
         )
         with tqdm(total=slices.count, desc=job.name, unit="slice", disable=not self._shows_progress()) as bar:
             outcome = denoise_slices(slices, writer, self.weights, self.settings, tick=bar.update)
-        parts = writer.finish()
+        parts = self.places.as_files(writer.finish())
         outcome.warnings = warnings
-        write_record(job, "unfinished", {})
+        found = digests(job, parts)
+        if found["source"] != before:
+            raise ScanError(
+                f"{job.source.path}: expected files that stay as they are but they were changed meanwhile; run again"
+            )
+        names = self._superseded.get(job.record) or {}
+        superseding = {"supersedes": dict(names)} if names else {}
+        write_record(job, "unfinished", superseding)
+        set_aside(job, names)
         put_in_place(parts, job.targets)
         outcome.seconds = time.perf_counter() - started
         self._preview(job, outcome)
-        return outcome, writer.clipped
+        return outcome, {"digests": found} | superseding, writer.clipped
 
     def _unreadable_beside(self, scan: ScanSource) -> list[str]:
         """Files in a series' folders that do not even say which series they are of: its own may be among them."""
@@ -282,7 +314,7 @@ class ArchiveRun:
 
     def _record(self, job: Job, outcome: Outcome) -> dict[str, Any]:
         return {
-            "result": {kind: target.relative_to(self.out).as_posix() for kind, target in job.targets.items()},
+            "result": {kind: target.relative_to(self.places.folder).as_posix() for kind, target in job.targets.items()},
             "seconds": round(outcome.seconds, 3),
             "network_seconds": round(outcome.network_seconds, 3),
             "slices": outcome.slices,
@@ -299,8 +331,10 @@ class ArchiveRun:
         _warn(f"{job.name}: error: {content['error']}")
         if any(target.exists() for target in job.targets.values()):  # they keep the record that they have
             self._unplaced.append({"source": job.name, "state": "failed", **content})
-        else:
-            add_to_manifest(self.out, write_record(job, "failed", content))
+            return
+        record = write_record(job, "failed", content)
+        if self.manifest is not None:
+            add_to_manifest(self.manifest, record)
 
     def _preview(self, job: Job, outcome: Outcome) -> None:
         """The middle slice before and after, and what was removed."""
@@ -313,13 +347,6 @@ class ArchiveRun:
         window = WINDOWS["abdomen"]
         tiles = [Tile("input", before, window), Tile("denoised", after, window)]
         save_png(picture_panel([[*tiles, Tile("removed", before - after, DIFFERENCE_WINDOW)]]), path)
-
-
-def tidy(out: Path) -> None:
-    """Remove what is empty; another process's work is not."""
-    for folder in (out / WORK, out):
-        with suppress(OSError):
-            folder.rmdir()
 
 
 def _warn(text: str) -> None:
