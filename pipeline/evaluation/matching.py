@@ -33,6 +33,7 @@ class OpenedScan:
         corners: (slices, 3) RAS mm, centre of each slice's first pixel.
         steps: (2, 3) mm from pixel to pixel along columns and rows.
         shape: (columns, rows).
+        phases: (slices,) which of several images at one place each is; 0 where there is one.
     """
 
     slices: Slices
@@ -41,6 +42,7 @@ class OpenedScan:
     corners: np.ndarray
     steps: np.ndarray
     shape: tuple[int, int]
+    phases: np.ndarray
 
     @property
     def name(self) -> str:
@@ -58,12 +60,25 @@ class OpenedScan:
         return self.shape == other.shape and bool((np.abs(self.steps - other.steps) * extent).max() <= 2 * TOLERANCE_MM)
 
     def partners(self, other: OpenedScan) -> list[int | None]:
-        """For each slice of this scan the slice of ``other`` at the same place, None where it has none."""
+        """For each slice of this scan the slice of ``other`` at the same place, None where it has none.
+
+        Several slices at one place (phases of perfusion or of the heart) go together in the order of their phases; where one
+        scan has more of them than the other, nothing says which belong together, and they have no partner.
+        """
         if not self.same_plane(other):
             return [None] * len(self.corners)
-        distance = np.linalg.norm(self.corners[:, None] - other.corners[None], axis=2)
-        nearest = distance.argmin(axis=1)
-        return [int(k) if distance[n, k] <= TOLERANCE_MM else None for n, k in enumerate(nearest)]
+        return [self._partner(number, other) for number in range(len(self.corners))]
+
+    def _partner(self, number: int, other: OpenedScan) -> int | None:
+        ours, theirs = self.at(self.corners[number]), other.at(self.corners[number])
+        if len(ours) != len(theirs):
+            return None
+        return int(theirs[ours.tolist().index(number)])
+
+    def at(self, corner: np.ndarray) -> np.ndarray:
+        """Numbers of the slices whose first pixel lies at a place, by phase."""
+        here = np.flatnonzero(np.linalg.norm(self.corners - corner, axis=1) <= TOLERANCE_MM)
+        return here[np.argsort(self.phases[here], kind="stable")]
 
 
 def locate(
@@ -126,6 +141,10 @@ def _located(slices: Slices, patient: str, *, known: bool) -> OpenedScan:
     affine = slices.order.affine
     flipped = slices.order.forward[slices.order.axis, 1] < 0
     if isinstance(slices, DicomSlices):
+        if slices.directions > 1:
+            raise DataError(
+                f"Expected slices in one direction in {slices.source.path.name}, but got {slices.directions}. Evaluate each by itself."
+            )
         stored = slices.series.affine
         first = stored[:3] @ [0, 0, slices.count - 1 if flipped else 0, 1]
         shift = affine[:3, 3] - first  # from the stored first pixel to the turned one, the same in all slices
@@ -133,13 +152,15 @@ def _located(slices: Slices, patient: str, *, known: bool) -> OpenedScan:
         shape = (slices.frames[0].shape[1], slices.frames[0].shape[0])
         turned = slices.order.forward[0, 0] == 1
         shape = shape[::-1] if turned else shape
+        phases = slices.phase_of_each
     else:
         assert isinstance(slices, VolumeSlices)
         numbers = np.arange(slices.count)[:: -1 if flipped else 1]
         corners = affine[:3, 3] + numbers[:, None] * affine[:3, 2]
         lengths = [slices.volume.shape[axis] for axis in np.argsort(slices.order.forward[:, 0])]
         shape = (lengths[0], lengths[1])
-    return OpenedScan(slices, patient, known, corners, affine[:3, :2].T.copy(), shape)
+        phases = np.zeros(slices.count, dtype=int)
+    return OpenedScan(slices, patient, known, corners, affine[:3, :2].T.copy(), shape, phases)
 
 
 def _refuse_stored_values(slices: Slices) -> None:
@@ -253,6 +274,9 @@ def difference(scan: OpenedScan, other: OpenedScan) -> str:
         ours, theirs = ("{:.4g} x {:.4g}".format(*each.pixel_mm) for each in (scan, other))
         return f"pixels are {ours} and {theirs} mm" if ours != theirs else "slices are turned against each other"
     nearest = np.linalg.norm(scan.corners[:, None] - other.corners[None], axis=2).min()
+    most, others = (max(len(each.at(corner)) for corner in each.corners) for each in (scan, other))
+    if nearest <= TOLERANCE_MM and most != others:
+        return f"they have {most} and {others} slices at one place; evaluate each phase by itself"
     return (
         f"no slice lies at the same place: the nearest are {nearest:.3g} mm apart"
         if nearest > TOLERANCE_MM

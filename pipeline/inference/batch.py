@@ -43,6 +43,9 @@ from ct_cncl.transforms.series.origin import without_derived
 from ct_cncl.transforms.series.results import open_results, put_in_place
 from ct_cncl.transforms.series.slices import open_slices
 
+_MOST_NAMED = 5
+"""Files that cannot be read and that the terminal names; the manifest names all."""
+
 
 @dataclass(frozen=True)
 class DenoiseOptions:
@@ -139,10 +142,7 @@ class ArchiveRun:
                 f"{self.source}: expected scans as a scanner made them but got only {kinds}; name the originals, or denoise these all the "
                 "same with --derived"
             )
-        seen = f"only {self.found.others}" if self.found.passed_over else "an empty folder"
-        return ScanError(
-            f"{self.source}: expected a CT series in DICOM or a volume but got {seen}; name the scans' folder"
-        )
+        return ScanError(f"{self.source}: expected a CT series in DICOM or a volume but got {self.found.instead}")
 
     def _named(self, scan: ScanSource) -> ScanSource:
         """With --deidentify, results and records are named after hashes, in one folder."""
@@ -188,17 +188,21 @@ class ArchiveRun:
             self._announce()
         if self.single and self.found.broken:
             raise self.found.broken[0].error
-        failed = len(self._unplaced)
+        strays = [str(record["error"]) for record in self._unplaced]
         share = self.jobs[rank() :: world_size()]
         done = [job for job in share if self._attempt(job)]
-        failed += len(share) - len(done)
+        failed = len(share) - len(done)
         if self.manifest is not None:
             rewrite_manifest(self.manifest, self.jobs, [*self._unplaced, *map(self._refusal, self._refused)])
         wait_for_others()
-        if failed:
+        if self.asked.strict and self.found.unread:
             raise ScanError(
-                f"{self.source}: expected to denoise {len(share)} scans but {failed} failed; {self.places.manifest} says why"
+                f"{self.source}: expected to read everything there (--strict) but passed over {self.found.others}; fetch it, or "
+                "leave out --strict"
             )
+        if failed or strays:
+            why = f"; {self.places.manifest} says why" if self.places.manifest else ""
+            raise ScanError(f"{self.source}: {_outcome(len(share), failed, strays)}{why}")
         return [job.targets["denoised"] for job in done]
 
     def _attempt(self, job: Job) -> bool:
@@ -223,6 +227,8 @@ class ArchiveRun:
         if len(self.jobs) > 1:
             for job in self.jobs:
                 self._say(f"found {job.name}, {len(job.source.files)} files")
+        for record in self._unplaced[:_MOST_NAMED]:
+            _warn(f"{record['source']}: error: {record['error']}")
         if self.found.passed_over:
             self._say(f"passed over {self.found.others}")
         for scan, what in self._refused.items():
@@ -301,6 +307,7 @@ class ArchiveRun:
         """Files in a series' folders that do not even say which series they are of: its own may be among them."""
         folders = {file.parent for file in scan.files}
         count = sum(item.scan is None and item.path.parent in folders for item in self.found.broken)
+        count += sum(path.parent in folders for path in self.found.unread)
         if not count or scan.kind != "dicom":
             return []
         return [f"expected readable files beside it but got {count} that cannot be read and may hold slices of it"]
@@ -347,6 +354,29 @@ class ArchiveRun:
         window = WINDOWS["abdomen"]
         tiles = [Tile("input", before, window), Tile("denoised", after, window)]
         save_png(picture_panel([[*tiles, Tile("removed", before - after, DIFFERENCE_WINDOW)]]), path)
+
+
+def _outcome(scans: int, failed: int, strays: Sequence[str]) -> str:
+    """What did not go well of several scans and of files that belong to no scan.
+
+    >>> _outcome(3, 1, [])
+    'expected to denoise 3 scans but 1 failed'
+    >>> _outcome(1, 0, ["a.dcm: expected ..."])
+    'expected to read every file, and 1 scan is denoised, but 1 file cannot be read (a.dcm: expected ...)'
+    """
+
+    def counted(number: int, what: str) -> str:
+        return f"{number} {what}{'' if number == 1 else 's'}"
+
+    unread = f"{counted(len(strays), 'file')} cannot be read ({strays[0]})" if strays else ""
+    if failed:
+        return f"expected to denoise {counted(scans, 'scan')} but {failed} failed" + (
+            f", and {unread}" if unread else ""
+        )
+    if not scans:
+        return f"expected a scan but none can be put together: {unread}"
+    verb = "is" if scans == 1 else "are"
+    return f"expected to read every file, and {counted(scans, 'scan')} {verb} denoised, but {unread}"
 
 
 def _warn(text: str) -> None:

@@ -183,7 +183,8 @@ def batch_for(weights: Weights, shape: tuple[int, int], settings: Settings) -> i
 
 def scan_warnings(slices: Slices, weights: Weights) -> list[str]:
     """Warnings about a scan, before it is denoised: its geometry, and what lies outside of the training data."""
-    warnings = [f"{problem}; slices are denoised one by one all the same" for problem in slices.problems]
+    how = "one by one" if weights.slices == 1 else "with those beside them, of the same phase,"
+    warnings = [f"{problem}; slices are denoised {how} all the same" for problem in slices.problems]
     if weights.trained_on:
         looked_at = [slices.read(number).hu for number in sampled(slices.count)]
         found = measure(looked_at, [float(size) for size in slices.spacing], slices.acquisition)

@@ -10,6 +10,8 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
+from ct_cncl.transforms.series.text import first_text
+
 _EXPOSURE = "CTExposureSequence"
 _PLACES = {
     "kvp": ("CTXRayDetailsSequence", ("KVP",)),
@@ -73,17 +75,19 @@ def read_acquisition(headers: Sequence[Dataset]) -> Acquisition:
     places = [place for header in headers for place in _places(header)]
     numbers = {name: _median(places, *where) for name, where in _PLACES.items()}
     kernels = [
-        _text(value) for place in places for value in _values(place, "CTReconstructionSequence", "ConvolutionKernel")
+        first_text(value)
+        for place in places
+        for value in _values(place, "CTReconstructionSequence", "ConvolutionKernel")
     ]
-    makers = [_text(_get(header, "Manufacturer")) for header in headers]
-    body = _first([_text(_get(header, "BodyPartExamined")).upper() for header in headers])
+    makers = [first_text(_get(header, "Manufacturer")) for header in headers]
+    body = _first([first_text(_get(header, "BodyPartExamined")).upper() for header in headers])
     return Acquisition(
         **numbers, kernel=_first(kernels), manufacturer=_first(makers), body_part=body, contrast=_contrast(headers)
     )
 
 
 def _contrast(headers: Sequence[Dataset]) -> bool | None:
-    agent = _first([_text(_get(header, "ContrastBolusAgent")) for header in headers]).upper()
+    agent = _first([first_text(_get(header, "ContrastBolusAgent")) for header in headers]).upper()
     if agent:
         return agent not in ("NO", "NONE", "WITHOUT", "-")
     return True if any(_get(header, "ContrastBolusAgentSequence") for header in headers) else None
@@ -121,13 +125,6 @@ def _number(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return number if math.isfinite(number) and number > 0 else None
-
-
-def _text(value: Any) -> str:
-    """The first value as text: some scanners state a kernel and its strength."""
-    if isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue":
-        value = value[0] if len(value) else ""
-    return str(value or "").strip()
 
 
 def _first(texts: Sequence[str]) -> str:

@@ -2,7 +2,8 @@
 
 The table of what happens to which attribute, and the replacements by value representation, are those of the package
 dicom-anonymizer (BSD); here they reach nested items too, and UIDs are replaced by a keyed hash, so that the images of one
-study stay together over series, processes and runs that share the key. Pixels are not looked at.
+study stay together over series, processes and runs that share the key. Values of pixels are not looked at; overlays in the
+bits beside them are dropped by :class:`ct_cncl.transforms.series.dicom_file.DicomFile`.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Deidentifier:
         Raises:
             ScanError: the source says that its pixels show who the patient is.
         """
-        if str(source.get("BurnedInAnnotation", "")).upper() == "YES":
+        if "YES" in str(source.get("BurnedInAnnotation", "")).upper():  # one value, or several by mistake
             raise ScanError(
                 "expected pixels without names but got BurnedInAnnotation YES; de-identification does not look at pixels"
             )

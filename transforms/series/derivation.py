@@ -117,18 +117,18 @@ def derived_uid(uid: str, derivation: Derivation, kind: Kind) -> UID:
     return UID(f"2.25.{uuid.uuid5(_NAMESPACE, json.dumps(named)).int}")
 
 
-def series_number(source: object, series_uid: str, derivation: Derivation, kind: Kind) -> int:
+def result_series_number(source: object, series_uid: str, derivation: Derivation, kind: Kind) -> int:
     """The SeriesNumber of a result: another one for another source, kind, strength and precision.
 
     The source's times 1000 plus the kind's, and ten times the strength in per cent below 1. Where the source has no number
     that allows it, or more than this has to be told apart, the thousands are made from the SeriesInstanceUID and lie above a
     million.
 
-    >>> series_number(7, "1.2", Derivation("ab", "1"), KINDS["denoised"])
+    >>> result_series_number(7, "1.2", Derivation("ab", "1"), KINDS["denoised"])
     7001
-    >>> series_number(7, "1.2", Derivation("ab", "1", 0.5), KINDS["noise"])
+    >>> result_series_number(7, "1.2", Derivation("ab", "1", 0.5), KINDS["noise"])
     7502
-    >>> 10**9 < series_number(None, "1.2", Derivation("ab", "1"), KINDS["denoised"]) < 2**31
+    >>> 10**9 < result_series_number(None, "1.2", Derivation("ab", "1"), KINDS["denoised"]) < 2**31
     True
     """
     try:

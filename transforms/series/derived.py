@@ -13,10 +13,11 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.multival import MultiValue
 from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
-from ct_cncl.transforms.series.derivation import KINDS, PART_MARK, Derivation, Kind, derived_uid, series_number
-from ct_cncl.transforms.series.headers import bare_copy
+from ct_cncl.transforms.series.derivation import KINDS, PART_MARK, Derivation, Kind, derived_uid, result_series_number
+from ct_cncl.transforms.series.headers import bare_copy, stated_series_number
 from ct_cncl.transforms.series.origin import DENOISED_CODE, MODEL_NAME, SCHEME
 from ct_cncl.transforms.series.scan import Frame, ScanError
+from ct_cncl.transforms.series.text import label_description
 
 _LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
 _OF_THE_SOURCE_FILE = (
@@ -57,17 +58,16 @@ def derived_header(source: Dataset, frame: Frame, derivation: Derivation, kind: 
     reference = _reference(header, "121322", "Source image for image processing operation")
     evidence = _evidence(header)
     series = str(header.SeriesInstanceUID) + (f"{PART_MARK}{part}" if part else "")
-    header.SeriesNumber = series_number(header.get("SeriesNumber"), series, derivation, kind)
+    header.SeriesNumber = result_series_number(stated_series_number(header), series, derivation, kind)
     header.SOPInstanceUID = derived_uid(header.SOPInstanceUID, derivation, kind)
     header.SeriesInstanceUID = derived_uid(series, derivation, kind)
     for name in ("ConcatenationUID", "SOPInstanceUIDOfConcatenationSource"):
         if header.get(name):
             header[name].value = derived_uid(header[name].value, derivation, kind)
     _state_times(header, derivation.made)
-    before = str(header.get("SeriesDescription") or "").strip()
     strength = () if derivation.strength == 1 else (f"{derivation.strength:g}",)
     label = " ".join((kind.label, "CNCL", *strength, *derivation.unusual_precision))
-    header.SeriesDescription = f"{before[: 64 - len(label) - 1]} {label}".strip()
+    label_description(header, label)
     equipment = list(header.get("ContributingEquipmentSequence") or [])
     header.ContributingEquipmentSequence = [*equipment, _equipment(derivation, kind, header)]
     schemes = list(header.get("CodingSchemeIdentificationSequence") or [])

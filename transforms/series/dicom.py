@@ -64,7 +64,7 @@ class Series:
 
 
 def open_series(source: ScanSource, *, check_hu: bool = True) -> Series:
-    """Read the headers of a series and put its slices in order.
+    """Read the headers of a series of one direction and put its slices in order.
 
     Args:
         source: one series, from :func:`ct_cncl.transforms.series.find_scans`.
@@ -73,12 +73,32 @@ def open_series(source: ScanSource, *, check_hu: bool = True) -> Series:
     Raises:
         ScanError: damaged files, slices without a certain place or rescale, of several patients or of several grids.
     """
+    stacks = open_stacks(source, check_hu=check_hu)
+    if len(stacks) > 1:
+        first, other = stacks[0].frames[0], stacks[1].frames[0]
+        raise ScanError(
+            f"{other.path}: expected all slices in one orientation, size and pixel spacing but {other} "
+            f"differs from {first}; split the series"
+        )
+    return stacks[0]
+
+
+def open_stacks(source: ScanSource, *, check_hu: bool = True) -> list[Series]:
+    """Read the headers of a series and put its slices in order, those of each direction, size and pixel spacing by themselves.
+
+    Raises:
+        ScanError: as :func:`open_series`, but for several grids.
+    """
     headers = {path: read_header(path) for path in source.files}
     _one_patient(headers, source.path)
     frames, copies = _without_copies(
         [frame for path, header in headers.items() for frame in frames_of(path, header, check_hu=check_hu)]
     )
-    normal = _normal(_alike(frames)[0])
+    return [_stack(source, headers, alike, copies) for alike in _alike(frames)]
+
+
+def _stack(source: ScanSource, headers: dict[Path, Dataset], frames: list[Frame], copies: tuple[Path, ...]) -> Series:
+    normal = _normal(frames[0])
     frames.sort(key=lambda frame: (round(float(frame.position @ normal) / _SAME_PLACE), frame.number, frame.index or 0))
     affine = check_affine(_affine(frames), source.path)
     doubled, suspects = _doubled(frames, normal)
@@ -170,17 +190,21 @@ def _words(frame: Frame) -> np.ndarray:
     return read_words(read_file(frame.path), frame)
 
 
-def _alike(frames: list[Frame]) -> list[Frame]:
-    """Frames that share one grid; files are split by it, so what is left differs within a file or was named by hand."""
-    first = frames[0]
-    for frame in frames[1:]:
+def _alike(frames: list[Frame]) -> list[list[Frame]]:
+    """Frames by the grid they share."""
+    groups: list[list[Frame]] = []
+    for frame in frames:
         grid = (*frame.orientation, *frame.spacing)
-        if frame.shape != first.shape or not np.allclose(grid, (*first.orientation, *first.spacing), rtol=0, atol=1e-3):
-            raise ScanError(
-                f"{frame.path}: expected all slices in one orientation, size and pixel spacing but {frame} "
-                f"differs from {first}; split the series"
-            )
-    return frames
+        for group in groups:
+            first = group[0]
+            if frame.shape == first.shape and np.allclose(
+                grid, (*first.orientation, *first.spacing), rtol=0, atol=1e-3
+            ):
+                group.append(frame)
+                break
+        else:
+            groups.append([frame])
+    return groups
 
 
 def _normal(frame: Frame) -> np.ndarray:
@@ -224,7 +248,7 @@ def _affine(frames: list[Frame]) -> np.ndarray:
     affine[:3, 0] = first.orientation[:3] * first.spacing[1]  # PixelSpacing[1]: between columns, along a row
     affine[:3, 1] = first.orientation[3:] * first.spacing[0]  # PixelSpacing[0]: between rows, down a column
     step = last.position - first.position
-    if np.linalg.norm(step) >= _SAME_PLACE:
+    if abs(float(step @ _normal(first))) >= _SAME_PLACE:  # else all lie in one plane, beside or upon each other
         affine[:3, 2] = step / (len(frames) - 1)
     else:
         affine[:3, 2] = _normal(first) * (first.thickness or 1.0)

@@ -23,7 +23,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from ct_cncl.transforms.series.pixels import PixelLayout
+from ct_cncl.transforms.series.pixels import PixelLayout, values_alone
+from ct_cncl.transforms.series.reencoding import reencode
 from ct_cncl.transforms.series.scan import ScanError
 
 COMPRESSIONS: dict[str, UID | None] = {"none": None, "jpeg2000": JPEG2000Lossless, "rle": RLELossless}
@@ -61,14 +62,25 @@ class DicomFile:
         layout: of the words that will come.
         syntax: from :func:`output_syntax`.
         frames: that will come.
+        values_alone: drop what the words hold beside their values, as overlays in their highest bits.
 
     Raises:
         ScanError: pixels that DICOM cannot hold in one file.
     """
 
-    def __init__(self, path: Path, header: Dataset, layout: PixelLayout, syntax: UID, *, frames: int = 1) -> None:
+    def __init__(
+        self,
+        path: Path,
+        header: Dataset,
+        layout: PixelLayout,
+        syntax: UID,
+        *,
+        frames: int = 1,
+        values_alone: bool = False,
+    ) -> None:
         self.path, self.layout, self.syntax = path, layout, syntax
-        self.header = header
+        self.header, self.values_alone = header, values_alone
+        reencode(header, implicit=syntax.is_implicit_VR)
         size = frames * int(header.Rows) * int(header.Columns) * layout.allocated // 8
         if size > _LONGEST and not syntax.is_encapsulated:
             raise ScanError(f"{path}: expected pixels below 4 GiB in one file but got {size} bytes; compress them")
@@ -99,6 +111,8 @@ class DicomFile:
         Raises:
             ScanError: JPEG 2000, and words that hold more than their stored bits.
         """
+        if self.values_alone:
+            words = values_alone(words, self.layout)
         if not self.syntax.is_encapsulated:
             self._stream.write(words.astype(words.dtype.newbyteorder("<")).tobytes())
             return

@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import pydicom
-from pydicom.dataset import Dataset
 
 from ct_cncl.transforms.series.dicomdir import is_dicomdir, referenced_files
-from ct_cncl.transforms.series.headers import DICOM_SUFFIXES, damaged, has_dicom_marker, passed_over, read_header
-from ct_cncl.transforms.series.origin import Origin, origin_of, origin_of_file
+from ct_cncl.transforms.series.headers import (
+    DICOM_SUFFIXES,
+    has_dicom_marker,
+    passed_over,
+    read_header,
+)
+from ct_cncl.transforms.series.listing import UNREAD, list_files
+from ct_cncl.transforms.series.origin import Origin, origin_of_file
+from ct_cncl.transforms.series.other_kinds import (
+    ADVICE,
+    COMPRESSED,
+    DETACHED,
+    HEADLESS,
+    OTHER_KINDS,
+    PACKED,
+    PAIRS,
+    kind_of_other,
+)
 from ct_cncl.transforms.series.scan import NIFTI_SUFFIXES, ScanError, ScanSource
+from ct_cncl.transforms.series.splitting import Member, member_of, split, unique_names
 
 logger = logging.getLogger(__name__)
-_PACKED = (".zip", ".tar", ".tgz", ".tar.gz", ".7z", ".rar")
 _VOLUMES = {".nii.gz": "nifti", ".nii": "nifti", ".mha": "mha", ".nrrd": "nrrd"}
 _NAMED_ONLY = {".tif": "tiff", ".tiff": "tiff", ".npy": "npy"}
 """Kinds that say nothing of what they hold: taken where a file is named, not where a folder is searched."""
-_DETACHED = {".hdr": ".nii", ".img": ".nii", ".mhd": ".mha", ".nhdr": ".nrrd"}
-_SAME_DIRECTION = 1e-3
 
 
 @dataclass(frozen=True)
@@ -54,28 +64,25 @@ class Found:
     derived: dict[Path, str] = field(default_factory=dict)
 
     @property
+    def instead(self) -> str:
+        """What there was in place of scans, and what to do."""
+        seen = f"only {self.others}" if self.passed_over else "an empty folder"
+        advice = [text for kind, text in ADVICE.items() if kind in self.passed_over]
+        return f"{seen}; " + (", ".join(advice) or "name the scans' folder")
+
+    @property
+    def unread(self) -> list[Path]:
+        """What may well stand for scans and was not read, as links whose data is not there."""
+        return [path for kind in (*UNREAD, HEADLESS) for path in self.passed_over.get(kind, [])]
+
+    @property
     def others(self) -> str:
         """What was passed over, counted, with the series' first file where it is DICOM."""
         counts = []
         for what, files in sorted(self.passed_over.items()):
-            first = "" if what == _OTHER_KINDS else f" ({files[0].name}{', ...' if len(files) > 1 else ''})"
+            first = "" if what == OTHER_KINDS else f" ({files[0].name}{', ...' if len(files) > 1 else ''})"
             counts.append(f"{len(files)} x {what}{first}")
         return ", ".join(counts)
-
-
-@dataclass(frozen=True)
-class _Slice:
-    """What is kept of a CT header while the others are read."""
-
-    path: Path
-    uid: str
-    number: int | None
-    shape: tuple[int, int]
-    grid: np.ndarray
-    origin: Origin
-
-
-_OTHER_KINDS = "files of other kinds"
 
 
 def find_scans(path: str | Path, *, recursive: bool = True) -> list[ScanSource]:
@@ -96,10 +103,9 @@ def find_scans(path: str | Path, *, recursive: bool = True) -> list[ScanSource]:
     if found.broken:
         raise found.broken[0].error
     if found.passed_over:
-        logger.info("%s: passed over %s", path, found.others)
+        logger.log(logging.WARNING if found.unread else logging.INFO, "%s: passed over %s", path, found.others)
     if not found.scans:
-        seen = f"only {found.others}" if found.passed_over else "an empty folder"
-        raise ScanError(f"{path}: expected NIfTI files or a CT series in DICOM but got {seen}; name the scans' folder")
+        raise ScanError(f"{path}: expected NIfTI files or a CT series in DICOM but got {found.instead}")
     return found.scans
 
 
@@ -110,10 +116,20 @@ def search(path: str | Path, *, recursive: bool = True) -> Found:
         ScanError: the path is missing or is one file that is no scan.
     """
     path = Path(path)
+    if path.is_symlink() and not path.exists():
+        raise ScanError(
+            f"{path}: expected a file or folder but got a link that leads nowhere; fetch or mount what it names"
+        )
     if not path.exists():
         raise ScanError(f"{path}: expected a file or folder but got a path that does not exist; check its spelling")
     if path.is_dir():
-        return _grouped(_files(path, recursive=recursive), path)
+        listing = list_files(path, recursive=recursive)
+        found = _grouped(listing.files, path)
+        return replace(found, passed_over=found.passed_over | listing.unread)
+    if not path.is_file():
+        raise ScanError(
+            f"{path}: expected a file or folder but got a device or a pipe; write its content to a file first"
+        )
     if is_dicomdir(path):
         return _grouped(referenced_files(path), path.parent)
     scan, origin = _single(path)
@@ -162,34 +178,29 @@ def choose(scans: Sequence[ScanSource], wanted: Iterable[str]) -> list[ScanSourc
     return [scan for k, scan in enumerate(scans) if k in chosen] if chosen else list(scans)
 
 
-def _files(folder: Path, *, recursive: bool) -> list[Path]:
-    """Files in a fixed order; hidden ones and a Mac archive's shadow copies left out."""
-    files: list[Path] = []
-
-    def refuse(error: OSError) -> None:
-        raise ScanError(f"{error.filename}: expected a readable folder but got {error.strerror}; check its permissions")
-
-    for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX") if recursive else []
-        files += [Path(parent, name) for name in sorted(names) if not name.startswith(".")]
-    return [file for file in files if file.is_file()]
-
-
 def _single(path: Path) -> tuple[ScanSource, Origin]:
-    if _suffix(path, _VOLUMES | _NAMED_ONLY):
-        return _volume(path, path.parent), origin_of_file(path)
-    if path.name.lower().endswith(_PACKED):
-        raise ScanError(f"{path}: expected NIfTI or DICOM but got an archive; unpack it and name the folder")
-    if path.suffix.lower() in _DETACHED:
-        one = _DETACHED[path.suffix.lower()]
-        raise ScanError(f"{path}: expected {one} but got a header/image pair; convert it to one {one} file")
+    if not has_dicom_marker(path):  # what a file holds counts more than its name
+        if _suffix(path, _VOLUMES | _NAMED_ONLY):
+            return _volume(path, path.parent), origin_of_file(path)
+        _refuse_other(path)
     header = read_header(path)
     reason = passed_over(path, header)
     if reason:
         raise ScanError(f"{path}: expected a CT image but got {reason}; name a CT slice or the folder of the series")
-    own = _slice(path, header)
+    own = member_of(path, header)
     name = path.stem or path.name
     return ScanSource("dicom", path, (path,), name, series_uid=own.uid, number=own.number), own.origin
+
+
+def _refuse_other(path: Path) -> None:
+    kind = kind_of_other(path)
+    if kind == PACKED:
+        raise ScanError(f"{path}: expected NIfTI or DICOM but got an archive; unpack it and name the folder")
+    if kind == PAIRS:
+        one = DETACHED.get(path.suffix.lower(), ".nii")
+        raise ScanError(f"{path}: expected {one} but got a header/image pair; convert it to one {one} file")
+    if kind == COMPRESSED:
+        raise ScanError(f"{path}: expected NIfTI or DICOM but got a compressed file; unpack it first")
 
 
 def _suffix(path: Path, kinds: dict[str, str]) -> str:
@@ -206,11 +217,11 @@ def _volume(path: Path, root: Path) -> ScanSource:
 
 def _grouped(files: Iterable[Path], root: Path) -> Found:
     volumes: list[ScanSource] = []
-    series: dict[str, list[_Slice]] = {}
+    series: dict[str, list[Member]] = {}
     skipped: dict[str, list[Path]] = {}
     broken: list[tuple[str, Broken]] = []
     for file in files:
-        if _suffix(file, _VOLUMES):
+        if _suffix(file, _VOLUMES) and not has_dicom_marker(file):
             volumes.append(_volume(file, root))
             continue
         try:
@@ -222,8 +233,8 @@ def _grouped(files: Iterable[Path], root: Path) -> Found:
             skipped.setdefault(reason, []).append(file)
         else:
             series.setdefault(found.uid, []).append(found)
-    dicom = [source for members in series.values() for source in _split(members, root)]
-    dicom = _unique_names(sorted(dicom, key=lambda source: (str(source.path), source.name, source.tag)))
+    dicom = [source for members in series.values() for source in split(members, root)]
+    dicom = unique_names(sorted(dicom, key=lambda source: (str(source.path), source.name, source.tag)))
     bad = {uid for uid, _ in broken if uid}
     rest = {source.series_uid: source for source in dicom if source.series_uid in bad}
     scans = volumes + [source for source in dicom if source.series_uid not in bad]
@@ -233,23 +244,15 @@ def _grouped(files: Iterable[Path], root: Path) -> Found:
     return Found(scans, skipped, [replace(item, scan=rest.get(uid)) for uid, item in broken], derived)
 
 
-def _ct_slice(file: Path) -> tuple[_Slice | None, str]:
+def _ct_slice(file: Path) -> tuple[Member | None, str]:
     """What a CT image says of itself, else None and what it is. What claims to be DICOM must be readable."""
     if file.name.upper() == "DICOMDIR":
         return None, "DICOMDIR"
     if not has_dicom_marker(file) and file.suffix.lower() not in DICOM_SUFFIXES:
-        return None, _OTHER_KINDS
+        return None, kind_of_other(file)
     header = read_header(file)
     reason = passed_over(file, header)
-    return (None, reason) if reason else (_slice(file, header), "")
-
-
-def _slice(file: Path, header: Dataset) -> _Slice:
-    uid = str(header.get("SeriesInstanceUID") or "")
-    if not uid:
-        raise damaged(file, "no SeriesInstanceUID")
-    number = header.get("SeriesNumber")
-    return _Slice(file, uid, None if number is None else int(number), *_grid(file, header), origin_of(header))
+    return (None, reason) if reason else (member_of(file, header), "")
 
 
 def _stated_series(file: Path) -> str:
@@ -259,44 +262,3 @@ def _stated_series(file: Path) -> str:
         return str(header.get("SeriesInstanceUID") or "")
     except Exception:  # pydicom raises nearly every built-in exception on damaged files
         return ""
-
-
-def _split(members: list[_Slice], root: Path) -> list[ScanSource]:
-    """The sources of one series: one for each geometry it holds."""
-    groups: list[tuple[_Slice, list[Path]]] = []
-    for member in members:
-        for known, files in groups:
-            same = known.shape == member.shape and known.grid.shape == member.grid.shape
-            if same and np.allclose(known.grid, member.grid, rtol=0, atol=_SAME_DIRECTION):
-                files.append(member.path)
-                break
-        else:
-            groups.append((member, [member.path]))
-    uid, number = members[0].uid, members[0].number
-    folder = Path(os.path.commonpath([member.path.parent for member in members]))
-    name = folder.resolve().name + (f"_series{number:03d}" if number is not None else "")
-    relative = folder.relative_to(root).as_posix()
-    sources = []
-    for part, (_, paths) in enumerate(groups):
-        own = f"{name}_part{part + 1}" if len(groups) > 1 else name
-        sources.append(ScanSource("dicom", folder, tuple(sorted(paths)), own, ".nii.gz", relative, uid, part, number))
-    return sources
-
-
-def _grid(file: Path, header: Dataset) -> tuple[tuple[int, int], np.ndarray]:
-    """Rows and columns, then orientation and pixel spacing as far as the file's top level states them."""
-    try:
-        shape = (int(header.get("Rows") or 0), int(header.get("Columns") or 0))
-        values = [*(header.get("ImageOrientationPatient") or []), *(header.get("PixelSpacing") or [])]
-        return shape, np.array(values, dtype=np.float64)
-    except Exception as error:  # pydicom raises nearly every built-in exception on damaged values
-        raise damaged(file, error) from error
-
-
-def _unique_names(sources: list[ScanSource]) -> list[ScanSource]:
-    """Add the tag to names that would meet in one output folder (series of equal or no number)."""
-    count = Counter((source.relative, source.name) for source in sources)
-    return [
-        replace(source, name=f"{source.name}_{source.tag}") if count[source.relative, source.name] > 1 else source
-        for source in sources
-    ]

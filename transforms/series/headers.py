@@ -11,6 +11,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import (
+    UID,
     CTImageStorage,
     EnhancedCTImageStorage,
     LegacyConvertedEnhancedCTImageStorage,
@@ -19,23 +20,32 @@ from pydicom.uid import (
 
 from ct_cncl.transforms.series.acquisition import ACQUISITION_TAGS
 from ct_cncl.transforms.series.origin import ORIGIN_TAGS
+from ct_cncl.transforms.series.phases import PHASE_TAGS
 from ct_cncl.transforms.series.scan import Frame, ScanError
+from ct_cncl.transforms.series.text import first_text
 
 CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 _HU_TYPES = ("", "HU", "US")  # US: unspecified, what many scanners write beside true HU
 _HU_UNITS = ("", "HU", "[hnsf'U]")
 _DEFER = 4096
+_YOUNG_SYNTAXES = {
+    "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
+    "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
+    "1.2.840.10008.1.2.4.112": "JPEG XL",
+    "1.2.840.10008.1.2.8.1": "Deflated Image Frame Compression",
+}
+"""Transfer syntaxes of the standard that pydicom does not know yet."""
 _PROJECTION = 0x70291010
 """Number of detector rows in DICOM-CT-PD: projections that call themselves CT images, as in TCIA's LDCT collection."""
 _TAGS = [Tag(_PROJECTION), *map(Tag, [
     "PixelData", "SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "SeriesNumber", "PatientID",
-    "SeriesDescription", "FrameOfReferenceUID", "SOPInstanceUID", "InstanceNumber",
+    "SeriesDescription", "StudyInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID", "InstanceNumber",
     "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation",
     "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "RescaleSlope",
     "RescaleIntercept", "RescaleType", "PixelPaddingValue", "PixelPaddingRangeLimit",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "RealWorldValueMappingSequence",
-    *ACQUISITION_TAGS, *ORIGIN_TAGS,
+    *ACQUISITION_TAGS, *ORIGIN_TAGS, *PHASE_TAGS,
 ])]  # fmt: skip
 
 
@@ -69,11 +79,36 @@ def read_header(path: Path) -> Dataset:
         for tag in ("SOPClassUID", "ImageType", "SeriesInstanceUID", "PatientID"):
             header.get(tag)  # values are parsed on access: a damaged one shows here
         header.file_meta.get("MediaStorageSOPClassUID")
-        if header.get("SeriesNumber") is not None:
-            int(header.SeriesNumber)
     except Exception as error:  # pydicom raises nearly every built-in exception on damaged files
-        raise damaged(path, error) from error
+        raise _unknown_syntax(path, _syntax_of(path)) or damaged(path, error) from error
     return header
+
+
+def stated_series_number(header: Dataset) -> int | None:
+    """SeriesNumber; None where it is missing or no number, which is no reason to refuse an image."""
+    try:
+        return None if header.get("SeriesNumber") is None else int(header.SeriesNumber)
+    except Exception:  # pydicom raises nearly every built-in exception on damaged values
+        return None
+
+
+def _syntax_of(path: Path) -> str:
+    """The transfer syntax that a file states, as far as it can be read."""
+    try:
+        return str(pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") or "")
+    except Exception:  # as above
+        return ""
+
+
+def _unknown_syntax(path: Path, syntax: str) -> ScanError | None:
+    """The error for a transfer syntax that pydicom does not know: private ones, and those younger than it."""
+    if not syntax or UID(syntax).is_transfer_syntax:
+        return None
+    name = _YOUNG_SYNTAXES.get(syntax, "a private one" if UID(syntax).is_private else "an unknown one")
+    return ScanError(
+        f"{path}: expected a transfer syntax that can be read here but got {name} ({syntax}); have the system that wrote the file "
+        "export it as Explicit VR Little Endian"
+    )
 
 
 def bare_copy(source: Dataset) -> Dataset:
@@ -104,7 +139,15 @@ def passed_over(path: Path, header: Dataset) -> str:
     if kinds[1] is None:
         raise damaged(path, "no SOPClassUID")
     if not any(kind in CT_CLASSES for kind in kinds):
-        return str(header.get("Modality") or "no CT image")
+        return first_text(header.get("Modality")) or "no CT image"
+    syntax = header.file_meta.get("TransferSyntaxUID") or UID("")
+    unknown = _unknown_syntax(path, syntax)
+    if unknown is not None:
+        raise unknown
+    if "PixelData" not in header and syntax.name.startswith("JPIP"):
+        raise ScanError(
+            f"{path}: expected pixels but got the address of a server that has them (JPIP); export the images"
+        )
     if "PixelData" not in header:
         raise damaged(path, "no pixels")
     if _PROJECTION in header:
@@ -164,7 +207,7 @@ def _frame(path: Path, index: int | None, header: Dataset, places: list[Dataset]
             f"{path}: expected RescaleSlope and RescaleIntercept but got {slope} and {intercept}; stored values cannot "
             "become HU without them, export the original series"
         )
-    rescale_type = str(_lookup(places, values, "RescaleType") or "").strip()
+    rescale_type = first_text(_lookup(places, values, "RescaleType"))
     if check_hu:
         _check_units(
             path, rescale_type, _lookup(places, "RealWorldValueMappingSequence", "MeasurementUnitsCodeSequence")
@@ -175,6 +218,26 @@ def _frame(path: Path, index: int | None, header: Dataset, places: list[Dataset]
         path, index, shape, position, orientation, (float(spacing[0]), float(spacing[1])), thickness,
         float(slope), float(intercept), rescale_type, str(header.get("SOPInstanceUID") or ""), _number(header),
     )  # fmt: skip
+
+
+def grids_of(header: Dataset) -> np.ndarray:
+    """Orientation and pixel spacing of a file, (8,) where all is stated and the same in all frames; else all that is stated.
+
+    Raises:
+        Exception: values that do not parse.
+    """
+    groups = header.get("PerFrameFunctionalGroupsSequence")
+    shared = list(header.get("SharedFunctionalGroupsSequence") or [])
+    frames = [[group, *shared] for group in groups] if groups else [[header]]
+    grids = []
+    for places in frames:
+        stated = (
+            _lookup(places, "PlaneOrientationSequence", "ImageOrientationPatient"),
+            _lookup(places, "PixelMeasuresSequence", "PixelSpacing"),
+        )
+        grids.append(np.array([number for values in stated for number in values or []], dtype=np.float64))
+    alike = all(grid.shape == grids[0].shape and np.allclose(grid, grids[0], rtol=0, atol=1e-3) for grid in grids)
+    return grids[0] if alike else np.concatenate(grids)
 
 
 def _number(header: Dataset) -> int:
@@ -199,7 +262,7 @@ def _vector(path: Path, places: list[Dataset], sequence: str, name: str, length:
     value = _lookup(places, sequence, name)
     vector = np.array([] if value is None else value, dtype=np.float64).ravel()
     if vector.shape != (length,) or not np.isfinite(vector).all():
-        stated = "none" if value is None else str(list(vector))
+        stated = "none" if value is None else str(vector.tolist())
         raise ScanError(
             f"{path}: expected {length} numbers in {name} but got {stated}; where the slice lies is unknown, export "
             "the series with its geometry"

@@ -13,7 +13,11 @@ from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import JPEGExtended12Bit
 
 from ct_cncl.transforms.series.headers import damaged
+from ct_cncl.transforms.series.native_pixels import native_words
 from ct_cncl.transforms.series.scan import Frame, ScanError
+
+_FIRST_ITEM = b"\xfe\xff\x00\xe0"
+"""How compressed pixels start, always little-endian."""
 
 
 def read_slices(frames: list[Frame], shape: tuple[int, int, int]) -> np.ndarray:
@@ -73,18 +77,26 @@ class PixelLayout:
         return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
 
 
+class LayoutError(ValueError):
+    """Words that hold their values in a way that no CT has; one sentence without the file's name."""
+
+
 def layout_of(header: Dataset) -> PixelLayout:
     """The layout that a header states.
 
     Raises:
-        ValueError: one that no CT has.
+        LayoutError: one that no CT has.
     """
     allocated, bits = (
         int(header.get("BitsAllocated", 16)),
         int(header.get("BitsStored", header.get("BitsAllocated", 16))),
     )
     if allocated not in (8, 16, 32) or not 0 < bits <= allocated or int(header.get("HighBit", bits - 1)) != bits - 1:
-        raise ValueError(f"{bits} bits stored of {allocated} up to bit {header.get('HighBit')}")
+        raise LayoutError(
+            "expected values in the lowest bits of 8, 16 or 32 (High Bit is Bits Stored - 1) but got "
+            f"{bits} of {allocated} bits up to bit {header.get('HighBit')}; programs disagree about which bits those are: have the "
+            "header mended, or export the series again"
+        )
     signed = int(header.get("PixelRepresentation", 0)) == 1
     ends = [
         _as_stored(header.get(name), allocated, signed=signed)
@@ -108,14 +120,14 @@ def read_words(dataset: Dataset, frame: Frame) -> np.ndarray:
         index = frame.index or 0
         syntax = dataset.file_meta.TransferSyntaxUID
         if syntax.is_encapsulated:
+            if dataset.PixelData[:4] != _FIRST_ITEM:
+                raise ValueError("plain pixels under the label of compressed ones")
             decoded = pixel_array(dataset, index=index, correct_unused_bits=False)
             words = decoded.astype(f"<i{word.itemsize}").view(word)
         else:
-            stated = (int(dataset.Rows), int(dataset.Columns))
-            stored = word if syntax.is_little_endian else word.newbyteorder(">")
-            count = stated[0] * stated[1]
-            words = np.frombuffer(dataset.PixelData, stored, count, index * count * word.itemsize)
-            words = words.astype(word).reshape(stated)
+            words = native_words(dataset, index, layout.allocated)
+    except LayoutError as error:
+        raise ScanError(f"{frame.path}: {error}") from error
     except Exception as error:  # decoders raise nearly every built-in exception
         raise _undecodable(dataset, frame, error) from error
     if words.shape != frame.shape:
@@ -181,6 +193,20 @@ def words_with(
         mask = words.dtype.type((1 << layout.bits) - 1)
         whole = (words & ~mask) | (whole & mask)
     return np.where(kept, words, whole)
+
+
+def values_alone(words: np.ndarray, layout: PixelLayout) -> np.ndarray:
+    """Words that hold their values and nothing else: overlays in bits beyond the stored ones are gone.
+
+    Padding that only the other bits make is all set to one end of the padding's range, lest the range show what was there.
+
+    >>> [hex(word) for word in values_alone(np.array([0x8123, 0x0FFF], np.uint16), PixelLayout(16, 12, signed=False))]
+    ['0x123', '0xfff']
+    """
+    values, _ = values_of(words, layout)
+    if layout.padding is not None:
+        values = np.where((values < layout.low) | (values > layout.high), layout.padding[0], values)
+    return values.astype(f"<i{words.itemsize}").view(words.dtype)
 
 
 def padding_in_hu(headers: dict[Path, Dataset], frames: list[Frame]) -> tuple[float | None, float | None]:

@@ -249,7 +249,7 @@ class DicomResults:
     def _words(
         self, stored: StoredFrame, source: Slice, images: Mapping[str, np.ndarray], kind: Kind
     ) -> tuple[np.ndarray, int]:
-        undo = self.slices.order.undo
+        undo = self.slices.order_of(stored.frame).undo
         if kind.is_map and kind.name != REMOVED:
             hu = undo(images[kind.name].astype(np.float64)[..., None])[..., 0].T
             values, clipped = changed(np.zeros(()), hu, _MAP_DTYPE, slope=kind.step or 1.0)
@@ -275,7 +275,8 @@ class DicomResults:
             frames = int(header.get("NumberOfFrames") or 1)
             _state_extremes(header, words, layout, frames)
             path = self.work / kind.name / f"{number + 1:04d}.dcm"
-            return DicomFile(path, header, layout, output_syntax(stored.dataset, self.compression), frames=frames)
+            syntax, hidden = output_syntax(stored.dataset, self.compression), self.deidentifier is not None
+            return DicomFile(path, header, layout, syntax, frames=frames, values_alone=hidden)
 
     def _close(self) -> None:
         for file in self._open.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,9 +16,11 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from ct_cncl.transforms.anatomy.regions import padding_mask
 from ct_cncl.transforms.series.acquisition import Acquisition, read_acquisition
-from ct_cncl.transforms.series.dicom import Series, open_series
+from ct_cncl.transforms.series.dicom import Series, open_stacks
 from ct_cncl.transforms.series.headers import damaged
+from ct_cncl.transforms.series.native_pixels import find_pixels
 from ct_cncl.transforms.series.orientation import SliceOrder, slices_last
+from ct_cncl.transforms.series.phases import Phases
 from ct_cncl.transforms.series.pixels import PixelLayout, in_hu, layout_of, read_file, read_words, values_of
 from ct_cncl.transforms.series.scan import Frame, ScanError, ScanSource, voxel_spacing
 from ct_cncl.transforms.series.volume_file import VolumeFile, open_volume
@@ -86,7 +89,10 @@ class Slices(Protocol):
         """Where a slice lies along the stored volume's axis of slices."""
 
     def neighbour(self, number: int, steps: int) -> int:
-        """The slice so many places towards the end of the turned volume (left, back or head); the last ones repeat."""
+        """The slice so many places towards the end of the turned volume (left, back or head); the last ones repeat.
+
+        Of several slices at one place it is that of the same phase.
+        """
 
 
 def open_slices(source: ScanSource, scratch: Path, *, check_hu: bool = True, axis: int | None = None) -> Slices:
@@ -102,7 +108,7 @@ def open_slices(source: ScanSource, scratch: Path, *, check_hu: bool = True, axi
         ScanError: damaged, or nothing that could be HU with a certain place.
     """
     if source.kind == "dicom":
-        return DicomSlices(open_series(source, check_hu=check_hu), scratch)
+        return DicomSlices(open_stacks(source, check_hu=check_hu), scratch)
     return VolumeSlices(source, open_volume(source.kind, source.path, scratch), axis=axis)
 
 
@@ -151,27 +157,41 @@ class DicomSlices:
     """The slices of a DICOM series: classic ones along the normal, those of multi-frame files as they lie there.
 
     Args:
-        series: the opened series.
+        stacks: the opened series, the slices of each direction by themselves.
         scratch: an existing folder, for deflated multi-frame files.
+
+    Raises:
+        ScanError: slices that a network would see in several sizes.
     """
 
-    def __init__(self, series: Series, scratch: Path) -> None:
-        self.source = series.source
-        self.series = series
-        self.order = slices_last(series.affine, series.shape, axis=2)
-        self.count = series.shape[2]
+    def __init__(self, stacks: Sequence[Series], scratch: Path) -> None:
+        self.series = stacks[0]
+        self.source = self.series.source
+        self._stacks = stacks
+        self._orders = [slices_last(stack.affine, stack.shape, axis=2) for stack in stacks]
+        self._phases = [Phases(stack.frames, stack.headers) for stack in stacks]
+        _refuse_sizes(self._orders, stacks)
+        self.order = self._orders[0]
         self.spacing = voxel_spacing(self.order.affine)
-        copies = [f"left out {len(series.copies)} second copies of the same image" if series.copies else ""]
-        self.problems = [problem for problem in (*copies, series.doubled, series.irregular) if problem]
-        self.acquisition: Acquisition | None = read_acquisition(list(series.headers.values()))
-        along = list(series.frames)
+        self.problems = _problems(stacks)
+        self.acquisition: Acquisition | None = read_acquisition(list(self.series.headers.values()))
+        along = [frame for stack in stacks for frame in stack.frames]
         if any(frame.index is not None for frame in along):
             along.sort(key=lambda frame: (str(frame.path), frame.index or 0))
         self.frames = along
-        self._place = {(frame.path, frame.index): place for place, frame in enumerate(series.frames)}
+        self.count = len(along)
+        self._places = {
+            (frame.path, frame.index): (k, place)
+            for k, stack in enumerate(stacks)
+            for place, frame in enumerate(stack.frames)
+        }
         self._number = {(frame.path, frame.index): number for number, frame in enumerate(along)}
         self._files: dict[Path, _MultiFrame] = {}
         self._scratch = scratch
+
+    def order_of(self, frame: Frame) -> SliceOrder:
+        """How a slice is turned; one order for all but series of several directions."""
+        return self._orders[self._places[frame.path, frame.index][0]]
 
     def read(self, number: int) -> Slice:
         """One slice.
@@ -187,23 +207,57 @@ class DicomSlices:
                 self._files = {frame.path: _MultiFrame(frame.path, self._scratch)}
             dataset, pixels = self._files[frame.path].header, self._files[frame.path].pixels(frame.index)
         words = read_words(pixels, frame if frame.index is None else replace(frame, index=0))
+        order = self.order_of(frame)
         layout = layout_of(pixels)
         values, padded = values_of(words, layout)
-        turned = np.ascontiguousarray(self.order.apply(in_hu(values, frame).T[..., None])[..., 0])
+        turned = np.ascontiguousarray(order.apply(in_hu(values, frame).T[..., None])[..., 0])
         _check_finite(turned, frame.path, number)
-        stated = self.order.apply(padded.T[..., None])[..., 0]
+        stated = order.apply(padded.T[..., None])[..., 0]
         stored = StoredFrame(dataset, frame, layout, words, values, padded)
         return Slice(turned, stated | padding_mask(turned), stored)
 
     def place(self, number: int) -> int:
-        """See :class:`Slices`."""
+        """See :class:`Slices`; of several directions, the place within its own."""
         frame = self.frames[number]
-        return self._place[frame.path, frame.index]
+        return self._places[frame.path, frame.index][1]
+
+    @property
+    def directions(self) -> int:
+        """In how many directions the slices lie, or with how many pixel spacings; more than one in radial reformats."""
+        return len(self._stacks)
+
+    @property
+    def phase_of_each(self) -> np.ndarray:
+        """(slices,) which of several images at one place each slice is, from 0, in the order of :attr:`frames`."""
+        places = [self._places[frame.path, frame.index] for frame in self.frames]
+        return np.array([self._phases[stack].phase[place] for stack, place in places])
 
     def neighbour(self, number: int, steps: int) -> int:
         """See :class:`Slices`."""
-        other = self.series.frames[_along(self.order, self.place(number), steps, self.count)]
+        frame = self.frames[number]
+        stack, place = self._places[frame.path, frame.index]
+        order = self._orders[stack]
+        way = int(order.forward[order.axis, 1]) * steps
+        other = self._stacks[stack].frames[self._phases[stack].neighbour(place, way)]
         return self._number[other.path, other.index]
+
+
+def _problems(stacks: Sequence[Series]) -> list[str]:
+    """What is wrong with the slices of a series, each once."""
+    copies = len(stacks[0].copies)
+    found = [f"left out {copies} second copies of the same image" if copies else ""]
+    found.append(f"expected slices in one direction but got {len(stacks)}" if len(stacks) > 1 else "")
+    found += [problem for stack in stacks for problem in (stack.doubled, stack.irregular)]
+    return [problem for problem in dict.fromkeys(found) if problem]
+
+
+def _refuse_sizes(orders: Sequence[SliceOrder], stacks: Sequence[Series]) -> None:
+    sizes = {order.apply(np.empty((*stack.shape[:2], 1), np.bool_)).shape for order, stack in zip(orders, stacks)}
+    if len(sizes) > 1:
+        raise ScanError(
+            f"{stacks[0].source.path}: expected slices of one size, turned as a viewer shows them, but got "
+            f"{' and '.join(f'{columns} x {rows}' for columns, rows, _ in sorted(sizes))}; split the series"
+        )
 
 
 def _check_finite(hu: np.ndarray, path: Path, number: int) -> None:
@@ -230,8 +284,8 @@ class _MultiFrame:
                 self._where = _inflated(path, scratch / f"inflated{len(list(scratch.glob('inflated*')))}")
             with self._where.open("rb") as stream:
                 self.header = pydicom.dcmread(stream, stop_before_pixels=True)
-                self._start = stream.tell()
-            self._explicit = not self.header.file_meta.TransferSyntaxUID.is_implicit_VR
+                little, self._bits = self.header.original_encoding[1] is not False, int(self.header.BitsAllocated)
+                self._pixels = find_pixels(stream, little=little, allocated=self._bits)
             self._count = int(self.header.NumberOfFrames)
         except Exception as error:  # pydicom raises nearly every built-in exception on damaged files
             raise damaged(path, error) from error
@@ -244,19 +298,28 @@ class _MultiFrame:
             if name in self.header:
                 one[name] = self.header[name]
         one.file_meta = self.header.file_meta
+        one.set_original_encoding(False, self._pixels.little)
         try:
             with self._where.open("rb") as stream:
                 if syntax.is_encapsulated:
-                    stream.seek(self._start + 12)
+                    stream.seek(self._pixels.start)
                     one.PixelData = encapsulate([get_frame(stream, index, number_of_frames=self._count)])
                     one["PixelData"].is_undefined_length = True
                 else:
-                    size = int(one.Rows) * int(one.Columns) * int(one.BitsAllocated) // 8
-                    stream.seek(self._start + (12 if self._explicit else 8) + index * size)
-                    one.PixelData = stream.read(size)
+                    size = int(one.Rows) * int(one.Columns) * self._bits // 8
+                    self._refuse_more_frames(size)
+                    data = self._pixels.read(stream, index * size, size)
+                    one.add_new("PixelData", "OB", data)  # bytes in their own order, as OB has them
         except Exception as error:  # as above
             raise damaged(self.path, error) from error
         return one
+
+    def _refuse_more_frames(self, size: int) -> None:
+        """Pixels of a label that denies their compression, or of more frames than are stated, are no frames of this size."""
+        length = self._pixels.length
+        if length is None or length >= (self._count + 1) * size:
+            found = "compressed pixels" if length is None else f"{length} bytes of pixels"
+            raise ValueError(f"{found} where the header states {self._count} plain frames of {size} bytes")
 
 
 def _inflated(path: Path, target: Path) -> Path:

@@ -124,3 +124,37 @@ def test_oblique_slices_and_coronal_ones(tmp_path):
     assert reference[0].partners(results[0]) == [0, 1, 2]
     assert nib.load(tmp_path / "result" / "s.nii.gz").shape == (3, 72, 64)
     np.testing.assert_array_equal(reference[0].slices.read(2).hu, results[0].slices.read(2).hu)
+
+
+def phases(folder, count, *, uid, change=0, order=None):
+    """A series of ``count`` phases, each of its own anatomy, in files whose order says nothing."""
+    for phase in range(count):
+        hu = anatomy(seed=phase) + change
+        for k in range(hu.shape[2]):
+            ds = dicom_slice((hu[..., k].T + 1024).astype(np.uint16), 5.0 * k, 0.8)
+            ds.SeriesInstanceUID, ds.AcquisitionNumber = uid, phase + 1
+            folder.mkdir(exist_ok=True)
+            ds.save_as(folder / f"{(order or range(count))[phase]}_{k}.dcm", enforce_file_format=True)
+    return folder
+
+
+def test_phases_are_compared_with_their_own(tmp_path):
+    """Regression: every phase was compared with the first one, and a series differed from its copy."""
+    reference = phases(tmp_path / "full", 3, uid="1.2.3")
+    phases(tmp_path / "result", 3, uid="1.2.4", order=[2, 0, 1])
+    own, other = (located(tmp_path / name, tmp_path)["denoised"][0] for name in ("full", "result"))
+    partners = own.partners(other)
+    assert sorted(partners) == list(range(9))
+    for k, place in enumerate(partners):
+        np.testing.assert_array_equal(own.slices.read(k).hu, other.slices.read(place).hu)
+    options = EvaluateOptions(reference, (tmp_path / "result",), tmp_path / "out", windows=("full",), progress=False)
+    assert [row.values["rmse"] for row in evaluate_files(options).slice_rows] == [0.0] * 9
+
+
+def test_other_numbers_of_phases_are_no_partners(tmp_path):
+    reference = phases(tmp_path / "full", 3, uid="1.2.3")
+    one = phases(tmp_path / "result", 1, uid="1.2.4")
+    own, other = (located(path, tmp_path)["denoised"] for path in (reference, one))
+    assert own[0].partners(other[0]) == [None] * 9
+    with pytest.raises(DataError, match="3 and 1 slices at one place; evaluate each phase by itself"):
+        match(own, other, name="result")

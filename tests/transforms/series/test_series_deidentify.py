@@ -9,7 +9,7 @@ import pytest
 from derive_files import datasets, derive
 from enhanced_files import item, valid_enhanced
 from pydicom.dataset import Dataset
-from series_files import POSITIONS, ct_series, nifti, save
+from series_files import POSITIONS, ct_series, ct_slice, nifti, save
 
 pytest.importorskip("dicomanonymizer", reason="needs dicom-anonymizer")
 from ct_cncl.transforms.series import ScanError, read_scan
@@ -114,3 +114,40 @@ def test_the_key_is_made_once_and_for_its_owner(tmp_path):
     assert (tmp_path / "out" / ".deidentify-key").stat().st_mode & 0o077 == 0
     assert key != key_of(tmp_path / "other")
     assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("compression", ["none", "rle", "jpeg2000"])
+def test_overlays_in_the_pixels_high_bits_go_with_their_description(tmp_path, signed, compression):
+    """A name drawn into bit 15 of the words, and a padding range that would let it pass as padding."""
+    if compression == "jpeg2000":
+        pytest.importorskip("openjpeg", reason="needs the extra 'dicom'")
+    rng = np.random.default_rng(5)
+    drawn = rng.random((32, 32)) < 0.5
+    stored = rng.integers(0, 2000, (32, 32))
+    words = stored.astype("<u2") | (drawn.astype("<u2") << 15)
+    ds = ct_slice(stored, POSITIONS[0], signed=signed, StudyInstanceUID="1.9", BitsStored=12, HighBit=11)
+    ds.PixelData = words.tobytes()
+    ds.add_new(0x60000102, "US", 15)
+    save(ds, tmp_path / "in" / "plain.dcm")
+    if compression == "none":
+        kind = "SS" if signed else "US"
+        ds.add_new("PixelPaddingValue", kind, -32768 if signed else 0x8000)
+        ds.add_new("PixelPaddingRangeLimit", kind, -1 if signed else 0xFFFF)
+        ds.SOPInstanceUID, ds.ImagePositionPatient = "1.2.3.4.5", list(POSITIONS[1])
+        save(ds, tmp_path / "in" / "ranged.dcm")
+    made, _, _ = derive(tmp_path / "in", tmp_path / "w", deidentifier=Deidentifier(KEY), compression=compression)
+    plain, *ranged = datasets(made["denoised"])
+    np.testing.assert_array_equal(plain.pixel_array, stored)
+    if compression == "none":
+        assert (np.frombuffer(plain.PixelData, "<u2") >> 15 == 0).all()
+        np.testing.assert_array_equal(np.frombuffer(plain.PixelData, "<u2").reshape(32, 32), stored)
+        outside = np.frombuffer(ranged[0].PixelData, "<u2").reshape(32, 32)
+        np.testing.assert_array_equal(outside[~drawn], stored[~drawn])
+        assert len(np.unique(outside[drawn])) == 1  # padding, but without the values that were drawn over
+
+
+def test_a_statement_of_burned_in_names_among_others_is_one(tmp_path):
+    ct_series(tmp_path / "in", POSITIONS[:1], StudyInstanceUID="1.9", BurnedInAnnotation=["NO", "YES"])
+    with pytest.raises(ScanError, match="BurnedInAnnotation YES"):
+        derive(tmp_path / "in", tmp_path / "w", deidentifier=Deidentifier(KEY))

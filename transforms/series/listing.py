@@ -1,0 +1,99 @@
+"""What lies in a folder: its files in a fixed order, and what is there without being readable as a file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ct_cncl.transforms.series.scan import ScanError
+
+DANGLING = "links that lead nowhere"
+"""Links whose target is not there, as those of git-annex and DataLad before the data is fetched."""
+LOOPS = "links to a folder above them"
+HIDDEN = "hidden scans"
+SPECIAL = "devices and pipes"
+UNREAD = (DANGLING, LOOPS, HIDDEN, SPECIAL)
+"""Kinds of entries that may well stand for scans and are not read."""
+
+
+@dataclass
+class Listing:
+    """What a folder holds.
+
+    Attributes:
+        files: regular files, those behind links included, by name within each folder.
+        unread: other entries, by kind out of :data:`UNREAD`.
+    """
+
+    files: list[Path] = field(default_factory=list)
+    unread: dict[str, list[Path]] = field(default_factory=dict)
+
+    def leave_out(self, path: Path, kind: str) -> None:
+        """Note an entry that is not read."""
+        self.unread.setdefault(kind, []).append(path)
+
+
+def list_files(folder: Path, *, recursive: bool = True) -> Listing:
+    """Files under a folder, folders behind links included, each folder once.
+
+    Hidden files and folders, and a Mac archive's shadow copies, are left out; hidden files in DICOM are noted.
+
+    Raises:
+        ScanError: a folder that cannot be read.
+    """
+    found = Listing()
+    seen = {os.path.realpath(folder)}
+    waiting = [folder]
+    while (
+        waiting
+    ):  # folders behind links come after all others: each file is listed under its own name where it has one
+        linked: list[Path] = []
+        for start in waiting:
+            _walk(start, found, seen, linked, recursive=recursive)
+        waiting = []
+        for link in linked:
+            real = os.path.realpath(link)
+            if os.path.realpath(link.parent).startswith(real.rstrip(os.sep) + os.sep) or real == os.path.realpath(
+                link.parent
+            ):
+                found.leave_out(link, LOOPS)
+            elif real not in seen:
+                seen.add(real)
+                waiting.append(link)
+    return found
+
+
+def _walk(start: Path, found: Listing, seen: set[str], linked: list[Path], *, recursive: bool) -> None:
+    def refuse(error: OSError) -> None:
+        raise ScanError(f"{error.filename}: expected a readable folder but got {error.strerror}; check its permissions")
+
+    for parent, folders, names in os.walk(start, onerror=refuse):
+        here = Path(parent)
+        inner = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX") if recursive else []
+        linked += [here / name for name in inner if (here / name).is_symlink()]
+        folders[:] = [name for name in inner if not (here / name).is_symlink()]
+        folders[:] = [name for name in folders if os.path.realpath(here / name) not in seen]
+        seen.update(os.path.realpath(here / name) for name in folders)
+        for name in sorted(names):
+            _take(here / name, found)
+
+
+def _take(path: Path, found: Listing) -> None:
+    if path.name.startswith("."):
+        if path.is_file() and _is_dicom(path):
+            found.leave_out(path, HIDDEN)
+    elif path.is_file():
+        found.files.append(path)
+    elif path.is_symlink():
+        found.leave_out(path, DANGLING)
+    else:
+        found.leave_out(path, SPECIAL)
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
+        return False

@@ -1,0 +1,110 @@
+"""Pixels that are not compressed: which bytes of a file are a frame, whatever its transfer syntax claims of them.
+
+A label may be wrong: pydicom reads a data set by the encoding it finds, and the pixels must be found the same way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+_PIXEL_TAG = {True: b"\xe0\x7f\x10\x00", False: b"\x7f\xe0\x00\x10"}
+_UNDEFINED = 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class PixelElement:
+    """Where the pixels of a file lie.
+
+    Attributes:
+        start: of their first byte in the file.
+        length: bytes; None where the length is undefined, as that of compressed pixels is.
+        little: they are stored in little-endian order.
+        word_swapped: bytes that lie in big-endian words of 16 bits: each pair is swapped.
+    """
+
+    start: int
+    length: int | None
+    little: bool
+    word_swapped: bool
+
+    def read(self, stream: IO[bytes], offset: int, size: int) -> bytes:
+        """Bytes of the pixels, a frame that starts in the middle of a word included.
+
+        Raises:
+            ValueError: the file ends before them.
+        """
+        first = offset - offset % 2 if self.word_swapped else offset
+        wanted = offset - first + size
+        stream.seek(self.start + first)
+        data = stream.read(wanted + wanted % 2 if self.word_swapped else wanted)
+        if self.word_swapped:
+            data = swapped(data, 2)
+        part = data[offset - first :][:size]
+        if len(part) < size:
+            raise ValueError(f"{len(part)} bytes of pixels where the header states {size}")
+        return part
+
+
+def find_pixels(stream: IO[bytes], *, little: bool, allocated: int) -> PixelElement:
+    """The pixels that start where a stream stands.
+
+    Args:
+        stream: at the tag of the pixels.
+        little: the byte order in which the data set was read.
+        allocated: bits of a word.
+
+    Raises:
+        ValueError: no pixels start there.
+    """
+    at = stream.tell()
+    head = stream.read(12)
+    if head[:4] != _PIXEL_TAG[little]:
+        raise ValueError("no pixels")
+    explicit = head[4:6] in (b"OB", b"OW")  # never a length: those are even, and b"O" is odd
+    length = int.from_bytes(head[8:12] if explicit else head[4:8], "little" if little else "big")
+    in_words = not little and allocated == 8 and head[4:6] == b"OW"
+    return PixelElement(at + (12 if explicit else 8), None if length == _UNDEFINED else length, little, in_words)
+
+
+def swapped(data: bytes, width: int) -> bytes:
+    """Bytes with each word of ``width`` turned round; what is left over at the end stays.
+
+    >>> swapped(b"abcde", 2)
+    b'badce'
+    """
+    whole = len(data) - len(data) % width
+    words = np.frombuffer(data, np.uint8, whole).reshape(-1, width)
+    return words[:, ::-1].tobytes() + data[whole:]
+
+
+def native_words(dataset: Dataset, index: int, allocated: int) -> np.ndarray:
+    """(rows, columns) little-endian unsigned words of a frame whose pixels are in memory.
+
+    Raises:
+        ValueError: pixels of another number than the header states, or compressed ones behind a label that denies it.
+    """
+    element = dataset["PixelData"]
+    if element.is_undefined_length:
+        raise ValueError("compressed pixels under the label of plain ones")
+    little = is_little_endian(dataset)
+    shape = (int(dataset.Rows), int(dataset.Columns))
+    word = np.dtype(f"<u{allocated // 8}")
+    size = shape[0] * shape[1] * word.itemsize
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    data = element.value
+    if len(data) >= (frames + 1) * size:
+        raise ValueError(f"{len(data)} bytes of pixels where the header states {frames * size}")
+    if not little and allocated == 8 and element.VR == "OW":
+        data = swapped(data, 2)
+    stored = word if little else word.newbyteorder(">")
+    return np.frombuffer(data, stored, shape[0] * shape[1], index * size).astype(word).reshape(shape)
+
+
+def is_little_endian(dataset: Dataset) -> bool:
+    """The byte order that a data set was read in; of one made in memory, what its transfer syntax says."""
+    little = dataset.original_encoding[1]
+    return bool(dataset.file_meta.TransferSyntaxUID.is_little_endian) if little is None else bool(little)

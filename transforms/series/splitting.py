@@ -1,0 +1,173 @@
+"""Which files of one SeriesInstanceUID belong together: one study, one series number, one geometry."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from ct_cncl.transforms.series.headers import damaged, grids_of, stated_series_number
+from ct_cncl.transforms.series.orientation import slices_last
+from ct_cncl.transforms.series.origin import Origin, origin_of
+from ct_cncl.transforms.series.scan import ScanSource
+
+logger = logging.getLogger(__name__)
+_SAME_DIRECTION = 1e-3
+
+
+@dataclass(frozen=True)
+class Member:
+    """What is kept of a CT header while the others are read.
+
+    Attributes:
+        path: the file.
+        uid: SeriesInstanceUID.
+        number: SeriesNumber, None where none is stated.
+        study: StudyInstanceUID.
+        frame_of_reference: FrameOfReferenceUID.
+        shape: (rows, columns).
+        grid: orientation and pixel spacing, as far as they are stated; of all frames where these differ.
+        frames: images in the file.
+        origin: what the file says of where it comes from.
+    """
+
+    path: Path
+    uid: str
+    number: int | None
+    study: str
+    frame_of_reference: str
+    shape: tuple[int, int]
+    grid: np.ndarray
+    frames: int
+    origin: Origin
+
+    def same_grid(self, other: Member) -> bool:
+        """Whether both have the same pixels in the same direction."""
+        same = self.shape == other.shape and self.grid.shape == other.grid.shape
+        return same and np.allclose(self.grid, other.grid, rtol=0, atol=_SAME_DIRECTION)
+
+
+def member_of(file: Path, header: Dataset) -> Member:
+    """What a CT image says of its series.
+
+    Raises:
+        ScanError: it does not say which series it is of, or says so in a way that cannot be read.
+    """
+    uid = str(header.get("SeriesInstanceUID") or "")
+    if not uid:
+        raise damaged(file, "no SeriesInstanceUID")
+    try:
+        shape = (int(header.get("Rows") or 0), int(header.get("Columns") or 0))
+        grid = grids_of(header)
+        frames = int(header.get("NumberOfFrames") or 1)
+        names = (str(header.get("StudyInstanceUID") or ""), str(header.get("FrameOfReferenceUID") or ""))
+    except Exception as error:  # pydicom raises nearly every built-in exception on damaged values
+        raise damaged(file, error) from error
+    return Member(file, uid, stated_series_number(header), *names, shape, grid, frames, origin_of(header))
+
+
+def split(members: Sequence[Member], root: Path) -> list[ScanSource]:
+    """The sources of one SeriesInstanceUID: one for each study, series number, frame of reference and geometry it holds.
+
+    Images that each have a direction of their own (radial reformats) stay together. So do those that each have a study or a frame
+    of reference of their own, as careless programs write them.
+
+    Args:
+        members: the files, in order.
+        root: what was searched.
+    """
+    identity = _identity(members)
+    groups: list[list[Member]] = []
+    for member in members:
+        for group in groups:
+            if identity(group[0]) == identity(member) and group[0].same_grid(member):
+                group.append(member)
+                break
+        else:
+            groups.append([member])
+    groups = _with_fans(groups, identity)
+    return [_source(group, members, part, len(groups), root) for part, group in enumerate(groups)]
+
+
+def _identity(members: Sequence[Member]) -> Callable[[Member], tuple[object, ...]]:
+    """What files must have in common; an attribute that nearly every file has a value of its own for says nothing."""
+
+    def stated(member: Member) -> tuple[object, ...]:
+        return member.study, member.number, member.frame_of_reference
+
+    several = [set(values) for values in zip(*map(stated, members))]
+    tells = [2 * len(values) <= len(members) for values in several]
+    tells[2] = tells[2] and "" not in several[2]
+    if any(len(values) > 1 for values in several[:2]):
+        parted = any(tell and len(values) > 1 for tell, values in zip(tells, several))
+        logger.warning(
+            "%s: one SeriesInstanceUID stands for %d studies and %d series numbers; %s",
+            _folder(members),
+            len(several[0]),
+            len(several[1]),
+            "each is taken by itself"
+            if parted
+            else "nearly every file has one of its own, and they are taken for one series",
+        )
+    return lambda member: tuple(value for value, tell in zip(stated(member), tells) if tell)
+
+
+def _with_fans(groups: list[list[Member]], identity: Callable[[Member], tuple[object, ...]]) -> list[list[Member]]:
+    """Groups of one image are put together where a network sees all of them in one size."""
+    fans: dict[object, list[Member]] = {}
+    merged = []
+    for group in groups:
+        seen = _seen_as(group[0]) if len(group) == 1 else None
+        if seen is None:
+            merged.append(group)
+            continue
+        key = (identity(group[0]), seen)
+        if key not in fans:
+            fans[key] = []
+            merged.append(fans[key])
+        fans[key] += group
+    return merged
+
+
+def _seen_as(member: Member) -> tuple[object, ...] | None:
+    """Columns, rows and pixel spacing of an image turned for the network; None where its geometry is not that of one image."""
+    if member.grid.shape != (8,) or member.frames > 1:
+        return None
+    across, down = member.grid[:3], member.grid[3:6]
+    affine = np.eye(4)
+    affine[:3, :3] = np.diag([-1, -1, 1]) @ np.stack([across, down, np.cross(across, down)], axis=1)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 0.5:
+        return None
+    rows, columns = member.shape
+    order = slices_last(affine, (columns, rows, 1), axis=2)
+    spacing = tuple(np.round(member.grid[6:], 3))
+    turned = order.forward[0, 0] == 1
+    return (rows, columns, *spacing[::-1]) if turned else (columns, rows, *spacing)
+
+
+def _folder(members: Sequence[Member]) -> Path:
+    return Path(os.path.commonpath([member.path.parent for member in members]))
+
+
+def _source(group: Sequence[Member], members: Sequence[Member], part: int, parts: int, root: Path) -> ScanSource:
+    folder, number = _folder(members), group[0].number
+    name = folder.resolve().name + (f"_series{number:03d}" if number is not None else "")
+    name = f"{name}_part{part + 1}" if parts > 1 else name
+    files = tuple(sorted(member.path for member in group))
+    relative = folder.relative_to(root).as_posix()
+    return ScanSource("dicom", folder, files, name, ".nii.gz", relative, group[0].uid, part, number)
+
+
+def unique_names(sources: Sequence[ScanSource]) -> list[ScanSource]:
+    """Add the tag to names that would meet in one output folder (series of equal or no number)."""
+    count = Counter((source.relative, source.name) for source in sources)
+    return [
+        replace(source, name=f"{source.name}_{source.tag}") if count[source.relative, source.name] > 1 else source
+        for source in sources
+    ]

@@ -1,0 +1,54 @@
+"""Text of DICOM attributes that is to be read or extended, also where it breaks the standard's rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
+
+_DESCRIPTION = Tag("SeriesDescription")
+_REPLACED = "\ufffd"
+
+
+def first_text(value: Any) -> str:
+    """An attribute's first value as text, also where a single one is allowed and a backslash has made several of it.
+
+    >>> first_text(["B30f", "3"]), first_text(None)
+    ('B30f', '')
+    """
+    if isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue":
+        value = value[0] if len(value) else ""
+    return str(value or "").strip()
+
+
+def one_text(value: Any) -> str:
+    """All of an attribute's values as one text without backslashes, which separate values.
+
+    >>> one_text(["Thorax 1.0", "Lung"])
+    'Thorax 1.0/Lung'
+    """
+    several = isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue"
+    return "/".join(str(part) for part in value).strip() if several else str(value or "").strip()
+
+
+def label_description(header: Dataset, label: str, *, longest: int = 64) -> None:
+    """Append a label to the Series Description, whose end is cut where both would be too long.
+
+    A description that does not decode keeps its bytes: what they mean is known elsewhere, and replacing them would lose it.
+
+    Args:
+        header: changed in place.
+        label: ASCII.
+        longest: characters of the whole.
+    """
+    raw = header.get_item(_DESCRIPTION) if _DESCRIPTION in header else None
+    before = one_text(header.get("SeriesDescription"))
+    room = longest - len(label) - 1
+    if raw is None or not raw.is_raw or _REPLACED not in before:
+        header.SeriesDescription = f"{before[:room]} {label}".strip()
+        return
+    content = (raw.value or b"").strip(b" \0").replace(b"\\", b"/")[:room] + b" " + label.encode()
+    content += b" " * (len(content) % 2)
+    header[_DESCRIPTION] = RawDataElement(_DESCRIPTION, "LO", len(content), content, 0, False, True)
