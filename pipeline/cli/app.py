@@ -20,6 +20,7 @@ from ct_cncl.pipeline.cli.qa import qa
 from ct_cncl.pipeline.cli.simulate import simulate
 from ct_cncl.pipeline.cli.train import train
 from ct_cncl.pipeline.cli.verify import verify
+from ct_cncl.transforms.common.quiet import quiet_readers
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -77,7 +78,8 @@ def main() -> None:
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        app(args=["--debug", *arguments] if debug else arguments, standalone_mode=True)
+        with quiet_readers():
+            app(args=["--debug", *arguments] if debug else arguments, standalone_mode=True)
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -23,6 +23,7 @@ from ct_cncl.pipeline.inference.work_folder import work_folder
 from ct_cncl.pipeline.networks.precision import is_made_for_bf16
 from ct_cncl.pipeline.weights.load import Weights, open_weights
 from ct_cncl.transforms.common.errors import OutputError
+from ct_cncl.transforms.common.quiet import quiet_readers
 from ct_cncl.transforms.series import ScanError
 from ct_cncl.transforms.series.archive_file import is_zip, unzip
 from ct_cncl.transforms.series.find import Found, search
@@ -88,7 +89,7 @@ def denoise_scans(source: Path, out: Path, **options: Any) -> list[Path]:
     weights = _weights(asked)
     places = places_of(out, asked.manifest)
     _check_folder(source, places)
-    with work_folder(places.folder) as work, _searched(source, work) as found:
+    with quiet_readers(), work_folder(places.folder) as work, _searched(source, work) as found:
         return ArchiveRun(source, places, found, weights=weights, asked=asked, work=work).all()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import sys
 import time
@@ -176,6 +177,7 @@ class ArchiveRun:
             text = text[max(text.find("expected"), 0) :]
             for name in sorted({file.name for file in files}, key=len, reverse=True):
                 text = text.replace(name, "a file")
+            text = re.sub(r"\((\w+): [^;]*\)", r"(\1)", text)  # what a library says of an error names values
         return {"result": None, "seconds": 0.0, "warnings": [], "error": text}
 
     def all(self) -> list[Path]:
@@ -187,7 +189,12 @@ class ArchiveRun:
         if is_main_process():
             self._announce()
         if self.single and self.found.broken:
-            raise self.found.broken[0].error
+            first = self.found.broken[0]
+            raise (
+                first.error
+                if self.deidentifier is None
+                else ScanError(self._failure(first.error, (first.path,))["error"])
+            )
         strays = [str(record["error"]) for record in self._unplaced]
         share = self.jobs[rank() :: world_size()]
         done = [job for job in share if self._attempt(job)]
@@ -218,7 +225,9 @@ class ArchiveRun:
                     self._one(job)
         except Exception as error:
             if self.single:
-                raise
+                if self.deidentifier is None:
+                    raise
+                raise ScanError(self._failure(error, job.source.files)["error"]) from None
             self._failed(job, error)
             return False
         return True
