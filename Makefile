@@ -49,7 +49,7 @@ weights: $(STAMP)
 	$(BIN)/ct-cncl prepare $(SCANS)/train --validation $(SCANS)/val --dose 0.25 --realizations 4 --seed 11 --patient-from-name '^(nysbu_[^_]+|[^_]+)' --out data/weights
 	$(BIN)/ct-cncl prepare $(SCANS)/train --validation $(SCANS)/val --dose 0.25 --realizations 4 --photon-counts 1 --seed 11 --patient-from-name '^(nysbu_[^_]+|[^_]+)' --out data/starved
 	$(BIN)/ct-cncl prepare --phantoms 12 --slices 4 --realizations 4 --seed 12 --validation-fraction 0.1 --out data/phantoms
-	sed -n '/  data\//p' $(CARD)/data_checksums.txt | sha256sum --check --quiet - || echo 'Other bits than those of the shipped weights: another processor or numpy rounds otherwise.'
+	sed -n '/  data\//p' $(CARD)/data_checksums.txt | sha256sum --check --quiet - || echo 'Other bits than those of the shipped weights, which 0.1.0 prepared: another version, processor or numpy rounds otherwise.'
 	$(BIN)/ct-cncl train --data data/weights $(RECIPE) --out runs/pixel $(STAGE)
 	$(BIN)/ct-cncl train --data data/weights $(RECIPE) --out runs/pixel2 $(LATER) start_from=runs/pixel/best.pt learning_rate=3e-4 max_epochs=16
 	$(BIN)/ct-cncl train --data data/weights $(RECIPE) --with pixel_relative --out runs/pixel3 $(LATER) start_from=runs/pixel2/best.pt learning_rate=4e-4 max_epochs=52 val_interval=2 seed=3

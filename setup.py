@@ -79,6 +79,7 @@ setup(
         "numpy>=1.26",
         "numba>=0.60",
         "pydicom>=3.0",
+        "scipy>=1.11",
         "typer>=0.12",
     ],
     extras_require=EXTRAS,

@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from skimage.restoration import denoise_nl_means
 
+from ct_cncl.pipeline.metrics import psnr
 from ct_cncl.transforms.anatomy.regions import noise_level, padding_mask
 from ct_cncl.transforms.physics import DoseSettings
 from ct_cncl.transforms.physics.simulation import calibrate, low_dose, own_seed, pixel_of
@@ -65,10 +67,13 @@ def non_local_means(hu_slice: np.ndarray, noise_hu: float, settings: NonLocalMea
     return np.where(padding_mask(image), image, result)
 
 
-def psnr(image: np.ndarray, reference: np.ndarray) -> float:
+def measured_psnr(image: np.ndarray, reference: np.ndarray) -> float:
     """PSNR over what the scanner measured, dB, range 4096 HU."""
-    error = (image - reference)[~padding_mask(reference)]
-    return float(10 * np.log10(RANGE_HU**2 / np.mean(error**2)))
+    mask, *slices = (
+        torch.from_numpy(np.ascontiguousarray(values))[None, None]
+        for values in (~padding_mask(reference), image, reference)
+    )
+    return psnr(*slices, data_range=RANGE_HU, mask=mask).item()
 
 
 def training_slices(folder: Path, *, dose: float, scans: int, seed: int) -> list[tuple[np.ndarray, np.ndarray, float]]:
@@ -90,11 +95,11 @@ def training_slices(folder: Path, *, dose: float, scans: int, seed: int) -> list
 
 def choose(slices: list[tuple[np.ndarray, np.ndarray, float]], grid: list[NonLocalMeans]) -> NonLocalMeans:
     """The settings with the best mean PSNR; says what each one reached."""
-    before = np.mean([psnr(low, reference) for low, reference, _ in slices])
+    before = np.mean([measured_psnr(low, reference) for low, reference, _ in slices])
     print(f"{len(slices)} training slices, input {before:.2f} dB")
     reached = {}
     for settings in grid:
-        after = [psnr(non_local_means(low, noise, settings), reference) for low, reference, noise in slices]
+        after = [measured_psnr(non_local_means(low, noise, settings), reference) for low, reference, noise in slices]
         reached[settings] = float(np.mean(after))
         print(
             f"h {settings.strength:g} x noise, patches of {settings.patch}, reach {settings.reach}: {reached[settings]:.2f} dB",

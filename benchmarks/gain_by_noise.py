@@ -13,7 +13,6 @@ gain_by_noise.svg, prints the table (`pip install 'ct-cncl[report]'` for the pic
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ct_cncl.pipeline.common.csv_files import write_csv
 from ct_cncl.pipeline.inference.api import chosen_device
 from ct_cncl.pipeline.inference.streaming import Settings
 from ct_cncl.pipeline.inference.volume import denoise_volume
@@ -261,11 +261,7 @@ def main() -> None:
     rows = run(samples(), [float(level) for level in options.levels.split(",")], weights)
     if not rows:
         parser.error("Expected a slice with less noise than half of a level, but there is none. Name higher --levels.")
-    options.out.mkdir(parents=True, exist_ok=True)
-    with (options.out / "gain_by_noise.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(options.out / "gain_by_noise.csv", [list(rows[0]), *(list(row.values()) for row in rows)])
     print(table(rows))
     picture(rows, options.out / "gain_by_noise.svg")
 

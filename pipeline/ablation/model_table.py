@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from ct_cncl.pipeline.ablation.forward_cost import ForwardCost, gmac, measure_in_process
+from ct_cncl.pipeline.common.csv_files import write_csv
 from ct_cncl.pipeline.common.errors import ConfigError
 from ct_cncl.pipeline.workflow.overlays import (
     PAPER,
@@ -22,7 +22,6 @@ from ct_cncl.pipeline.workflow.overlays import (
     variants_with_network,
 )
 from ct_cncl.pipeline.workflow.run import NETWORK_KEYS
-from ct_cncl.transforms.common.files import replacing
 
 SMALLEST = 16
 """Pixels a side below which some networks have nothing left at their lowest level."""
@@ -135,8 +134,5 @@ def write_models(path: Path, rows: Sequence[ModelRow], *, size: int) -> Path:
         OutputError: the file cannot be written.
     """
     headers, values = table_columns(rows, size=size)
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(headers)
-        writer.writerows(values)
+    write_csv(path, [headers, *values])
     return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ct_cncl.pipeline.common.checkpoint_file import BEST, LAST, load_file
+from ct_cncl.pipeline.common.csv_files import read_csv
 from ct_cncl.pipeline.handlers.branch_health import HEALTH_KEY
 from ct_cncl.pipeline.handlers.budget import SECONDS_KEY
 from ct_cncl.pipeline.handlers.kept_slices import KEPT
@@ -116,7 +116,7 @@ def _note(run: Path, row: Mapping[str, Any]) -> str:
     worse = [title for title, image in images.items() if row.get(f"psnr{image}", math.inf) < row.get("psnr_input", 0.0)]
     if worse:
         notes.append(f"worse than the input: {', '.join(worse)}")
-    epochs = _rows(run / "metrics.csv")
+    epochs = read_csv(run / "metrics.csv")
     warned = [epoch for epoch in epochs if epoch.get(HEALTH_KEY)]
     if warned:
         notes.append(
@@ -128,7 +128,7 @@ def _note(run: Path, row: Mapping[str, Any]) -> str:
 
 def read_progress(path: Path) -> dict[str, Any]:
     """The last row of a run's ``metrics.csv``: epoch, iteration, training seconds."""
-    rows = _rows(path)
+    rows = read_csv(path)
     if not rows:
         return {}
     last = rows[-1]
@@ -142,11 +142,4 @@ def read_progress(path: Path) -> dict[str, Any]:
 def read_curves(path: Path) -> list[dict[str, float]]:
     """The validations in a run's ``metrics.csv``: iteration, training seconds and every score."""
     names = ["iteration", SECONDS_KEY, *(f"{score}{image}" for score in SCORES for image in IMAGES)]
-    return [{name: float(row[name]) for name in names if row.get(name)} for row in _rows(path) if row.get("psnr")]
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+    return [{name: float(row[name]) for name in names if row.get(name)} for row in read_csv(path) if row.get("psnr")]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from ct_cncl.pipeline.common.csv_files import csv_text
 
 COLUMNS = {
     "variant": "variant",
@@ -89,12 +89,7 @@ def digits_of(key: str) -> int:
 
 def as_csv(rows: Sequence[Mapping[str, Any]], *, data_range: float) -> str:
     """All columns, numbers in full, the input's row first."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(headers(data_range))
-    for row in [input_row(rows), *rows]:
-        writer.writerow(["" if row.get(key) is None else row[key] for key in COLUMNS])
-    return stream.getvalue()
+    return csv_text([headers(data_range), *([row.get(key) for key in COLUMNS] for row in [input_row(rows), *rows])])
 
 
 def readable_rows(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

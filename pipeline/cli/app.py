@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -21,6 +22,7 @@ from ct_cncl.pipeline.cli.simulate import simulate
 from ct_cncl.pipeline.cli.train import train
 from ct_cncl.pipeline.cli.verify import verify
 from ct_cncl.transforms.common.quiet import quiet_readers
+from ct_cncl.transforms.common.terminal import say
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -75,18 +77,21 @@ def main() -> None:
     """Run the command line; an error is one line on standard error and a non-zero exit code."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault(*SPIN_COUNT)  # read when torch is loaded
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a letter that the terminal lacks is no reason to stop
+            stream.reconfigure(errors="backslashreplace")
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         with quiet_readers():
             app(args=["--debug", *arguments] if debug else arguments, standalone_mode=True)
     except KeyboardInterrupt:
-        print("\nStopped.", file=sys.stderr)
+        say("", "Stopped.", error=True)
         sys.exit(INTERRUPTED)
     except Exception as error:
         if debug:
             raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        say(f"error: {one_line(error)}", error=True)
         sys.exit(1)
 
 

@@ -78,6 +78,12 @@ def denoise(
         bool,
         typer.Option("--overwrite", help="Replace results that were made with other options, or by another version."),
     ] = False,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust", help="Run a .ts file whatever its code does: only if you know who made it. See SECURITY.md."
+        ),
+    ] = False,
 ) -> None:
     """Denoise scans. DICOM becomes a derived series; other files keep geometry, shape and data type. The input is never touched.
 
@@ -119,4 +125,5 @@ def denoise(
         preview=window_preview,
         manifest=manifest,
         overwrite=overwrite,
+        trust=trust,
     )

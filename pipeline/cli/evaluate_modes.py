@@ -64,6 +64,7 @@ def evaluate_some_files(
     from ct_cncl.pipeline.evaluation.record import PAGE
     from ct_cncl.pipeline.evaluation.run import EvaluateOptions, describe, evaluate_files
     from ct_cncl.pipeline.report.evaluation_page import write_page
+    from ct_cncl.transforms.common.terminal import say
     from ct_cncl.transforms.dataset.patients import DEFAULT_NAME_RULE
 
     if out is None:
@@ -90,4 +91,4 @@ def evaluate_some_files(
     )
     with tqdm(total=1, desc="writing the report", bar_format="{desc} {elapsed}", disable=not sys.stderr.isatty()):
         write_page(evaluation, out / PAGE)
-    print(describe(evaluation, out))
+    say(*describe(evaluation, out).splitlines())

@@ -34,6 +34,7 @@ def qa(
     """
     from ct_cncl.pipeline.qa.phantoms import ScanSettings
     from ct_cncl.pipeline.qa.run import PAGE, QAOptions, run_qa
+    from ct_cncl.transforms.common.terminal import say
 
     try:
         fractions = tuple(float(text) for text in doses.split(",") if text.strip())
@@ -53,4 +54,4 @@ def qa(
             device=device, overwrite=overwrite,
         )
     )  # fmt: skip
-    print("\n".join([*evaluation.summary, *evaluation.warnings, f"written to {out}: {PAGE} and the tables as CSV"]))
+    say(*evaluation.summary, *evaluation.warnings, f"written to {out}: {PAGE} and the tables as CSV")

@@ -32,16 +32,17 @@ def verify(
     """
     from ct_cncl.pipeline.sharing.verify import review_source
     from ct_cncl.pipeline.sharing.verify import verify as verify_bundle
+    from ct_cncl.transforms.common.terminal import say
 
     found = review_source(source)
-    print(f"{source} would execute:")
+    say(f"{source} would execute:")
     for line in found.review.lines():
-        print(f"  {line}")
-    print(f"{len(found.review.doubts)} of these are not in the installed release.\n", flush=True)
+        say(f"  {line}")  # a stranger's text: no line of it may look like one of ours
+    say(f"{len(found.review.doubts)} of these are not in the installed release.", "")
     if not no_exec:
         found = verify_bundle(source, trust=trust)
     for check in found.checks:
-        print(f"{check.state:8} {check.name}: {check.said}")
+        say(f"{check.state:8} {check.name}: {check.said}")
     if not found.good:
         raise ValueError(
             f"Expected a bundle without faults, but {source} has some, named above. Do not use it as it is."

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ct_cncl.pipeline.common.errors import CheckpointError
+from ct_cncl.transforms.common.torch_archives import check_archive
 
 LAST = "last.pt"
 
@@ -32,12 +33,13 @@ def load_file(path: str | Path) -> dict[str, Any]:
     """Contents of a checkpoint, loaded with ``weights_only=True`` onto the CPU.
 
     Raises:
-        CheckpointError: missing, unreadable, or holding more than tensors and plain values.
+        CheckpointError: missing, unreadable, holding more than tensors and plain values, or growing beyond reason.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"Expected a checkpoint in {path}, but there is none. Train first, or name another file.")
     try:
+        check_archive(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise CheckpointError(

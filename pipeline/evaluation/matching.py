@@ -10,6 +10,7 @@ import numpy as np
 import pydicom
 
 from ct_cncl.transforms.common.errors import DataError
+from ct_cncl.transforms.common.names import same_letters
 from ct_cncl.transforms.dataset.patients import PatientFinder
 from ct_cncl.transforms.series import ScanSource, find_scans
 from ct_cncl.transforms.series.slices import DicomSlices, Slices, VolumeSlices, open_slices
@@ -230,9 +231,11 @@ def _by_name(scan: OpenedScan, others: list[OpenedScan]) -> list[OpenedScan]:
     usable = sure or related or guessed
     if len(usable) > 1:
         names = [other for other in usable if _related(own, other.slices.source.name)] or usable
-        folder = [other for other in names if other.slices.source.relative == scan.slices.source.relative]
+        here = same_letters(scan.slices.source.relative)
+        folder = [other for other in names if same_letters(other.slices.source.relative) == here]
         names = folder if len(folder) == 1 else names
-        exact = [other for other in names if other.slices.source.name in (own, f"{own}_{RESULT}")]
+        wanted = {same_letters(own), same_letters(f"{own}_{RESULT}")}
+        exact = [other for other in names if same_letters(other.slices.source.name) in wanted]
         usable = exact if len(exact) == 1 else names
     return usable
 
@@ -243,7 +246,7 @@ def _related(own: str, other: str) -> bool:
     >>> _related("scan", "scan_denoised"), _related("scan1", "scan12")
     (True, False)
     """
-    short, long = sorted((own, other), key=len)
+    short, long = sorted((same_letters(own), same_letters(other)), key=len)
     return long == short or (long.startswith(short) and not long[len(short)].isalnum())
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ct_cncl.pipeline.common.csv_files import csv_text
 from ct_cncl.pipeline.evaluation.record import ComparisonRow, Evaluation, Measure, PatientRow, SliceRow, SummaryRow
 from ct_cncl.transforms.common.files import replacing
 
@@ -37,9 +36,9 @@ def write_tables(evaluation: Evaluation, folder: Path) -> list[Path]:
     }
     pages = {name: rows for name, rows in pages.items() if len(rows) > 1}
     for table in evaluation.tables:
-        pages[f"{table.key}.csv"] = [list(table.columns), *([_cell(value) for value in row] for row in table.rows)]
+        pages[f"{table.key}.csv"] = [list(table.columns), *(list(row) for row in table.rows)]
     written = []
-    texts = {name: _as_csv(rows) for name, rows in pages.items()}
+    texts = {name: csv_text(rows) for name, rows in pages.items()}
     record = {
         "title": evaluation.title,
         "methods": [asdict(method) for method in evaluation.methods],
@@ -50,19 +49,9 @@ def write_tables(evaluation: Evaluation, folder: Path) -> list[Path]:
     texts["evaluation.json"] = json.dumps(record, indent=2) + "\n"
     for name, text in texts.items():
         with replacing(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files that are no text
         written.append(folder / name)
     return written
-
-
-def _as_csv(rows: Iterable[Sequence[Any]]) -> str:
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(rows)
-    return stream.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    return "" if value is None else value
 
 
 def _figures(row: SliceRow | PatientRow, measures: Sequence[Measure]) -> list[Any]:
@@ -99,7 +88,7 @@ def _summary_table(evaluation: Evaluation, names: dict[str, str]) -> list[list[A
     rows: list[list[Any]] = [head]
     for row in evaluation.summaries:
         one = evaluation.measure(row.measure)
-        figures = [_cell(value) for value in (row.mean, row.low, row.high)]
+        figures = [row.mean, row.low, row.high]
         rows.append([names[row.method], one.title, one.unit, one.conditions, *figures, row.count, row.over, _note(row)])
     return rows
 
@@ -109,8 +98,8 @@ def _comparison_table(evaluation: Evaluation, names: dict[str, str]) -> list[lis
     rows: list[list[Any]] = [[*head, "pairs", "over", "share in which first is better", "note"]]
     for row in evaluation.comparisons:
         one = evaluation.measure(row.measure)
-        figures = [_cell(value) for value in (row.difference, row.low, row.high)]
-        more = [row.count, row.over, _cell(row.share_better), _note(row)]
+        figures = [row.difference, row.low, row.high]
+        more = [row.count, row.over, row.share_better, _note(row)]
         rows.append([names[row.first], names[row.second], one.title, one.unit, one.conditions, *figures, *more])
     return rows
 

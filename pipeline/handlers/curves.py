@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +12,9 @@ from ignite.engine import Engine, Events
 from torch.optim import Optimizer
 from torch.utils.tensorboard import SummaryWriter
 
+from ct_cncl.pipeline.common.csv_files import read_csv, write_csv
 from ct_cncl.pipeline.handlers.branch_health import HEALTH_KEY
 from ct_cncl.pipeline.handlers.budget import SECONDS_KEY
-from ct_cncl.transforms.common.files import replacing
 
 
 def loss_terms(output: Mapping[str, torch.Tensor]) -> dict[str, float]:
@@ -60,9 +59,8 @@ class MetricsCSV:
 
     def epoch_started(self, engine: Engine) -> None:
         """Start the clock; in the first epoch of this process, take over the rows of those before it."""
-        if not self.rows and self.path.is_file() and engine.state.epoch > 1:
-            with self.path.open(newline="", encoding="utf-8") as stream:
-                self.rows = [row for row in csv.DictReader(stream) if int(row["epoch"]) < engine.state.epoch]
+        if not self.rows and engine.state.epoch > 1:
+            self.rows = [row for row in read_csv(self.path) if int(row["epoch"]) < engine.state.epoch]
         self.started = time.perf_counter()
 
     def epoch_completed(self, engine: Engine) -> None:
@@ -83,10 +81,7 @@ class MetricsCSV:
             row[HEALTH_KEY] = getattr(engine.state, HEALTH_KEY)
         self.rows.append(row)
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
-        with replacing(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, columns)
-            writer.writeheader()
-            writer.writerows(self.rows)
+        write_csv(self.path, [columns, *([row.get(name) for name in columns] for row in self.rows)])
 
     def _validated(self, engine: Engine) -> bool:
         assert self.evaluator is not None

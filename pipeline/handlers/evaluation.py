@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 from tqdm import tqdm
 
+from ct_cncl.pipeline.common.csv_files import write_csv
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.files import replacing
 
@@ -92,13 +92,8 @@ class EvaluationTable:
         metrics: dict[str, float] = dict(engine.state.metrics)
         details = {name: values.flatten().tolist() for name, values in engine.state.metric_details.items()}
         slices = len(next(iter(details.values())))
-        with (
-            replacing(self.folder / "slices.csv") as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as stream,
-        ):
-            writer = csv.writer(stream)
-            writer.writerow(["slice", "data_range_hu", *details])
-            writer.writerows([number, self.data_range, *values] for number, values in enumerate(zip(*details.values())))
+        rows = [[number, self.data_range, *values] for number, values in enumerate(zip(*details.values()))]
+        write_csv(self.folder / "slices.csv", [["slice", "data_range_hu", *details], *rows])
         summary: dict[str, Any] = {"data_range_hu": self.data_range, "slices": slices, "means": metrics}
         with replacing(self.folder / "summary.json") as temporary:
             temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")

@@ -15,7 +15,8 @@ import torch
 
 from ct_cncl.pipeline.common.distributed import default_device, is_main_process
 from ct_cncl.pipeline.common.errors import ConfigError
-from ct_cncl.pipeline.inference.batch import ArchiveRun, DenoiseOptions
+from ct_cncl.pipeline.inference.batch import ArchiveRun
+from ct_cncl.pipeline.inference.options import DenoiseOptions
 from ct_cncl.pipeline.inference.places import Places, places_of
 from ct_cncl.pipeline.inference.streaming import check_save
 from ct_cncl.pipeline.inference.volume import denoise_volume
@@ -98,7 +99,7 @@ def _weights(asked: DenoiseOptions) -> Weights:
     device = chosen_device(asked.device)
     if asked.threads is not None:
         torch.set_num_threads(asked.threads)
-    weights = open_weights(asked.weights, device, precision=asked.precision)
+    weights = open_weights(asked.weights, device, precision=asked.precision, trust=asked.trust)
     check_save(weights, settings)
     if weights.precision == "bf16" and not is_made_for_bf16(device) and is_main_process():
         logger.warning("bf16 is slower than fp32 here, where nothing multiplies it; --precision auto chooses.")

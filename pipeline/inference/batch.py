@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import re
+import os
 import shutil
 import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,12 @@ from tqdm import tqdm
 
 from ct_cncl.pipeline.common.distributed import is_main_process, rank, wait_for_others, world_size
 from ct_cncl.pipeline.common.panel import DIFFERENCE_WINDOW, Tile, picture_panel, save_png
+from ct_cncl.pipeline.inference.failures import failure, outcome_of
 from ct_cncl.pipeline.inference.manifest import Manifest, add_to_manifest, rewrite_manifest
+from ct_cncl.pipeline.inference.options import DenoiseOptions
 from ct_cncl.pipeline.inference.places import Places
 from ct_cncl.pipeline.inference.records import (
+    RECORD_SUFFIX,
     Job,
     digests,
     job_name,
@@ -29,57 +32,24 @@ from ct_cncl.pipeline.inference.records import (
     set_aside,
     write_record,
 )
-from ct_cncl.pipeline.inference.streaming import Outcome, Settings, denoise_slices, scan_warnings
+from ct_cncl.pipeline.inference.streaming import Outcome, denoise_slices, scan_warnings
 from ct_cncl.pipeline.weights.load import Weights
 from ct_cncl.transforms import __version__
+from ct_cncl.transforms.common.file_names import LONGEST, fitting
 from ct_cncl.transforms.common.hu import WINDOWS
 from ct_cncl.transforms.common.locks import locked
+from ct_cncl.transforms.common.terminal import say, shown
 from ct_cncl.transforms.series import ScanError, ScanSource
 from ct_cncl.transforms.series.content import content_digest
 from ct_cncl.transforms.series.deidentify import Deidentifier, key_of
 from ct_cncl.transforms.series.derivation import Derivation
-from ct_cncl.transforms.series.dicom_file import COMPRESSIONS
 from ct_cncl.transforms.series.find import Broken, Found, choose
 from ct_cncl.transforms.series.origin import without_derived
-from ct_cncl.transforms.series.results import open_results, put_in_place
+from ct_cncl.transforms.series.results import open_results, put_in_place, result_name
 from ct_cncl.transforms.series.slices import open_slices
 
 _MOST_NAMED = 5
 """Files that cannot be read and that the terminal names; the manifest names all."""
-
-
-@dataclass(frozen=True)
-class DenoiseOptions:
-    """What ``ct-cncl denoise`` is asked for beside source and output; see its ``--help``."""
-
-    weights: str | Path | None = None
-    strength: float = 1.0
-    save: tuple[str, ...] = ()
-    series: tuple[str, ...] = ()
-    strict: bool = False
-    derived: bool = False
-    compression: str = "none"
-    deidentify: bool = False
-    device: str = "auto"
-    batch_size: int | None = None
-    threads: int | None = None
-    precision: str = "fp32"
-    preview: Path | None = None
-    manifest: Path | None = None
-    overwrite: bool = False
-    progress: bool = True
-
-    def settings(self) -> Settings:
-        """How the network is applied.
-
-        Raises:
-            ValueError: a value outside its range.
-        """
-        if self.compression not in COMPRESSIONS:
-            raise ValueError(f"Expected a compression out of {', '.join(COMPRESSIONS)}, but got {self.compression!r}.")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"Expected at least 1 thread, but got {self.threads}.")
-        return Settings(self.strength, self.save, self.batch_size)
 
 
 class ArchiveRun:
@@ -146,9 +116,11 @@ class ArchiveRun:
         return ScanError(f"{self.source}: expected a CT series in DICOM or a volume but got {self.found.instead}")
 
     def _named(self, scan: ScanSource) -> ScanSource:
-        """With --deidentify, results and records are named after hashes, in one folder."""
+        """Names that leave room for the record's; with --deidentify, after hashes, in one folder."""
         if self.deidentifier is None:
-            return scan
+            beside = max(len(os.fsencode(result_name(scan, kind))) for kind in self.settings.kinds)
+            room = LONGEST - len(RECORD_SUFFIX) - (beside - len(os.fsencode(scan.name)))
+            return replace(scan, name=fitting(scan.name, room))
         uid = self.deidentifier.uid(f"{scan.series_uid}.{scan.part}" if scan.series_uid else str(scan.path))
         return replace(scan, name=f"series_{uid[-12:]}", relative=".", series_uid=str(uid))
 
@@ -171,14 +143,7 @@ class ArchiveRun:
         }
 
     def _failure(self, error: BaseException, files: Sequence[Path]) -> dict[str, Any]:
-        kind = "" if isinstance(error, (ValueError, OSError)) else f"unexpected {type(error).__name__}: "
-        text = " ".join(f"{kind}{error}".split())
-        if self.deidentifier is not None:  # what precedes is a path
-            text = text[max(text.find("expected"), 0) :]
-            for name in sorted({file.name for file in files}, key=len, reverse=True):
-                text = text.replace(name, "a file")
-            text = re.sub(r"\((\w+): [^;]*\)", r"(\1)", text)  # what a library says of an error names values
-        return {"result": None, "seconds": 0.0, "warnings": [], "error": text}
+        return failure(error, files, anonymous=self.deidentifier is not None)
 
     def all(self) -> list[Path]:
         """Do this process's share.
@@ -209,11 +174,14 @@ class ArchiveRun:
             )
         if failed or strays:
             why = f"; {self.places.manifest} says why" if self.places.manifest else ""
-            raise ScanError(f"{self.source}: {_outcome(len(share), failed, strays)}{why}")
+            raise ScanError(f"{self.source}: {outcome_of(len(share), failed, strays)}{why}")
         return [job.targets["denoised"] for job in done]
 
     def _attempt(self, job: Job) -> bool:
-        """Denoise one scan, or find it done; whether that went well. The only scan's error is the run's."""
+        """Denoise one scan, or find it done; whether that went well. The only scan's error is the run's.
+
+        Whatever happens to one scan of several, and to what is said and written of it, the others are done.
+        """
         try:
             with locked(job.lock, job.name, waiting=self._say):
                 earlier = look_for_results(job, overwrite=self.asked.overwrite)
@@ -237,7 +205,7 @@ class ArchiveRun:
             for job in self.jobs:
                 self._say(f"found {job.name}, {len(job.source.files)} files")
         for record in self._unplaced[:_MOST_NAMED]:
-            _warn(f"{record['source']}: error: {record['error']}")
+            say(f"{record['source']}: error: {record['error']}", error=True)
         if self.found.passed_over:
             self._say(f"passed over {self.found.others}")
         for scan, what in self._refused.items():
@@ -260,7 +228,7 @@ class ArchiveRun:
             self._say(f"{job.name}: its source has changed since; the earlier result is now called {names}")
         self._say(f"{job.name}: {outcome.slices} slices, {outcome.slices / max(outcome.seconds, 1e-9):.2f} slices/s")
         for warning in (*outcome.warnings, *(f"{count} voxels of {kind} clipped" for kind, count in clipped.items())):
-            _warn(f"{job.name}: warning: {warning}")
+            say(f"{job.name}: warning: {warning}", error=True)
 
     def _made(self, job: Job) -> tuple[Outcome, dict[str, Any], dict[str, int]]:
         shutil.rmtree(job.work, ignore_errors=True)
@@ -294,7 +262,7 @@ class ArchiveRun:
             compression=self.asked.compression,
             deidentifier=self.deidentifier,
         )
-        with tqdm(total=slices.count, desc=job.name, unit="slice", disable=not self._shows_progress()) as bar:
+        with tqdm(total=slices.count, desc=shown(job.name), unit="slice", disable=not self._shows_progress()) as bar:
             outcome = denoise_slices(slices, writer, self.weights, self.settings, tick=bar.update)
         parts = self.places.as_files(writer.finish())
         outcome.warnings = warnings
@@ -323,7 +291,7 @@ class ArchiveRun:
 
     def _say(self, text: str) -> None:
         if self.asked.progress:
-            tqdm.write(text, file=sys.stdout)
+            say(text)
 
     def _shows_progress(self) -> bool:
         return self.asked.progress and is_main_process() and sys.stderr.isatty()
@@ -344,13 +312,18 @@ class ArchiveRun:
 
     def _failed(self, job: Job, error: BaseException) -> None:
         content = self._failure(error, job.source.files)
-        _warn(f"{job.name}: error: {content['error']}")
-        if any(target.exists() for target in job.targets.values()):  # they keep the record that they have
-            self._unplaced.append({"source": job.name, "state": "failed", **content})
-            return
-        record = write_record(job, "failed", content)
-        if self.manifest is not None:
-            add_to_manifest(self.manifest, record)
+        say(f"{job.name}: error: {content['error']}", error=True)
+        try:
+            if not any(target.exists() for target in job.targets.values()):
+                record = write_record(job, "failed", content)
+                if self.manifest is not None:
+                    add_to_manifest(self.manifest, record)
+                return
+        except OSError as second:  # the same full disk, most often
+            say(f"{job.name}: warning: {second}", error=True)
+        self._unplaced.append(
+            {"source": job.name, "state": "failed", **content}
+        )  # results keep the record that they have
 
     def _preview(self, job: Job, outcome: Outcome) -> None:
         """The middle slice before and after, and what was removed."""
@@ -363,30 +336,3 @@ class ArchiveRun:
         window = WINDOWS["abdomen"]
         tiles = [Tile("input", before, window), Tile("denoised", after, window)]
         save_png(picture_panel([[*tiles, Tile("removed", before - after, DIFFERENCE_WINDOW)]]), path)
-
-
-def _outcome(scans: int, failed: int, strays: Sequence[str]) -> str:
-    """What did not go well of several scans and of files that belong to no scan.
-
-    >>> _outcome(3, 1, [])
-    'expected to denoise 3 scans but 1 failed'
-    >>> _outcome(1, 0, ["a.dcm: expected ..."])
-    'expected to read every file, and 1 scan is denoised, but 1 file cannot be read (a.dcm: expected ...)'
-    """
-
-    def counted(number: int, what: str) -> str:
-        return f"{number} {what}{'' if number == 1 else 's'}"
-
-    unread = f"{counted(len(strays), 'file')} cannot be read ({strays[0]})" if strays else ""
-    if failed:
-        return f"expected to denoise {counted(scans, 'scan')} but {failed} failed" + (
-            f", and {unread}" if unread else ""
-        )
-    if not scans:
-        return f"expected a scan but none can be put together: {unread}"
-    verb = "is" if scans == 1 else "are"
-    return f"expected to read every file, and {counted(scans, 'scan')} {verb} denoised, but {unread}"
-
-
-def _warn(text: str) -> None:
-    tqdm.write(text, file=sys.stderr)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ct_cncl.pipeline.inference.manifest import MANIFEST
+from ct_cncl.pipeline.inference.records import RECORD_SUFFIX
 from ct_cncl.transforms.series import ScanError, ScanSource
 from ct_cncl.transforms.series.deidentify import has_key
 from ct_cncl.transforms.series.results import result_name
@@ -61,7 +62,7 @@ class Places:
 
     def record(self, target: Path) -> Path:
         """Where the record of a result goes."""
-        name = f"{target.name}.json"
+        name = f"{target.name}{RECORD_SUFFIX}"
         if self.records is None:
             return target.with_name(name)
         return self.records / target.parent.relative_to(self.folder) / name

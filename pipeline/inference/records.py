@@ -21,6 +21,8 @@ from ct_cncl.transforms.common.json_values import plain
 from ct_cncl.transforms.series import ScanError, ScanSource
 from ct_cncl.transforms.series.values import RESULT
 
+RECORD_SUFFIX = ".json"
+"""Of a result's record: the result's own name, and this."""
 _UNFINISHED = "unfinished"
 
 
@@ -101,8 +103,16 @@ def job_name(source: ScanSource) -> str:
 
 def _request(source: ScanSource, options: str) -> str:
     """Of names, sizes and options: what can be known without reading all files; their digest comes on top of it."""
-    files = [(file.name, file.stat().st_size) for file in source.files]
+    files = [(file.name, _size(file)) for file in source.files]
     return _digest([source.kind, source.series_uid, source.part, files, options])
+
+
+def _size(path: Path) -> int:
+    """Bytes; -1 for a file that is gone since it was found, which is an error when its turn comes."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def digests(job: Job, results: Mapping[str, Path] | None = None) -> dict[str, Any]:

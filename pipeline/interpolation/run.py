@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from ct_cncl.pipeline.common.checkpoint_file import BEST, NETWORK_KEY, load_file, network_state
+from ct_cncl.pipeline.common.csv_files import write_csv
 from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
 from ct_cncl.pipeline.common.extras import require
 from ct_cncl.pipeline.interpolation.alpha_sweep import ScanPoint, SliceEvaluator, curve_picture
@@ -210,13 +210,10 @@ def scan_alpha(
         for alpha in alphas:
             network.load_state_dict(interpolated(*states, alpha=alpha))
             points.append(judge.network(network, alpha, bar))
-    with replacing(out / CURVE[0]) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["alpha", "data_range_hu", "psnr", "nps_distance"])
-        writer.writerows(
-            ["input" if p.alpha is None else p.alpha, HU_RANGE, f"{p.psnr:.4f}", f"{p.nps_distance:.5f}"]
-            for p in points
-        )
+    rows = [
+        ["input" if p.alpha is None else p.alpha, HU_RANGE, f"{p.psnr:.4f}", f"{p.nps_distance:.5f}"] for p in points
+    ]
+    write_csv(out / CURVE[0], [["alpha", "data_range_hu", "psnr", "nps_distance"], *rows])
     with replacing(out / CURVE[1]) as temporary:
         temporary.write_text(curve_picture(points), encoding="utf-8")
     return points

@@ -2,7 +2,7 @@
 
 from ct_cncl.pipeline.metrics.bootstrap import Interval, bootstrap_mean
 from ct_cncl.pipeline.metrics.disagreement import calibration_curve, rank_correlation
-from ct_cncl.pipeline.metrics.image_quality import IMAGES, mae, psnr, quality_metrics, rmse, ssim
+from ct_cncl.pipeline.metrics.image_quality import IMAGES, SliceMetric, mae, psnr, quality_metrics, rmse, ssim
 from ct_cncl.pipeline.metrics.noise_power import (
     NoiseFigures,
     noise_figures,
@@ -31,6 +31,7 @@ __all__ = [
     "HUError",
     "Interval",
     "NoiseFigures",
+    "SliceMetric",
     "TaskTransfer",
     "bootstrap_mean",
     "calibration_curve",

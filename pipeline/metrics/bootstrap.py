@@ -1,4 +1,4 @@
-"""Means with intervals by bootstrap."""
+"""Means with intervals by bootstrap, by hand: scipy.stats.bootstrap has no bootstrap-t, and what it has is too narrow for few values."""
 
 from __future__ import annotations
 

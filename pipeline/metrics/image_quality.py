@@ -8,8 +8,7 @@ from functools import partial
 
 import torch
 from monai.handlers import IgniteMetricHandler
-from monai.metrics import PSNRMetric, RMSEMetric, SSIMMetric
-from monai.metrics.regression import CumulativeIterationMetric
+from monai.metrics.regression import RegressionMetric
 
 from ct_cncl.pipeline.metrics.local_moments import BORDER, ssim_map
 from ct_cncl.transforms.common.hu import Window
@@ -22,15 +21,6 @@ def _checked_range(data_range: float) -> float:
     if not data_range > 0:
         raise ValueError(f"Expected a positive data_range in HU (4096 is the full range), but got {data_range}.")
     return float(data_range)
-
-
-def _metrics(data_range: float) -> dict[str, CumulativeIterationMetric]:
-    data_range = _checked_range(data_range)
-    return {
-        "psnr": PSNRMetric(max_val=data_range),
-        "ssim": SSIMMetric(spatial_dims=2, data_range=data_range),
-        "rmse": RMSEMetric(),
-    }
 
 
 def prepared(
@@ -154,6 +144,30 @@ def mae(image: torch.Tensor, reference: torch.Tensor, *, mask: torch.Tensor | No
     return mean_over((image - reference).abs(), mask)
 
 
+class SliceMetric(RegressionMetric):
+    """A figure as a MONAI metric, a value a slice: (B, 1, H, W) HU twice to (B, 1).
+
+    Args:
+        figure: a function ``(image, reference) -> (B,)``; :func:`functools.partial` gives those of this module their data range.
+    """
+
+    def __init__(self, figure: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.figure = figure
+
+    def _compute_metric(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return self.figure(y_pred, y)[:, None]
+
+
+def _of_finite(
+    image: torch.Tensor, reference: torch.Tensor, *, figure: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """``figure``, NaN for slices that are not finite: a network that overflows must not end the run that judges it."""
+    finite = image.isfinite().flatten(1).all(1)
+    values = figure(torch.where(finite[:, None, None, None], image, reference), reference)
+    return values.masked_fill(~finite, torch.nan)
+
+
 def _pair(output: dict[str, torch.Tensor], *, key: str) -> tuple[torch.Tensor, torch.Tensor]:
     return output[key], output["label"]
 
@@ -162,7 +176,8 @@ def quality_metrics(data_range: float) -> dict[str, IgniteMetricHandler]:
     """Ignite metrics over an evaluation: means over slices of PSNR, SSIM, RMSE for the result, the input and each branch.
 
     The result's are named ``psnr``, ``ssim`` and ``rmse``; the others ``psnr_input``, ``psnr_content`` (C(y)) and
-    ``psnr_denoised`` (y - N(y)), and so on. In several processes each is the mean over all processes' slices.
+    ``psnr_denoised`` (y - N(y)), and so on. In several processes each is the mean over all processes' slices. Slices with
+    NaN or infinity are left out of the means.
 
     Args:
         data_range: in HU, 4096 for the full range.
@@ -170,10 +185,16 @@ def quality_metrics(data_range: float) -> dict[str, IgniteMetricHandler]:
     Raises:
         ValueError: the data range is not positive.
     """
-    handlers = {}
-    for suffix, key in IMAGES.items():
-        transform: Callable = partial(_pair, key=key)
-        for name, metric in _metrics(data_range).items():
-            full_name = f"{name}_{suffix}" if suffix else name
-            handlers[full_name] = IgniteMetricHandler(metric_fn=metric, output_transform=transform)
-    return handlers
+    data_range = _checked_range(data_range)
+    figures: dict[str, Callable] = {
+        "psnr": partial(psnr, data_range=data_range),
+        "ssim": partial(ssim, data_range=data_range),
+        "rmse": rmse,
+    }
+    return {
+        f"{name}_{suffix}" if suffix else name: IgniteMetricHandler(
+            metric_fn=SliceMetric(partial(_of_finite, figure=figure)), output_transform=partial(_pair, key=key)
+        )
+        for suffix, key in IMAGES.items()
+        for name, figure in figures.items()
+    }

@@ -28,8 +28,7 @@ def gaussian_window(size: int, sigma: float) -> torch.Tensor:
     >>> gaussian_window(3, 1e-3).tolist()
     [0.0, 1.0, 0.0]
     """
-    distance = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
-    weight = torch.exp(-0.5 * (distance / sigma) ** 2)
+    weight = torch.signal.windows.gaussian(size, std=sigma, dtype=torch.float64)
     return (weight / weight.sum()).float()
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.ndimage import minimum_filter
 
-from ct_cncl.transforms.anatomy.regions import SOFT_TISSUE_HU, NoisePower, box_mean, local_std
+from ct_cncl.transforms.anatomy.regions import SOFT_TISSUE_HU, NoisePower, local_std
 
 PATCH = 24
 """Side of a patch, pixels: fits into a liver or an aorta; the lowest frequency that it tells is 1 / (24 pixels)."""
@@ -39,12 +40,12 @@ def uniform_patches(reference: np.ndarray, *, size: int = PATCH, count: int = 8)
     reference = np.asarray(reference, dtype=np.float64)
     side = size + 1  # odd, for windows with a centre
     mean, _ = local_std(reference, 5)
-    tissue = box_mean(((mean >= SOFT_TISSUE_HU[0]) & (mean <= SOFT_TISSUE_HU[1])).astype(np.float64), side)
+    tissue = minimum_filter((mean >= SOFT_TISSUE_HU[0]) & (mean <= SOFT_TISSUE_HU[1]), side, mode="mirror")
     _, spread = local_std(reference, side)
     half = side // 2
     inside = np.zeros(reference.shape, dtype=bool)
     inside[half:-half, half:-half] = True
-    spread = np.where((tissue > 1 - 0.5 / side**2) & inside, spread, np.inf)
+    spread = np.where(tissue & inside, spread, np.inf)
     corners: list[tuple[int, int]] = []
     while len(corners) < count and np.isfinite(spread.min()):
         x, y = (int(index) for index in np.unravel_index(np.argmin(spread), spread.shape))

@@ -10,9 +10,12 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import expit
 
 BIN_PIXELS = 0.1
 """Width of the bins of the edge profile, in pixels: finer than the pixels, since a circle crosses them everywhere."""
+LEAST_WIDTH, MOST_WIDTH = 0.05, 10.0
+"""Of a disc's edge, pixels: between a step and a blur in which no disc is left."""
 REACH_PIXELS = 12.0
 """The edge profile goes so far to both sides of the edge, or half a radius where that is shorter."""
 
@@ -50,7 +53,7 @@ class TaskTransfer(NamedTuple):
 def fit_disc(image: np.ndarray, *, centre: tuple[float, float], radius: float) -> Disc:
     """Least-squares fit of a disc with a soft edge, ``background + contrast / (1 + exp((r - radius) / width))``.
 
-    Pixels up to one and a half radii from the first guess count. Gauss-Newton steps, damped (Levenberg-Marquardt).
+    Pixels up to one and a half radii from the first guess count; the edge's width stays between 0.05 and 10 pixels.
 
     Args:
         image: (x, y), HU; a mean over realisations where noise is high.
@@ -65,6 +68,8 @@ def fit_disc(image: np.ndarray, *, centre: tuple[float, float], radius: float) -
     >>> [round(value, 2) for value in fit_disc(image, centre=(32, 32), radius=11)[:5]]
     [31.3, 32.2, 12.0, 0.5, 50.0]
     """
+    from scipy.optimize import least_squares
+
     x, y = np.mgrid[: image.shape[0], : image.shape[1]].astype(np.float64)
     distance = np.hypot(x - centre[0], y - centre[1])
     reach = 1.5 * radius
@@ -80,41 +85,21 @@ def fit_disc(image: np.ndarray, *, centre: tuple[float, float], radius: float) -
     inside = float(values[distance[near] < 0.75 * radius].mean())
     if not np.isfinite(inside - outside) or inside == outside:
         raise ValueError("Expected a disc that stands out, but its mean is that of its surroundings.")
-    found = _least_squares(x, y, values, np.array([*centre, radius, 0.7, inside - outside, outside]))
+    found = least_squares(
+        lambda parameters: _soft_disc(x, y, parameters) - values,
+        np.array([*centre, radius, 0.7, inside - outside, outside]),
+        bounds=([-np.inf] * 3 + [LEAST_WIDTH] + [-np.inf] * 2, [np.inf] * 3 + [MOST_WIDTH] + [np.inf] * 2),
+        x_scale="jac",
+    ).x
     if not (np.isfinite(found).all() and math.hypot(found[0] - centre[0], found[1] - centre[1]) < radius / 2):
         raise ValueError(f"Expected a disc of {inside - outside:.3g} HU that can be fitted, but noise outweighs it.")
     return Disc(*(float(value) for value in found))
 
 
-def _least_squares(x: np.ndarray, y: np.ndarray, values: np.ndarray, start: np.ndarray) -> np.ndarray:
-    damping, parameters = 1e-3, start
-    residual, slopes = _soft_disc(x, y, values, parameters)
-    for _ in range(60):
-        normal, pull = slopes.T @ slopes, slopes.T @ residual
-        step = np.linalg.solve(normal + damping * np.diag(np.diag(normal) + 1e-12), pull)
-        tried = parameters + step
-        tried[3] = min(max(tried[3], 0.05), 10.0)
-        new_residual, new_slopes = _soft_disc(x, y, values, tried)
-        if new_residual @ new_residual <= residual @ residual:
-            parameters, residual, slopes, damping = tried, new_residual, new_slopes, damping / 5
-            if np.abs(step[:4]).max() < 1e-6:
-                break
-        else:
-            damping *= 5
-    return parameters
-
-
-def _soft_disc(
-    x: np.ndarray, y: np.ndarray, values: np.ndarray, parameters: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Residual (n,) and the model's slopes by its parameters (n, 6)."""
+def _soft_disc(x: np.ndarray, y: np.ndarray, parameters: np.ndarray) -> np.ndarray:
+    """The model's values (n,), HU; parameters in the order of :class:`Disc`."""
     cx, cy, radius, width, contrast, background = parameters
-    r = np.maximum(np.hypot(x - cx, y - cy), 1e-9)
-    u = (r - radius) / width
-    share = 0.5 * (1 - np.tanh(u / 2))
-    fall = contrast * share * (1 - share) / width  # minus the slope along r
-    slopes = np.stack([fall * (x - cx) / r, fall * (y - cy) / r, fall, fall * u, share, np.ones_like(share)], axis=1)
-    return values - (background + contrast * share), slopes
+    return background + contrast * expit((radius - np.hypot(x - cx, y - cy)) / width)
 
 
 def edge_profile(image: np.ndarray, disc: Disc) -> tuple[np.ndarray, np.ndarray]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import torch
 from monai.handlers import IgniteMetricHandler
-from monai.metrics.regression import RegressionMetric
 from monai.networks.layers import gaussian_1d
 from torch.nn.functional import avg_pool2d, pad
 
-from ct_cncl.pipeline.metrics.image_quality import quality_metrics
+from ct_cncl.pipeline.metrics.image_quality import SliceMetric, quality_metrics
 from ct_cncl.pipeline.metrics.local_moments import weighted_means
 
 SIGMAS = (1.5, 3.0)
@@ -111,13 +110,6 @@ def local_edge_correlation(noise: torch.Tensor, reference: torch.Tensor) -> torc
     return torch.where(told, correlation.clamp(-1, 1), torch.nan).float()
 
 
-class EdgeCorrelation(RegressionMetric):
-    """:func:`edge_correlation` as a MONAI metric, a value a slice."""
-
-    def _compute_metric(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return edge_correlation(y_pred, y)[:, None]
-
-
 def validation_metrics(data_range: float) -> dict[str, IgniteMetricHandler]:
     """Ignite metrics of a validation: ``quality_metrics`` and ``edge_correlation`` of N(y) with the reference.
 
@@ -127,7 +119,7 @@ def validation_metrics(data_range: float) -> dict[str, IgniteMetricHandler]:
     Raises:
         ValueError: the data range is not positive.
     """
-    structure = IgniteMetricHandler(metric_fn=EdgeCorrelation(), output_transform=_removed_noise)
+    structure = IgniteMetricHandler(metric_fn=SliceMetric(edge_correlation), output_transform=_removed_noise)
     return quality_metrics(data_range) | {"edge_correlation": structure}
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.ndimage import binary_erosion, uniform_filter
 
-from ct_cncl.transforms.anatomy.regions import box_mean
 from ct_cncl.transforms.phantom import TISSUES
 
 TISSUE_HU: Mapping[str, tuple[float, float]] = {
@@ -71,7 +71,7 @@ def tissue_masks(reference: np.ndarray, *, valid: np.ndarray | None = None) -> d
     reference = np.asarray(reference, dtype=np.float64)
     if reference.ndim != 2 or min(reference.shape) < SMOOTHING + 2:
         raise ValueError(f"Expected a slice (x, y) with sides of at least 7, but got shape {reference.shape}.")
-    smooth = box_mean(reference, SMOOTHING)
+    smooth = uniform_filter(reference, SMOOTHING, mode="mirror")
     masks = {name: (smooth >= low) & (smooth <= high) for name, (low, high) in TISSUE_HU.items()}
     return {name: eroded(mask if valid is None else mask & valid) for name, mask in masks.items()}
 
@@ -102,13 +102,12 @@ def tissue_masks_from_labels(
 
 
 def eroded(mask: np.ndarray, reach: int = BORDER) -> np.ndarray:
-    """True where the mask (x, y) holds in the whole square of ``2 * reach + 1`` pixels; beyond the edge it is mirrored.
+    """True where the mask (x, y) holds in the whole square of ``2 * reach + 1`` pixels; beyond the edge it holds everywhere.
 
     >>> eroded(np.pad(np.ones((5, 5), dtype=bool), 3)).sum()
     np.int64(1)
     """
-    side = 2 * reach + 1
-    return box_mean(mask.astype(np.float64), side) > 1 - 0.5 / side**2
+    return binary_erosion(mask, np.ones((3, 3)), iterations=reach, border_value=1)
 
 
 def hu_error(image: np.ndarray, reference: np.ndarray, mask: np.ndarray) -> HUError:

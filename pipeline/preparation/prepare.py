@@ -12,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ct_cncl.transforms.common.errors import DataError
+from ct_cncl.transforms.common.terminal import say
 from ct_cncl.transforms.dataset.datalist import SPLITS
 from ct_cncl.transforms.dataset.paired_cases import paired_cases, scans_in_one_place, scans_in_two_places
 from ct_cncl.transforms.dataset.patients import DEFAULT_NAME_RULE, PatientFinder
@@ -103,8 +104,8 @@ def prepare_data(options: PrepareOptions) -> dict[str, Any]:
         chosen = datalist[split]
         people = len({entry["patient"] for entry in chosen})
         slices = sum(entry["shape"][2] for entry in chosen)
-        print(f"{split:<10} {len(chosen):4d} volumes, {people:4d} patients, {slices:5d} slices")  # noqa: T201
-    print(f"Data set: {options.out}")  # noqa: T201
+        say(f"{split:<10} {len(chosen):4d} volumes, {people:4d} patients, {slices:5d} slices")
+    say(f"Data set: {options.out}")
     return datalist
 
 
@@ -125,7 +126,7 @@ def _cases(options: PrepareOptions) -> dict[str, list[Case]]:
     if options.low or options.pairs:
         trees = scans_in_one_place(groups) if options.pairs else scans_in_two_places(options.low, groups)
         if trees.others:
-            print(f"passed over {len(trees.others)} scans of no stated dose: {', '.join(trees.others[:5])}")  # noqa: T201
+            say(f"passed over {len(trees.others)} scans of no stated dose: {', '.join(trees.others[:5])}")
         dose = options.dose_fraction
         found = paired_cases(trees, patients=finder, dose_fraction=dose, across_frames=options.across_frames)
     else:

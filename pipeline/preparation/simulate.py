@@ -19,8 +19,10 @@ from tqdm import tqdm
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.errors import OutputError
+from ct_cncl.transforms.common.file_names import LONGEST, fitting
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.json_values import plain
+from ct_cncl.transforms.common.terminal import say, shown
 from ct_cncl.transforms.physics import Calibration, DoseSettings
 from ct_cncl.transforms.physics.simulation import CALIBRATIONS, calibrate, low_dose, own_seed, pixel_of
 from ct_cncl.transforms.physics.truncation import truncation_warning
@@ -35,6 +37,9 @@ from ct_cncl.transforms.series import (
     to_slices,
     write_nifti,
 )
+
+_LONGEST_NAME = LONGEST - 16
+"""Bytes; the rest is for the temporary name of a record."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +159,7 @@ def simulate_scans(options: SimulateOptions) -> list[Path]:
             _simulate(scan, settings, options)
     done = len(results) - sum(len(scan.results) for scan in missing)
     kept = f", {done} kept from before" if done else ""
-    print(f"Low-dose volumes: {len(results)} in {options.out}{kept}")  # noqa: T201
+    say(f"Low-dose volumes: {len(results)} in {options.out}{kept}")
     return [result.path for result in results]
 
 
@@ -177,7 +182,9 @@ def _check_folder(options: SimulateOptions) -> None:
 
 
 def _planned(source: ScanSource, options: SimulateOptions) -> Planned:
-    folder, name = options.out / source.relative, f"{source.name}_dose{options.dose_fraction:g}"
+    dose = f"_dose{options.dose_fraction:g}"
+    room = _LONGEST_NAME - len(f"{dose}_r{options.realizations}{max(source.suffix, '.json', key=len)}")
+    folder, name = options.out / source.relative, fitting(source.name, room) + dose
     numbers = range(1, options.realizations + 1)
     return Planned(source, tuple(Result(folder / f"{name}_r{k}{source.suffix}", k) for k in numbers))
 
@@ -251,7 +258,7 @@ def _make(planned: Planned, settings: DoseSettings, options: SimulateOptions) ->
     _report(planned.source.name, calibration, warning)
     settings = calibration.apply(settings)
     total = hu.shape[2] * len(planned.results)
-    with tqdm(total=total, desc=planned.source.name, unit="slice", disable=not sys.stderr.isatty()) as bar:
+    with tqdm(total=total, desc=shown(planned.source.name), unit="slice", disable=not sys.stderr.isatty()) as bar:
         for number, result in enumerate(planned.results):
             seed = own_seed(options.seed, planned.name, result.realization)
             low = low_dose(hu, pixel, settings, seed, progress=_ticks(bar, number * hu.shape[2]))
@@ -277,9 +284,9 @@ def _ticks(bar: tqdm, before: int) -> Callable[[int, int], None]:
 
 def _report(name: str, calibration: Calibration, warning: str) -> None:
     reason = f" ({calibration.reason})" if calibration.reason else ""
-    print(f"{name}: {calibration.incident_photons:.3g} photons, calibration: {calibration.method}{reason}")  # noqa: T201
+    say(f"{name}: {calibration.incident_photons:.3g} photons, calibration: {calibration.method}{reason}")
     if warning:
-        print(f"{name}: warning: {warning}", file=sys.stderr)  # noqa: T201
+        say(f"{name}: warning: {warning}", error=True)
 
 
 def _write(hu: np.ndarray, result: Result, scan: Scan, record: dict[str, Any]) -> None:

@@ -77,7 +77,8 @@ def page_html(evaluation: Evaluation, *, max_bytes: int = MAX_BYTES) -> str:
     charts = [draw_chart(one, colours) for one in evaluation.charts] if is_installed("matplotlib") else []
 
     def rendered(packed: PackedSlices) -> str:
-        return template.render(**_content(evaluation, packed, colours, max_bytes), charts=charts)
+        page = template.render(**_content(evaluation, packed, colours, max_bytes), charts=charts)
+        return page.encode("utf-8", "backslashreplace").decode()  # names of files may hold bytes that are no text
 
     planes = pack_planes(evaluation)
     everything = choose_slices(evaluation, planes)

@@ -21,6 +21,7 @@ from ct_cncl.pipeline.sharing.config_review import read_config
 from ct_cncl.pipeline.sharing.pack import checksum_file
 from ct_cncl.pipeline.sharing.zoo_rules import CHECKSUMS as LISTING
 from ct_cncl.pipeline.sharing.zoo_rules import broken_rules, wrong_checksums
+from ct_cncl.pipeline.weights.torchscript_archive import judge_torchscript
 from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.series.archive_file import unzip
 from ct_cncl.transforms.series.scan import ScanError
@@ -106,7 +107,7 @@ def verify(source: Path, *, trust: bool = False) -> Verified:
         if faults and not trust:
             found.checks.append(Check("run", SKIPPED, f"nothing of it was run: {faults[0]}"))
         else:
-            found.checks += _executed(bundle)
+            found.checks += _executed(bundle, trust=trust)
         return found
 
 
@@ -214,14 +215,19 @@ def _archive(source: Path, bundle: Path) -> Check:
     return Check(ARCHIVE, OK, f"SHA-256 {file_checksum(source)}{'' if listing.is_file() else ', none beside it'}")
 
 
-def _executed(bundle: Path) -> list[Check]:
-    """The checks of ``verify_run``, in a process of their own, on a copy that they may write into."""
+def _executed(bundle: Path, *, trust: bool) -> list[Check]:
+    """The checks of ``verify_run``, in a process of their own, on a copy that they may write into.
+
+    Without trust its TorchScript is what was judged of it, printed again: two readers may not see the same in one file.
+    """
     from ct_cncl.pipeline.sharing import verify_run
 
     script = Path(str(verify_run.__file__)).read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / bundle.name
         shutil.copytree(bundle, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        for path in () if trust else copy.rglob("*.ts"):
+            path.write_bytes(judge_torchscript(path).rebuilt())
         try:
             done = subprocess.run(  # noqa: S603
                 [sys.executable, "-c", script, scratch],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 
 from ct_cncl.pipeline.common.checkpoint_file import BEST, LAST
+from ct_cncl.pipeline.common.csv_files import read_csv
 from ct_cncl.pipeline.evaluation.all_slices import AllSlices, Place, measure_place, view_of
 from ct_cncl.pipeline.evaluation.build_record import build_record
 from ct_cncl.pipeline.evaluation.measures import NOISE_KEYS, measures
@@ -183,11 +183,7 @@ def pairs_by_number(dataset: Path, split: str, numbers: Sequence[int]) -> Pairs:
 
 def read_metrics(run: Path) -> list[dict[str, str]]:
     """The rows of a run's ``metrics.csv``, none where there is none."""
-    path = run / "metrics.csv"
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+    return read_csv(run / "metrics.csv")
 
 
 def training_charts(candidates: Mapping[str, Candidate], data_range: float, by_minutes: bool) -> list[Chart]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +15,13 @@ from ct_cncl.pipeline.common.checkpoint_file import first_line, load_weights
 from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
 from ct_cncl.pipeline.networks import Branches
 from ct_cncl.pipeline.networks.precision import chosen_precision, in_precision
-from ct_cncl.pipeline.weights.review import torchscript_calls
+from ct_cncl.pipeline.weights.torchscript_archive import judge_torchscript
+from ct_cncl.pipeline.weights.torchscript_operators import REACHES_FILES
 from ct_cncl.pipeline.workflow.locations import installed_bundle
 from ct_cncl.pipeline.workflow.network import build_network
 from ct_cncl.pipeline.workflow.run import network_config
 from ct_cncl.transforms.common.checksums import file_checksum
+from ct_cncl.transforms.common.torch_archives import ArchiveError
 
 TRAINED_ON_KEY = "trained_on"
 """Name of what describes the training data: ``trained_on.json`` beside a checkpoint, a key of a bundle's metadata."""
@@ -57,7 +60,9 @@ class Weights:
         return Branches(*self.network.branches(image))  # type: ignore[operator]
 
 
-def open_weights(path: str | Path | None, device: torch.device, *, precision: str = "fp32") -> Weights:
+def open_weights(
+    path: str | Path | None, device: torch.device, *, precision: str = "fp32", trust: bool = False
+) -> Weights:
     """Load weights and the network they belong to.
 
     Args:
@@ -65,9 +70,10 @@ def open_weights(path: str | Path | None, device: torch.device, *, precision: st
             (.onnx) file; None for the bundle's own.
         device: to run on.
         precision: to compute in: "fp32", "bf16" or "auto", see :func:`~ct_cncl.pipeline.networks.precision.chosen_precision`.
+        trust: load a TorchScript file as it is, whatever its code may do to this machine; without it, only a network's arithmetic.
 
     Raises:
-        CheckpointError: none there, damaged, or of another network; ONNX and bf16.
+        CheckpointError: none there, damaged, or of another network; ONNX and bf16; TorchScript that does more than compute.
         ConfigError: no config beside the weights, or one that would run code.
         ValueError: another precision.
     """
@@ -75,7 +81,7 @@ def open_weights(path: str | Path | None, device: torch.device, *, precision: st
     if not path.is_file():
         raise CheckpointError(f"Expected a checkpoint in {path}, but there is none. Name a run's best.pt.")
     chosen = _precision(precision, device, path)
-    network, described = _opened(path)
+    network, described = _opened(path, trust=trust)
     network = network.to(device).eval()
     slices = _slices(network, device, path)
     network = in_precision(network, device=device, precision=chosen).eval()
@@ -106,10 +112,10 @@ def _own_weights() -> Path:
     )
 
 
-def _opened(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+def _opened(path: Path, *, trust: bool) -> tuple[nn.Module, dict[str, Any]]:
     """The network, and the bundle's metadata where an exported file holds them."""
     if path.suffix == ".ts":
-        return _scripted(path)
+        return _trusted(path) if trust else _scripted(path)
     if path.suffix == ".onnx":
         from ct_cncl.pipeline.weights.onnx import open_onnx
 
@@ -127,25 +133,54 @@ def _built(path: Path) -> nn.Module:
 
 
 def _scripted(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """A TorchScript module, and the bundle's metadata where MONAI's ckpt_export put it inside."""
-    inside = {"metadata.json": ""}
+    """A TorchScript module, and the bundle's metadata where MONAI's ckpt_export put it inside.
+
+    Loading alone runs code of the file, so that it is judged before; torch then reads what was judged, not the file.
+    """
     try:
-        calls = torchscript_calls(path)
-    except ValueError as error:
+        judged = judge_torchscript(path)
+    except ArchiveError as error:
         raise CheckpointError(f"Expected a TorchScript file in {path}, but it {error}. Export it again.") from error
-    if calls:
+    if judged.doubts:
         raise CheckpointError(
-            f"Expected a TorchScript file that does nothing but compute, but {path} calls {', '.join(calls)}, which can reach files. "
-            "Do not use it; ask for the .pt file."
+            f"Expected a TorchScript file that does nothing but compute, but {path} {_said(judged.doubts)}. Do not use it; ask for "
+            "the .pt file, or run `ct-cncl denoise --trust` if you know who made it."
         )
+    return _loaded(path, io.BytesIO(judged.rebuilt())), _metadata(path, judged.metadata)
+
+
+def _said(doubts: list[str]) -> str:
+    files = [text for text in doubts if text.rpartition(".")[2] in REACHES_FILES]
+    if files:
+        return f"calls {', '.join(files)}, which can reach files"
+    more = f" and {len(doubts) - 3} other things" if len(doubts) > 3 else ""
+    return f"holds {', '.join(doubts[:3])}{more}, which no network needs"
+
+
+def _trusted(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    inside = {"metadata.json": ""}
+    network = _loaded(path, str(path), inside)
+    return network, _metadata(path, inside["metadata.json"])
+
+
+def _loaded(path: Path, source: Any, inside: dict[str, Any] | None = None) -> nn.Module:
     try:
-        network = torch.jit.load(str(path), map_location="cpu", _extra_files=inside)
+        return torch.jit.load(source, map_location="cpu", _extra_files=inside)
     except Exception as error:  # torch raises several kinds on files that are no archive of its own
         raise CheckpointError(
             f"Expected a TorchScript file in {path}, but got: {first_line(error)} Export it again."
         ) from error
-    text = inside["metadata.json"]
-    return network, json.loads(text) if text else {}
+
+
+def _metadata(path: Path, text: str | bytes) -> dict[str, Any]:
+    """The bundle's metadata inside an exported file."""
+    try:
+        content = json.loads(text) if text else {}
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"Expected JSON in the metadata inside {path}, but got: {first_line(error)}. Export it again."
+        ) from error
+    return content if isinstance(content, dict) else {}
 
 
 def described_training(path: Path) -> dict[str, Any]:

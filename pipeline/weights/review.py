@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import zipfile
 from pathlib import Path
 
 from ct_cncl.pipeline.common.checkpoint_file import first_line
 from ct_cncl.pipeline.common.finding import Finding
-
-_RUNS_CODE = re.compile(
-    rb"\bops\.(?!prim\b|aten\b)\w+\.\w+|\b(?:torch|ops\.\w+)\.(?:from_file|save|load|_save|system)\b"
-)
-"""TorchScript is no Python: it has no imports and no files but for these."""
+from ct_cncl.pipeline.weights.torchscript_archive import judge_torchscript
+from ct_cncl.transforms.common.torch_archives import ArchiveError, check_archive
 
 
 def review_weights(path: Path, name: str) -> list[Finding]:
@@ -25,26 +20,12 @@ def review_weights(path: Path, name: str) -> list[Finding]:
     return REVIEWS[path.suffix](path, name) if path.suffix in REVIEWS else []
 
 
-def torchscript_calls(path: Path) -> list[str]:
-    """Operators in a TorchScript file that reach beyond arithmetic: files, libraries of operators.
-
-    Raises:
-        ValueError: it cannot be read as TorchScript.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            code = [m for m in archive.infolist() if "/code/" in m.filename and m.filename.endswith(".py")]
-            found = {match.decode() for member in code for match in _RUNS_CODE.findall(archive.read(member))}
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
-        raise ValueError(f"cannot be read: {error}") from error
-    return sorted(found)
-
-
 def _pickle(path: Path, name: str) -> list[Finding]:
     """Functions that a checkpoint's pickle would call and torch's ``weights_only`` loader would refuse."""
     from torch.serialization import get_unsafe_globals_in_checkpoint
 
     try:
+        check_archive(path)
         unsafe = get_unsafe_globals_in_checkpoint(path)
     except Exception as error:  # another format than torch's zip: nothing that torch has written since 2020
         return [Finding(name, "", "pickle", f"cannot be read: {first_line(error)}", known=False)]
@@ -53,8 +34,8 @@ def _pickle(path: Path, name: str) -> list[Finding]:
 
 def _torchscript(path: Path, name: str) -> list[Finding]:
     try:
-        return [Finding(name, "", "TorchScript", text, known=False) for text in torchscript_calls(path)]
-    except ValueError as error:
+        return [Finding(name, "", "TorchScript", text, known=False) for text in judge_torchscript(path).doubts]
+    except ArchiveError as error:
         return [Finding(name, "", "TorchScript", str(error), known=False)]
 
 

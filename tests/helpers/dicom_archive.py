@@ -1,9 +1,13 @@
 """A small DICOM archive: studies with a few short series each, values known beforehand."""
 
+import json
 from pathlib import Path
 
 import numpy as np
+import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
+
+from ct_cncl.transforms.series import read_scan
 
 SLICES, SIDE = 3, 32
 
@@ -40,3 +44,25 @@ def write_series(
 def write_archive(folder: Path, count: int) -> dict[int, np.ndarray]:
     """``count`` series, two a study, each in a folder of its own; HU by series number."""
     return {k: write_series(folder / f"study{k // 2}" / f"series{k}", k) for k in range(1, count + 1)}
+
+
+def manifest(out):
+    return [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+
+
+def check_all(out, expected):
+    """Every series once, whole, valid, with its own values; nothing else lies about."""
+    results = sorted(path for path in out.rglob("*_denoised") if path.is_dir())
+    assert len(results) == len(expected)
+    uids = set()
+    for path in results:
+        number = int(path.name.removesuffix("_denoised")[-3:])
+        np.testing.assert_array_equal(read_scan(path).hu, expected[number].transpose(2, 1, 0) + 25)
+        uids |= {pydicom.dcmread(file).SOPInstanceUID for file in path.iterdir()}
+    assert len(uids) == sum(len(hu) for hu in expected.values())
+    assert not (out / ".unfinished").exists()
+    files = [path for path in out.rglob("*") if path.is_file() and path.suffix != ".dcm"]
+    assert len(files) == len(expected) + 1  # a record each, and the manifest
+    lines = manifest(out)
+    assert len(lines) == len({line["source"] for line in lines}) == len(expected)
+    assert all(line["state"] == "done" and line["error"] is None for line in lines)

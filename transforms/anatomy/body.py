@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+from scipy.ndimage import binary_dilation, binary_erosion, label, uniform_filter
 
-from ct_cncl.transforms.anatomy.regions import box_mean, padding_mask
+from ct_cncl.transforms.anatomy.regions import padding_mask
 
 BODY_HU = -500.0
 """Above it a pixel is tissue or table, below it air or lung."""
@@ -17,8 +17,7 @@ LEAST_AREA = 0.005
 """A largest part below this share of the slice is no patient."""
 OPENING = 0.02
 """Twice this share of the slice's smaller side, about 12 mm, is how thin a table top or a tube may be to be left out."""
-# See ct_cncl.transforms.physics._kernels: a cache under another module name would break the import.
-CACHE = __name__.startswith("ct_cncl.")
+_SQUARE = np.ones((3, 3), dtype=bool)
 
 
 def body_mask(hu_slice: np.ndarray) -> np.ndarray:
@@ -50,15 +49,15 @@ def body_mask(hu_slice: np.ndarray) -> np.ndarray:
     padding = padding_mask(hu)
     reach = max(1, round(OPENING * min(hu.shape) / 2))
     # Cut off first: metal and padding must not reach their neighbours.
-    tissue = (box_mean(np.clip(hu, -1000.0, 0.0), 3) > BODY_HU) & ~padding
+    tissue = (uniform_filter(np.clip(hu, -1000.0, 0.0), 3, mode="mirror") > BODY_HU) & ~padding
     solid = _grown(_shrunk(tissue, reach), reach) & tissue
-    labels = connected_parts(solid)
+    labels, _ = label(solid)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     if sizes.max() < LEAST_AREA * hu.size:
         return np.zeros(hu.shape, dtype=bool)
     body = (sizes >= LEAST_SHARE * sizes.max())[labels]
-    parts = connected_parts(~_grown(body, reach) & ~padding)
+    parts, _ = label(~_grown(body, reach) & ~padding)
     edge = _grown(padding, 1)
     edge[[0, -1], :] = edge[:, [0, -1]] = True
     outside = np.zeros(hu.shape, dtype=bool)
@@ -69,52 +68,10 @@ def body_mask(hu_slice: np.ndarray) -> np.ndarray:
 
 
 def _shrunk(mask: np.ndarray, reach: int) -> np.ndarray:
-    """True where the mask holds in the whole square of ``2 * reach + 1`` pixels, beyond the edge mirrored."""
-    return box_mean(mask.astype(np.float64), 2 * reach + 1) > 1 - 0.5 / (2 * reach + 1) ** 2
+    """True where the mask holds in the whole square of ``2 * reach + 1`` pixels; beyond the edge it holds everywhere."""
+    return binary_erosion(mask, _SQUARE, iterations=reach, border_value=1)
 
 
 def _grown(mask: np.ndarray, reach: int) -> np.ndarray:
     """True where the mask holds anywhere in the square of ``2 * reach + 1`` pixels."""
-    return ~_shrunk(~mask, reach)
-
-
-def connected_parts(mask: np.ndarray) -> np.ndarray:
-    """Number of the connected part of each pixel, over the four neighbours.
-
-    Args:
-        mask: bool (x, y).
-
-    Returns:
-        int32 (x, y): 0 where the mask is False, parts from 1 on in the order of their first pixels.
-
-    >>> connected_parts(np.array([[True, False, True], [True, False, False]]))
-    array([[1, 0, 2],
-           [1, 0, 0]], dtype=int32)
-    """
-    return _connected_parts(np.ascontiguousarray(mask, dtype=np.bool_))
-
-
-@numba.njit(nogil=True, cache=CACHE)
-def _connected_parts(mask: np.ndarray) -> np.ndarray:
-    width, height = mask.shape
-    labels = np.zeros((width, height), np.int32)
-    stack = np.empty((mask.size, 2), np.int32)
-    count = 0
-    for x0 in range(width):
-        for y0 in range(height):
-            if not mask[x0, y0] or labels[x0, y0]:
-                continue
-            count += 1
-            labels[x0, y0] = count
-            stack[0, 0], stack[0, 1] = x0, y0
-            waiting = 1
-            while waiting:
-                waiting -= 1
-                x, y = stack[waiting, 0], stack[waiting, 1]
-                for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
-                    i, j = x + dx, y + dy
-                    if 0 <= i < width and 0 <= j < height and mask[i, j] and not labels[i, j]:
-                        labels[i, j] = count
-                        stack[waiting, 0], stack[waiting, 1] = i, j
-                        waiting += 1
-    return labels
+    return binary_dilation(mask, _SQUARE, iterations=reach)

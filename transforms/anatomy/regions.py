@@ -74,30 +74,6 @@ def padding_mask(hu: np.ndarray) -> np.ndarray:
     return mask
 
 
-def box_mean(image: np.ndarray, window: int) -> np.ndarray:
-    """Mean over window x window pixels around each pixel, edges mirrored.
-
-    Args:
-        image: (x, y) float64.
-        window: side in pixels, odd, no longer than either side of the image.
-
-    Returns:
-        The same shape.
-
-    >>> box_mean(np.array([[0.0, 0.0, 9.0]] * 3), 3)[1]
-    array([0., 3., 3.])
-    """
-    half = window // 2
-    padded = np.pad(image, half, mode="reflect")
-    for axis in (0, 1):
-        total = np.cumsum(padded, axis=axis)
-        total = np.concatenate([np.zeros_like(np.take(total, [0], axis=axis)), total], axis=axis)
-        count = image.shape[axis]
-        upper = np.take(total, np.arange(window, window + count), axis=axis)
-        padded = (upper - np.take(total, np.arange(count), axis=axis)) / window
-    return padded
-
-
 def local_std(hu_slice: np.ndarray, window: int = 9) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation over the window around each pixel.
 
@@ -115,14 +91,16 @@ def local_std(hu_slice: np.ndarray, window: int = 9) -> tuple[np.ndarray, np.nda
     >>> float(mean[4, 4]), float(deviation[4, 4].round(4))
     (4.0, 0.8165)
     """
+    from scipy.ndimage import uniform_filter
+
     image = np.asarray(hu_slice, dtype=np.float64)
     if image.ndim != 2:
         raise ValueError(f"Expected one slice (x, y) but got shape {image.shape}. Call it slice by slice.")
     if window < 3 or window % 2 == 0 or window > min(image.shape):
         raise ValueError(f"Expected an odd window from 3 to {min(image.shape)} pixels but got {window}.")
     centre = image.mean()
-    mean = box_mean(image - centre, window)  # centred first: E[x^2] - E[x]^2 must not cancel
-    square = box_mean((image - centre) ** 2, window)
+    mean = uniform_filter(image - centre, window, mode="mirror")  # centred first: E[x^2] - E[x]^2 must not cancel
+    square = uniform_filter((image - centre) ** 2, window, mode="mirror")
     return mean + centre, np.sqrt(np.maximum(square - mean**2, 0.0))
 
 
@@ -155,13 +133,11 @@ def structure_index(hu_slice: np.ndarray, window: int = 9) -> np.ndarray:
 
 def _shifted_all(mask: np.ndarray, reach: int) -> np.ndarray:
     """True where ``mask`` holds at the pixel and at the eight pixels ``reach`` away along the axes and diagonals."""
-    padded = np.pad(mask, reach, constant_values=False)
-    nx, ny = mask.shape
-    result = mask.copy()
-    for i in (0, reach, 2 * reach):
-        for j in (0, reach, 2 * reach):
-            result &= padded[i : i + nx, j : j + ny]
-    return result
+    from scipy.ndimage import binary_erosion
+
+    nine = np.zeros((2 * reach + 1, 2 * reach + 1), dtype=bool)
+    nine[::reach, ::reach] = True
+    return binary_erosion(mask, nine)
 
 
 def soft_tissue_windows(

@@ -1,1 +1,1 @@
-"""What every other room needs: atomic files, checksums, errors, HU and network units."""
+"""What every other room needs: atomic files, locks, checksums, errors, HU and network units."""

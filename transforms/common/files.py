@@ -9,6 +9,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ct_cncl.transforms.common.errors import OutputError
+from ct_cncl.transforms.common.file_names import LONGEST, fitting
+
+
+def partial_name(name: str) -> str:
+    """A new hidden name for what is being made and will be called ``name``: ``.NAME.TAG.part``, cut where it is too long."""
+    tag = _tag()
+    return f".{fitting(name, LONGEST - len(tag) - 1)}{tag}"
+
+
+def _tag() -> str:
+    return f".{uuid.uuid4().hex[:8]}.part"
 
 
 @contextmanager
@@ -26,7 +37,7 @@ def replacing(path: str | Path, *, temporary: Path | None = None) -> Iterator[Pa
         OutputError: disk full, no permission, no such place.
     """
     path = Path(path)
-    temporary = temporary or path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    temporary = temporary or path.with_name(partial_name(path.name))
     try:
         for folder in (path.parent, temporary.parent):
             folder.mkdir(parents=True, exist_ok=True)

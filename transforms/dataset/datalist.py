@@ -14,8 +14,8 @@ from ct_cncl.transforms.common.errors import DataError
 
 DATALIST = "datalist.json"
 SPLITS = ("training", "validation", "test")
-FORMAT = 1
-"""Version of the layout; raised when old data sets cannot be read any more."""
+FORMAT = 2
+"""Version of the data sets; raised when old ones cannot be read any more, or the same scans give other volumes."""
 VOLUMES = ("image", "label")
 NOISE = "noise"
 """Key of an entry's noise realization, a list of volumes; not every entry has it."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ct_cncl.transforms.common.errors import DataError
+from ct_cncl.transforms.common.names import same_letters
 from ct_cncl.transforms.dataset.dose_names import without_scan
 
 DEFAULT_NAME_RULE = r"^([^_.]+)"
@@ -30,7 +31,7 @@ class PatientFinder:
 
     def __init__(self, table: Path | None = None, name_rule: str = DEFAULT_NAME_RULE) -> None:
         try:
-            self.rule = re.compile(name_rule)
+            self.rule = re.compile(same_letters(name_rule))
         except re.error as error:
             raise DataError(
                 f"Expected a regular expression for the patient's name, but got {name_rule!r}: {error}."
@@ -44,7 +45,8 @@ class PatientFinder:
         Raises:
             DataError: nothing says whose scan it is.
         """
-        for key in (str(source), source.name):
+        name = same_letters(source.name)
+        for key in (same_letters(str(source)), name):
             if key in self.table:
                 return self.table[key]
         if self.uses_table:
@@ -52,8 +54,8 @@ class PatientFinder:
                 f"Expected the patient table to have a row for {source.name}, but it has none. Add `{source.name},PATIENT`."
             )
         if header_patient:
-            return without_scan(header_patient)
-        match = self.rule.search(source.name)
+            return without_scan(same_letters(header_patient))
+        match = self.rule.search(name)
         if match is None or not match.group((match.lastindex and 1) or 0):
             raise DataError(
                 f"Expected {source.name} to match the patient rule {self.rule.pattern!r}, but it does not. Give another rule "
@@ -76,7 +78,7 @@ def _read_table(path: Path) -> dict[str, str]:
         )
     table: dict[str, str] = {}
     for line, row in enumerate(rows, start=2):
-        file, patient = ((row[column] or "").strip() for column in ("file", "patient"))
+        file, patient = (same_letters(row[column] or "").strip() for column in ("file", "patient"))
         if not file or not patient:
             raise DataError(
                 f"Expected a file and a patient in every row of {path}, but line {line} lacks one. Fill it in."
@@ -90,7 +92,7 @@ def _read_table(path: Path) -> dict[str, str]:
 
 def hash_patient(patient: str, salt: str) -> str:
     """A salted SHA-256 of the patient, 16 hexadecimal digits: equal patients stay recognisable, names do not."""
-    return hashlib.sha256(f"{salt}\0{patient}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{salt}\0{patient}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def split_patients(

@@ -6,7 +6,6 @@ import json
 import math
 import secrets
 import shutil
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.errors import DataError, OutputError
+from ct_cncl.transforms.common.files import partial_name
 from ct_cncl.transforms.common.json_values import plain
 from ct_cncl.transforms.dataset.datalist import DATALIST, FORMAT, NOISE, SPLITS, TISSUES, VOLUMES, check_patients
 from ct_cncl.transforms.dataset.patients import hash_patient, split_patients
@@ -99,7 +99,7 @@ def write_dataset(
         raise DataError("Expected at least one scan to prepare, but got none. Name a folder with scans.")
     _refuse_existing(folder, overwrite=overwrite)
     salt = secrets.token_hex(16) if salt is None else salt
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
+    partial = folder.with_name(partial_name(folder.name))
     datalist: dict[str, Any] = {
         "name": "ct-cncl data set",
         "description": "Low-dose CT (image) and its normal-dose truth (label), int16 HU",

@@ -6,6 +6,7 @@ import numbers
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from ct_cncl.transforms.phantom import lesions as spots
 from ct_cncl.transforms.phantom.bowel import Bowel, draw_bowel, paint_bowel
@@ -178,13 +179,4 @@ def _paint_slice(canvas: Canvas, anatomy: _Anatomy, table_top: float) -> tuple[A
 def blur(image: Array, sigma: float) -> Array:
     """Gaussian blur of ``image`` (columns, rows) with a standard deviation of ``sigma`` pixels; edges are repeated."""
     reach = max(1, int(np.ceil(3 * sigma)))
-    offsets = np.arange(-reach, reach + 1)
-    kernel = np.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel /= kernel.sum()
-    for axis in (0, 1):
-        width = [(0, 0), (0, 0)]
-        width[axis] = (reach, reach)
-        padded = np.pad(image, width, mode="edge")
-        count = image.shape[axis]
-        image = sum(np.float32(w) * np.take(padded, range(k, k + count), axis=axis) for k, w in enumerate(kernel))  # type: ignore[assignment]
-    return image.astype(np.float32)
+    return gaussian_filter(image, sigma, radius=reach, mode="nearest", output=np.float32)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import uniform_filter1d
 
 from ct_cncl.transforms.phantom.patient import Patient
 from ct_cncl.transforms.phantom.shapes import Coordinates, smooth_union, smoothstep
@@ -76,6 +77,5 @@ def around_trunk(phi: Array, knots: Sequence[tuple[float, float]]) -> Array:
     places = np.linspace(0, np.pi, 181)
     at, values = zip(*knots, strict=True)
     line = np.interp(places, at, values)
-    width = 21
-    line = np.convolve(np.pad(line, width // 2, mode="reflect"), np.ones(width) / width, mode="valid")
+    line = uniform_filter1d(line, 21, mode="mirror")
     return np.interp(phi, places, line).astype(np.float32)

@@ -170,5 +170,5 @@ def own_seed(seed: int, name: str, realization: int | None = None) -> int:
     """
     if realization is not None and realization < 1:  # numpy's seeds [s, n] and [s, n, 0] are one
         raise ValueError(f"Expected a realisation of 1 or above but got {realization}.")
-    entropy = [seed, zlib.crc32(name.encode()), realization or 0]
+    entropy = [seed, zlib.crc32(name.encode("utf-8", "surrogateescape")), realization or 0]
     return int(np.random.SeedSequence(entropy).generate_state(1)[0])

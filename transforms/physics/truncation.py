@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.ndimage import minimum_filter, uniform_filter
 
-from ct_cncl.transforms.anatomy.regions import box_mean, padding_mask
+from ct_cncl.transforms.anatomy.regions import padding_mask
 
 BODY_HU = -300.0
 """Above it: fat, soft tissue, bone. Lung, clothes, and foam in tables and cushions lie below."""
@@ -46,14 +47,13 @@ def truncated_share(hu_slice: np.ndarray, pixel_mm: tuple[float, float]) -> floa
     edge = fits & ~_whole_windows(fits, 3)
     if not edge.any():
         return 0.0
-    solid = box_mean((hu > BODY_HU).astype(np.float64), window) > 0.95
+    solid = uniform_filter((hu > BODY_HU).astype(np.float64), window, mode="mirror") > 0.95
     return float(solid[edge].mean())
 
 
 def _whole_windows(mask: np.ndarray, window: int) -> np.ndarray:
     """Centres of the windows that lie in the image and in ``mask`` as a whole."""
-    padded = np.pad(mask, window).astype(np.float64)
-    return box_mean(padded, window)[window:-window, window:-window] > 1 - 0.5 / window**2
+    return minimum_filter(mask, window, mode="constant", cval=0)
 
 
 def truncation_warning(hu_volume: np.ndarray, pixel_mm: tuple[float, float]) -> str:

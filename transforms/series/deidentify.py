@@ -109,7 +109,7 @@ class Deidentifier:
 
     def pseudonym(self, patient: str) -> str:
         """What takes the place of a PatientID: patients stay apart."""
-        return "anon-" + hmac.new(self.key, patient.encode(), hashlib.sha256).hexdigest()[:12]
+        return "anon-" + hmac.new(self.key, patient.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:12]
 
     def _uids(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -120,7 +120,7 @@ class Deidentifier:
         """What takes the place of a UID; those of the standard itself stay."""
         if not value or value.startswith("1.2.840.10008."):
             return UID(value)
-        digest = hmac.new(self.key, value.encode(), hashlib.sha256).digest()
+        digest = hmac.new(self.key, value.encode("utf-8", "surrogateescape"), hashlib.sha256).digest()
         return UID(f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pydicom
 
+from ct_cncl.transforms.common.names import same_letters
 from ct_cncl.transforms.series.dicomdir import is_dicomdir, referenced_files
 from ct_cncl.transforms.series.headers import (
     DICOM_SUFFIXES,
@@ -169,8 +170,11 @@ def choose(scans: Sequence[ScanSource], wanted: Iterable[str]) -> list[ScanSourc
     """
     chosen: set[int] = set()
     for text in wanted:
-        names = [{scan.name, scan.tag, scan.tag.split(".")[0], scan.series_uid, str(scan.number)} for scan in scans]
-        hits = [k for k, own in enumerate(names) if text and text in own]
+        names = [
+            {same_letters(scan.name), scan.tag, scan.tag.split(".")[0], scan.series_uid, str(scan.number)}
+            for scan in scans
+        ]
+        hits = [k for k, own in enumerate(names) if text and same_letters(text) in own]
         if not hits:
             known = ", ".join(f"{scan.name} ({scan.tag or scan.kind})" for scan in scans[:10])
             raise ScanError(f"{text}: expected the number, name or tag of a series but got another; there are: {known}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ct_cncl.transforms.series.scan import ScanError
-from ct_cncl.transforms.series.volume_file import VolumeFile, incomplete, unpack
+from ct_cncl.transforms.series.volume_file import VolumeFile, incomplete, reason, unpack
 
 _TYPES = {
     "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
@@ -26,14 +26,18 @@ def open_meta_image(path: Path, scratch: Path) -> VolumeFile:
     fields, offset = _read_header(path)
     try:
         sizes = [int(text) for text in fields["DimSize"].split()]
+        if len(sizes) not in (2, 3):
+            raise ScanError(f"{path}: expected one 3-D volume but got {len(sizes)} dimensions; split it into volumes")
         dtype = np.dtype(_TYPES[fields["ElementType"]])
         big = fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False")).lower() == "true"
         dtype = dtype.newbyteorder(">" if big else "<")
         affine = _affine(fields, len(sizes))
+    except ScanError:
+        raise
     except (KeyError, ValueError) as error:
-        raise incomplete(path, f"{type(error).__name__}: {error} in its header") from error
+        raise incomplete(path, reason(error)) from error
     plain = fields.get("BinaryData", "True").lower() == "true" and fields["ElementDataFile"].strip() == "LOCAL"
-    if not plain or len(sizes) not in (2, 3) or min(sizes) < 1 or int(fields.get("ElementNumberOfChannels", 1)) != 1:
+    if not plain or min(sizes) < 1 or int(fields.get("ElementNumberOfChannels", 1)) != 1:
         raise ScanError(
             f"{path}: expected one 3-D volume of binary numbers in one file but got {len(sizes)} dimensions, "
             f"{fields.get('ElementNumberOfChannels', 1)} channels, voxels in {fields['ElementDataFile']}; convert it"

@@ -21,6 +21,7 @@ from ct_cncl.transforms.series.scan import (
 from ct_cncl.transforms.series.volume_file import VolumeFile, gzipped, unpack
 from ct_cncl.transforms.series.write import header_bytes
 
+_UNITS = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 _MOST_DEFLATED = 1100  # deflate packs no better than 1032 to 1
 
 
@@ -28,7 +29,7 @@ def read_nifti(path: Path, *, check_hu: bool = True) -> Scan:
     """A NIfTI file as a volume in HU.
 
     Stored values are scaled by scl_slope and scl_inter in float64, then rounded to float32. The affine is the sform if
-    its code is set, else the qform, else nibabel's base affine.
+    its code is set, else the qform, else nibabel's base affine; in mm, whatever unit the header states.
 
     Args:
         path: .nii or .nii.gz; 2-D, 3-D, or more dimensions of length one.
@@ -127,10 +128,21 @@ def _storage(path: Path, image: Any) -> NiftiStorage:
             header = type(image.header).from_fileobj(stream, check=False)
     except Exception as error:  # nibabel and its decompressors raise many kinds on damaged files
         raise _unreadable(path, error) from error
-    storage = NiftiStorage(path, header, shape, check_affine(image.affine, path))
+    affine = np.diag([*[_unit_in_mm(path, header)] * 3, 1.0]) @ image.affine
+    storage = NiftiStorage(path, header, shape, check_affine(affine, path))
     if not np.isfinite(storage.slope_inter[1]):
         raise ScanError(f"{path}: expected a finite scl_inter but got {storage.slope_inter[1]}; mend the header")
     return storage
+
+
+def _unit_in_mm(path: Path, header: Any) -> float:
+    """What the header's unit of length is in mm; one that is not stated is mm, as in every other program."""
+    code = int(header["xyzt_units"]) & 0x07
+    if code not in _UNITS:
+        raise ScanError(
+            f"{path}: expected metres, millimetres or microns (xyzt_units 1, 2 or 3) but got the unknown unit {code}; mend the header"
+        )
+    return _UNITS[code]
 
 
 def _hu(path: Path, image: Any, storage: NiftiStorage) -> np.ndarray:

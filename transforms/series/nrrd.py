@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ct_cncl.transforms.series.scan import ScanError
-from ct_cncl.transforms.series.volume_file import VolumeFile, gzipped, incomplete, unpack
+from ct_cncl.transforms.series.volume_file import VolumeFile, gzipped, incomplete, reason, unpack
 
 _TYPES = {
     "i1": ("signed char", "int8", "int8_t"), "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
@@ -24,6 +24,13 @@ _TO_RAS = {
     "left-anterior-superior": (-1, 1, 1), "las": (-1, 1, 1),
     "left-posterior-superior": (-1, -1, 1), "lps": (-1, -1, 1),
 }  # fmt: skip
+_UNITS = {
+    **dict.fromkeys(("", "mm", "millimeter", "millimeters", "millimetre", "millimetres"), 1.0),
+    **dict.fromkeys(("m", "meter", "meters", "metre", "metres"), 1000.0),
+    **dict.fromkeys(("cm", "centimeter", "centimeters"), 10.0),
+    **dict.fromkeys(("um", "\u00b5m", "\u03bcm", "micron", "microns", "micrometer", "micrometers"), 0.001),
+}
+"""Units of length in mm."""
 _LONGEST_HEADER = 1 << 16
 
 
@@ -41,12 +48,18 @@ def open_nrrd(path: Path, scratch: Path) -> VolumeFile:
     encoding = fields.get("encoding", "").lower()
     try:
         sizes = [int(text) for text in fields["sizes"].split()]
+        if len(sizes) not in (2, 3):
+            raise ScanError(f"{path}: expected one 3-D volume but got sizes {sizes}; split it into volumes")
         code = next(code for code, names in _TYPES.items() if fields["type"].lower() in names)
         dtype = np.dtype(code).newbyteorder(">" if fields.get("endian", "little").lower() == "big" else "<")
         affine = _affine(fields, len(sizes))
-    except (KeyError, ValueError, StopIteration) as error:
-        raise incomplete(path, f"{type(error).__name__}: {error} in its header") from error
-    if encoding not in ("raw", "gzip", "gz") or len(sizes) not in (2, 3) or min(sizes) < 1 or _skips(fields):
+    except ScanError:
+        raise
+    except StopIteration as error:
+        raise incomplete(path, f"the unknown type {fields['type']} in its header") from error
+    except (KeyError, ValueError) as error:
+        raise incomplete(path, reason(error)) from error
+    if encoding not in ("raw", "gzip", "gz") or min(sizes) < 1 or _skips(fields):
         raise ScanError(
             f"{path}: expected one 3-D volume, raw or packed with gzip, but got sizes {sizes} and encoding {encoding!r}; convert it"
         )
@@ -117,6 +130,8 @@ def _affine(fields: dict[str, str], dimensions: int) -> np.ndarray:
     affine = np.eye(4)
     signs = np.array([-1.0, -1.0, 1.0])
     if "space directions" in fields:
+        if fields.get("space", "").lower() not in _TO_RAS:
+            raise ValueError(f"directions in {fields.get('space', 'no named space')}, not in one of LPS, RAS and LAS,")
         signs = np.array(_TO_RAS[fields["space"].lower()], dtype=np.float64)
         vectors = [_vector(text) for text in re.findall(r"\([^)]*\)", fields["space directions"])]
         if len(vectors) != dimensions:
@@ -124,12 +139,23 @@ def _affine(fields: dict[str, str], dimensions: int) -> np.ndarray:
         affine[:3, :dimensions] = np.array(vectors).T
         if "space origin" in fields:
             affine[:3, 3] = _vector(fields["space origin"])
+        affine[:3] *= _in_mm(fields, "space units", 3)[:, None]
         if dimensions == 2:
             affine[:3, 2] = np.cross(affine[:3, 0], affine[:3, 1]) / np.linalg.norm(affine[:3, 0])
     elif "spacings" in fields:
-        affine[range(dimensions), range(dimensions)] = [float(text) for text in fields["spacings"].split()]
+        spacings = np.array([float(text) for text in fields["spacings"].split()])
+        affine[range(dimensions), range(dimensions)] = spacings * _in_mm(fields, "units", dimensions)
     affine[:3] *= signs[:, None]
     return affine
+
+
+def _in_mm(fields: dict[str, str], name: str, count: int) -> np.ndarray:
+    """The units of length along so many axes in mm; what is not stated is mm, as in other programs."""
+    words = [word.strip().lower() for word in re.findall(r'"([^"]*)"', fields.get(name, ""))] or ["mm"] * count
+    unknown = [word for word in words if word not in _UNITS]
+    if unknown or len(words) != count:
+        raise ValueError(f"{name} {fields[name]}, not {count} of m, cm, mm and um,")
+    return np.array([_UNITS[word] for word in words])
 
 
 def _vector(text: str) -> list[float]:

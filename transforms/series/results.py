@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from pydicom.dataset import Dataset
 
+from ct_cncl.transforms.common.disk import allocate
 from ct_cncl.transforms.series.deidentify import Deidentifier
 from ct_cncl.transforms.series.derivation import KINDS, REMOVED, Derivation, Kind
 from ct_cncl.transforms.series.derived import derived_header
@@ -136,7 +137,7 @@ class VolumeResults:
         raw = self.work / f"{kind.name}.raw"
         with raw.open("xb") as stream:
             stream.write(volume.head(dtype, slope, inter))
-            stream.truncate(volume.offset + int(np.prod(volume.shape, dtype=np.int64)) * dtype.itemsize)
+        allocate(raw, volume.offset + int(np.prod(volume.shape, dtype=np.int64)) * dtype.itemsize)
         return volume
 
     def _map_type(self, kind: Kind, target: VolumeFile) -> tuple[np.dtype, float]:

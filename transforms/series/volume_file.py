@@ -133,6 +133,17 @@ def incomplete(path: Path, what: object) -> ScanError:
     )
 
 
+def reason(error: Exception) -> str:
+    """Why a text header cannot be understood.
+
+    >>> reason(KeyError("DimSize"))
+    'no DimSize, or one that is not known, in its header'
+    """
+    if isinstance(error, KeyError):
+        return f"no {error.args[0]}, or one that is not known, in its header"
+    return f"{type(error).__name__}: {error} in its header"
+
+
 def unpack(stream: IO[bytes], target: Path, how: str, path: Path, size: int) -> Path:
     """Inflate the rest of a stream into a file.
 

@@ -147,6 +147,7 @@ def output_header(
             header["scl_slope"], header["scl_inter"] = 1, 0
             header.set_data_dtype(wanted)
         if affine is not None and not np.array_equal(affine, storage.affine):
+            header.set_xyzt_units("mm", header.get_xyzt_units()[1])
             _set_affine(header, check_affine(affine, path))
     else:
         whole = storage is None or storage.integral

@@ -1,5 +1,7 @@
 """Which scan belongs to which, over DICOM and NIfTI."""
 
+import unicodedata
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -158,3 +160,14 @@ def test_other_numbers_of_phases_are_no_partners(tmp_path):
     assert own[0].partners(other[0]) == [None] * 9
     with pytest.raises(DataError, match="3 and 1 slices at one place; evaluate each phase by itself"):
         match(own, other, name="result")
+
+
+def test_names_in_two_spellings_belong_together(tmp_path):
+    """A reference from a Mac, results from elsewhere."""
+    for name in ("Müller", "Weiß"):
+        save(tmp_path / "full" / f"{unicodedata.normalize('NFD', name)}.nii.gz", anatomy())
+        save(tmp_path / "result" / f"{unicodedata.normalize('NFC', name)}_denoised.nii.gz", anatomy())
+    reference, results = (located(tmp_path / name, tmp_path)["denoised"] for name in ("full", "result"))
+    chosen = match(reference, results, name="result")
+    names = [unicodedata.normalize("NFC", scan.name)[:3] for scan in chosen]
+    assert names == [unicodedata.normalize("NFC", scan.name)[:3] for scan in reference]

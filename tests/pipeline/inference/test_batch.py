@@ -1,6 +1,5 @@
 """Archives: each scan once, whatever is bad among them, whenever a run is stopped, however many processes share the work."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -12,40 +11,18 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from dicom_archive import write_archive, write_series
+from dicom_archive import check_all, manifest, write_archive, write_series
 from tiny_weights import Add, scripted
 
 from ct_cncl.pipeline.inference.api import denoise_scans
 from ct_cncl.pipeline.inference.batch import ArchiveRun
 from ct_cncl.transforms.common.errors import OutputError
-from ct_cncl.transforms.series import ScanError, read_scan
+from ct_cncl.transforms.series import ScanError
 
 
 @pytest.fixture(scope="module")
 def add(tmp_path_factory):
     return scripted(Add(25.0), tmp_path_factory.mktemp("weights") / "add.ts")
-
-
-def manifest(out):
-    return [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
-
-
-def check_all(out, expected):
-    """Every series once, whole, valid, with its own values; nothing else lies about."""
-    results = sorted(path for path in out.rglob("*_denoised") if path.is_dir())
-    assert len(results) == len(expected)
-    uids = set()
-    for path in results:
-        number = int(path.name.removesuffix("_denoised")[-3:])
-        np.testing.assert_array_equal(read_scan(path).hu, expected[number].transpose(2, 1, 0) + 25)
-        uids |= {pydicom.dcmread(file).SOPInstanceUID for file in path.iterdir()}
-    assert len(uids) == sum(len(hu) for hu in expected.values())
-    assert not (out / ".unfinished").exists()
-    files = [path for path in out.rglob("*") if path.is_file() and path.suffix != ".dcm"]
-    assert len(files) == len(expected) + 1  # a record each, and the manifest
-    lines = manifest(out)
-    assert len(lines) == len({line["source"] for line in lines}) == len(expected)
-    assert all(line["state"] == "done" and line["error"] is None for line in lines)
 
 
 def test_every_series_and_its_manifest(tmp_path, add):

@@ -24,11 +24,10 @@ def tensor(array):
 @pytest.mark.parametrize("data_range", [4096.0, 400.0])
 def test_equal_to_scikit_image(data_range):
     image, reference = slices()
-    pair = tensor(image), tensor(reference)
     got = {
-        "psnr": psnr(*pair, data_range=data_range),
-        "ssim": ssim(*pair, data_range=data_range),
-        "rmse": rmse(*pair),
+        "psnr": psnr(tensor(image), tensor(reference), data_range=data_range),
+        "ssim": ssim(tensor(image), tensor(reference), data_range=data_range),
+        "rmse": rmse(tensor(image), tensor(reference)),
     }
     for k in range(2):
         expected = {
@@ -116,10 +115,20 @@ def test_quality_metrics_are_over_the_range_that_is_given():
         for name, metric in quality_metrics(data_range).items():
             metric.attach(engine, name)
         engine.run([output])
-        expected = {
-            "psnr": psnr(image, reference, data_range=data_range),
-            "ssim": ssim(image, reference, data_range=data_range),
-        }
         for suffix in ("", "_input", "_content", "_denoised"):
-            for name in ("psnr", "ssim"):
-                assert engine.state.metrics[name + suffix] == pytest.approx(expected[name].mean().item(), rel=1e-5)
+            for name, figure in (("psnr", psnr), ("ssim", ssim)):
+                expected = figure(image, reference, data_range=data_range).mean().item()
+                assert engine.state.metrics[name + suffix] == pytest.approx(expected, rel=1e-5)
+
+
+def test_quality_metrics_leave_out_slices_that_overflowed():
+    """A network in trouble: the validation goes on, and says what the other slices have."""
+    image, reference = map(tensor, slices())
+    broken = image.clone()
+    broken[0, 0, 3, 3] = torch.inf
+    engine = Engine(lambda _engine, batch: batch)
+    for name, metric in quality_metrics(4096).items():
+        metric.attach(engine, name)
+    engine.run([{"label": reference, "image": image, "pred": broken, "content": broken * torch.nan, "denoised": image}])
+    assert engine.state.metrics["psnr"] == pytest.approx(psnr(image, reference, data_range=4096)[1].item(), rel=1e-6)
+    assert engine.state.metrics["psnr_content"] == 0

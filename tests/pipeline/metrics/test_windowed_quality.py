@@ -1,12 +1,14 @@
 """Masks, windows, VIF."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torchmetrics.functional.image import visual_information_fidelity
 
-from ct_cncl.pipeline.metrics import mae, psnr, rmse, ssim, vif
+from ct_cncl.pipeline.metrics import SliceMetric, mae, psnr, rmse, ssim, vif
 from ct_cncl.transforms.common.hu import WINDOWS, Window
 
 
@@ -128,3 +130,9 @@ def test_nan_empty_masks_and_constant_truths_are_refused():
         vif(image, torch.full_like(reference, -2000.0), data_range=WINDOWS["abdomen"])
     with pytest.raises(ValueError, match="at least 11"):
         ssim(image[..., :10], reference[..., :10], data_range=1.0)
+
+
+def test_monai_metric_has_a_value_a_slice():
+    image, reference = pair()
+    metric = SliceMetric(partial(vif, data_range=WINDOWS["chest"]))
+    torch.testing.assert_close(metric(image, reference)[:, 0], vif(image, reference, data_range=WINDOWS["chest"]))

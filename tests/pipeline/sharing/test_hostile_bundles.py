@@ -1,7 +1,6 @@
 """Hostile bundles, each with one trick: nothing of it runs, and it is told."""
 
 import io
-import json
 import os
 import pickle
 import stat
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hostile_files import write
 from torch import nn
 
 from ct_cncl.pipeline.common.errors import CheckpointError
@@ -31,16 +31,6 @@ def canary(tmp_path, monkeypatch):
     monkeypatch.setenv("CANARY", str(path))
     yield path
     assert not path.exists(), "something of the bundle was executed"
-
-
-def write(root, name, content):
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        path.write_text(content if isinstance(content, str) else json.dumps(content))
-    return path
 
 
 TOUCH = "__import__('pathlib').Path(__import__('os').environ['CANARY']).touch()"

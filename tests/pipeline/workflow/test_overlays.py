@@ -1,69 +1,19 @@
 """Every overlay in the bundle's configs/variants, at small widths: runs, learns, exports, and is trained by its name."""
 
-import json
-
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
+from overlay_networks import NETWORKS, RUN, VARIANTS, merged, network, small
 from tiny_encoders import WIDTHS, ct_checkpoint
-from tiny_runs import TINY, assignments
+from tiny_runs import assignments
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ct_cncl.pipeline.inference.api import denoise_scans
 from ct_cncl.pipeline.networks import CNCL, REDCNN, BranchOutputs, ConvFusion, InteractingCNCL
 from ct_cncl.pipeline.training.run import evaluate_run, train_bundle
-from ct_cncl.pipeline.workflow.run import NETWORK_KEYS, config_file, load_config, overlay_file
-
-VARIANTS = sorted(path.stem for path in config_file("variants").glob("*.json"))
-SMALL = {
-    "UNet": {"width": 4, "depth": 2},
-    "DnCNN": {"width": 4, "depth": 3},
-    "SRDenseNet": {"width": 8, "layers": 4, "blocks": 2},
-    "BlockUNet": {"width": 4, "encoder_blocks": [1, 1], "decoder_blocks": [1, 1]},
-    "BlockDecoder": {"width": 4, "decoder_blocks": [1, 1]},
-    "Restormer": {"width": 4, "blocks": [1, 1], "heads": [1, 2], "refinement_blocks": 1},
-    "REDCNN": {"width": 4},
-}
-"""Arguments that make each class small, by its name."""
-RUN = {key: value for key, value in TINY.items() if "predictor" not in key and "network_def" not in key}
-"""Overrides that make training take a second, less those of the networks."""
-
-
-def merged(*variants):
-    return load_config([config_file("train.json"), *(overlay_file(name) for name in variants)])
-
-
-def small(*variants):
-    """Overrides that make the networks of these overlays small."""
-    config, overrides = merged(*variants), {}
-    for key in ("content_predictor", "noise_predictor", "network_def"):
-        kind = config[key]["_target_"].rsplit(".", 1)[1]
-        overrides |= {f"{key}#{name}": value for name, value in SMALL.get(kind, {}).items()}
-    return overrides
-
-
-def definition(*variants, **overrides):
-    parser = ConfigParser()
-    parser.read_config(merged(*variants))
-    parser.update(small(*variants) | overrides)
-    return json.dumps([parser.get(key) for key in NETWORK_KEYS]), parser
-
-
-NETWORKS = list({definition(name)[0]: name for name in reversed(VARIANTS)}.values())[::-1]
-"""One overlay for each network: some change the training only."""
-
-
-def network(*variants, perturbed=True, seed=0):
-    """The overlays' small network; perturbed, so that nothing hides behind a weight that starts at zero."""
-    torch.manual_seed(seed)
-    built = definition(*variants)[1].get_parsed_content("network_def")
-    if perturbed:
-        for parameter in built.parameters():
-            parameter.data += 0.05 * torch.randn_like(parameter)
-    return built
 
 
 def image(*shape):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ct_cncl.transforms.anatomy.body import body_mask, connected_parts
+from ct_cncl.transforms.anatomy.body import body_mask
 
 SIDE = 200
 X, Y = np.mgrid[:SIDE, :SIDE]
@@ -158,14 +158,3 @@ def test_sizes_are_relative():
 def test_bad_shapes(shape):
     with pytest.raises(ValueError, match="slice"):
         body_mask(np.zeros(shape))
-
-
-@pytest.mark.parametrize("density", [0.3, 0.5, 0.6, 0.9])
-def test_connected_parts_equal_scipys(density):
-    mask = np.random.default_rng(0).random((40, 57)) < density
-    assert np.array_equal(connected_parts(mask), ndimage.label(mask)[0])
-
-
-def test_connected_parts_of_nothing_and_everything():
-    assert not connected_parts(np.zeros((3, 4), bool)).any()
-    assert (connected_parts(np.ones((3, 4), bool)) == 1).all()

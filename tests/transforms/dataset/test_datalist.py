@@ -55,7 +55,7 @@ def test_a_folder_without_a_datalist_is_refused_and_the_command_is_named(tmp_pat
 
 
 @pytest.mark.parametrize(
-    "text", ["{not json", "", "\xff", "[]", "null", '{"format": 1, "training": [{"image": "a.nii"}]}']
+    "text", ["{not json", "", "\xff", "[]", "null", f'{{"format": {FORMAT}, "training": [{{"image": "a.nii"}}]}}']
 )
 def test_what_is_no_datalist_is_refused(tmp_path, text):
     """Regression: JSON that is no object, or entries that lack a key, ended in AttributeError and KeyError."""

@@ -1,4 +1,5 @@
 import hashlib
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -132,3 +133,17 @@ def test_too_few_patients_are_refused():
 def test_fractions_out_of_range_are_refused(validation, test):
     with pytest.raises(DataError, match="sum below 1"):
         split_patients(["a", "b", "c"], validation_fraction=validation, test_fraction=test, seed=0)
+
+
+# Names in two spellings ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("files", ["NFC", "NFD"])
+@pytest.mark.parametrize("rows", ["NFC", "NFD"])
+def test_letters_with_accents_are_the_same_in_both_spellings(tmp_path, files, rows):
+    """Regression: macOS spells file names in one way, spreadsheets in the other, and the row was not found."""
+    name, patient = (unicodedata.normalize(files, text) for text in ("Müller_1.nii.gz", "Müller"))
+    finder = PatientFinder(table(tmp_path, unicodedata.normalize(rows, "file,patient\nMüller_1.nii.gz,Jörg\n")))
+    assert finder(Path("/a") / name) == "Jörg"
+    assert PatientFinder()(Path(name)) == PatientFinder()(Path("x"), patient) == "Müller"
+    assert PatientFinder(name_rule=unicodedata.normalize(rows, "(Mü)"))(Path(name)) == "Mü"

@@ -4,6 +4,7 @@ import gzip
 import logging
 import os
 import shutil
+import unicodedata
 import zipfile
 
 import numpy as np
@@ -12,7 +13,7 @@ from derive_files import derive
 from series_files import POSITIONS, ct_series, ct_slice, nifti, refused, save
 
 from ct_cncl.transforms.series import ScanError, find_scans, read_scan
-from ct_cncl.transforms.series.find import search
+from ct_cncl.transforms.series.find import choose, search
 from ct_cncl.transforms.series.listing import DANGLING, HIDDEN, LOOPS, SPECIAL
 
 
@@ -144,3 +145,10 @@ def test_dicom_counts_by_what_it_holds_not_by_its_name(tmp_path, suffix):
 def test_a_nifti_file_stays_one(tmp_path):
     path = nifti(tmp_path / "a.nii", np.zeros((3, 3, 2), np.int16), np.eye(4))
     assert find_scans(path)[0].kind == "nifti"
+
+
+def test_a_series_is_chosen_by_its_name_in_either_spelling(tmp_path):
+    folder = tmp_path / unicodedata.normalize("NFD", "Müller")
+    series(folder)
+    (source,) = find_scans(folder)
+    assert choose([source], [unicodedata.normalize("NFC", f"{folder.name}_series002")]) == [source]

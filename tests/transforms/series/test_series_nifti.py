@@ -208,5 +208,5 @@ def test_nothing_found(tmp_path):
     (tmp_path / "a.zip").write_bytes(b"PK")
     with pytest.raises(ScanError, match="got an archive; unpack it"):
         find_scans(tmp_path / "a.zip")
-    with pytest.raises(ScanError, match="only 1 x files of other kinds"):
+    with pytest.raises(ScanError, match="only 1 x archives"):
         find_scans(tmp_path)

@@ -1,0 +1,25 @@
+"""File names that a file system takes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+LONGEST = 255
+"""Bytes of a name on all common file systems."""
+_TAG = 9
+
+
+def fitting(name: str, room: int) -> str:
+    """A name that is cut where it has more than ``room`` bytes, with a tag of the whole so that two stay two.
+
+    >>> fitting("scan", 200)
+    'scan'
+    >>> fitting("x" * 240, 20)
+    'xxxxxxxxxxx_718df670'
+    """
+    raw = os.fsencode(name)
+    if len(raw) <= room:
+        return name
+    tag = hashlib.sha256(raw).hexdigest()[: _TAG - 1]
+    return f"{raw[: room - _TAG].decode('utf-8', 'ignore')}_{tag}"
