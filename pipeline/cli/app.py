@@ -14,6 +14,7 @@ from ct_cncl.pipeline.cli.denoise import denoise
 from ct_cncl.pipeline.cli.evaluate import evaluate
 from ct_cncl.pipeline.cli.interpolate import interpolate
 from ct_cncl.pipeline.cli.models import models
+from ct_cncl.pipeline.cli.node import node
 from ct_cncl.pipeline.cli.pack import pack
 from ct_cncl.pipeline.cli.prepare import prepare
 from ct_cncl.pipeline.cli.publish import publish
@@ -21,7 +22,7 @@ from ct_cncl.pipeline.cli.qa import qa
 from ct_cncl.pipeline.cli.simulate import simulate
 from ct_cncl.pipeline.cli.train import train
 from ct_cncl.pipeline.cli.verify import verify
-from ct_cncl.transforms.common.quiet import quiet_readers
+from ct_cncl.transforms.common.noise import quieten
 from ct_cncl.transforms.common.terminal import say
 
 INTERRUPTED = 130
@@ -71,6 +72,7 @@ for command in (
     publish,
 ):
     app.command()(command)
+app.add_typer(node, name="node")
 
 
 def main() -> None:
@@ -81,10 +83,11 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # a letter that the terminal lacks is no reason to stop
             stream.reconfigure(errors="backslashreplace")
     debug = "--debug" in sys.argv
+    if not debug:
+        quieten()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        with quiet_readers():
-            app(args=["--debug", *arguments] if debug else arguments, standalone_mode=True)
+        app(args=["--debug", *arguments] if debug else arguments, standalone_mode=True)
     except KeyboardInterrupt:
         say("", "Stopped.", error=True)
         sys.exit(INTERRUPTED)

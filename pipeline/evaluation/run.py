@@ -145,7 +145,7 @@ def _evaluate(options: EvaluateOptions, windows: dict[str, Window], scratch: Pat
         methods,
         figures,
         windows=windows,
-        pixels=[scan.pixel_mm for scan in reference],
+        pixels=[scan.grid.pixel_mm for scan in reference],
         patients=patients,
         seed=options.seed,
         title=f"Evaluation of {', '.join(m.name for m in methods if m.role == 'candidate') or 'the input'}",
@@ -208,7 +208,7 @@ def _matched(
             warnings.append(
                 f"{method.name}: {len(unused)} scans belong to no scan of the reference and were left out ({', '.join(unused[:3])})."
             )
-        lacking = sum(place is None for own, other in zip(reference, scans) for place in own.partners(other))
+        lacking = sum(place is None for own, other in zip(reference, scans) for place in own.grid.partners(other.grid))
         if lacking:
             total = sum(scan.slices.count for scan in reference)
             warnings.append(f"{method.name}: {lacking} of {total} slices are missing; its means are over the others.")

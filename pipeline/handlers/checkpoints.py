@@ -1,7 +1,7 @@
 """Checkpoints of a run: the last state to resume from, the best network to use.
 
-MONAI's CheckpointSaver writes in place (``atomic=False``), so a process killed while saving would lose the only
-checkpoint; these are written under another name first.
+By hand, exact resume, too: MONAI's CheckpointSaver keeps no random generators, and writes in place (``atomic=False``), so
+a process killed while saving would lose the only checkpoint; these are written under another name first.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """An exponential moving average of the generator's weights: the network that is validated and shipped.
 
-ignite's EMAHandler starts its warm-up anew in every process, so that a resumed run would end with other weights.
+By hand: ignite's EMAHandler starts its warm-up anew in every process, so that a resumed run would end with other weights.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from typing import Any, TypeVar, overload
 import numpy as np
 import torch
 
+from ct_cncl.pipeline.common.devices import checked_device
 from ct_cncl.pipeline.common.distributed import default_device, is_main_process
-from ct_cncl.pipeline.common.errors import ConfigError
 from ct_cncl.pipeline.inference.batch import ArchiveRun
 from ct_cncl.pipeline.inference.options import DenoiseOptions
 from ct_cncl.pipeline.inference.places import Places, places_of
@@ -24,7 +24,7 @@ from ct_cncl.pipeline.inference.work_folder import work_folder
 from ct_cncl.pipeline.networks.precision import is_made_for_bf16
 from ct_cncl.pipeline.weights.load import Weights, open_weights
 from ct_cncl.transforms.common.errors import OutputError
-from ct_cncl.transforms.common.quiet import quiet_readers
+from ct_cncl.transforms.common.noise import quiet
 from ct_cncl.transforms.series import ScanError
 from ct_cncl.transforms.series.archive_file import is_zip, unzip
 from ct_cncl.transforms.series.find import Found, search
@@ -90,7 +90,7 @@ def denoise_scans(source: Path, out: Path, **options: Any) -> list[Path]:
     weights = _weights(asked)
     places = places_of(out, asked.manifest)
     _check_folder(source, places)
-    with quiet_readers(), work_folder(places.folder) as work, _searched(source, work) as found:
+    with quiet(), work_folder(places.folder) as work, _searched(source, work) as found:
         return ArchiveRun(source, places, found, weights=weights, asked=asked, work=work).all()
 
 
@@ -149,20 +149,3 @@ def chosen_device(name: str) -> torch.device:
         ConfigError: unknown name, or no such device in this machine.
     """
     return default_device() if name == "auto" else torch.device(checked_device(name))
-
-
-def checked_device(name: str) -> str:
-    """``name`` if torch knows such a device here.
-
-    Raises:
-        ConfigError: unknown name, or no such device in this machine.
-    """
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        first_line = str(error).splitlines()[0]
-        raise ConfigError(
-            f"Expected a device of this machine (auto, cpu, cuda, cuda:N), but got {name!r}: {first_line}."
-        ) from error
-    return name

@@ -38,6 +38,7 @@ from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.file_names import LONGEST, fitting
 from ct_cncl.transforms.common.hu import WINDOWS
 from ct_cncl.transforms.common.locks import locked
+from ct_cncl.transforms.common.redaction import redacted
 from ct_cncl.transforms.common.terminal import say, shown
 from ct_cncl.transforms.series import ScanError, ScanSource
 from ct_cncl.transforms.series.content import content_digest
@@ -113,7 +114,9 @@ class ArchiveRun:
                 f"{self.source}: expected scans as a scanner made them but got only {kinds}; name the originals, or denoise these all the "
                 "same with --derived"
             )
-        return ScanError(f"{self.source}: expected a CT series in DICOM or a volume but got {self.found.instead}")
+        # What was passed over has names of files and values of tags.
+        seen = self.found.instead if self.deidentifier is None else "only files of other kinds; name the scans' folder"
+        return ScanError(f"{self.source}: expected a CT series in DICOM or a volume but got {seen}")
 
     def _named(self, scan: ScanSource) -> ScanSource:
         """Names that leave room for the record's; with --deidentify, after hashes, in one folder."""
@@ -142,8 +145,12 @@ class ArchiveRun:
             "error": reason,
         }
 
-    def _failure(self, error: BaseException, files: Sequence[Path]) -> dict[str, Any]:
+    def _failure(self, error: BaseException, files: Sequence[Path] = ()) -> dict[str, Any]:
         return failure(error, files, anonymous=self.deidentifier is not None)
+
+    def _public(self, error: Exception) -> Exception:
+        """The error; with --deidentify, one that says as much as the manifest does."""
+        return error if self.deidentifier is None else ScanError(self._failure(error)["error"])
 
     def all(self) -> list[Path]:
         """Do this process's share.
@@ -154,12 +161,7 @@ class ArchiveRun:
         if is_main_process():
             self._announce()
         if self.single and self.found.broken:
-            first = self.found.broken[0]
-            raise (
-                first.error
-                if self.deidentifier is None
-                else ScanError(self._failure(first.error, (first.path,))["error"])
-            )
+            raise self._public(self.found.broken[0].error)
         strays = [str(record["error"]) for record in self._unplaced]
         share = self.jobs[rank() :: world_size()]
         done = [job for job in share if self._attempt(job)]
@@ -193,9 +195,8 @@ class ArchiveRun:
                     self._one(job)
         except Exception as error:
             if self.single:
-                if self.deidentifier is None:
-                    raise
-                raise ScanError(self._failure(error, job.source.files)["error"]) from None
+                public = self._public(error)
+                raise public from (None if public is not error else error.__cause__)
             self._failed(job, error)
             return False
         return True
@@ -207,7 +208,8 @@ class ArchiveRun:
         for record in self._unplaced[:_MOST_NAMED]:
             say(f"{record['source']}: error: {record['error']}", error=True)
         if self.found.passed_over:
-            self._say(f"passed over {self.found.others}")
+            count = sum(map(len, self.found.passed_over.values()))  # others has names of files and values of tags
+            self._say(f"passed over {self.found.others if self.deidentifier is None else f'{count} files'}")
         for scan, what in self._refused.items():
             self._say(f"passed over {job_name(scan)}: {what}; --derived denoises it all the same")
 
@@ -244,6 +246,8 @@ class ArchiveRun:
                 f"{job.source.path}: {slices.problems[0]}; leave out --strict to denoise each slice all the same"
             )
         warnings = scan_warnings(slices, self.weights)
+        if self.deidentifier is not None:  # they go into the result's header, too
+            warnings = [redacted(warning) for warning in warnings]
         derivation = Derivation(
             self.weights.checksum,
             __version__,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from ct_cncl.transforms.common.redaction import redacted
 
 
 def failure(error: BaseException, files: Sequence[Path], *, anonymous: bool) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def failure(error: BaseException, files: Sequence[Path], *, anonymous: bool) -> 
         text = text[max(text.find("expected"), 0) :]
         for name in sorted({file.name for file in files}, key=len, reverse=True):
             text = text.replace(name, "a file")
-        text = re.sub(r"\((\w+): [^;]*\)", r"(\1)", text)
+        text = redacted(text)
     return {"result": None, "seconds": 0.0, "warnings": [], "error": text}
 
 

@@ -183,7 +183,7 @@ def scan_alpha(
         ConfigError: no config beside a checkpoint, different networks, unknown device, no matplotlib.
         DataError: the data set cannot be used, or has no uniform soft tissue.
     """
-    from ct_cncl.pipeline.inference.api import checked_device
+    from ct_cncl.pipeline.common.devices import checked_device
 
     require("matplotlib", extra="report", purpose="to draw curve.svg")
     first, second = checkpoint_of(first), checkpoint_of(second)

@@ -17,6 +17,7 @@ from torch import distributed
 
 from ct_cncl import pipeline
 from ct_cncl.pipeline.common.distributed import is_main_process, start_processes, world_size
+from ct_cncl.pipeline.workflow.run_values import check_paths
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.json_values import plain
@@ -147,9 +148,11 @@ def record_run(output_dir: str | Path, *, seed: int, resume: bool = False) -> No
 
     Raises:
         OutputError: the folder cannot be written.
+        ConfigError: its path is one that MONAI has changed.
     """
     if not is_main_process():
         return
+    check_paths([output_dir])
     folder = Path(output_dir)
     record = (
         json.loads((folder / "run.json").read_text(encoding="utf-8"))

@@ -29,15 +29,15 @@ class MeanOfThree(nn.Module):
         return (image[:, 0:1] + 2 * image[:, 1:2] + 5 * image[:, 2:3]) / 8
 
 
-class Steps(nn.Module):
-    """Adds -4 HU and half a HU more with every column, up to 64: halves, to be rounded, and both ends, to be clipped."""
+class Steps(torch.nn.Module):
+    """Adds -4 to 3.5 HU in steps of half a HU along the columns: halves, to be rounded, and both ends, to be clipped."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("change", (torch.arange(64).view(-1, 1) * 0.5 - 4) / 4096)
+        self.register_buffer("steps", (torch.arange(512).view(-1, 1) * 0.5 - 4) / 4096, persistent=False)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return image + self.change[: image.shape[2]]
+        return image + self.steps[: image.shape[-2]]
 
 
 def scripted(network: nn.Module, path: Path) -> Path:

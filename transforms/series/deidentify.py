@@ -21,6 +21,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
+from ct_cncl.transforms.series.body_parts import BODY_PARTS
 from ct_cncl.transforms.series.headers import bare_copy
 from ct_cncl.transforms.series.scan import ScanError
 
@@ -28,6 +29,7 @@ EDITION = "2026c"
 """Edition of the profile's table."""
 _DATES = {"DA": "19000101", "TM": "000000", "DT": "19000101000000"}
 _KEY = ".deidentify-key"
+_BODY_PART = 0x00180015
 _GRAPHICS = (0x5000, 0x6000)
 _REFERENCES = ("SourceImageSequence", "ReferencedImageSequence")
 """Sequences whose items stay, with other UIDs (X/Z/U* of the profile)."""
@@ -76,6 +78,9 @@ class Deidentifier:
         for tag in sorted(dataset.keys()):
             if tag.group & 0xFF00 in _GRAPHICS:
                 del dataset[tag]
+                continue
+            if tag == _BODY_PART and str(dataset[tag].value).strip().upper() not in BODY_PARTS:
+                del dataset[tag]  # the profile leaves it, free text as it often is
                 continue
             action = self._actions.get((tag.group, tag.element))
             if action is not None:

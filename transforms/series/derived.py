@@ -1,5 +1,7 @@
 """Headers of derived DICOM images: what a denoised slice says of itself and of its source.
 
+By hand: highdicom makes segmentations, maps and secondary captures, but no CT image derived from another one.
+
 Sources: PS3.3 C.7.6.1.1.2 (Image Type), C.12.4 (General Reference), C.12.1.1.5 (Contributing Equipment); for enhanced CT
 C.8.16.1 (value 2 is PRIMARY there, whatever was done), C.8.15.3.1 (Frame Type) and C.7.6.16.2.6 (Derivation Image).
 """

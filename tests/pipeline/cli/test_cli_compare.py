@@ -29,6 +29,10 @@ def test_models_prints_the_table_and_writes_it(command, tmp_path):
     [
         (["models", "--with", "nothing"], "error: Expected the name or path of an overlay, but got 'nothing'."),
         (["models", "--size", "3"], "error: Expected a size of at least 16"),
+        (
+            ["models", "--repeats", "0"],
+            "error: Expected a size of at least 16, and repeats and threads of at least 1, but got 512, 0",
+        ),
         (["ablate", "--with", "dual"], "error: Expected a budget, either --minutes or --iterations, but got neither."),
         (["ablate", "--with", "dual", "--minutes", "0"], "error: Expected a budget above 0, but got 0.0."),
         (["ablate", "--minutes", "1"], "error: Expected at least one variant"),

@@ -38,9 +38,17 @@ def test_interpolate(tiny_run, other, tmp_path):
 def test_scan_prints_the_cost_of_every_alpha(tiny_run, other, tmp_path, monkeypatch):
     from ct_cncl.pipeline.interpolation import alpha_sweep as texture_scan
 
-    monkeypatch.setattr(texture_scan, "uniform_patches", lambda reference: [(0, 0), (0, 16), (24, 0), (24, 16)])
-    done = run("interpolate", tiny_run, other, "--out", tmp_path / "mixed", "--scan", "3", "--device", "cpu")
+    judged = []
+
+    def patches(reference):
+        judged.append(reference)
+        return [(0, 0), (0, 16), (24, 0), (24, 16)]
+
+    monkeypatch.setattr(texture_scan, "uniform_patches", patches)
+    arguments = ("interpolate", tiny_run, other, "--out", tmp_path / "mixed", "--scan", "3", "--device", "cpu")
+    done = run(*arguments, "--max-slices", "1")
     assert done.exit_code == 0, done.output
+    assert len(judged) == 1
     lines = done.output.splitlines()
     assert [line.split("  ")[0].strip() for line in lines] == ["input", "alpha 0.00", "alpha 0.50", "alpha 1.00"]
     assert all("dB (range 4096 HU)  NPS distance" in line for line in lines)

@@ -1,6 +1,7 @@
 """Denoising slice by slice: what the network gives arrives in the files, at its place, by strength, rounded; nothing else changes."""
 
 import json
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -38,10 +39,11 @@ def dicom(folder, hu, *, spacing=2.5, **changes):
     from pydicom.dataset import Dataset, FileMetaDataset
 
     folder.mkdir(parents=True, exist_ok=True)
+    own = zlib.crc32("/".join(folder.parts[-2:]).encode())
     for k in range(hu.shape[2]):
         ds = Dataset()
-        ds.SOPClassUID, ds.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", f"1.2.3.{abs(hash(folder)) % 10**8}.{k + 1}"
-        ds.StudyInstanceUID, ds.SeriesInstanceUID = "1.2.3", f"1.2.4.{abs(hash(folder)) % 10**8}"
+        ds.SOPClassUID, ds.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", f"1.2.3.{own}.{k + 1}"
+        ds.StudyInstanceUID, ds.SeriesInstanceUID = "1.2.3", f"1.2.4.{own}"
         ds.Modality, ds.SeriesNumber, ds.InstanceNumber, ds.PatientID = "CT", 2, k + 1, "Zaphod"
         ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
         ds.Rows, ds.Columns, ds.SamplesPerPixel = hu.shape[1], hu.shape[0], 1

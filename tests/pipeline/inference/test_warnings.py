@@ -13,7 +13,6 @@ from tiny_weights import Add, scripted
 
 from ct_cncl.pipeline.inference.api import denoise_scans
 from ct_cncl.pipeline.weights.domain import measure, outside
-from ct_cncl.transforms.common.quiet import quiet_readers
 from ct_cncl.transforms.series import Acquisition, ScanError
 
 TRAINED_ON = {"slice_mm": [1.0, 5.0], "noise_per_mm": [0.3, 0.43]}
@@ -142,14 +141,3 @@ def test_libraries_never_print_values(tmp_path, add, name, deidentify, caplog, c
         assert "PATIENT77" not in error
     if deidentify and name in UIDS:
         assert not any(b"PATIENT77" in path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
-
-
-def test_readers_speak_again_afterwards():
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        with quiet_readers():
-            pydicom.valuerep.validate_value("UI", "1.02.x", pydicom.config.WARN)
-        assert not said
-        pydicom.valuerep.validate_value("UI", "1.02.x", pydicom.config.WARN)
-        assert len(said) == 1
-    assert not logging.getLogger("pydicom").disabled

@@ -40,5 +40,8 @@ def test_both_predictors_start_from_the_given_width():
 def test_sides_fit_the_predictor_that_asks_for_more():
     for multiples in ((4, 8), (8, 4)):
         content, noise = (Offset(0.0, multiple) for multiple in multiples)
-        CNCL(content=content, noise=noise, fusion=NoMixing())(torch.zeros(1, 1, 9, 17))
-        assert content.seen.shape == noise.seen.shape == (1, 1, 16, 24)
+        image = torch.randn(1, 1, 9, 17)
+        fused = CNCL(content=content, noise=noise, fusion=NoMixing())(image)
+        for predictor in (content, noise):  # mirrored at the far ends up to multiples of 8
+            torch.testing.assert_close(predictor.seen, nn.functional.pad(image, (0, 7, 0, 7), mode="reflect"))
+        torch.testing.assert_close(fused, image)

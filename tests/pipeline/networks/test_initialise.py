@@ -17,7 +17,11 @@ def test_weights_follow_the_papers_distributions():
 
 
 def test_layers_without_bias_or_scale_are_left_out():
-    initialise_gaussian(nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.InstanceNorm2d(1), nn.ReLU()))
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(8, 512, 3, bias=False), nn.InstanceNorm2d(512), nn.ReLU())
+    initialise_gaussian(network, std=0.5)
+    assert list(network.state_dict()) == ["0.weight"]
+    assert network[0].weight.std().item() == pytest.approx(0.5, rel=0.03)
 
 
 @pytest.mark.parametrize("std", [0, -0.1])

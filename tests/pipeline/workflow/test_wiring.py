@@ -4,6 +4,7 @@ import pytest
 import torch
 from tiny_runs import TINY
 
+from ct_cncl.pipeline.metrics import psnr, ssim
 from ct_cncl.pipeline.workflow.run import build_workflow, config_file
 
 VALUES = {
@@ -78,9 +79,11 @@ def test_evaluator(part):
     assert evaluator.precision == "fp16"
     assert evaluator.state.key_metric_name == "psnr"
     metrics = part("validate#metrics")
+    truth = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 50
     for suffix in ("", "_input", "_content", "_denoised"):
-        assert metrics[f"psnr{suffix}"].metric_fn.max_val == 400
-        assert metrics[f"ssim{suffix}"].metric_fn.data_range == 400
+        for name, figure in (("psnr", psnr), ("ssim", ssim)):
+            expected = figure(0.9 * truth, truth, data_range=400)
+            assert metrics[f"{name}{suffix}"].metric_fn(0.9 * truth, truth).item() == expected.item()
 
 
 def test_a_checkpoint_holds_every_part_that_changes(part):

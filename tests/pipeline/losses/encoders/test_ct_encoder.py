@@ -6,6 +6,7 @@ from torch import nn
 from ct_cncl.pipeline.common.errors import CheckpointError
 from ct_cncl.pipeline.losses.encoders import ConvStages, CTAutoencoder, CTEncoder, frozen
 from ct_cncl.pipeline.losses.encoders.ct import CTStages
+from ct_cncl.pipeline.networks.branches import pad_to_multiple
 from ct_cncl.transforms.common.hu import to_network
 
 
@@ -95,9 +96,16 @@ def test_frozen_encoder_learns_nothing_and_passes_gradients_on(tmp_path):
 
 @pytest.mark.parametrize("size", [(16, 16), (21, 30), (1, 1)])
 def test_autoencoder_draws_images_of_any_size(size):
+    """As the image mirrored at its far ends up to whole blocks, and what was added is taken off."""
     torch.manual_seed(0)
     autoencoder = CTAutoencoder(widths=WIDTHS, code=3)
-    assert autoencoder(image(*size)).shape == (2, 1, *size)
+    x = image(*size)
+    whole = pad_to_multiple(x, autoencoder.multiple)
+    assert all(side % 2 ** (len(WIDTHS) - 1) == 0 for side in whole.shape[-2:])
+    drawn = autoencoder(x)
+    torch.testing.assert_close(drawn, autoencoder(whole)[..., : size[0], : size[1]], rtol=0, atol=0)
+    assert drawn.shape == x.shape
+    assert not torch.equal(autoencoder(1 - x), drawn)
 
 
 def test_autoencoder_learns_to_draw_a_patch():

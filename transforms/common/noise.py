@@ -1,0 +1,31 @@
+"""What libraries say beside our own messages: nothing a user could act on, and values of tags, UIDs among them."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_LOUD = ("pydicom", "tifffile", "nibabel", "matplotlib", "fontTools", "onnxruntime", "openjpeg", "pylibjpeg", "imageio")
+
+
+def quieten() -> None:
+    """Keep warnings of readers and drawers from the terminal, in this process and from now on; their errors are raised all the same."""
+    for name in _LOUD:
+        warnings.filterwarnings("ignore", module=rf"{name}(\.|$)")
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"ct_cncl\.transforms\.series")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """As :func:`quieten`, for as long as the block lasts."""
+    levels = {name: logging.getLogger(name).level for name in _LOUD}
+    with warnings.catch_warnings():
+        quieten()
+        try:
+            yield
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)

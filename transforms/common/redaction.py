@@ -1,0 +1,62 @@
+"""Messages without values: what of a text this project has written itself, and nothing that came from a file or its name."""
+
+from __future__ import annotations
+
+import builtins
+import importlib.util
+import os
+import re
+from collections.abc import Iterator
+from functools import cache
+from types import CodeType
+
+_MODULES = (
+    *(f"ct_cncl.transforms.series.{name}" for name in (
+        "archive_file", "arrays", "deidentify", "dicom", "dicom_file", "dicomdir", "find", "headers", "meta_image", "nifti",
+        "nrrd", "orientation", "pixels", "results", "scan", "slices", "volume_file", "write",
+    )),
+    *(f"ct_cncl.pipeline.{name}" for name in ("archive", "archive_run", "denoise", "domain")),
+    "ct_cncl.transforms.common.disk",
+)  # fmt: skip
+"""Those whose messages may be about a scan."""
+_MARKS = ".,;:()[]'\""
+_NUMBER = re.compile(r"-?\d{1,3}(?:\.\d+)?(?:e[+-]\d+)?")
+"""Numbers as measures have them; no years, dates or identifiers."""
+LEFT_OUT = "..."
+
+
+def redacted(text: str) -> str:
+    """A message in which whatever is no word of this project's own messages, no short number and no kind of error is left out.
+
+    >>> redacted("expected a complete DICOM file but got a damaged one (ValueError: 'FAMILY^FIRST'); copy or export it again")
+    'expected a complete DICOM file but got a damaged one (ValueError: ... copy or export it again'
+    """
+    words: list[str] = []
+    for word in text.split():
+        bare = word.strip(_MARKS)
+        known = bare in _vocabulary() or _NUMBER.fullmatch(bare) or isinstance(getattr(builtins, bare, None), type)
+        if known or not bare:
+            words.append(word)
+        elif not words or words[-1] != LEFT_OUT:
+            words.append(LEFT_OUT)
+    return " ".join(words)
+
+
+@cache
+def _vocabulary() -> frozenset[str]:
+    """Words of the texts in our own code, less its docstrings, and of what the system says of files."""
+    texts = [os.strerror(number) for number in range(1, 133)]
+    for name in _MODULES:
+        spec = importlib.util.find_spec(name)
+        source = spec.loader.get_source(name) if spec and hasattr(spec.loader, "get_source") else None  # type: ignore[union-attr]
+        if source:
+            texts += _texts(compile(source, name, "exec", optimize=2))
+    return frozenset(bare for text in texts for word in text.split() if (bare := word.strip(_MARKS)))
+
+
+def _texts(code: CodeType) -> Iterator[str]:
+    for constant in code.co_consts:
+        if isinstance(constant, str) and " " in constant.strip():  # a sentence, not a name of a key or a file
+            yield constant
+        elif isinstance(constant, CodeType):
+            yield from _texts(constant)
