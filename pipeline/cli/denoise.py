@@ -16,7 +16,13 @@ def denoise(
             help="DICOM (folder, file, zip, DICOMDIR), NIfTI, MHA, NRRD, TIFF, NPY, or a folder of scans: an archive.",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder for results, their records and manifest.jsonl.")],
+    destination: Annotated[Optional[Path], typer.Argument(metavar="[DST]", help="The same as --out.")] = None,
+    out: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="Folder for results, their records and manifest.jsonl; of one volume, the file itself (out.nii.gz)."
+        ),
+    ] = None,
     weights: Annotated[
         Optional[Path],
         typer.Option(
@@ -64,8 +70,13 @@ def denoise(
         Optional[Path],
         typer.Option(help="Write the middle slice before and after, and what was removed, as PNG.", metavar="PNG"),
     ] = None,
+    manifest: Annotated[
+        Optional[Path],
+        typer.Option(help="Folder for records and manifest.jsonl, so that DICOM results lie alone.", metavar="DIR"),
+    ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace results that were made with other options.")
+        bool,
+        typer.Option("--overwrite", help="Replace results that were made with other options, or by another version."),
     ] = False,
     trust: Annotated[
         bool,
@@ -85,13 +96,20 @@ def denoise(
 
       ct-cncl denoise scan.nii.gz --weights runs/narrow/best.pt --out denoised --strength 0.7 --save noise,disagreement
 
+      ct-cncl denoise scan.nii.gz denoised.nii.gz
+
       torchrun --no-python --nproc_per_node=2 ct-cncl denoise archive --weights model.ts --out denoised
     """
     from ct_cncl.pipeline.inference.api import denoise_scans
 
+    place = out or destination
+    if place is None or (out and destination):
+        raise typer.BadParameter(
+            f"expected one place for the results, as DST or as --out, but got {'both' if place else 'none'}"
+        )
     denoise_scans(
         source,
-        out,
+        place,
         weights=weights,
         strength=strength,
         save=tuple(kind.strip() for text in save or () for kind in text.split(",") if kind.strip()),
@@ -105,6 +123,7 @@ def denoise(
         threads=threads,
         precision=precision,
         preview=window_preview,
+        manifest=manifest,
         overwrite=overwrite,
         trust=trust,
     )

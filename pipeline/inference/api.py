@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +14,13 @@ import numpy as np
 import torch
 
 from ct_cncl.pipeline.common.devices import checked_device
-from ct_cncl.pipeline.common.distributed import default_device, is_main_process, rank
-from ct_cncl.pipeline.inference.batch import ArchiveRun, DenoiseOptions, tidy
-from ct_cncl.pipeline.inference.records import WORK
+from ct_cncl.pipeline.common.distributed import default_device, is_main_process
+from ct_cncl.pipeline.inference.batch import ArchiveRun
+from ct_cncl.pipeline.inference.options import DenoiseOptions
+from ct_cncl.pipeline.inference.places import Places, places_of
 from ct_cncl.pipeline.inference.streaming import check_save
 from ct_cncl.pipeline.inference.volume import denoise_volume
+from ct_cncl.pipeline.inference.work_folder import work_folder
 from ct_cncl.pipeline.networks.precision import is_made_for_bf16
 from ct_cncl.pipeline.weights.load import Weights, open_weights
 from ct_cncl.transforms.common.errors import OutputError
@@ -47,7 +48,7 @@ def denoise(source: Any, out: Any = None, **options: Any) -> Any:
     Args:
         source: slices (columns, rows, slices) in HU, as NumPy array or tensor; or a path: a DICOM folder, zip, file or
             DICOMDIR, NIfTI, MHA, NRRD, TIFF, NPY, or a folder of them.
-        out: folder for the results of a path; None for a volume.
+        out: folder for the results of a path, or the name of a file for that of one volume; None for a volume in memory.
         options: by keyword, the fields of :class:`DenoiseOptions`: ``weights``, ``strength``, ``device``, ``batch_size``
             ``threads`` and ``precision``; for paths the others too.
 
@@ -73,7 +74,7 @@ def denoise_scans(source: Path, out: Path, **options: Any) -> list[Path]:
 
     Args:
         source: a file or folder.
-        out: folder for the results, their records and the manifest.
+        out: folder for the results, their records and the manifest; or, for one volume, the file to be written.
         options: by keyword, the fields of :class:`DenoiseOptions`.
 
     Returns:
@@ -87,8 +88,10 @@ def denoise_scans(source: Path, out: Path, **options: Any) -> list[Path]:
     """
     asked = DenoiseOptions(**options)
     weights = _weights(asked)
-    with quiet(), _searched(source, out) as found:
-        return ArchiveRun(source, out, found, weights=weights, asked=asked).all()
+    places = places_of(out, asked.manifest)
+    _check_folder(source, places)
+    with quiet(), work_folder(places.folder) as work, _searched(source, work) as found:
+        return ArchiveRun(source, places, found, weights=weights, asked=asked, work=work).all()
 
 
 def _weights(asked: DenoiseOptions) -> Weights:
@@ -104,43 +107,38 @@ def _weights(asked: DenoiseOptions) -> Weights:
 
 
 @contextmanager
-def _searched(source: Path, out: Path) -> Iterator[Found]:
-    """What lies under the source; a zip archive is unpacked among the results for as long as it is needed."""
-    _check_folder(source, out)
+def _searched(source: Path, work: Path) -> Iterator[Found]:
+    """What lies under the source; a zip archive is unpacked into this process's folder, where it keeps its name."""
     if not is_zip(source):
-        try:
-            yield search(source)
-        finally:
-            tidy(out)
+        yield search(source)
         return
-    folder = out / WORK / f"unzipped{rank()}"
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = work / source.stem
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir()
         yield search(unzip(source, folder))
     except ScanError as error:
         raise ScanError(str(error).replace(str(folder), str(source))) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        tidy(out)
 
 
-def _check_folder(source: Path, out: Path) -> None:
+def _check_folder(source: Path, places: Places) -> None:
     """Find out before the work, not after it, that results cannot be written."""
+    out = places.folder
     inside = source.resolve()
     if source.is_dir() and (out.resolve() == inside or inside in out.resolve().parents):
         raise OutputError(
-            f"Expected results outside of {source}, where the next run would take them for scans, but got {out}. Choose another --out."
+            f"Expected results outside of {source}, where the next run would take them for scans, but got {places.file or out}. Choose "
+            "another --out."
         )
     if not source.exists():
-        return  # the search says so, and nothing is made
+        search(source)  # says so, before anything is made
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
+        for folder in (out, *([places.records] if places.records else [])):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
     except OSError as error:
         raise OutputError(
-            f"Expected to write to {out}, but got: {error.strerror or error}. Choose another --out."
+            f"Expected to write to {folder}, but got: {error.strerror or error}. Choose another --out."
         ) from error
 
 

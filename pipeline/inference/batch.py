@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,31 +18,32 @@ from tqdm import tqdm
 
 from ct_cncl.pipeline.common.distributed import is_main_process, rank, wait_for_others, world_size
 from ct_cncl.pipeline.common.panel import DIFFERENCE_WINDOW, Tile, picture_panel, save_png
+from ct_cncl.pipeline.inference.failures import failure, outcome_of
+from ct_cncl.pipeline.inference.manifest import Manifest, add_to_manifest, rewrite_manifest
+from ct_cncl.pipeline.inference.options import DenoiseOptions
+from ct_cncl.pipeline.inference.places import Places
 from ct_cncl.pipeline.inference.records import (
-    MANIFEST,
     RECORD_SUFFIX,
-    WORK,
     Job,
-    add_to_manifest,
     digests,
-    is_finished,
     job_name,
+    look_for_results,
     plan,
-    rewrite_manifest,
+    set_aside,
     write_record,
 )
-from ct_cncl.pipeline.inference.streaming import Outcome, Settings, denoise_slices, scan_warnings
+from ct_cncl.pipeline.inference.streaming import Outcome, denoise_slices, scan_warnings
 from ct_cncl.pipeline.weights.load import Weights
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.file_names import LONGEST, fitting
 from ct_cncl.transforms.common.hu import WINDOWS
+from ct_cncl.transforms.common.locks import locked
 from ct_cncl.transforms.common.redaction import redacted
 from ct_cncl.transforms.common.terminal import say, shown
 from ct_cncl.transforms.series import ScanError, ScanSource
 from ct_cncl.transforms.series.content import content_digest
 from ct_cncl.transforms.series.deidentify import Deidentifier, key_of
 from ct_cncl.transforms.series.derivation import Derivation
-from ct_cncl.transforms.series.dicom_file import COMPRESSIONS
 from ct_cncl.transforms.series.find import Broken, Found, choose
 from ct_cncl.transforms.series.origin import without_derived
 from ct_cncl.transforms.series.results import open_results, put_in_place, result_name
@@ -52,58 +53,27 @@ _MOST_NAMED = 5
 """Files that cannot be read and that the terminal names; the manifest names all."""
 
 
-@dataclass(frozen=True)
-class DenoiseOptions:
-    """What ``ct-cncl denoise`` is asked for beside source and output; see its ``--help``."""
-
-    weights: str | Path | None = None
-    strength: float = 1.0
-    save: tuple[str, ...] = ()
-    series: tuple[str, ...] = ()
-    strict: bool = False
-    derived: bool = False
-    compression: str = "none"
-    deidentify: bool = False
-    device: str = "auto"
-    batch_size: int | None = None
-    threads: int | None = None
-    precision: str = "fp32"
-    preview: Path | None = None
-    overwrite: bool = False
-    progress: bool = True
-    trust: bool = False
-
-    def settings(self) -> Settings:
-        """How the network is applied.
-
-        Raises:
-            ValueError: a value outside its range.
-        """
-        if self.compression not in COMPRESSIONS:
-            raise ValueError(f"Expected a compression out of {', '.join(COMPRESSIONS)}, but got {self.compression!r}.")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"Expected at least 1 thread, but got {self.threads}.")
-        return Settings(self.strength, self.save, self.batch_size)
-
-
 class ArchiveRun:
     """What was found, and what is done with it.
 
     Args:
         source: what was searched.
-        out: folder for the results.
+        places: where results, records and manifest go.
         found: by the search.
         weights: the network.
         asked: the options.
+        work: a folder of this process's own, on the file system of the results.
 
     Raises:
-        ScanError: nothing found, or nothing that was chosen.
+        ScanError: nothing found, or nothing that was chosen; results that do not fit where they should go.
     """
 
-    def __init__(self, source: Path, out: Path, found: Found, *, weights: Weights, asked: DenoiseOptions) -> None:
-        self.source, self.out, self.found = source, out, found
+    def __init__(
+        self, source: Path, places: Places, found: Found, *, weights: Weights, asked: DenoiseOptions, work: Path
+    ) -> None:
+        self.source, self.places, self.found = source, places, found
         self.weights, self.settings, self.asked = weights, asked.settings(), asked
-        self.deidentifier = Deidentifier(key_of(out)) if asked.deidentify else None
+        self.deidentifier = Deidentifier(key_of(places.key_folder)) if asked.deidentify else None
         chosen = choose(found.scans, asked.series)
         scans, self._refused, self._left_out = (
             (chosen, {}, {}) if asked.derived else without_derived(chosen, found.derived)
@@ -120,12 +90,22 @@ class ArchiveRun:
             "compression": asked.compression,
             "deidentify": asked.deidentify,
         } | ({} if weights.precision == "fp32" else {"precision": weights.precision})
-        names = [{kind: result_name(scan, kind) for kind in self.settings.kinds} for scan in scans]
+        places.check(scans)
+        targets = [places.targets(scan, self.settings.kinds) for scan in scans]
         key = self.deidentifier.key if self.deidentifier is not None else b""
-        self.jobs = plan(scans, names, out, options, key=key)
+        self.jobs = plan(scans, targets, options, work=work, records=places.record, key=key)
+        self.manifest = None if places.manifest is None else Manifest(places.manifest, work, self._search_name())
+        self._superseded: dict[Path, Mapping[str, str]] = {}
         self._known = {item.scan.files: item.error for item in found.broken if item.scan is not None}
         self._unplaced = [self._stray(item) for item in found.broken if item.scan is None]
         self.single = len(self.jobs) + len(self._unplaced) == 1
+
+    def _search_name(self) -> str:
+        """Of what was searched, without naming it."""
+        path = str(self.source.resolve())
+        if self.deidentifier is not None:
+            return self.deidentifier.uid(path)[-12:]
+        return hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
     def _nothing(self) -> ScanError:
         if self._refused:
@@ -166,14 +146,7 @@ class ArchiveRun:
         }
 
     def _failure(self, error: BaseException, files: Sequence[Path] = ()) -> dict[str, Any]:
-        kind = "" if isinstance(error, (ValueError, OSError)) else f"unexpected {type(error).__name__}: "
-        text = " ".join(f"{kind}{error}".split())
-        if self.deidentifier is not None:  # what precedes is a path
-            text = text[max(text.find("expected"), 0) :]
-            for name in sorted({file.name for file in files}, key=len, reverse=True):
-                text = text.replace(name, "a file")
-            text = redacted(text)
-        return {"result": None, "seconds": 0.0, "warnings": [], "error": text}
+        return failure(error, files, anonymous=self.deidentifier is not None)
 
     def _public(self, error: Exception) -> Exception:
         """The error; with --deidentify, one that says as much as the manifest does."""
@@ -193,9 +166,8 @@ class ArchiveRun:
         share = self.jobs[rank() :: world_size()]
         done = [job for job in share if self._attempt(job)]
         failed = len(share) - len(done)
-        rewrite_manifest(self.out, self.jobs, [*self._unplaced, *map(self._refusal, self._refused)])
-        if world_size() == 1:  # nobody else is at work: what killed runs have left goes
-            shutil.rmtree(self.out / WORK, ignore_errors=True)
+        if self.manifest is not None:
+            rewrite_manifest(self.manifest, self.jobs, [*self._unplaced, *map(self._refusal, self._refused)])
         wait_for_others()
         if self.asked.strict and self.found.unread:
             raise ScanError(
@@ -203,7 +175,8 @@ class ArchiveRun:
                 "leave out --strict"
             )
         if failed or strays:
-            raise ScanError(f"{self.source}: {_outcome(len(share), failed, strays)}; {self.out / MANIFEST} says why")
+            why = f"; {self.places.manifest} says why" if self.places.manifest else ""
+            raise ScanError(f"{self.source}: {outcome_of(len(share), failed, strays)}{why}")
         return [job.targets["denoised"] for job in done]
 
     def _attempt(self, job: Job) -> bool:
@@ -212,10 +185,14 @@ class ArchiveRun:
         Whatever happens to one scan of several, and to what is said and written of it, the others are done.
         """
         try:
-            if is_finished(job, overwrite=self.asked.overwrite):
-                self._say(f"{job.name}: kept from before")
-            else:
-                self._one(job)
+            with locked(job.lock, job.name, waiting=self._say):
+                earlier = look_for_results(job, overwrite=self.asked.overwrite)
+                if earlier.finished:
+                    other = f" (made by version {earlier.version}; --overwrite makes it again)"
+                    self._say(f"{job.name}: kept from before{other if earlier.version != __version__ else ''}")
+                else:
+                    self._superseded[job.record] = earlier.supersedes
+                    self._one(job)
         except Exception as error:
             if self.single:
                 public = self._public(error)
@@ -246,7 +223,11 @@ class ArchiveRun:
             shutil.rmtree(job.work, ignore_errors=True)
         clipped = {kind: count for kind, count in writer_clipped.items() if count}
         record = write_record(job, "done", self._record(job, outcome) | {"clipped_voxels": clipped} | made)
-        add_to_manifest(self.out, record)
+        if self.manifest is not None:
+            add_to_manifest(self.manifest, record)
+        if self._superseded.get(job.record):
+            names = ", ".join(self._superseded[job.record].values())
+            self._say(f"{job.name}: its source has changed since; the earlier result is now called {names}")
         self._say(f"{job.name}: {outcome.slices} slices, {outcome.slices / max(outcome.seconds, 1e-9):.2f} slices/s")
         for warning in (*outcome.warnings, *(f"{count} voxels of {kind} clipped" for kind, count in clipped.items())):
             say(f"{job.name}: warning: {warning}", error=True)
@@ -258,7 +239,7 @@ class ArchiveRun:
             folder.mkdir(parents=True)
         started = time.perf_counter()
         before = digests(job)["source"]
-        slices = open_slices(job.source, scratch)
+        slices = self.places.as_named(open_slices(job.source, scratch))
         slices.problems += [*self._unreadable_beside(job.source), *self._left_out.get(job.source.files, ())]
         if slices.problems and self.asked.strict:
             raise ScanError(
@@ -287,18 +268,21 @@ class ArchiveRun:
         )
         with tqdm(total=slices.count, desc=shown(job.name), unit="slice", disable=not self._shows_progress()) as bar:
             outcome = denoise_slices(slices, writer, self.weights, self.settings, tick=bar.update)
-        parts = writer.finish()
+        parts = self.places.as_files(writer.finish())
         outcome.warnings = warnings
         found = digests(job, parts)
         if found["source"] != before:
             raise ScanError(
                 f"{job.source.path}: expected files that stay as they are but they were changed meanwhile; run again"
             )
-        write_record(job, "unfinished", {})
+        names = self._superseded.get(job.record) or {}
+        superseding = {"supersedes": dict(names)} if names else {}
+        write_record(job, "unfinished", superseding)
+        set_aside(job, names)
         put_in_place(parts, job.targets)
         outcome.seconds = time.perf_counter() - started
         self._preview(job, outcome)
-        return outcome, {"digests": found}, writer.clipped
+        return outcome, {"digests": found} | superseding, writer.clipped
 
     def _unreadable_beside(self, scan: ScanSource) -> list[str]:
         """Files in a series' folders that do not even say which series they are of: its own may be among them."""
@@ -318,7 +302,7 @@ class ArchiveRun:
 
     def _record(self, job: Job, outcome: Outcome) -> dict[str, Any]:
         return {
-            "result": {kind: target.relative_to(self.out).as_posix() for kind, target in job.targets.items()},
+            "result": {kind: target.relative_to(self.places.folder).as_posix() for kind, target in job.targets.items()},
             "seconds": round(outcome.seconds, 3),
             "network_seconds": round(outcome.network_seconds, 3),
             "slices": outcome.slices,
@@ -335,7 +319,9 @@ class ArchiveRun:
         say(f"{job.name}: error: {content['error']}", error=True)
         try:
             if not any(target.exists() for target in job.targets.values()):
-                add_to_manifest(self.out, write_record(job, "failed", content))
+                record = write_record(job, "failed", content)
+                if self.manifest is not None:
+                    add_to_manifest(self.manifest, record)
                 return
         except OSError as second:  # the same full disk, most often
             say(f"{job.name}: warning: {second}", error=True)
@@ -354,33 +340,3 @@ class ArchiveRun:
         window = WINDOWS["abdomen"]
         tiles = [Tile("input", before, window), Tile("denoised", after, window)]
         save_png(picture_panel([[*tiles, Tile("removed", before - after, DIFFERENCE_WINDOW)]]), path)
-
-
-def _outcome(scans: int, failed: int, strays: Sequence[str]) -> str:
-    """What did not go well of several scans and of files that belong to no scan.
-
-    >>> _outcome(3, 1, [])
-    'expected to denoise 3 scans but 1 failed'
-    >>> _outcome(1, 0, ["a.dcm: expected ..."])
-    'expected to read every file, and 1 scan is denoised, but 1 file cannot be read (a.dcm: expected ...)'
-    """
-
-    def counted(number: int, what: str) -> str:
-        return f"{number} {what}{'' if number == 1 else 's'}"
-
-    unread = f"{counted(len(strays), 'file')} cannot be read ({strays[0]})" if strays else ""
-    if failed:
-        return f"expected to denoise {counted(scans, 'scan')} but {failed} failed" + (
-            f", and {unread}" if unread else ""
-        )
-    if not scans:
-        return f"expected a scan but none can be put together: {unread}"
-    verb = "is" if scans == 1 else "are"
-    return f"expected to read every file, and {counted(scans, 'scan')} {verb} denoised, but {unread}"
-
-
-def tidy(out: Path) -> None:
-    """Remove what is empty; another process's work is not."""
-    for folder in (out / WORK, out):
-        with suppress(OSError):
-            folder.rmdir()

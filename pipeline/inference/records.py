@@ -1,4 +1,4 @@
-"""What is done of an archive and what is left: one record beside each result, and a manifest of all records.
+"""What is done of an archive and what is left: one record for each result.
 
 A record is written before its result is put in place ("unfinished") and again afterwards, so that a run that was killed at
 any moment goes on where it stopped. It holds digests of source and results: what is kept from before is what was made, from
@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ct_cncl.pipeline.common.distributed import rank
+from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.digests import digest_of, digest_of_result
-from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.json_values import plain
 from ct_cncl.transforms.series import ScanError, ScanSource
+from ct_cncl.transforms.series.values import RESULT
 
-MANIFEST = "manifest.jsonl"
-WORK = ".unfinished"
-"""Folder among the results for what is being made; empty folders of it vanish, leftovers are removed by the next run."""
 RECORD_SUFFIX = ".json"
 """Of a result's record: the result's own name, and this."""
 _UNFINISHED = "unfinished"
@@ -37,36 +34,42 @@ class Job:
         source: the scan.
         name: what the records call it: its path below what was searched, and a tag for DICOM.
         request: digest of the source and of everything its result depends on; equal digests mean equal results.
+        options: digest of what beside the source it depends on.
         targets: by kind, where results go.
         record: the file that says what became of it.
         work: a folder of its own for what is being made.
+        lock: held by the process that works on it.
         key: of the digests; empty for none.
     """
 
     source: ScanSource
     name: str
     request: str
+    options: str
     targets: Mapping[str, Path]
     record: Path
     work: Path
+    lock: Path
     key: bytes = b""
 
 
 def plan(
     sources: Iterable[ScanSource],
-    names: Iterable[Mapping[str, str]],
-    out: Path,
+    targets: Iterable[Mapping[str, Path]],
     options: Mapping[str, Any],
     *,
+    work: Path,
+    records: Callable[[Path], Path],
     key: bytes = b"",
 ) -> list[Job]:
     """Jobs in the order of their sources.
 
     Args:
         sources: scans of one search.
-        names: for each, the file or folder name of every kind of result.
-        out: folder of all results.
+        targets: for each, by kind, the file or folder of a result.
         options: everything that the results depend on beside the source.
+        work: this process's own folder for what is being made.
+        records: where the record of a denoised scan lies.
         key: of the records' digests; empty for none.
 
     Raises:
@@ -74,20 +77,23 @@ def plan(
     """
     jobs = []
     taken: dict[Path, str] = {}
-    for source, own in zip(sources, names):
+    chosen = _digest(plain(options))
+    for source, own in zip(sources, targets):
         name = job_name(source)
-        folder = out / source.relative
-        targets = {kind: folder / file for kind, file in own.items()}
-        for target in targets.values():
+        for target in own.values():
             if target in taken:
                 raise ScanError(
                     f"{name}: expected results of its own name but {taken[target]} has them too; rename one"
                 )
             taken[target] = name
-        request = _request(source, options)
-        record = targets["denoised"].with_name(f"{targets['denoised'].name}{RECORD_SUFFIX}")
-        jobs.append(Job(source, name, request, targets, record, out / WORK / request[:16], key))
+        request = _request(source, chosen)
+        lock = work.parent / f"{_digest(str(own[RESULT].absolute()))[:16]}.lock"
+        jobs.append(Job(source, name, request, chosen, dict(own), records(own[RESULT]), work / request[:16], lock, key))
     return jobs
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def job_name(source: ScanSource) -> str:
@@ -95,11 +101,10 @@ def job_name(source: ScanSource) -> str:
     return PurePosixPath(source.relative, source.name).as_posix() + (f"#{source.tag}" if source.tag else "")
 
 
-def _request(source: ScanSource, options: Mapping[str, Any]) -> str:
+def _request(source: ScanSource, options: str) -> str:
     """Of names, sizes and options: what can be known without reading all files; their digest comes on top of it."""
     files = [(file.name, _size(file)) for file in source.files]
-    text = json.dumps([source.kind, source.series_uid, source.part, files, plain(options)], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return _digest([source.kind, source.series_uid, source.part, files, options])
 
 
 def _size(path: Path) -> int:
@@ -121,11 +126,27 @@ def digests(job: Job, results: Mapping[str, Path] | None = None) -> dict[str, An
     return {"source": source.sha256, "results": made}
 
 
-def is_finished(job: Job, *, overwrite: bool) -> bool:
-    """Whether a job's results are there, as they were made and from the source as it is now.
+@dataclass(frozen=True)
+class Earlier:
+    """What lies where a job's results go.
+
+    Attributes:
+        finished: they are there, as they were made and from the source as it is now.
+        version: that made them.
+        supersedes: by kind, the names that results of an earlier state of the source get; empty where there are none.
+    """
+
+    finished: bool = False
+    version: str = ""
+    supersedes: Mapping[str, str] = field(default_factory=dict)
+
+
+def look_for_results(job: Job, *, overwrite: bool) -> Earlier:
+    """What is there of a job's results, and what becomes of it.
 
     What is not finished may be replaced: what a killed run has left, and results of which files were deleted, cut short or
-    emptied since.
+    emptied since. Results of the same DICOM series as it was before (it has grown, or was corrected) are superseded: they
+    get another name. With ``overwrite`` they are replaced, and so is what another version made.
 
     Raises:
         ScanError: something else lies where a result should go, and ``overwrite`` is off.
@@ -133,25 +154,53 @@ def is_finished(job: Job, *, overwrite: bool) -> bool:
     record = read_record(job.record)
     own, state = record.get("request") == job.request, record.get("state")
     there = [path for path in job.targets.values() if path.exists()]
-    if own and state == "done" and there:
-        made = record.get("digests")
-        made = made if isinstance(made, dict) else {}
-        if made.get("source") == digests(job)["source"]:
-            changed, lost = _compared(job, made.get("results"))
-            if not changed and not lost:
-                return True
-            if changed and not overwrite:
-                raise ScanError(
-                    f"{changed[0]}: expected the result that was made there but it was changed since; choose another --out, or replace "
-                    "it with --overwrite"
-                )
-            return False
-    if there and not (own and state == _UNFINISHED) and not overwrite:
-        raise ScanError(
-            f"{there[0]}: exists already, made with other options or from another source; choose another --out, or replace it with "
-            "--overwrite"
-        )
-    return False
+    if own and state == _UNFINISHED:
+        return Earlier(supersedes=_names(record))
+    made = record.get("digests")
+    made = made if isinstance(made, dict) else {}
+    if own and state == "done" and there and made.get("source") == digests(job)["source"]:
+        changed, lost = _compared(job, made.get("results"))
+        if not changed and not lost:
+            version = str(record.get("version"))
+            return Earlier(finished=not (overwrite and version != __version__), version=version)
+        if changed and not overwrite:
+            raise ScanError(
+                f"{changed[0]}: expected the result that was made there but it was changed since; choose another --out, or replace "
+                "it with --overwrite"
+            )
+        return Earlier()
+    if not there or overwrite:
+        return Earlier()
+    same_series = (
+        job.source.kind == "dicom" and record.get("source") == job.name and isinstance(made.get("source"), str)
+    )
+    if same_series and state == "done" and record.get("options") == job.options:
+        return Earlier(supersedes=_superseded_names(job))
+    raise ScanError(
+        f"{there[0]}: exists already, made with other options or from another source; choose another --out, or replace it with "
+        "--overwrite"
+    )
+
+
+def _names(record: Mapping[str, Any]) -> dict[str, str]:
+    names = record.get("supersedes")
+    return {str(kind): str(name) for kind, name in names.items()} if isinstance(names, dict) else {}
+
+
+def _superseded_names(job: Job) -> dict[str, str]:
+    """Names beside the results that none has yet."""
+    number = 1
+    while any(target.with_name(f"{target.name}_superseded{number}").exists() for target in job.targets.values()):
+        number += 1
+    return {kind: f"{target.name}_superseded{number}" for kind, target in job.targets.items() if target.exists()}
+
+
+def set_aside(job: Job, names: Mapping[str, str]) -> None:
+    """Give superseded results their other names, those that have them already left out: a killed run began it."""
+    for kind, name in names.items():
+        target = job.targets[kind]
+        if target.exists() and not target.with_name(name).exists():
+            target.rename(target.with_name(name))
 
 
 def _compared(job: Job, made: Any) -> tuple[list[Path], list[Path]]:
@@ -189,45 +238,13 @@ def write_record(job: Job, state: str, content: Mapping[str, Any]) -> dict[str, 
     Returns:
         The record.
     """
-    record = plain({"source": job.name, "state": state, **content, "request": job.request})
-    _write(job.record, json.dumps(record, indent=2) + "\n", job.work.with_name(f"{job.work.name}.json"))
+    own = {"request": job.request, "options": job.options}
+    record = plain({"source": job.name, "state": state, **content, **own})
+    write_text(job.record, json.dumps(record, indent=2) + "\n", job.work.with_name(f"{job.work.name}.json"))
     return record
 
 
-def _write(path: Path, text: str, part: Path) -> None:
+def write_text(path: Path, text: str, part: Path) -> None:
     """Write a file at once; what a killed process leaves lies under one name, among what is unfinished."""
     with replacing(path, temporary=part) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def add_to_manifest(out: Path, record: Mapping[str, Any]) -> None:
-    """Append a line; processes on one machine may do so at once."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with (out / MANIFEST).open("a", encoding="utf-8") as stream:
-            stream.write(_line(record))
-    except OSError as error:
-        raise OutputError(f"Expected to write {out / MANIFEST}, but got: {error.strerror or error}.") from error
-
-
-def rewrite_manifest(out: Path, jobs: Iterable[Job], others: Iterable[Mapping[str, Any]] = ()) -> None:
-    """Write the manifest anew from all records: a line each, those of other processes and earlier runs included.
-
-    Every process does so when its share is done. One that finished between reading and writing is not lost: what was
-    written is compared with the records once more.
-    """
-    strays = [_line(record) for record in others]
-    jobs = list(jobs)
-    written: list[str] | None = None
-    while (lines := _lines(jobs) + strays) != written:
-        _write(out / MANIFEST, "".join(lines), out / WORK / f"manifest{rank()}.jsonl")
-        written = lines
-
-
-def _lines(jobs: Iterable[Job]) -> list[str]:
-    records = [read_record(job.record) for job in jobs]
-    return [_line(record) for record in records if record.get("state") in ("done", "failed")]
-
-
-def _line(record: Mapping[str, Any]) -> str:
-    return json.dumps(plain({key: value for key, value in record.items() if key not in ("request", "digests")})) + "\n"

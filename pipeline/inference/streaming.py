@@ -187,7 +187,7 @@ def scan_warnings(slices: Slices, weights: Weights) -> list[str]:
     warnings = [f"{problem}; slices are denoised {how} all the same" for problem in slices.problems]
     if weights.trained_on:
         looked_at = [slices.read(number).hu for number in sampled(slices.count)]
-        found = measure(looked_at, [float(size) for size in slices.spacing], slices.acquisition)
+        found = measure(looked_at, [*map(float, slices.spacing[:2]), slices.step], slices.acquisition)
         warnings += outside(found, weights.trained_on)
     return warnings
 

@@ -14,8 +14,11 @@ import numpy as np
 import pydicom
 
 from ct_cncl.pipeline.common.panel import DIFFERENCE_WINDOW, Tile, picture_panel, save_png
-from ct_cncl.pipeline.inference.batch import ArchiveRun, DenoiseOptions
+from ct_cncl.pipeline.inference.batch import ArchiveRun
+from ct_cncl.pipeline.inference.options import DenoiseOptions
+from ct_cncl.pipeline.inference.places import places_of
 from ct_cncl.pipeline.inference.records import read_record
+from ct_cncl.pipeline.inference.work_folder import work_folder
 from ct_cncl.pipeline.node.errors import NodeError
 from ct_cncl.pipeline.node.jobs import Job
 from ct_cncl.pipeline.node.spool import Spool, sync_folder
@@ -81,8 +84,10 @@ def make(job: Job, members: Sequence[sqlite3.Row], spool: Spool, weights: Weight
                 "expected all objects of the series in the spool, but some are gone; send it again, then retry"
             )
         os.link(spool.folder / row["path"], source / Path(row["path"]).name)
-    run = ArchiveRun(source, out, search(source), weights=weights, asked=options_of(job))
-    run.all()
+    with work_folder(out) as making:
+        places = places_of(out, None)
+        run = ArchiveRun(source, places, search(source), weights=weights, asked=options_of(job), work=making)
+        run.all()
     records = [read_record(own.record) for own in run.jobs]
     warnings = [text for record in records for text in record.get("warnings") or []]
     clipped = [

@@ -179,7 +179,7 @@ def _action(section: Section, destinations: Sequence[str], *, derived: bool) -> 
 
 
 def _target_dose(value: Any) -> float:
-    from ct_cncl.pipeline.inference.batch import DenoiseOptions
+    from ct_cncl.pipeline.inference.options import DenoiseOptions
 
     if "target_dose" not in DenoiseOptions.__dataclass_fields__:
         raise ValueError("no target_dose, which this version's weights do not take (use strength)")

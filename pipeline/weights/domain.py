@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 
 from ct_cncl.pipeline.common.distributed import is_main_process
+from ct_cncl.transforms.anatomy.noise_frequency import noise_frequency
 from ct_cncl.transforms.anatomy.regions import noise_level, padding_mask
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.json_values import plain
@@ -25,20 +26,25 @@ _MOST_SCANS = 40
 _RATIO = 1.25
 """Noise and spacing may lie so many times outside the range of the training data before it is worth a warning."""
 _HU_MARGIN = 200.0
-_RANGES = ("noise_hu", "pixel_mm", "slice_mm", "hu")
+_FREQUENCY_RATIO = 1.1
+"""The same for the noise's frequency: kernels differ by less than levels."""
+_RANGES = ("noise_hu", "noise_per_mm", "pixel_mm", "slice_mm", "hu")
 
 
 def measure(slices: Sequence[np.ndarray], spacing: Sequence[float], acquisition: Acquisition | None) -> dict[str, Any]:
-    """What is compared: noise level, spacing, HU range, body part, contrast.
+    """What is compared: level and frequency of the noise, spacing, HU range, body part, contrast.
+
+    The frequency stands for the reconstruction kernel, whose names mean something else with every vendor and which NIfTI does
+    not state.
 
     Args:
         slices: some slices (x, y) of a scan, HU.
-        spacing: mm along columns, rows and slices.
+        spacing: mm along columns and rows, and from one slice to the next.
         acquisition: what the headers say.
 
     Returns:
-        "noise_hu" (std in soft tissue), "pixel_mm", "slice_mm", "hu" (0.1 % and 99.9 % quantiles outside padding),
-        "body_part", "contrast"; what is unknown is left out.
+        "noise_hu" (std in soft tissue), "noise_per_mm" (its mean frequency), "pixel_mm", "slice_mm", "hu" (0.1 % and 99.9 % quantiles outside padding),
+        "body_part", "contrast", "kernel" (for words only); what is unknown is left out.
 
     >>> measure([np.full((32, 32), 40.0)], (0.7, 0.7, 5), None)["pixel_mm"]
     [0.7, 0.7]
@@ -50,6 +56,10 @@ def measure(slices: Sequence[np.ndarray], spacing: Sequence[float], acquisition:
     if min(slices[0].shape) >= 9:
         with suppress(ValueError):  # no soft tissue in these slices
             found["noise_hu"] = [noise_level(np.stack(slices, axis=-1))] * 2
+        with suppress(ValueError):  # no uniform soft tissue
+            found["noise_per_mm"] = [noise_frequency(slices, (float(spacing[0]), float(spacing[1])))] * 2
+    if acquisition is not None and acquisition.kernel:
+        found["kernel"] = [acquisition.kernel]
     if acquisition is not None and acquisition.body_part:
         found["body_part"] = [acquisition.body_part]
     if acquisition is not None and acquisition.contrast is not None:
@@ -94,13 +104,19 @@ def outside(scan: Mapping[str, Any], trained_on: Mapping[str, Any]) -> list[str]
     >>> outside({"noise_hu": [60.0, 60.0]}, {"noise_hu": [10.0, 20.0]})
     ['noise of 60 HU lies outside the 10 to 20 HU of the training data']
     """
-    names = {"noise_hu": ("noise of", "HU"), "pixel_mm": ("pixels of", "mm"), "slice_mm": ("slices every", "mm")}
+    kernel = "".join(f" (kernel {name})" for name in scan.get("kernel", ()))
+    names = {
+        "noise_hu": ("noise of", "HU", _RATIO),
+        "noise_per_mm": (f"a noise spectrum{kernel} of mean frequency", "/mm", _FREQUENCY_RATIO),
+        "pixel_mm": ("pixels of", "mm", _RATIO),
+        "slice_mm": ("slices every", "mm", _RATIO),
+    }
     warnings = []
-    for key, (what, unit) in names.items():
+    for key, (what, unit, ratio) in names.items():
         if key in scan and key in trained_on:
             (least, most), (low, high) = scan[key], trained_on[key]
-            if least < low / _RATIO or most > high * _RATIO:
-                worst = least if least < low / _RATIO else most
+            if least < low / ratio or most > high * ratio:
+                worst = least if least < low / ratio else most
                 warnings.append(
                     f"{what} {worst:.3g} {unit} lies outside the {low:.3g} to {high:.3g} {unit} of the training data"
                 )

@@ -10,12 +10,14 @@ from typing import Any
 import pydicom
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from ct_cncl.transforms.series.headers import damaged
 
 _CHUNK = 1 << 22
+_TEXT = ("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT")
 
 
 def content_digest(files: Iterable[Path]) -> str:
@@ -61,37 +63,41 @@ def _instance_digest(path: Path) -> bytes:
 
 
 def _feed(digest: Any, dataset: Dataset) -> None:
-    for tag in sorted(dataset.keys()):
+    # All at once, as they lie in the file: pydicom decodes some as soon as a sequence is looked into.
+    elements = {tag: dataset.get_item(tag) for tag in sorted(dataset.keys())}
+    for tag, element in elements.items():
         if tag.element == 0 or tag.group in (0x0002, 0xFFFA, 0xFFFC):  # group lengths, file meta, signatures, filling
             continue
+        representation = _representation(tag, element)
         digest.update(int(tag).to_bytes(4, "big"))
-        if _is_sequence(dataset, tag):
+        if representation == "SQ":
             items = dataset[tag].value or []
             digest.update(b"SQ" + len(items).to_bytes(4, "big"))
             for item in items:
                 _feed(digest, item)
         else:
-            value = _value(dataset.get_item(tag))
+            value = _value(element, representation)
             digest.update(len(value).to_bytes(8, "big"))
             digest.update(value)
 
 
-def _is_sequence(dataset: Dataset, tag: BaseTag) -> bool:
-    representation = getattr(dataset.get_item(tag), "VR", None)
-    if representation is not None:
-        return bool(representation == "SQ")
+def _representation(tag: BaseTag, element: Any) -> str:
+    """Stated, or known where implicit; of private attributes no more than that they are sequences, since only some files say it."""
+    stated = getattr(element, "VR", None)
+    if tag.is_private:
+        return "SQ" if stated == "SQ" else "UN"
     try:
-        return dictionary_VR(tag) == "SQ"
-    except KeyError:  # private, implicit: nothing says so
-        return False
+        return str(stated or dictionary_VR(tag))
+    except KeyError:  # unknown to this release of pydicom
+        return "UN"
 
 
-def _value(element: Any) -> bytes:
-    """The value as it lies in the file, without what fills it up to an even length; nothing is decoded."""
+def _value(element: Any, representation: str) -> bytes:
+    """The value as it lies in the file, text without what fills it up to an even length; nothing is decoded."""
     value = element.value
     if value is None:
         return b""
     if isinstance(value, bytes):
-        return value if element.tag.group == 0x7FE0 else value.rstrip(b" \0")
-    parts = value if isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue" else [value]
+        return value.rstrip(b" \0") if representation in _TEXT else value
+    parts = value if isinstance(value, (list, tuple, MultiValue)) else [value]
     return "\\".join(map(str, parts)).encode()

@@ -29,6 +29,7 @@ from ct_cncl.transforms.series.scan import ScanError
 EDITION = "2026c"
 """Edition of the profile's table."""
 _DATES = {"DA": "19000101", "TM": "000000", "DT": "19000101000000"}
+_KEY = ".deidentify-key"
 _BODY_PART = 0x00180015
 _GRAPHICS = (0x5000, 0x6000)
 _REFERENCES = ("SourceImageSequence", "ReferencedImageSequence")
@@ -139,7 +140,7 @@ def key_of(folder: Path) -> bytes:
     Raises:
         ScanError: it cannot be written or read.
     """
-    path = folder / ".deidentify-key"
+    path = folder / _KEY
     part = folder / f".deidentify-key.{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -157,6 +158,11 @@ def key_of(folder: Path) -> bytes:
         raise ScanError(
             f"{path}: expected to keep a key there but got {error.strerror or error}; choose another folder"
         ) from error
+
+
+def has_key(folder: Path) -> bool:
+    """Whether a folder of results has its key already."""
+    return (folder / _KEY).exists()
 
 
 def _profile() -> tuple[dict[tuple[int, int], str], Callable[..., None]]:

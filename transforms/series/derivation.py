@@ -52,7 +52,7 @@ KINDS = {
         Kind("denoised", 1, "denoised"),
         Kind("noise", 2, "noise estimate, HU", "NOISE", (0.0, 100.0), 0.125),
         Kind("content", 3, "content estimate, HU", "CONTENT", None, 1.0),
-        Kind("disagreement", 4, "disagreement of the estimates, HU", "DISAGREEMENT", (2.5, 5.0), 0.0625),
+        Kind("disagreement", 4, "disagreement of the estimates, HU", "DISAGREEMENT", (1.5, 3.0), 0.0625),
         Kind(REMOVED, 5, "removed, source - result, HU", "REMOVED", (0.0, 100.0)),
     )
 }

@@ -135,10 +135,11 @@ def _of_others(header: Dataset) -> Origin | None:
     for group in _groups(header):
         stated += [_values(item, "FrameType") for item in _items(group, "CTImageFrameTypeSequence")]
     for values in stated:
-        for value in values[2:]:
-            what = _what(value, derived=values[0] == "DERIVED")
-            if what:
-                return Origin("derived", f"{what} (Image Type {value})")
+        for rules in (_KINDS, _ONLY_IF_DERIVED if values[:1] == ["DERIVED"] else ()):
+            for value in values[2:]:
+                what = next((what for what, pattern in rules if re.search(pattern, _plain(value))), "")
+                if what:
+                    return Origin("derived", f"{what} (Image Type {value})")
     if _get(header, "MonoenergeticEnergyEquivalent") not in (None, ""):
         return Origin("derived", "virtual monoenergetic image")
     thickness = _thickness(header)
@@ -146,11 +147,6 @@ def _of_others(header: Dataset) -> Origin | None:
     if reformat and (thickness > _THICK_MM or any("THICK" in value for value in reformat)):
         return Origin("derived", f"reformat in slabs of {thickness:g} mm (Image Type {reformat[0]})")
     return None
-
-
-def _what(value: str, *, derived: bool) -> str:
-    rules = (*_KINDS, *_ONLY_IF_DERIVED) if derived else _KINDS
-    return next((what for what, pattern in rules if re.search(pattern, _plain(value))), "")
 
 
 def _plain(value: str) -> str:

@@ -172,18 +172,18 @@ class VolumeResults:
             like = self.slices.volume
             after, _ = self._stored(RESULT, like, source, images)
             removed = (source.stored.astype(np.float64) - after) * like.slope
-            return changed(np.zeros(()), removed, volume.dtype, slope=volume.slope)
+            return changed(None, removed, volume.dtype, slope=volume.slope)
         before, hu = self._before(name, source, volume.dtype)
         change = undo((images[name].astype(np.float64) - hu)[..., None])
         return changed(before, change, volume.dtype, slope=volume.slope)
 
-    def _before(self, name: str, source: Slice, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-        """The stored values that a result changes, and the HU that they stand for."""
+    def _before(self, name: str, source: Slice, dtype: np.dtype) -> tuple[np.ndarray | None, np.ndarray]:
+        """The stored values that a result changes, None where all is new, and the HU that they stand for."""
         if not KINDS[name].is_map and self._like_source:
             return source.stored, source.hu
         whole = dtype.kind == "f" or np.array_equal(source.hu, np.rint(source.hu))
         if KINDS[name].is_map or not whole:
-            return np.zeros(()), np.zeros(())
+            return None, np.zeros(())
         return self.slices.order.undo(source.hu[..., None]).astype(np.float64), source.hu
 
     def finish(self) -> dict[str, Path]:
@@ -253,7 +253,7 @@ class DicomResults:
         undo = self.slices.order_of(stored.frame).undo
         if kind.is_map and kind.name != REMOVED:
             hu = undo(images[kind.name].astype(np.float64)[..., None])[..., 0].T
-            values, clipped = changed(np.zeros(()), hu, _MAP_DTYPE, slope=kind.step or 1.0)
+            values, clipped = changed(None, hu, _MAP_DTYPE, slope=kind.step or 1.0)
             return values.view("<u2"), clipped
         name = RESULT if kind.name == REMOVED else kind.name
         change = undo(np.subtract(images[name], source.hu, dtype=np.float64)[..., None])[..., 0].T
@@ -263,7 +263,7 @@ class DicomResults:
             stored.values, change, holds, slope=stored.frame.slope, padded=stored.padded
         )
         if kind.name == REMOVED:
-            values, clipped = changed(np.zeros(()), np.where(kept, 0.0, stored.values - after), _MAP_DTYPE)
+            values, clipped = changed(None, np.where(kept, 0.0, stored.values - after), _MAP_DTYPE)
             return values.view("<u2"), clipped
         words = words_with(stored.words, after.astype(np.int64), stored.layout, kept, before=stored.values)
         return words, int(outside.sum())

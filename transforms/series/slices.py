@@ -25,6 +25,7 @@ from ct_cncl.transforms.series.pixels import PixelLayout, in_hu, layout_of, read
 from ct_cncl.transforms.series.scan import Frame, ScanError, ScanSource, voxel_spacing
 from ct_cncl.transforms.series.volume_file import VolumeFile, open_volume
 
+_SAME_PLACE = 0.01  # mm
 _PIXEL_TAGS = (
     "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit",
     "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit",
@@ -77,6 +78,8 @@ class Slices(Protocol):
     """How stored axes become columns, rows and slices."""
     spacing: np.ndarray
     """(3,) mm along columns, rows and slices; of slices that do not lie evenly the mean."""
+    step: float
+    """mm from one slice to the next, as most of them lie: gaps and several phases at one place do not change it."""
     problems: list[str]
     """What is wrong with the scan's geometry; each slice can be used all the same."""
     acquisition: Acquisition | None
@@ -127,6 +130,7 @@ class VolumeSlices:
         self.order = slices_last(volume.affine, volume.shape, axis=axis)
         self.count = volume.shape[self.order.axis]
         self.spacing = voxel_spacing(self.order.affine)
+        self.step = float(self.spacing[2])
         self.problems: list[str] = []
         self.acquisition: Acquisition | None = None
 
@@ -173,6 +177,7 @@ class DicomSlices:
         _refuse_sizes(self._orders, stacks)
         self.order = self._orders[0]
         self.spacing = voxel_spacing(self.order.affine)
+        self.step = _usual_step(stacks) or float(self.spacing[2])
         self.problems = _problems(stacks)
         self.acquisition: Acquisition | None = read_acquisition(list(self.series.headers.values()))
         along = [frame for stack in stacks for frame in stack.frames]
@@ -242,12 +247,29 @@ class DicomSlices:
         return self._number[other.path, other.index]
 
 
+def _usual_step(stacks: Sequence[Series]) -> float:
+    """Mm from one place of slices to the next, the median over all stacks; 0 where each has one place only."""
+    steps: list[float] = []
+    for stack in stacks:
+        orientation = stack.frames[0].orientation
+        normal = np.cross(orientation[:3], orientation[3:])
+        gaps = np.diff(np.sort([float(frame.position @ normal) for frame in stack.frames]))
+        steps += gaps[gaps > _SAME_PLACE].tolist()
+    return float(np.median(steps)) if steps else 0.0
+
+
 def _problems(stacks: Sequence[Series]) -> list[str]:
     """What is wrong with the slices of a series, each once."""
     copies = len(stacks[0].copies)
     found = [f"left out {copies} second copies of the same image" if copies else ""]
     found.append(f"expected slices in one direction but got {len(stacks)}" if len(stacks) > 1 else "")
     found += [problem for stack in stacks for problem in (stack.doubled, stack.irregular)]
+    places = {str(header.get("FrameOfReferenceUID") or "") for stack in stacks for header in stack.headers.values()}
+    found.append(
+        f"expected one frame of reference but got {len(places)}: positions in them need not be comparable"
+        if len(places) > 1
+        else ""
+    )
     return [problem for problem in dict.fromkeys(found) if problem]
 
 

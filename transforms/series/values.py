@@ -45,12 +45,17 @@ def range_of(dtype: np.dtype) -> Range:
 
 
 def stored_values(
-    before: np.ndarray, change: np.ndarray, holds: Range, *, slope: float = 1.0, padded: np.ndarray | None = None
+    before: np.ndarray | None,
+    change: np.ndarray,
+    holds: Range,
+    *,
+    slope: float = 1.0,
+    padded: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Stored values after a change in HU.
 
     Args:
-        before: stored values, any shape and real type; whole where ``holds`` is.
+        before: stored values, any shape and real type; whole where ``holds`` is. None where nothing was there: all is new.
         change: HU, float64, the same shape.
         holds: what can be stored.
         slope: HU = stored * slope + intercept.
@@ -58,28 +63,36 @@ def stored_values(
 
     Returns:
         Values within the range, float64, rounded to nearest (halves to even) where they must be whole; bool, what stays as
-        it is, where only ``before`` is exact; bool, what the type could not hold.
+        it is, where only ``before`` is exact; bool, what the type could not hold and what was not at that end before.
 
-    >>> values, kept, clipped = stored_values(np.array([10, 20, 250]), np.array([0.0, 2.6, 9.0]), range_of(np.dtype("u1")))
+    >>> values, kept, clipped = stored_values(np.array([10, 255, 250]), np.array([0.0, 2.6, 9.0]), range_of(np.dtype("u1")))
     >>> values.tolist(), kept.tolist(), clipped.tolist()
-    ([10.0, 23.0, 255.0], [True, False, False], [False, False, True])
+    ([10.0, 255.0, 255.0], [True, False, False], [False, False, True])
     """
-    kept = change == 0 if padded is None else padded | (change == 0)
     steps = change / slope
-    values = before + (np.rint(steps) if holds.whole else steps)
-    clipped = ((values < holds.low) | (values > holds.high)) & ~kept
-    return values.clip(holds.low, holds.high), kept, clipped
+    if holds.whole:
+        steps = np.rint(steps)
+    values = steps if before is None else before + steps
+    within = values.clip(holds.low, holds.high)
+    clipped = values != within
+    if before is None:
+        return within, np.zeros(change.shape, dtype=bool), clipped
+    kept = change == 0 if padded is None else padded | (change == 0)
+    return within, kept, clipped & ~kept & (within != before)
 
 
-def changed(before: np.ndarray, change: np.ndarray, dtype: np.dtype, *, slope: float = 1.0) -> tuple[np.ndarray, int]:
-    """As :func:`stored_values`, in the source's own type: what is to be written, and how many values were clipped.
+def changed(
+    before: np.ndarray | None, change: np.ndarray, dtype: np.dtype, *, slope: float = 1.0
+) -> tuple[np.ndarray, int]:
+    """As :func:`stored_values`, in the type to be written, and how many values were clipped.
 
     >>> changed(np.array([10, 20], np.int16), np.array([0.4, -70000.0]), np.dtype(np.int16))
     (array([    10, -32768], dtype=int16), 1)
     """
     values, kept, clipped = stored_values(before, change, range_of(dtype), slope=slope)
     stored = values.astype(dtype)
-    np.copyto(stored, before, where=kept, casting="unsafe")
+    if before is not None:
+        np.copyto(stored, before, where=kept, casting="unsafe")
     return stored, int(clipped.sum())
 
 

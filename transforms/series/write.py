@@ -86,12 +86,11 @@ def write_nifti(
     slope, inter = NiftiStorage(path, header, hu.shape, np.eye(4)).slope_inter
     clipped = 0
     dtype = header.get_data_dtype()
-    nothing = np.zeros(hu.shape[:2], dtype)
     with new_output(path, overwrite=overwrite) as partial, _stream(partial, path) as stream:
         stream.write(header_bytes(header))
         for z in range(hu.shape[2]):
             # float64 in between: a slope must not cost a grey level
-            stored, outside = changed(nothing, hu[..., z].astype(np.float64) - inter, dtype, slope=slope)
+            stored, outside = changed(None, hu[..., z].astype(np.float64) - inter, dtype, slope=slope)
             clipped += outside
             stream.write(stored.tobytes(order="F"))
     return WriteReport(path, dtype_name(dtype), slope, inter, clipped, hu.size)

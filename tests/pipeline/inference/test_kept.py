@@ -75,12 +75,15 @@ def test_a_source_whose_pixels_changed_is_not_kept(tmp_path, add):
     dataset.save_as(file)
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert file.stat().st_size == stat.st_size
-    with pytest.raises(ScanError, match="1 failed"):
-        denoise_scans(tmp_path / "in", tmp_path / "out", weights=add, progress=False)
-    (error,) = (line["error"] for line in manifest(tmp_path / "out") if line["error"])
-    assert "exists already, made with other options or from another source" in error
-    denoise_scans(tmp_path / "in", tmp_path / "out", weights=add, overwrite=True, progress=False)
+    before = {path.name for path in (tmp_path / "out").rglob("*_denoised") if path.is_dir()}
     assert len(denoise_scans(tmp_path / "in", tmp_path / "out", weights=add, progress=False)) == 2
+    (kept,) = (tmp_path / "out").rglob("*_superseded1")  # the result of what the series was
+    (line,) = (line for line in manifest(tmp_path / "out") if "supersedes" in line)
+    assert line["supersedes"] == {"denoised": kept.name}
+    assert {path.name for path in (tmp_path / "out").rglob("*_denoised") if path.is_dir()} == before
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.dcm")}
+    assert len(denoise_scans(tmp_path / "in", tmp_path / "out", weights=add, progress=False)) == 2
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.dcm")} == stamps
 
 
 def test_a_volume_that_was_only_touched_is_kept_and_one_that_changed_is_not(tmp_path, add):

@@ -40,7 +40,7 @@ SLICES = {
 }
 REFUSED = {
     "dicom_odd/cs_syntax_lossy_1_2_4_51": "decompress the file first",
-    "dicom_odd/enhanced_multiframe_eCT": "only 1 x map (Image Type PERFUSION)",
+    "dicom_odd/enhanced_multiframe_eCT": "only 1 x map (Image Type RCBF)",
     "dicom_odd/truncated_pixeldata_lidc0001": "expected a complete DICOM file",
 }
 DECODED_BY = {"1_2_4_57": "gdcm", "1_2_4_70": "gdcm", "1_2_4_90": "openjpeg"}

@@ -1,0 +1,50 @@
+"""What did not go well, in words for the terminal, a record and the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ct_cncl.transforms.common.redaction import redacted
+
+
+def failure(error: BaseException, files: Sequence[Path], *, anonymous: bool) -> dict[str, Any]:
+    """What a record says of a scan that failed.
+
+    Args:
+        error: why.
+        files: of the scan.
+        anonymous: with --deidentify: no path, no name of a file, no value that a library found odd.
+    """
+    kind = "" if isinstance(error, (ValueError, OSError)) else f"unexpected {type(error).__name__}: "
+    text = " ".join(f"{kind}{error}".split())
+    if anonymous:  # what precedes is a path
+        text = text[max(text.find("expected"), 0) :]
+        for name in sorted({file.name for file in files}, key=len, reverse=True):
+            text = text.replace(name, "a file")
+        text = redacted(text)
+    return {"result": None, "seconds": 0.0, "warnings": [], "error": text}
+
+
+def outcome_of(scans: int, failed: int, strays: Sequence[str]) -> str:
+    """What did not go well of several scans and of files that belong to no scan.
+
+    >>> outcome_of(3, 1, [])
+    'expected to denoise 3 scans but 1 failed'
+    >>> outcome_of(1, 0, ["a.dcm: expected ..."])
+    'expected to read every file, and 1 scan is denoised, but 1 file cannot be read (a.dcm: expected ...)'
+    """
+
+    def counted(number: int, what: str) -> str:
+        return f"{number} {what}{'' if number == 1 else 's'}"
+
+    unread = f"{counted(len(strays), 'file')} cannot be read ({strays[0]})" if strays else ""
+    if failed:
+        return f"expected to denoise {counted(scans, 'scan')} but {failed} failed" + (
+            f", and {unread}" if unread else ""
+        )
+    if not scans:
+        return f"expected a scan but none can be put together: {unread}"
+    verb = "is" if scans == 1 else "are"
+    return f"expected to read every file, and {counted(scans, 'scan')} {verb} denoised, but {unread}"
