@@ -10,13 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import shutil
+import socket
+import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ct_cncl.pipeline.engines.distributed import rank
 from ct_cncl.transforms.common.digests import digest_of, digest_of_result
+from ct_cncl.transforms.common.file_names import fitting
+from ct_cncl.transforms.common.locks import lock
 from ct_cncl.transforms.files import OutputError
 from ct_cncl.transforms.prepare import plain
 from ct_cncl.transforms.series import ScanError, ScanSource
@@ -24,6 +30,9 @@ from ct_cncl.transforms.series import ScanError, ScanSource
 MANIFEST = "manifest.jsonl"
 WORK = ".unfinished"
 """Folder among the results for what is being made; empty folders of it vanish, leftovers are removed by the next run."""
+_WORK_NAME = re.compile(r"[0-9a-f]{16}")
+_OWN_NAME = re.compile(r"(?:manifest|unzipped)-(?P<host>.+)-(?P<pid>\d+)(?:\.jsonl)?")
+_OLD_SECONDS = 7 * 24 * 3600
 RECORD_SUFFIX = ".json"
 """Of a result's record: the result's own name, and this."""
 _UNFINISHED = "unfinished"
@@ -50,6 +59,11 @@ class Job:
     record: Path
     work: Path
     key: bytes = b""
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that is at the job."""
+        return self.work.with_name(f"{self.work.name}.lock")
 
 
 def plan(
@@ -93,7 +107,8 @@ def plan(
 def _request(source: ScanSource, options: Mapping[str, Any]) -> str:
     """Of names, sizes and options: what can be known without reading all files; their digest comes on top of it."""
     files = [(file.name, _size(file)) for file in source.files]
-    text = json.dumps([source.kind, source.series_uid, source.part, files, plain(options)], sort_keys=True)
+    place = [source.relative, source.name]
+    text = json.dumps([source.kind, place, source.series_uid, source.part, files, plain(options)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -223,8 +238,54 @@ def settle_manifest(out: Path, jobs: Iterable[Job], others: Iterable[Mapping[str
     jobs = list(jobs)
     written: list[str] | None = None
     while (lines := _lines(jobs) + strays) != written:
-        _write(out / MANIFEST, "".join(lines), out / WORK / f"manifest{rank()}.jsonl")
+        _write(out / MANIFEST, "".join(lines), out / WORK / f"manifest-{own_name()}.jsonl")
         written = lines
+
+
+def own_name() -> str:
+    """This process among all that may write into one folder, on several machines perhaps."""
+    return f"{fitting(socket.gethostname(), 64)}-{os.getpid()}"
+
+
+def remove_leftovers(out: Path) -> None:
+    """Remove what killed runs have left among what is unfinished; what a process is at stays."""
+    for path in sorted((out / WORK).glob("*")):
+        own = _OWN_NAME.fullmatch(path.name)
+        name = path.name.partition(".")[0]
+        if own is not None:
+            if not _may_be_alive(own["host"], int(own["pid"]), path):
+                _remove(path)
+        elif _WORK_NAME.fullmatch(name) and path.suffix != ".lock":
+            with lock(out / WORK / f"{name}.lock") as mine:
+                if mine is not False:
+                    _remove(path)
+        elif path.suffix == ".lock":
+            with lock(path):  # removes it, if nobody has it
+                pass
+    with suppress(OSError):
+        (out / WORK).rmdir()
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _may_be_alive(host: str, pid: int, path: Path) -> bool:
+    """Whether a process may still need its file; of other machines nothing is known, and a week is taken for enough."""
+    if host == fitting(socket.gethostname(), 64):
+        return _is_alive(pid)
+    return time.time() - path.lstat().st_mtime < _OLD_SECONDS
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _lines(jobs: Iterable[Job]) -> list[str]:

@@ -23,6 +23,7 @@ from ct_cncl.pipeline.archive import (
     digests,
     is_finished,
     plan,
+    remove_leftovers,
     settle_manifest,
     write_record,
 )
@@ -33,6 +34,7 @@ from ct_cncl.pipeline.report.panel import DIFFERENCE_WINDOW, Tile
 from ct_cncl.pipeline.weights import Weights
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.file_names import LONGEST, fitting
+from ct_cncl.transforms.common.locks import lock
 from ct_cncl.transforms.common.redaction import redacted
 from ct_cncl.transforms.common.terminal import say, shown
 from ct_cncl.transforms.hu import WINDOWS
@@ -162,17 +164,36 @@ class ArchiveRun:
             raise self._public(self.found.broken[0].error)
         failed = len(self._unplaced)
         share = self.jobs[rank() :: world_size()]
-        done = [job for job in share if self._attempt(job)]
+        gone = self._attempt_all(share)
+        done = [job for job in share if gone[job.record]]
         failed += len(share) - len(done)
         settle_manifest(self.out, self.jobs, self._unplaced)
-        if world_size() == 1:  # nobody else is at work: what killed runs have left goes
-            shutil.rmtree(self.out / WORK, ignore_errors=True)
+        if world_size() == 1:
+            remove_leftovers(self.out)
         wait_for_others()
         if failed:
             raise ScanError(
                 f"{self.source}: expected to denoise {len(share)} scans but {failed} failed; {self.out / MANIFEST} says why"
             )
         return [job.targets["denoised"] for job in done]
+
+    def _attempt_all(self, share: Sequence[Job]) -> dict[Path, bool]:
+        """Whether each went well, by its record.
+
+        Independent runs into one folder share the work: what another one is at comes last, and is then found done.
+        """
+        gone: dict[Path, bool] = {}
+        busy = []
+        for job in share:
+            with lock(job.lock) as mine:
+                if mine is False:
+                    busy.append(job)
+                else:
+                    gone[job.record] = self._attempt(job)
+        for job in busy:
+            with lock(job.lock, wait=True):
+                gone[job.record] = self._attempt(job)
+        return gone
 
     def _attempt(self, job: Job) -> bool:
         """Denoise one scan, or find it done; whether that went well. The only scan's error is the run's.

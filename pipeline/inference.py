@@ -14,11 +14,11 @@ from typing import Any, TypeVar, overload
 import numpy as np
 import torch
 
-from ct_cncl.pipeline.archive import WORK
+from ct_cncl.pipeline.archive import WORK, own_name
 from ct_cncl.pipeline.archive_run import ArchiveRun, DenoiseOptions, tidy
 from ct_cncl.pipeline.denoise import check_save
 from ct_cncl.pipeline.denoise_volume import denoise_volume
-from ct_cncl.pipeline.engines.distributed import default_device, is_main_process, rank
+from ct_cncl.pipeline.engines.distributed import default_device, is_main_process
 from ct_cncl.pipeline.engines.precision import is_made_for_bf16
 from ct_cncl.pipeline.weights import Weights, open_weights
 from ct_cncl.pipeline.workflow import ConfigError
@@ -113,7 +113,7 @@ def _searched(source: Path, out: Path) -> Iterator[Found]:
         finally:
             tidy(out)
         return
-    folder = out / WORK / f"unzipped{rank()}"
+    folder = out / WORK / f"unzipped-{own_name()}"
     shutil.rmtree(folder, ignore_errors=True)
     try:
         folder.mkdir(parents=True)
