@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from ct_cncl.transforms.common.compiled import compiled
 from ct_cncl.transforms.regions import box_mean, padding_mask
 
 TISSUE_HU = -500.0
@@ -94,7 +94,7 @@ def connected_parts(mask: np.ndarray) -> np.ndarray:
     return _connected_parts(np.ascontiguousarray(mask, dtype=np.bool_))
 
 
-@numba.njit(nogil=True, cache=CACHE)
+@compiled(cache=CACHE)
 def _connected_parts(mask: np.ndarray) -> np.ndarray:
     width, height = mask.shape
     labels = np.zeros((width, height), np.int32)
