@@ -14,7 +14,14 @@ from tqdm import tqdm
 
 from ct_cncl.pipeline.domain import TRAINED_ON, together
 from ct_cncl.pipeline.extras import require
-from ct_cncl.pipeline.handlers.checkpoints import BEST, NETWORK_KEY, CheckpointError, load_file, network_state
+from ct_cncl.pipeline.handlers.checkpoints import (
+    BEST,
+    NETWORK_KEY,
+    CheckpointError,
+    load_file,
+    network_state,
+    save_file,
+)
 from ct_cncl.pipeline.texture_scan import Judge, ScanPoint, curve_picture
 from ct_cncl.pipeline.trained import trained_network
 from ct_cncl.pipeline.weights import described_training
@@ -140,7 +147,7 @@ def _interpolate(first: Path, second: Path, *, alpha: float, out: Path, overwrit
         with replacing(out / TRAINED_ON) as temporary:
             temporary.write_text(json.dumps(trained_on, indent=2) + "\n", encoding="utf-8")
     with replacing(out / BEST) as temporary:
-        torch.save({NETWORK_KEY: state}, temporary)
+        save_file({NETWORK_KEY: state}, temporary)
     return out / BEST
 
 

@@ -6,6 +6,7 @@ checkpoint; these are written under another name first.
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import os
@@ -55,6 +56,22 @@ def load_file(path: str | Path) -> dict[str, Any]:
             f"Expected {path} to be a checkpoint that loads with weights_only=True, but got: {first_line(error)} "
             "Name a file that ct-cncl wrote."
         ) from error
+
+
+def save_file(content: Mapping[str, Any], path: Path) -> None:
+    """``torch.save``, whose errors say what the system said: torch's own name a line of its source.
+
+    Raises:
+        OSError: disk full, quota, or a disk that fails.
+    """
+    try:
+        torch.save(content, path)
+    except RuntimeError as error:
+        with path.open("ab") as stream:  # a full disk refuses this, too, and says so
+            stream.write(bytes(1 << 16))
+            stream.flush()
+            os.fsync(stream.fileno())
+        raise OSError(errno.EIO, f"torch could not write it ({first_line(error)})") from error
 
 
 def first_line(error: BaseException) -> str:
@@ -282,12 +299,12 @@ class Checkpoints:
                     "epoch": epoch,
                     "score": self.best_score,
                 }
-                torch.save(network, temporary)
+                save_file(network, temporary)
         if self.save and (epoch % self.interval == 0 or epoch == state.max_epochs):
             content = {name: thing.state_dict() for name, thing in self.objects.items()}
             content["best"] = [self.best_score, self.best_epoch]
             with replacing(self.folder / LAST) as temporary:
-                torch.save(content, temporary)
+                save_file(content, temporary)
 
     def _improved(self, epoch: int) -> bool:
         if self.evaluator is None or not self.evaluator.state.metrics:
