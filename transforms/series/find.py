@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
 
+from ct_cncl.transforms.series.bounded import check_size, read_dataset
 from ct_cncl.transforms.series.dicomdir import is_dicomdir, referenced_files
 from ct_cncl.transforms.series.headers import DICOM_SUFFIXES, damaged, has_dicom_marker, passed_over, read_header
 from ct_cncl.transforms.series.scan import NIFTI_SUFFIXES, ScanError, ScanSource
@@ -246,7 +246,7 @@ def _slice(file: Path, header: Dataset) -> _Slice:
 def _stated_series(file: Path) -> str:
     """The series that a damaged file says it belongs to; empty where it does not come that far."""
     try:
-        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
+        header = read_dataset(file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
         return str(header.get("SeriesInstanceUID") or "")
     except Exception:  # pydicom raises nearly every built-in exception on damaged files
         return ""
@@ -278,8 +278,11 @@ def _grid(file: Path, header: Dataset) -> tuple[tuple[int, int], np.ndarray]:
     """Rows and columns, then orientation and pixel spacing as far as the file's top level states them."""
     try:
         shape = (int(header.get("Rows") or 0), int(header.get("Columns") or 0))
+        check_size(file, *shape)
         values = [*(header.get("ImageOrientationPatient") or []), *(header.get("PixelSpacing") or [])]
         return shape, np.array(values, dtype=np.float64)
+    except ScanError:
+        raise
     except Exception as error:  # pydicom raises nearly every built-in exception on damaged values
         raise damaged(file, error) from error
 

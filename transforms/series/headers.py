@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import (
@@ -18,6 +17,7 @@ from pydicom.uid import (
 )
 
 from ct_cncl.transforms.series.acquisition import ACQUISITION_TAGS
+from ct_cncl.transforms.series.bounded import check_size, read_dataset
 from ct_cncl.transforms.series.scan import Frame, ScanError
 
 CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
@@ -64,12 +64,14 @@ def read_header(path: Path) -> Dataset:
         )
     try:
         # Not stop_before_pixels: that the pixels are there shows that the header is whole. Their reading is deferred.
-        header = pydicom.dcmread(path, defer_size=_DEFER, specific_tags=_TAGS)
+        header = read_dataset(path, defer_size=_DEFER, specific_tags=_TAGS)
         for tag in ("SOPClassUID", "ImageType", "SeriesInstanceUID", "PatientID"):
             header.get(tag)  # values are parsed on access: a damaged one shows here
         header.file_meta.get("MediaStorageSOPClassUID")
         if header.get("SeriesNumber") is not None:
             int(header.SeriesNumber)
+    except ScanError:
+        raise
     except Exception as error:  # pydicom raises nearly every built-in exception on damaged files
         raise damaged(path, error) from error
     return header
@@ -169,6 +171,7 @@ def _frame(path: Path, index: int | None, header: Dataset, places: list[Dataset]
             path, rescale_type, _lookup(places, "RealWorldValueMappingSequence", "MeasurementUnitsCodeSequence")
         )
     shape = (int(header.Rows), int(header.Columns))
+    check_size(path, *shape)
     thickness = float(_lookup(places, "PixelMeasuresSequence", "SliceThickness") or 0)
     return Frame(
         path, index, shape, position, orientation, (float(spacing[0]), float(spacing[1])), thickness,
