@@ -162,7 +162,7 @@ class ArchiveRun:
             self._announce()
         if self.single and self.found.broken:
             raise self._public(self.found.broken[0].error)
-        failed = len(self._unplaced)
+        failed = strays = len(self._unplaced)  # files of no scan
         share = self.jobs[rank() :: world_size()]
         gone = self._attempt_all(share)
         done = [job for job in share if gone[job.record]]
@@ -173,7 +173,7 @@ class ArchiveRun:
         wait_for_others()
         if failed:
             raise ScanError(
-                f"{self.source}: expected to denoise {len(share)} scans but {failed} failed; {self.out / MANIFEST} says why"
+                f"{self.source}: expected to denoise {len(share) + strays} scans but {failed} failed; {self.out / MANIFEST} says why"
             )
         return [job.targets["denoised"] for job in done]
 

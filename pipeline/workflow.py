@@ -307,8 +307,10 @@ def network_config(weights: Path) -> dict[str, Any]:
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"Expected JSON in {path}, but got: {error}.") from error
+    if not isinstance(config, dict):
+        raise ConfigError(f"Expected an object of JSON in {path}, but got a {type(config).__name__}. Name another run.")
     definition = {key: config[key] for key in NETWORK_KEYS if key in config}
     _refuse_code(definition, path)
     return definition

@@ -55,9 +55,24 @@ def write_tables(evaluation: Evaluation, folder: Path) -> list[Path]:
     return written
 
 
+def as_data(cell: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: names of files come from outside.
+
+    >>> as_data("=1+1"), as_data("a"), as_data("-0.5"), as_data(-0.5)
+    ("'=1+1", 'a', '-0.5', -0.5)
+    """
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
+
+
 def _as_csv(rows: Iterable[Sequence[Any]]) -> str:
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(rows)
+    csv.writer(stream, lineterminator="\n").writerows([[as_data(cell) for cell in row] for row in rows])
     return stream.getvalue()
 
 

@@ -109,7 +109,11 @@ def search(path: str | Path, *, recursive: bool = True) -> Found:
     if not path.exists():
         raise ScanError(f"{path}: expected a file or folder but got a path that does not exist; check its spelling")
     if path.is_dir():
-        return _grouped(_files(path, recursive=recursive), path)
+        files, broken = _files(path, recursive=recursive)
+        found = _grouped(files, path)
+        return replace(found, broken=[*found.broken, *broken])
+    if not path.is_file():
+        raise ScanError(f"{path}: expected a file or folder but got a pipe or a device; name a file")
     if is_dicomdir(path):
         return _grouped(referenced_files(path), path.parent)
     return Found([_single(path)])
@@ -157,17 +161,36 @@ def choose(scans: Sequence[ScanSource], wanted: Iterable[str]) -> list[ScanSourc
     return [scan for k, scan in enumerate(scans) if k in chosen] if chosen else list(scans)
 
 
-def _files(folder: Path, *, recursive: bool) -> list[Path]:
-    """Files in a fixed order; hidden ones and a Mac archive's shadow copies left out."""
+def _files(folder: Path, *, recursive: bool) -> tuple[list[Path], list[Broken]]:
+    """Files in a fixed order, hidden ones and a Mac archive's shadow copies left out; and folders that cannot be read.
+
+    Pipes, devices and sockets are no files: who opens a pipe waits for its writer.
+
+    Raises:
+        ScanError: the folder itself cannot be read.
+    """
     files: list[Path] = []
+    broken: list[Broken] = []
 
     def refuse(error: OSError) -> None:
-        raise ScanError(f"{error.filename}: expected a readable folder but got {error.strerror}; check its permissions")
+        path = Path(error.filename)
+        what = ScanError(f"{path}: expected a readable folder but got {error.strerror}; check its permissions")
+        if path == folder:
+            raise what
+        broken.append(Broken(path, what))
 
     for parent, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX") if recursive else []
-        files += [Path(parent, name) for name in sorted(names) if not name.startswith(".")]
-    return [file for file in files if file.is_file()]
+        for name in sorted(names):
+            path = Path(parent, name)
+            try:
+                if not name.startswith(".") and path.is_file():
+                    files.append(path)
+            except OSError as error:  # a folder that can be listed and not entered; links in a circle
+                broken.append(
+                    Broken(path, ScanError(f"{path}: expected a readable file but got {error.strerror}; check it"))
+                )
+    return files, broken
 
 
 def _single(path: Path) -> ScanSource:

@@ -57,7 +57,7 @@ class VolumeFile:
         """
         try:
             return np.memmap(self.voxels, self.dtype, "r", self.offset, self.shape, self.order)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, OverflowError, MemoryError) as error:
             raise incomplete(self.path, f"too short for {self.shape} of {self.dtype}") from error
 
     @property
