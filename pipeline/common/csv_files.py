@@ -18,8 +18,23 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
     'name,dB\n"a, b",\n'
     """
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(rows)
+    csv.writer(stream, lineterminator="\n").writerows([[as_data(cell) for cell in row] for row in rows])
     return stream.getvalue()
+
+
+def as_data(cell: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: names of files come from outside.
+
+    >>> as_data("=1+1"), as_data("a"), as_data("-0.5"), as_data(-0.5)
+    ("'=1+1", 'a', '-0.5', -0.5)
+    """
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:

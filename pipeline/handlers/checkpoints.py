@@ -6,6 +6,7 @@ a process killed while saving would lose the only checkpoint; these are written 
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import os
@@ -22,6 +23,7 @@ from ct_cncl.pipeline.common.checkpoint_file import (
     BEST,
     LAST,
     NETWORK_KEY,
+    first_line,
     load_file,
     load_strictly,
     load_weights,
@@ -34,6 +36,22 @@ if TYPE_CHECKING:  # who only loads weights need not wait for Ignite
 
 
 logger = logging.getLogger(__name__)
+
+
+def save_file(content: Mapping[str, Any], path: Path) -> None:
+    """``torch.save``, whose errors say what the system said: torch's own name a line of its source.
+
+    Raises:
+        OSError: disk full, quota, or a disk that fails.
+    """
+    try:
+        torch.save(content, path)
+    except RuntimeError as error:
+        with path.open("ab") as stream:  # a full disk refuses this, too, and says so
+            stream.write(bytes(1 << 16))
+            stream.flush()
+            os.fsync(stream.fileno())
+        raise OSError(errno.EIO, f"torch could not write it ({first_line(error)})") from error
 
 
 def resuming(folder: str | Path, resume: bool | str) -> bool:
@@ -190,12 +208,12 @@ class Checkpoints:
                     "epoch": epoch,
                     "score": self.best_score,
                 }
-                torch.save(network, temporary)
+                save_file(network, temporary)
         if self.save and (epoch % self.interval == 0 or epoch == state.max_epochs):
             content = {name: thing.state_dict() for name, thing in self.objects.items()}
             content["best"] = [self.best_score, self.best_epoch]
             with replacing(self.folder / LAST) as temporary:
-                torch.save(content, temporary)
+                save_file(content, temporary)
 
     def _improved(self, epoch: int) -> bool:
         if self.evaluator is None or not self.evaluator.state.metrics:

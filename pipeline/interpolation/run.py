@@ -15,6 +15,7 @@ from ct_cncl.pipeline.common.checkpoint_file import BEST, NETWORK_KEY, load_file
 from ct_cncl.pipeline.common.csv_files import write_csv
 from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
 from ct_cncl.pipeline.common.extras import require
+from ct_cncl.pipeline.handlers.checkpoints import save_file
 from ct_cncl.pipeline.interpolation.alpha_sweep import ScanPoint, SliceEvaluator, curve_picture
 from ct_cncl.pipeline.training.trained import trained_network
 from ct_cncl.pipeline.weights.domain import TRAINED_ON_FILE, together
@@ -143,7 +144,7 @@ def _interpolate(first: Path, second: Path, *, alpha: float, out: Path, overwrit
         with replacing(out / TRAINED_ON_FILE) as temporary:
             temporary.write_text(json.dumps(trained_on, indent=2) + "\n", encoding="utf-8")
     with replacing(out / BEST) as temporary:
-        torch.save({NETWORK_KEY: state}, temporary)
+        save_file({NETWORK_KEY: state}, temporary)
     return out / BEST
 
 

@@ -196,9 +196,17 @@ def described_training(path: Path) -> dict[str, Any]:
         if file.is_file():
             try:
                 content = json.loads(file.read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
-                raise ConfigError(f"Expected JSON in {file}, but got: {error}.") from error
+            except (OSError, ValueError, RecursionError) as error:
+                raise ConfigError(f"Expected JSON in {file}, but got: {first_line(error)}.") from error
+            if not isinstance(content, dict):
+                raise ConfigError(
+                    f"Expected what the training data were in {file}, but got no object of JSON. Write it again."
+                )
             found = content.get(key, {}) if key else content
+            if not isinstance(found, dict):
+                raise ConfigError(
+                    f"Expected an object under {key or 'the top'} in {file}, but got other JSON. Write it again."
+                )
             if found:
                 return dict(found)
     return {}

@@ -99,4 +99,12 @@ def open_onnx(path: Path, *, threads: int | None = None) -> tuple[OnnxNetwork, d
         )
     properties = session.get_modelmeta().custom_metadata_map
     kind = OnnxBranches if len(outputs) > 1 else OnnxNetwork
-    return kind(session, multiple=int(properties.get("multiple", 1))), json.loads(properties.get(METADATA) or "{}")
+    try:
+        multiple, metadata = int(properties.get("multiple", 1)), json.loads(properties.get(METADATA) or "{}")
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"Expected JSON in the metadata of {path}, but got: {error}. Export it again.") from error
+    if multiple < 1 or not isinstance(metadata, dict):
+        raise CheckpointError(
+            f"Expected metadata as `ct-cncl pack` writes them in {path}, but got others. Export it again."
+        )
+    return kind(session, multiple=multiple), metadata

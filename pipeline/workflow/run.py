@@ -8,6 +8,7 @@ import inspect
 import json
 import logging
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ NETWORK_KEYS = ("network_def", "content_predictor", "noise_predictor", "fusion",
 NETWORK_TARGETS = "ct_cncl.pipeline.networks."
 """What a network definition that comes with weights may build; anything else is not run."""
 
+_SHARED_MEMORY = re.compile(r"shared memory|/torch_\d+|killed by signal: Bus error")
+"""In torch's errors from loading with workers, where /dev/shm is too small."""
 WRAPPERS = ("Failed to evaluate", "Failed to instantiate", "applying transform")
 """How the messages begin in which MONAI wraps an exception."""
 
@@ -252,8 +255,22 @@ def run_workflow(workflow: ConfigWorkflow) -> ConfigWorkflow:
         workflow.run()
         workflow.finalize()
     except RuntimeError as error:
-        raise root_cause(error) from error
+        cause = root_cause(error)
+        if _SHARED_MEMORY.search(str(cause)):
+            raise ConfigError(_no_shared_memory()) from error
+        raise cause from error
     return workflow
+
+
+def _no_shared_memory() -> str:
+    try:
+        size = f", which has {shutil.disk_usage('/dev/shm').total / 2**20:.0f} MiB"  # noqa: S108  where workers leave patches
+    except OSError:
+        size = ""
+    return (
+        f"Expected room for the workers' patches in the shared memory /dev/shm{size}, but it is full. Start the container with more "
+        "(docker run --shm-size=1g), or take num_workers=0."
+    )
 
 
 def root_cause(error: BaseException) -> BaseException:
@@ -287,8 +304,10 @@ def network_config(weights: Path) -> dict[str, Any]:
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"Expected JSON in {path}, but got: {error}.") from error
+    if not isinstance(config, dict):
+        raise ConfigError(f"Expected an object of JSON in {path}, but got a {type(config).__name__}. Name another run.")
     definition = {key: config[key] for key in NETWORK_KEYS if key in config}
     _refuse_code(definition, path)
     return definition

@@ -5,19 +5,18 @@ from __future__ import annotations
 import builtins
 import importlib.util
 import os
+import pkgutil
 import re
 from collections.abc import Iterator
 from functools import cache
 from types import CodeType
 
-_MODULES = (
-    *(f"ct_cncl.transforms.series.{name}" for name in (
-        "archive_file", "arrays", "deidentify", "dicom", "dicom_file", "dicomdir", "find", "headers", "meta_image", "nifti",
-        "nrrd", "orientation", "pixels", "results", "scan", "slices", "volume_file", "write",
-    )),
-    *(f"ct_cncl.pipeline.{name}" for name in ("archive", "archive_run", "denoise", "domain")),
-    "ct_cncl.transforms.common.disk",
-)  # fmt: skip
+_PACKAGES = (
+    "ct_cncl.transforms.series",
+    "ct_cncl.pipeline.inference",
+    "ct_cncl.pipeline.weights",
+    "ct_cncl.transforms.common",
+)
 """Those whose messages may be about a scan."""
 _MARKS = ".,;:()[]'\""
 _NUMBER = re.compile(r"-?\d{1,3}(?:\.\d+)?(?:e[+-]\d+)?")
@@ -46,12 +45,19 @@ def redacted(text: str) -> str:
 def _vocabulary() -> frozenset[str]:
     """Words of the texts in our own code, less its docstrings, and of what the system says of files."""
     texts = [os.strerror(number) for number in range(1, 133)]
-    for name in _MODULES:
+    for name in _modules():
         spec = importlib.util.find_spec(name)
         source = spec.loader.get_source(name) if spec and hasattr(spec.loader, "get_source") else None  # type: ignore[union-attr]
         if source:
             texts += _texts(compile(source, name, "exec", optimize=2))
     return frozenset(bare for text in texts for word in text.split() if (bare := word.strip(_MARKS)))
+
+
+def _modules() -> Iterator[str]:
+    for package in _PACKAGES:
+        spec = importlib.util.find_spec(package)
+        for found in pkgutil.iter_modules(spec.submodule_search_locations if spec else ()):
+            yield f"{package}.{found.name}"
 
 
 def _texts(code: CodeType) -> Iterator[str]:

@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numba
 import numpy as np
 
+from ct_cncl.transforms.common.compiled import compiled
+
 # Everything but the assumption that no NaN or infinity occurs: a NaN that comes in must be seen in the result.
 SAFE_FASTMATH = {"arcp", "contract", "nsz", "reassoc"}
 # Numba stores the module's name in its cache beside the file. Imported under another name (pytest's doctests collect
@@ -48,7 +50,7 @@ def run_in_threads(work: Callable[[int, int], None], count: int, blocks_per_thre
             future.result()
 
 
-@numba.njit(nogil=True, cache=CACHE)
+@compiled(cache=CACHE)
 def _inside(base: float, slope: float, count: int, limit: float) -> tuple[int, int]:
     """First and one past the last ``k`` in ``range(count)`` with ``EDGE <= base + k * slope <= limit - EDGE``."""
     low, high = EDGE, limit - EDGE
@@ -62,7 +64,7 @@ def _inside(base: float, slope: float, count: int, limit: float) -> tuple[int, i
     return start, max(start, min(count, math.floor(last) + 1))
 
 
-@numba.njit(nogil=True, cache=CACHE, fastmath=SAFE_FASTMATH)
+@compiled(cache=CACHE, fastmath=SAFE_FASTMATH)
 def _add_line(line: np.ndarray, base: float, slope: float, out: np.ndarray) -> None:
     """``out[k] += line(base + k * slope)``, linear interpolation; ``line`` is zero-padded by one sample at each end."""
     start, stop = _inside(base, slope, out.size, line.size - 1.0)
@@ -75,7 +77,7 @@ def _add_line(line: np.ndarray, base: float, slope: float, out: np.ndarray) -> N
         out[k] += left + weight * (line[index + np.uint32(1)] - left)
 
 
-@numba.njit(nogil=True, cache=CACHE, fastmath=SAFE_FASTMATH)
+@compiled(cache=CACHE, fastmath=SAFE_FASTMATH)
 def _add_rays(  # noqa: PLR0917, compiled functions are called by position
     line: np.ndarray, base: np.ndarray, slope: np.ndarray, n: float, start: int, stop: int, out: np.ndarray
 ) -> None:
@@ -89,7 +91,7 @@ def _add_rays(  # noqa: PLR0917, compiled functions are called by position
         out[channel] += left + weight * (line[index + np.uint32(1)] - left)
 
 
-@numba.njit(nogil=True, cache=CACHE, fastmath=SAFE_FASTMATH)
+@compiled(cache=CACHE, fastmath=SAFE_FASTMATH)
 def _narrow(  # noqa: PLR0917
     base: np.ndarray, slope: np.ndarray, n: np.float32, low: np.float32, high: np.float32, start: int, stop: int
 ) -> tuple[int, int]:
@@ -101,7 +103,7 @@ def _narrow(  # noqa: PLR0917
     return start, stop
 
 
-@numba.njit(nogil=True, cache=CACHE, fastmath=SAFE_FASTMATH)
+@compiled(cache=CACHE, fastmath=SAFE_FASTMATH)
 def _add_run(  # noqa: PLR0917
     lines: np.ndarray, base: np.ndarray, slope: np.ndarray, first: int, last: int, out: np.ndarray
 ) -> None:
@@ -124,7 +126,7 @@ def _add_run(  # noqa: PLR0917
         _add_rays(lines[n], base, slope, n, start, stop, out)
 
 
-@numba.njit(nogil=True, cache=CACHE, fastmath=SAFE_FASTMATH)
+@compiled(cache=CACHE, fastmath=SAFE_FASTMATH)
 def project_views(  # noqa: PLR0917
     along_y: np.ndarray,
     along_x: np.ndarray,
@@ -173,7 +175,7 @@ def project_views(  # noqa: PLR0917
             row[channel] *= pitch[channel]
 
 
-@numba.njit(nogil=True, cache=CACHE, fastmath=SAFE_FASTMATH)
+@compiled(cache=CACHE, fastmath=SAFE_FASTMATH)
 def back_project_rows(  # noqa: PLR0917
     padded: np.ndarray,
     angles: np.ndarray,
@@ -197,7 +199,7 @@ def back_project_rows(  # noqa: PLR0917
             _add_line(padded[view], first + (i - (nx - 1) / 2) * dx * cosine, dy * sine, image[i])
 
 
-@numba.njit(nogil=True, cache=CACHE, fastmath=SAFE_FASTMATH)
+@compiled(cache=CACHE, fastmath=SAFE_FASTMATH)
 def arctangent(ratio: np.float32) -> np.float32:
     """The arc tangent of a float32 in [-1, 1] to 1e-7 radian, in a form that compilers vectorise.
 
@@ -215,7 +217,7 @@ def arctangent(ratio: np.float32) -> np.float32:
     return ratio + ratio * square * series
 
 
-@numba.njit(nogil=True, cache=CACHE, fastmath=SAFE_FASTMATH)
+@compiled(cache=CACHE, fastmath=SAFE_FASTMATH)
 def _add_fan_line(  # noqa: PLR0917
     line: np.ndarray,
     depth: float,
@@ -249,7 +251,7 @@ def _add_fan_line(  # noqa: PLR0917
         out[k] += power * (left + weight * (line[index + np.uint32(1)] - left))
 
 
-@numba.njit(nogil=True, cache=CACHE, fastmath=SAFE_FASTMATH)
+@compiled(cache=CACHE, fastmath=SAFE_FASTMATH)
 def back_project_fan_rows(  # noqa: PLR0917
     padded: np.ndarray,
     angles: np.ndarray,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ct_cncl.transforms.series.bounded import check_size
 from ct_cncl.transforms.series.scan import ScanError
 from ct_cncl.transforms.series.volume_file import VolumeFile, incomplete
 
@@ -50,6 +51,7 @@ def open_tiff(path: Path, scratch: Path) -> VolumeFile:
             series = tiff.series[0]
             page = series.keyframe
             dtype, own_shape, order = np.dtype(series.dtype), tuple(series.shape), tiff.byteorder
+            check_size(path, int(page.imagelength), int(page.imagewidth))
             colour = page.samplesperpixel != 1 or len(tiff.series) != 1
             offset = series.dataoffset
             voxels = path
@@ -58,6 +60,8 @@ def open_tiff(path: Path, scratch: Path) -> VolumeFile:
                 with voxels.open("wb") as out:
                     for each in series.pages:
                         out.write(each.asarray().astype(dtype.newbyteorder(order)).tobytes())
+    except ScanError:
+        raise
     except Exception as error:  # tifffile and its decoders raise many kinds on damaged files
         raise incomplete(path, f"{type(error).__name__}: {error}") from error
     if colour:

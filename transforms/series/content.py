@@ -14,6 +14,7 @@ from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from ct_cncl.transforms.series.bounded import read_dataset
 from ct_cncl.transforms.series.headers import damaged
 
 _CHUNK = 1 << 22
@@ -46,10 +47,10 @@ def _instance_digest(path: Path) -> bytes:
     digest = hashlib.sha256()
     try:
         with path.open("rb") as stream:
-            header = pydicom.dcmread(stream, stop_before_pixels=True)
+            header: Dataset = pydicom.dcmread(stream, stop_before_pixels=True)
             syntax = header.file_meta.TransferSyntaxUID
             if syntax == DeflatedExplicitVRLittleEndian:
-                header = pydicom.dcmread(path)
+                header = read_dataset(path)
             else:
                 stream.read(8 if syntax.is_implicit_VR else 12)  # tag, representation and length of the pixels
                 while chunk := stream.read(_CHUNK):

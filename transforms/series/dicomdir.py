@@ -7,6 +7,7 @@ from pathlib import Path
 import pydicom
 from pydicom.uid import MediaStorageDirectoryStorage
 
+from ct_cncl.transforms.series.bounded import read_dataset
 from ct_cncl.transforms.series.headers import damaged, has_dicom_marker
 from ct_cncl.transforms.series.scan import ScanError
 
@@ -31,7 +32,7 @@ def referenced_files(path: Path) -> list[Path]:
         ScanError: damaged, a file outside of the DICOMDIR's folder, or files that are missing.
     """
     try:
-        records = pydicom.dcmread(path).get("DirectoryRecordSequence") or []
+        records = read_dataset(path).get("DirectoryRecordSequence") or []
         names = [
             [str(part) for part in ([stated] if isinstance(stated, str) else stated)]
             for record in records

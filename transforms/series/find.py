@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import pydicom
-
 from ct_cncl.transforms.common.names import same_letters
+from ct_cncl.transforms.series.bounded import read_dataset
 from ct_cncl.transforms.series.dicomdir import is_dicomdir, referenced_files
 from ct_cncl.transforms.series.headers import (
     DICOM_SUFFIXES,
@@ -126,7 +125,8 @@ def search(path: str | Path, *, recursive: bool = True) -> Found:
     if path.is_dir():
         listing = list_files(path, recursive=recursive)
         found = _grouped(listing.files, path)
-        return replace(found, passed_over=found.passed_over | listing.unread)
+        broken = [Broken(path, error) for path, error in listing.broken.items()]
+        return replace(found, passed_over=found.passed_over | listing.unread, broken=[*found.broken, *broken])
     if not path.is_file():
         raise ScanError(
             f"{path}: expected a file or folder but got a device or a pipe; write its content to a file first"
@@ -262,7 +262,7 @@ def _ct_slice(file: Path) -> tuple[Member | None, str]:
 def _stated_series(file: Path) -> str:
     """The series that a damaged file says it belongs to; empty where it does not come that far."""
     try:
-        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
+        header = read_dataset(file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
         return str(header.get("SeriesInstanceUID") or "")
     except Exception:  # pydicom raises nearly every built-in exception on damaged files
         return ""

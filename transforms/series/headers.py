@@ -19,6 +19,7 @@ from pydicom.uid import (
 )
 
 from ct_cncl.transforms.series.acquisition import ACQUISITION_TAGS
+from ct_cncl.transforms.series.bounded import check_size, read_dataset
 from ct_cncl.transforms.series.origin import ORIGIN_TAGS
 from ct_cncl.transforms.series.phases import PHASE_TAGS
 from ct_cncl.transforms.series.scan import Frame, ScanError
@@ -75,10 +76,12 @@ def read_header(path: Path) -> Dataset:
         )
     try:
         # Not stop_before_pixels: that the pixels are there shows that the header is whole. Their reading is deferred.
-        header = pydicom.dcmread(path, defer_size=_DEFER, specific_tags=_TAGS)
+        header = read_dataset(path, defer_size=_DEFER, specific_tags=_TAGS)
         for tag in ("SOPClassUID", "ImageType", "SeriesInstanceUID", "PatientID"):
             header.get(tag)  # values are parsed on access: a damaged one shows here
         header.file_meta.get("MediaStorageSOPClassUID")
+    except ScanError:
+        raise
     except Exception as error:  # pydicom raises nearly every built-in exception on damaged files
         raise _unknown_syntax(path, _syntax_of(path)) or damaged(path, error) from error
     return header
@@ -213,6 +216,7 @@ def _frame(path: Path, index: int | None, header: Dataset, places: list[Dataset]
             path, rescale_type, _lookup(places, "RealWorldValueMappingSequence", "MeasurementUnitsCodeSequence")
         )
     shape = (int(header.Rows), int(header.Columns))
+    check_size(path, *shape)
     thickness = float(_lookup(places, "PixelMeasuresSequence", "SliceThickness") or 0)
     return Frame(
         path, index, shape, position, orientation, (float(spacing[0]), float(spacing[1])), thickness,

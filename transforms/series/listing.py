@@ -24,10 +24,12 @@ class Listing:
     Attributes:
         files: regular files, those behind links included, by name within each folder.
         unread: other entries, by kind out of :data:`UNREAD`.
+        broken: folders and files that cannot be read, each with its reason.
     """
 
     files: list[Path] = field(default_factory=list)
     unread: dict[str, list[Path]] = field(default_factory=dict)
+    broken: dict[Path, ScanError] = field(default_factory=dict)
 
     def leave_out(self, path: Path, kind: str) -> None:
         """Note an entry that is not read."""
@@ -40,7 +42,7 @@ def list_files(folder: Path, *, recursive: bool = True) -> Listing:
     Hidden files and folders, and a Mac archive's shadow copies, are left out; hidden files in DICOM are noted.
 
     Raises:
-        ScanError: a folder that cannot be read.
+        ScanError: the folder itself cannot be read.
     """
     found = Listing()
     seen = {os.path.realpath(folder)}
@@ -61,12 +63,17 @@ def list_files(folder: Path, *, recursive: bool = True) -> Listing:
             elif real not in seen:
                 seen.add(real)
                 waiting.append(link)
+    if folder in found.broken:
+        raise found.broken[folder]
     return found
 
 
 def _walk(start: Path, found: Listing, seen: set[str], linked: list[Path], *, recursive: bool) -> None:
     def refuse(error: OSError) -> None:
-        raise ScanError(f"{error.filename}: expected a readable folder but got {error.strerror}; check its permissions")
+        path = Path(error.filename)
+        found.broken[path] = ScanError(
+            f"{path}: expected a readable folder but got {error.strerror}; check its permissions"
+        )
 
     for parent, folders, names in os.walk(start, onerror=refuse):
         here = Path(parent)
@@ -76,7 +83,13 @@ def _walk(start: Path, found: Listing, seen: set[str], linked: list[Path], *, re
         folders[:] = [name for name in folders if os.path.realpath(here / name) not in seen]
         seen.update(os.path.realpath(here / name) for name in folders)
         for name in sorted(names):
-            _take(here / name, found)
+            try:
+                _take(here / name, found)
+            except OSError as error:  # noqa: PERF203  a folder that can be listed and not entered; links in a circle
+                path = here / name
+                found.broken[path] = ScanError(
+                    f"{path}: expected a readable file but got {error.strerror or error}; check it"
+                )
 
 
 def _take(path: Path, found: Listing) -> None:

@@ -32,12 +32,13 @@ def open_meta_image(path: Path, scratch: Path) -> VolumeFile:
         big = fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False")).lower() == "true"
         dtype = dtype.newbyteorder(">" if big else "<")
         affine = _affine(fields, len(sizes))
+        channels = int(fields.get("ElementNumberOfChannels", 1))
     except ScanError:
         raise
     except (KeyError, ValueError) as error:
         raise incomplete(path, reason(error)) from error
     plain = fields.get("BinaryData", "True").lower() == "true" and fields["ElementDataFile"].strip() == "LOCAL"
-    if not plain or min(sizes) < 1 or int(fields.get("ElementNumberOfChannels", 1)) != 1:
+    if not plain or len(sizes) not in (2, 3) or min(sizes) < 1 or channels != 1:
         raise ScanError(
             f"{path}: expected one 3-D volume of binary numbers in one file but got {len(sizes)} dimensions, "
             f"{fields.get('ElementNumberOfChannels', 1)} channels, voxels in {fields['ElementDataFile']}; convert it"

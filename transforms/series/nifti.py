@@ -18,11 +18,10 @@ from ct_cncl.transforms.series.scan import (
     check_finite,
     check_looks_like_hu,
 )
-from ct_cncl.transforms.series.volume_file import VolumeFile, gzipped, unpack
+from ct_cncl.transforms.series.volume_file import MOST_DEFLATED, VolumeFile, gzipped, unpack
 from ct_cncl.transforms.series.write import header_bytes
 
 _UNITS = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
-_MOST_DEFLATED = 1100  # deflate packs no better than 1032 to 1
 
 
 def read_nifti(path: Path, *, check_hu: bool = True) -> Scan:
@@ -120,7 +119,7 @@ def _storage(path: Path, image: Any) -> NiftiStorage:
             "(fslsplit, nibabel.four_to_three)"
         )
     # A damaged header may state any size: refuse what the file cannot hold before memory is asked for it.
-    packing = _MOST_DEFLATED if path.name.lower().endswith(".gz") else 1
+    packing = MOST_DEFLATED if path.name.lower().endswith(".gz") else 1
     if math.prod(shape) * dtype.itemsize > path.stat().st_size * packing:
         raise _unreadable(path, EOFError(f"too short for shape {shape} of {dtype.name}"))
     try:

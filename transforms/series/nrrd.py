@@ -53,13 +53,14 @@ def open_nrrd(path: Path, scratch: Path) -> VolumeFile:
         code = next(code for code, names in _TYPES.items() if fields["type"].lower() in names)
         dtype = np.dtype(code).newbyteorder(">" if fields.get("endian", "little").lower() == "big" else "<")
         affine = _affine(fields, len(sizes))
+        skips = _skips(fields)
     except ScanError:
         raise
     except StopIteration as error:
         raise incomplete(path, f"the unknown type {fields['type']} in its header") from error
     except (KeyError, ValueError) as error:
         raise incomplete(path, reason(error)) from error
-    if encoding not in ("raw", "gzip", "gz") or min(sizes) < 1 or _skips(fields):
+    if encoding not in ("raw", "gzip", "gz") or len(sizes) not in (2, 3) or min(sizes) < 1 or skips:
         raise ScanError(
             f"{path}: expected one 3-D volume, raw or packed with gzip, but got sizes {sizes} and encoding {encoding!r}; convert it"
         )

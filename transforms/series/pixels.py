@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
 from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import JPEGExtended12Bit
 
+from ct_cncl.transforms.series.bounded import read_dataset
 from ct_cncl.transforms.series.headers import damaged
 from ct_cncl.transforms.series.native_pixels import native_words, syntax_of
 from ct_cncl.transforms.series.scan import Frame, ScanError
@@ -243,7 +243,7 @@ def read_file(path: Path) -> Dataset:
         ScanError: it is damaged.
     """
     try:
-        return pydicom.dcmread(path)
+        return read_dataset(path)
     except Exception as error:  # as in read_words
         raise damaged(path, error) from error
 

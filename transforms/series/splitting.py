@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
+from ct_cncl.transforms.series.bounded import check_size
 from ct_cncl.transforms.series.headers import damaged, grids_of, stated_series_number
 from ct_cncl.transforms.series.orientation import slices_last
 from ct_cncl.transforms.series.origin import Origin, origin_of
-from ct_cncl.transforms.series.scan import ScanSource
+from ct_cncl.transforms.series.scan import ScanError, ScanSource
 
 logger = logging.getLogger(__name__)
 _SAME_DIRECTION = 1e-3
@@ -64,9 +65,12 @@ def member_of(file: Path, header: Dataset) -> Member:
         raise damaged(file, "no SeriesInstanceUID")
     try:
         shape = (int(header.get("Rows") or 0), int(header.get("Columns") or 0))
+        check_size(file, *shape)
         grid = grids_of(header)
         frames = int(header.get("NumberOfFrames") or 1)
         names = (str(header.get("StudyInstanceUID") or ""), str(header.get("FrameOfReferenceUID") or ""))
+    except ScanError:
+        raise
     except Exception as error:  # pydicom raises nearly every built-in exception on damaged values
         raise damaged(file, error) from error
     return Member(file, uid, stated_series_number(header), *names, shape, grid, frames, origin_of(header))

@@ -15,6 +15,8 @@ import numpy as np
 from ct_cncl.transforms.series.scan import GridStorage, Scan, ScanError, check_affine, check_finite, check_looks_like_hu
 
 _CHUNK = 1 << 22
+MOST_DEFLATED = 1100
+"""Deflate packs no better than 1032 to 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +57,7 @@ class VolumeFile:
         """
         try:
             return np.memmap(self.voxels, self.dtype, "r", self.offset, self.shape, self.order)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, OverflowError, MemoryError) as error:
             raise incomplete(self.path, f"too short for {self.shape} of {self.dtype}") from error
 
     @property
@@ -157,6 +159,8 @@ def unpack(stream: IO[bytes], target: Path, how: str, path: Path, size: int) -> 
     Raises:
         ScanError: damaged or too short; the disk is full.
     """
+    if size > MOST_DEFLATED * path.stat().st_size:  # before the disk is filled with what it states
+        raise incomplete(path, "fewer voxels than its header states")
     try:
         with target.open("wb") as out:
             if how == "gzip":
