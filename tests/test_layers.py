@@ -11,7 +11,7 @@ LAYERS = [
     {"pipeline.cli"},
     {"pipeline.ablation", "pipeline.interpolation", "pipeline.node", "pipeline.sharing"},
     {"pipeline.qa", "pipeline.training"},
-    {"pipeline.inference", "pipeline.report"},
+    {"pipeline.inference", "pipeline.noise_measurement", "pipeline.report"},
     {"pipeline.evaluation", "pipeline.preparation", "pipeline.weights"},
     {"pipeline.workflow"},
     {"pipeline.handlers"},

@@ -103,6 +103,7 @@ def drop(
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for everything that the demo writes.")] = Path("node_demo"),
     slices: Annotated[int, typer.Option(help="Of the phantom.")] = 12,
+    size: Annotated[int, typer.Option(help="Pixels a side.")] = 512,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
     stay: Annotated[bool, typer.Option(help="Keep running until Ctrl-C.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demo.")] = False,
@@ -114,4 +115,4 @@ def demo(
     """
     from ct_cncl.pipeline.node.demo import run_demo
 
-    run_demo(out, slices=slices, browser=browser, stay=stay, overwrite=overwrite)
+    run_demo(out, slices=slices, size=size, browser=browser, stay=stay, overwrite=overwrite)

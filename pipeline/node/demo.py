@@ -27,12 +27,13 @@ _PLUGINS = Path("/usr/share/orthanc/plugins")
 _ROUTE = Path(__file__).parent / "templates" / "orthanc-route.lua"
 
 
-def run_demo(out: Path, *, slices: int, browser: bool, stay: bool, overwrite: bool) -> None:
+def run_demo(out: Path, *, slices: int, size: int, browser: bool, stay: bool, overwrite: bool) -> None:
     """Run the demo; everything is written to one folder and listens on this machine alone.
 
     Args:
         out: the folder.
         slices: of the phantom.
+        size: pixels a side.
         browser: open the page in a browser.
         stay: keep running until Ctrl-C.
         overwrite: replace an earlier demo.
@@ -55,7 +56,7 @@ def run_demo(out: Path, *, slices: int, browser: bool, stay: bool, overwrite: bo
         _say(f"2/4  The node on port {ports['node']}, set up by {config}")
         processes.append(_start_node(config, out, ports["node"]))
         _say(f"3/4  A phantom's series of {slices} slices, at a quarter of the dose")
-        files = write_phantom_series(out / "phantom", slices)
+        files = write_phantom_series(out / "phantom", slices, size=size)
         _send(files, Peer("ORTHANC" if orthanc else "NODE", "127.0.0.1", ports["dicom" if orthanc else "node"]))
         page = f"http://127.0.0.1:{ports['page']}"
         _wait(page, out)

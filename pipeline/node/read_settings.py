@@ -67,7 +67,7 @@ def _node(
         rules=rules,
         workers=node.take("workers", whole(0, 64), 1),
         threads=node.take("threads", whole(1, 1024), None),
-        device=node.take("device", text, "auto"),
+        devices=node.take("device", list_of(text), ("auto",)),
         others=node.take("others", choice("refuse", "store"), "refuse"),
         shadow=node.take("shadow", flag, False),
         stop_s=node.take("stop_s", number(0), 20.0),
@@ -194,8 +194,13 @@ def _peer(section: Section | None, tls: TLS | None) -> Peer | None:
 
 
 def _called(section: Section, tls: TLS | None) -> Peer:
-    own = _tls(section) or (tls if section.take("use_tls", flag, False) else None)
+    own = _own_tls(section, tls)
     return Peer(section.take("aet", _aet), section.take("host", text), section.take("port", whole(1, 65535)), own)
+
+
+def _own_tls(section: Section, tls: TLS | None) -> TLS | None:
+    """Certificates for calling: the section's own, or the node's where it says ``use_tls``."""
+    return _tls(section) or (tls if section.take("use_tls", flag, False) else None)
 
 
 def _destination(name: str, section: Section, tls: TLS | None) -> Destination:
@@ -207,7 +212,7 @@ def _destination(name: str, section: Section, tls: TLS | None) -> Destination:
             raise section.error("url", "an address that begins with http:// or https://", url, line)
         found = section.section("headers")
         headers = {} if found is None else {key: found.take(key, text) for key in list(found._left)}
-        taken = Destination(name, None, url.rstrip("/"), headers, syntax, tls=_tls(section) or tls)
+        taken = Destination(name, None, url.rstrip("/"), headers, syntax, tls=_own_tls(section, tls))
     else:
         taken = Destination(name, _called(section, tls), syntax=syntax, commit=section.take("commit", flag, False))
     section.close()

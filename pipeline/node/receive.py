@@ -144,12 +144,9 @@ class Receiver:
     def is_carried(self, study: str, series: str) -> bool:
         """Whether an association that brought some of a series is still open."""
         with self._guard:
-            alive = {assoc for assoc in self._carriers.get((study, series), ()) if assoc.is_alive()}
-            if alive:
-                self._carriers[study, series] = alive
-            else:
-                self._carriers.pop((study, series), None)
-            return bool(alive)
+            alive = {key: {assoc for assoc in found if assoc.is_alive()} for key, found in self._carriers.items()}
+            self._carriers = {key: found for key, found in alive.items() if found}
+            return (study, series) in self._carriers
 
     def _stored(self, event: Any) -> Dataset:
         """C-STORE: whatever goes wrong, no success, nothing half-stored, and the next object may be better."""

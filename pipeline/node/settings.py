@@ -137,7 +137,7 @@ class NodeSettings:
     rules: tuple[Rule, ...]
     workers: int = 1
     threads: int | None = None
-    device: str = "auto"
+    devices: tuple[str, ...] = ("auto",)
     others: str = "refuse"
     shadow: bool = False
     stop_s: float = 20.0

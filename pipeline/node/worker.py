@@ -39,11 +39,12 @@ class Worker:
 
     Args:
         settings: of the node.
-        name: what its claims are called.
+        name: "worker1", "worker2" and so on; its claims are called so, and its device is chosen by it.
     """
 
     def __init__(self, settings: NodeSettings, name: str) -> None:
         self.settings, self.name = settings, name
+        self.number = int(name.removeprefix("worker")) - 1
         self.spool, self.jobs = Spool(settings.spool), Jobs(Database(settings.spool))
         self.audit = Audit(settings.spool)
         self.stopping = threading.Event()
@@ -75,7 +76,7 @@ class Worker:
         from ct_cncl.pipeline.node.ahead import Ahead
 
         if self._ahead_of_time is None:
-            self._ahead_of_time = Ahead(self, int(self.name.removeprefix("worker")) - 1)
+            self._ahead_of_time = Ahead(self, self.number)
         try:
             return self._ahead_of_time.look()
         except (ValueError, RuntimeError):  # the job will say what is wrong, in its own time
@@ -132,7 +133,7 @@ class Worker:
         if self._weights is None or self._weights[0] != key:
             if self.settings.threads is not None:
                 torch.set_num_threads(self.settings.threads)
-            device = chosen_device(self.settings.device)
+            device = chosen_device(self.settings.devices[self.number % len(self.settings.devices)])
             self._weights = (key, open_weights(options.weights, device, precision=options.precision))
         check_save(self._weights[1], options.settings())
         return self._weights[1]

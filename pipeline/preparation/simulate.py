@@ -23,6 +23,7 @@ from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.file_names import LONGEST, fitting
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.json_values import plain
+from ct_cncl.transforms.common.locks import alone_in
 from ct_cncl.transforms.common.terminal import say, shown
 from ct_cncl.transforms.physics import Calibration, DoseSettings, NoiseSpectrum, read_spectrum
 from ct_cncl.transforms.physics.inserted_noise import compared_spectra
@@ -164,8 +165,13 @@ def simulate_scans(options: SimulateOptions) -> list[Path]:
     Raises:
         ValueError: options outside their range.
         ScanError: a scan that cannot be read or is not HU, or a file in the way of a result.
-        OutputError: the results cannot be written.
+        OutputError: the results cannot be written, or another process is writing there.
     """
+    with alone_in(options.out):
+        return _simulated(options)
+
+
+def _simulated(options: SimulateOptions) -> list[Path]:
     settings = options.settings()
     options.spectrum()  # refused before any work
     planned = [_planned(source, options) for source in find_scans(options.source)]

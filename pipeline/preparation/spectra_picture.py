@@ -31,7 +31,10 @@ def write_spectra_picture(spectra: Mapping[str, Any], path: Path) -> None:
         temporary.write_text(spectra_svg(curves), encoding="utf-8")
 
 
-def spectra_svg(curves: Sequence[tuple[str, Sequence[float], Sequence[float]]]) -> str:
+def spectra_svg(
+    curves: Sequence[tuple[str, Sequence[float], Sequence[float]]],
+    labels: tuple[str, str] = ("frequency, 1/mm", "noise power, HU\u00b2 mm\u00b2"),
+) -> str:
     """Curves (name, frequencies in 1/mm, powers in HU^2 mm^2) as SVG.
 
     >>> spectra_svg([("noise", [0.0, 0.5, 1.0], [0.0, 3.0, 1.0])]).startswith("<svg")
@@ -54,8 +57,8 @@ def spectra_svg(curves: Sequence[tuple[str, Sequence[float], Sequence[float]]]) 
         at_x, at_y = (float(value) for value in place(x, y).split(","))
         parts.append(f'<text x="{at_x}" y="{TOP + high + 18}" text-anchor="middle">{x:.2f}</text>')
         parts.append(f'<text x="{LEFT - 8}" y="{at_y + 4}" text-anchor="end">{y:.3g}</text>')
-    parts.append(f'<text x="{LEFT + wide / 2}" y="{HEIGHT - 10}" text-anchor="middle">frequency, 1/mm</text>')
-    parts.append(f'<text x="{LEFT}" y="{TOP - 8}">noise power, HU\u00b2 mm\u00b2</text>')
+    parts.append(f'<text x="{LEFT + wide / 2}" y="{HEIGHT - 10}" text-anchor="middle">{labels[0]}</text>')
+    parts.append(f'<text x="{LEFT}" y="{TOP - 8}">{labels[1]}</text>')
     for n, (name, xs, ys) in enumerate(curves):
         line = " ".join(place(x, y) for x, y in zip(xs, ys))
         colour = COLOURS[n % len(COLOURS)]

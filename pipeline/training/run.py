@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from monai.bundle import ConfigWorkflow
 
 from ct_cncl.pipeline.common.checkpoint_file import BEST, LAST, load_file
 from ct_cncl.pipeline.common.devices import checked_device
-from ct_cncl.pipeline.common.distributed import world_size
+from ct_cncl.pipeline.common.distributed import is_main_process, world_size
 from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
 from ct_cncl.pipeline.workflow.run import (
     build_workflow,
@@ -21,6 +22,7 @@ from ct_cncl.pipeline.workflow.run import (
     run_workflow,
 )
 from ct_cncl.pipeline.workflow.run_values import check_paths, check_run_values
+from ct_cncl.transforms.common.locks import alone_in
 
 PATH_KEYS = ("start_from", "teacher_checkpoint", "encoder#weights")
 """Config keys that name files: made absolute, so that the run's own config holds from any working directory."""
@@ -50,6 +52,7 @@ def train_bundle(
         ConfigError: unknown keys or overlays.
         CheckpointError: nothing to resume, or a run where a new one should start.
         DataError: the data set cannot be used.
+        OutputError: another process trains there.
     """
     overrides = parse_overrides(assignments)
     if resume:
@@ -74,7 +77,8 @@ def train_bundle(
     check_paths([*files, overrides["output_dir"], *(config.get(key) for key in ("dataset_dir", *PATH_KEYS))])
     check_run_values(config, processes=world_size())
     _check_device(config)
-    return run_workflow(build_workflow(files, run_id="training", overrides=overrides))
+    with alone_in(out) if is_main_process() else nullcontext():
+        return run_workflow(build_workflow(files, run_id="training", overrides=overrides))
 
 
 def _check_device(config: Mapping[str, Any]) -> None:
@@ -150,5 +154,6 @@ def evaluate_run(
     config = merged_config(files) | overrides
     check_paths([*files, *(config.get(key) for key in ("output_dir", "checkpoint", "evaluation_dir", "dataset_dir"))])
     _check_device(config)
-    workflow = run_workflow(build_workflow(files, overrides=overrides))
+    with alone_in(out or folder / f"evaluation_{split}") if is_main_process() else nullcontext():
+        workflow = run_workflow(build_workflow(files, overrides=overrides))
     return dict(workflow.parser.get_parsed_content("validate#evaluator").state.metrics)

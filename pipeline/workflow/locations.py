@@ -21,6 +21,7 @@ from ct_cncl.pipeline.workflow.run_values import check_paths
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.json_values import plain
+from ct_cncl.transforms.common.locks import alone_in
 from ct_cncl.transforms.dataset.datalist import DATALIST, entries, read_datalist, verify_checksums
 
 if TYPE_CHECKING:
@@ -99,6 +100,15 @@ def dataset_entries(dataset_dir: str | Path, split: str, *, verify: bool = True)
 
 def _prepare_phantoms_once(folder: Path) -> None:
     if is_main_process() and not (folder / DATALIST).is_file():
+        with alone_in(folder, wait=True):  # another run may make them just now
+            _prepare_phantoms(folder)
+    if world_size() > 1:
+        start_processes()
+        distributed.barrier()
+
+
+def _prepare_phantoms(folder: Path) -> None:
+    if not (folder / DATALIST).is_file():
         from ct_cncl.transforms.dataset.simulated_cases import phantom_cases
         from ct_cncl.transforms.dataset.writer import split_cases, write_dataset
 
@@ -111,9 +121,6 @@ def _prepare_phantoms_once(folder: Path) -> None:
             first_seed += count
         splits = split_cases(cases["training"], validation=cases["validation"], test=cases["test"])
         write_dataset(folder, splits, salt="phantoms", progress=_log_every_tenth)
-    if world_size() > 1:
-        start_processes()
-        distributed.barrier()
 
 
 def _log_every_tenth(done: int, total: int) -> None:

@@ -37,7 +37,8 @@ class SimulateLowDose(Transform):
     Args:
         dose_fraction: a, above 0 and up to 1; 0.25 is quarter dose.
         incident_photons: N0 of the scan at full dose; None measures level and spectrum in each volume.
-        settings: everything else (electronic variance, filter, views, geometry); None takes the defaults.
+        settings: everything else (electronic variance, filter, views, geometry); None takes the defaults, and electronic noise as
+            scanners usually have it.
         seed: of the noise, 0 or above.
 
     Raises:
@@ -60,6 +61,7 @@ class SimulateLowDose(Transform):
             if incident_photons is None
             else dataclasses.replace(self.settings, incident_photons=incident_photons).incident_photons
         )
+        self.usual_electronics = settings is None
         self.seed = seed
         self.calibration: Calibration | None = None
         """Of the last volume; None before the first and for a dose fraction of 1."""
@@ -83,7 +85,14 @@ class SimulateLowDose(Transform):
             return img.clone()
         hu = img.as_tensor().detach().cpu().numpy()[0]
         seed = int(np.random.SeedSequence([self.seed, zlib.crc32(hu.tobytes())]).generate_state(1)[0])
-        self.calibration = calibrate(hu, pixel, settings, seed, incident_photons=self.incident_photons)
+        self.calibration = calibrate(
+            hu,
+            pixel,
+            settings,
+            seed,
+            incident_photons=self.incident_photons,
+            usual_electronics=self.usual_electronics,
+        )
         settings = self.calibration.apply(settings)
         result = torch.from_numpy(low_dose(hu, pixel, settings, seed))[None]
         low = convert_to_dst_type(result, img, dtype=torch.float32)[0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .geometry import Geometry
 
-MOST_OF_QUANTUM = 0.008
+MOST_OF_QUANTUM = 0.004
 """Electronic noise of a full dose is at most so much of its quantum noise, as variances, on average over soft tissue: protocols
 keep it there. Where few photons arrive it is a multiple of that, at a quarter of the dose five times as much."""
 

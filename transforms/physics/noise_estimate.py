@@ -141,7 +141,17 @@ def measure_noise(
         keep = np.argsort(found.anatomy, kind="stable")[: int(len(corners) * PART)]
         power, corners, expected = power[keep], corners[keep], expected[keep]
         found = separate(power, ring, ramp, expected, white=white, nyquist=nyquist, shape=shape, chosen=True)
-    return _estimate(found, power, pixel, size, photons.mean(axis=0), expected, corners, windows, log_shape)
+    return _estimate(
+        found,
+        power=power,
+        pixel=pixel,
+        size=size,
+        photons=photons.mean(axis=0),
+        expected=expected,
+        corners=corners,
+        windows=windows,
+        log_shape=log_shape,
+    )
 
 
 def _slices_with_tissue(hu: np.ndarray, most: int, hu_range: tuple[float, float]) -> dict[int, int]:
@@ -190,6 +200,7 @@ def _at(rays: RayNoise, i: int, j: int, size: int) -> tuple[float, float]:
 
 def _estimate(
     found: Separated,
+    *,
     power: np.ndarray,
     pixel: PixelSize,
     size: int,

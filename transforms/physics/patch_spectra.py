@@ -156,10 +156,10 @@ def expected_power(size: int, pixel: PixelSize, spectrum: np.ndarray) -> np.ndar
     plane = _plane(size)
     spectra = [np.fft.fft2(weight * shape) for shape, _ in plane]
     spread = [_convolved(share, spectrum) for _, share in plane]  # covariance of the noise with what is taken
-    for n, spectrum in enumerate(spectra):
-        power -= 2 * (spectrum.conj() * np.fft.fft2(weight * spread[n])).real
+    for n, own_spectrum in enumerate(spectra):
+        power -= 2 * (own_spectrum.conj() * np.fft.fft2(weight * spread[n])).real
         for m, other in enumerate(spectra):
-            power += (spectrum * other.conj()).real * np.sum(plane[m][1] * spread[n])
+            power += (own_spectrum * other.conj()).real * np.sum(plane[m][1] * spread[n])
     return ring_means(power / np.sum(weight**2), size, pixel)
 
 

@@ -166,3 +166,19 @@ def test_shadow_mode_of_the_node_sends_nothing(tmp_path):
     one.add(1)
     one.watcher.look()
     assert (one.jobs.get(1).shadow, one.jobs.get(1).action["send"]) == (True, [])
+
+
+def test_associations_that_have_ended_are_forgotten(tmp_path):
+    from ct_cncl.pipeline.node.receive import Receiver
+
+    one = Setup(tmp_path, rules=RULES)
+    receiver = Receiver(one.settings, Spool(one.settings.spool), one.jobs, Audit(one.settings.spool))
+    for series, alive in (("1", True), ("2", False), ("3", False)):
+        receiver._carriers["1.1", series] = {_Association(alive)}
+    assert [receiver.is_carried("1.1", series) for series in "123"] == [True, False, False]
+    assert list(receiver._carriers) == [("1.1", "1")]
+
+
+class _Association:
+    def __init__(self, alive):
+        self.is_alive = lambda: alive

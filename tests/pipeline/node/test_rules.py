@@ -218,6 +218,7 @@ def test_a_set_up_in_full(tmp_path):
     )
     found = settings(tmp_path, "  web: {url: 'http://web/dicom-web/', headers: {Authorization: Bearer x}}\n", head)
     assert (found.limits.object_bytes, found.keep.hours, found.keep.bytes) == (2**31, 48, 3 * 2**39)
+    assert found.devices == ("auto",)
     assert (found.shadow, found.spool) == (True, tmp_path / "s")
     assert found.senders[0].count.port == 105
     assert [str(network) for network in found.senders[0].addresses] == ["10.0.0.0/8", "127.0.0.1/32"]

@@ -224,3 +224,14 @@ def test_same_content(tmp_path):
     assert not same_content(first, second)
     second.write_bytes(b"no")
     assert not same_content(first, second)
+
+
+def test_what_is_no_ct_is_put_away_where_the_configuration_says_so(storing, slices):
+    dataset = pydicom.dcmread(slices[0])
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
+    dataset.Modality = "MR"
+    dataset.save_as(slices[0])
+    assert bring(storing, slices[0]) == SUCCESS
+    kept = list(storing.spool.others.rglob("*.dcm"))
+    assert [path.read_bytes() for path in kept] == [slices[0].read_bytes()]
+    assert (storing.jobs.all(), storing.counts["other"]) == ([], 1)

@@ -77,7 +77,7 @@ def test_it_carries_its_code_and_does_not_ask_for_the_project(packed):
     for source, name in carried_code().items():
         assert (bundle / name).read_bytes() == source.read_bytes()
     assert (bundle / "ct_cncl" / "pipeline" / "networks" / "cncl.py").is_file()
-    assert (bundle / "ct_cncl" / "transforms" / "hu.py").is_file()
+    assert (bundle / "ct_cncl" / "transforms" / "common" / "hu.py").is_file()
 
 
 @pytest.mark.parametrize("name", ["train.json", "inference.json"])

@@ -1,0 +1,64 @@
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from ct_cncl.pipeline.noise_measurement.measure import global_noise_level, measure_repeated
+from ct_cncl.pipeline.noise_measurement.run import measure_scans
+from ct_cncl.transforms.common.errors import OutputError
+from ct_cncl.transforms.series import ScanError
+
+RADIUS = np.hypot(*np.meshgrid(np.arange(128) - 63.5, np.arange(128) - 63.5, indexing="ij"))
+
+
+def volume(level, seed=0):
+    hu = np.where(RADIUS < 55, 0.0, -1000.0)[..., None].repeat(2, axis=2)
+    return hu + np.random.default_rng(seed).normal(0, level, hu.shape)
+
+
+def save(path, hu):
+    nib.save(nib.Nifti1Image(np.rint(hu).astype(np.int16), np.diag([-1.0, -1.0, 3.0, 1.0])), path)
+    return path
+
+
+def test_a_folder_of_scans_gives_figures_table_page_and_maps(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    save(tmp_path / "in" / "a.nii.gz", volume(10))
+    save(tmp_path / "in" / "b.nii.gz", volume(20))
+    save(tmp_path / "in" / "lung.nii.gz", volume(10) - 800)
+    a, b = measure_scans(tmp_path / "in", out=tmp_path / "out", maps=True)
+    assert a["level_hu"] == pytest.approx(10, rel=0.05)
+    assert b["level_hu"] == pytest.approx(2 * a["level_hu"], rel=0.05)
+    out, errors = capsys.readouterr()
+    assert "level, HU" in out
+    assert "lung: not measured: no uniform soft tissue" in errors
+    found = json.loads((tmp_path / "out" / "noise.json").read_text())
+    assert [row["scan"] for row in found["scans"]] == ["a", "b"]
+    assert len(found["not_measured"]) == 1
+    assert "<svg" in (tmp_path / "out" / "noise.html").read_text()
+    assert (tmp_path / "out" / "noise.csv").read_text().count("\n") == 3
+    image = nib.load(tmp_path / "out" / "a_noise_map.nii.gz")
+    assert image.get_fdata()[64, 64].mean() == pytest.approx(10, rel=0.5)
+    np.testing.assert_array_equal(image.affine, np.diag([-1.0, -1.0, 3.0, 1.0]))
+    with pytest.raises(OutputError, match="--overwrite"):
+        measure_scans(tmp_path / "in", out=tmp_path / "out")
+
+
+def test_a_repetition_gives_the_exact_level(tmp_path):
+    first, second = save(tmp_path / "a.nii.gz", volume(10)), save(tmp_path / "b.nii.gz", volume(10, seed=1))
+    (row,) = measure_scans(first, repeat=second)
+    assert row["by_subtraction"]["level_hu"] == pytest.approx(10, rel=0.02)
+
+
+def test_the_published_level_is_the_mode():
+    assert global_noise_level(volume(10), (1.0, 1.0)) == pytest.approx(10, rel=0.1)
+
+
+def test_what_cannot_be_is_refused(tmp_path):
+    with pytest.raises(ScanError, match="no uniform soft tissue"):
+        measure_scans(save(tmp_path / "a.nii.gz", volume(10) - 800))
+    with pytest.raises(ValueError, match="Expected --out"):
+        measure_scans(tmp_path / "a.nii.gz", maps=True)
+    with pytest.raises(ValueError, match="one object and grid"):
+        measure_repeated(volume(1), volume(1)[:64], (1.0, 1.0))
