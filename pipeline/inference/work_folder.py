@@ -19,6 +19,8 @@ from ct_cncl.transforms.common.locks import lock
 WORK = ".unfinished"
 """Folder among the results; it vanishes when nobody works there."""
 _ALIVE = ".alive"
+_own: set[Path] = set()
+"""Folders that threads of this process work in: its own locks do not keep it out."""
 
 
 @contextmanager
@@ -40,10 +42,12 @@ def work_folder(out: Path) -> Iterator[Path]:
                 own.mkdir(parents=True)
             except OSError as error:
                 raise OutputError(f"Expected to write {own}, but got: {error.strerror or error}.") from error
+            _own.add(own)
             try:
                 yield own
             finally:
                 shutil.rmtree(own, ignore_errors=True)
+                _own.discard(own)
     finally:
         remove_leftovers(place)
         for folder in (place, out):
@@ -74,9 +78,9 @@ def remove_leftovers(place: Path) -> None:
     """Remove what killed processes have left; what belongs to a living one stays, and so does all where nobody can tell."""
     with suppress(OSError):
         for path in sorted(place.iterdir()):
-            if path.name.startswith(f"{os.getpid()}-"):
-                continue  # of another thread
             holder = path.with_name(f"{path.name}{_ALIVE}") if path.is_dir() else path
+            if holder.with_suffix("") in _own:
+                continue
             with lock(holder) as free:  # in the end the lock file goes
                 if free and path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)
