@@ -33,11 +33,11 @@ from ct_cncl.pipeline.inference.records import (
     write_record,
 )
 from ct_cncl.pipeline.inference.streaming import Outcome, denoise_slices, scan_warnings
+from ct_cncl.pipeline.inference.work_folder import one_at_a_time
 from ct_cncl.pipeline.weights.load import Weights
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.file_names import LONGEST, fitting
 from ct_cncl.transforms.common.hu import WINDOWS
-from ct_cncl.transforms.common.locks import locked
 from ct_cncl.transforms.common.redaction import redacted
 from ct_cncl.transforms.common.terminal import say, shown
 from ct_cncl.transforms.series import ScanError, ScanSource
@@ -185,7 +185,7 @@ class ArchiveRun:
         Whatever happens to one scan of several, and to what is said and written of it, the others are done.
         """
         try:
-            with locked(job.lock, job.name, waiting=self._say):
+            with one_at_a_time(job.lock, job.name, waiting=self._say):
                 earlier = look_for_results(job, overwrite=self.asked.overwrite)
                 if earlier.finished:
                     other = f" (made by version {earlier.version}; --overwrite makes it again)"

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ct_cncl.pipeline.inference.records import Job, read_record, write_text
+from ct_cncl.pipeline.inference.work_folder import one_at_a_time
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.json_values import plain
-from ct_cncl.transforms.common.locks import locked
 
 MANIFEST = "manifest.jsonl"
 _PRIVATE = ("request", "options", "digests")
@@ -45,7 +45,7 @@ def add_to_manifest(manifest: Manifest, record: Mapping[str, Any]) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    with locked(manifest.lock, "the manifest"):
+    with one_at_a_time(manifest.lock, "the manifest"):
         try:
             manifest.path.parent.mkdir(parents=True, exist_ok=True)
             with manifest.path.open("a", encoding="utf-8") as stream:
@@ -67,7 +67,7 @@ def rewrite_manifest(manifest: Manifest, jobs: Iterable[Job], others: Iterable[M
     strays = [_line({**record, "search": manifest.search}) for record in others]
     jobs = list(jobs)
     names = {job.name for job in jobs}
-    with locked(manifest.lock, "the manifest"):
+    with one_at_a_time(manifest.lock, "the manifest"):
         kept = [line for line in _lines_of(manifest.path) if not _is_own(line, names, manifest.search)]
         records = [read_record(job.record) for job in jobs]
         done = [_line(record) for record in records if record.get("state") in ("done", "failed")]

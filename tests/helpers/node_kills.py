@@ -59,12 +59,12 @@ def keep_sending(files, port, stopped):
 
 
 def plain(dataset):
-    """All that a result says, but for when it was made; the equipment says that, too."""
-    said = {element.tag: element.value for element in dataset if element.keyword not in OF_THE_MAKING}
-    for item in dataset.get("ContributingEquipmentSequence") or []:
-        if "ContributionDateTime" in item:
-            del item.ContributionDateTime
-    return said
+    """All that a result says, but for when it was made."""
+    return {
+        element.tag: [plain(item) for item in element.value] if element.VR == "SQ" else element.value
+        for element in dataset
+        if element.keyword not in OF_THE_MAKING
+    }
 
 
 def undisturbed(folder, series, slices):

@@ -1,11 +1,11 @@
-"""Locks between processes: the kernel frees them when their holder ends, however it ends."""
+"""One process at a time: locks that the system lets go of when their process ends, however it ends."""
 
 from __future__ import annotations
 
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -14,41 +14,12 @@ from ct_cncl.transforms.common.file_names import LONGEST, fitting
 
 try:
     import fcntl
-except ImportError:  # Windows: processes there are not kept apart
+except ImportError:  # Windows: runs are not kept apart there
     fcntl = None  # type: ignore[assignment]
 
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""What a file system answers that knows no locks; work goes on without them, as it would have before."""
-_alone: set[tuple[int, Path]] = set()
-"""Process and lock of every folder that is held here: a run may ask for the folder of the run that it is part of."""
-
-
-class _BusyError(OutputError):
-    """Another process holds the lock."""
-
-
-@contextmanager
-def locked(
-    path: Path, purpose: str, *, wait: bool = True, waiting: Callable[[str], None] | None = None
-) -> Iterator[None]:
-    """Hold the lock ``path``; other processes, and other threads, that want it wait until the block ends.
-
-    The file says which process holds it; it is made where it is missing with its folder, and gone afterwards.
-
-    Args:
-        path: names the lock; on the file system of what it guards.
-        purpose: what it is held for, for messages: "denoising scan 3".
-        wait: until it is free; False refuses at once.
-        waiting: called once with a line, where it has to wait.
-
-    Raises:
-        OutputError: another process holds it and ``wait`` is off; it cannot be made.
-    """
-    handle, _ = _acquired(path, purpose, wait=wait, waiting=waiting)
-    try:
-        yield
-    finally:
-        _release(path, handle)
+_BUSY = (errno.EACCES, errno.EAGAIN)
+_held: dict[tuple[int, Path], int] = {}
+"""Handles by process and file: POSIX locks are a process's own, so that it may ask again for what it holds."""
 
 
 @contextmanager
@@ -56,120 +27,85 @@ def alone_in(folder: str | Path, *, wait: bool = False) -> Iterator[bool]:
     """Hold a folder of results for one run; another run, on this machine or a shared file system, is told who holds it.
 
     The lock is a hidden file beside the folder, ``.NAME.lock``, which is there for as long as it is held. Within one process a
-    run may hold the folder of the run that it is part of. Where there can be no lock nobody is kept apart.
+    run may hold the folder of the run that it is part of. File systems without locks keep nobody apart.
 
     Args:
         folder: need not exist.
         wait: until it is free.
 
     Yields:
-        Whether it is certain that no other run is there.
+        Whether that is certain: so it is unless there can be no locks.
 
     Raises:
         OutputError: another process holds it; it is named.
     """
     folder = Path(os.path.abspath(Path(folder).expanduser()))  # noqa: PTH100  links stay
     path = folder.with_name(f".{fitting(folder.name, LONGEST - 6)}.lock")
+    with lock(path, wait=wait) as mine:
+        if mine is False:
+            raise OutputError(
+                f"Expected {folder} for this run alone, but {_holder(path)} is at work there. Wait until it is done, or choose another "
+                "folder."
+            )
+        yield mine is True
+
+
+@contextmanager
+def lock(path: Path, *, wait: bool = False) -> Iterator[bool | None]:
+    """Hold a lock file.
+
+    Args:
+        path: made with its folders, and removed in the end.
+        wait: for as long as another process holds it.
+
+    Yields:
+        Whether it is held now; None where nobody can hold it (no rights, no locks on this file system).
+    """
     key = (os.getpid(), path)
-    if key in _alone:
+    if fcntl is None or key in _held:
+        yield None if fcntl is None else True
+        return
+    try:
+        handle = _acquired(path, wait=wait)
+    except OSError as error:
+        yield False if error.errno in _BUSY else None
+        return
+    _held[key] = handle
+    try:
+        os.truncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
         yield True
-        return
-    try:
-        handle, certain = _acquired(path, "this run", wait=wait, waiting=None)
-    except _BusyError as error:
-        raise OutputError(
-            f"Expected {folder} for this run alone, but {_holder(path)} is at work there. Wait until it is done, or choose another "
-            "folder."
-        ) from error
-    except OutputError:  # a folder that cannot be written: the run itself says so, if it has to write there
-        yield False
-        return
-    _alone.add(key)
-    try:
-        yield certain
     finally:
-        _alone.discard(key)
-        _release(path, handle)
-
-
-def is_locked(path: Path) -> bool:
-    """Whether somebody holds the lock ``path`` now; where the file system knows no locks, an existing file is held."""
-    try:
-        handle = os.open(path, os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        if fcntl is None:
-            return True
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    else:
-        return False
-    finally:
+        del _held[key]
+        with suppress(OSError):
+            path.unlink()  # before it is let go: who waits for it sees that it is gone, and makes another
         os.close(handle)
 
 
-def _acquired(path: Path, purpose: str, *, wait: bool, waiting: Callable[[str], None] | None) -> tuple[int, bool]:
-    """A handle of the file that lies there, locked, and whether the file system knows locks."""
+def _acquired(path: Path, *, wait: bool) -> int:
+    """A handle of the file that lies there, locked.
+
+    Raises:
+        OSError: of kind ``_BUSY`` where another process has it; others where there can be no lock.
+    """
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except FileNotFoundError:  # its folder went in between, since it was empty
+        except FileNotFoundError:  # its folder was tidied away in between
             continue
-        except OSError as error:
-            raise OutputError(f"Expected to write {path}, but got: {error.strerror or error}.") from error
+        except PermissionError as error:  # another user's, or a folder that is not ours: no lock, which is no "busy"
+            raise OSError(errno.EROFS, str(error)) from error
         try:
-            got = _try(handle)
-            if got is False:
-                if not wait:
-                    raise _BusyError(
-                        f"Expected {path.parent} to be free for {purpose}, but another process works there. Wait for it."
-                    )
-                if waiting is not None:
-                    waiting(f"waiting for another process: {purpose}")
-                    waiting = None
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            if _is_still(path, handle):
-                with suppress(OSError):  # a full disk: nobody is named, that is all
-                    os.ftruncate(handle, 0)
-                    os.pwrite(handle, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
-                return handle, got is not None
+            fcntl.lockf(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
+        except FileNotFoundError:
+            pass
         except BaseException:
             os.close(handle)
             raise
-        os.close(handle)
-
-
-def _release(path: Path, handle: int) -> None:
-    with suppress(OSError):
-        path.unlink()  # while it is held: whoever waits for this file sees that it is gone, and makes it again
-    os.close(handle)
-
-
-def _try(handle: int) -> bool | None:
-    """Whether the lock is held now; None where there can be none."""
-    if fcntl is None:
-        return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in _NO_LOCKS:
-            return None
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            return False
-        raise
-    return True
-
-
-def _is_still(path: Path, handle: int) -> bool:
-    """Whether the file that was locked is the one of that name: its last holder may have removed it."""
-    try:
-        there, own = path.stat(), os.fstat(handle)
-    except OSError:
-        return False
-    return (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino)
+        os.close(handle)  # whoever held it has removed it meanwhile
 
 
 def _holder(path: Path) -> str:

@@ -1,8 +1,10 @@
 """Several processes with one folder of results: every result and every line of the manifest, and nothing left behind."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from dicom_archive import write_archive, write_series
 from tiny_weights import Add, scripted
 
 from ct_cncl.pipeline.inference.api import denoise_scans
-from ct_cncl.transforms.common.locks import locked
+from ct_cncl.transforms.common.locks import lock
 from ct_cncl.transforms.series import read_scan
 
 
@@ -90,9 +92,19 @@ def test_what_killed_processes_left_goes_and_what_living_ones_make_stays(tmp_pat
         (place / name / "0001.dcm").write_bytes(b"x")
     (place / "1-dead.alive").touch()
     (place / "fedcba9876543210.lock").touch()
-    with locked(place / "2-alive.alive", "the test"):
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with lock(place / "2-alive.alive"):
+            os.write(write, b"x")
+            time.sleep(100)
+    os.read(read, 1)
+    try:
         denoise_scans(tmp_path / "in", tmp_path / "out", weights=add, progress=False)
         assert sorted(path.name for path in place.iterdir()) == ["2-alive", "2-alive.alive"]
         assert (place / "2-alive" / "0001.dcm").exists()
+    finally:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
     denoise_scans(tmp_path / "in", tmp_path / "out", weights=add, progress=False)
     assert not place.exists()
