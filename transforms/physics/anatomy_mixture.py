@@ -42,6 +42,8 @@ CALM = 0.7
 noise then, and the data may say more of the kernel (FREE_TWIST)."""
 STEP, SMOOTH = 0.063, 0.42
 """Fractions of the Nyquist frequency; beyond SMOOTH kernels may end abruptly, and differences may be larger."""
+SHOWN = 0.02
+"""Of a given spectrum's largest power: rings with less play no part."""
 ROUNDS = 40
 
 
@@ -89,6 +91,10 @@ def separate(
     """
     calm = not chosen and _calm(power / expected[:, None], ring.count)
     used = np.arange(len(ring.count)) >= (1 if calm else LOWEST_RING)
+    if shape is not None:
+        # Where a given spectrum ends, what little there is (aliasing, rounding) is not of its shape and would set the level.
+        log_power = np.log(ramp) + shape
+        used = used & (log_power > log_power.max() + np.log(SHOWN))
     relative = ring.frequency / nyquist
     shapes, with_kernel = _anatomy(relative[used])
     if calm:

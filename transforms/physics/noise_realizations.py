@@ -78,10 +78,10 @@ def noise_realization(
     volume = np.asarray(hu_volume)
     if counts_at_dose is None:
         electronic = 0.0 if exact_at_dose is None else settings.electronic_variance
-        dose = exact_at_dose if electronic else 0.5
+        dose = exact_at_dose if electronic and exact_at_dose is not None else 0.5
         unit = dataclasses.replace(settings, dose_fraction=dose, electronic_variance=electronic, route="formula")
         noise = insert_noise(volume, pixel_mm, unit, seed, progress=progress) - volume.astype(np.float32)
-        return noise if dose == 0.5 else (noise / noise_factor(float(dose or 0.5))).astype(np.float32)
+        return noise if dose == 0.5 else (noise / noise_factor(dose)).astype(np.float32)
     if not 0 < counts_at_dose < 1:
         raise ValueError(f"Expected a dose above 0 and below 1 for photon-count simulation, but got {counts_at_dose}.")
     low = dataclasses.replace(

@@ -5,8 +5,8 @@ Slices are arrays (x, y) in HU; pixel sizes are (dx, dy) in mm. Rings are centre
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,8 @@ SPACING = 4
 """Neighbouring patches are a quarter of a side apart, so that narrow tissue holds some."""
 
 
-class Rings(NamedTuple):
+@dataclass(frozen=True)
+class Rings:
     """The rings of a k x k DFT."""
 
     index: np.ndarray

@@ -390,3 +390,33 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(tmp_path, co
     with pytest.raises(OutputError, match="file"):
         run(save(tmp_path / "a.nii.gz", cylinder()), tmp_path / "file" / "out")
     assert count["low_dose"] == 0
+
+
+# Spectra -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_measured_scan_has_both_spectra_and_their_picture(tmp_path):
+    hu = np.where(np.hypot(*np.mgrid[-48:48, -48:48]) < 40, 0.0, -1000.0)[..., None]
+    noisy = insert_noise(hu, (PIXEL, PIXEL), DoseSettings(dose_fraction=1.0, incident_photons=2e5), 0, noise_free=True)
+    source = save(tmp_path / "a.nii.gz", np.rint(noisy).astype(np.int16))
+    (path,) = run(source, tmp_path / "out", incident_photons=None)
+    found = record(path)
+    assert found["calibration"]["method"] == "image"
+    assert found["spectra"]["inserted_over_own_level"] == pytest.approx(1, abs=0.15)
+    assert len(found["spectra"]["frequency_per_mm"]) == len(found["spectra"]["scan_hu2_mm2"])
+    assert found["settings"]["electronic_variance"] > 0
+    assert (tmp_path / "out" / "a_dose0.25_r1.svg").read_text().startswith("<svg")
+
+
+def test_a_spectrum_of_the_users_is_refused_before_the_work_or_taken(tmp_path, count):
+    source = save(tmp_path / "a.nii.gz", cylinder())
+    nps = tmp_path / "nps.csv"
+    nps.write_text("f,power\n0,1\n")
+    with pytest.raises(ValueError, match="Expected the columns"):
+        run(source, tmp_path / "out", incident_photons=None, nps=nps)
+    assert count["low_dose"] == 0
+    nps.write_text("frequency_per_mm,power_hu2_mm2\n" + "".join(f"{k / 20},{1000 * k}\n" for k in range(1, 9)))
+    (path,) = run(source, tmp_path / "out", incident_photons=None, nps=nps)
+    assert record(path)["calibration"]["spectrum_source"] == "nps.csv"
+    with pytest.raises(ValueError, match="--nps"):
+        run(source, tmp_path / "out2", nps=nps)
