@@ -12,7 +12,7 @@ from ct_cncl.pipeline.common.checkpoint_file import BEST, LAST, load_file
 from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
 from ct_cncl.pipeline.workflow.run import build_workflow, config_file, overlay_file, parse_overrides, run_workflow
 
-PATH_KEYS = ("start_from", "teacher_checkpoint", "encoder#weights")
+PATH_KEYS = ("start_from", "teacher_checkpoint", "texture#encoder#weights", "phantom_dir")
 """Config keys that name files: made absolute, so that the run's own config holds from any working directory."""
 
 
