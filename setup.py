@@ -30,8 +30,11 @@ EXTRAS = {
     # The second engine of `denoise`, and what writes its file in `pack`.
     "onnx": ["onnx>=1.16", "onnxruntime>=1.18"],
     "report": ["matplotlib>=3.8"],
+    # How it reads objects from the network is tied to pynetdicom's inside, see pipeline/node/incoming.py.
+    "node": ["pynetdicom>=3.0.4,<3.1", "starlette>=0.40", "uvicorn>=0.30"],
     "verify": ["jsonschema>=4.17"],
     "test": [
+        "cryptography>=42",
         "SimpleITK>=2.3",
         "dcm2niix>=1.0.20220715",
         "hypothesis>=6.100",
@@ -50,7 +53,7 @@ EXTRAS = {
     "lint": ["mypy>=1.10", "pre-commit>=3.6", "ruff>=0.6"],
     "build": ["build>=1.2", "setuptools>=70", "wheel>=0.43"],
 }
-_DEV = ("test", "lint", "build", "dicom", "deidentify", "tiff", "report", "verify")
+_DEV = ("test", "lint", "build", "dicom", "deidentify", "tiff", "report", "verify", "node")
 EXTRAS["dev"] = sorted({requirement for group in _DEV for requirement in EXTRAS[group]})
 
 setup(
@@ -68,6 +71,7 @@ setup(
     },
     packages=[*subpackages("pipeline"), *subpackages("transforms"), "ct_cncl.bundle"],
     package_data={
+        "ct_cncl.pipeline.node": ["templates/*"],
         "ct_cncl.pipeline.sharing": ["metadata_schema.json"],
         "ct_cncl.pipeline.report": ["templates/*"],
         "ct_cncl.bundle": ["LICENSE", "configs/*", "configs/recipes/*", "configs/research/*/*", "docs/*", "models/*"],

@@ -9,9 +9,9 @@ from tiny_runs import ROOT
 
 LAYERS = [
     {"pipeline.cli"},
-    {"pipeline.ablation", "pipeline.interpolation", "pipeline.sharing"},
+    {"pipeline.ablation", "pipeline.interpolation", "pipeline.node", "pipeline.sharing"},
     {"pipeline.qa", "pipeline.training"},
-    {"pipeline.inference", "pipeline.report"},
+    {"pipeline.inference", "pipeline.noise_measurement", "pipeline.report"},
     {"pipeline.evaluation", "pipeline.preparation", "pipeline.weights"},
     {"pipeline.workflow"},
     {"pipeline.handlers"},

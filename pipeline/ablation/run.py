@@ -29,6 +29,7 @@ from ct_cncl.pipeline.training.run_report import Candidate, evaluate_runs, pairs
 from ct_cncl.pipeline.workflow.overlays import Variant
 from ct_cncl.pipeline.workflow.run import about_what_is_there, config_file
 from ct_cncl.transforms.common.files import replacing
+from ct_cncl.transforms.common.locks import alone_in
 from ct_cncl.transforms.series.values import RESULT
 
 
@@ -45,9 +46,15 @@ def run_ablation(ablation: Ablation) -> list[VariantResult]:
     Raises:
         ConfigError: a budget or variant that cannot be used, or unknown keys; before anything is trained.
         DataError: the data set cannot be used.
-        OutputError: ``out`` holds an ablation of other data, overrides, budget or split, or something else.
+        OutputError: ``out`` holds an ablation of other data, overrides, budget or split, or something else; another process is at
+            work there.
     """
     chosen, overrides = checked_plan(ablation)
+    with alone_in(ablation.out):
+        return _run(ablation, chosen, overrides)
+
+
+def _run(ablation: Ablation, chosen: list[Variant], overrides: Mapping[str, Any]) -> list[VariantResult]:
     record, chosen = join_record(ablation, chosen, overrides)
     results: list[VariantResult] = []
     for number, one in enumerate(chosen, start=1):

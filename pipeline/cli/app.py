@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 
 import typer
@@ -14,6 +15,8 @@ from ct_cncl.pipeline.cli.denoise import denoise
 from ct_cncl.pipeline.cli.evaluate import evaluate
 from ct_cncl.pipeline.cli.interpolate import interpolate
 from ct_cncl.pipeline.cli.models import models
+from ct_cncl.pipeline.cli.node import node
+from ct_cncl.pipeline.cli.noise import noise
 from ct_cncl.pipeline.cli.pack import pack
 from ct_cncl.pipeline.cli.prepare import prepare
 from ct_cncl.pipeline.cli.publish import publish
@@ -59,6 +62,7 @@ for command in (
     demo,
     prepare,
     simulate,
+    noise,
     train,
     evaluate,
     denoise,
@@ -71,6 +75,25 @@ for command in (
     publish,
 ):
     app.command()(command)
+app.add_typer(node, name="node")
+
+
+def _stop_as_ctrl_c() -> None:
+    """SIGTERM (Slurm's pre-emption, a container's end) and SIGHUP (a closed terminal) end a command as Ctrl-C does: it tidies up.
+
+    Processes of torchrun keep the system's way: one that waits for the others in a collective would never hear of it.
+    """
+    own = os.getpid()
+
+    def stop(number: int, _frame: object) -> None:
+        if os.getpid() != own:  # a worker that was forked: its parent tidies up
+            os._exit(128 + number)
+        raise KeyboardInterrupt
+
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+            if signal.getsignal(number) == signal.SIG_DFL:  # not under nohup
+                signal.signal(number, stop)
 
 
 def main() -> None:
@@ -80,6 +103,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a letter that the terminal lacks is no reason to stop
             stream.reconfigure(errors="backslashreplace")
+    _stop_as_ctrl_c()
     debug = "--debug" in sys.argv
     if not debug:
         quieten()

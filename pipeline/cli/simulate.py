@@ -24,7 +24,18 @@ def simulate(
     incident_photons: Annotated[
         Optional[float], typer.Option(help="Incident photons a ray at full dose, instead of a calibration.")
     ] = None,
-    electronic_variance: Annotated[float, typer.Option(help="Of the electronic noise, photons^2. Usual: 100.")] = 0.0,
+    electronic_variance: Annotated[
+        Optional[float],
+        typer.Option(help="Of the electronic noise, photons^2. Default: usual for the slice's thickness; 0 for none."),
+    ] = None,
+    nps: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="CSV with a measured spectrum of the scan's noise: columns frequency_per_mm and power_hu2_mm2. The kernel is then the "
+            "file's, the level still the scan's own.",
+            metavar="FILE",
+        ),
+    ] = None,
     geometry: Annotated[str, typer.Option(help="parallel, or mayo: the fan beam of a Siemens scanner.")] = "parallel",
     route: Annotated[
         str, typer.Option(help="formula, or photon_counts: counts are simulated, with photon-starvation correction.")
@@ -40,7 +51,7 @@ def simulate(
     """Make low-dose partners for normal-dose scans: noise of the missing dose, inserted in the sinogram.
 
     Results are NIfTI with the geometry, shape and data type of their source, named SCAN_dose0.25_r1.nii.gz; SCAN_dose0.25_r1.json
-    beside it says how it was made. A run that was interrupted goes on where it was.
+    beside it says how it was made, SCAN_dose0.25_r1.svg shows the spectra of the scan's own noise and of what was inserted. A run that was interrupted goes on where it was.
 
     Examples:
       ct-cncl simulate scan.nii.gz --dose 0.25 --out low
@@ -59,6 +70,7 @@ def simulate(
             calibration=calibration,
             incident_photons=incident_photons,
             electronic_variance=electronic_variance,
+            nps=nps,
             geometry=geometry,
             route=route,
             bowtie_mm=bowtie_mm,

@@ -127,8 +127,12 @@ class CNCLTrainer(Trainer):
                 f"Expected 0 <= d_start <= adversarial_start, but got {d_start} and {adversarial_start}: the discriminator "
                 "must not judge before it learns."
             )
-        if max_epochs < 1:
-            raise ValueError(f"Expected max_epochs of at least 1, but got {max_epochs}.")
+        if max_epochs < 1 or max_epochs % 1:
+            raise ValueError(f"Expected max_epochs to be a whole number of at least 1, but got {max_epochs}.")
+        if len(train_data_loader) == 0:
+            raise ValueError(
+                "Expected patches to fill a batch, but got fewer: nothing would be trained. Raise patches_per_epoch or lower batch_size."
+            )
         self.generator = generator
         self.g_optimizer = g_optimizer
         self.pixel_loss = pixel_loss

@@ -108,7 +108,7 @@ def measure_slices(
         name, patient = reference[scan].name, patients[scan]
         result.add(judged, [method.key for method in methods], name=name, number=number, scan=scan, patient=patient)
         if (scan, number) in kept and read.reference is not None:
-            result.views.append(view_of(read, f"{name}, slice {number}", patient, reference[scan].pixel_mm))
+            result.views.append(view_of(read, f"{name}, slice {number}", patient, reference[scan].grid.pixel_mm))
         tick()
     return result
 
@@ -187,7 +187,7 @@ class _Reader:
 
     def _at(self, other: OpenedScan, own: OpenedScan, number: int) -> np.ndarray:
         if id(other) not in self._partners:
-            self._partners[id(other)] = own.partners(other)
+            self._partners[id(other)] = own.grid.partners(other.grid)
         place = self._partners[id(other)][number]
         if place is None:
             raise ValueError("No slice at this place")

@@ -13,10 +13,9 @@ from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.common.names import same_letters
 from ct_cncl.transforms.dataset.patients import PatientFinder
 from ct_cncl.transforms.series import ScanSource, find_scans
+from ct_cncl.transforms.series.grid import TOLERANCE_MM, SliceGrid
 from ct_cncl.transforms.series.slices import DicomSlices, Slices, VolumeSlices, open_slices
 
-TOLERANCE_MM = 0.05
-"""How far apart the same corner of two slices may lie: affines of NIfTI are single precision, positions are rounded."""
 RESULT = "denoised"
 KINDS = ("denoised", "noise", "content", "disagreement")
 """What ``ct-cncl denoise`` writes: told by the end of a volume's name, by ImageType in DICOM."""
@@ -31,55 +30,18 @@ class OpenedScan:
         slices: the opened scan.
         patient: as header, table or file name say. Not for logs.
         known: header or table name the patient; a file name only suggests one.
-        corners: (slices, 3) RAS mm, centre of each slice's first pixel.
-        steps: (2, 3) mm from pixel to pixel along columns and rows.
-        shape: (columns, rows).
-        phases: (slices,) which of several images at one place each is; 0 where there is one.
+        grid: where its slices lie.
     """
 
     slices: Slices
     patient: str = field(repr=False)
     known: bool
-    corners: np.ndarray
-    steps: np.ndarray
-    shape: tuple[int, int]
-    phases: np.ndarray
+    grid: SliceGrid
 
     @property
     def name(self) -> str:
         """The user's own name of the file or folder."""
         return self.slices.source.path.name
-
-    @property
-    def pixel_mm(self) -> tuple[float, float]:
-        """Pixel size along columns and rows, mm."""
-        return float(np.linalg.norm(self.steps[0])), float(np.linalg.norm(self.steps[1]))
-
-    def same_plane(self, other: OpenedScan) -> bool:
-        """Whether slices of both have the same pixels and directions."""
-        extent = np.array(self.shape)[:, None]
-        return self.shape == other.shape and bool((np.abs(self.steps - other.steps) * extent).max() <= 2 * TOLERANCE_MM)
-
-    def partners(self, other: OpenedScan) -> list[int | None]:
-        """For each slice of this scan the slice of ``other`` at the same place, None where it has none.
-
-        Several slices at one place (phases of perfusion or of the heart) go together in the order of their phases; where one
-        scan has more of them than the other, nothing says which belong together, and they have no partner.
-        """
-        if not self.same_plane(other):
-            return [None] * len(self.corners)
-        return [self._partner(number, other) for number in range(len(self.corners))]
-
-    def _partner(self, number: int, other: OpenedScan) -> int | None:
-        ours, theirs = self.at(self.corners[number]), other.at(self.corners[number])
-        if len(ours) != len(theirs):
-            return None
-        return int(theirs[ours.tolist().index(number)])
-
-    def at(self, corner: np.ndarray) -> np.ndarray:
-        """Numbers of the slices whose first pixel lies at a place, by phase."""
-        here = np.flatnonzero(np.linalg.norm(self.corners - corner, axis=1) <= TOLERANCE_MM)
-        return here[np.argsort(self.phases[here], kind="stable")]
 
 
 def locate(
@@ -161,7 +123,7 @@ def _located(slices: Slices, patient: str, *, known: bool) -> OpenedScan:
         lengths = [slices.volume.shape[axis] for axis in np.argsort(slices.order.forward[:, 0])]
         shape = (lengths[0], lengths[1])
         phases = np.zeros(slices.count, dtype=int)
-    return OpenedScan(slices, patient, known, corners, affine[:3, :2].T.copy(), shape, phases)
+    return OpenedScan(slices, patient, known, SliceGrid(corners, affine[:3, :2].T.copy(), shape, phases))
 
 
 def _refuse_stored_values(slices: Slices) -> None:
@@ -202,7 +164,7 @@ def match(reference: Sequence[OpenedScan], others: Sequence[OpenedScan], *, name
     alone = len(reference) == 1 and len(others) == 1
     chosen = []
     for scan in reference:
-        at_place = [other for other in others if any(k is not None for k in scan.partners(other))]
+        at_place = [other for other in others if any(k is not None for k in scan.grid.partners(other.grid))]
         same = [other for other in at_place if not (scan.known and other.known and scan.patient != other.patient)]
         if at_place and not same:
             raise DataError(
@@ -271,13 +233,14 @@ def _why_not(scan: OpenedScan, found: Sequence[OpenedScan], others: Sequence[Ope
 
 def difference(scan: OpenedScan, other: OpenedScan) -> str:
     """What keeps two scans from being of one geometry, in words."""
-    if scan.shape != other.shape:
-        return f"slices are {scan.shape[0]} x {scan.shape[1]} and {other.shape[0]} x {other.shape[1]} pixels"
-    if not scan.same_plane(other):
-        ours, theirs = ("{:.4g} x {:.4g}".format(*each.pixel_mm) for each in (scan, other))
-        return f"pixels are {ours} and {theirs} mm" if ours != theirs else "slices are turned against each other"
-    nearest = np.linalg.norm(scan.corners[:, None] - other.corners[None], axis=2).min()
-    most, others = (max(len(each.at(corner)) for corner in each.corners) for each in (scan, other))
+    ours, theirs = scan.grid, other.grid
+    if ours.shape != theirs.shape:
+        return f"slices are {ours.shape[0]} x {ours.shape[1]} and {theirs.shape[0]} x {theirs.shape[1]} pixels"
+    if not ours.same_plane(theirs):
+        pixel, of_other = ("{:.4g} x {:.4g}".format(*each.pixel_mm) for each in (ours, theirs))
+        return f"pixels are {pixel} and {of_other} mm" if pixel != of_other else "slices are turned against each other"
+    nearest = np.linalg.norm(ours.corners[:, None] - theirs.corners[None], axis=2).min()
+    most, others = (max(len(each.at(corner)) for corner in each.corners) for each in (ours, theirs))
     if nearest <= TOLERANCE_MM and most != others:
         return f"they have {most} and {others} slices at one place; evaluate each phase by itself"
     return (

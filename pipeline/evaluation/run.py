@@ -21,6 +21,7 @@ from ct_cncl.pipeline.evaluation.tables import as_text, write_tables
 from ct_cncl.pipeline.metrics.bootstrap import LEAST_VALUES
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.hu import WINDOWS, Window
+from ct_cncl.transforms.common.locks import alone_in
 from ct_cncl.transforms.dataset.patients import DEFAULT_NAME_RULE, PatientFinder
 
 SUMMARY = "summary.csv"
@@ -77,10 +78,15 @@ def evaluate_files(options: EvaluateOptions) -> Evaluation:
     Raises:
         DataError: scans that do not belong together; the message names them.
         ScanError: scans that cannot be read, or are no HU.
-        OutputError: ``out`` holds an evaluation, or cannot be written.
+        OutputError: ``out`` holds an evaluation, cannot be written, or another process is writing there.
         ValueError: unknown windows.
     """
     windows = parse_windows(options.windows)
+    with alone_in(options.out):
+        return _evaluation(options, windows)
+
+
+def _evaluation(options: EvaluateOptions, windows: dict[str, Window]) -> Evaluation:
     if (options.out / SUMMARY).exists() and not options.overwrite:
         raise OutputError(
             f"Expected no evaluation in {options.out}, but it holds one. Replace it with --overwrite, or choose another folder."
@@ -145,7 +151,7 @@ def _evaluate(options: EvaluateOptions, windows: dict[str, Window], scratch: Pat
         methods,
         figures,
         windows=windows,
-        pixels=[scan.pixel_mm for scan in reference],
+        pixels=[scan.grid.pixel_mm for scan in reference],
         patients=patients,
         seed=options.seed,
         title=f"Evaluation of {', '.join(m.name for m in methods if m.role == 'candidate') or 'the input'}",
@@ -208,7 +214,7 @@ def _matched(
             warnings.append(
                 f"{method.name}: {len(unused)} scans belong to no scan of the reference and were left out ({', '.join(unused[:3])})."
             )
-        lacking = sum(place is None for own, other in zip(reference, scans) for place in own.partners(other))
+        lacking = sum(place is None for own, other in zip(reference, scans) for place in own.grid.partners(other.grid))
         if lacking:
             total = sum(scan.slices.count for scan in reference)
             warnings.append(f"{method.name}: {lacking} of {total} slices are missing; its means are over the others.")

@@ -14,8 +14,8 @@ from typing import Any, TypeVar, overload
 import numpy as np
 import torch
 
+from ct_cncl.pipeline.common.devices import checked_device
 from ct_cncl.pipeline.common.distributed import default_device, is_main_process, rank
-from ct_cncl.pipeline.common.errors import ConfigError
 from ct_cncl.pipeline.inference.batch import ArchiveRun, DenoiseOptions, tidy
 from ct_cncl.pipeline.inference.records import WORK
 from ct_cncl.pipeline.inference.streaming import check_save
@@ -151,20 +151,3 @@ def chosen_device(name: str) -> torch.device:
         ConfigError: unknown name, or no such device in this machine.
     """
     return default_device() if name == "auto" else torch.device(checked_device(name))
-
-
-def checked_device(name: str) -> str:
-    """``name`` if torch knows such a device here.
-
-    Raises:
-        ConfigError: unknown name, or no such device in this machine.
-    """
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        first_line = str(error).splitlines()[0]
-        raise ConfigError(
-            f"Expected a device of this machine (auto, cpu, cuda, cuda:N), but got {name!r}: {first_line}."
-        ) from error
-    return name

@@ -24,6 +24,7 @@ from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.hu import HU_RANGE
+from ct_cncl.transforms.common.locks import alone_in
 from ct_cncl.transforms.dataset.datalist import entries, read_datalist
 
 CURVE = ("curve.csv", "curve.svg")
@@ -117,9 +118,13 @@ def interpolate(first: Path, second: Path, *, alpha: float, out: Path, overwrite
         ValueError: alpha outside 0 to 1.
         CheckpointError: missing, unreadable, of different networks.
         ConfigError: no config beside a checkpoint, or different networks.
-        OutputError: the folder holds something.
+        OutputError: the folder holds something, or another process is writing there.
     """
-    first, second = checkpoint_of(first), checkpoint_of(second)
+    with alone_in(out):
+        return _interpolate(checkpoint_of(first), checkpoint_of(second), alpha=alpha, out=out, overwrite=overwrite)
+
+
+def _interpolate(first: Path, second: Path, *, alpha: float, out: Path, overwrite: bool) -> Path:
     state = interpolated(*load_pair(first, second), alpha=alpha)
     _refuse_existing(out, overwrite=overwrite)
     record = {
@@ -183,7 +188,7 @@ def scan_alpha(
         ConfigError: no config beside a checkpoint, different networks, unknown device, no matplotlib.
         DataError: the data set cannot be used, or has no uniform soft tissue.
     """
-    from ct_cncl.pipeline.inference.api import checked_device
+    from ct_cncl.pipeline.common.devices import checked_device
 
     require("matplotlib", extra="report", purpose="to draw curve.svg")
     first, second = checkpoint_of(first), checkpoint_of(second)

@@ -16,14 +16,17 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ct_cncl.pipeline.preparation.spectra_picture import write_spectra_picture
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.file_names import LONGEST, fitting
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.json_values import plain
+from ct_cncl.transforms.common.locks import alone_in
 from ct_cncl.transforms.common.terminal import say, shown
-from ct_cncl.transforms.physics import Calibration, DoseSettings
+from ct_cncl.transforms.physics import Calibration, DoseSettings, NoiseSpectrum, read_spectrum
+from ct_cncl.transforms.physics.inserted_noise import compared_spectra
 from ct_cncl.transforms.physics.simulation import CALIBRATIONS, calibrate, low_dose, own_seed, pixel_of
 from ct_cncl.transforms.physics.truncation import truncation_warning
 from ct_cncl.transforms.series import (
@@ -53,11 +56,12 @@ class SimulateOptions:
     seed: int = 0
     calibration: str = "auto"
     incident_photons: float | None = None
-    electronic_variance: float = 0.0
+    electronic_variance: float | None = None
     geometry: str = "parallel"
     route: str = "formula"
     bowtie_mm: float | None = None
     current_modulation: float = 0.0
+    nps: Path | None = None
     overwrite: bool = False
 
     def settings(self) -> DoseSettings:
@@ -68,7 +72,7 @@ class SimulateOptions:
         """
         settings = DoseSettings(
             dose_fraction=self.dose_fraction,
-            electronic_variance=self.electronic_variance,
+            electronic_variance=self.electronic_variance or 0.0,
             geometry=self.geometry,
             route=self.route,
             bowtie_mm=self.bowtie_mm,
@@ -84,7 +88,19 @@ class SimulateOptions:
             if self.calibration != "auto":
                 raise ValueError("Expected --incident-photons or --calibration but got both. Leave one out.")
             DoseSettings(incident_photons=self.incident_photons)
+        if self.nps is not None and (self.incident_photons is not None or self.calibration not in ("auto", "image")):
+            raise ValueError(
+                "Expected --nps with a calibration from the image, but got another as well. Leave one out."
+            )
         return settings
+
+    def spectrum(self) -> NoiseSpectrum | None:
+        """What ``nps`` holds.
+
+        Raises:
+            SpectrumError: it is no spectrum.
+        """
+        return None if self.nps is None else read_spectrum(self.nps)
 
 
 @dataclass(frozen=True)
@@ -98,6 +114,11 @@ class Result:
     def provenance(self) -> Path:
         """The JSON file beside it."""
         return self.path.with_name(self.path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+
+    @property
+    def picture(self) -> Path:
+        """The spectra of both noises, where they were measured."""
+        return self.provenance.with_suffix(".svg")
 
 
 @dataclass(frozen=True)
@@ -120,8 +141,10 @@ class Planned:
     def requested(self, result: Result, options: SimulateOptions) -> dict[str, Any]:
         """All that a result depends on: one with the same is the same."""
         values = asdict(options)
-        for where in ("source", "out", "realizations", "overwrite"):
+        for where in ("source", "out", "realizations", "overwrite", "nps"):
             del values[where]
+        if options.nps is not None:
+            values["nps_sha256"] = file_checksum(options.nps)
         return values | {
             "source": self.name,
             "source_sha256": self.digest,
@@ -142,9 +165,15 @@ def simulate_scans(options: SimulateOptions) -> list[Path]:
     Raises:
         ValueError: options outside their range.
         ScanError: a scan that cannot be read or is not HU, or a file in the way of a result.
-        OutputError: the results cannot be written.
+        OutputError: the results cannot be written, or another process is writing there.
     """
+    with alone_in(options.out):
+        return _simulated(options)
+
+
+def _simulated(options: SimulateOptions) -> list[Path]:
     settings = options.settings()
+    options.spectrum()  # refused before any work
     planned = [_planned(source, options) for source in find_scans(options.source)]
     results = [result for scan in planned for result in scan.results]
     _check_folder(options)
@@ -253,6 +282,8 @@ def _make(planned: Planned, settings: DoseSettings, options: SimulateOptions) ->
         how=options.calibration,
         incident_photons=options.incident_photons,
         acquisition=scan.acquisition,
+        spectrum=options.spectrum(),
+        usual_electronics=options.electronic_variance is None,
     )
     warning = truncation_warning(hu, pixel)
     _report(planned.source.name, calibration, warning)
@@ -262,15 +293,19 @@ def _make(planned: Planned, settings: DoseSettings, options: SimulateOptions) ->
         for number, result in enumerate(planned.results):
             seed = own_seed(options.seed, planned.name, result.realization)
             low = low_dose(hu, pixel, settings, seed, progress=_ticks(bar, number * hu.shape[2]))
+            spectra = compared_spectra(hu, low, pixel, calibration, options.dose_fraction)
             record = {
                 "requested": planned.requested(result, options),
                 "settings": asdict(settings),
                 "calibration": asdict(calibration),
+                "spectra": spectra,
                 "noise_seed": seed,
                 "pixel_mm": pixel,
                 "warnings": [warning] if warning else [],
             }
             _write(from_slices(low, order), result, scan, record)
+            if spectra:
+                write_spectra_picture(spectra, result.picture)
 
 
 def _ticks(bar: tqdm, before: int) -> Callable[[int, int], None]:

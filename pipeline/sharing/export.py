@@ -20,7 +20,7 @@ from ct_cncl.pipeline.common.checkpoint_file import load_file, network_state
 from ct_cncl.pipeline.common.errors import CheckpointError
 from ct_cncl.pipeline.sharing.example_scan import write_example
 from ct_cncl.pipeline.weights.load import Weights, open_weights
-from ct_cncl.pipeline.weights.onnx import METADATA, OUTPUTS, open_onnx
+from ct_cncl.pipeline.weights.onnx import AXES, AXES_IN_WORDS, METADATA, OUTPUTS, open_onnx
 from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.hu import HU_RANGE
@@ -29,7 +29,7 @@ TOLERANCE_HU = 0.5
 """How far an export may be from the network; in practice it is below 0.01 HU."""
 _OPSET = 17
 _PROBE = (71, 123)
-"""Height and width of the image that exports are compared on: odd, so that padding counts, and not the one of the export."""
+"""Columns and rows of the image that exports are compared on: odd, so that padding counts, and not the one of the export."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -75,7 +75,7 @@ def write_state(weights: Path, path: Path) -> None:
 
 
 def write_torchscript(network: nn.Module, path: Path, *, metadata: Mapping[str, Any]) -> None:
-    """A scripted network, with its branches, and the metadata as MONAI's ``load_net_with_metadata`` reads them."""
+    """A scripted network, with its branches, axes as ``AXES``, and the metadata as MONAI's ``load_net_with_metadata`` reads them."""
     buffer = io.BytesIO()
     torch.jit.save(torch.jit.script(network), buffer, _extra_files={METADATA: _text(metadata)})
     packed = io.BytesIO()
@@ -97,19 +97,19 @@ class _Padded(nn.Module):
         self.multiple = int(getattr(network, "multiple", 1))
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        height, width = image.shape[-2:]
+        columns, rows = image.shape[-2:]
         if self.multiple > 1:
-            image = functional.pad(image, [0, -width % self.multiple, 0, -height % self.multiple], mode="reflect")
+            image = functional.pad(image, [0, -rows % self.multiple, 0, -columns % self.multiple], mode="reflect")
         if hasattr(self.network, "branches"):
             predicted = self.network.branches(image)  # type: ignore[operator]
             images: tuple[torch.Tensor, ...] = (predicted.fused, predicted.content, predicted.noise)
         else:
             images = (self.network(image),)
-        return tuple(one[..., :height, :width] for one in images)
+        return tuple(one[..., :columns, :rows] for one in images)
 
 
 def write_onnx(network: nn.Module, path: Path, *, slices: int, metadata: Mapping[str, Any]) -> None:
-    """The network as an ONNX graph for any batch, height and width of at least 16 pixels, with the metadata.
+    """The network as an ONNX graph for any batch, columns and rows of at least 16 pixels, with the metadata; axes as ``AXES``.
 
     Raises:
         ExportError: the package onnx is not installed.
@@ -128,12 +128,12 @@ def write_onnx(network: nn.Module, path: Path, *, slices: int, metadata: Mapping
         buffer,  # type: ignore[arg-type]  # it writes to streams, too
         input_names=["image"],
         output_names=list(names),
-        dynamic_axes={name: {0: "batch", 2: "height", 3: "width"} for name in ("image", *names)},
+        dynamic_axes={name: {axis: AXES[axis] for axis in (0, 2, 3)} for name in ("image", *names)},
         opset_version=_OPSET,
         dynamo=False,  # the other exporter needs a further package
     )
     model = onnx.load_from_string(buffer.getvalue())
-    properties = {METADATA: _text(metadata), "multiple": str(getattr(network, "multiple", 1))}
+    properties = {METADATA: _text(metadata), "axes": AXES_IN_WORDS, "multiple": str(getattr(network, "multiple", 1))}
     onnx.helper.set_model_props(model, properties)
     with replacing(path) as temporary:
         temporary.write_bytes(model.SerializeToString(deterministic=True))
@@ -154,6 +154,7 @@ def _export(path: Path, folder: Path, metadata: dict[str, Any]) -> None:
     weights = open_weights(path, torch.device("cpu"))
     models = folder / "models"
     write_state(path, models / "model.pt")
+    metadata["axes"] = AXES_IN_WORDS
     metadata["weights"] = metadata.get("weights", {}) | {"sha256": file_checksum(models / "model.pt")}
     write_torchscript(weights.network, models / "model.ts", metadata=metadata)
     write_onnx(weights.network, models / "model.onnx", slices=weights.slices, metadata=metadata)

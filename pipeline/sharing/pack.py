@@ -23,6 +23,7 @@ from ct_cncl.pipeline.workflow.run import load_config, merged_config, network_co
 from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.files import replacing
+from ct_cncl.transforms.common.locks import alone_in
 from ct_cncl.transforms.dataset.datalist import entries, read_datalist
 
 NAME = "ct_cncl"
@@ -84,7 +85,7 @@ def pack(
         raise OutputError(f"Expected no {path.name} in {out}, but there is one. Remove it, or pass --version.")
     metadata["weights"]["variant"] = "+".join(Path(name).stem for name in overlays if name != FINE_TUNE)
     require("jsonschema", extra="verify", purpose="to check metadata.json")  # before minutes of exporting
-    with tempfile.TemporaryDirectory() as scratch:
+    with alone_in(path), tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / NAME
         _write_bundle(folder, bundle, weights or own, overlays, metadata)
         broken = broken_rules(folder)

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigWorkflow
 
 from ct_cncl.pipeline.common.checkpoint_file import BEST, LAST, load_file
+from ct_cncl.pipeline.common.devices import checked_device
+from ct_cncl.pipeline.common.distributed import is_main_process, world_size
 from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
-from ct_cncl.pipeline.workflow.run import build_workflow, config_file, overlay_file, parse_overrides, run_workflow
+from ct_cncl.pipeline.workflow.overlays import with_settings
+from ct_cncl.pipeline.workflow.run import (
+    build_workflow,
+    config_file,
+    merged_config,
+    overlay_file,
+    parse_overrides,
+    run_workflow,
+)
+from ct_cncl.pipeline.workflow.run_values import check_paths, check_run_values, value_at
+from ct_cncl.transforms.common.locks import alone_in
 
 PATH_KEYS = ("start_from", "teacher_checkpoint", "texture#encoder#weights", "phantom_dir")
 """Config keys that name files: made absolute, so that the run's own config holds from any working directory."""
@@ -40,6 +53,7 @@ def train_bundle(
         ConfigError: unknown keys or overlays.
         CheckpointError: nothing to resume, or a run where a new one should start.
         DataError: the data set cannot be used.
+        OutputError: another process trains there.
     """
     overrides = parse_overrides(assignments)
     if resume:
@@ -60,7 +74,18 @@ def train_bundle(
         overrides["resume"] = resume
     if data is not None:
         overrides["dataset_dir"] = str(data.expanduser().absolute())
-    return run_workflow(build_workflow(files, run_id="training", overrides=overrides))
+    config = with_settings(merged_config(files), overrides)
+    check_paths([*files, overrides["output_dir"], *(value_at(config, key) for key in ("dataset_dir", *PATH_KEYS))])
+    check_run_values(config, processes=world_size())
+    _check_device(config)
+    with alone_in(out) if is_main_process() else nullcontext():
+        return run_workflow(build_workflow(files, run_id="training", overrides=overrides))
+
+
+def _check_device(config: Mapping[str, Any]) -> None:
+    name = config.get("device")
+    if isinstance(name, str) and not name.startswith(("$", "@", "%")):
+        checked_device(name)
 
 
 def absolute_paths(overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,5 +152,9 @@ def evaluate_run(
     if out is not None:
         overrides["evaluation_dir"] = str(out.expanduser().absolute())
     files = [folder / "config.json", config_file("evaluate.json"), *(overlay_file(name) for name in overlays)]
-    workflow = run_workflow(build_workflow(files, overrides=overrides))
+    config = with_settings(merged_config(files), overrides)
+    check_paths([*files, *(config.get(key) for key in ("output_dir", "checkpoint", "evaluation_dir", "dataset_dir"))])
+    _check_device(config)
+    with alone_in(out or folder / f"evaluation_{split}") if is_main_process() else nullcontext():
+        workflow = run_workflow(build_workflow(files, overrides=overrides))
     return dict(workflow.parser.get_parsed_content("validate#evaluator").state.metrics)

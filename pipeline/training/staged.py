@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from ct_cncl.pipeline.workflow.run import (
 )
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.files import replacing
+from ct_cncl.transforms.common.locks import alone_in
 
 RECORD = "stages.json"
 
@@ -93,19 +95,32 @@ def train_run(
         CheckpointError: nothing to resume, or a run where a new one should start.
         DataError: the data set cannot be used.
     """
-    last = out
+    with alone_in(out) if is_main_process() else nullcontext():
+        last = _trained(out, data, overlays, stages, resume=resume, assignments=assignments)
+        if report and is_main_process() and (last / LAST).is_file() and _complete(last):
+            _report(last)
+
+
+def _trained(
+    out: Path,
+    data: Path | None,
+    overlays: Sequence[str],
+    stages: Sequence[str],
+    *,
+    resume: bool,
+    assignments: Sequence[str],
+) -> Path:
+    """Train as :func:`train_run` says; the folder of the last run."""
     if not resume and stages:
-        last = train_stages(stages, out=out, data=data, overlays=overlays, assignments=assignments)[-1]
-    elif resume and (stages or (out / RECORD).is_file()):
+        return train_stages(stages, out=out, data=data, overlays=overlays, assignments=assignments)[-1]
+    if resume and (stages or (out / RECORD).is_file()):
         if stages or data or overlays or assignments:
             raise ConfigError(
                 "Expected nothing beside --resume and --out, since the stages have their own configs, but got more. Leave it out."
             )
-        last = resume_stages(out)[-1]
-    else:
-        train_bundle(out=out, data=data, overlays=overlays, resume=resume, assignments=assignments)
-    if report and is_main_process() and (last / LAST).is_file() and _complete(last):
-        _report(last)
+        return resume_stages(out)[-1]
+    train_bundle(out=out, data=data, overlays=overlays, resume=resume, assignments=assignments)
+    return out
 
 
 def _report(run: Path) -> None:

@@ -14,13 +14,19 @@ from ct_cncl.pipeline.networks import Branches
 from ct_cncl.pipeline.networks.branches import pad_to_multiple
 
 OUTPUTS = ("result", "content", "noise")
-"""Names of what an exported network gives, each (B, 1, H, W) in network units; without branches, the first alone."""
+"""Names of what an exported network gives, each (batch, 1, columns, rows) in network units; without branches, the first alone."""
+AXES = ("batch", "slices", "columns", "rows")
+"""What the axes of an image are, in every network here and in every export: pydicom's ``pixel_array`` is (rows, columns)."""
+AXES_IN_WORDS = (
+    "(batch, slices, columns, rows): columns towards the patient's left, rows towards the back in axial slices; of several slices "
+    "towards the head; a pixel_array of pydicom, (rows, columns), goes in transposed"
+)
 METADATA = "metadata.json"
 """Name of the bundle's metadata inside an exported file."""
 
 
 class OnnxNetwork(nn.Module):
-    """An ONNX graph as a module: (B, slices, H, W) to (B, 1, H, W) in network units, computed on the CPU.
+    """An ONNX graph as a module: (batch, slices, columns, rows) to (batch, 1, columns, rows) in network units, computed on the CPU.
 
     Args:
         session: an ``onnxruntime.InferenceSession`` with the input "image" and the outputs ``OUTPUTS``.
@@ -33,7 +39,7 @@ class OnnxNetwork(nn.Module):
         self.multiple = multiple
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """The result of ``image`` (B, slices, H, W)."""
+        """The result of ``image`` (batch, slices, columns, rows)."""
         return self.outputs(image, OUTPUTS[:1])[0]
 
     def outputs(self, image: torch.Tensor, names: tuple[str, ...]) -> list[torch.Tensor]:
@@ -42,20 +48,20 @@ class OnnxNetwork(nn.Module):
         Raises:
             RuntimeError: an image that the graph does not take.
         """
-        height, width = image.shape[-2:]
+        columns, rows = image.shape[-2:]
         padded = pad_to_multiple(image.float().cpu(), self.multiple)
         try:
             found = self.session.run(list(names), {"image": padded.numpy()})
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             raise RuntimeError(str(error)) from error
-        return [torch.from_numpy(array[..., :height, :width]).to(image.device) for array in found]
+        return [torch.from_numpy(array[..., :columns, :rows]).to(image.device) for array in found]
 
 
 class OnnxBranches(OnnxNetwork):
     """An ONNX graph that gives content and noise beside the result."""
 
     def branches(self, image: torch.Tensor) -> Branches:
-        """All estimates of ``image`` (B, slices, H, W)."""
+        """All estimates of ``image`` (batch, slices, columns, rows)."""
         fused, content, noise = self.outputs(image, OUTPUTS)
         return Branches(content, noise, fused)
 

@@ -11,8 +11,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +22,11 @@ from torch import distributed
 from ct_cncl import pipeline
 from ct_cncl.pipeline.common.distributed import is_main_process, start_processes, world_size
 from ct_cncl.pipeline.handlers.checkpoints import resuming
+from ct_cncl.pipeline.workflow.run_values import check_paths
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.json_values import plain
+from ct_cncl.transforms.common.locks import alone_in
 from ct_cncl.transforms.dataset.datalist import DATALIST, entries, read_datalist, short_repeated, verify_checksums
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class DatasetSplit(Sequence[dict[str, Any]]):
 
 def _prepare_phantoms_once(folder: Path) -> None:
     if is_main_process() and not (folder / DATALIST).is_file():
-        with _alone(folder):
+        with alone_in(folder, wait=True):  # another run may make them just now
             if not (folder / DATALIST).is_file():
                 _prepare_phantoms(folder)
     if world_size() > 1:
@@ -182,20 +183,6 @@ def _prepare_phantoms(folder: Path) -> None:
     splits = split_cases(cases["training"], validation=cases["validation"], test=cases["test"])
     with tqdm(total=first_seed, desc="preparing phantoms", unit="phantom", disable=not sys.stderr.isatty()) as bar:
         write_dataset(folder, splits, salt="phantoms", progress=lambda done, _total: bar.update(done - bar.n))
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Waits until no other process on this machine makes ``folder``; the lock ends with the process, whatever becomes of it."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # Windows has no such lock; two first trainings at once then do the work twice
-        yield
-        return
-    with (folder.parent / f".{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def start_run(*, seed: int) -> None:
@@ -225,9 +212,11 @@ def record_run(output_dir: str | Path, *, seed: int, resume: bool | str = False)
 
     Raises:
         OutputError: the folder cannot be written.
+        ConfigError: its path is one that MONAI has changed.
     """
     if not is_main_process():
         return
+    check_paths([output_dir])
     folder = Path(output_dir)
     record = (
         json.loads((folder / "run.json").read_text(encoding="utf-8"))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ct_cncl.pipeline.common.errors import ConfigError
 from ct_cncl.pipeline.workflow.locations import installed_bundle
+from ct_cncl.pipeline.workflow.run_values import value_at
 
 if TYPE_CHECKING:  # MONAI takes seconds to import, and denoising needs none of it
     from monai.bundle import ConfigWorkflow
@@ -162,21 +163,6 @@ def _under_null(config: Mapping[str, Any], key: str) -> bool:
         if isinstance(above, Mapping) and parts[depth - 1] in above and above[parts[depth - 1]] is None:
             return True
     return False
-
-
-def value_at(config: Mapping[str, Any], key: str) -> Any:
-    """What a config has under a key, ``a#b`` for b in a; None where there is nothing.
-
-    >>> value_at({"patches": {"size": 64}}, "patches#size"), value_at({}, "patches#size")
-    (64, None)
-    """
-    node: Any = config
-    for part in key.split("#"):
-        if isinstance(node, list) and part.isdigit() and int(part) < len(node):
-            node = node[int(part)]
-        else:
-            node = node.get(part) if isinstance(node, Mapping) else None
-    return node
 
 
 def check_values(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:

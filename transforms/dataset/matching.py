@@ -10,9 +10,8 @@ import numpy as np
 
 from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.dataset.dose_names import without_dose_words
+from ct_cncl.transforms.series.grid import SliceGrid
 
-AFFINE_TOLERANCE_MM = 1e-2
-"""Largest difference of any affine entry (mm) at which two scans count as the same geometry."""
 _MOST_NAMED = 10
 
 
@@ -43,11 +42,14 @@ class PairCandidate:
     def __str__(self) -> str:
         return self.name or self.source.name
 
+    @property
+    def grid(self) -> SliceGrid:
+        """Where its slices lie."""
+        return SliceGrid.of_volume(self.affine, self.shape)
+
     def same_geometry(self, other: PairCandidate) -> bool:
-        """Whether both grids have one shape and one affine, to ``AFFINE_TOLERANCE_MM``."""
-        return self.shape == other.shape and bool(
-            np.allclose(self.affine, other.affine, rtol=0, atol=AFFINE_TOLERANCE_MM)
-        )
+        """Whether both have the same slices of the same pixels."""
+        return self.shape == other.shape and self.grid.same_slices(other.grid)
 
 
 def match_pairs(
@@ -170,24 +172,17 @@ def _distance(scan: PairCandidate, other: PairCandidate) -> tuple[bool, bool, fl
 
 
 def _other_slices(scan: PairCandidate, other: PairCandidate) -> str:
-    difference = float(np.abs(scan.affine - other.affine).max())
-    alike = np.allclose(scan.affine[:3, :3], other.affine[:3, :3], rtol=0, atol=AFFINE_TOLERANCE_MM)
-    if scan.shape[:2] == other.shape[:2] and alike:
-        shared = sum(np.abs(_places(other) - place).max(axis=1).min() <= AFFINE_TOLERANCE_MM for place in _places(scan))
+    shared = sum(place is not None for place in scan.grid.partners(other.grid))
+    where = ""
+    if scan.grid.same_plane(other.grid):
         where = f" Only {shared} of its {scan.shape[2]} slices lie where one of the {other.shape[2]} others does."
-    else:
-        where = ""
     if other.shape != scan.shape:
         return (
             f"Expected {scan} and its low-dose partner {other} to have one shape, but got {scan.shape} "
             f"and {other.shape}.{where} Pair scans of the same slices."
         )
+    difference = float(np.abs(scan.affine - other.affine).max())
     return (
         f"Expected {scan} and its low-dose partner {other} to have one affine, but entries differ by "
         f"up to {difference:.3g} mm.{where} Pair scans of the same geometry."
     )
-
-
-def _places(scan: PairCandidate) -> np.ndarray:
-    """(z, 3) RAS mm of the first voxel of every slice."""
-    return scan.affine[:3, 3] + np.arange(scan.shape[2])[:, None] * scan.affine[:3, 2]

@@ -15,6 +15,7 @@ from ct_cncl.transforms.series import ScanSource, find_scans, read_scan
 from ct_cncl.transforms.series.acquisition import read_acquisition
 from ct_cncl.transforms.series.dicom import open_series
 from ct_cncl.transforms.series.headers import read_header
+from ct_cncl.transforms.series.text import one_text
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _name(source: ScanSource) -> str:
 
 def _names(source: ScanSource) -> list[str]:
     """What may say a scan's dose, from the one that counts most."""
-    description = str(read_header(source.files[0]).get("SeriesDescription") or "") if source.kind == "dicom" else ""
+    description = one_text(read_header(source.files[0]).get("SeriesDescription")) if source.kind == "dicom" else ""
     return [description, source.name, *reversed(PurePosixPath(source.relative).parts)]
 
 

@@ -153,6 +153,9 @@ def _noise_realizations(
         "incident_photons": settings.incident_photons,
         "apodisation": settings.apodisation,
         "cutoff": settings.cutoff,
+        "kernel_gain": list(settings.kernel_gain),
+        "kernel_gain_step_per_mm": settings.kernel_gain_step_per_mm,
+        "electronic_variance": settings.electronic_variance,
         "seeds": list(seeds),
     }
     first = len(seeds) - photon_counts
@@ -160,9 +163,15 @@ def _noise_realizations(
     if photon_counts:
         model |= {"photon_counts": photon_counts, "counts_at_dose": settings.dose_fraction}
     return [
-        partial(noise_realization, label, pixel, settings, seed, counts_at_dose=dose)
+        partial(
+            noise_realization, label, pixel, settings, seed, counts_at_dose=dose, exact_at_dose=_below_one(settings)
+        )
         for seed, dose in zip(seeds, doses)
     ], model
+
+
+def _below_one(settings: DoseSettings) -> float | None:
+    return settings.dose_fraction if settings.dose_fraction < 1 else None
 
 
 def simulated_cases(
@@ -236,7 +245,13 @@ def _simulated_maker(
         own = own_seed(seed, name)
         settings = DoseSettings(dose_fraction=dose_fraction)
         calibration = calibrate(
-            label, pixel, settings, own, incident_photons=incident_photons, acquisition=scan.acquisition
+            label,
+            pixel,
+            settings,
+            own,
+            incident_photons=incident_photons,
+            acquisition=scan.acquisition,
+            usual_electronics=True,
         )
         settings = calibration.apply(settings)
         provenance = {

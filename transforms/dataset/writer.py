@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.errors import DataError, OutputError
 from ct_cncl.transforms.common.files import partial_name
 from ct_cncl.transforms.common.json_values import plain
+from ct_cncl.transforms.common.locks import alone_in
 from ct_cncl.transforms.dataset.datalist import DATALIST, FORMAT, NOISE, SPLITS, TISSUES, VOLUMES, check_patients
 from ct_cncl.transforms.dataset.patients import hash_patient, split_patients
 from ct_cncl.transforms.dataset.simulated_cases import Case, Pair
@@ -91,13 +93,27 @@ def write_dataset(
 
     Raises:
         DataError: the folder exists, no case, or a pair that cannot be stored.
-        OutputError: disk full or no permission.
+        OutputError: disk full or no permission, or another process is writing it.
     """
     folder = Path(folder).expanduser().absolute()
-    total = sum(len(cases) for cases in splits.values())
-    if total == 0:
+    if not any(splits.values()):
         raise DataError("Expected at least one scan to prepare, but got none. Name a folder with scans.")
-    _refuse_existing(folder, overwrite=overwrite)
+    with alone_in(folder) as certain:
+        if certain:
+            _clean_up(folder)
+        _refuse_existing(folder, overwrite=overwrite)
+        return _written(folder, splits, salt, notes=notes or {}, progress=progress)
+
+
+def _written(
+    folder: Path,
+    splits: Mapping[str, Sequence[Case]],
+    salt: str | None,
+    *,
+    notes: Mapping[str, Any],
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, Any]:
+    total = sum(len(cases) for cases in splits.values())
     salt = secrets.token_hex(16) if salt is None else salt
     partial = folder.with_name(partial_name(folder.name))
     datalist: dict[str, Any] = {
@@ -105,7 +121,7 @@ def write_dataset(
         "description": "Low-dose CT (image) and its normal-dose truth (label), int16 HU",
         "format": FORMAT,
         "version": __version__,
-        **(notes or {}),
+        **notes,
     }
     done = 0
     try:
@@ -127,6 +143,19 @@ def write_dataset(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return datalist
+
+
+def _clean_up(folder: Path) -> None:
+    """What killed runs have left beside ``folder``: half a data set goes, one that was about to be replaced comes back."""
+    own = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{8}}\.(part|old)")
+    left = [
+        path for path in folder.parent.iterdir() if own.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
+    ]
+    for path in sorted(left):
+        if path.suffix == ".old" and not folder.exists() and (path / DATALIST).is_file():
+            path.replace(folder)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _put_in_place(partial: Path, folder: Path) -> None:

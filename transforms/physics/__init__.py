@@ -16,7 +16,8 @@ from .dose import (
 )
 from .fbp import APODISATIONS, Apodisation, back_project, fbp, filter_sinogram, ramp_filter
 from .geometry import FanBeam, Geometry, ParallelBeam, PixelSize, check_pixel_size
-from .noise_model import DEFAULT_INCIDENT_PHOTONS
+from .noise_estimate import NoiseEstimate, NoNoiseError, measure_noise
+from .noise_spectrum import NoiseSpectrum, SpectrumError, read_spectrum
 from .phantom import (
     Ellipse,
     low_contrast_phantom,
@@ -26,7 +27,7 @@ from .phantom import (
     water_cylinder,
 )
 from .projector import project
-from .settings import MU_WATER_PER_MM, DoseSettings, relative_incident_photons
+from .settings import DEFAULT_INCIDENT_PHOTONS, MU_WATER_PER_MM, DoseSettings, relative_incident_photons
 
 __all__ = [
     "APODISATIONS",
@@ -38,8 +39,12 @@ __all__ = [
     "Ellipse",
     "FanBeam",
     "Geometry",
+    "NoNoiseError",
+    "NoiseEstimate",
+    "NoiseSpectrum",
     "ParallelBeam",
     "PixelSize",
+    "SpectrumError",
     "added_noise_variance",
     "back_project",
     "calibrate_incident_photons",
@@ -51,11 +56,13 @@ __all__ = [
     "insert_noise",
     "line_integrals_of_counts",
     "low_contrast_phantom",
+    "measure_noise",
     "noise_image",
     "phantom_hu",
     "phantom_line_integrals",
     "project",
     "ramp_filter",
+    "read_spectrum",
     "relative_incident_photons",
     "resolution_phantom",
     "simulate_doses",

@@ -1,8 +1,8 @@
-"""Calibration of the dose simulation to a scan: photons and reconstruction filter, measured in its uniform soft tissue.
+"""Calibration of the dose simulation to a scan: photons and kernel, measured in its soft tissue.
 
-A lower dose must add sqrt((1 - a) / a) times the scan's own noise, with the same spectrum. Both are found by making the
-noise that the model expects at FULL dose and comparing it with what the scan shows, on the same pixels and by the same
-statistic, so that what the selection does to one it does to the other.
+A lower dose must add sqrt((1 - a) / a) times the scan's own noise, with the same spectrum. Both are measured
+(:mod:`.noise_estimate`), anatomy taken out: the spectrum gives the gain of the scan's kernel over a ramp (:mod:`.kernel`), and the
+level at low frequencies, where every kernel leaves the ramp as it is, gives the photons.
 """
 
 from __future__ import annotations
@@ -13,25 +13,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ct_cncl.transforms.anatomy.regions import (
-    LOW_QUANTILE,
-    MIN_WINDOWS,
-    local_std,
-    padding_mask,
-    soft_tissue_windows,
-    structure_index,
-)
+from .dose import check_hu
+from .electronics import MOST_OF_QUANTUM
+from .fbp import apodisation_window
+from .geometry import Geometry, PixelSize, check_pixel_size
+from .noise_estimate import NoiseEstimate, NoNoiseError, measure_noise, plane
+from .noise_spectrum import NoiseSpectrum
+from .ray_noise import ray_noise
+from .settings import DEFAULT_INCIDENT_PHOTONS, DoseSettings
 
-from .dose import check_hu, slice_generator
-from .geometry import PixelSize, check_pixel_size
-from .noise_model import DEFAULT_INCIDENT_PHOTONS, WINDOW, NoiseModel, ScanSlice
-from .settings import DoseSettings
-from .spectrum import Spectrum, match_noise_spectrum
-
-FINE_SHARE = 0.75
-"""Share of the model's own windows, finest texture first, that take part in the comparison of levels."""
-LEAST_NOISE_HU = 0.2
-"""Below this a volume is noise-free for our purposes (rounding to whole HU alone gives 0.29)."""
+GAIN_FLOOR = 1e-3
+"""Smaller gains, relative to the largest, count as this: beyond the end of a kernel its logarithm means nothing."""
+CUTOFFS = np.exp(np.linspace(math.log(0.1), math.log(8.0), 120))
+"""Hann cut-offs, fraction of Nyquist, that are compared with a kernel to describe it."""
+FEW_PATCHES = 6
+"""With fewer, the spectrum is uncertain, and the calibration says so."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ class Calibration:
     method: str
     apodisation: str
     cutoff: float
-    """Of the ramp filter, fraction of Nyquist."""
+    """Of the ramp filter, fraction of Nyquist; with a ``kernel_gain`` those of the filter nearest to it."""
     reason: str = ""
     """Why something could not be measured; empty if all was."""
     scan_frequency_per_mm: float = math.nan
@@ -57,11 +53,34 @@ class Calibration:
     windows: int = 0
     patches: int = 0
     slices: tuple[int, ...] = ()
+    kernel_gain: tuple[float, ...] = ()
+    """G(f) over the ramp at f = 0, step, 2 step ...; empty where the filter is that of ``apodisation``."""
+    kernel_gain_step_per_mm: float = 0.0
+    electronic_variance: float | None = None
+    """Ne, photons^2, where the calibration found it; None leaves that of the settings."""
+    noise_error: float = math.nan
+    """Standard error of ``noise_hu``, relative."""
+    frequency_error: float = math.nan
+    """Standard error of ``scan_frequency_per_mm``, relative."""
+    anatomy_share: float = math.nan
+    """Of the variance in the patches: what was told from noise and taken out."""
+    spectrum_step_per_mm: float = 0.0
+    scan_power: tuple[float, ...] = ()
+    """The scan's noise power spectrum at f = 0, step, 2 step ..., HU^2 mm^2."""
+    spectrum_source: str = ""
+    """Where the spectrum is from: "scan", or the user's file."""
 
     def apply(self, settings: DoseSettings) -> DoseSettings:
         """``settings`` with the calibrated photons and filter."""
+        electronic = settings.electronic_variance if self.electronic_variance is None else self.electronic_variance
         return dataclasses.replace(
-            settings, incident_photons=self.incident_photons, apodisation=self.apodisation, cutoff=self.cutoff
+            settings,
+            incident_photons=self.incident_photons,
+            apodisation=self.apodisation,
+            cutoff=self.cutoff,
+            kernel_gain=self.kernel_gain,
+            kernel_gain_step_per_mm=self.kernel_gain_step_per_mm,
+            electronic_variance=electronic,
         )
 
 
@@ -73,80 +92,105 @@ def calibrate_incident_photons(
     max_slices: int = 5,
     *,
     match_spectrum: bool = True,
-    quantile: float = LOW_QUANTILE,
+    spectrum: NoiseSpectrum | None = None,
+    usual_electronics: float | None = None,
 ) -> Calibration:
-    """N0 and the ramp filter with which the model's full-dose noise equals the scan's own, in level and mean frequency.
+    """N0 and the kernel with which the model's full-dose noise equals the scan's own, in level and spectrum.
 
-    The filter is a Hann window whose cut-off is moved until the mean frequencies agree: far below Nyquist it is a very
-    smooth kernel, far above it the bare ramp. Then the noise of a reference N0 is divided by the scan's: both as the
-    low quantile, over the same soft-tissue windows, of the local standard deviations relative to the model's own noise
-    map, of windows without coarse structure. With Ne = 0 noise goes with 1/sqrt(N0) exactly; otherwise quantum and
-    electronic part are weighed by a quadratic equation in 1/N0. The dose fraction plays no part: noise then added for
-    any a has the right ratio.
+    No noise is reconstructed: what a ramp filter gives from the rays that cross the patches is known. The dose fraction plays
+    no part: noise then added for any a has the right ratio. With electronic noise, N0 is that of which quantum and electronic
+    noise together give the level.
 
     Args:
         hu_volume: (x, y, z), HU, at full dose.
         pixel_mm: (dx, dy) in mm.
         settings: electronic variance, views, attenuation of water; the filter if the spectrum is not matched.
-        seed: of the reference noise.
+        seed: plays no part any more; 0 or above.
         max_slices: slices used, spread over those that show most soft tissue.
         match_spectrum: False keeps the filter of the settings.
-        quantile: of the local deviations, 0 to 1.
+        spectrum: of the scan's noise as the user measured it; only the level is then measured.
+        usual_electronics: Ne that scanners usually have, photons^2, instead of that of the settings; less is taken where it would
+            be more than a small share of the noise of the full dose (:data:`.electronics.MOST_OF_QUANTUM`).
 
     Returns:
         The calibration. Without uniform tissue or without noise ``method`` is "default" and ``reason`` says why.
 
     Raises:
-        ValueError: for what :func:`~.dose.check_hu` refuses, a missing pixel size, or a bad ``max_slices``, ``seed`` or
-            ``quantile``.
+        ValueError: for what :func:`~.dose.check_hu` refuses, a missing pixel size, or a bad ``max_slices`` or ``seed``.
     """
     hu = check_hu(hu_volume, axes=3)
     pixel = check_pixel_size(pixel_mm)
-    if max_slices < 1 or seed < 0 or not 0 < quantile < 1:
-        raise ValueError(
-            "Expected max_slices of 1 or more, a seed of 0 or more and a quantile between 0 and 1 but got "
-            f"{max_slices}, {seed} and {quantile}."
+    if max_slices < 1 or seed < 0:
+        raise ValueError(f"Expected max_slices of 1 or more and a seed of 0 or more but got {max_slices} and {seed}.")
+    shape = None
+    if spectrum is not None:
+        shape = spectrum.log_gain(plane(pixel)[0])
+    elif not match_spectrum:
+        shape = _log_gain_of_filter(settings, pixel)
+    try:
+        found = measure_noise(
+            hu,
+            pixel,
+            settings=settings,
+            max_slices=max_slices,
+            log_shape=None if shape is None else (plane(pixel)[0], shape),
         )
-    windows = _choose_slices(hu, max_slices)
-    count = sum(int(mask.sum()) for mask in windows.values())
-    if count < MIN_WINDOWS:
-        return _default(settings, f"no uniform soft tissue: {count} windows of {WINDOW} pixels, {MIN_WINDOWS} needed")
-    model = NoiseModel((hu.shape[0], hu.shape[1]), pixel, settings)
-    slices = [
-        model.prepare(hu[..., z].astype(np.float32), mask, slice_generator(seed, z)) for z, mask in windows.items()
-    ]
+    except NoNoiseError as error:
+        return _default(settings, str(error))
+    keeps_filter = spectrum is None and not match_spectrum
+    electronic = None
+    if usual_electronics is not None:
+        electronic = _usual(found, settings, usual_electronics, settings.rays((64, 64), pixel))
+        settings = dataclasses.replace(settings, electronic_variance=electronic)
+    calibration = _calibration(found, pixel, settings, keeps_filter=keeps_filter, spectrum=spectrum)
+    return dataclasses.replace(calibration, electronic_variance=electronic)
 
-    whole = all(np.array_equal(part.hu, np.rint(part.hu)) for part in slices)
-    quantum = [model.noise(part.quantum, None) for part in slices]
-    scale, noise_hu = _relative_level(slices, quantum, quantile)
-    if not noise_hu >= LEAST_NOISE_HU:
-        return _default(settings, f"no noise in the soft tissue: {noise_hu:.3g} HU, {LEAST_NOISE_HU} needed")
-    spectrum = Spectrum(None, reason="spectrum not asked for")
-    if match_spectrum:
-        spectrum = match_noise_spectrum(slices, model, noise_hu, whole=whole)
-        quantum = [model.noise(part.quantum, spectrum.cutoff) for part in slices]
-        scale, noise_hu = _relative_level(slices, quantum, quantile)
-    if whole:  # scans are stored in whole HU: so is the model's noise, at the level just found
-        stored = [np.rint(noise * scale) / scale for noise in quantum]
-        scale, noise_hu = _relative_level(slices, stored, quantile)
-    incident_photons = DEFAULT_INCIDENT_PHOTONS / scale**2
-    if settings.electronic_variance > 0:
-        electronic = [model.noise(part.electronic, spectrum.cutoff) for part in slices]
-        incident_photons = _with_electronic_noise(
-            incident_photons, settings.electronic_variance, slices, quantum, electronic
-        )
+
+def _usual(found: NoiseEstimate, settings: DoseSettings, usual: float, beam: Geometry) -> float:
+    """Ne: the usual one, or what is a small share of the quantum noise."""
+    alone = dataclasses.replace(settings, electronic_variance=0.0)
+    photons = _photons(found.ray_noise, float(found.log_gain[0]), beam, alone)
+    quantum, electronic = found.ray_noise
+    return float(f"{min(usual, MOST_OF_QUANTUM * photons * quantum / electronic):.4g}")
+
+
+def calibrate_from_spectrum(
+    hu_volume: np.ndarray, pixel_mm: PixelSize, settings: DoseSettings, spectrum: NoiseSpectrum, reason: str
+) -> Calibration:
+    """N0 and kernel from a spectrum alone, level and all: for scans in which nothing can be measured.
+
+    Args:
+        hu_volume: (x, y, z), HU; the spectrum is taken for that of the most attenuated quarter of its middle slice.
+        pixel_mm: (dx, dy) in mm.
+        settings: geometry, electronic noise.
+        spectrum: as the user measured it.
+        reason: why the scan's own noise is not used.
+    """
+    pixel = check_pixel_size(pixel_mm)
+    frequency, area = plane(pixel)
+    log_gain = spectrum.log_gain(frequency)
+    rays = ray_noise(hu_volume[..., hu_volume.shape[2] // 2], pixel, settings)
+    inside = rays.quantum >= np.quantile(rays.quantum, 0.75)
+    power = frequency * np.exp(log_gain)
+    total = float((area * power).sum())
+    mean = float((area * power * frequency).sum() / total)
+    gain = np.exp((log_gain - log_gain[0]) / 2)
+    step = float(frequency[1])
+    own = (float(rays.quantum[inside].mean()), float(rays.electronic[inside].mean()))
     return Calibration(
-        incident_photons=incident_photons,
-        noise_hu=noise_hu,
+        incident_photons=_photons(own, float(log_gain[0]), settings.rays((64, 64), pixel), settings),
+        noise_hu=math.sqrt(total),
         method="image",
-        apodisation=settings.apodisation if spectrum.cutoff is None else "hann",
-        cutoff=spectrum.cutoff or settings.cutoff,
-        reason=spectrum.reason,
-        scan_frequency_per_mm=spectrum.scan,
-        added_frequency_per_mm=spectrum.added,
-        windows=count,
-        patches=spectrum.patches,
-        slices=tuple(windows),
+        apodisation="hann",
+        cutoff=_nearest_hann(power, pixel),
+        reason=f"{reason}; level and spectrum of {spectrum.source}",
+        scan_frequency_per_mm=mean,
+        added_frequency_per_mm=mean,
+        kernel_gain=tuple(np.round(np.maximum(gain, GAIN_FLOOR * gain.max()), 6).tolist()),
+        kernel_gain_step_per_mm=step,
+        spectrum_step_per_mm=step,
+        scan_power=tuple(float(f"{value:.5g}") for value in power),
+        spectrum_source=spectrum.source,
     )
 
 
@@ -161,51 +205,84 @@ def _default(settings: DoseSettings, reason: str) -> Calibration:
     )
 
 
-def _choose_slices(hu: np.ndarray, max_slices: int) -> dict[int, np.ndarray]:
-    """Slice index -> soft-tissue windows; slices spread over those with at least half as many as the best one."""
-    if min(hu.shape[:2]) < 3 * WINDOW:
-        return {}
-    masks = [soft_tissue_windows(hu[..., z], window=WINDOW) & ~padding_mask(hu[..., z]) for z in range(hu.shape[2])]
-    counts = np.array([mask.sum() for mask in masks])
-    good = np.flatnonzero((counts > 0) & (counts >= counts.max() / 2))
-    chosen = good[np.unique(np.linspace(0, good.size - 1, min(max_slices, good.size)).round().astype(int))]
-    return {int(z): masks[z] for z in chosen}
+def _calibration(
+    found: NoiseEstimate,
+    pixel: PixelSize,
+    settings: DoseSettings,
+    *,
+    keeps_filter: bool,
+    spectrum: NoiseSpectrum | None,
+) -> Calibration:
+    step = float(found.frequency_per_mm[1])
+    reasons = []
+    if keeps_filter:
+        reasons.append("spectrum not asked for")
+    if len(found.corners) < FEW_PATCHES:
+        reasons.append(f"only {len(found.corners)} patches of soft tissue: level and spectrum are uncertain")
+    photons = _photons(found.ray_noise, float(found.log_gain[0]), settings.rays((64, 64), pixel), settings)
+    gain = np.exp((found.log_gain - found.log_gain[0]) / 2)
+    gain = np.maximum(gain, GAIN_FLOOR * gain.max())
+    name, cutoff = settings.apodisation, settings.cutoff
+    if not keeps_filter:
+        name, cutoff = "hann", _nearest_hann(found.power, pixel)
+    return Calibration(
+        incident_photons=photons,
+        noise_hu=found.level_hu,
+        method="image",
+        apodisation=name,
+        cutoff=cutoff,
+        reason="; ".join(reasons),
+        scan_frequency_per_mm=found.mean_frequency_per_mm,
+        added_frequency_per_mm=found.mean_frequency_per_mm,
+        windows=found.windows,
+        patches=len(found.corners),
+        slices=found.slices,
+        kernel_gain=() if keeps_filter else tuple(np.round(gain, 6).tolist()),
+        kernel_gain_step_per_mm=0.0 if keeps_filter else step,
+        noise_error=found.level_error,
+        frequency_error=found.frequency_error,
+        anatomy_share=found.anatomy_share,
+        spectrum_step_per_mm=step,
+        scan_power=tuple(float(f"{value:.5g}") for value in found.power),
+        spectrum_source="scan" if spectrum is None else spectrum.source,
+    )
 
 
-def _relative_level(slices: list[ScanSlice], noises: list[np.ndarray], quantile: float) -> tuple[float, float]:
-    """(scan noise over model noise, scan noise in HU).
+def _photons(ray_noise: tuple[float, float], log_gain: float, beam: Geometry, settings: DoseSettings) -> float:
+    """N0 of which quantum and electronic noise together have the level at low frequencies.
 
-    Of the windows, those count whose texture is no coarser than most of the model's: without this choice,
-    anatomy raised the level by 3 to 15 % in trials with known noise on real anatomy. With it the error was -1 to 2 % in
-    water and -3 to 5 % in anatomical phantoms; most where noise is smooth, 4 HU and less, and hard to tell from anatomy.
+    A reconstruction from views M over half a turn and channels d apart has the spectrum ``pi d / M |f|`` times the mean
+    variance of the rays (a full turn of M views alike).
     """
-    columns = []
-    for part, noise in zip(slices, noises, strict=True):
-        maps = (
-            local_std(part.hu, WINDOW)[1] / part.level,
-            structure_index(part.hu, WINDOW),
-            local_std(noise, WINDOW)[1] / part.level,
-            structure_index(noise, WINDOW),
-            noise**2,
-        )
-        columns.append(np.stack([values[part.windows] for values in maps]))
-    scan, scan_index, model, model_index, power = np.concatenate(columns, axis=1)
-    limit = np.quantile(model_index, FINE_SHARE)
-    fine = scan_index <= limit
-    if fine.sum() >= MIN_WINDOWS:
-        scan, model = scan[fine], model[model_index <= limit]
-    scale = float(np.quantile(scan, quantile) / np.quantile(model, quantile))
-    return scale, scale * math.sqrt(float(power.mean()))
+    per_variance = math.pi * beam.isocentre_spacing_mm / beam.views * (1000 / settings.mu_water_per_mm) ** 2
+    quantum, electronic = ray_noise
+    without = per_variance * quantum / math.exp(log_gain)
+    excess = settings.electronic_variance * electronic / quantum
+    return float(without / 2 * (1 + math.sqrt(1 + 4 * excess / without)))
 
 
-def _with_electronic_noise(
-    incident_photons: float,
-    variance: float,
-    slices: list[ScanSlice],
-    quantum: list[np.ndarray],
-    electronic: list[np.ndarray],
-) -> float:
-    """N0 with Q/N0 + Ne E/N0^2 = Q/photons, Q and E the mean powers of the two parts in the windows."""
-    q = np.mean([np.mean(noise[part.windows] ** 2) for part, noise in zip(slices, quantum, strict=True)])
-    e = np.mean([np.mean(noise[part.windows] ** 2) for part, noise in zip(slices, electronic, strict=True)])
-    return float(incident_photons / 2 * (1 + math.sqrt(1 + 4 * variance * e / q / incident_photons)))
+def _log_gain_of_filter(settings: DoseSettings, pixel: PixelSize) -> np.ndarray:
+    """Log of the power over the ramp's of noise with the filter of the settings, as reconstructed: interpolation included."""
+    beam = settings.rays((64, 64), pixel)
+    frequency = plane(pixel)[0]
+    return _log_gain_of_window(frequency, settings.apodisation, settings.cutoff, beam.isocentre_spacing_mm)
+
+
+def _log_gain_of_window(frequency: np.ndarray, name: str, cutoff: float, spacing: float) -> np.ndarray:
+    nyquist = 0.5 / spacing
+    window = apodisation_window(np.minimum(frequency / nyquist, 1), name, cutoff) * (frequency <= nyquist)
+    power = window**2 * np.sinc(frequency * spacing) ** 4
+    return np.log(np.maximum(power, GAIN_FLOOR**2))
+
+
+def _nearest_hann(power: np.ndarray, pixel: PixelSize) -> float:
+    """Cut-off of the Hann window with whose noise the mean frequency is that of the scan: a description."""
+    frequency, area = plane(pixel)
+    area = area * (frequency <= 0.5 / max(pixel))
+    own = area * power
+    mean = (own * frequency).sum() / own.sum()
+    means = []
+    for cutoff in CUTOFFS:
+        density = area * frequency * np.exp(_log_gain_of_window(frequency, "hann", float(cutoff), min(pixel)))
+        means.append((density * frequency).sum() / density.sum())
+    return float(np.exp(np.interp(mean, means, np.log(CUTOFFS))))

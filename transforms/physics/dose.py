@@ -7,6 +7,7 @@ nothing.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable
 
@@ -18,6 +19,7 @@ from ._kernels import run_in_threads
 from .counts import added_line_integrals, line_integrals_of_counts, measured_counts
 from .fbp import fbp
 from .geometry import Geometry, PixelSize, check_pixel_size
+from .kernel import oversampled, shape_noise, window_of
 from .projector import project
 from .settings import MU_WATER_PER_MM, DoseSettings, check_noise_model, relative_incident_photons
 
@@ -159,6 +161,15 @@ def _noise(
 ) -> np.ndarray:
     geometry = settings.rays((hu.shape[0], hu.shape[1]), pixel)
     p = project(hu_to_attenuation(hu, settings.mu_water_per_mm), pixel, geometry)
+    if settings.kernel_gain and settings.route == "formula":
+        # Photon counts stay whole: what a scanner does to few of them depends on how many a channel gets.
+        geometry, factor = oversampled(geometry, pixel)
+        p = np.repeat(p, factor, axis=1)
+        settings = dataclasses.replace(
+            settings,
+            incident_photons=settings.incident_photons / factor,
+            electronic_variance=settings.electronic_variance / factor,
+        )
     return _reconstruct(_added(p, geometry, settings, rng, noise_free), geometry, hu, pixel, settings)
 
 
@@ -188,8 +199,14 @@ def _reconstruct(
     sinogram: np.ndarray, geometry: Geometry, hu: np.ndarray, pixel: PixelSize, settings: DoseSettings
 ) -> np.ndarray:
     shape = (hu.shape[0], hu.shape[1])
-    noise = fbp(sinogram, geometry, shape, pixel, apodisation=settings.apodisation, cutoff=settings.cutoff)
+    name, cutoff = settings.apodisation, settings.cutoff
+    if settings.kernel_gain:
+        name, cutoff = window_of(geometry, pixel)
+    noise = fbp(sinogram, geometry, shape, pixel, apodisation=name, cutoff=cutoff)
     noise *= np.float32(1000 / settings.mu_water_per_mm)
+    if settings.kernel_gain:
+        gain, step = np.asarray(settings.kernel_gain), settings.kernel_gain_step_per_mm
+        noise = shape_noise(noise, pixel, geometry, gain, step)
     return noise
 
 

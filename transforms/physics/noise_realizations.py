@@ -45,6 +45,7 @@ def noise_realization(
     seed: int,
     *,
     counts_at_dose: float | None = None,
+    exact_at_dose: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """One realisation of the noise with the variance of the scan's own at full dose.
@@ -58,6 +59,7 @@ def noise_realization(
         pixel_mm: (dx, dy) in mm.
         settings: photons, filter and geometry; dose fraction, electronic noise and photon-count simulation play no part.
         seed: 0 or above; the same seed gives the same noise.
+        exact_at_dose: dose fraction at which the formula's electronic noise (that of ``settings``) is exact; None leaves it out.
         counts_at_dose: dose fraction of photon-count simulation, above 0 and below 1; None takes the formula.
         progress: called with (slices done, slices in all).
 
@@ -75,8 +77,11 @@ def noise_realization(
     """
     volume = np.asarray(hu_volume)
     if counts_at_dose is None:
-        unit = dataclasses.replace(settings, dose_fraction=0.5, electronic_variance=0.0, route="formula")
-        return insert_noise(volume, pixel_mm, unit, seed, progress=progress) - volume.astype(np.float32)
+        electronic = 0.0 if exact_at_dose is None else settings.electronic_variance
+        dose = exact_at_dose if electronic else 0.5
+        unit = dataclasses.replace(settings, dose_fraction=dose, electronic_variance=electronic, route="formula")
+        noise = insert_noise(volume, pixel_mm, unit, seed, progress=progress) - volume.astype(np.float32)
+        return noise if dose == 0.5 else (noise / noise_factor(float(dose or 0.5))).astype(np.float32)
     if not 0 < counts_at_dose < 1:
         raise ValueError(f"Expected a dose above 0 and below 1 for photon-count simulation, but got {counts_at_dose}.")
     low = dataclasses.replace(

@@ -13,6 +13,8 @@ from .geometry import FanBeam, Geometry, ParallelBeam, PixelSize
 
 MU_WATER_PER_MM = 0.0192
 """Linear attenuation of water at 70 keV, the effective energy of 120 kVp, 1/mm."""
+DEFAULT_INCIDENT_PHOTONS = 2e5
+"""N0 when a scan shows none: of the order of a diagnostic body scan."""
 DEFAULT_VIEWS = {"parallel": 720, "mayo": 1152}
 """Geometries by name, and how many views they have where nobody says."""
 
@@ -30,6 +32,9 @@ class DoseSettings:
         electronic_variance: Ne, variance of the electronic noise, photons^2.
         apodisation: of the ramp filter, see :func:`~.fbp.apodisation_window`.
         cutoff: of the ramp filter, fraction of the detector's Nyquist frequency.
+        kernel_gain: G(f) over the ramp at f = 0, step, 2 step ... of a kernel that was measured (:mod:`.kernel`); where it is
+            given, apodisation and cut-off only describe the nearest filter. Empty: the filter is what they say.
+        kernel_gain_step_per_mm: of ``kernel_gain``, 1/mm.
         views: number of angles; None takes the geometry's own, 720 or 1152. To replace the geometry, replace both.
         mu_water_per_mm: attenuation of water, 1/mm.
         geometry: "parallel" (half a turn, fast) or "mayo" (:meth:`FanBeam.mayo`, a full turn).
@@ -70,6 +75,8 @@ class DoseSettings:
     starvation_channels: int = 7
     starvation_views: int = 3
     floor_counts: float = 1.0
+    kernel_gain: tuple[float, ...] = ()
+    kernel_gain_step_per_mm: float = 0.0
 
     def __post_init__(self) -> None:
         check_noise_model(self.dose_fraction, self.incident_photons, self.electronic_variance)
@@ -83,6 +90,18 @@ class DoseSettings:
         if not (math.isfinite(self.mu_water_per_mm) and self.mu_water_per_mm > 0):
             raise ValueError(
                 f"Expected mu_water_per_mm above 0 but got {self.mu_water_per_mm}. Usual: 0.0192 (70 keV)."
+            )
+        object.__setattr__(self, "kernel_gain", tuple(float(value) for value in self.kernel_gain))
+        if self.kernel_gain and not (
+            len(self.kernel_gain) > 1
+            and all(math.isfinite(value) and value >= 0 for value in self.kernel_gain)
+            and math.isfinite(self.kernel_gain_step_per_mm)
+            and self.kernel_gain_step_per_mm > 0
+        ):
+            raise ValueError(
+                "Expected a kernel_gain of two or more finite values of 0 or more, and its step above 0 / mm, but got "
+                f"{len(self.kernel_gain)} values from {min(self.kernel_gain):g} to {max(self.kernel_gain):g} and a step of "
+                f"{self.kernel_gain_step_per_mm:g} / mm."
             )
         self._check_scanner()
 

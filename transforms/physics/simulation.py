@@ -17,9 +17,12 @@ from ct_cncl.transforms.physics import (
     DEFAULT_INCIDENT_PHOTONS,
     Calibration,
     DoseSettings,
+    NoiseSpectrum,
     calibrate_incident_photons,
     insert_noise,
 )
+from ct_cncl.transforms.physics.calibration import calibrate_from_spectrum
+from ct_cncl.transforms.physics.electronics import usual_electronic_variance
 from ct_cncl.transforms.physics.noise_realizations import SCANNER_FLOOR_HU, cut_off
 from ct_cncl.transforms.physics.tags import calibrate_from_tags
 from ct_cncl.transforms.series import Acquisition, NiftiStorage, Scan, ScanError, SliceOrder, voxel_spacing
@@ -37,6 +40,8 @@ def calibrate(
     how: str = "auto",
     incident_photons: float | None = None,
     acquisition: Acquisition | None = None,
+    spectrum: NoiseSpectrum | None = None,
+    usual_electronics: bool = False,
 ) -> Calibration:
     """Photons and filter of a scan: measured in it, from its acquisition tags, the user's, or the stated default.
 
@@ -48,6 +53,10 @@ def calibrate(
         how: one of :data:`CALIBRATIONS`.
         incident_photons: N0 as the user knows it; the filter is then that of the settings.
         acquisition: tags of the scan, None where the file has none.
+        spectrum: of the scan's noise as the user measured it; the level is still measured in the scan, and where it cannot be,
+            it is the spectrum's own.
+        usual_electronics: where the photons are measured, take the electronic noise that scanners usually have
+            (:mod:`.electronics`) instead of that of the settings.
 
     Returns:
         The calibration; its ``method`` says which it is ("image", "tags", "user", "default"), its ``reason`` why not
@@ -66,9 +75,14 @@ def calibrate(
         return Calibration(incident_photons, math.nan, "user", settings.apodisation, settings.cutoff)
     reasons = []
     if how in ("auto", "image"):
-        found = calibrate_incident_photons(hu_volume, pixel_mm, settings, seed)
+        usual = _usual_variance(settings, pixel_mm, acquisition) if usual_electronics else None
+        found = calibrate_incident_photons(
+            hu_volume, pixel_mm, settings, seed, spectrum=spectrum, usual_electronics=usual
+        )
         if found.method == "image":
             return found
+        if spectrum is not None:
+            return calibrate_from_spectrum(hu_volume, pixel_mm, settings, spectrum, found.reason.split(";")[0])
         reasons.append(found.reason.split(";")[0])
     if how in ("auto", "tags"):
         found = calibrate_from_tags(acquisition, pixel_mm, settings)
@@ -79,6 +93,11 @@ def calibrate(
         reasons.append(found.reason.split(";")[0])
     default = Calibration(DEFAULT_INCIDENT_PHOTONS, math.nan, "default", settings.apodisation, settings.cutoff)
     return _because(default, [*reasons, f"default of {DEFAULT_INCIDENT_PHOTONS:g} photons"])
+
+
+def _usual_variance(settings: DoseSettings, pixel_mm: tuple[float, float], acquisition: Acquisition | None) -> float:
+    thickness = None if acquisition is None else acquisition.slice_thickness_mm
+    return usual_electronic_variance(settings.rays((64, 64), pixel_mm), thickness)
 
 
 def _because(found: Calibration, reasons: list[str]) -> Calibration:

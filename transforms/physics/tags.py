@@ -34,7 +34,7 @@ import numpy as np
 from .calibration import Calibration
 from .dose import DoseSettings
 from .geometry import Geometry, PixelSize, check_pixel_size
-from .noise_model import DEFAULT_INCIDENT_PHOTONS
+from .settings import DEFAULT_INCIDENT_PHOTONS
 
 if TYPE_CHECKING:
     from ct_cncl.transforms.series import Acquisition

@@ -23,6 +23,7 @@ from pydicom.uid import UID
 
 from ct_cncl.transforms.series.body_parts import BODY_PARTS
 from ct_cncl.transforms.series.headers import bare_copy
+from ct_cncl.transforms.series.reencoding import representation_of
 from ct_cncl.transforms.series.scan import ScanError
 
 EDITION = "2026c"
@@ -73,9 +74,8 @@ class Deidentifier:
         return clean
 
     def _walk(self, dataset: Dataset) -> None:
-        dataset.remove_private_tags()
         for tag in sorted(dataset.keys()):
-            if tag.group & 0xFF00 in _GRAPHICS:
+            if tag.is_private or tag.group & 0xFF00 in _GRAPHICS:
                 del dataset[tag]
                 continue
             if tag == _BODY_PART and str(dataset[tag].value).strip().upper() not in BODY_PARTS:
@@ -84,7 +84,12 @@ class Deidentifier:
             action = self._actions.get((tag.group, tag.element))
             if action is not None:
                 self._apply(action, dataset, tag)
-            if tag in dataset and dataset[tag].VR == "SQ":
+            # Text that stays is not decoded: it keeps its bytes, also where it is in another character set than stated.
+            if (
+                tag in dataset
+                and representation_of(dataset, dataset.get_item(tag)) in ("SQ", "UN")
+                and dataset[tag].VR == "SQ"
+            ):
                 for item in dataset[tag].value:
                     self._walk(item)
 

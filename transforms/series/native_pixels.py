@@ -10,6 +10,7 @@ from typing import IO
 
 import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 _PIXEL_TAG = {True: b"\xe0\x7f\x10\x00", False: b"\x7f\xe0\x00\x10"}
 _UNDEFINED = 0xFFFFFFFF
@@ -104,7 +105,18 @@ def native_words(dataset: Dataset, index: int, allocated: int) -> np.ndarray:
     return np.frombuffer(data, stored, shape[0] * shape[1], index * size).astype(word).reshape(shape)
 
 
+def syntax_of(dataset: Dataset) -> UID:
+    """The transfer syntax of a data set; where its file states none, the plain one in which it was read."""
+    stated = dataset.file_meta.get("TransferSyntaxUID")
+    if stated:
+        return UID(stated)
+    implicit, little = dataset.original_encoding
+    if little is False:
+        return ExplicitVRBigEndian
+    return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+
+
 def is_little_endian(dataset: Dataset) -> bool:
     """The byte order that a data set was read in; of one made in memory, what its transfer syntax says."""
     little = dataset.original_encoding[1]
-    return bool(dataset.file_meta.TransferSyntaxUID.is_little_endian) if little is None else bool(little)
+    return bool(syntax_of(dataset).is_little_endian) if little is None else bool(little)

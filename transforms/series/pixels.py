@@ -13,7 +13,7 @@ from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import JPEGExtended12Bit
 
 from ct_cncl.transforms.series.headers import damaged
-from ct_cncl.transforms.series.native_pixels import native_words
+from ct_cncl.transforms.series.native_pixels import native_words, syntax_of
 from ct_cncl.transforms.series.scan import Frame, ScanError
 
 _FIRST_ITEM = b"\xfe\xff\x00\xe0"
@@ -118,8 +118,7 @@ def read_words(dataset: Dataset, frame: Frame) -> np.ndarray:
         layout = layout_of(dataset)
         word = np.dtype(f"<u{layout.allocated // 8}")
         index = frame.index or 0
-        syntax = dataset.file_meta.TransferSyntaxUID
-        if syntax.is_encapsulated:
+        if syntax_of(dataset).is_encapsulated:
             if dataset.PixelData[:4] != _FIRST_ITEM:
                 raise ValueError("plain pixels under the label of compressed ones")
             decoded = pixel_array(dataset, index=index, correct_unused_bits=False)
@@ -264,7 +263,7 @@ def _undecodable(dataset: Dataset, frame: Frame, error: Exception) -> ScanError:
 
 def _missing_decoder(dataset: Dataset) -> str:
     """Name of the compression and what to do if nothing installed decodes it, else empty."""
-    syntax = dataset.file_meta.TransferSyntaxUID
+    syntax = syntax_of(dataset)
     if not syntax.is_encapsulated:
         return ""
     try:

@@ -39,7 +39,7 @@ def reencode(dataset: Dataset, *, implicit: bool) -> None:
         element: Any = dataset.get_item(tag)
         if element.is_raw and element.is_little_endian and (element.VR is None) == implicit:
             continue
-        vr = _representation(dataset, element)
+        vr = representation_of(dataset, element)
         if element.is_raw and vr in _BYTES | _WORDS.keys():
             dataset[tag] = _raw(element, vr, implicit=implicit)
             continue
@@ -52,7 +52,8 @@ def reencode(dataset: Dataset, *, implicit: bool) -> None:
     dataset.set_original_encoding(implicit, True, dataset.original_character_set)
 
 
-def _representation(dataset: Dataset, element: Any) -> str:
+def representation_of(dataset: Dataset, element: Any) -> str:
+    """An attribute's value representation, found without decoding its value."""
     if not element.is_raw or element.VR == "UN":
         return str(element.VR)
     found: dict[str, Any] = {}

@@ -18,7 +18,7 @@ from ct_cncl.transforms.anatomy.regions import padding_mask
 from ct_cncl.transforms.series.acquisition import Acquisition, read_acquisition
 from ct_cncl.transforms.series.dicom import Series, open_stacks
 from ct_cncl.transforms.series.headers import damaged
-from ct_cncl.transforms.series.native_pixels import find_pixels
+from ct_cncl.transforms.series.native_pixels import find_pixels, syntax_of
 from ct_cncl.transforms.series.orientation import SliceOrder, slices_last
 from ct_cncl.transforms.series.phases import Phases
 from ct_cncl.transforms.series.pixels import PixelLayout, in_hu, layout_of, read_file, read_words, values_of
@@ -280,7 +280,7 @@ class _MultiFrame:
         self.path = path
         self._where = path
         try:
-            if pydicom.filereader.read_file_meta_info(path).TransferSyntaxUID == DeflatedExplicitVRLittleEndian:
+            if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
                 self._where = _inflated(path, scratch / f"inflated{len(list(scratch.glob('inflated*')))}")
             with self._where.open("rb") as stream:
                 self.header = pydicom.dcmread(stream, stop_before_pixels=True)
@@ -292,7 +292,7 @@ class _MultiFrame:
 
     def pixels(self, index: int) -> Dataset:
         """A data set of one frame and what it takes to decode it."""
-        syntax = self.header.file_meta.TransferSyntaxUID
+        syntax = syntax_of(self.header)
         one = Dataset()
         for name in _PIXEL_TAGS:
             if name in self.header:

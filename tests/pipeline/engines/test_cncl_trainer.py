@@ -204,3 +204,12 @@ def test_every_network_runs_under_autocast_and_no_loss_does(monkeypatch):
         module.register_forward_hook(lambda *_: seen.append(tuple(active)))
     trainer(network, judge=judge, precision="bf16", pixel_loss=pixel_loss).run()
     assert seen == [(("cpu", "bf16"),)] * 3
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"max_epochs": 1.5}, "a whole number of at least 1"), ({"count": 0}, "nothing would be trained")],
+)
+def test_a_training_of_no_batch_or_half_an_epoch_is_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        trainer(tiny_network(), **options)

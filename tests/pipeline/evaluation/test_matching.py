@@ -50,7 +50,7 @@ def test_a_dicom_series_and_its_nifti_are_slice_for_slice_the_same_place(tmp_pat
         save(tmp_path / f"copy{number}" / "NAME_x.nii.gz", scan.hu[axes], affine)
         own = located(series, tmp_path)["denoised"][0]
         other = located(tmp_path / f"copy{number}", tmp_path)["denoised"][0]
-        partners = own.partners(other)
+        partners = own.grid.partners(other.grid)
         for k, place in enumerate(partners):
             np.testing.assert_array_equal(own.slices.read(k).hu, other.slices.read(place).hu)
         assert match([own], [other], name="copy") == [other]
@@ -123,7 +123,7 @@ def test_oblique_slices_and_coronal_ones(tmp_path):
     swapped = np.moveaxis(hu, 2, 0)
     save(tmp_path / "result" / "s.nii.gz", swapped, affine[:, [2, 0, 1, 3]])
     reference, results = (located(tmp_path / name, tmp_path)["denoised"] for name in ("full", "result"))
-    assert reference[0].partners(results[0]) == [0, 1, 2]
+    assert reference[0].grid.partners(results[0].grid) == [0, 1, 2]
     assert nib.load(tmp_path / "result" / "s.nii.gz").shape == (3, 72, 64)
     np.testing.assert_array_equal(reference[0].slices.read(2).hu, results[0].slices.read(2).hu)
 
@@ -145,7 +145,7 @@ def test_phases_are_compared_with_their_own(tmp_path):
     reference = phases(tmp_path / "full", 3, uid="1.2.3")
     phases(tmp_path / "result", 3, uid="1.2.4", order=[2, 0, 1])
     own, other = (located(tmp_path / name, tmp_path)["denoised"][0] for name in ("full", "result"))
-    partners = own.partners(other)
+    partners = own.grid.partners(other.grid)
     assert sorted(partners) == list(range(9))
     for k, place in enumerate(partners):
         np.testing.assert_array_equal(own.slices.read(k).hu, other.slices.read(place).hu)
@@ -157,7 +157,7 @@ def test_other_numbers_of_phases_are_no_partners(tmp_path):
     reference = phases(tmp_path / "full", 3, uid="1.2.3")
     one = phases(tmp_path / "result", 1, uid="1.2.4")
     own, other = (located(path, tmp_path)["denoised"] for path in (reference, one))
-    assert own[0].partners(other[0]) == [None] * 9
+    assert own[0].grid.partners(other[0].grid) == [None] * 9
     with pytest.raises(DataError, match="3 and 1 slices at one place; evaluate each phase by itself"):
         match(own, other, name="result")
 

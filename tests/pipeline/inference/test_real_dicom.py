@@ -114,6 +114,11 @@ def test_what_cannot_be_denoised_is_one_line(tmp_path, add, name):
     assert not (tmp_path / "out").exists()
 
 
+def test_what_is_no_scan_is_refused_for_its_units_when_one_insists(tmp_path, add):
+    with pytest.raises(ScanError, match="values stated in ml/100ml/s: a map, not a CT image"):
+        run("dicom_odd/enhanced_multiframe_eCT", tmp_path / "out", add, strength=0.0, derived=True)
+
+
 def test_all_of_them_as_one_archive(tmp_path, add):
     """A failure does not keep the others from being done. The syntaxes are one image, and one copy cannot be decoded."""
     pytest.importorskip("gdcm", reason="needs the extra 'dicom'")

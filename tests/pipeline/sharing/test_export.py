@@ -5,12 +5,15 @@ import sys
 
 import numpy as np
 import onnxruntime
+import pydicom
 import pytest
 import torch
+from series_files import ct_slice, save
 from tiny_weights import tiny_cncl
 from torch import nn
 
 from ct_cncl.pipeline.common.errors import CheckpointError
+from ct_cncl.pipeline.inference.api import denoise_scans
 from ct_cncl.pipeline.sharing.export import ExportError, export_models, write_onnx, write_torchscript
 from ct_cncl.pipeline.weights.load import open_weights
 from ct_cncl.pipeline.workflow.network import build_network
@@ -172,3 +175,45 @@ def test_denoise_takes_exports_without_any_config(exported, name, tmp_path):
     assert np.abs(nib.load(result).get_fdata() - stored).max() < 0.01
     scan = nib.load(folder / "example" / "scan.nii").get_fdata()
     assert np.abs(stored - scan).max() > 1
+
+
+def as_documented(path, ds):
+    """What docs/sharing.md says to do with an export and a DICOM slice as pydicom gives it; HU, (rows, columns)."""
+    hu = ds.pixel_array * float(ds.RescaleSlope) + float(ds.RescaleIntercept)
+    image = (torch.tensor(hu.T[None, None], dtype=torch.float32) + 1024) / 4096
+    if path.suffix == ".ts":
+        with torch.inference_mode():
+            result = torch.jit.load(str(path))(image).numpy()
+    else:
+        result = onnxruntime.InferenceSession(str(path)).run(["result"], {"image": image.numpy()})[0]
+    return (result * 4096 - 1024)[0, 0].T
+
+
+@pytest.mark.parametrize("name", ["model.ts", "model.onnx"])
+def test_a_dicom_slice_goes_in_transposed(exported, tmp_path, name):
+    """Regression: docs said (batch, 1, height, width), and images fed that way are not those that denoise gives."""
+    folder, _ = exported
+    stored = np.random.default_rng(4).integers(0, 2000, (24, 40)).cumsum(1) % 2000  # its rows are unlike its columns
+    path = save(ct_slice(stored, (0, 0, 0), StudyInstanceUID="1.9"), tmp_path / "in" / "a.dcm")
+    (made,) = denoise_scans(path.parent, tmp_path / "out", weights=folder / "models" / name, progress=False)
+    ds = pydicom.dcmread(path)
+    found = as_documented(folder / "models" / name, ds)
+    result = next(made.iterdir())
+    denoised = pydicom.dcmread(result).pixel_array.astype(float) - 1024
+    assert np.abs(found - denoised).max() <= 0.5 + 0.01  # stored in whole HU
+    assert np.abs(denoised - ds.pixel_array + 1024).max() > 20
+    turned = ct_slice(stored.T.copy(), (0, 0, 0))
+    turned.file_meta = ds.file_meta
+    assert np.abs(as_documented(folder / "models" / name, turned).T - denoised).max() > 2
+
+
+def test_exports_name_their_axes(exported):
+    folder, _ = exported
+    session = onnxruntime.InferenceSession(str(folder / "models" / "model.onnx"))
+    for each in (*session.get_inputs(), *session.get_outputs()):
+        assert each.shape == ["batch", 1, "columns", "rows"]
+    words = session.get_modelmeta().custom_metadata_map["axes"]
+    assert "columns, rows" in words
+    files = {"metadata.json": ""}
+    torch.jit.load(str(folder / "models" / "model.ts"), _extra_files=files)
+    assert json.loads(files["metadata.json"])["axes"] == words

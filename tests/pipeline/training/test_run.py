@@ -132,3 +132,39 @@ def test_evaluation_needs_a_checkpoint(moved_run):
     (moved_run / "best.pt").unlink()
     with pytest.raises(CheckpointError, match="there is none"):
         evaluate_run(moved_run, assignments=QUIET)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"patches#per_epoch": 1}, "nothing would be trained"),
+        ({"val_interval": 3}, "no epoch would be validated"),
+        ({"max_epochs": 1.5}, "a whole number of at least 1 for max_epochs"),
+        ({"device": "cuda:77"}, "Expected a device of this machine"),
+        ({"start_from": "/a#b/best.pt"}, "Expected a path without #"),
+    ],
+)
+def test_a_run_that_would_leave_nothing_is_refused_before_it_is_made(tiny_dataset, tmp_path, change, words):
+    with pytest.raises(ConfigError, match=words):
+        train_bundle(out=tmp_path / "run", data=tiny_dataset, assignments=assignments(TINY | change))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_monai_would_call_another_is_refused(tiny_dataset, tiny_run, tmp_path):
+    """Regression: a run in exp#3 lay in exp::3 instead, without report, and could not be resumed."""
+    for out, data in ((tmp_path / "exp#3", tiny_dataset), (tmp_path / "run", tmp_path / "data#1")):
+        with pytest.raises(ConfigError, match="Expected a path without #"):
+            train_bundle(out=out, data=data, assignments=assignments(TINY))
+    copy = shutil.copytree(tiny_run, tmp_path / "run#2")
+    with pytest.raises(ConfigError, match="Expected a path without #"):
+        evaluate_run(copy)
+    with pytest.raises(ConfigError, match="Expected a path without #"):
+        evaluate_run(tiny_run, out=tmp_path / "out#1")
+    (tmp_path / "link").symlink_to(copy)
+    assert evaluate_run(tmp_path / "link")["psnr"] > 0
+    assert {path.name for path in tmp_path.iterdir()} == {"run#2", "link"}
+
+
+def test_a_device_that_is_not_here_is_refused_when_evaluating(tiny_run):
+    with pytest.raises(ConfigError, match="Expected a device of this machine"):
+        evaluate_run(tiny_run, assignments=["device=cuda:77"])

@@ -215,7 +215,7 @@ def test_training_without_data_prepares_phantoms_once(tmp_path, monkeypatch):
     again = bundle.dataset_entries(bundle.default_dataset_dir(), "training")
     assert first == again
     assert not killed.exists()  # of a preparation that was killed
-    assert {path.name for path in killed.parent.iterdir()} == {"phantoms-v1", ".phantoms-v1.lock"}
+    assert {path.name for path in killed.parent.iterdir()} == {"phantoms-v1"}  # the lock is gone, too
     assert Path(again[0]["image"]).stat().st_mtime_ns == written
     assert first[0]["provenance"]["truth"] == "noise-free"
 

@@ -64,12 +64,20 @@ def test_a_file_in_the_place_of_the_folder_is_an_output_error(tmp_path):
     assert (tmp_path / "file").read_text() == "here first"
 
 
+def test_a_long_name_is_written(tmp_path):
+    """Regression: the temporary name was longer, and too long."""
+    with replacing(tmp_path / ("n" * 250)) as temporary:
+        temporary.write_text("x")
+    assert (tmp_path / ("n" * 250)).read_text() == "x"
+
+
 def test_a_name_that_is_too_long_is_an_output_error(tmp_path):
     """Regression: cleaning up raised OSError in place of the OutputError."""
 
     def fail():
-        with replacing(tmp_path / ("n" * 250)) as temporary:
+        with replacing(tmp_path / ("n" * 260)) as temporary:
             temporary.write_text("x")
 
     with pytest.raises(OutputError, match="too long"):
         fail()
+    assert list(tmp_path.iterdir()) == []

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ct_cncl.transforms.common.errors import DataError
-from ct_cncl.transforms.dataset.matching import AFFINE_TOLERANCE_MM, PairCandidate, match_pairs
+from ct_cncl.transforms.dataset.matching import PairCandidate, match_pairs
+from ct_cncl.transforms.series.grid import TOLERANCE_MM
 
 
 def located(path, patient, *, shape=(8, 8, 4), shift=0.0, spacing=1.0, **stated):
@@ -20,7 +21,7 @@ def test_partners_have_one_patient_and_geometry_in_the_order_of_full():
 
 
 def test_affines_may_differ_within_the_tolerance():
-    assert match_pairs([located("l", "A")], [located("f", "A", shift=0.9 * AFFINE_TOLERANCE_MM)]) == [(0, 0)]
+    assert match_pairs([located("l", "A")], [located("f", "A", shift=0.9 * TOLERANCE_MM)]) == [(0, 0)]
 
 
 def test_equal_names_decide_between_several_candidates():

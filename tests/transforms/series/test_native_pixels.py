@@ -134,6 +134,33 @@ def test_unknown_transfer_syntaxes_are_not_damage(tmp_path, syntax):
     refused(path, "export it as Explicit VR Little Endian")
 
 
+@pytest.mark.parametrize("multi_frame", [False, True])
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_a_file_that_states_no_transfer_syntax_is_read_as_it_lies(tmp_path, syntax, multi_frame):
+    stored = np.random.default_rng(1).integers(0, 2000, (3, 4, 6))
+    ds = enhanced(stored, POSITIONS[:3]) if multi_frame else ct_slice(stored[0], POSITIONS[0])
+    ds.StudyInstanceUID = "1.9"
+    if syntax == ExplicitVRBigEndian:
+        ds.PixelData = (stored if multi_frame else stored[0]).astype(">i2").tobytes()
+        ds["PixelData"].VR = "OW"
+    path = written(ds, tmp_path / "in" / "a.dcm", syntax)
+    content = path.read_bytes()
+    at, length = content.index(b"\2\0\x10\0UI"), len(syntax) + len(syntax) % 2
+    content = content[:at] + content[at + 8 + length :]
+    meta = content.index(b"\2\0\0\0UL") + 8
+    size = int.from_bytes(content[meta : meta + 4], "little") - 8 - length
+    path.write_bytes(content[:meta] + size.to_bytes(4, "little") + content[meta + 4 :])
+    made, _, _ = derive(path.parent, tmp_path / "w")
+    np.testing.assert_array_equal(datasets(made["denoised"])[0].pixel_array, stored if multi_frame else stored[0])
+
+
+def test_pixels_on_a_server_are_said_to_be_there(tmp_path):
+    ds = ct_slice(np.zeros((4, 6), int), POSITIONS[0], PixelData=None, PixelDataProviderURL="https://example.invalid")
+    path = save(ds, tmp_path / "a.dcm")
+    relabelled(path, ExplicitVRLittleEndian, "1.2.840.10008.1.2.4.94")
+    refused(path, "the address of a server that has them (JPIP)")
+
+
 def test_plain_pixels_under_the_label_of_compressed_ones_are_refused(tmp_path):
     path = save(ct_slice(np.zeros((4, 6), int), POSITIONS[0]), tmp_path / "a.dcm")
     relabelled(path, ExplicitVRLittleEndian, JPEGLosslessSV1)

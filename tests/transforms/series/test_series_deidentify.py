@@ -151,3 +151,18 @@ def test_a_statement_of_burned_in_names_among_others_is_one(tmp_path):
     ct_series(tmp_path / "in", POSITIONS[:1], StudyInstanceUID="1.9", BurnedInAnnotation=["NO", "YES"])
     with pytest.raises(ScanError, match="BurnedInAnnotation YES"):
         derive(tmp_path / "in", tmp_path / "w", deidentifier=Deidentifier(KEY))
+
+
+@pytest.mark.filterwarnings("ignore:Failed to decode:UserWarning")
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1"])
+def test_text_that_stays_keeps_its_bytes(tmp_path, syntax):
+    """A maker's name in Latin-1 in a file that says UTF-8."""
+    ds = ct_slice(np.zeros((4, 6), int), POSITIONS[0], StudyInstanceUID="1.9", SpecificCharacterSet="ISO_IR 192")
+    ds.Manufacturer = "M_ller & Co"
+    path = save(ds, tmp_path / "in" / "a.dcm")
+    ds.file_meta.TransferSyntaxUID = syntax
+    pydicom.dcmwrite(path, ds, enforce_file_format=True)
+    path.write_bytes(path.read_bytes().replace(b"M_ller", b"M\xfcller"))
+    made, _, _ = derive(path.parent, tmp_path / "w", deidentifier=Deidentifier(KEY), compression="rle")
+    content = next(made["denoised"].iterdir()).read_bytes()
+    assert b"M\xfcller & Co" in content

@@ -1,0 +1,169 @@
+"""The dose law beside witnesses that are independent of this project: simulated and measured phantoms, and known kernels.
+
+    .venv/bin/python benchmarks/dose_witnesses.py lcd ../shared/ct/lcd
+    .venv/bin/python benchmarks/dose_witnesses.py acr ../shared/ct/acr/acr_nd_ld_nps_3mm_sharp.mat [--picture FILE.svg]
+    .venv/bin/python benchmarks/dose_witnesses.py kernels
+
+lcd: from 55 % to 10 % of the dose, against the real 10 % images (ten realizations each: noise is what differs from their mean).
+acr: spectra measured on a scanner; the full-dose one is given to the calibration, what is inserted is compared with it, and the
+sum with the measured quarter dose. Its pixel size is not stated: 0.5 mm a pixel is taken (64 pixels), frequencies in 1/pixel.
+kernels: noise of kernels from very smooth to edge-enhancing on a water cylinder and an anatomical phantom, found again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+import numpy as np
+
+from ct_cncl.pipeline.preparation.spectra_picture import spectra_svg
+from ct_cncl.transforms.physics import DoseSettings, insert_noise, phantom_hu, water_cylinder
+from ct_cncl.transforms.physics.noise_estimate import measure_noise
+from ct_cncl.transforms.physics.noise_spectrum import check_spectrum
+from ct_cncl.transforms.physics.patch_spectra import cut, periodograms, rings, tissue_corners
+from ct_cncl.transforms.physics.simulation import calibrate
+
+LCD_PIXEL = 0.7
+ACR_PIXEL = 0.5
+
+
+def radial(noise: np.ndarray, clean: np.ndarray, pixel: tuple[float, float], size: int = 32) -> np.ndarray:
+    """Mean periodogram (rings,) of noise (x, y, z) over the soft-tissue patches of a slice."""
+    corners = tissue_corners(clean, size, spacing=size // 2)
+    patches = np.concatenate([cut(noise[..., z], corners, size) for z in range(noise.shape[2])])
+    return periodograms(patches, pixel).mean(axis=0)
+
+
+def lcd(folder: Path) -> None:
+    """From 55 % to 10 %."""
+    pixel = (LCD_PIXEL, LCD_PIXEL)
+    volumes = {}
+    for dose in ("dose_055", "dose_010"):
+        files = sorted((folder / dose / "signal_absent").iterdir())
+        slices = [np.fromfile(file, "<i2").reshape(256, 256).T - 1000.0 for file in files]
+        volumes[dose] = np.stack(slices, axis=-1)
+    full, real = volumes["dose_055"], volumes["dose_010"]
+    ring = rings(32, pixel)
+    clean = full.mean(axis=-1)
+    own_noise, real_noise = (
+        (volume - volume.mean(axis=-1, keepdims=True)) * math.sqrt(10 / 9) for volume in (full, real)
+    )
+    found = measure_noise(full, pixel, max_slices=10)
+    own = radial(own_noise, clean, pixel)
+    true = math.sqrt((ring.count * own).sum() / (32**2 * LCD_PIXEL**2))
+    print(
+        f"lcd, {LCD_PIXEL} mm a pixel: own noise at 55 %: found {found.level_hu:.2f} HU, true {true:.2f} HU in the patches"
+    )
+    fraction = 10 / 55
+    for title, electronics in (("no electronic noise", False), ("usual electronic noise", True)):
+        settings = DoseSettings(dose_fraction=fraction)
+        calibration = calibrate(full, pixel, settings, 0, usual_electronics=electronics)
+        low = insert_noise(full, pixel, calibration.apply(settings), 3)
+        noise = (low - low.mean(axis=-1, keepdims=True)) * math.sqrt(10 / 9)
+        ours, theirs = radial(noise, clean, pixel), radial(real_noise, clean, pixel)
+        per_pixel = ring.frequency * LCD_PIXEL
+        band = (per_pixel >= 0.1) & (per_pixel <= 0.45)
+        ratio = np.sqrt((ring.count * ours).sum() / (ring.count * theirs).sum())
+        print(f"  55 % to 10 %, {title}: level {ratio:.3f} of the real one; power by ring, 0.1 to 0.45 / pixel:")
+        print("   ", " ".join(f"{value:.2f}" for value in ours[band] / theirs[band]))
+        print("    amplitude:", " ".join(f"{math.sqrt(value):.2f}" for value in ours[band] / theirs[band]))
+
+
+def acr(file: Path, picture: Path | None) -> None:
+    """The measured full-dose spectrum given."""
+    from scipy.io import loadmat
+
+    measured = loadmat(file)
+    frequency = np.arange(45) / 64 / ACR_PIXEL
+    full, quarter = (np.ravel(measured[name]).astype(float) for name in ("nd_nps1d", "ld_nps1d"))
+    two = {name: np.asarray(measured[name]) for name in ("nd_nps2d", "ld_nps2d")}
+    print(f"acr: measured power, quarter over full dose: {two['ld_nps2d'].sum() / two['nd_nps2d'].sum():.2f}")
+    spectrum = check_spectrum(frequency, full, file.name)
+    pixel = (ACR_PIXEL, ACR_PIXEL)
+    clean = phantom_hu(water_cylinder(100.0), (448, 448), pixel)[..., None]
+    settings = DoseSettings(dose_fraction=1.0)
+    own = calibrate(clean, pixel, settings, 0, spectrum=spectrum)  # nothing to measure in it: the file's level, too
+    scan = insert_noise(np.repeat(clean, 8, axis=2), pixel, own.apply(settings), 5, noise_free=True)
+    at_quarter = DoseSettings(dose_fraction=0.25)
+    found = calibrate(scan, pixel, at_quarter, 0, spectrum=spectrum)
+    low = insert_noise(scan, pixel, found.apply(at_quarter), 6)
+    inner = np.where(np.hypot(*np.mgrid[-224:224, -224:224]) < 100, 0.0, -1000.0)
+    before, added, after = (radial(noise, inner, pixel, 32) for noise in (scan - clean, low - scan, low - clean))
+    ring = rings(32, pixel)
+    total = [float((ring.count * values).sum()) for values in (before, added, after)]
+    print(
+        f"  inserted power {total[1] / total[0]:.2f} times the scan's own (3), result {total[2] / total[0]:.2f} times (4)"
+    )
+    grid = np.interp(ring.frequency, frequency, full)
+    shape = (added / total[1]) / (before / total[0])
+    used = grid > 0.05 * grid.max()
+    print("  shape of the inserted over the scan's own by ring:", " ".join(f"{value:.2f}" for value in shape[used]))
+    shape = (before / before[used].sum()) / (grid / grid[used].sum())
+    print("  scan made from the file over the file:            ", " ".join(f"{value:.2f}" for value in shape[used]))
+    if picture:
+        scale = full.sum() / np.interp(frequency, ring.frequency, before).sum()
+        curves = [
+            ("measured at a quarter of the dose", frequency, quarter),
+            ("ours at a quarter of the dose", ring.frequency, after * scale),
+        ]
+        picture.write_text(spectra_svg([(name, list(x), list(y)) for name, x, y in curves]), encoding="utf-8")
+
+
+def kernels() -> None:
+    """Noise of known kernels, found again."""
+    from ct_cncl.transforms.phantom import anatomical_phantom
+
+    phantom = anatomical_phantom(7, slices=2)
+    side = float(abs(phantom.affine[0, 0]))
+    water = phantom_hu(water_cylinder(140.0), (512, 512), (0.7, 0.7))
+    objects = [("water", np.repeat(water[..., None], 2, axis=2), (0.7, 0.7)), ("anatomy", phantom.hu, (side, side))]
+    frequency = np.arange(97) / 96
+    gains = {
+        "very smooth (B10f)": np.exp(-((frequency / 0.28) ** 2)),
+        "smooth (B20f)": np.exp(-((frequency / 0.36) ** 2)),
+        "standard (B30f)": np.exp(-((frequency / 0.45) ** 2)),
+        "sharp (B50f)": 1 / (1 + np.exp((frequency - 0.62) / 0.05)),
+        "edge-enhancing (B70f)": (1 + 1.2 * np.exp(-(((frequency - 0.55) / 0.2) ** 2)))
+        / (1 + np.exp((frequency - 0.8) / 0.04)),
+    }
+    print("kernels: level and mean frequency found / true")
+    for name, gain in gains.items():
+        for title, clean, pixel in objects:
+            settings = DoseSettings(
+                dose_fraction=1.0, incident_photons=1e5, kernel_gain=tuple(gain), kernel_gain_step_per_mm=1 / 96
+            )
+            scan = np.rint(insert_noise(clean, pixel, settings, 3, noise_free=True))
+            found = measure_noise(scan, pixel)
+            size = found.patch_size
+            at = [tissue_corners(clean[..., z], size, spacing=size // 4) for z in range(clean.shape[2])]
+            noise = np.concatenate([cut((scan - clean)[..., z], corners, size) for z, corners in enumerate(at)])
+            power = periodograms(noise, pixel).mean(axis=0) - pixel[0] * pixel[1] / 12
+            ring = rings(size, pixel)
+            level = math.sqrt((ring.count * power).sum() / (size**2 * pixel[0] * pixel[1]))
+            mean = (ring.count * ring.frequency * power).sum() / (ring.count * power).sum()
+            print(
+                f"  {name:24s} {title:8s} {level:6.2f} HU {mean:.3f} / mm: {found.level_hu / level:.3f} "
+                f"{found.mean_frequency_per_mm / mean:.3f}  (errors stated {found.level_error:.3f}, {found.frequency_error:.3f})",
+                flush=True,
+            )
+
+
+def main() -> None:
+    """One witness."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("witness", choices=["lcd", "acr", "kernels"])
+    parser.add_argument("path", nargs="?", type=Path)
+    parser.add_argument("--picture", type=Path)
+    options = parser.parse_args()
+    if options.witness == "kernels":
+        kernels()
+    elif options.witness == "lcd":
+        lcd(options.path)
+    else:
+        acr(options.path, options.picture)
+
+
+if __name__ == "__main__":
+    main()

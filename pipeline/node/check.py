@@ -1,0 +1,73 @@
+"""``ct-cncl node --check``: is a configuration good, and what would happen to a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ct_cncl.pipeline.node.database import refuse_shares
+from ct_cncl.pipeline.node.errors import NodeError
+from ct_cncl.pipeline.node.facts import read_object
+from ct_cncl.pipeline.node.read_settings import read_settings
+from ct_cncl.pipeline.node.rules import Action, decide
+from ct_cncl.pipeline.node.settings import NodeSettings
+from ct_cncl.pipeline.node.tls import server_context
+from ct_cncl.transforms.series.headers import CT_CLASSES
+
+
+def explain(config: Path, files: list[Path], sender: str | None = None) -> str:
+    """Validate a configuration, and say for each file what the node would do with it and why.
+
+    Args:
+        config: node.yaml.
+        files: DICOM files.
+        sender: calling AE title; the first sender's where it is None.
+
+    Raises:
+        NodeError: the configuration or a file is no good.
+    """
+    settings = read_settings(config)
+    refuse_shares(settings.spool)
+    if settings.tls is not None:
+        server_context(settings.tls)
+    shadow = ", shadow mode" if settings.shadow else ""
+    counts = f"{len(settings.senders)} senders, {len(settings.destinations)} destinations, {len(settings.rules)} rules"
+    lines = [f"{config}: good. {settings.aet} on {settings.host} port {settings.port}, {counts}{shadow}"]
+    if not settings.rules:
+        lines.append("There are no rules: everything is stored and ignored.")
+    for file in files:
+        lines += _tried(settings, file, sender or settings.senders[0].aet)
+    return "\n".join(lines)
+
+
+def _tried(settings: NodeSettings, file: Path, sender: str) -> list[str]:
+    if not file.is_file():
+        raise NodeError(f"Expected a DICOM file in {file}, but there is none.")
+    try:
+        identity, facts = read_object(file)
+    except NodeError as error:
+        raise NodeError(f"{file}: {error}.") from error
+    lines = [f"{file}, sent by {sender}:"]
+    if sender not in {known.aet for known in settings.senders}:
+        return [*lines, f"  refused: {sender} is not among the senders"]
+    if identity.sop_class not in CT_CLASSES:
+        return [
+            *lines,
+            f"  {'stored away' if settings.others == 'store' else 'refused'}: no CT image (others: {settings.others})",
+        ]
+    if facts.modality != "CT":
+        return [*lines, f"  refused: a CT image of modality {facts.modality or 'unknown'}"]
+    decision = decide(settings.rules, facts, sender)
+    lines += [f"  {reason}" for reason in decision.reasons]
+    return [*lines, f"  so it would be {_said(decision.action, shadow=settings.shadow)}"]
+
+
+def _said(action: Action, *, shadow: bool) -> str:
+    if action.do != "denoise":
+        return {"ignore": "stored and ignored", "refuse": "refused (0x0124)"}[action.do]
+    how = [f"strength {action.strength:g}", action.precision, f"weights {action.weights or 'of the bundle'}"]
+    if action.target_dose is not None:
+        how.append(f"target dose {action.target_dose:g}")
+    if action.save:
+        how.append(f"with {', '.join(action.save)}")
+    to = "kept here (shadow mode)" if shadow or action.shadow else f"sent to {', '.join(action.send)}"
+    return f"denoised ({'; '.join(how)}) and {to}"

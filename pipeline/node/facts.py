@@ -1,0 +1,144 @@
+"""What the node keeps of a header: what rules ask for, and which object it is. No names, no numbers of patients."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.dataset import Dataset
+
+from ct_cncl.pipeline.node.errors import NodeError
+from ct_cncl.pipeline.node.origin import ORIGIN_TAGS, origin_of
+from ct_cncl.transforms.series.acquisition import ACQUISITION_TAGS, read_acquisition
+
+_TAGS: list[Any] = [
+    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientID", "IssuerOfPatientID", "Modality", "InstanceNumber",
+    "SeriesNumber", "SeriesDescription", "StudyDescription", "Rows", "Columns", "NumberOfFrames", "NumberOfSeriesRelatedInstances",
+    "SharedFunctionalGroupsSequence", *ORIGIN_TAGS, *ACQUISITION_TAGS,
+]  # fmt: skip
+_LONGEST = 64 * 2
+"""Characters of any text that is kept."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an object says of itself; texts are empty and numbers None where it does not say.
+
+    Attributes:
+        kvp: kV.
+        slice_thickness: mm.
+        image_type: all values.
+        origin: one of :data:`~ct_cncl.pipeline.node.origin.ORIGINS`.
+        origin_says: how the object says so.
+        instances: of its series, where the object states them.
+    """
+
+    modality: str = ""
+    manufacturer: str = ""
+    kernel: str = ""
+    kvp: float | None = None
+    slice_thickness: float | None = None
+    body_part: str = ""
+    series_description: str = ""
+    study_description: str = ""
+    image_type: tuple[str, ...] = ()
+    origin: str = "original"
+    origin_says: str = ""
+    series_number: str = ""
+    instance_number: int = 0
+    instances: int | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, values: dict[str, Any]) -> Facts:
+        """Back from JSON; what other versions of this program have written beside is left out."""
+        known = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
+        return cls(**known | {"image_type": tuple(known.get("image_type") or ())})
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which object it is.
+
+    Attributes:
+        patient: hash of Patient ID and issuer, for limits; not for logs either.
+    """
+
+    uid: str
+    sop_class: str
+    study: str
+    series: str
+    patient: str
+
+
+def read_object(path: Path) -> tuple[Identity, Facts]:
+    """Identity and facts of a DICOM file; pixels are not read.
+
+    Raises:
+        NodeError: the file does not parse or does not say which object it is.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom's own print values, which may be names
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
+            identity, facts = _identity(header), facts_of(header)
+    except NodeError:
+        raise
+    except Exception as error:  # pydicom raises nearly every built-in exception on damaged files
+        raise NodeError(f"expected a complete DICOM object, but got a damaged one ({type(error).__name__})") from error
+    return identity, facts
+
+
+def _identity(header: Dataset) -> Identity:
+    values = {
+        name: str(header.get(name) or "").strip()
+        for name in ("SOPInstanceUID", "SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID")
+    }
+    bad = [name for name, value in values.items() if not value or len(value) > 64 or set(value) - set("0123456789.")]
+    if bad:
+        raise NodeError(f"expected a UID in {bad[0]}, but got none or one of other characters")
+    patient = f"{header.get('PatientID') or ''}|{header.get('IssuerOfPatientID') or ''}"
+    uid, sop_class, study, series = values.values()
+    return Identity(uid, sop_class, study, series, hashlib.sha256(patient.encode()).hexdigest()[:16])
+
+
+def facts_of(header: Dataset) -> Facts:
+    """What a header says that rules ask for."""
+    own = read_acquisition([header])
+    origin, says = origin_of(header)
+    image_type = header.get("ImageType") or ()
+    values = [image_type] if isinstance(image_type, str) else image_type
+    return Facts(
+        modality=_text(header.get("Modality")).upper(),
+        manufacturer=_text(own.manufacturer),
+        kernel=_text(own.kernel),
+        kvp=own.kvp,
+        slice_thickness=own.slice_thickness_mm,
+        body_part=_text(own.body_part),
+        series_description=_text(header.get("SeriesDescription")),
+        study_description=_text(header.get("StudyDescription")),
+        image_type=tuple(_text(value).upper() for value in values),
+        origin=origin,
+        origin_says=says,
+        series_number=_text(header.get("SeriesNumber")),
+        instance_number=_whole(header.get("InstanceNumber")) or 0,
+        instances=_whole(header.get("NumberOfSeriesRelatedInstances")),
+    )
+
+
+def _text(value: Any) -> str:
+    return " ".join(str("" if value is None else value).split())[:_LONGEST]
+
+
+def _whole(value: Any) -> int | None:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,230 @@
+"""What keeps callers within limits before they are even understood: addresses, connections, PDU and message sizes, stalls, TLS.
+
+pynetdicom reads what a PDU says its length is, shakes hands for TLS in the thread that accepts, waits for ever within a PDU, and writes
+objects to the system's temporary folder, where a full disk ends the thread. Each of these is mended here, at the one place it needs.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+import ssl
+import threading
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pynetdicom import _config, dimse_messages
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
+
+from ct_cncl.pipeline.node.settings import NodeSettings, Sender
+from ct_cncl.pipeline.node.spool import is_full
+
+logger = logging.getLogger("ct_cncl.node")
+_LARGEST_MESSAGE = 16 * 2**20
+"""Bytes of a message that is held in memory: commands, and data sets of anything but C-STORE."""
+
+
+class PartFile:
+    """The file of an object on its way in; what goes wrong with it is remembered for the answer, not raised.
+
+    Args:
+        folder: where it is written.
+        limit: bytes; what comes beyond is not kept.
+
+    Attributes:
+        failure: "" while all is well; "large", "full" or "disk".
+        size: bytes that came.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.path = folder / f"{uuid.uuid4().hex}.part"
+        self.limit, self.size, self.failure = limit, 0, ""
+        self._stream: Any = None
+        try:
+            self._stream = self.path.open("xb", buffering=2**18)
+        except OSError as error:
+            self._fail(error)
+
+    @property
+    def name(self) -> str:
+        """As a temporary file has one."""
+        return str(self.path)
+
+    @property
+    def file(self) -> PartFile:
+        """What pynetdicom flushes after each piece, within a temporary file; this one needs that once."""
+        return self
+
+    def flush(self) -> None:
+        """Nothing: see :meth:`close`."""
+
+    def write(self, data: bytes) -> int:
+        """Add a piece."""
+        self.size += len(data)
+        if self.size > self.limit and not self.failure:
+            self._drop("large")
+        if not self.failure:
+            try:
+                self._stream.write(data)
+            except OSError as error:
+                self._fail(error)
+        return len(data)
+
+    def close(self) -> None:
+        """Write what is left in memory."""
+        if self._stream is not None:
+            stream, self._stream = self._stream, None
+            try:
+                stream.close()
+            except OSError as error:
+                self._fail(error)
+
+    def discard(self) -> None:
+        """Remove the file, where it has not got another name."""
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+
+    def _fail(self, error: OSError) -> None:
+        self._drop("full" if is_full(error) else "disk")
+
+    def _drop(self, failure: str) -> None:
+        self.failure = failure
+        stream, self._stream = self._stream, None
+        try:
+            if stream is not None:
+                stream.raw.close()
+            self.path.unlink(missing_ok=True)
+        except OSError:
+            return
+
+
+def write_incoming_to(folder: Path, limit: int) -> None:
+    """From now on, objects that come in are written to ``folder``, of this process."""
+    _config.STORE_RECV_CHUNKED_DATASET = True
+    _config.STORE_SEND_CHUNKED_DATASET = True
+    _config.LOG_HANDLER_LEVEL = "none"
+    dimse_messages.NamedTemporaryFile = lambda **_: PartFile(folder, limit)  # type: ignore[assignment]
+
+
+def allowed(senders: tuple[Sender, ...], address: str, aet: str | None = None) -> bool:
+    """Whether somebody may call from an address; under a title, where it is known."""
+    place = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(place, ipaddress.IPv6Address) and place.ipv4_mapped:
+        place = place.ipv4_mapped
+    return any(
+        (aet is None or sender.aet == aet.strip()) and any(place in network for network in sender.addresses)
+        for sender in senders
+    )
+
+
+class GuardedServer(ThreadedAssociationServer):
+    """A server that refuses by address and number, and shakes hands in a thread of its own.
+
+    Args:
+        arguments: of the class above; ``settings`` among them.
+    """
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, *arguments: Any, settings: NodeSettings, **options: Any) -> None:
+        self.settings = settings
+        self.refused = 0
+        self._shaking = 0
+        self._count = threading.Lock()
+        super().__init__(*arguments, request_handler=_Handler, **options)  # type: ignore[misc]
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept; reads that take too long fail from now on."""
+        assert self.socket is not None
+        client, address = self.socket.accept()
+        client.settimeout(self.settings.limits.stall_s)
+        return client, address
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002
+        """Whether to go on with a connection at all."""
+        open_now = len(self.active_associations) + self._shaking
+        if allowed(self.settings.senders, client_address[0]) and open_now < self.settings.limits.connections:
+            return True
+        self.refused += 1
+        return False
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Shake hands, where TLS is asked for, and begin the association."""
+        try:
+            if self.ssl_context is not None:
+                with self._count:
+                    self._shaking += 1
+                try:
+                    request = self.ssl_context.wrap_socket(request, server_side=True)
+                finally:
+                    with self._count:
+                        self._shaking -= 1
+            self.finish_request(request, client_address)
+        except (ssl.SSLError, OSError) as error:
+            self.refused += 1
+            reason = getattr(error, "reason", None) or type(error).__name__
+            logger.warning("refused a connection from %s: %s", client_address[0], reason)
+            self.shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+        """One line instead of a traceback."""
+        logger.warning("a connection from %s failed", client_address[0])
+
+
+class _Handler(RequestHandler):
+    """Begins associations that stay within the limits."""
+
+    server: GuardedServer
+
+    def _create_association(self) -> Any:
+        assoc = super()._create_association()
+        stream = assoc.dul.socket
+        assert stream is not None
+        stream.recv = _limited(  # type: ignore[method-assign, assignment]
+            stream.recv, assoc, self.server.settings.limits.pdu_bytes
+        )
+        return assoc
+
+
+def _limited(read: Callable[[int], bytearray], assoc: Any, pdu_bytes: int) -> Callable[[int], bytearray]:
+    """Reading that refuses PDUs longer than was offered, and messages that would fill the memory."""
+
+    def limited(count: int) -> bytearray:
+        message = assoc.dimse.message
+        held = 0 if message is None else message.encoded_command_set.tell() + (message.data_set or _EMPTY).tell()
+        if count > max(pdu_bytes, 2**16) + 1024 or held > _LARGEST_MESSAGE:
+            raise OSError("longer than was offered")
+        return read(count)
+
+    return limited
+
+
+class _Empty:
+    def tell(self) -> int:
+        return 0
+
+
+_EMPTY = _Empty()
+
+
+def drop_unfinished(event: Any) -> None:
+    """For EVT_CONN_CLOSE: an object whose end will not come any more."""
+    message = event.assoc.dimse.message
+    part = None if message is None else message._data_set_file
+    if part is not None:
+        part.close()
+        part.discard()
+
+
+def check_caller(event: Any, senders: tuple[Sender, ...]) -> None:
+    """For EVT_REQUESTED: who is not listed is rejected for good (calling AE title not recognized)."""
+    request, address = event.assoc.requestor.primitive, event.assoc.requestor.address_info.address
+    if not allowed(senders, address, request.calling_ae_title):
+        logger.warning("refused an association from %s: its calling AE title is not listed for it", address)
+        event.assoc.acse.send_reject(0x01, 0x01, 0x03)
+        event.assoc.kill()  # waits until the rejection is sent; what follows closes the connection

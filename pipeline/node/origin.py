@@ -1,0 +1,55 @@
+"""What a CT image is, for the node's rules: an original, a result of ours, a localizer, a reformat, or derived otherwise.
+
+:mod:`ct_cncl.transforms.series.origin` tells own results and derived kinds. The node is more careful than ``denoise``, since nobody
+looks at what it takes: whatever says DERIVED, and every reformat, is no original here.
+"""
+
+from __future__ import annotations
+
+import re
+
+from pydicom.dataset import Dataset
+
+from ct_cncl.transforms.series import origin as series_origin
+
+ORIGINS = ("original", "own", "localizer", "reformat", "derived")
+"""What an image can be; rules match originals unless they name others."""
+ORIGIN_TAGS = (
+    "ImageType",
+    "SliceThickness",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    *series_origin.ORIGIN_TAGS,
+)
+"""Attributes to be read."""
+_REFORMAT = re.compile(r"\b(?:MPR|CPR|REFORMAT|RESAMPLED)")
+
+
+def origin_of(header: Dataset) -> tuple[str, str]:
+    """What an image is and how it says so.
+
+    Args:
+        header: with at least :data:`ORIGIN_TAGS`.
+
+    Returns:
+        One of :data:`ORIGINS`, and the reason in a few words.
+
+    >>> header = Dataset()
+    >>> header.ImageType = ["DERIVED", "SECONDARY", "AXIAL", "MIP"]
+    >>> origin_of(header)
+    ('derived', 'maximum intensity projection (Image Type MIP)')
+    """
+    image_type = header.get("ImageType") or ()
+    values = [str(value).strip().upper() for value in ([image_type] if isinstance(image_type, str) else image_type)]
+    found = series_origin.origin_of(header)
+    reformat = next((value for value in values[2:] if _REFORMAT.search(value)), "")
+    signs = (
+        ("localizer", "Image Type LOCALIZER" if "LOCALIZER" in values else ""),
+        ("own", found.what if found.kind == "result" else ""),
+        ("original", found.what if found.kind == "simulated" else ""),
+        ("reformat", f"Image Type {reformat}" if reformat else ""),
+        ("derived", found.what if found.kind == "derived" else ""),
+        ("derived", "Image Type DERIVED" if values[:1] == ["DERIVED"] else ""),
+    )
+    stated = "Image Type " + ("\\".join(values[:3]) or "is not stated")
+    return next(((origin, says) for origin, says in signs if says), ("original", stated))

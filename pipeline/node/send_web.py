@@ -1,0 +1,111 @@
+"""STOW-RS (PS3.18 section 10.5) with the standard library: some objects a request, read from the disk while they are sent."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from ct_cncl.pipeline.node.errors import NodeError
+from ct_cncl.pipeline.node.settings import Destination
+from ct_cncl.pipeline.node.tls import client_context
+
+_AT_ONCE_BYTES, _AT_ONCE = 32 * 2**20, 64
+_TIMEOUT_S = 120.0
+_FAILED, _UID = "00081198", "00081155"
+
+
+def send_by_stow(destination: Destination, files: list[dict[str, Any]], accepted: Callable[[str], None]) -> None:
+    """Store results at a DICOMweb service, as they were made.
+
+    Args:
+        destination: with an address.
+        files: "path" and "uid" of each.
+        accepted: called with the UID of each object that the service has.
+
+    Raises:
+        NodeError: the service cannot be reached, refuses, or fails to store an object.
+    """
+    for batch in _batches(files):
+        refused = _posted(destination, batch)
+        for entry in batch:
+            if entry["uid"] not in refused:
+                accepted(entry["uid"])
+        if refused:
+            raise NodeError(f"Expected {destination.url} to store {len(batch)} objects, but it refused {len(refused)}.")
+
+
+def _batches(files: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for entry in files:
+        own = entry["path"].stat().st_size
+        if batch and (size + own > _AT_ONCE_BYTES or len(batch) >= _AT_ONCE):
+            yield batch
+            batch, size = [], 0
+        batch.append(entry)
+        size += own
+    if batch:
+        yield batch
+
+
+def _posted(destination: Destination, batch: list[dict[str, Any]]) -> set[str]:
+    """UIDs that the service refused."""
+    boundary = uuid.uuid4().hex
+    head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+    tail = f"--{boundary}--\r\n".encode()
+    length = sum(len(head) + entry["path"].stat().st_size + 2 for entry in batch) + len(tail)
+
+    def body() -> Iterator[bytes]:
+        for entry in batch:
+            yield head
+            with entry["path"].open("rb") as stream:
+                while chunk := stream.read(2**20):
+                    yield chunk
+            yield b"\r\n"
+        yield tail
+
+    headers = {
+        "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
+        "Content-Length": str(length),
+        "Accept": "application/dicom+json",
+        **destination.headers,
+    }
+    connection, path = _connection(destination)
+    try:
+        connection.request("POST", f"{path}/studies", body(), headers)
+        answer = connection.getresponse()
+        status, content = answer.status, answer.read(2**24)
+    except (OSError, http.client.HTTPException) as error:
+        raise NodeError(f"Expected {destination.url} to answer, but got: {error or type(error).__name__}.") from error
+    finally:
+        connection.close()
+    if status == http.HTTPStatus.OK and not _refused(content):
+        return set()
+    refused = _refused(content) if status in (200, 202, 409) else set()
+    if not refused:
+        raise NodeError(f"Expected {destination.url} to store objects, but got HTTP status {status}.")
+    return refused
+
+
+def _connection(destination: Destination) -> tuple[http.client.HTTPConnection, str]:
+    parts = urlsplit(destination.url)
+    host = parts.hostname or ""
+    if parts.scheme == "http":
+        return http.client.HTTPConnection(host, parts.port, timeout=_TIMEOUT_S), parts.path
+    context = client_context(destination.tls) if destination.tls else ssl.create_default_context()
+    return http.client.HTTPSConnection(host, parts.port, timeout=_TIMEOUT_S, context=context), parts.path
+
+
+def _refused(content: bytes) -> set[str]:
+    """UIDs in the answer's Failed SOP Sequence; empty where the answer is no DICOM JSON."""
+    try:
+        answer = json.loads(content or b"{}")
+        items = answer.get(_FAILED, {}).get("Value", [])
+        return {item[_UID]["Value"][0] for item in items}
+    except (ValueError, KeyError, IndexError, AttributeError, TypeError):
+        return set()

@@ -1,0 +1,181 @@
+"""A worker: a process of its own that takes jobs from the queue and denoises them. It ends when the node does.
+
+Started by the node as ``python -m ct_cncl.pipeline.node.worker CONFIG NAME``. Its standard input is a pipe from the node: "stop" asks
+it to end after the job at hand, and a node that is gone closes the pipe.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+import sqlite3
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from ct_cncl.pipeline.node.audit import Audit
+from ct_cncl.pipeline.node.database import Database
+from ct_cncl.pipeline.node.errors import in_one_line
+from ct_cncl.pipeline.node.jobs import Job, Jobs
+from ct_cncl.pipeline.node.quiet_logs import set_up_logs
+from ct_cncl.pipeline.node.read_settings import read_settings
+from ct_cncl.pipeline.node.settings import NodeSettings
+from ct_cncl.pipeline.node.spool import Spool, is_full
+
+if TYPE_CHECKING:  # torch takes seconds to import: only where there is a job
+    from ct_cncl.pipeline.node.ahead import Ahead
+    from ct_cncl.pipeline.weights.load import Weights
+
+logger = logging.getLogger("ct_cncl.node")
+_POLL_S = 0.2
+
+
+class Worker:
+    """Takes jobs one by one.
+
+    Args:
+        settings: of the node.
+        name: what its claims are called.
+    """
+
+    def __init__(self, settings: NodeSettings, name: str) -> None:
+        self.settings, self.name = settings, name
+        self.spool, self.jobs = Spool(settings.spool), Jobs(Database(settings.spool))
+        self.audit = Audit(settings.spool)
+        self.stopping = threading.Event()
+        self._ahead_of_time: Ahead | None = None
+        self._weights: tuple[tuple[object, ...], Weights] | None = None
+
+    def run(self) -> None:
+        """Work until it is told to stop."""
+        while not self.stopping.is_set():
+            self.stopping.wait(self._turn())
+
+    def _turn(self) -> float:
+        """Do what there is to do; seconds until the next look."""
+        try:
+            job = self.jobs.claim(self.name)
+            if job is not None:
+                self.one(job)
+                return 0
+            return 0 if self._ahead() else _POLL_S
+        except (sqlite3.Error, OSError) as error:  # a full disk, most likely: there will be room again
+            logger.error("worker %s: %s", self.name, in_one_line(error))
+            self._free_claims()
+            return self.settings.retry.first_s
+
+    def _ahead(self) -> bool:
+        """Begin with series that are still arriving; whether there was anything to do."""
+        if not self.settings.ahead or not self.jobs.all("received", most=1):
+            return False
+        from ct_cncl.pipeline.node.ahead import Ahead
+
+        if self._ahead_of_time is None:
+            self._ahead_of_time = Ahead(self, int(self.name.removeprefix("worker")) - 1)
+        try:
+            return self._ahead_of_time.look()
+        except (ValueError, RuntimeError):  # the job will say what is wrong, in its own time
+            return False
+
+    def _free_claims(self) -> None:
+        try:
+            self.jobs.release(self.name)
+        except sqlite3.Error:
+            return  # when there is room again
+
+    def one(self, job: Job) -> None:
+        """Make one job, or note why not: what a person must mend fails, what time may mend is tried again.
+
+        Raises:
+            OSError, sqlite3.Error: what became of the job cannot be noted.
+        """
+        from ct_cncl.pipeline.node.ahead import folder_of, remembering
+        from ct_cncl.pipeline.node.make import make
+
+        logger.info("job %d: denoising", job.id)
+        try:
+            weights = remembering(self.opened(job), self.spool, job) if self.settings.ahead else self.opened(job)
+            outcome, warnings = make(job, self.jobs.members(job.id), self.spool, weights)
+            shutil.rmtree(folder_of(self.spool, job.id), ignore_errors=True)
+        except Exception as error:
+            self._failed(job, error)
+            return
+        destinations = () if job.shadow else tuple(job.action.get("send") or ())
+        results = sorted({entry["series"] for entry in outcome["files"]})
+        self.audit.say(
+            "denoised", job=job.id, study=job.study, series=job.series, results=results, weights=outcome["weights"],
+            strength=job.action.get("strength"), precision=job.action.get("precision"), rule=job.rule, seconds=outcome["seconds"],
+            shadow=job.shadow,
+        )  # fmt: skip
+        self.jobs.finish(job.id, outcome, [*job.warnings, *warnings], destinations)
+        logger.info("job %d: denoised in %.1f s", job.id, outcome["seconds"])
+
+    def opened(self, job: Job) -> Weights:
+        """The weights of a job's rule; those of the last job stay open.
+
+        Raises:
+            CheckpointError, ConfigError, ValueError: they cannot be used.
+        """
+        import torch
+
+        from ct_cncl.pipeline.inference.api import chosen_device
+        from ct_cncl.pipeline.inference.streaming import check_save
+        from ct_cncl.pipeline.node.make import options_of
+        from ct_cncl.pipeline.weights.load import open_weights
+
+        options = options_of(job)
+        key = (options.weights, options.precision)
+        if self._weights is None or self._weights[0] != key:
+            if self.settings.threads is not None:
+                torch.set_num_threads(self.settings.threads)
+            device = chosen_device(self.settings.device)
+            self._weights = (key, open_weights(options.weights, device, precision=options.precision))
+        check_save(self._weights[1], options.settings())
+        return self._weights[1]
+
+    def _failed(self, job: Job, error: Exception) -> None:
+        text = in_one_line(error)
+        again = (isinstance(error, (OSError, MemoryError)) or is_full(error)) and job.tries < self.settings.retry.tries
+        if again:
+            pause = min(self.settings.retry.first_s * 2 ** min(job.tries - 1, 20), self.settings.retry.longest_s)
+            self.jobs.move(job.id, "denoising", "complete", next_try=time.time() + pause, error=text, claim=None)
+        else:
+            self.audit.say("failed", job=job.id, study=job.study, series=job.series, step="denoise")
+            self.jobs.move(job.id, "denoising", "failed", error=text, claim=None)
+        logger.error("job %d: %s%s", job.id, text, "; tried again later" if again else "")
+
+
+def _follow(worker: Worker) -> None:
+    """End with the node: at once if it is gone, after the job at hand if it says so."""
+    for line in sys.stdin:
+        if line.strip() == "stop":
+            worker.stopping.set()
+    os._exit(1)
+
+
+def main(config: str, name: str) -> None:
+    """Work with the configuration in a file, as the worker of a name."""
+    set_up_logs()
+    settings = read_settings(Path(config))
+    held = worker_lock(
+        settings.spool, shared=True
+    )  # a node that starts waits until the workers of one that was killed are gone
+    worker = Worker(settings, name)
+    threading.Thread(target=_follow, args=(worker,), daemon=True).start()
+    worker.run()
+    held.close()
+
+
+def worker_lock(spool: Path, *, shared: bool) -> IO[str]:
+    """The lock that every worker shares, and that a starting node takes alone, for as long as the file is open."""
+    stream = (spool / "workers.lock").open("a")
+    fcntl.flock(stream, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+    return stream
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

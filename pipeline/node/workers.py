@@ -1,0 +1,86 @@
+"""The workers' processes: started, watched and started again; a job that takes its worker down with it fails at last."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from ct_cncl.pipeline.node.jobs import Jobs
+from ct_cncl.pipeline.node.settings import NodeSettings
+
+logger = logging.getLogger("ct_cncl.node")
+_MOST_DEATHS = 3
+"""Workers that one job may cost."""
+
+
+class Workers:
+    """The processes that denoise.
+
+    Args:
+        settings: of the node.
+        jobs: the queue.
+    """
+
+    def __init__(self, settings: NodeSettings, jobs: Jobs) -> None:
+        self.settings, self.jobs = settings, jobs
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self.deaths = 0
+
+    @property
+    def alive(self) -> int:
+        """Processes that run."""
+        return sum(process.poll() is None for process in self._running.values())
+
+    def look(self) -> None:
+        """Start what should run and does not; give back what dead workers had claimed."""
+        for number in range(self.settings.workers):
+            name = f"worker{number + 1}"
+            process = self._running.get(name)
+            if process is not None and process.poll() is None:
+                continue
+            if process is not None:
+                self.deaths += 1
+                logger.error("%s ended (%s)", name, process.returncode)
+                self._give_back(name, process.returncode)
+            command = [
+                sys.executable,
+                "-m",
+                "ct_cncl.pipeline.node.worker",
+                str(Path(self.settings.file).absolute()),
+                name,
+            ]
+            self._running[name] = subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: S603
+
+    def _give_back(self, name: str, code: int) -> None:
+        for number in self.jobs.release(name):
+            job = self.jobs.get(number)
+            if job.tries >= _MOST_DEATHS:
+                self.jobs.move(
+                    number, "complete", "failed",
+                    error=f"expected the worker to live, but it ended {job.tries} times on this job (the last time with {code}): out of memory?",
+                )  # fmt: skip
+
+    def stop(self, seconds: float) -> None:
+        """Let each finish the job at hand within some seconds; what is not finished then is made again later."""
+        for process in self._running.values():
+            _tell(process)
+        until = time.monotonic() + seconds
+        while self.alive and time.monotonic() < until:
+            time.sleep(0.05)
+        for process in self._running.values():
+            process.kill()
+            process.wait()
+        self._running = {}
+        self.jobs.release()
+
+
+def _tell(process: subprocess.Popen[bytes]) -> None:
+    """Say "stop" to a worker that may be gone already."""
+    with suppress(OSError):
+        assert process.stdin is not None
+        process.stdin.write(b"stop\n")
+        process.stdin.flush()

@@ -1,0 +1,1 @@
+"""The noise of scans, measured without a reference: figures, tables, a page."""

@@ -1,0 +1,133 @@
+"""The noise figures of one scan, or of two scans of one object."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ct_cncl.transforms.anatomy.regions import local_std, padding_mask, soft_tissue_windows
+from ct_cncl.transforms.physics.noise_estimate import NoiseEstimate, NoNoiseError, measure_noise
+from ct_cncl.transforms.physics.patch_spectra import PATCH_SIZES, cut, periodograms, rings, tissue_corners
+from ct_cncl.transforms.physics.ray_noise import ray_noise
+from ct_cncl.transforms.physics.settings import DoseSettings
+
+FAT_HU = (-140.0, -60.0)
+WINDOW_MM = 6.0
+"""Side of the windows of the global noise level."""
+BIN_HU = 0.2
+MOST_SLICES = 12
+"""Measured one by one, spread over the scan."""
+
+
+@dataclass(frozen=True)
+class ScanNoise:
+    """What was measured in one scan."""
+
+    estimate: NoiseEstimate
+    global_level_hu: float
+    """Mode of the local standard deviation in soft tissue; anatomy is in it."""
+    by_slice: dict[int, float]
+    """Level by slice, HU, of those that could be measured."""
+    fat_hu: float
+    """Level in fat, HU; NaN where there is too little."""
+
+    def figures(self) -> dict[str, Any]:
+        """Plain values for tables and JSON."""
+        found = self.estimate
+        return {
+            "level_hu": found.level_hu,
+            "level_error": found.level_error,
+            "global_noise_level_hu": self.global_level_hu,
+            "mean_frequency_per_mm": found.mean_frequency_per_mm,
+            "mean_frequency_error": found.frequency_error,
+            "peak_frequency_per_mm": found.peak_frequency_per_mm,
+            "anatomy_share": found.anatomy_share,
+            "fat_level_hu": self.fat_hu,
+            "patches": len(found.corners),
+            "slices_measured": len(self.by_slice),
+        }
+
+
+def measure_scan(hu: np.ndarray, pixel: tuple[float, float]) -> ScanNoise:
+    """Level, spectrum, level by slice and tissue.
+
+    Args:
+        hu: (x, y, z), HU.
+        pixel: (dx, dy) in mm.
+
+    Raises:
+        NoNoiseError: nothing to measure; one line says why.
+    """
+    estimate = measure_noise(hu, pixel)
+    by_slice = {}
+    for z in np.unique(np.linspace(0, hu.shape[2] - 1, min(MOST_SLICES, hu.shape[2])).round().astype(int)).tolist():
+        try:
+            by_slice[z] = measure_noise(hu[..., z : z + 1], pixel).level_hu if hu.shape[2] > 1 else estimate.level_hu
+        except (NoNoiseError, ValueError):  # a slice without air is legitimate within a scan
+            continue
+    try:
+        fat = measure_noise(hu, pixel, hu_range=FAT_HU).level_hu
+    except NoNoiseError:
+        fat = math.nan
+    return ScanNoise(estimate, global_noise_level(hu, pixel), by_slice, fat)
+
+
+def global_noise_level(hu: np.ndarray, pixel: tuple[float, float]) -> float:
+    """Mode of the local standard deviations in soft tissue, HU; NaN without soft tissue.
+
+    Source: Christianson et al. 2015, AJR 205(1):W93.
+    """
+    window = max(3, 2 * round(WINDOW_MM / math.sqrt(pixel[0] * pixel[1]) / 2) + 1)
+    found = []
+    for z in range(hu.shape[2]):
+        if window * 3 <= min(hu.shape[:2]):
+            tissue = soft_tissue_windows(hu[..., z], window=window) & ~padding_mask(hu[..., z])
+            found.append(local_std(hu[..., z], window)[1][tissue])
+    values = np.concatenate(found) if found else np.zeros(0)
+    if values.size == 0:
+        return math.nan
+    counts = np.bincount((values / BIN_HU).astype(int))
+    smooth = np.convolve(counts, np.hanning(7) / np.hanning(7).sum(), "same")
+    return float((np.argmax(smooth) + 0.5) * BIN_HU)
+
+
+def measure_repeated(first: np.ndarray, second: np.ndarray, pixel: tuple[float, float]) -> dict[str, Any]:
+    """Exact figures by subtraction of two scans of one object, (x, y, z) HU: the difference over sqrt(2) is one scan's noise.
+
+    Raises:
+        ValueError: other shapes, or no soft tissue.
+    """
+    if first.shape != second.shape:
+        raise ValueError(
+            f"Expected two scans of one object and grid but got shapes {first.shape} and {second.shape}. Name its repetition."
+        )
+    noise = (first.astype(np.float64) - second) / math.sqrt(2)
+    mean = (first.astype(np.float64) + second) / 2
+    for size in PATCH_SIZES:
+        corners = [tissue_corners(mean[..., z], size, spacing=size // 2) for z in range(mean.shape[2])]
+        if sum(map(len, corners)):
+            break
+    else:
+        raise ValueError("Expected soft tissue (-50 to 200 HU) in both scans but got no patch of it.")
+    power = periodograms(np.concatenate([cut(noise[..., z], at, size) for z, at in enumerate(corners)]), pixel)
+    ring = rings(size, pixel)
+    total = ring.count * power.mean(axis=0)
+    return {
+        "level_hu": math.sqrt(total.sum() / (size**2 * pixel[0] * pixel[1])),
+        "mean_frequency_per_mm": float((total * ring.frequency).sum() / total.sum()),
+        "frequency_per_mm": ring.frequency.tolist(),
+        "power_hu2_mm2": power.mean(axis=0).tolist(),
+        "patches": sum(map(len, corners)),
+    }
+
+
+def noise_map(hu: np.ndarray, pixel: tuple[float, float], estimate: NoiseEstimate) -> np.ndarray:
+    """Expected standard deviation of the noise, HU, float32 (x, y, z): the level, spread by the rays that cross each pixel."""
+    result = np.zeros(hu.shape, dtype=np.float32)
+    for z in range(hu.shape[2]):
+        relative = ray_noise(hu[..., z], pixel, DoseSettings()).quantum / estimate.ray_noise[0]
+        result[..., z] = np.where(padding_mask(hu[..., z]), 0, estimate.level_hu * np.sqrt(relative))
+    return result

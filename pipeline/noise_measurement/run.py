@@ -1,0 +1,214 @@
+"""``ct-cncl noise`` as a function: scans in; a table, CSV, JSON, a page and maps out."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from tqdm import tqdm
+
+from ct_cncl.pipeline.noise_measurement.measure import ScanNoise, measure_repeated, measure_scan, noise_map
+from ct_cncl.pipeline.preparation.spectra_picture import spectra_svg
+from ct_cncl.transforms.common.errors import OutputError
+from ct_cncl.transforms.common.files import replacing
+from ct_cncl.transforms.common.json_values import plain
+from ct_cncl.transforms.physics.noise_estimate import NoNoiseError
+from ct_cncl.transforms.physics.simulation import pixel_of
+from ct_cncl.transforms.series import DicomStorage, Scan, ScanError, find_scans, read_scan, to_slices
+from ct_cncl.transforms.series.orientation import SliceOrder
+
+COLUMNS = {
+    "scan": "scan",
+    "level_hu": "level, HU",
+    "level_error": "error",
+    "global_noise_level_hu": "global level, HU",
+    "mean_frequency_per_mm": "mean f, 1/mm",
+    "peak_frequency_per_mm": "peak f, 1/mm",
+    "anatomy_share": "anatomy taken out",
+    "kernel": "kernel",
+    "exposure_mas": "mAs",
+    "kvp": "kVp",
+    "slice_thickness_mm": "thickness, mm",
+}
+RESULTS = ("noise.json", "noise.csv", "noise.html")
+
+
+def measure_scans(
+    source: Path, *, out: Path | None = None, maps: bool = False, repeat: Path | None = None, overwrite: bool = False
+) -> list[dict[str, Any]]:
+    """Measure every scan under ``source``; one that cannot be measured is named with its reason, and the others go on.
+
+    Args:
+        source: a file or folder of scans.
+        out: folder for noise.json, noise.csv, noise.html and maps; None only prints.
+        maps: write SCAN_noise_map.nii.gz.
+        repeat: a second scan of the object in ``source``: exact figures by subtraction.
+        overwrite: replace earlier results.
+
+    Returns:
+        The figures by scan.
+
+    Raises:
+        ScanError: nothing found, or no scan could be measured.
+        OutputError: results are there already, or cannot be written.
+        ValueError: maps without a folder; a repetition that does not fit.
+    """
+    if maps and out is None:
+        raise ValueError("Expected --out for --map but got none. Name a folder.")
+    if out is not None and not overwrite and any((out / name).exists() for name in RESULTS):
+        raise OutputError(
+            f"Expected {out} without results but it holds some. Choose another --out, or use --overwrite."
+        )
+    scans = find_scans(source)
+    if repeat is not None and len(scans) != 1:
+        raise ValueError(f"Expected one scan and its repetition but got {len(scans)} scans in {source}. Name one.")
+    rows, failed = [], []
+    for found in tqdm(scans, desc="measuring", unit="scan", disable=not sys.stderr.isatty()):
+        try:
+            rows.append(_row(read_scan(found, allow_irregular=True), found.name, out if maps else None, repeat))
+        except (NoNoiseError, ScanError) as error:
+            failed.append(f"{found.name}: not measured: {error}")
+    if not rows:
+        raise ScanError("; ".join(failed))
+    print(_text([*rows]))  # noqa: T201
+    for line in failed:
+        print(line, file=sys.stderr)  # noqa: T201
+    if out is not None:
+        _write(out, rows, failed)
+    return rows
+
+
+def _slices(scan: Scan) -> tuple[np.ndarray, SliceOrder]:
+    view, order = to_slices(scan.hu, scan.affine, axis=2 if isinstance(scan.storage, DicomStorage) else None)
+    return np.ascontiguousarray(view), order
+
+
+def _row(scan: Scan, name: str, map_folder: Path | None, repeat: Path | None) -> dict[str, Any]:
+    hu, order = _slices(scan)
+    pixel = pixel_of(scan, order)
+    noise = measure_scan(hu, pixel)
+    row: dict[str, Any] = {"scan": name, **noise.figures(), **_protocol(scan)}
+    row["remarks"] = _remarks(noise)
+    row["by_slice_hu"] = noise.by_slice
+    row["spectrum"] = {
+        "frequency_per_mm": noise.estimate.frequency_per_mm,
+        "power_hu2_mm2": noise.estimate.power,
+        "relative_error": noise.estimate.power_error,
+    }
+    if repeat is not None:
+        other, _ = _slices(read_scan(repeat, allow_irregular=True))
+        row["by_subtraction"] = measure_repeated(hu, other, pixel)
+    if map_folder is not None:
+        map_folder.mkdir(parents=True, exist_ok=True)
+        image = nib.Nifti1Image(noise_map(hu, pixel, noise.estimate), order.affine)
+        image.header.set_xyzt_units("mm")
+        with replacing(map_folder / f"{name}_noise_map.nii.gz") as temporary:
+            temporary.write_bytes(_packed(image))
+    return row
+
+
+def _packed(image: nib.Nifti1Image) -> bytes:
+    import gzip
+
+    return gzip.compress(image.to_bytes(), mtime=0)
+
+
+def _protocol(scan: Scan) -> dict[str, Any]:
+    acquisition = scan.acquisition
+    names = ("manufacturer", "kernel", "kvp", "exposure_mas", "tube_current_ma", "slice_thickness_mm")
+    return {name: getattr(acquisition, name, None) for name in names} if acquisition else {}
+
+
+def _remarks(noise: ScanNoise) -> list[str]:
+    """What is unusual about the noise, a sentence each."""
+    found = noise.estimate
+    remarks = []
+    if len(found.corners) < 20:
+        remarks.append(f"only {len(found.corners)} patches of soft tissue: uncertain")
+    if found.peak_frequency_per_mm < LOW_PEAK * found.frequency_per_mm[-1]:
+        remarks.append(
+            "spectrum peaks at very low frequencies: a very smooth kernel, or a scan that was denoised or reconstructed "
+            "iteratively, whose noise is not that of the dose model"
+        )
+    return remarks
+
+
+LOW_PEAK = 0.1
+"""Peaks below so much of the image's largest frequency."""
+
+
+def _text(rows: list[dict[str, Any]]) -> str:
+    table = [list(COLUMNS.values())] + [[_cell(row.get(key)) for key in COLUMNS] for row in rows]
+    widths = [max(len(line[k]) for line in table) for k in range(len(COLUMNS))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in table]
+    for row in rows:
+        lines += [f"{row['scan']}: {remark}" for remark in row["remarks"]]
+        if "by_subtraction" in row:
+            exact = row["by_subtraction"]
+            lines.append(
+                f"{row['scan']}: by subtraction {exact['level_hu']:.2f} HU, mean frequency {exact['mean_frequency_per_mm']:.3f} / mm"
+            )
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _write(out: Path, rows: list[dict[str, Any]], failed: list[str]) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        stream = io.StringIO()
+        writer = csv.writer(stream)
+        writer.writerow(COLUMNS)
+        writer.writerows([["" if row.get(key) is None else row[key] for key in COLUMNS] for row in rows])
+        content = {
+            "noise.json": json.dumps(plain({"scans": rows, "not_measured": failed}), indent=2, allow_nan=False) + "\n",
+            "noise.csv": stream.getvalue(),
+            "noise.html": page(rows, failed),
+        }
+        for name, text in content.items():
+            with replacing(out / name) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"Expected to write to {out}, but got: {error.strerror or error}.") from error
+
+
+def page(rows: list[dict[str, Any]], failed: list[str]) -> str:
+    """One HTML page: the table, a spectrum for each scan, noise against dose where doses are stated."""
+    head = "".join(f"<th>{html.escape(title)}</th>" for title in COLUMNS.values())
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(_cell(row.get(key)))}</td>" for key in COLUMNS) + "</tr>" for row in rows
+    )
+    parts = [f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"]
+    parts += [f"<p>{html.escape(line)}</p>" for line in failed]
+    known = sorted((float(row["exposure_mas"]), float(row["level_hu"])) for row in rows if row.get("exposure_mas"))
+    if len({mas for mas, _ in known}) > 1:
+        x, y = zip(*known)
+        parts.append("<h2>Noise (HU) against exposure (mAs)</h2>")
+        parts.append(spectra_svg([("level, HU", x, y)], labels=("exposure, mAs", "level, HU")))
+    for row in rows:
+        spectrum = row["spectrum"]
+        curves = [(str(row["scan"]), list(spectrum["frequency_per_mm"]), list(spectrum["power_hu2_mm2"]))]
+        if "by_subtraction" in row:
+            exact = row["by_subtraction"]
+            curves.append(("by subtraction", exact["frequency_per_mm"], exact["power_hu2_mm2"]))
+        parts.append(f"<h2>{html.escape(str(row['scan']))}</h2>")
+        parts += [f"<p>{html.escape(remark)}</p>" for remark in row["remarks"]]
+        parts.append(spectra_svg([(html.escape(name), x, y) for name, x, y in curves]))
+    style = (
+        "body{font:15px system-ui,sans-serif;margin:2em}td,th{padding:.2em .8em;text-align:left}svg{max-width:640px}"
+    )
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Noise of CT scans</title>'
+        f"<style>{style}</style></head><body><h1>Noise of CT scans</h1>{''.join(parts)}</body></html>\n"
+    )

@@ -1,0 +1,67 @@
+"""A picture of two noise power spectra, as SVG without any library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ct_cncl.transforms.common.files import replacing
+
+WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 640, 400, 70, 40, 20, 50
+COLOURS = ("#1f4e9c", "#c2571a")
+
+
+def write_spectra_picture(spectra: Mapping[str, Any], path: Path) -> None:
+    """The scan's own noise and what was inserted, divided by ``1 / dose - 1``: where the dose law holds, they are alike.
+
+    Args:
+        spectra: of :func:`~ct_cncl.transforms.physics.inserted_noise.compared_spectra`.
+        path: of the SVG; replaced.
+    """
+    curves = [
+        ("the scan's own noise", spectra["frequency_per_mm"], spectra["scan_hu2_mm2"]),
+        (
+            "inserted, over (1 / dose - 1)",
+            spectra["inserted_frequency_per_mm"],
+            spectra["inserted_over_noise_factor_hu2_mm2"],
+        ),
+    ]
+    with replacing(path) as temporary:
+        temporary.write_text(spectra_svg(curves), encoding="utf-8")
+
+
+def spectra_svg(
+    curves: Sequence[tuple[str, Sequence[float], Sequence[float]]],
+    labels: tuple[str, str] = ("frequency, 1/mm", "noise power, HU\u00b2 mm\u00b2"),
+) -> str:
+    """Curves (name, frequencies in 1/mm, powers in HU^2 mm^2) as SVG.
+
+    >>> spectra_svg([("noise", [0.0, 0.5, 1.0], [0.0, 3.0, 1.0])]).startswith("<svg")
+    True
+    """
+    right = max(max(x) for _, x, _ in curves)
+    top = max(max(y) for _, _, y in curves) * 1.05 or 1.0
+    wide, high = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+
+    def place(x: float, y: float) -> str:
+        return f"{LEFT + wide * x / right:.1f},{TOP + high * (1 - y / top):.1f}"
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="13">',
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
+        f'<path d="M{LEFT},{TOP}V{TOP + high}H{LEFT + wide}" fill="none" stroke="#666"/>',
+    ]
+    for n in range(6):
+        x, y = right * n / 5, top * n / 5
+        at_x, at_y = (float(value) for value in place(x, y).split(","))
+        parts.append(f'<text x="{at_x}" y="{TOP + high + 18}" text-anchor="middle">{x:.2f}</text>')
+        parts.append(f'<text x="{LEFT - 8}" y="{at_y + 4}" text-anchor="end">{y:.3g}</text>')
+    parts.append(f'<text x="{LEFT + wide / 2}" y="{HEIGHT - 10}" text-anchor="middle">{labels[0]}</text>')
+    parts.append(f'<text x="{LEFT}" y="{TOP - 8}">{labels[1]}</text>')
+    for n, (name, xs, ys) in enumerate(curves):
+        line = " ".join(place(x, y) for x, y in zip(xs, ys))
+        colour = COLOURS[n % len(COLOURS)]
+        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts.append(f'<text x="{LEFT + wide}" y="{TOP + 14 + 18 * n}" text-anchor="end" fill="{colour}">{name}</text>')
+    return "\n".join([*parts, "</svg>\n"])

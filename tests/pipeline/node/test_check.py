@@ -1,0 +1,87 @@
+"""``ct-cncl node --check``: what would happen to a file, and why, and the command without its packages."""
+
+import pydicom
+import pytest
+from dicom_archive import write_series
+
+pytest.importorskip("pynetdicom", reason="needs ct-cncl[node]")
+
+CONFIG = """\
+node: {aet: NODE, port: 11112, spool: spool}
+senders:
+  - aet: CT1
+destinations:
+  pacs: {aet: PACS, host: 127.0.0.1, port: 104}
+rules:
+  - name: soft
+    match: {kernel: "B3*"}
+    strength: 0.7
+    send: pacs
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    (tmp_path / "node.yaml").write_text(CONFIG)
+    return tmp_path / "node.yaml"
+
+
+def test_good_and_tried(tmp_path, config, command):
+    write_series(tmp_path / "soft", 1, slices=1, ConvolutionKernel="B30f")
+    write_series(tmp_path / "sharp", 2, slices=1, ConvolutionKernel="B70f")
+    write_series(
+        tmp_path / "scout", 3, slices=1, ConvolutionKernel="B30f", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    )
+    files = [tmp_path / name / "000.dcm" for name in ("soft", "sharp", "scout")]
+    code, out, err = command("node", "--check", config, *[word for file in files for word in ("--try", file)])
+    assert (code, err) == (0, "")
+    assert "good. NODE on 127.0.0.1 port 11112, 1 senders, 1 destinations, 1 rules" in out
+    soft, sharp, scout = (out.split(str(file))[1] for file in files)
+    assert "soft: yes, kernel is B30f, wanted B3*" in soft
+    assert "denoised (strength 0.7; fp32; weights of the bundle) and sent to pacs" in soft.split(str(files[1]))[0]
+    assert "soft: no, kernel is B70f, wanted B3*" in sharp
+    assert "stored and ignored" in sharp
+    assert "it is for original, and this is localizer (Image Type LOCALIZER)" in scout
+    assert not (tmp_path / "spool").exists()
+    assert "Zaphod" not in out
+
+
+def test_from_another_sender(tmp_path, config, command):
+    write_series(tmp_path / "in", 1, slices=1)
+    code, out, _ = command("node", "--check", config, "--try", tmp_path / "in/000.dcm", "--from", "OTHER")
+    assert code == 0
+    assert "refused: OTHER is not among the senders" in out
+
+
+def test_what_is_no_dicom(tmp_path, config, command):
+    (tmp_path / "text.dcm").write_text("no")
+    code, _, err = command("node", "--check", config, "--try", tmp_path / "text.dcm")
+    assert code == 1
+    assert "expected a complete DICOM object" in err
+    assert err.count("\n") == 1
+
+
+def test_what_is_no_ct(tmp_path, config, command):
+    write_series(tmp_path / "in", 1, slices=1)
+    dataset = pydicom.dcmread(tmp_path / "in/000.dcm")
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
+    dataset.save_as(tmp_path / "mr.dcm")
+    code, out, _ = command("node", "--check", config, "--try", tmp_path / "mr.dcm")
+    assert code == 0
+    assert "refused: no CT image (others: refuse)" in out
+
+
+def test_without_the_extra_one_sentence_names_it(config, command, monkeypatch):
+    monkeypatch.setattr(
+        "ct_cncl.pipeline.common.extras.find_spec", lambda name: None if name == "pynetdicom" else object()
+    )
+    code, _, err = command("node", "--check", config)
+    assert code == 1
+    assert "pip install 'ct-cncl[node]'" in err
+    assert err.count("\n") == 1
+
+
+def test_no_queue_yet(config, command):
+    code, _, err = command("node", "queue", "--config", config)
+    assert code == 1
+    assert "Start the node first" in err

@@ -1,0 +1,160 @@
+"""The page in Debian's chromium, headless: on a desk and on a phone, by keyboard alone, without an error on its console."""
+
+import os
+import shutil
+
+import pytest
+
+pytest.importorskip("pynetdicom", reason="needs ct-cncl[node]")
+pytest.importorskip("uvicorn", reason="needs ct-cncl[node]")
+pytest.importorskip("selenium", reason="needs selenium")
+
+import selenium.webdriver
+from page_of_node import add_job, made_up_node, served
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from tiny_node import until
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--no-first-run",
+]
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    found = made_up_node(tmp_path_factory.mktemp("page"))
+    for number, state in enumerate(("done", "sending", "denoising", "received"), 1):
+        add_job(found, number, state)
+    add_job(
+        found, 5, "failed", error="pacs: Expected PACS at pacs.hospital.example port 104 to answer, but it does not.", sender="CT2", deliver="failed",
+        warnings=["noise of 60 HU lies outside the 10 to 20 HU of the training data"],
+    )  # fmt: skip
+    add_job(found, 6, "complete")
+    return found
+
+
+@pytest.fixture(scope="module")
+def browser(node, tmp_path_factory):
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("needs Debian's chromium and chromium-driver")
+    options = selenium.webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    with served(node) as address:
+        found = selenium.webdriver.Chrome(options=options, service=Service(DRIVER))
+        found.set_page_load_timeout(120)
+        found.address = address
+        try:
+            yield found
+        finally:
+            found.quit()
+
+
+@pytest.fixture(params=[(1280, 900), (390, 844)], ids=["desk", "phone"])
+def sized(browser, request):
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {
+            "width": request.param[0],
+            "height": request.param[1],
+            "deviceScaleFactor": 1,
+            "mobile": request.param[0] < 800,
+        },
+    )
+    yield browser
+    errors = [entry["message"] for entry in browser.get_log("browser")]
+    assert errors == []
+
+
+def keep(browser, name):
+    """A picture to look at, where somebody wants to: NODE_PAGE_PICTURES=FOLDER."""
+    folder = os.environ.get("NODE_PAGE_PICTURES")
+    if folder:
+        width = browser.execute_script("return innerWidth")
+        browser.save_screenshot(f"{folder}/{name}_{width}.png")
+
+
+def overflow(browser):
+    return browser.execute_script("return document.documentElement.scrollWidth - innerWidth")
+
+
+def test_the_queue_fits(sized):
+    sized.get(sized.address)
+    assert overflow(sized) <= 0
+    links = sized.find_elements(By.CSS_SELECTOR, "tbody a")
+    assert [link.text for link in links] == ["6", "5", "4", "3", "2", "1"]
+    assert "failed jobs" in sized.find_element(By.CLASS_NAME, "health").text
+    keep(sized, "queue")
+
+
+def test_a_job_fits_and_its_pictures_are_there(sized):
+    sized.get(f"{sized.address}/jobs/1")
+    assert overflow(sized) <= 0
+    assert until(
+        lambda: sized.execute_script(
+            "return [...document.images].every(image => image.complete && image.naturalWidth > 0)"
+        ),
+        10,
+    )
+    assert len(sized.find_elements(By.CSS_SELECTOR, ".pictures img")) == 3
+    keep(sized, "job")
+    sized.get(f"{sized.address}/jobs/5")
+    assert overflow(sized) <= 0
+    keep(sized, "failed")
+
+
+def test_targets_are_large_enough_for_a_finger(sized):
+    sized.get(f"{sized.address}/jobs/5")
+    for button in sized.find_elements(By.CSS_SELECTOR, "button"):
+        if button.is_displayed():
+            assert button.size["height"] >= 40
+
+
+def test_by_keyboard_alone(browser, node):
+    browser.get(f"{browser.address}/?state=failed")
+    browser.find_element(By.TAG_NAME, "body").send_keys(Keys.TAB)
+    assert browser.switch_to.active_element.text == "To the content"
+    for _ in range(40):
+        active = browser.switch_to.active_element
+        if active.text == "5" and active.tag_name == "a":
+            break
+        active.send_keys(Keys.TAB)
+    assert browser.execute_script("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    browser.switch_to.active_element.send_keys(Keys.ENTER)
+    assert until(lambda: browser.current_url.endswith("/jobs/5"), 10)
+    for _ in range(40):
+        active = browser.switch_to.active_element
+        if active.text == "Retry now":
+            break
+        active.send_keys(Keys.TAB)
+    browser.switch_to.active_element.send_keys(Keys.ENTER)
+    assert until(lambda: node.jobs.get(5).state == "sending", 10)
+    assert until(lambda: "sending" in browser.find_element(By.TAG_NAME, "h1").text, 10)
+
+
+def test_it_brings_itself_up_to_date(browser, node):
+    browser.get(f"{browser.address}/?state=received")
+    assert len(browser.find_elements(By.CSS_SELECTOR, "tbody tr")) == 1
+    add_job(node, 7, "received")
+    assert until(lambda: len(browser.find_elements(By.CSS_SELECTOR, "tbody tr")) == 2, 15)
+    assert [entry["message"] for entry in browser.get_log("browser")] == []
+
+
+def test_another_page_cannot_post_to_it(browser, node, tmp_path):
+    """A form on another site, sent by the same browser."""
+    form = f'<form method="post" action="{browser.address}/jobs/1/drop"><input name="token" value="x"><button>go</button></form>'
+    (tmp_path / "evil.html").write_text(form)
+    browser.get((tmp_path / "evil.html").as_uri())
+    browser.find_element(By.TAG_NAME, "button").click()
+    assert until(lambda: "Refused: from another page" in browser.page_source, 10)
+    assert node.jobs.get(1).state == "done"
+    browser.get_log("browser")

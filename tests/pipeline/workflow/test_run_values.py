@@ -1,0 +1,67 @@
+"""Values that a training would run with and leave nothing behind: refused in one line before anything is made."""
+
+import pytest
+
+from ct_cncl.pipeline.common.errors import ConfigError
+from ct_cncl.pipeline.workflow.run_values import check_paths, check_run_values
+
+GOOD = {"max_epochs": 3, "val_interval": 1, "patches": {"per_epoch": 8}, "batch_size": 4, "learning_rate": 1e-4}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"max_epochs": 1.5}, "a whole number of at least 1 for max_epochs, but got 1.5"),
+        ({"max_epochs": 2.0}, "for max_epochs, but got 2.0"),
+        ({"max_epochs": 0}, "for max_epochs, but got 0"),
+        ({"max_epochs": True}, "for max_epochs, but got True"),
+        ({"val_interval": 0}, "for val_interval, but got 0"),
+        ({"val_interval": 4}, "val_interval of at most max_epochs, but got 4 and 3: no epoch would be validated"),
+        ({"batch_size": 9}, "patches.per_epoch to fill a batch, but got 8 for batch_size 9: nothing would be trained"),
+        ({"batch_size": -1}, "for batch_size, but got -1"),
+        (
+            {"train": {"dataloader": {"num_workers": -1}}},
+            "a whole number of at least 0 for train.dataloader.num_workers",
+        ),
+        ({"validate": {"dataset": {"max_slices": 0}}}, "for validate.dataset.max_slices, but got 0"),
+        ({"learning_rate": 0}, "a number above 0 for learning_rate, but got 0"),
+        ({"learning_rate": float("nan")}, "for learning_rate, but got nan"),
+    ],
+)
+def test_refused(change, words):
+    with pytest.raises(ConfigError) as caught:
+        check_run_values(GOOD | change)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"batch_size": 8},
+        {"val_interval": 3},
+        {"max_epochs": "$2 + 1"},
+        {"val_interval": "@max_epochs"},
+        {"validate": {"dataset": {"max_slices": None}}},
+    ],
+)
+def test_taken(change):
+    check_run_values(GOOD | change)
+
+
+def test_processes_share_the_patches():
+    check_run_values(GOOD, processes=2)
+    with pytest.raises(ConfigError, match="a batch in each of 3 processes"):
+        check_run_values(GOOD, processes=3)
+
+
+@pytest.mark.parametrize("path", ["exp#3", "/data#1/set", "/a::b"])
+def test_paths_that_monai_would_change(path):
+    with pytest.raises(ConfigError, match="Expected a path without") as caught:
+        check_paths(["/fine", path])
+    assert path in str(caught.value)
+
+
+def test_expressions_are_no_paths():
+    check_paths(["$@bundle_root + '#'", "@train#dataset", "%a.json#b", None, "/a:b/c"])

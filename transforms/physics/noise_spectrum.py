@@ -1,0 +1,108 @@
+"""A noise power spectrum that the user measured: read from a file, checked, and turned into a kernel's gain."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+LEAST_LINES = 5
+MM_COLUMNS = ("frequency_per_mm", "1/mm", "per_mm", "cycles/mm", "lp/mm")
+CM_COLUMNS = ("frequency_per_cm", "1/cm", "per_cm", "cycles/cm", "lp/cm")
+FLOOR = 1e-6
+"""Powers below this share of the largest count as this: beyond the end of a kernel there is none."""
+
+
+class SpectrumError(ValueError):
+    """A file with a spectrum cannot be used; the message is one line."""
+
+
+@dataclass(frozen=True)
+class NoiseSpectrum:
+    """A radial noise power spectrum."""
+
+    frequency_per_mm: np.ndarray
+    """(n,) 1/mm, rising, 0 or above."""
+    power: np.ndarray
+    """(n,) HU^2 mm^2."""
+    source: str
+    """File name, for the provenance."""
+
+    def log_gain(self, frequency_per_mm: np.ndarray) -> np.ndarray:
+        """Log of the power over a ramp's, ``|f|``, at the given frequencies (m,); below the lowest measured one as there."""
+        own = self.frequency_per_mm > 0
+        frequency, power = self.frequency_per_mm[own], self.power[own]
+        log = np.log(np.maximum(power, FLOOR * power.max()) / frequency)
+        inside = np.interp(frequency_per_mm, frequency, log)
+        # Beyond what was measured the kernel goes on to fall as it did at the end, and never rises.
+        last = min(len(log) - 1, 4)
+        slope = min((log[-1] - log[-1 - last]) / (frequency[-1] - frequency[-1 - last]), 0.0)
+        beyond = np.maximum(frequency_per_mm - frequency[-1], 0) * slope
+        return inside + beyond
+
+
+def read_spectrum(path: str | Path) -> NoiseSpectrum:
+    """A spectrum from a CSV file: a line of headings, then one line a frequency.
+
+    The first column is the frequency, headed ``frequency_per_mm`` or ``frequency_per_cm``; the second the power, headed
+    ``power_hu2_mm2``. So the units are stated: a spectrum of other units would be taken for another kernel.
+
+    Raises:
+        SpectrumError: not readable, other units, or values that are no spectrum.
+    """
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            rows = [row for row in csv.reader(stream) if row and not row[0].lstrip().startswith("#")]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SpectrumError(f"Expected a spectrum as CSV in {path}, but it cannot be read: {error}.") from error
+    heads = [value.strip().lower() for value in rows[0]] if rows else []
+    if len(heads) < 2 or heads[0] not in (*MM_COLUMNS, *CM_COLUMNS) or heads[1] != "power_hu2_mm2":
+        raise SpectrumError(
+            f"Expected the columns frequency_per_mm (or frequency_per_cm) and power_hu2_mm2 in {path}, but got "
+            f"{', '.join(heads[:4]) or 'nothing'}. State the units in the first line."
+        )
+    try:
+        values = np.array([[float(value) for value in row[:2]] for row in rows[1:]])
+    except ValueError as error:
+        raise SpectrumError(f"Expected two numbers a line in {path}, but got: {error}.") from error
+    scale = 0.1 if heads[0] in CM_COLUMNS else 1.0
+    return check_spectrum(values.reshape(-1, 2)[:, 0] * scale, values.reshape(-1, 2)[:, 1], path.name)
+
+
+def check_spectrum(frequency_per_mm: np.ndarray, power: np.ndarray, source: str) -> NoiseSpectrum:
+    """The spectrum, refused where it cannot be one of CT noise.
+
+    Raises:
+        SpectrumError: too few values, not rising frequencies, powers below 0, or frequencies of other units.
+
+    >>> check_spectrum(np.linspace(0, 0.7, 8), np.linspace(0, 100, 8), "water").source
+    'water'
+    """
+    frequency, power = np.asarray(frequency_per_mm, dtype=float), np.asarray(power, dtype=float)
+    if (
+        len(frequency) < LEAST_LINES
+        or not np.isfinite([*frequency, *power]).all()
+        or (np.diff(frequency) <= 0).any()
+        or frequency[0] < 0
+        or (power < 0).any()
+        or not power.max() > 0
+    ):
+        raise SpectrumError(
+            f"Expected {LEAST_LINES} or more rising frequencies with powers of 0 or more in {source}, but got {len(frequency)} lines "
+            "that are not. Check the file."
+        )
+    if not 0.15 <= frequency[-1] <= 5:
+        raise SpectrumError(
+            f"Expected frequencies up to 0.15 to 5 / mm in {source}, but got up to {frequency[-1]:g} / mm. Is their unit another "
+            "(1/cm, 1/pixel)? State it in the first line."
+        )
+    level = math.sqrt(2 * math.pi * float(np.trapezoid(power * frequency, frequency)))
+    if not 0.2 <= level <= 2000:
+        raise SpectrumError(
+            f"Expected the power of CT noise in {source}, 0.2 to 2000 HU in all, but got {level:.3g} HU. Is its unit HU^2 mm^2?"
+        )
+    return NoiseSpectrum(frequency, power, source)

@@ -1,0 +1,74 @@
+"""Where the slices of a scan lie: the one place that says when two slices are at the same place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+TOLERANCE_MM = 0.05
+"""How far apart the same corner of two slices may lie: affines of NIfTI are single precision, positions are rounded."""
+
+
+@dataclass(frozen=True, eq=False)
+class SliceGrid:
+    """Pixels and places of a scan's slices, in RAS mm.
+
+    Attributes:
+        corners: (slices, 3) centre of each slice's first pixel.
+        steps: (2, 3) from pixel to pixel along columns and rows.
+        shape: (columns, rows).
+        phases: (slices,) which of several images at one place each is; 0 where there is one.
+    """
+
+    corners: np.ndarray
+    steps: np.ndarray
+    shape: tuple[int, int]
+    phases: np.ndarray
+
+    @classmethod
+    def of_volume(cls, affine: np.ndarray, shape: Sequence[int]) -> SliceGrid:
+        """The grid of an evenly spaced volume.
+
+        Args:
+            affine: (4, 4), voxel to RAS mm.
+            shape: (columns, rows, slices).
+        """
+        corners = affine[:3, 3] + np.arange(shape[2])[:, None] * affine[:3, 2]
+        return cls(corners, affine[:3, :2].T.copy(), (shape[0], shape[1]), np.zeros(shape[2], dtype=int))
+
+    @property
+    def pixel_mm(self) -> tuple[float, float]:
+        """Pixel size along columns and rows, mm."""
+        return float(np.linalg.norm(self.steps[0])), float(np.linalg.norm(self.steps[1]))
+
+    def same_plane(self, other: SliceGrid) -> bool:
+        """Whether slices of both have the same pixels and directions."""
+        extent = np.array(self.shape)[:, None]
+        return self.shape == other.shape and bool((np.abs(self.steps - other.steps) * extent).max() <= 2 * TOLERANCE_MM)
+
+    def partners(self, other: SliceGrid) -> list[int | None]:
+        """For each slice of this scan the slice of ``other`` at the same place, None where it has none.
+
+        Several slices at one place (phases of perfusion or of the heart) go together in the order of their phases; where one
+        scan has more of them than the other, nothing says which belong together, and they have no partner.
+        """
+        if not self.same_plane(other):
+            return [None] * len(self.corners)
+        return [self._partner(number, other) for number in range(len(self.corners))]
+
+    def _partner(self, number: int, other: SliceGrid) -> int | None:
+        ours, theirs = self.at(self.corners[number]), other.at(self.corners[number])
+        if len(ours) != len(theirs):
+            return None
+        return int(theirs[ours.tolist().index(number)])
+
+    def at(self, corner: np.ndarray) -> np.ndarray:
+        """Numbers of the slices whose first pixel lies at a place, by phase."""
+        here = np.flatnonzero(np.linalg.norm(self.corners - corner, axis=1) <= TOLERANCE_MM)
+        return here[np.argsort(self.phases[here], kind="stable")]
+
+    def same_slices(self, other: SliceGrid) -> bool:
+        """Whether both hold the same slices in the same order."""
+        return self.partners(other) == list(range(len(self.corners))) and len(self.corners) == len(other.corners)
