@@ -204,7 +204,9 @@ def test_ema_and_distillation_overlays(parts, tiny_run):
 def test_a_larger_network_teaches_a_smaller_one(tiny_dataset, tiny_run, tmp_path):
     """By its checkpoint and the config beside it; what it teaches is what it makes of the images."""
     widths = {f"network_def#{branch}#width": 2 for branch in ("content", "noise")}
-    overrides = TINY | widths | {"teacher_checkpoint": str(tiny_run / "best.pt"), "max_epochs": 1, "learning_rate": 0.0}
+    overrides = (
+        TINY | widths | {"teacher_checkpoint": str(tiny_run / "best.pt"), "max_epochs": 1, "learning_rate": 1e-30}
+    )
     workflow = train_bundle(
         out=tmp_path / "run", data=tiny_dataset, overlays=["distill"], assignments=assignments(overrides)
     )
@@ -213,7 +215,7 @@ def test_a_larger_network_teaches_a_smaller_one(tiny_dataset, tiny_run, tmp_path
     counts = [sum(p.numel() for p in network.parameters()) for network in (teacher, part("network_def"))]
     assert counts[0] > 3 * counts[1]
     terms = []
-    for number in range(0, 8, 2):  # with a learning rate of 0, every batch of the epoch again
+    for number in range(0, 8, 2):  # with a learning rate that no weight can see, every batch of the epoch again
         image = torch.stack([part("train#dataset")[number + k]["image"] for k in range(2)])
         with torch.no_grad():
             student, taught = part("train#trainer").generator(image), teacher(image)
