@@ -38,9 +38,9 @@ bench: $(STAMP)
 CT ?= ../shared/ct
 SCANS := data/scans
 CARD := bundles/ct_cncl/docs
-RECIPE := --with cncl_fast --with bundles/ct_cncl/configs/quarter_dose.json --with pixel_only
+RECIPE := --with quarter_dose
 STAGE := phantom_dir=data/phantoms precision=bf16_any
-LATER := $(STAGE) nested_dose_range=[0.35,1.0] sharpness_range=[-0.95,0.6]
+LATER := $(STAGE) patches.nested_dose_range=[0.35,1.0] patches.sharpness_range=[-0.95,0.6]
 weights: $(STAMP)
 	sed -n 's,  shared/ct/,  $(CT)/,p' $(CARD)/data_checksums.txt | sha256sum --check --quiet -
 	mkdir -p $(SCANS)/train $(SCANS)/val
@@ -53,7 +53,7 @@ weights: $(STAMP)
 	$(BIN)/ct-cncl train --data data/weights $(RECIPE) --out runs/pixel $(STAGE)
 	$(BIN)/ct-cncl train --data data/weights $(RECIPE) --out runs/pixel2 $(LATER) start_from=runs/pixel/best.pt learning_rate=3e-4 max_epochs=16
 	$(BIN)/ct-cncl train --data data/weights $(RECIPE) --with pixel_relative --out runs/pixel3 $(LATER) start_from=runs/pixel2/best.pt learning_rate=4e-4 max_epochs=52 val_interval=2 seed=3
-	$(BIN)/ct-cncl train --data data/starved $(RECIPE) --with pixel_relative --with texture_centred --out runs/natural $(LATER) start_from=runs/pixel3/best.pt learning_rate=1e-4 max_epochs=2 patches_per_epoch=4800 texture_weight=3 seed=4
+	$(BIN)/ct-cncl train --data data/starved $(RECIPE) --with pixel_relative --with texture_centred --out runs/natural $(LATER) start_from=runs/pixel3/best.pt learning_rate=1e-4 max_epochs=2 patches.per_epoch=4800 texture.weight=3 seed=4
 	$(BIN)/ct-cncl interpolate runs/pixel3 runs/natural --alpha 0.25 --out runs/mixed
 
 clean:

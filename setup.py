@@ -74,7 +74,7 @@ setup(
         "ct_cncl.pipeline.node": ["templates/*"],
         "ct_cncl.pipeline.sharing": ["metadata_schema.json"],
         "ct_cncl.pipeline.report": ["templates/*"],
-        "ct_cncl.bundle": ["LICENSE", "configs/*", "configs/variants/*", "docs/*", "models/*"],
+        "ct_cncl.bundle": ["LICENSE", "configs/*", "configs/recipes/*", "configs/research/*/*", "docs/*", "models/*"],
     },
     install_requires=[
         "torch>=2.4",

@@ -31,7 +31,7 @@ from ct_cncl.pipeline.metrics.nps_distance import patches_at, uniform_patches
 from ct_cncl.pipeline.metrics.tissue import LEAST_PIXELS, tissue_masks
 from ct_cncl.pipeline.weights.load import Weights, open_weights
 from ct_cncl.transforms.anatomy.regions import padding_mask, soft_tissue_windows
-from ct_cncl.transforms.patches.dose import DoseDraw, pair_at_dose
+from ct_cncl.transforms.patches.random_dose import DoseDraw, pairs_at_doses
 from ct_cncl.transforms.phantom import anatomical_phantom
 from ct_cncl.transforms.physics import DoseSettings
 from ct_cncl.transforms.physics.noise_realizations import noise_realization
@@ -101,8 +101,10 @@ def pair_at_level(sample: Sample, level_hu: float) -> tuple[np.ndarray, np.ndarr
         return None
     draw = DoseDraw(DOSE, dose, (0, 1))
     floor = scanner_floor(sample.hu)
-    image, target = pair_at_dose(sample.hu, sample.unit, draw, noise_free=sample.noise_free, floor_hu=floor)
-    return image.astype(np.float32), target.astype(np.float32)
+    hu, *noise = (torch.from_numpy(np.asarray(one, dtype=np.float64))[None] for one in (sample.hu, *sample.unit))
+    pair = pairs_at_doses(hu, noise, [draw], noise_free=[sample.noise_free], floor_hu=[floor])
+    image, target = (one[0].float().numpy() for one in pair)
+    return image, target
 
 
 def sampled(

@@ -23,7 +23,7 @@ from ct_cncl.pipeline.networks import BranchOutputs
 from ct_cncl.pipeline.workflow.run import build_workflow, config_file, overlay_file
 
 SIDE = 64
-PIXEL_ONLY = {"adversarial_weight": 0.0, "train#trainer#discriminator": None}
+PIXEL_ONLY: dict[str, Any] = {"discriminator": None}
 
 
 class Clock:
@@ -79,10 +79,10 @@ def trained(data: Path, name: str, *, batch: int, steps: int, **overrides: Any) 
     with tempfile.TemporaryDirectory() as folder:
         values = {
             "dataset_dir": str(data), "output_dir": f"{folder}/run", "batch_size": batch, "max_epochs": 1,
-            "patches_per_epoch": batch * (steps + skip), "patch_size": SIDE, "progress": False, "verify_checksums": False,
+            "patches#per_epoch": batch * (steps + skip), "patches#size": SIDE,
             "val_interval": 2, "precision": "fp32",
         } | overrides  # fmt: skip
-        files = [config_file("train.json"), *([] if name == "paper" else [overlay_file(name)])]
+        files = [config_file("train.json"), overlay_file("fast" if name == "cncl_fast" else name)]
         workflow = build_workflow(files, run_id="training", overrides=values)
         workflow.initialize()
         trainer = workflow.parser.get_parsed_content("train#trainer")
@@ -120,8 +120,8 @@ def compared(data: Path, top: float, *, quick: bool) -> list[dict[str, Any]]:
     results = []
     kinds: dict[str, dict[str, Any]] = {
         "pixel losses": PIXEL_ONLY,
-        "D, k = 1": {"d_every": 1},
-        "D, k = 10": {"d_every": 10},
+        "D, k = 1": {"adversarial#d_every": 1},
+        "D, k = 10": {"adversarial#d_every": 10},
     }
     for kind, settings in kinds.items():
         fast = trained(data, "cncl_fast", batch=batch, steps=4 * steps, **settings)
@@ -168,13 +168,13 @@ def settings(data: Path, *, quick: bool, compiled: bool) -> list[dict[str, Any]]
     cuda = torch.cuda.is_available()
     changes: dict[str, dict[str, Any]] = {
         "fused Adam": {"optimizer#fused": True},
-        "channels_last": {"channels_last": True},
-        "recompute_activations": {"recompute_activations": True},
-        "accumulate=2": {"accumulate": 2},
+        "channels_last": {"train#trainer#generator#channels_last": True},
+        "recompute_activations": {"train#trainer#generator#recompute_activations": True},
+        "accumulate=2": {"train#trainer#accumulate": 2},
         "precision=bf16": {"precision": "bf16_any"},
     }
     if compiled or cuda:
-        changes["compile"] = {"compile": True}
+        changes["compile"] = {"train#trainer#generator#compiled": True}
     if quick:
         changes = {"accumulate=2": changes["accumulate=2"]}
     results = []

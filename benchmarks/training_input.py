@@ -19,8 +19,9 @@ import torch
 from common import curve, dataset, options, report
 from torch.utils.data import DataLoader
 
+from ct_cncl.pipeline.workflow.run import config_file, load_config
+from ct_cncl.transforms import PatchPairs, SampleNumbers
 from ct_cncl.transforms.dataset.datalist import read_datalist
-from ct_cncl.transforms.patches.patch_pairs import PatchPairs, SampleNumbers
 
 BATCH, SIDE = 16, 64
 
@@ -34,10 +35,24 @@ def delivered(loader: Any, patches: int, size: int = BATCH) -> float:
     return count * size / (time.perf_counter() - started)
 
 
+def preprocessing(*, foreign: bool = False, **patches: Any) -> Any:
+    """``train#preprocessing`` of train.json; with a random transform of MONAI's own at its end."""
+    from monai.bundle import ConfigParser
+    from monai.transforms import RandGaussianNoised
+
+    config = load_config([config_file("train.json")])
+    parser = ConfigParser({"patches": config["patches"] | {"size": SIDE} | patches, "train": config["train"]})
+    compose = parser.get_parsed_content("train#preprocessing")
+    if foreign:
+        compose.transforms = [*compose.transforms, RandGaussianNoised(["image"], prob=0.5, std=0.001)]
+    return compose
+
+
 def ours(entries: list[dict], patches: int, *, workers: int = 0, **settings: Any) -> float:
     """The training's own loader."""
     total = 2 * patches + 4 * BATCH
-    data = PatchPairs(entries, **{"patch_size": SIDE, "patches_per_epoch": total, "seed": 0} | settings)
+    options = {key: settings.pop(key) for key in ("cache", "context_slices") if key in settings}
+    data = PatchPairs(entries, preprocessing(**settings), patches_per_epoch=total, seed=0, **options)
     return delivered(DataLoader(data, batch_size=BATCH, sampler=SampleNumbers(total), num_workers=workers), patches)
 
 
@@ -111,7 +126,7 @@ def main() -> None:
         by_workers = [(workers, ours(entries, patches, workers=workers)) for workers in counts]
         sides = (32, 64) if asked.quick else (32, 64, 96, 128, 256)
         by_side = {
-            cache: [(side, ours(entries, patches // 4, patch_size=side, cache=cache)) for side in sides]
+            cache: [(side, ours(entries, patches // 4, size=side, cache=cache)) for side in sides]
             for cache in ("none", "ram")
         }
         results.append(
@@ -131,6 +146,7 @@ def main() -> None:
             "zoom": {"zoom_range": [0.8, 1.25]},
             "kernel": {"sharpness_range": [-0.5, 1.0]},
             "3 slices": {"context_slices": 3},
+            "a random transform of MONAI's own (RandGaussianNoised)": {"foreign": True},
         }
         for kind, settings in kinds.items():
             rate = ours(entries, patches // 2, **settings)

@@ -16,7 +16,7 @@ processes=${SLURM_GPUS_ON_NODE:-1}
 hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
 first=${hosts%%$'\n'*}  # no pipe into head: it may close before scontrol is done, which pipefail takes for a failure
 configs=${CONFIGS:-bundles/ct_cncl/configs}
-files="['$configs/train.json', '$configs/variants/cncl_fast.json', '$configs/multi_gpu_train.json']"
+files="['$configs/train.json', '$configs/recipes/fast.json', '$configs/multi_gpu_train.json']"
 
 if [ $(($# % 2)) -ne 0 ]; then
     echo "Expected pairs KEY VALUE after DATA RUN, for example max_epochs 10, but got: $*" >&2

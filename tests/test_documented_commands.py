@@ -1,5 +1,6 @@
 """Every ct-cncl command line of README and docs parses: commands, options, overlays and config keys are there."""
 
+import os
 import re
 import shlex
 import shutil
@@ -11,7 +12,8 @@ from tiny_runs import ROOT
 
 from ct_cncl.pipeline.cli.app import app
 from ct_cncl.pipeline.training.staged import parse_stage
-from ct_cncl.pipeline.workflow.run import check_keys, config_file, load_config, overlay_file, parse_overrides
+from ct_cncl.pipeline.workflow.overlays import variant, with_settings
+from ct_cncl.pipeline.workflow.run import config_file, merged_config, overlay_file, parse_overrides
 from ct_cncl.transforms.common.checksums import file_checksum
 
 USAGE_ERROR = typer.BadParameter.__base__  # click's, which newer versions of typer carry themselves
@@ -40,11 +42,29 @@ def parsed(words):
 
 
 def check_training(parameters):
-    """Overlays and keys of a training exist; a file beside the user's own data is the user's affair."""
-    for stage in map(parse_stage, parameters["stages"] or ["pixel_only"]):
+    """Recipes, overlays and keys of a training exist and stand in an order that works."""
+    for stage in map(parse_stage, parameters["stages"] or [""]):
         names = [*(parameters["overlays"] or ()), *stage.overlays]
-        config = load_config([config_file("train.json"), *map(overlay_file, names)])
-        check_keys(config, parse_overrides([*(parameters["overrides"] or ()), *stage.assignments]))
+        config = merged_config([config_file("train.json"), *map(overlay_file, names)])
+        with_settings(config, parse_overrides([*(parameters["overrides"] or ()), *stage.assignments]))
+
+
+def check_variants(parameters):
+    """Every --with of an ablation or a table of models is a variant, and knows the keys that are set for all."""
+    for text in parameters["variants"] or ():
+        with_settings(variant(text).config(), parse_overrides(parameters.get("overrides") or ()))
+
+
+def check_pack(parameters):
+    """Overlays of weights exist and stand in an order that works."""
+    merged_config([config_file("train.json"), *map(overlay_file, parameters["overlays"] or ())])
+
+
+def check_nothing(_parameters):
+    """The command names no overlay."""
+
+
+CHECKS = {"train": check_training, "ablate": check_variants, "models": check_variants, "pack": check_pack}
 
 
 def test_there_are_many():
@@ -64,17 +84,34 @@ def test_there_are_many():
 @pytest.mark.parametrize("words", LINES, ids=" ".join)
 def test_command_line(words, monkeypatch):
     monkeypatch.chdir(ROOT)
-    name, parameters = parsed(words)
-    if name == "train":
-        check_training(parameters)
+    monkeypatch.setenv("S", "benchmarks/cncl_fast_search")  # as docs/variants.md has it
+    name, parameters = parsed([os.path.expandvars(word) for word in words if word != "..."])
+    CHECKS.get(name, check_nothing)(parameters)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_every_overlay_that_a_page_names_is_there(page):
+    """In prose, too, where no command line is parsed."""
+    for text in re.findall(r"--with '?([\w./$=+\[\],-]+)", page.read_text(encoding="utf-8")):
+        if text not in {"A", "B", "OVERLAY"}:
+            variant(text.replace("$S", str(ROOT / "benchmarks/cncl_fast_search")).rstrip(".,"))
 
 
 @pytest.mark.parametrize(
-    "line", ["denoise scan --strenght 0.5", "evaluate --out report", "train --with narow", "train epochs=3"]
+    "line",
+    [
+        *("denoise scan --strenght 0.5", "evaluate --out report", "train --with narow", "train epochs=3"),
+        *("train --with quarter_dose.json", "ablate --with cncl_fast+quarter_dose.json", "models --with narow"),
+        *("pack --with quarter_dose.json", "ablate --with width16+nafnet", "ablate --with narrow+texture_weight=1"),
+    ],
 )
 def test_what_is_wrong_is_found(line):
+    def check():
+        name, parameters = parsed(shlex.split(line))
+        CHECKS[name](parameters)
+
     with pytest.raises((USAGE_ERROR, ValueError)):
-        check_training(parsed(shlex.split(line))[1])
+        check()
 
 
 def test_lines_are_found():

@@ -68,8 +68,8 @@ def test_its_configs_are_there_and_merge(told):
     _, _, bundle = told("data", "run")
     files = [ROOT / name for name in ast.literal_eval(bundle["--config_file"])]
     merged = load_config(files)
-    assert merged["content_predictor"]["_target_"].endswith("BlockUNet")
-    assert merged["num_workers"] == 2
+    assert merged["network_def"]["content"]["_target_"].endswith("BlockUNet")
+    assert merged["train"]["dataloader"]["num_workers"] == 2
 
 
 def test_further_settings_are_handed_on_and_one_cpu_is_one_thread(told):

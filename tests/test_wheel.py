@@ -18,7 +18,7 @@ def installed(tmp_path_factory):
     wheel = next(folder.glob("*.whl"))
     names = zipfile.ZipFile(wheel).namelist()
     assert "ct_cncl/bundle/configs/train.json" in names
-    assert "ct_cncl/bundle/configs/variants/narrow.json" in names
+    assert "ct_cncl/bundle/configs/research/predictors/narrow.json" in names
     assert "ct_cncl/bundle/docs/README.md" in names
     assert "ct_cncl/bundle/LICENSE" in names
     assert "ct_cncl/pipeline/report/templates/page.html" in names
@@ -72,8 +72,8 @@ def test_wheel_passes_the_bundle_checks(installed, tmp_path, tiny_dataset, tiny_
     assert (tmp_path / "run" / "best.pt").is_file()
     (tmp_path / "properties.py").write_text(
         "from monai.bundle import ConfigWorkflow\n"
-        f"w = ConfigWorkflow(config_file={str(configs / 'train.json')!r}, workflow_type='train', dataset_dir={str(tiny_dataset)!r}, patch_size=32,\n"
-        f"    output_dir={str(tmp_path / 'other')!r})\n"
+        f"w = ConfigWorkflow(config_file={str(configs / 'train.json')!r}, workflow_type='train', dataset_dir={str(tiny_dataset)!r},\n"
+        f"    output_dir={str(tmp_path / 'other')!r}, **{{'patches#size': 32}})\n"
         "w.initialize()\nprint('missing', w.check_properties())\n"
     )
     assert "missing []" in run(installed, tmp_path, "properties")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from ct_cncl.pipeline.workflow.overlays import (
     variant,
     variants_with_network,
 )
-from ct_cncl.pipeline.workflow.run import NETWORK_KEYS
+from ct_cncl.pipeline.workflow.run import network_definition
 
 SMALLEST = 16
 """Pixels a side below which some networks have nothing left at their lowest level."""
@@ -52,7 +52,7 @@ def model_table(
     Variants that define the same network are measured once.
 
     Args:
-        names: variants (``A`` or ``A+B``), listed after the paper's network; none lists all overlays of the bundle that define a
+        names: variants (``A``, ``A+B``, ``A+key=value``), listed after the paper's network; none lists all overlays of the bundle that define a
             network.
         size: pixels a side.
         timing: measure seconds and memory.
@@ -74,7 +74,7 @@ def model_table(
     for one in bar:
         bar.set_description(one.name)
         config = one.config()
-        definition = {key: config[key] for key in NETWORK_KEYS if key in config}
+        definition = network_definition(config)
         key = json.dumps(definition, sort_keys=True)
         if key not in known:
             network = network_without_weights(definition)
@@ -92,11 +92,18 @@ def model_table(
 def input_channels(definition: Mapping[str, Any]) -> int:
     """Slices of the input that a definition asks for: its largest ``in_channels``, else 1.
 
-    >>> input_channels({"content_predictor": {"in_channels": "@context_slices"}, "context_slices": 3})
+    >>> input_channels({"network_def": {"content": {"in_channels": "@context_slices"}}, "context_slices": 3})
     3
     """
-    values = [node.get("in_channels", 1) for node in definition.values() if isinstance(node, Mapping)]
+    values = list(_stated_channels(definition))
     return max((definition["context_slices"] if value == "@context_slices" else value for value in values), default=1)
+
+
+def _stated_channels(node: Any) -> Iterator[Any]:
+    for key, value in node.items() if isinstance(node, Mapping) else ():
+        if key == "in_channels":
+            yield value
+        yield from _stated_channels(value)
 
 
 def table_columns(rows: Sequence[ModelRow], *, size: int) -> tuple[list[str], list[list[Any]]]:

@@ -9,32 +9,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser
-
 from ct_cncl.pipeline.common.errors import ConfigError
 from ct_cncl.pipeline.workflow.locations import dataset_entries, default_dataset_dir
-from ct_cncl.pipeline.workflow.overlays import Variant, distinct, network_without_weights, variant
-from ct_cncl.pipeline.workflow.run import check_keys, config_file, load_config, parse_overrides
+from ct_cncl.pipeline.workflow.overlays import Variant, distinct, network_without_weights, variant, with_settings
+from ct_cncl.pipeline.workflow.run import about_what_is_there, config_file, load_config, parse_overrides, value_at
 from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.files import replacing
-from ct_cncl.transforms.common.hu import WINDOWS
 from ct_cncl.transforms.dataset.datalist import DATALIST
 
 SHARED_KEYS = (
-    *("seed", "batch_size", "patch_size", "patches_per_epoch", "dose_range", "nested_dose_range"),
-    *("val_interval", "max_val_slices", "data_range_hu", "picture_window"),
+    *("seed", "batch_size", "patches#size", "patches#per_epoch", "patches#dose_range", "patches#nested_dose_range"),
+    *("val_interval", "validate#dataset#max_slices", "validate#data_range_hu"),
 )
 """Keys that an overlay cannot change within an ablation: train.json's values, or those of KEY=VALUE, hold for all."""
-OWN = ("output_dir", "dataset_dir", "resume", "max_epochs", "lr_scheduler", "d_lr_scheduler", "evaluation_dir")
+OWN = (
+    "output_dir",
+    "dataset_dir",
+    "resume",
+    "max_epochs",
+    "lr_scheduler",
+    "adversarial#lr_scheduler",
+    "evaluation_dir",
+)
 """Keys that the ablation sets itself."""
 VALIDATIONS = 20
-"""Epochs, each with a validation, of a run with a budget of iterations, where ``patches_per_epoch`` is not given."""
+"""Epochs, each with a validation, of a run with a budget of iterations, where ``patches.per_epoch`` is not given."""
 PATCHES = 640
-"""Patches in an epoch with a budget of minutes, where ``patches_per_epoch`` is not given. At 64 x 64 they cost a network
+"""Patches in an epoch with a budget of minutes, where ``patches.per_epoch`` is not given. At 64 x 64 they cost a network
 about as much as 30 slices of 512 x 512 do, so that validation takes a quarter of the time on top, be it fast or slow."""
 VALIDATION_SLICES = 8
-"""Slices of the validations during training, where ``max_val_slices`` is not given; the table is about all slices."""
+"""Slices of the validations during training, where ``validate.dataset.max_slices`` is not given; the table is about all slices."""
 RECORD = "ablation.json"
 
 
@@ -44,7 +49,7 @@ class Ablation:
 
     Args:
         out: folder of the runs and results.
-        variants: each as ``variant`` in ``ct_cncl.pipeline.workflow.overlays`` takes it: ``A``, ``A+B`` or ``paper``.
+        variants: each as ``variant`` in ``ct_cncl.pipeline.workflow.overlays`` takes it: ``A``, ``A+B``, ``A+key=value``.
         data: data set; None takes the default phantoms.
         minutes: of training for each variant; validation, checkpoints and pictures are not counted.
         iterations: instead of minutes.
@@ -101,7 +106,7 @@ def shared_overrides(given: Mapping[str, Any], iterations: int | None) -> dict[s
     ``VALIDATION_SLICES``.
 
     Raises:
-        ConfigError: a key that the ablation sets itself, or an unknown window.
+        ConfigError: a key that the ablation sets itself.
     """
     own = sorted(set(given) & set(OWN))
     if own:
@@ -111,22 +116,21 @@ def shared_overrides(given: Mapping[str, Any], iterations: int | None) -> dict[s
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ConfigError(f"Expected batch_size to be a whole number of at least 1, but got {batch_size!r}.")
     short = PATCHES if iterations is None else math.ceil(iterations / VALIDATIONS) * batch_size
-    defaults = {"patches_per_epoch": max(short, batch_size), "max_val_slices": VALIDATION_SLICES}
-    overrides = {key: base[key] for key in SHARED_KEYS if key in base} | defaults | dict(given)
-    if overrides["picture_window"] not in WINDOWS:
-        raise ConfigError(
-            f"Expected picture_window to be one of {', '.join(WINDOWS)}, but got {overrides['picture_window']!r}."
-        )
-    return overrides
+    defaults = {"patches#per_epoch": max(short, batch_size), "validate#dataset#max_slices": VALIDATION_SLICES}
+    return {key: value_at(base, key) for key in SHARED_KEYS} | defaults | dict(given)
 
 
 def _check_variant(one: Variant, overrides: Mapping[str, Any]) -> None:
-    """Refuse a variant whose network cannot be built or that does not know a key."""
-    config = one.config()
+    """Refuse a variant whose network cannot be built, that does not know a key, or that sets what is the same for all."""
+    fixed = sorted(set(parse_overrides(one.settings)) & {*SHARED_KEYS, *OWN})
+    if fixed:
+        raise ConfigError(
+            f"Expected no {fixed[0].replace('#', '.')}=... in {one.name}, since it is the same for all variants of an ablation. "
+            "Give it for all, as KEY=VALUE."
+        )
     try:
-        check_keys(config, overrides)
-        changed = _with_overrides(config, overrides)
-        network_without_weights(changed)
+        config = one.config()
+        network_without_weights(with_settings(config, about_what_is_there(config, overrides)))
     except ConfigError as error:
         raise ConfigError(f"{one.name}: {error}") from error
 
@@ -134,18 +138,12 @@ def _check_variant(one: Variant, overrides: Mapping[str, Any]) -> None:
 def values_lost(one: Variant, overrides: Mapping[str, Any]) -> str:
     """What its overlays ask for and do not get, in words; nothing where that is nothing."""
     base, config = load_config([config_file("train.json")]), one.config()
-    lost = [key for key in SHARED_KEYS if config.get(key) != base.get(key) and config.get(key) != overrides.get(key)]
+    asked_for = {key: value_at(config, key) for key in SHARED_KEYS if value_at(config, key) != value_at(base, key)}
+    lost = [key for key, value in asked_for.items() if value != overrides.get(key)]
     if not lost:
         return ""
-    asked = ", ".join(f"{key}={config[key]} ({overrides[key]} here)" for key in lost)
+    asked = ", ".join(f"{key.replace('#', '.')}={asked_for[key]} ({overrides[key]} here)" for key in lost)
     return f"{one.name} asks for {asked}; in an ablation all variants have the same. Change it for all with KEY=VALUE."
-
-
-def _with_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    parser = ConfigParser(config=dict(config))
-    for key, value in overrides.items():
-        parser[key] = value
-    return dict(parser.get())
 
 
 def join_record(
@@ -165,7 +163,7 @@ def join_record(
         "pictures": ablation.pictures,
         "overrides": dict(overrides),
     }
-    earlier: list[list[str]] = []
+    earlier: list[tuple[str, list[str], list[str]]] = []
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
         earlier = found.pop("variants")
@@ -175,8 +173,9 @@ def join_record(
             f"Expected {ablation.out} not to exist, to be empty or to hold an ablation, but it holds other files. Use "
             "another --out."
         )
-    variants = _joined([Variant(name, tuple(map(Path, overlays))) for name, *overlays in earlier], chosen, ablation.out)
-    record["variants"] = [[one.name, *map(str, one.overlays)] for one in variants]
+    before = [Variant(name, tuple(map(Path, overlays)), tuple(settings)) for name, overlays, settings in earlier]
+    variants = _joined(before, chosen, ablation.out)
+    record["variants"] = [[one.name, list(map(str, one.overlays)), list(one.settings)] for one in variants]
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return record, variants

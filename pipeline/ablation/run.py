@@ -27,7 +27,7 @@ from ct_cncl.pipeline.report.evaluation_page import write_page
 from ct_cncl.pipeline.training.run import evaluate_run, train_bundle
 from ct_cncl.pipeline.training.run_report import Candidate, evaluate_runs, pairs_by_number, read_metrics
 from ct_cncl.pipeline.workflow.overlays import Variant
-from ct_cncl.pipeline.workflow.run import config_file
+from ct_cncl.pipeline.workflow.run import about_what_is_there, config_file
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.locks import alone_in
 from ct_cncl.transforms.series.values import RESULT
@@ -88,14 +88,15 @@ def _train(ablation: Ablation, one: Variant, run: Path, overrides: Mapping[str, 
             missing_ok=True
         )  # of a start before the first checkpoint, perhaps with another overlay
     budget = {"budget_minutes": ablation.minutes, "budget_iterations": ablation.iterations}
-    values = {} if resume else {**overrides, **budget}
+    values = {} if resume else {**about_what_is_there(one.config(), overrides), **budget}
+    settings = () if resume else one.settings
     try:
         train_bundle(
             out=run,
             data=ablation.dataset,
             overlays=[] if resume else [*map(str, one.overlays), str(config_file("budget.json"))],
             resume=resume,
-            assignments=[f"{key}={json.dumps(value)}" for key, value in values.items()],
+            assignments=[*settings, *(f"{key}={json.dumps(value)}" for key, value in values.items())],
         )
     except FloatingPointError as error:
         with replacing(run / FAILED) as temporary:
@@ -116,7 +117,10 @@ def _evaluate(ablation: Ablation, run: Path) -> None:
         out=folder,
         overwrite=True,
         overlays=[str(config_file("keep_slices.json"))],
-        assignments=[f"kept_slices={ablation.pictures}", "max_val_slices=null"],  # the table is about all slices
+        assignments=[
+            f"kept_slices={ablation.pictures}",
+            "validate.dataset.max_slices=null",
+        ],  # the table is about all slices
     )
 
 
@@ -128,7 +132,7 @@ def write_results(ablation: Ablation, results: Sequence[VariantResult], record: 
         results: of the variants so far.
         record: of the ablation, as in its ``ablation.json``.
     """
-    data_range = float(record["overrides"]["data_range_hu"])
+    data_range = float(record["overrides"]["validate#data_range_hu"])
     rows = [result.row for result in results]
     texts = {
         "results.csv": as_csv(rows, data_range=data_range),
@@ -196,9 +200,9 @@ def conditions(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> 
     textured = any(row.get("nps_distance") is not None for row in rows)
     timed = sorted({row["timed_on"] for row in rows if row.get("timed_on")})
     return (
-        f"Each variant: {budget}, seed {values['seed']}, batches of {values['batch_size']} patches of {values['patch_size']} x "
-        f"{values['patch_size']}, learning rate falling from its own start to 0 by a half cosine over the budget. Means over "
-        f"all slices of the {record['split']} split, best.pt of each run, range {values['data_range_hu']:g} HU. Seconds a slice: "
+        f"Each variant: {budget}, seed {values['seed']}, batches of {values['batch_size']} patches of {values['patches#size']} x "
+        f"{values['patches#size']}, learning rate falling from its own start to 0 by a half cosine over the budget. Means over "
+        f"all slices of the {record['split']} split, best.pt of each run, range {values['validate#data_range_hu']:g} HU. Seconds a slice: "
         f"median of forward passes of one slice at a time ({'; '.join(timed) or 'none'})."
         + (
             " NPS distance: noise power spectra in the calmest soft tissue, 0 the reference's noise, 1 none left."

@@ -21,7 +21,9 @@ def ablate(
     variants: Annotated[
         list[str] | None,
         typer.Option(
-            "--with", metavar="A[+B]", help="A variant: overlays (names or files) joined by +, or `paper`; repeat."
+            "--with",
+            metavar="A[+B][+KEY=VALUE]",
+            help="A variant: overlays (names or files) and settings joined by +; repeat. `paper` is train.json's own.",
         ),
     ] = None,
     data: Annotated[
@@ -39,12 +41,14 @@ def ablate(
 
     Learning rates fall from each variant's own to zero by a half cosine over the share of the budget used, whatever its
     overlays say, so that no variant is cut off at a high one. Seed, batch size, patches and doses are train.json's, or
-    KEY=VALUE's, for all. The same command goes on after an interruption, and takes up further --with.
+    KEY=VALUE's, for all; a setting of one variant alone is joined to it. The same command goes on after an interruption, and takes up further --with.
 
     Examples:
       ct-cncl ablate --data data/quarter --with paper --with cncl_fast --minutes 30 --out runs/fast batch_size=8
 
       ct-cncl ablate --data data/quarter --with unet_bn_gelu+width16 --with unet_ln_gelu+width16 --iterations 4000 --out runs/norm
+
+      ct-cncl ablate --data data/quarter --with cncl_fast --with cncl_fast+texture.weight=1 --minutes 30 --out runs/texture
     """
     from ct_cncl.pipeline.ablation.plan import Ablation
     from ct_cncl.pipeline.ablation.run import run_ablation

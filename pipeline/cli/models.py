@@ -12,7 +12,9 @@ def models(
     variants: Annotated[
         list[str] | None,
         typer.Option(
-            "--with", metavar="A[+B]", help="Only this variant, beside the paper's: overlays joined by +; repeat."
+            "--with",
+            metavar="A[+B][+KEY=VALUE]",
+            help="Only this variant, beside the paper's: overlays and settings joined by +; repeat.",
         ),
     ] = None,
     size: Annotated[int, typer.Option(help="Pixels a side of the slice.")] = 512,
@@ -24,7 +26,7 @@ def models(
     """Print parameters, GMAC, CPU seconds a slice and peak memory of every variant that has a network of its own.
 
     GMAC are those of convolutions and matrix products. Seconds are the median of a few passes of one slice; memory is by how
-    much a fresh process grows from after its imports to its peak. `paper` is train.json without overlay.
+    much a fresh process grows from after its imports to its peak. `paper` is train.json's own.
 
     Examples:
       ct-cncl models --no-timing

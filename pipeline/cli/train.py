@@ -14,7 +14,7 @@ def train(
         Optional[list[str]],
         typer.Argument(
             metavar="[KEY=VALUE]...",
-            help="Values for keys of train.json, for example max_epochs=50.",
+            help="Values for keys of train.json, for example max_epochs=50 or texture.weight=1.",
             show_default=False,
         ),
     ] = None,
@@ -23,7 +23,7 @@ def train(
     ] = None,
     overlays: Annotated[
         list[str] | None,
-        typer.Option("--with", metavar="OVERLAY", help="Overlay: a name or a file; repeat to combine."),
+        typer.Option("--with", metavar="OVERLAY", help="Recipe or overlay: a name or a file; repeat to combine."),
     ] = None,
     stages: Annotated[
         Optional[list[str]],
@@ -38,18 +38,28 @@ def train(
     report: Annotated[
         bool, typer.Option(help="At the end write report.html: a few validation slices to look at, and the curves.")
     ] = True,
+    listed: Annotated[
+        bool, typer.Option("--list", help="Print all recipes and overlays, a line each, and end.")
+    ] = False,
 ) -> None:
     """Train CNCL. A killed run goes on with --resume and ends with the weights of one never killed.
 
     Examples:
-      ct-cncl train --data data/quarter --out runs/paper
+      ct-cncl train --list
 
-      ct-cncl train --data data/quarter --with narrow --out runs/narrow max_epochs=40 learning_rate=1e-3
+      ct-cncl train --data data/quarter --with fast --out runs/fast
+
+      ct-cncl train --data data/quarter --with narrow --out runs/narrow max_epochs=40 learning_rate=1e-3 patches.size=96
 
       ct-cncl train --data data/quarter --with narrow --stage pixel_only --stage 'gan_lsgan learning_rate=1e-4' --out runs/staged
 
       ct-cncl train --resume --out runs/narrow
     """
+    if listed:
+        from ct_cncl.pipeline.workflow.overlays import overlay_list
+
+        print(overlay_list())
+        return
     from ct_cncl.pipeline.training.staged import stages_hint, train_run
 
     try:

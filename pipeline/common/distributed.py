@@ -26,6 +26,11 @@ def is_main_process() -> bool:
     return rank() == 0
 
 
+def is_other_process() -> bool:
+    """Whether another process writes files and logs: what MONAI's ``_disabled_`` asks in a config."""
+    return not is_main_process()
+
+
 def default_device() -> torch.device:
     """The CUDA device of this process (by LOCAL_RANK), or the CPU where there is none."""
     if torch.cuda.is_available():
@@ -101,13 +106,16 @@ def mean_over_processes(sums: Mapping[str, torch.Tensor], counts: Mapping[str, i
     return dict(zip(sums, (totals[0] / totals[1]).tolist()))
 
 
-def data_parallel(network: nn.Module, device: torch.device) -> nn.Module:
-    """``network`` wrapped for gradient averaging over processes; itself in a single process.
+def data_parallel(network: nn.Module | None, device: torch.device) -> nn.Module | None:
+    """``network`` on its device, wrapped for gradient averaging over processes; in a single process itself.
 
     Args:
-        network: already on ``device``, every parameter used in ``forward``.
+        network: every parameter used in ``forward``; None stays None.
         device: the device of this process.
     """
+    if network is None:
+        return None
+    network.to(device)
     if world_size() == 1:
         return network
     start_processes()

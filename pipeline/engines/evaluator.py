@@ -20,7 +20,9 @@ from ct_cncl.pipeline.networks import Branches, centre_slice
 from ct_cncl.pipeline.networks.precision import autocast
 from ct_cncl.transforms.common.hu import to_hu
 
-ADVICE = "Set precision=bf16 or cache=none, or make validate#inferer a SlidingWindowInferer in an overlay."
+ADVICE = (
+    "Set precision=bf16 or train.dataset.cache=none, or make validate#inferer a SlidingWindowInferer in an overlay."
+)
 
 
 class CNCLEvaluator(Evaluator):
@@ -64,7 +66,18 @@ class CNCLEvaluator(Evaluator):
             additional_metrics={name: metrics[name] for name in names[1:]},
             val_handlers=val_handlers,
             decollate=False,
+            epoch_length=1,
         )
+        self.state.epoch_length = None  # known in run(): a length is asked of the data, which may not be there yet
+
+    def run(self, global_epoch: int = 1) -> None:
+        """Validate on all batches.
+
+        Args:
+            global_epoch: of the training.
+        """
+        self.state.epoch_length = len(self.data_loader)
+        super().run(global_epoch)
 
     def _iteration(self, engine: CNCLEvaluator, batchdata: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         image, label = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking)

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from ct_cncl.pipeline.common.distributed import data_parallel
 from ct_cncl.pipeline.networks import BranchOutputs
 from ct_cncl.pipeline.networks.blocks import NAFBlock, ResidualBlock, RestormerBlock
 from ct_cncl.pipeline.networks.interaction import CrossAttentionBlock, SelfAttentionBlock
@@ -59,6 +60,27 @@ def prepared_network(
     if compiled:
         module.compile()
     return module
+
+
+def training_generator(
+    network: nn.Module,
+    device: torch.device,
+    *,
+    channels_last: bool = False,
+    recompute_activations: bool = False,
+    compiled: bool = False,
+) -> nn.Module:
+    """:func:`prepared_network`, wrapped for several processes where there are any; the same arguments."""
+    prepared = prepared_network(
+        network,
+        device,
+        channels_last=channels_last,
+        recompute_activations=recompute_activations,
+        compiled=compiled,
+    )
+    generator = data_parallel(prepared, device)
+    assert generator is not None
+    return generator
 
 
 def recompute_blocks(network: nn.Module) -> None:

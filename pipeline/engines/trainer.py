@@ -77,6 +77,7 @@ class CNCLTrainer(Trainer):
         accumulate: parts that a batch is cut into, one after the other in memory; both networks still step once, by the
             gradients of the whole batch. Batch normalisation sees each part alone; where the discriminator steps, the
             generator runs twice.
+        ema: average of the generator's weights, see ``EMA``; it follows every iteration and goes into the checkpoints.
         train_handlers: Ignite handlers.
 
     Raises:
@@ -107,6 +108,7 @@ class CNCLTrainer(Trainer):
         precision: str = "fp32",
         clip_grad_norm: float | None = None,
         accumulate: int = 1,
+        ema: Any = None,
         train_handlers: Sequence[Any] | None = None,
     ) -> None:
         if discriminator is not None and (d_optimizer is None or adversarial_loss is None):
@@ -117,8 +119,8 @@ class CNCLTrainer(Trainer):
             )
         if adversarial_weight < 0 or (discriminator is not None and adversarial_weight == 0):
             raise ValueError(
-                f"Expected an adversarial_weight above 0 beside a discriminator, but got {adversarial_weight}. Raise it, or train "
-                "without (--with pixel_only, named last)."
+                f"Expected an adversarial weight above 0 beside a discriminator, but got {adversarial_weight}. Raise it, or train "
+                "without an adversary (discriminator=null)."
             )
         if not 0 <= d_start <= adversarial_start:
             raise ValueError(
@@ -160,14 +162,19 @@ class CNCLTrainer(Trainer):
         # Checkpoints hold plain state dicts, so that they load with weights_only=True.
         self._state_dict_user_keys: list[str] = []
         self.add_event_handler(Events.EPOCH_STARTED, self._announce_epoch)
+        self.with_state: dict[str, Any] = {}
+        """Handlers with a state of their own, by name: they put themselves here when they are attached."""
         FiniteLosses().attach(self)  # before all handlers that save
         EpochLosses().attach(self)  # before the handlers that read the means
+        if ema is not None:
+            ema.attach(self)
+            self.with_state["ema"] = ema
         self._register_handlers(train_handlers or [])
 
     @property
     def resumable(self) -> dict[str, Any]:
-        """What a checkpoint needs beside networks, optimizers and schedulers: epoch and iteration, gradient scalers."""
-        return {"trainer": self, "g_scaler": self.g_scaler, "d_scaler": self.d_scaler}
+        """What a checkpoint needs beside networks, optimizers and schedulers: epoch and iteration, scalers, handlers' states."""
+        return {"trainer": self, "g_scaler": self.g_scaler, "d_scaler": self.d_scaler} | self.with_state
 
     def run(self) -> None:
         """Train to ``max_epochs``, from where a checkpoint left off if one was loaded."""
@@ -190,7 +197,8 @@ class CNCLTrainer(Trainer):
         patches = f"{len(image)} patches of {image.shape[-2]} x {image.shape[-1]}"
         with naming_settings(
             f"a training step of {patches}",
-            f"Raise accumulate (now {self.accumulate}), set recompute_activations=true or cache=none, or lower batch_size or patch_size.",
+            f"Raise train.trainer.accumulate (now {self.accumulate}), set train.trainer.generator.recompute_activations=true or "
+            "train.dataset.cache=none, or lower batch_size or patches.size.",
         ):
             output = self._steps(self._parts(image, label, batchdata.get("weight")))
         engine.state.output = output

@@ -11,7 +11,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
 
-from ct_cncl.pipeline.common.distributed import mean_over_processes
+from ct_cncl.pipeline.common.distributed import is_main_process, mean_over_processes
 
 HEALTH_KEY = "branch_health"
 """Name in ``engine.state`` of what was found in an epoch, a text, empty where all is well; a column of metrics.csv."""
@@ -39,6 +39,7 @@ def branch_warnings(
         psnr: of "content", "noise" (of y - N(y)) and "fused" in this validation, dB.
         psnr_input: of the input, dB.
         best: PSNR of each in this validation and all before it, dB.
+        start_from: the trained weights that the training begins with, if any.
         supervised: branches that a pixel loss compares with the reference; the others may have any scale behind a free
             fusion, and are compared with themselves alone.
         max_drop: how far below its own best a branch may be, dB.
@@ -70,14 +71,16 @@ class BranchHealth:
 
     Args:
         evaluator: a ``CNCLEvaluator``.
-        supervised: branches that a pixel loss compares with the reference, of "content", "noise" and "fused".
+        supervised: branches that a pixel loss compares with the reference, of "content", "noise" and "fused"; or that loss, which
+            says so itself (``supervised``).
+        start_from: the trained weights that the training begins with, if any.
         max_drop: dB.
-        patience: so many validations a branch may need to reach the input at all; an untrained network is far below. 1 for one
-            that begins with trained weights.
+        patience: so many validations a branch may need to reach the input at all; an untrained network is far below. 5 where not
+            given, 1 with ``start_from``.
         max_rise: a factor; 2 is a PSNR of 6 dB less.
         span: iterations that a moving average covers; checked as often.
         stop: end the training after the first epoch that ends with a warning.
-        report: write; switch it off on all processes but one.
+        report: write; where not given, in one process only.
         writer: TensorBoard writer, or None.
 
     Raises:
@@ -88,15 +91,18 @@ class BranchHealth:
         self,
         evaluator: Engine,
         *,
-        supervised: Collection[str],
+        supervised: Collection[str] | Any,
+        start_from: str | None = None,
         max_drop: float = 3.0,
-        patience: int = 5,
+        patience: int | None = None,
         max_rise: float = 2.0,
         span: int = 100,
         stop: bool = False,
-        report: bool = True,
+        report: bool | None = None,
         writer: SummaryWriter | None = None,
     ) -> None:
+        supervised = list(getattr(supervised, "supervised", supervised))
+        patience = (5 if start_from is None else 1) if patience is None else patience
         if set(supervised) - set(METRICS):
             raise ValueError(f"Expected branches of {', '.join(METRICS)}, but got {', '.join(supervised)}.")
         if max_drop <= 0 or max_rise <= 1 or min(span, patience) < 1:
@@ -105,13 +111,13 @@ class BranchHealth:
                 f"{span}, {patience}."
             )
         self.evaluator = evaluator
-        self.supervised = list(supervised)
+        self.supervised = supervised
         self.max_drop = max_drop
         self.patience = patience
         self.max_rise = max_rise
         self.span = span
         self.stop = stop
-        self.report = report
+        self.report = is_main_process() if report is None else report
         self.writer = writer
         self.validations = 0
         self.best: dict[str, float] = {}
@@ -122,7 +128,9 @@ class BranchHealth:
         self.told: set[str] = set()
 
     def attach(self, engine: Engine) -> None:
-        """Watch every iteration and every validation."""
+        """Watch every iteration and every validation; what was seen goes into the engine's checkpoints."""
+        if hasattr(engine, "with_state"):
+            engine.with_state["branch_health"] = self
         setattr(engine.state, HEALTH_KEY, "")
         engine.add_event_handler(Events.EPOCH_STARTED, self.epoch_started)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.iteration_completed)

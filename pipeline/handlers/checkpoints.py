@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from ct_cncl.pipeline.common.checkpoint_file import (
+    AVERAGE_KEY,
     BEST,
     LAST,
     NETWORK_KEY,
@@ -28,6 +29,7 @@ from ct_cncl.pipeline.common.checkpoint_file import (
     load_strictly,
     load_weights,
 )
+from ct_cncl.pipeline.common.distributed import is_main_process
 from ct_cncl.pipeline.common.errors import CheckpointError
 from ct_cncl.transforms.common.files import replacing
 
@@ -74,18 +76,21 @@ def resuming(folder: str | Path, resume: bool | str) -> bool:
     return (Path(folder) / LAST).is_file()
 
 
-def starting_weights(network: nn.Module, path: str | Path | None, *, resume: bool) -> None:
+def starting_weights(
+    network: nn.Module, path: str | Path | None, *, folder: str | Path = ".", resume: bool | str = False
+) -> None:
     """Start a training from the weights of an earlier one; a resumed run has its own.
 
     Args:
         network: changed in place.
         path: the earlier run's checkpoint, or None.
-        resume: whether a run goes on.
+        folder: of the run that starts.
+        resume: see :func:`resuming`.
 
     Raises:
         CheckpointError: unreadable, or of another network.
     """
-    if path is not None and not resume:
+    if path is not None and not resuming(folder, resume):
         load_weights(network, path)
         logger.info("Starting from the weights in %s.", path)
 
@@ -125,10 +130,11 @@ class Checkpoints:
         objects: by name, all with ``state_dict`` and ``load_state_dict``; "network_def" is the generator. The
             random generators, the engine with its gradient scalers and the best score so far are added. None is left out.
         evaluator: whose key metric decides, greater is better; None saves no ``best.pt``.
-        resume: load ``last.pt`` when training starts.
-        save: write files; switch it off on all processes but one.
+        resume: load ``last.pt`` when training starts; see :func:`resuming`.
+        save: write files; where not given, in one process only.
         interval: epochs between two ``last.pt``.
-        shipped: the network that is validated and goes into ``best.pt``; the generator where not given.
+        shipped: the network that is validated and goes into ``best.pt``; where not given, the engine's average ("ema") or else
+            the generator.
 
     Raises:
         CheckpointError: the folder holds a run and ``resume`` is off, or the other way round.
@@ -140,8 +146,8 @@ class Checkpoints:
         objects: Mapping[str, Any],
         *,
         evaluator: Engine | None = None,
-        resume: bool = False,
-        save: bool = True,
+        resume: bool | str = False,
+        save: bool | None = None,
         interval: int = 1,
         shipped: nn.Module | None = None,
     ) -> None:
@@ -149,20 +155,20 @@ class Checkpoints:
         self.objects = {name: thing for name, thing in objects.items() if thing is not None} | {"random": RandomState()}
         if NETWORK_KEY not in self.objects:
             raise ValueError(f"Expected {NETWORK_KEY!r} among the objects to save, but got {sorted(self.objects)}.")
-        self.shipped = self.objects[NETWORK_KEY] if shipped is None else shipped
+        self.shipped = shipped
         self.evaluator = evaluator
-        self.resume = resume
-        self.save = save
+        self.resume = resuming(folder, resume)
+        self.save = is_main_process() if save is None else save
         self.interval = interval
         self.best_score = -math.inf
         self.best_epoch = 0
         last = self.folder / LAST
-        if last.exists() and not resume:
+        if last.exists() and not self.resume:
             raise CheckpointError(
                 f"Expected a folder without a run in {self.folder}, but it holds {LAST}. Go on with that run (--resume), or "
                 "name another output folder."
             )
-        if resume and not last.exists():
+        if self.resume and not last.exists():
             raise CheckpointError(
                 f"Expected a run to resume in {self.folder}, but it holds no {LAST}. Name the run's folder, or start anew "
                 "without --resume."
@@ -173,6 +179,9 @@ class Checkpoints:
         from ignite.engine import Events
 
         self.objects |= getattr(engine, "resumable", {})
+        if self.shipped is None:
+            shipped = getattr(self.objects.get(AVERAGE_KEY), "shipped", None)
+            self.shipped = self.objects[NETWORK_KEY] if shipped is None else shipped()
         if self.resume:
             engine.add_event_handler(Events.STARTED, self.load)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.epoch_completed)
@@ -203,6 +212,7 @@ class Checkpoints:
         improved = self._improved(epoch)
         if improved and self.save:
             with replacing(self.folder / BEST) as temporary:
+                assert self.shipped is not None  # set in attach()
                 network = {
                     NETWORK_KEY: self.shipped.state_dict(),
                     "epoch": epoch,

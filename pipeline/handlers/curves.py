@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.utils.tensorboard import SummaryWriter
 
 from ct_cncl.pipeline.common.csv_files import read_csv, write_csv
+from ct_cncl.pipeline.common.distributed import is_main_process
 from ct_cncl.pipeline.handlers.branch_health import HEALTH_KEY
 from ct_cncl.pipeline.handlers.budget import SECONDS_KEY
 
@@ -53,9 +54,10 @@ class MetricsCSV:
         self.started = 0.0
 
     def attach(self, engine: Engine) -> None:
-        """Write after each epoch."""
-        engine.add_event_handler(Events.EPOCH_STARTED, self.epoch_started)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self.epoch_completed)
+        """Write after each epoch, in one process."""
+        if is_main_process():
+            engine.add_event_handler(Events.EPOCH_STARTED, self.epoch_started)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self.epoch_completed)
 
     def epoch_started(self, engine: Engine) -> None:
         """Start the clock; in the first epoch of this process, take over the rows of those before it."""
@@ -92,18 +94,21 @@ class LearningRateLogger:
     """Writes each optimizer's learning rate to TensorBoard at the end of each epoch, before a scheduler changes it.
 
     Args:
-        writer: TensorBoard writer.
+        writer: TensorBoard writer; None in processes that do not write.
         optimizers: by name; None is left out.
     """
 
-    def __init__(self, writer: SummaryWriter, optimizers: Mapping[str, Optimizer | None]) -> None:
+    def __init__(self, writer: SummaryWriter | None, optimizers: Mapping[str, Optimizer | None]) -> None:
         self.writer = writer
         self.optimizers = {name: optimizer for name, optimizer in optimizers.items() if optimizer is not None}
 
     def attach(self, engine: Engine) -> None:
-        """Write after each epoch."""
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+        """Write after each epoch, in one process."""
+        if is_main_process():
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
+        if self.writer is None:
+            return
         for name, optimizer in self.optimizers.items():
             self.writer.add_scalar(f"lr/{name}", optimizer.param_groups[0]["lr"], engine.state.epoch)

@@ -46,8 +46,11 @@ class EMA:
         self.decay = decay
         self.network = network if decay is None else copy.deepcopy(network).eval().requires_grad_(False)
 
-    @property
-    def average(self) -> nn.Module:
+    def shipped(self) -> nn.Module:
+        """The network that is validated and shipped: the average, or without one the generator itself."""
+        return self.network
+
+    def teacher(self) -> nn.Module:
         """The averaged network.
 
         Raises:
@@ -55,7 +58,7 @@ class EMA:
         """
         if self.decay is None:
             raise ValueError(
-                "Expected an average of the weights, but none is kept. Set ema_decay, for example to 0.999."
+                "Expected an average of the weights, but none is kept. Set ema.decay, for example to 0.999."
             )
         return self.network
 
@@ -91,7 +94,7 @@ class EMA:
         if self.decay is not None:
             self.network.load_state_dict(state)
         elif state:
-            raise RuntimeError("an average of the weights is there, and ema_decay is null here")
+            raise RuntimeError("an average of the weights is there, and ema.decay is null here")
 
 
 def _tensors(network: nn.Module) -> list[torch.Tensor]:

@@ -13,7 +13,7 @@ from ignite.engine import Engine, Events
 from ct_cncl.pipeline.metrics.nps_distance import MIN_PATCHES, nps_distance, patches_at, uniform_patches
 from ct_cncl.transforms.anatomy.regions import noise_power_spectrum
 from ct_cncl.transforms.common.files import replacing
-from ct_cncl.transforms.patches.patch_pairs import SlicePairs
+from ct_cncl.transforms.patches.slice_pairs import SlicePairs
 
 DISTANCES = {
     "nps_distance": "pred",

@@ -8,6 +8,7 @@ import numpy as np
 from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
 
+from ct_cncl.pipeline.common.distributed import is_main_process
 from ct_cncl.pipeline.common.panel import comparison_panel, save_png
 from ct_cncl.transforms.common.hu import WINDOWS
 
@@ -48,8 +49,9 @@ class PicturePanel:
         self.writer = writer
 
     def attach(self, engine: Engine) -> None:
-        """Draw after the iterations that hold a chosen slice."""
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        """Draw after the iterations that hold a chosen slice, in one process."""
+        if is_main_process():
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def _number(self, engine: Engine) -> int | None:
         length = engine.state.epoch_length

@@ -7,6 +7,8 @@ import sys
 from ignite.engine import Engine, Events
 from tqdm import tqdm
 
+from ct_cncl.pipeline.common.distributed import is_main_process
+
 
 class TrainingProgress:
     """One bar over all iterations of a run, with epoch and loss; on a terminal only, logs stay readable.
@@ -22,7 +24,9 @@ class TrainingProgress:
         self.bar: tqdm | None = None
 
     def attach(self, engine: Engine) -> None:
-        """Follow the engine from its start, wherever that is, to its end."""
+        """Follow the engine from its start, wherever that is, to its end, in one process."""
+        if not is_main_process():
+            return
         engine.add_event_handler(Events.EPOCH_STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.interval), self.update)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.update)

@@ -9,6 +9,8 @@ import logging
 
 from ignite.engine import Engine, Events
 
+from ct_cncl.pipeline.common.distributed import is_main_process
+
 logger = logging.getLogger(__name__)
 
 
@@ -25,8 +27,9 @@ class StatsLog:
         self.evaluator = evaluator
 
     def attach(self, engine: Engine) -> None:
-        """Log after each epoch."""
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+        """Log after each epoch, in one process."""
+        if is_main_process():
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
         losses = ", ".join(

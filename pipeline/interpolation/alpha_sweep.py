@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from monai.transforms import Compose
 from torch import nn
 from tqdm import tqdm
 
@@ -17,7 +18,9 @@ from ct_cncl.pipeline.networks import centre_slice
 from ct_cncl.transforms.anatomy.regions import NoisePower, noise_power_spectrum
 from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.common.hu import HU_RANGE, to_hu
-from ct_cncl.transforms.patches.patch_pairs import SlicePairs
+from ct_cncl.transforms.patches.network_units import HUToNetworkd
+from ct_cncl.transforms.patches.padding import PaddingMaskd
+from ct_cncl.transforms.patches.slice_pairs import SlicePairs
 
 
 class ScanPoint(NamedTuple):
@@ -57,7 +60,8 @@ class SliceEvaluator:
                 "Expected scans, whose noise is the texture to compare with, but got phantoms with a noise-free truth. Name a data "
                 "set of scans with --data."
             )
-        self.pairs = SlicePairs(data, max_slices=max_slices, context_slices=context_slices)
+        units = Compose([PaddingMaskd("label"), HUToNetworkd(("image", "label"))])
+        self.pairs = SlicePairs(data, units, max_slices=max_slices, context_slices=context_slices)
         self.device = device
         self.corners = [uniform_patches(self._hu(number, "label")) for number in range(len(self.pairs))]
         counts: dict[str, int] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -60,7 +60,7 @@ class FeatureLoss:
 
     Args:
         encoder: builds the encoder, for example ``CTEncoder`` with its arguments; called once, where a weight is above 0.
-        layers: names of its layers, ``conv2_2`` before and ``relu2_2`` after the activation. Before it features are dense
+        layers: names of its layers, of both losses, ``conv2_2`` before and ``relu2_2`` after the activation. Before it features are dense
             and supervise better (ESRGAN, sec. 3.2).
         device: where the images will be.
         texture: weight of the Gram matrices' distance, see ``texture_distance``.
@@ -69,6 +69,7 @@ class FeatureLoss:
         window: side in pixels of the squares within which textures are compared; None compares whole patches.
         centred: compare covariances within the window instead of Gram matrices, see ``texture_distance``.
         norm: of the perceptual loss, "l1" or "l2".
+        perceptual_layers: of the perceptual loss, where they are others.
         precision: of the encoder, on CUDA ("fp16" leaves it in float32); both distances are in float32.
 
     Raises:
@@ -87,6 +88,7 @@ class FeatureLoss:
         window: int | None = None,
         centred: bool = False,
         norm: str = "l1",
+        perceptual_layers: Sequence[str] | None = None,
         precision: str = "fp32",
     ) -> None:
         if min(texture, perceptual) < 0:
@@ -99,6 +101,7 @@ class FeatureLoss:
         self.texture = texture
         self.perceptual = perceptual
         self.layers = list(layers)
+        self.perceptual_layers = list(layers if perceptual_layers is None else perceptual_layers)
         self.images = list(images)
         self.norm = norm
         self.centred = centred
@@ -113,7 +116,9 @@ class FeatureLoss:
                     f"Expected a window of at least {least} pixels, {2 if centred else 1} of the deepest layer's features, but got "
                     f"{window}. Enlarge it, or choose shallower layers."
                 )
-            self.responses = noise_response(self.encoder, self.layers, device=device)
+            used = [*(self.layers if texture > 0 else ()), *(self.perceptual_layers if perceptual > 0 else ())]
+            names = list(dict.fromkeys(used))
+            self.responses = dict(zip(names, noise_response(self.encoder, names, device=device), strict=True))
             self.windows = [None if window is None else window // side for side in pixels]
 
     def __call__(self, predicted: Branches, image: torch.Tensor, label: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -145,20 +150,21 @@ class FeatureLoss:
                 terms[f"perceptual_{name}"] = self.perceptual * self._perceptual(features, targets)
         return terms
 
-    def _features(self, image: torch.Tensor) -> list[torch.Tensor]:
+    def _features(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
         assert self.encoder is not None
         # In units of the noise response gradients leave the range of fp16; bf16 has that of float32.
         with autocast(image.device, "fp32" if self.precision == "fp16" else self.precision):
-            features = self.encoder(image, self.layers)
-        return [own.float() / response for own, response in zip(features, self.responses, strict=True)]
+            features = self.encoder(image, list(self.responses))
+        own = zip(self.responses.items(), features, strict=True)
+        return {name: feature.float() / response for (name, response), feature in own}
 
-    def _texture(self, features: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]) -> torch.Tensor:
-        layers = zip(features, targets, self.windows, strict=True)
+    def _texture(self, features: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
         distances = [
-            texture_distance(own, target, window=window, centred=self.centred) for own, target, window in layers
+            texture_distance(features[name], targets[name], window=window, centred=self.centred)
+            for name, window in zip(self.layers, self.windows, strict=True)
         ]
         return torch.stack(distances).mean()
 
-    def _perceptual(self, features: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]) -> torch.Tensor:
-        layers = zip(features, targets, strict=True)
-        return torch.stack([content_distance(own, target, norm=self.norm) for own, target in layers]).mean()
+    def _perceptual(self, features: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        names = self.perceptual_layers
+        return torch.stack([content_distance(features[name], targets[name], norm=self.norm) for name in names]).mean()

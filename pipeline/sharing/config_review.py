@@ -37,24 +37,19 @@ ALLOWED = {
     "torch.optim.Adam",
     "torch.optim.AdamW",
     "torch.optim.lr_scheduler.CosineAnnealingLR",
+    "torch.optim.lr_scheduler.ConstantLR",
     "torch.optim.lr_scheduler.LinearLR",
     "torch.utils.data.DataLoader",
     "torch.utils.tensorboard.SummaryWriter",
-    "ct_cncl.pipeline.networks.precision.in_precision",
-    "ct_cncl.pipeline.handlers.named.named",
+    "ct_cncl.pipeline.common.distributed.data_parallel",
+    "ct_cncl.pipeline.engines.placement.training_generator",
+    "ct_cncl.pipeline.handlers.loss_terms",
     "ct_cncl.pipeline.handlers.nps_distance.NPSDistance",
+    "ct_cncl.pipeline.networks.precision.in_precision",
     "ct_cncl.pipeline.training.trained.trained_network",
-    "ct_cncl.transforms.patches.patch_pairs.PatchPairs",
-    "ct_cncl.transforms.patches.patch_pairs.SampleNumbers",
-    "ct_cncl.transforms.patches.patch_pairs.SlicePairs",
-    "ct_cncl.transforms.series.LoadScand",
-    "ct_cncl.transforms.series.SaveScand",
-    "ct_cncl.transforms.patches.network_units.HUToNetworkd",
-    "ct_cncl.transforms.patches.network_units.KeepPaddingd",
-    "ct_cncl.transforms.patches.network_units.NetworkToHUd",
-    "ct_cncl.transforms.patches.weighted.WeightedPatchPairs",
+    "ct_cncl.pipeline.workflow.locations.DatasetSplit",
 }
-"""What a ``_target_`` may name, beside the public classes of this project's networks, losses, handlers and engines."""
+"""What a ``_target_`` may name, beside this project's transforms and the public classes of its networks, losses, handlers, engines."""
 _PUBLIC = ("networks", "losses", "losses.encoders", "handlers", "engines")
 
 
@@ -92,17 +87,17 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def expressions(tree: Any) -> set[str]:
-    """All strings that begin with ``$``."""
+    """All strings that begin with ``$``, and all macros, which begin with ``%``."""
     if isinstance(tree, dict):
         return set().union(*map(expressions, tree.values())) if tree else set()
     if isinstance(tree, list):
         return set().union(*map(expressions, tree)) if tree else set()
-    return {tree} if isinstance(tree, str) and tree.startswith("$") else set()
+    return {tree} if isinstance(tree, str) and tree.startswith(("$", "%")) else set()
 
 
 @cache
 def known_expressions() -> frozenset[str]:
-    """Those of the installed release's configs and overlays."""
+    """Those of the installed release's configs and overlays, macros included: ``%run`` repeats a part of its own file."""
     files = sorted((installed_bundle() / "configs").rglob("*.json"))
     return frozenset().union(*(expressions(read_config(file)) for file in files))
 
@@ -116,6 +111,7 @@ def allowed_targets() -> frozenset[str]:
     for package in _PUBLIC:
         module = import_module(f"ct_cncl.pipeline.{package}")
         found |= {f"ct_cncl.pipeline.{package}.{name}" for name in module.__all__ if name[0].isupper()}
+    found |= {f"ct_cncl.transforms.{name}" for name in import_module("ct_cncl.transforms").__all__}
     return frozenset(found)
 
 
@@ -188,7 +184,7 @@ def _string(text: str, key: str, name: str) -> Iterator[Finding]:
         kind = "import" if re.match(r"\$\s*(?:import|from)\b", text) else "expression"
         yield Finding(name, key, kind, text, text in known_expressions())
     elif text.startswith("%"):
-        yield Finding(name, key, "macro", text, known=False)
+        yield Finding(name, key, "macro", text, text in known_expressions())
     elif re.match(r"[/~]|[A-Za-z]:\\|\\\\|file:", text) or ".." in re.split(r"[/\\]", text):
         yield Finding(name, key, "path", text, known=False)
 

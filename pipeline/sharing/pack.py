@@ -19,7 +19,7 @@ from ct_cncl.pipeline.sharing.export import export_models
 from ct_cncl.pipeline.sharing.zoo_rules import CHECKSUMS, broken_rules
 from ct_cncl.pipeline.weights.load import TRAINED_ON_KEY, open_weights
 from ct_cncl.pipeline.workflow.locations import installed_bundle
-from ct_cncl.pipeline.workflow.run import NETWORK_KEYS, load_config, network_config, overlay_file
+from ct_cncl.pipeline.workflow.run import load_config, merged_config, network_config, network_definition, overlay_file
 from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.files import replacing
@@ -128,8 +128,7 @@ def _trained_on(weights: Path) -> dict[str, Any]:
 
 def _write_bundle(folder: Path, bundle: Path, weights: Path, overlays: Sequence[str], metadata: dict[str, Any]) -> None:
     definition = network_config(weights)
-    train = load_config([bundle / "configs" / "train.json", *map(overlay_file, overlays)])
-    train = {key: value for key, value in train.items() if key != "_meta_"}
+    train = _training(bundle, overlays)
     if overlays and any(train.get(key) != value for key, value in definition.items()):
         raise ConfigError(
             f"Expected the overlays that {weights.name} was trained with, but {', '.join(overlays)} define another network. "
@@ -137,7 +136,7 @@ def _write_bundle(folder: Path, bundle: Path, weights: Path, overlays: Sequence[
         )
     inference = load_config([bundle / "configs" / "inference.json"])
     for name, config in (("train.json", train), ("inference.json", inference)):
-        kept = {key: value for key, value in config.items() if key not in (*NETWORK_KEYS, "_meta_")}
+        kept = {key: value for key, value in config.items() if key != "_meta_"}
         _write_json(folder / "configs" / name, kept | {"context_slices": 1} | definition)
     for name in CONFIGS:
         _copy(bundle / "configs" / name, folder / "configs" / name)
@@ -153,6 +152,15 @@ def _write_bundle(folder: Path, bundle: Path, weights: Path, overlays: Sequence[
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     lines = [f"{file_checksum(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
     (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def _training(bundle: Path, overlays: Sequence[str]) -> dict[str, Any]:
+    """The shared train.json: what the overlays say, the last one ``fine_tune`` of their network, whichever it is."""
+    files = [bundle / "configs" / "train.json", *map(overlay_file, overlays)]
+    merged = merged_config(files)
+    if list(overlays[1:]) and overlays[-1] == FINE_TUNE:
+        merged |= network_definition(merged_config(files[:-1]))
+    return {key: value for key, value in merged.items() if key != "_meta_"}
 
 
 def carried_code() -> dict[Path, str]:

@@ -38,6 +38,8 @@ CHECKSUMS = "checksums.sha256"
 HUB_FILES = ("README.md", ".gitattributes")
 HUB_CACHE = ".cache/huggingface/"
 SUBSECTIONS = ("Input", "Output")
+MISSING = object()
+"""What stands for a key that is not there."""
 METADATA_SCHEMA = Path(__file__).with_name("metadata_schema.json")
 _PERSONAL = re.compile(
     rb"/(?:home|Users|root|work|workspace|media|mnt|tmp)/[\w.-]+|[A-Z]:\\\\?Users\\\\?[\w.-]+|[A-Za-z0-9._%+-]+@(?:[\w-]+\.)+(?:com|de|org|edu|net)\b"
@@ -96,9 +98,9 @@ def _properties(bundle: Path) -> Iterator[str]:
             continue
         for key in required_properties(kind):
             node: Any = config
-            for part in key.split("#"):
-                node = node.get(part) if isinstance(node, dict) else None
-            if node is None:
+            for part in key.split("#"):  # a value may be null, as MONAI's own check allows
+                node = node.get(part, MISSING) if isinstance(node, dict) else MISSING
+            if node is MISSING:
                 yield f"configs/{name} has no {key}, which MONAI requires."
         if "network_def" not in config:
             yield f"configs/{name} has no network_def."

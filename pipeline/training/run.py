@@ -13,6 +13,7 @@ from ct_cncl.pipeline.common.checkpoint_file import BEST, LAST, load_file
 from ct_cncl.pipeline.common.devices import checked_device
 from ct_cncl.pipeline.common.distributed import is_main_process, world_size
 from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
+from ct_cncl.pipeline.workflow.overlays import with_settings
 from ct_cncl.pipeline.workflow.run import (
     build_workflow,
     config_file,
@@ -21,10 +22,10 @@ from ct_cncl.pipeline.workflow.run import (
     parse_overrides,
     run_workflow,
 )
-from ct_cncl.pipeline.workflow.run_values import check_paths, check_run_values
+from ct_cncl.pipeline.workflow.run_values import check_paths, check_run_values, value_at
 from ct_cncl.transforms.common.locks import alone_in
 
-PATH_KEYS = ("start_from", "teacher_checkpoint", "encoder#weights")
+PATH_KEYS = ("start_from", "teacher_checkpoint", "texture#encoder#weights", "phantom_dir")
 """Config keys that name files: made absolute, so that the run's own config holds from any working directory."""
 
 
@@ -73,8 +74,8 @@ def train_bundle(
         overrides["resume"] = resume
     if data is not None:
         overrides["dataset_dir"] = str(data.expanduser().absolute())
-    config = merged_config(files) | overrides
-    check_paths([*files, overrides["output_dir"], *(config.get(key) for key in ("dataset_dir", *PATH_KEYS))])
+    config = with_settings(merged_config(files), overrides)
+    check_paths([*files, overrides["output_dir"], *(value_at(config, key) for key in ("dataset_dir", *PATH_KEYS))])
     check_run_values(config, processes=world_size())
     _check_device(config)
     with alone_in(out) if is_main_process() else nullcontext():
@@ -151,7 +152,7 @@ def evaluate_run(
     if out is not None:
         overrides["evaluation_dir"] = str(out.expanduser().absolute())
     files = [folder / "config.json", config_file("evaluate.json"), *(overlay_file(name) for name in overlays)]
-    config = merged_config(files) | overrides
+    config = with_settings(merged_config(files), overrides)
     check_paths([*files, *(config.get(key) for key in ("output_dir", "checkpoint", "evaluation_dir", "dataset_dir"))])
     _check_device(config)
     with alone_in(out or folder / f"evaluation_{split}") if is_main_process() else nullcontext():

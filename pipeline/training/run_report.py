@@ -23,10 +23,11 @@ from ct_cncl.pipeline.handlers.budget import SECONDS_KEY
 from ct_cncl.pipeline.inference.streaming import BRANCHES, Settings, apply_network
 from ct_cncl.pipeline.report.evaluation_page import write_page
 from ct_cncl.pipeline.weights.load import open_weights
-from ct_cncl.pipeline.workflow.locations import dataset_entries, default_dataset_dir
+from ct_cncl.pipeline.workflow.locations import dataset_entries
 from ct_cncl.transforms.anatomy.regions import padding_mask
-from ct_cncl.transforms.common.hu import WINDOWS, to_hu
+from ct_cncl.transforms.common.hu import WINDOWS
 from ct_cncl.transforms.dataset.volume_store import mapped_volume
+from ct_cncl.transforms.patches.padding import PaddingMaskd
 from ct_cncl.transforms.patches.slice_pairs import SlicePairs, all_slices
 from ct_cncl.transforms.series.orientation import slices_last
 from ct_cncl.transforms.series.values import RESULT, keep_padding
@@ -91,17 +92,19 @@ def training_report(run: Path, *, shown: int = SHOWN) -> Path:
     """
     best = run / BEST if (run / BEST).is_file() else run / LAST
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    named = str(config["dataset_dir"])
-    dataset = default_dataset_dir() if named.startswith("$") else named
+    dataset = config["dataset_dir"]
     weights = open_weights(best, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     chosen = SlicePairs(
-        dataset_entries(dataset, "validation", verify=False), max_slices=shown, context_slices=weights.slices
+        dataset_entries(dataset, "validation", verify=False),
+        PaddingMaskd("label"),
+        max_slices=shown,
+        context_slices=weights.slices,
     )
     settings = Settings(save=BRANCHES if weights.has_branches else ())
     found: dict[str, list[np.ndarray]] = {}
     for number in range(len(chosen)):
         item = chosen[number]
-        stack = to_hu(item["image"]).numpy()
+        stack = item["image"].numpy()
         own = {name: image[0] for name, image in apply_network(weights, stack[None], settings).items()}
         for name, image in keep_padding(own, stack[len(stack) // 2], item["padding"][0].numpy()).items():
             found.setdefault(name, []).append(image)
@@ -109,7 +112,9 @@ def training_report(run: Path, *, shown: int = SHOWN) -> Path:
         run.name, f"{best.name} of this training", {k: np.stack(v) for k, v in found.items()}, read_metrics(run)
     )
     pairs = pairs_at(chosen.slices, "validation")
-    judged = evaluate_runs([candidate], pairs, title=f"Training {run.name}", data_range=float(config["data_range_hu"]))
+    judged = evaluate_runs(
+        [candidate], pairs, title=f"Training {run.name}", data_range=float(config["validate"]["data_range_hu"])
+    )
     return write_page(judged, run / PAGE)
 
 

@@ -15,6 +15,7 @@ from ct_cncl.pipeline.common.errors import ConfigError
 from ct_cncl.pipeline.handlers.budget import USED_KEY
 from ct_cncl.pipeline.training.run import absolute_paths, resume_hint, train_bundle
 from ct_cncl.pipeline.workflow.run import (
+    about_what_is_there,
     check_keys,
     check_values,
     config_file,
@@ -165,7 +166,7 @@ def train_stages(
     common = parse_stage(" ".join(overlays))
     record = {
         "stages": [
-            _checked_stage([*common.overlays, *stage.overlays], [*assignments, *stage.assignments]) for stage in parsed
+            _checked_stage([*common.overlays, *stage.overlays], assignments, stage.assignments) for stage in parsed
         ],
         "names": [f"{number}_{stage.name}" for number, stage in enumerate(parsed, start=1)],
         "data": None if data is None else str(data.expanduser().absolute()),
@@ -175,19 +176,26 @@ def train_stages(
     return resume_stages(out)
 
 
-def _checked_stage(overlays: list[str], assignments: list[str]) -> tuple[list[str], list[str]]:
+def _checked_stage(overlays: list[str], common: Sequence[str], own: Sequence[str]) -> tuple[list[str], list[str]]:
     """A stage as it is recorded, every key known: a typo in the last stage must not wait for hours.
+
+    Args:
+        overlays: of the stage, those of all stages first.
+        common: assignments of all stages; those about what this one has not (``discriminator.channels``) are left out.
+        own: of this stage alone.
 
     Raises:
         ConfigError: unknown keys or overlays.
     """
-    overrides = parse_overrides(assignments)
     merged = merged_config([config_file("train.json"), *map(overlay_file, overlays)])
+    shared = about_what_is_there(merged, parse_overrides(common))
+    kept = [text for text in common if set(parse_overrides([text])) <= set(shared)]
+    overrides = shared | parse_overrides(own)
     check_keys(merged, overrides)
     check_values(merged, overrides)
     placed = absolute_paths(overrides)
     changed = [f"{key}={placed[key]}" for key in placed if placed[key] != overrides[key]]
-    return overlays, [*assignments, *changed]  # of a key that is there twice, the later value holds
+    return overlays, [*kept, *own, *changed]  # of a key that is there twice, the later value holds
 
 
 def resume_stages(out: Path) -> list[Path]:

@@ -213,27 +213,38 @@ def _stated(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {key: [stated[key]] for key in ("body_part", "contrast") if stated.get(key) not in (None, "")}
 
 
-def record_domain(folder: str | Path, dataset_dir: str | Path, **drawn: Sequence[float] | None) -> None:
+def record_domain(folder: str | Path, trainer: Any) -> None:
     """Write what a training will see beside its checkpoints, so that denoising can tell what lies outside of it.
+
+    The data are read here, if nothing has asked for them before: what is wrong with them is said before a run begins.
 
     Args:
         folder: of the run.
-        dataset_dir: the data set.
-        drawn: the ranges of :func:`training_domain`.
+        trainer: whose loader has a ``PatchPairs``; what is drawn at random is asked of its transforms.
 
     Raises:
         DataError: the data set cannot be used.
         OutputError: the file cannot be written.
     """
-    from ct_cncl.pipeline.workflow.locations import dataset_entries
-
-    entries = dataset_entries(
-        dataset_dir, "training", verify=False
-    )  # by every process: the first may make the data set
+    dataset = trainer.data_loader.dataset
+    dataset.prepare()  # by every process: the first may make the data set
     if not is_main_process():
         return
+    entries = getattr(dataset.data, "own_entries", dataset.data)
+    found = training_domain(list(entries), **drawn_ranges(dataset.transform))
     with replacing(Path(folder) / TRAINED_ON_FILE) as temporary:
-        temporary.write_text(json.dumps(plain(training_domain(entries, **drawn)), indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(plain(found), indent=2) + "\n", encoding="utf-8")
+
+
+def drawn_ranges(transform: Any) -> dict[str, Sequence[float] | None]:
+    """Dose and zoom ranges of a training's transforms, as :func:`training_domain` takes them."""
+    found: dict[str, Sequence[float] | None] = {}
+    for one in getattr(transform, "transforms", ()):
+        for name in ("dose_range", "nested_dose_range", "zoom_range"):
+            value = getattr(getattr(one, "transform", None), name, None)
+            if value is not None:
+                found[name] = value
+    return found
 
 
 def _word(value: Any) -> str:

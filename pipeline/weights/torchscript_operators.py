@@ -11,7 +11,7 @@ _OF_OUR_EXPORTS = """
     split sub sum transpose upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d
     upsample_nearest3d upsample_trilinear3d
 """
-"""As torch prints them for every overlay in configs/variants; a test computes them again."""
+"""As torch prints them for every overlay of the bundle; a test computes them again."""
 _LIKE_THEM = """
     __getitem__ __and__ __or__ _convolution abs avg_pool2d clamp clamp_max conv1d conv3d conv_transpose1d conv_transpose3d elu erf exp
     flatten group_norm hardswish hardtanh instance_norm leaky_relu linear log maximum mean minimum pow prelu rsqrt select silu

@@ -8,7 +8,11 @@ import json
 import logging
 import os
 import platform
+import shutil
 import subprocess
+import sys
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +21,13 @@ from torch import distributed
 
 from ct_cncl import pipeline
 from ct_cncl.pipeline.common.distributed import is_main_process, start_processes, world_size
+from ct_cncl.pipeline.handlers.checkpoints import resuming
 from ct_cncl.pipeline.workflow.run_values import check_paths
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.json_values import plain
 from ct_cncl.transforms.common.locks import alone_in
-from ct_cncl.transforms.dataset.datalist import DATALIST, entries, read_datalist, verify_checksums
+from ct_cncl.transforms.dataset.datalist import DATALIST, entries, read_datalist, short_repeated, verify_checksums
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigWorkflow
@@ -75,11 +80,11 @@ def default_dataset_dir() -> str:
     return str(Path(cache) / "ct-cncl" / "phantoms-v1")
 
 
-def dataset_entries(dataset_dir: str | Path, split: str, *, verify: bool = True) -> list[dict[str, Any]]:
+def dataset_entries(dataset_dir: str | Path | None, split: str, *, verify: bool = True) -> list[dict[str, Any]]:
     """Entries of one split; the default phantom data set is made when it is asked for and missing.
 
     Args:
-        dataset_dir: a data set written by ``ct-cncl prepare``, or ``default_dataset_dir()``.
+        dataset_dir: a data set written by ``ct-cncl prepare``; None for the phantoms in ``default_dataset_dir()``.
         split: "training", "validation" or "test".
         verify: compare every volume of the split with its checksum.
 
@@ -89,6 +94,7 @@ def dataset_entries(dataset_dir: str | Path, split: str, *, verify: bool = True)
     Raises:
         DataError: no data set, an empty split, or changed volumes.
     """
+    dataset_dir = default_dataset_dir() if dataset_dir is None else dataset_dir
     if Path(dataset_dir) == Path(default_dataset_dir()):
         _prepare_phantoms_once(Path(dataset_dir))
     content = read_datalist(dataset_dir)
@@ -98,34 +104,85 @@ def dataset_entries(dataset_dir: str | Path, split: str, *, verify: bool = True)
     return chosen
 
 
+class DatasetSplit(Sequence[dict[str, Any]]):
+    """Entries of one split of a prepared data set, read when the first is asked for: a config can be built without data.
+
+    Args:
+        dataset_dir: a data set written by ``ct-cncl prepare``; None for phantoms, which are made once, into the user's cache.
+        split: "training", "validation" or "test".
+        verify: compare every volume of the split with its checksum.
+        also: another data set, whose entries come after these; None for none.
+        least_slices: entries of fewer slices come more than once, until they count for as many or nearly.
+        full_dose_as_input: the full-dose volume as input, too: what an autoencoder trains on.
+
+    Raises:
+        DataError: when it is read: no data set, an empty split, or changed volumes.
+    """
+
+    def __init__(
+        self,
+        dataset_dir: str | Path | None,
+        split: str,
+        *,
+        verify: bool = True,
+        also: str | Path | None = None,
+        least_slices: int = 1,
+        full_dose_as_input: bool = False,
+    ) -> None:
+        self.folders = [dataset_dir] if also is None else [dataset_dir, also]
+        self.split = split
+        self.verify = verify
+        self.least_slices = least_slices
+        self.full_dose_as_input = full_dose_as_input
+
+    @cached_property
+    def entries(self) -> list[dict[str, Any]]:
+        """All of them."""
+        found = [entry for folder in self.folders for entry in dataset_entries(folder, self.split, verify=self.verify)]
+        if self.full_dose_as_input:
+            found = [entry | {"image": entry["label"]} for entry in found]
+        return short_repeated(found, self.least_slices)
+
+    @property
+    def own_entries(self) -> list[dict[str, Any]]:
+        """Those of ``dataset_dir`` alone, each once: what the training is for."""
+        return dataset_entries(self.folders[0], self.split, verify=False)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, number: Any) -> Any:
+        return self.entries[number]
+
+
 def _prepare_phantoms_once(folder: Path) -> None:
     if is_main_process() and not (folder / DATALIST).is_file():
         with alone_in(folder, wait=True):  # another run may make them just now
-            _prepare_phantoms(folder)
+            if not (folder / DATALIST).is_file():
+                _prepare_phantoms(folder)
     if world_size() > 1:
         start_processes()
         distributed.barrier()
 
 
 def _prepare_phantoms(folder: Path) -> None:
-    if not (folder / DATALIST).is_file():
-        from ct_cncl.transforms.dataset.simulated_cases import phantom_cases
-        from ct_cncl.transforms.dataset.writer import split_cases, write_dataset
+    from tqdm import tqdm
 
-        logger.info("No data named: preparing phantoms in %s, once (about a minute on two cores).", folder)
-        first_seed, cases = 0, {}
-        for split, count in PHANTOMS.items():
-            cases[split] = phantom_cases(
-                count, first_seed=first_seed, slices=PHANTOM_SLICES, dose_fraction=PHANTOM_DOSE
-            )
-            first_seed += count
-        splits = split_cases(cases["training"], validation=cases["validation"], test=cases["test"])
-        write_dataset(folder, splits, salt="phantoms", progress=_log_every_tenth)
+    from ct_cncl.transforms.dataset.simulated_cases import phantom_cases
+    from ct_cncl.transforms.dataset.writer import split_cases, write_dataset
 
-
-def _log_every_tenth(done: int, total: int) -> None:
-    if done % 10 == 0 or done == total:
-        logger.info("Prepared %d of %d phantoms.", done, total)
+    for left in folder.parent.glob(
+        f".{folder.name}.*.part"
+    ):  # of a preparation that was killed: nobody else is at work
+        shutil.rmtree(left, ignore_errors=True)
+    logger.info("No data named: preparing phantoms in %s, once (about a minute on two cores).", folder)
+    first_seed, cases = 0, {}
+    for split, count in PHANTOMS.items():
+        cases[split] = phantom_cases(count, first_seed=first_seed, slices=PHANTOM_SLICES, dose_fraction=PHANTOM_DOSE)
+        first_seed += count
+    splits = split_cases(cases["training"], validation=cases["validation"], test=cases["test"])
+    with tqdm(total=first_seed, desc="preparing phantoms", unit="phantom", disable=not sys.stderr.isatty()) as bar:
+        write_dataset(folder, splits, salt="phantoms", progress=lambda done, _total: bar.update(done - bar.n))
 
 
 def start_run(*, seed: int) -> None:
@@ -142,7 +199,7 @@ def start_run(*, seed: int) -> None:
     set_determinism(seed=seed)
 
 
-def record_run(output_dir: str | Path, *, seed: int, resume: bool = False) -> None:
+def record_run(output_dir: str | Path, *, seed: int, resume: bool | str = False) -> None:
     """Write the run's record into its folder, when its training begins.
 
     The record is ``config.json`` (all config files and overrides merged) and ``run.json`` (git revision, seed, versions,
@@ -151,7 +208,7 @@ def record_run(output_dir: str | Path, *, seed: int, resume: bool = False) -> No
     Args:
         output_dir: the run's folder.
         seed: of weights and samples.
-        resume: whether a run in ``output_dir`` goes on.
+        resume: whether a run in ``output_dir`` goes on, see :func:`~ct_cncl.pipeline.handlers.checkpoints.resuming`.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -163,7 +220,7 @@ def record_run(output_dir: str | Path, *, seed: int, resume: bool = False) -> No
     folder = Path(output_dir)
     record = (
         json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        if resume and (folder / "run.json").is_file()
+        if resuming(folder, resume) and (folder / "run.json").is_file()
         else []
     )
     record.append(_run_record(seed))
@@ -214,7 +271,8 @@ def _running_config() -> dict[str, Any] | None:
     if workflow is None:
         return None
     config = dict(workflow.parser.get())
-    config.pop("_meta_", None)
+    for key in ("_meta_", "_desc_"):
+        config.pop(key, None)
     return config
 
 

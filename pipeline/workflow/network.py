@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ct_cncl.pipeline.common.errors import ConfigError
-from ct_cncl.pipeline.workflow.run import NETWORK_KEYS, NETWORK_TARGETS, network_class_names
+from ct_cncl.pipeline.workflow.run import NETWORK_TARGETS, network_class_names
 
 _NO_ARGUMENTS = ("_target_", "_mode_", "_desc_", "_requires_", "_disabled_")
 
@@ -30,7 +30,7 @@ def build_network(definition: Mapping[str, Any]) -> nn.Module:
     built: dict[str, Any] = {}
 
     def reference(name: str) -> Any:
-        if name not in NETWORK_KEYS or name not in definition:
+        if name not in definition:
             raise ConfigError(
                 f"Expected the network's definition to hold {name!r}, but it holds {', '.join(definition)}."
             )

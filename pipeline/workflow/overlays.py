@@ -1,7 +1,9 @@
-"""Variants of the method by name: single overlays, combinations A+B, and the paper's network, which needs none."""
+"""Variants of the method by name: overlays, combinations A+B, and settings on top of them."""
 
 from __future__ import annotations
 
+import copy
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,18 +13,35 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from ct_cncl.pipeline.common.errors import ConfigError
-from ct_cncl.pipeline.workflow.run import NETWORK_KEYS, config_file, merged_config, overlay_file, own_keys, root_cause
+from ct_cncl.pipeline.workflow.run import (
+    DESCRIPTION,
+    NETWORK_KEYS,
+    check_keys,
+    check_values,
+    config_file,
+    merged_config,
+    network_definition,
+    overlay_file,
+    overlay_files,
+    own_keys,
+    parse_overrides,
+    root_cause,
+)
 
 PAPER = "paper"
-"""Name of the variant without overlay: train.json as it is."""
+"""Name of the recipe that is train.json's own: the paper's network and training."""
+_JOINED = re.compile(r"\+(?=[^\d])")
+"""Between the parts of ``A+B+key=value``; not the plus of 1e+3."""
 
 
 class Variant(NamedTuple):
-    """Overlays that are merged over train.json in order."""
+    """Overlays that are merged over train.json in order, and settings on top of them."""
 
     name: str
-    """The overlays' names joined by +, or "paper"."""
+    """The overlays' names and the settings, joined by +."""
     overlays: tuple[Path, ...]
+    settings: tuple[str, ...] = ()
+    """``KEY=VALUE``."""
 
     @property
     def files(self) -> list[Path]:
@@ -33,23 +52,39 @@ class Variant(NamedTuple):
         """The merged config.
 
         Raises:
-            ConfigError: an overlay that is no JSON or YAML, or has a key that nothing takes.
+            ConfigError: an overlay that is no JSON or YAML, or has a key that nothing takes; an unknown setting.
         """
-        return merged_config(self.files)
+        return with_settings(merged_config(self.files), parse_overrides(self.settings))
+
+
+def with_settings(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A config with some of its keys set.
+
+    Raises:
+        ConfigError: unknown keys, or words where numbers belong.
+    """
+    check_keys(config, overrides)
+    check_values(config, overrides)
+    parser = ConfigParser(config=copy.deepcopy(dict(config)))
+    for key, value in overrides.items():
+        parser[key] = value
+    return dict(parser.get())
 
 
 def variant(text: str) -> Variant:
-    """The variant that ``A``, ``A+B`` ... or ``paper`` names; A and B are names or files of overlays.
+    """The variant that ``A``, ``A+B``, ``A+key=value`` ... names; A and B are names or files of overlays.
 
     Raises:
         ConfigError: no such overlay.
 
-    >>> variant("unet_ln_gelu+width16").name
-    'unet_ln_gelu+width16'
+    >>> variant("unet_ln_gelu+width16+texture.weight=1").name
+    'unet_ln_gelu+width16+texture.weight=1'
     """
-    parts = [text] if Path(text).is_file() else text.split("+")
-    overlays = tuple(overlay_file(part).absolute() for part in parts if part != PAPER)
-    return Variant("+".join(path.stem for path in overlays) or PAPER, overlays)
+    parts = [text] if Path(text).is_file() else _JOINED.split(text)
+    settings = tuple(part for part in parts if "=" in part and not Path(part).is_file())
+    overlays = tuple(overlay_file(part).absolute() for part in parts if part not in settings)
+    names = [*(path.stem for path in overlays), *(setting.replace("/", "_") for setting in settings)]
+    return Variant("+".join(names), overlays, settings)
 
 
 def distinct(variants: list[Variant]) -> list[Variant]:
@@ -70,27 +105,42 @@ def distinct(variants: list[Variant]) -> list[Variant]:
 
 
 def variants_with_network() -> list[Variant]:
-    """The paper's network and every overlay of the bundle that defines one of its own, by name."""
-    names = sorted(path.stem for path in config_file("variants").glob("*") if path.suffix in {".json", ".yaml"})
-    found = [variant(PAPER), *(variant(name) for name in names)]
-    return [one for one in found if not one.overlays or _defines_network(one.overlays[0])]
+    """Every overlay of the bundle that defines a network of its own: the paper's first, the others by name."""
+    files = overlay_files()
+    names = [PAPER, *sorted(name for name in files if name != PAPER)]
+    return [variant(name) for name in names if _defines_network(files[name])]
 
 
 def _defines_network(overlay: Path) -> bool:
-    return any(key.lstrip("+").split("#")[0] in NETWORK_KEYS for key in own_keys(overlay))
+    keys = [key.lstrip("+").split("#")[0] for key in own_keys(overlay)]
+    return any(key in NETWORK_KEYS for key in keys) and overlay.parent.name != "encoders"
+
+
+def overlay_list() -> str:
+    """All overlays of the bundle in their groups, a line each."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for name, path in overlay_files().items():
+        said = str(own_keys(path).get(DESCRIPTION, ""))
+        groups.setdefault(path.parent.name, []).append((name, said))
+    width = max(len(name) for group in groups.values() for name, _ in group)
+    blocks = [
+        "\n".join([group, *(f"  {name:{width}}  {said}".rstrip() for name, said in rows)])
+        for group, rows in groups.items()
+    ]
+    return "\n\n".join(blocks)
 
 
 def network_without_weights(config: Mapping[str, Any]) -> nn.Module:
     """The network that a config defines, on torch's "meta" device: shapes and names, no memory and no numbers.
 
     Args:
-        config: with the keys ``NETWORK_KEYS``.
+        config: with "network_def" and what it refers to.
 
     Raises:
         ConfigError: the definition cannot be built.
     """
     parser = ConfigParser()
-    parser.read_config({key: config[key] for key in NETWORK_KEYS if key in config})
+    parser.read_config(network_definition(config))
     try:
         with torch.device("meta"):
             return parser.get_parsed_content("network_def")

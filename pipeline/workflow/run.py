@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import difflib
 import inspect
 import json
@@ -16,12 +17,20 @@ from typing import TYPE_CHECKING, Any
 
 from ct_cncl.pipeline.common.errors import ConfigError
 from ct_cncl.pipeline.workflow.locations import installed_bundle
+from ct_cncl.pipeline.workflow.run_values import value_at
 
 if TYPE_CHECKING:  # MONAI takes seconds to import, and denoising needs none of it
     from monai.bundle import ConfigWorkflow
 
-NETWORK_KEYS = ("network_def", "content_predictor", "noise_predictor", "fusion", "context_slices")
+NETWORK_KEYS = ("network_def", "context_slices")
 """Config keys that define the generator, in train.json, in inference.json and in overlays."""
+OVERLAY_FOLDERS = ("recipes", "research")
+"""Where the bundle's overlays lie; their names are unique over both."""
+_SUFFIXES = (".json", ".yaml")
+OWN_WORDS = ("_target_", "_disabled_", "_mode_", "_requires_", "_desc_")
+"""What MONAI takes beside the arguments of any component."""
+DESCRIPTION = "_desc_"
+"""Key of an overlay that says in a line what it is; it does nothing."""
 NETWORK_TARGETS = "ct_cncl.pipeline.networks."
 """What a network definition that comes with weights may build; anything else is not run."""
 
@@ -36,38 +45,46 @@ def config_file(name: str) -> Path:
     return installed_bundle() / "configs" / name
 
 
+def overlay_files() -> dict[str, Path]:
+    """The bundle's overlays by name, recipes first; a recipe's or a research folder's are together."""
+    folders = [config_file(name) for name in OVERLAY_FOLDERS]
+    found = [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix in _SUFFIXES]
+    return {path.stem: path for path in found}
+
+
 def overlay_file(name: str) -> Path:
-    """The file of an overlay, given by its path or by its name in the bundle's ``configs/variants``.
+    """The file of an overlay, given by its path or by its name in the bundle's ``configs/recipes`` or ``configs/research``.
 
     Raises:
-        ConfigError: no such overlay; the message lists those there are.
+        ConfigError: no such overlay; the message names those that are called alike.
     """
     if Path(name).is_file():
         return Path(name)
-    folder = config_file("variants")
-    for suffix in (".json", ".yaml"):
-        if (folder / f"{name}{suffix}").is_file():
-            return folder / f"{name}{suffix}"
-    known = sorted(path.stem for path in folder.glob("*") if path.suffix in {".json", ".yaml"})
-    raise ConfigError(
-        f"Expected the name or path of an overlay, but got {name!r}. There are: {', '.join(known) or 'none'}."
-    )
+    known = overlay_files()
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(name, known, n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(sorted(known))}."
+    raise ConfigError(f"Expected the name or path of an overlay, but got {name!r}; {hint}")
 
 
 def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
     """``KEY=VALUE`` strings as a dictionary; values are JSON or Python literals, anything else is text.
 
+    A dot in a key goes one level down, as MONAI's ``#`` does, which may be written instead.
+
     Raises:
         ConfigError: no ``=`` in it.
 
-    >>> parse_overrides(["learning_rate=1e-3", "resume=true", "device=cpu"])
-    {'learning_rate': 0.001, 'resume': True, 'device': 'cpu'}
+    >>> parse_overrides(["learning_rate=1e-3", "resume=true", "device=cpu", "texture.weight=1"])
+    {'learning_rate': 0.001, 'resume': True, 'device': 'cpu', 'texture#weight': 1}
     """
     overrides: dict[str, Any] = {}
     for assignment in assignments:
         key, separator, text = assignment.partition("=")
         if not separator or not key:
             raise ConfigError(f"Expected KEY=VALUE, but got {assignment!r}, for example max_epochs=10.")
+        key = key.replace("::", "#").replace(".", "#")
         try:
             overrides[key] = json.loads(text)
         except ValueError:
@@ -81,7 +98,7 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
 def check_keys(config: Mapping[str, Any], keys: Iterable[str]) -> None:
     """Refuse keys that nothing in ``config`` has or would take. MONAI would accept them in silence.
 
-    A key is known when it is there (``batch_size``, ``content_predictor#width``), or when the component above it takes an
+    A key is known when it is there (``batch_size``, ``network_def#init_std``), or when the component above it takes an
     argument of that name.
 
     Raises:
@@ -95,17 +112,60 @@ def check_keys(config: Mapping[str, Any], keys: Iterable[str]) -> None:
                 node = node[part]
             elif isinstance(node, Sequence) and not isinstance(node, str) and part.isdigit() and int(part) < len(node):
                 node = node[int(part)]
-            elif depth == len(parts) - 1 and part in _arguments(node):
+            elif depth == len(parts) - 1 and (part in _arguments(node) or (part in OWN_WORDS and "_target_" in node)):
                 break
             else:
-                names = [*node, *_arguments(node)] if isinstance(node, Mapping) else []
+                names = list(dict.fromkeys([*node, *_arguments(node)])) if isinstance(node, Mapping) else []
                 close = difflib.get_close_matches(part, [name for name in names if not name.startswith("_")], n=3)
+                known = [name for name in names if not name.startswith("_")]
+                here = [".".join([*parts[:depth], name]) for name in close]
+                near = _like_anywhere(config, part, least=0.9) or here or _like_anywhere(config, part, least=0.75)
                 hint = (
-                    f"did you mean {' or '.join(close)}?"
-                    if close
-                    else f"known there: {', '.join(names[:30]) or 'nothing'}."
+                    f"did you mean {' or '.join(near)}?"
+                    if near
+                    else f"known there: {', '.join(known[:30]) or 'nothing'}."
                 )
-                raise ConfigError(f"Expected a key of the config, but got {key!r}; {hint}")
+                raise ConfigError(f"Expected a key of the config, but got {key.replace('#', '.')!r}; {hint}")
+
+
+def _like_anywhere(config: Mapping[str, Any], name: str, *, least: float) -> list[str]:
+    """Keys anywhere in the config that are called nearly so (1: exactly), with their way down; the shortest ways first."""
+    found: list[tuple[float, int, str]] = []
+
+    def look(node: Any, way: str) -> None:
+        if not isinstance(node, Mapping):
+            return
+        for key, value in [*node.items(), *((name, None) for name in _arguments(node) if name not in node)]:
+            here = f"{way}.{key}" if way else str(key)
+            likeness = max(
+                difflib.SequenceMatcher(None, name, text).ratio()
+                for text in (str(key), here.replace(".", "_"), f"{way.rsplit('.', maxsplit=1)[-1]}_{key}")
+            )
+            if likeness >= least and not str(key).startswith("_"):
+                found.append((-likeness, here.count("."), here))
+            look(value, here)
+
+    look(config, "")
+    return [way for _, _, way in sorted(found)[:3]]
+
+
+def about_what_is_there(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Overrides that several trainings share, less those about a component that this one has set to null.
+
+    >>> about_what_is_there({"discriminator": None}, {"discriminator#channels": 16, "seed": 1})
+    {'seed': 1}
+    """
+    absent = {key for key in overrides if "#" in key and _under_null(config, key)}
+    return {key: value for key, value in overrides.items() if key not in absent}
+
+
+def _under_null(config: Mapping[str, Any], key: str) -> bool:
+    parts = key.split("#")
+    for depth in range(1, len(parts)):
+        above: Any = value_at(config, "#".join(parts[: depth - 1])) if depth > 1 else config
+        if isinstance(above, Mapping) and parts[depth - 1] in above and above[parts[depth - 1]] is None:
+            return True
+    return False
 
 
 def check_values(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
@@ -119,9 +179,7 @@ def check_values(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> Non
     for key, value in overrides.items():
         if not isinstance(value, str) or value.startswith(("$", "@", "%")):
             continue
-        node: Any = config
-        for part in key.split("#"):
-            node = node.get(part) if isinstance(node, Mapping) else None
+        node = value_at(config, key)
         if isinstance(node, (int, float)) and not isinstance(node, bool):
             raise ConfigError(f"Expected a number for {key}, {node} for example, but got {value!r}.")
         if isinstance(node, list):
@@ -151,11 +209,18 @@ def check_overlay(base: Mapping[str, Any], overlay: Mapping[str, Any], path: Pat
         ConfigError: naming key and file.
     """
     references = set(re.findall(r"[@%](\w+)", json.dumps(overlay)))
-    new = [key for key in overlay if key.lstrip("+") not in references and not key.startswith("_")]
+    keys = [key.lstrip("+") for key in overlay if key.lstrip("+") not in references and key != DESCRIPTION]
+    # MONAI's own words (_target_, _desc_) fit everything that is there; what a new _target_ takes is known from then on.
+    own = [key for key in keys if key.rpartition("#")[2].startswith("_")]
     try:
-        check_keys(base, [key.lstrip("+") for key in new])
+        check_keys(base, [key.rpartition("#")[0] for key in own])
+        changed = copy.deepcopy(dict(base))
+        for key in own:
+            value_at(changed, key.rpartition("#")[0])[key.rpartition("#")[2]] = overlay[key]
+        check_keys(changed, [key for key in keys if key not in own])
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        name = path.stem if path.is_relative_to(installed_bundle()) else path
+        raise ConfigError(f"{name}: {error}") from error
 
 
 def load_config(files: Sequence[Path]) -> dict[str, Any]:
@@ -187,15 +252,53 @@ def own_keys(file: Path) -> dict[str, Any]:
 
 
 def merged_config(files: Sequence[Path]) -> dict[str, Any]:
-    """``load_config`` of a base and overlays, after ``check_overlay`` of each that is not the bundle's own (those are tested).
+    """``load_config`` of a base and overlays, after ``check_overlay`` and ``check_order`` of each overlay.
 
     Raises:
-        ConfigError: an overlay that is no JSON or YAML, or has a key that nothing before it takes.
+        ConfigError: an overlay that is no JSON or YAML, has a key that nothing before it takes, or undoes an earlier one.
     """
-    for number, file in enumerate(files):
-        if number and not file.is_relative_to(installed_bundle()):
-            check_overlay(load_config(files[:number]), own_keys(file), file)
-    return load_config(files)
+    before: list[tuple[Path, dict[str, Any]]] = []
+    for number, file in enumerate(files[1:], start=1):
+        own = own_keys(file)
+        check_order(before, own, file)
+        check_overlay(load_config(files[:number]), own, file)
+        before.append((file, own))
+    merged = load_config(files)
+    merged.pop(DESCRIPTION, None)
+    return merged
+
+
+def check_order(before: Sequence[tuple[Path, Mapping[str, Any]]], overlay: Mapping[str, Any], file: Path) -> None:
+    """Refuse an overlay that would undo in silence what an earlier one changed: a network after a width.
+
+    Args:
+        before: earlier overlays and their contents.
+        overlay: its contents.
+        file: for the message.
+
+    Raises:
+        ConfigError: saying which to name first, or which to leave out.
+
+    >>> check_order([(Path("width16.json"), {"network_def#content#width": 16})], {"network_def": {}}, Path("nafnet.json"))
+    Traceback (most recent call last):
+    ct_cncl.pipeline.common.errors.ConfigError: Expected nafnet before width16, whose network_def.content.width it would replace. Name nafnet first.
+    """
+    name = file.stem
+    nulled: dict[str, str] = {}
+    for earlier, contents in before:
+        for key, value in contents.items():
+            lost = next((own for own in overlay if key.lstrip("+").startswith(f"{own}#")), None)
+            if lost is not None and overlay[lost] is not None:  # null takes it away on purpose
+                way = key.lstrip("+").replace("#", ".")
+                raise ConfigError(
+                    f"Expected {name} before {earlier.stem}, whose {way} it would replace. Name {name} first."
+                )
+            nulled.pop(key, None)
+            if value is None:
+                nulled[key] = earlier.stem
+    for key, by in nulled.items():
+        if any(own.lstrip("+").startswith(f"{key}#") for own in overlay):
+            raise ConfigError(f"Expected {key} for {name}, but {by} has set it to null. Leave one of the two out.")
 
 
 def build_workflow(
@@ -308,9 +411,34 @@ def network_config(weights: Path) -> dict[str, Any]:
         raise ConfigError(f"Expected JSON in {path}, but got: {error}.") from error
     if not isinstance(config, dict):
         raise ConfigError(f"Expected an object of JSON in {path}, but got a {type(config).__name__}. Name another run.")
-    definition = {key: config[key] for key in NETWORK_KEYS if key in config}
-    _refuse_code(definition, path)
+    definition = network_definition(config)
+    _refuse_code(definition, path, definition)
     return definition
+
+
+def network_definition(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a config defines its network: "network_def", and whatever that refers to.
+
+    >>> network_definition({"network_def": {"in_channels": "@context_slices"}, "context_slices": 3, "seed": 0})
+    {'network_def': {'in_channels': '@context_slices'}, 'context_slices': 3}
+    """
+    found: dict[str, Any] = {}
+    wanted = list(NETWORK_KEYS)
+    while wanted:
+        key = wanted.pop(0)
+        if key in config and key not in found:
+            found[key] = config[key]
+            wanted += _references(config[key])
+    return found
+
+
+def _references(node: Any) -> list[str]:
+    """Top-level keys that a part of a config refers to."""
+    if isinstance(node, Mapping):
+        return [name for value in node.values() for name in _references(value)]
+    if isinstance(node, list):
+        return [name for value in node for name in _references(value)]
+    return [node[1:]] if isinstance(node, str) and node.startswith("@") else []
 
 
 def network_class_names() -> list[str]:
@@ -320,7 +448,7 @@ def network_class_names() -> list[str]:
     return [NETWORK_TARGETS + name for name in networks.__all__ if inspect.isclass(getattr(networks, name))]
 
 
-def _refuse_code(node: Any, path: Path) -> None:
+def _refuse_code(node: Any, path: Path, definition: Mapping[str, Any]) -> None:
     if isinstance(node, Mapping):
         target = node.get("_target_")
         # By full name: the prefix alone would let in what the modules there import, ...networks.unet.torch.load say.
@@ -330,11 +458,13 @@ def _refuse_code(node: Any, path: Path) -> None:
                 "Run that config yourself with `python -m monai.bundle run` if you trust it."
             )
         for value in node.values():
-            _refuse_code(value, path)
+            _refuse_code(value, path, definition)
     elif isinstance(node, list):
         for value in node:
-            _refuse_code(value, path)
-    elif isinstance(node, str) and (node.startswith(("$", "%")) or (node[:1] == "@" and node[1:] not in NETWORK_KEYS)):
+            _refuse_code(value, path, definition)
+    elif isinstance(node, str) and (
+        node.startswith(("$", "%")) or (node[:1] == "@" and node[1:] not in {*NETWORK_KEYS, *definition})
+    ):
         raise ConfigError(
             f"Expected plain values in the network of {path}, but got the expression {node!r}, which was not run. Run that "
             "config yourself with `python -m monai.bundle run` if you trust it."

@@ -6,9 +6,11 @@ import torch
 from monai.bundle import ConfigParser
 from tiny_runs import TINY
 
-from ct_cncl.pipeline.workflow.run import NETWORK_KEYS, config_file, load_config, overlay_file
+from ct_cncl.pipeline.workflow.overlays import variant
+from ct_cncl.pipeline.workflow.run import NETWORK_KEYS, overlay_files, value_at
 
-VARIANTS = sorted(path.stem for path in config_file("variants").glob("*.json"))
+ALL = overlay_files()
+VARIANTS = sorted(name for name, path in ALL.items() if path.parent.name != "encoders")  # those have tests of their own
 SMALL = {
     "UNet": {"width": 4, "depth": 2},
     "DnCNN": {"width": 4, "depth": 3},
@@ -24,15 +26,16 @@ RUN = {key: value for key, value in TINY.items() if "predictor" not in key and "
 
 
 def merged(*variants):
-    return load_config([config_file("train.json"), *(overlay_file(name) for name in variants)])
+    return variant("+".join(variants)).config()
 
 
 def small(*variants):
     """Overrides that make the networks of these overlays small."""
     config, overrides = merged(*variants), {}
-    for key in ("content_predictor", "noise_predictor", "network_def"):
-        kind = config[key]["_target_"].rsplit(".", 1)[1]
-        overrides |= {f"{key}#{name}": value for name, value in SMALL.get(kind, {}).items()}
+    for key in ("network_def", "network_def#content", "network_def#noise"):
+        if (node := value_at(config, key)) is not None:
+            kind = node["_target_"].rsplit(".", 1)[1]
+            overrides |= {f"{key}#{name}": value for name, value in SMALL.get(kind, {}).items()}
     return overrides
 
 

@@ -7,9 +7,9 @@ from tiny_runs import TINY, assignments
 from ct_cncl.pipeline.ablation.plan import Ablation
 
 OVERRIDES = {
-    key: value for key, value in TINY.items() if "norm" not in key and key not in ("max_epochs", "patches_per_epoch")
+    key: value for key, value in TINY.items() if "norm" not in key and key not in ("max_epochs", "patches#per_epoch")
 }
-OVERRIDES |= {"network_def#init_std": 0.1, "max_val_slices": 1}
+OVERRIDES |= {"network_def#init_std": 0.1, "validate#dataset#max_slices": 1}
 NAMES = ("unet_ln_gelu", "unet_ln_relu+dual")
 ITERATIONS = 4
 MEASURED = ("seconds a slice", "training seconds")

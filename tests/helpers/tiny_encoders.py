@@ -22,7 +22,7 @@ def vgg_state(seed=0, scale=0.1):
 
 
 def ct_checkpoint(path, seed=0, widths=WIDTHS):
-    """A ``best.pt`` as a run of ct_encoder.json leaves it, of random weights."""
+    """A ``best.pt`` as a run of `--with ct_encoder` leaves it, of random weights."""
     from ct_cncl.pipeline.losses.encoders.ct import CTAutoencoder
 
     torch.manual_seed(seed)

@@ -11,31 +11,27 @@ ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "ct"
 """Real CT, where a checkout has it."""
 TINY = {
-    "content_predictor#width": 4,
-    "content_predictor#depth": 2,
-    "content_predictor#norm": "none",
-    "noise_predictor#width": 4,
-    "noise_predictor#depth": 2,
-    "noise_predictor#norm": "none",
+    "network_def#content#width": 4,
+    "network_def#content#depth": 2,
+    "network_def#content#norm": "none",
+    "network_def#noise#width": 4,
+    "network_def#noise#depth": 2,
+    "network_def#noise#norm": "none",
     "network_def#init_std": 0.1,
-    "discriminator_def#channels": 4,
-    "patch_size": 32,
-    "patches_per_epoch": 8,
+    "discriminator#channels": 4,
+    "patches#size": 32,
+    "patches#per_epoch": 8,
     "batch_size": 2,
     "max_epochs": 2,
-    "progress": False,
 }
 """Overrides of train.json: no batch norm, deterministic."""
 _UNET = {"_target_": "ct_cncl.pipeline.networks.UNet", "width": 4, "depth": 2, "norm": "none"}
 TINY_NETWORK = {
-    "content_predictor": _UNET,
-    "noise_predictor": _UNET,
-    "fusion": {"_target_": "ct_cncl.pipeline.networks.ConvFusion", "kernel_size": 1},
     "network_def": {
         "_target_": "ct_cncl.pipeline.networks.CNCL",
-        "content": "@content_predictor",
-        "noise": "@noise_predictor",
-        "fusion": "@fusion",
+        "content": _UNET,
+        "noise": _UNET,
+        "fusion": {"_target_": "ct_cncl.pipeline.networks.ConvFusion", "kernel_size": 1},
         "init_std": 0.1,
     },
 }

@@ -52,14 +52,11 @@ def tiny_cncl(folder: Path, *, slices: int = 1, seed: int = 0) -> tuple[Path, CN
     options = {"width": 4, "depth": 2, "norm": "none", "in_channels": slices}
     network = CNCL(content=UNet(**options), noise=UNet(**options), fusion=ConvFusion(), init_std=0.1).eval()
     config = {
-        "content_predictor": UNET | {"in_channels": slices},
-        "noise_predictor": UNET | {"in_channels": slices},
-        "fusion": {"_target_": "ct_cncl.pipeline.networks.ConvFusion"},
         "network_def": {
             "_target_": "ct_cncl.pipeline.networks.CNCL",
-            "content": "@content_predictor",
-            "noise": "@noise_predictor",
-            "fusion": "@fusion",
+            "content": UNET | {"in_channels": slices},
+            "noise": UNET | {"in_channels": slices},
+            "fusion": {"_target_": "ct_cncl.pipeline.networks.ConvFusion"},
             "init_std": 0.1,
         },
     }

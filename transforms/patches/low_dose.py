@@ -1,4 +1,4 @@
-"""MONAI transforms that lower the dose of a scan: the full physics, and a quick one for the training loop."""
+"""MONAI transforms that lower the dose of a scan by the full physics: for preparing data, not for the training loop."""
 
 from __future__ import annotations
 
@@ -10,19 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.config.type_definitions import NdarrayOrTensor
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, RandomizableTransform, Transform
-from monai.utils import convert_to_dst_type, convert_to_tensor
+from monai.transforms import MapTransform, Transform
+from monai.utils import convert_to_dst_type
 
 from ct_cncl.transforms.physics import Calibration, DoseSettings
-from ct_cncl.transforms.physics.noise_realizations import (
-    SCANNER_FLOOR_HU,
-    check_dose_range,
-    cut_off,
-    dose_between,
-    noise_factor,
-)
 from ct_cncl.transforms.physics.simulation import calibrate, low_dose
 from ct_cncl.transforms.series import voxel_spacing
 
@@ -141,118 +133,4 @@ class SimulateLowDosed(MapTransform):
         items = dict(data)
         for key in self.key_iterator(items):
             items[key] = self.transform(items[key])
-        return items
-
-
-class RandLowDose(RandomizableTransform):
-    """A random lower dose from stored noise realizations: one realisation, scaled to the dose and added.
-
-    Costs a multiplication and an addition, so it fits into a training loop. Exact where electronic noise is negligible:
-    :mod:`ct_cncl.transforms.physics.noise_realizations` makes noise realization and says where it is not.
-
-    Args:
-        dose_range: lowest and highest dose fraction, above 0 and up to 1; drawn log-uniformly.
-        prob: probability that the dose is lowered at all.
-        floor_hu: where the scanner cuts off, HU; None cuts nothing.
-
-    Raises:
-        ValueError: a range that is none.
-    """
-
-    def __init__(
-        self, dose_range: tuple[float, float], *, prob: float = 1.0, floor_hu: float | None = SCANNER_FLOOR_HU
-    ) -> None:
-        super().__init__(prob)
-        self.dose_range = check_dose_range(dose_range)
-        self.floor_hu = floor_hu
-        self.dose_fraction = 1.0
-        """Drawn last."""
-        self.realization = 0
-        """Drawn last, from 0 on."""
-
-    def randomize(self, data: int) -> None:
-        """Draw whether, to which dose, and with which of ``data`` realisations."""
-        super().randomize(None)
-        self.dose_fraction = dose_between(self.dose_range, self.R.uniform())
-        self.realization = int(self.R.randint(data))
-
-    def __call__(self, img: NdarrayOrTensor, noise: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
-        """The image at the dose that was drawn.
-
-        Args:
-            img: (1, x, y) or (1, x, y, z), HU, at full dose.
-            noise: (realisations, x, y) or (realisations, x, y, z), noise realization, HU.
-            randomize: draw first; False uses what was drawn last.
-
-        Returns:
-            Type, shape, meta data and device of ``img``, float32; ``img`` itself where the dose is not lowered.
-
-        Raises:
-            ValueError: shapes that do not fit.
-        """
-        if img.shape[0] != 1 or noise.shape[0] < 1 or tuple(noise.shape[1:]) != tuple(img.shape[1:]):
-            raise ValueError(
-                f"Expected an image (1, ...) and noise realization (realisations, ...) of its size but got {tuple(img.shape)} and "
-                f"{tuple(noise.shape)}. Crop both alike."
-            )
-        if randomize:
-            self.randomize(noise.shape[0])
-        if not self._do_transform:
-            return img
-        clean = convert_to_tensor(img, track_meta=False, dtype=torch.float32)
-        unit = convert_to_tensor(noise, track_meta=False)[self.realization][None].to(clean)
-        result = clean + noise_factor(self.dose_fraction) * unit
-        if self.floor_hu is not None:
-            result = cut_off(result, clean, self.floor_hu)
-        return convert_to_dst_type(result, img, dtype=torch.float32)[0]
-
-
-class RandLowDosed(RandomizableTransform, MapTransform):
-    """Dictionary version of :class:`RandLowDose`; all keys get the same dose and the same noise.
-
-    Args:
-        keys: images (1, x, y) or (1, x, y, z) in HU, of one size.
-        dose_range: see :class:`RandLowDose`.
-        noise_key: entry with the noise realization (realisations, x, y) or (realisations, x, y, z), HU.
-        prob: see :class:`RandLowDose`.
-        floor_hu: see there.
-        allow_missing_keys: skip keys that are not there.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        dose_range: tuple[float, float],
-        *,
-        noise_key: str = "noise",
-        prob: float = 1.0,
-        floor_hu: float | None = SCANNER_FLOOR_HU,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        MapTransform.__init__(self, keys, allow_missing_keys)
-        RandomizableTransform.__init__(self)
-        self.noise_key = noise_key
-        self.transform = RandLowDose(dose_range, prob=prob, floor_hu=floor_hu)
-
-    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> RandLowDosed:
-        """As everywhere in MONAI: what is drawn from now on depends on ``seed`` only."""
-        super().set_random_state(seed, state)
-        self.transform.set_random_state(seed, state)
-        return self
-
-    def randomize(self, data: int) -> None:
-        """Draw for an entry that has ``data`` realisations."""
-        self.transform.randomize(data)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Lower the dose of each key."""
-        items = dict(data)
-        if self.noise_key not in items:
-            raise KeyError(
-                f"Expected noise realization under {self.noise_key!r} but the entry has only {sorted(map(str, items))}. Prepare the "
-                "data with --realizations, or name its key with noise_key."
-            )
-        self.randomize(items[self.noise_key].shape[0])
-        for key in self.key_iterator(items):
-            items[key] = self.transform(items[key], items[self.noise_key], randomize=False)
         return items

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from functools import cached_property
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -10,10 +11,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ct_cncl.transforms.anatomy.regions import padding_mask
 from ct_cncl.transforms.common.errors import DataError
-from ct_cncl.transforms.common.hu import to_network
 from ct_cncl.transforms.dataset.volume_store import mapped_volume
+from ct_cncl.transforms.patches.batch import SeededList
 
 
 def neighbours(z: int, count: int, depth: int) -> list[int]:
@@ -90,23 +90,38 @@ def spread_slices(slices: Sequence[SliceIndex], count: int) -> list[SliceIndex]:
     return chosen
 
 
+def slice_views(volume: torch.Tensor, z: int, count: int) -> torch.Tensor:
+    """``count`` slices around ``z`` of a volume (x, y, z) as (count, x, y): a view, but at the ends of the volume.
+
+    >>> slice_views(torch.arange(4.0).expand(1, 1, 4), 3, 3).flatten().tolist()
+    [2.0, 3.0, 3.0]
+    """
+    around = neighbours(z, count, volume.shape[2])
+    stack = volume.movedim(2, 0)
+    whole = around[-1] - around[0] == count - 1
+    return stack[around[0] : around[-1] + 1] if whole else stack[around]
+
+
 class SlicePairs(Dataset):
     """Whole slices for validation, spread evenly over the volumes and within each.
 
-    Items are ``{"image": y, "label": x, "padding": where the scanner padded}``, each (1, x, y), the image (context_slices,
-    x, y); image and label float32 in network units.
+    An item is what ``transform`` makes of ``{"image": y (context_slices, x, y), "label": x (1, x, y)}``, float32 HU. Nothing is
+    read before the first item, or the length, is asked for.
 
     Args:
         data: entries with "image" and "label".
+        transform: a ``Compose`` of dictionary transforms; None leaves the slices in HU. What is random in it depends on the
+            number of the slice alone.
         max_slices: at most so many slices, see :func:`spread_slices`; None takes all.
         rank: this process takes every ``world_size``-th of them, from its rank on.
         world_size: number of processes.
-        context_slices: slices of the image, see :class:`PatchPairs`.
+        context_slices: slices of the image, see ``PatchPairs``.
     """
 
     def __init__(
         self,
         data: Sequence[dict[str, Any]],
+        transform: Any = None,
         *,
         max_slices: int | None = None,
         rank: int = 0,
@@ -114,25 +129,36 @@ class SlicePairs(Dataset):
         context_slices: int = 1,
     ) -> None:
         neighbours(0, context_slices, 1)
+        if max_slices is not None and max_slices < 1:
+            raise ValueError(f"Expected max_slices of at least 1 or null, but got {max_slices}.")
+        self.data = data
+        self.transform = transform
+        self.max_slices = max_slices
+        self.rank = rank
+        self.world_size = world_size
         self.context_slices = context_slices
-        slices = all_slices(data)
-        if max_slices is not None:
-            if max_slices < 1:
-                raise ValueError(f"Expected max_slices of at least 1 or null, but got {max_slices}.")
-            slices = spread_slices(slices, max_slices)
-        self.slices = slices[rank::world_size]
+        self._made = SeededList(transform, seed=0)
+
+    @cached_property
+    def slices(self) -> list[SliceIndex]:
+        """Those of this process.
+
+        Raises:
+            DataError: the data cannot be used.
+        """
+        slices = all_slices(self.data)
+        if self.max_slices is not None:
+            slices = spread_slices(slices, self.max_slices)
+        return slices[self.rank :: self.world_size]
 
     def __len__(self) -> int:
         return len(self.slices)
 
-    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+    def __getitem__(self, number: int) -> dict[Hashable, Any]:
         entry, z = self.slices[number]
         label = np.asarray(mapped_volume(entry["label"])[:, :, z], dtype=np.float32)
         volume = mapped_volume(entry["image"])
         around = neighbours(z, self.context_slices, volume.shape[2])
         image = np.stack([np.asarray(volume[:, :, near], dtype=np.float32) for near in around])
-        return {
-            "image": to_network(torch.from_numpy(image)),
-            "label": to_network(torch.from_numpy(label)[None]),
-            "padding": torch.from_numpy(padding_mask(label))[None],
-        }
+        item: dict[Hashable, Any] = {"image": torch.from_numpy(image), "label": torch.from_numpy(label)[None]}
+        return self._made([item], [number])[0]

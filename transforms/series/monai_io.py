@@ -22,12 +22,22 @@ from ct_cncl.transforms.series.write import WriteReport
 _SOURCE, _FILES = "scan_source", "scan_files"
 
 
-def scan_datalist(path: str | Path, *, key: str = "image", recursive: bool = True) -> list[dict[str, ScanSource]]:
+def scan_datalist(
+    path: str | Path, *, key: str = "image", recursive: bool = True, missing_ok: bool = False
+) -> list[dict[str, ScanSource]]:
     """``[{key: source}, ...]`` for every scan under ``path``: a MONAI data list for :class:`LoadScand`.
+
+    Args:
+        path: file or folder.
+        key: of each source.
+        recursive: look into folders in it, too.
+        missing_ok: an empty list where there is no ``path``: MONAI builds workflows before their data are there.
 
     Raises:
         ScanError: as :func:`ct_cncl.transforms.series.find_scans`.
     """
+    if missing_ok and not Path(path).exists():
+        return []
     return [{key: source} for source in find_scans(path, recursive=recursive)]
 
 

@@ -1,7 +1,7 @@
 """Encoders whose features judge texture and content: VGG-19, and one trained on CT."""
 
-from ct_cncl.pipeline.losses.encoders.ct import CTAutoencoder, CTEncoder, full_dose_as_input
+from ct_cncl.pipeline.losses.encoders.ct import CTAutoencoder, CTEncoder
 from ct_cncl.pipeline.losses.encoders.stages import ConvStages, frozen
 from ct_cncl.pipeline.losses.encoders.vgg import VGG19
 
-__all__ = ["VGG19", "CTAutoencoder", "CTEncoder", "ConvStages", "frozen", "full_dose_as_input"]
+__all__ = ["VGG19", "CTAutoencoder", "CTEncoder", "ConvStages", "frozen"]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -73,7 +72,7 @@ class CTEncoder(CTStages):
     """The trained CT encoder.
 
     Args:
-        weights: ``best.pt`` of a run of ``configs/ct_encoder.json``, or the copy of it that the bundle ships.
+        weights: ``best.pt`` of a run of ``--with ct_encoder``, or the copy of it that the bundle ships.
         widths: channels of each block, as it was trained.
 
     Raises:
@@ -85,8 +84,8 @@ class CTEncoder(CTStages):
         path = Path(weights)
         if not path.is_file():
             raise CheckpointError(
-                f"Expected the CT encoder's weights in {path}, but there are none. Train it with the overlay "
-                "configs/ct_encoder.json and name its best.pt with encoder#weights=FILE, or take VGG-19, --with encoder_vgg."
+                f"Expected the CT encoder's weights in {path}, but there are none. Train it (--with "
+                "ct_encoder) and name its best.pt with texture.encoder.weights=FILE, or take VGG-19, --with encoder_vgg."
             )
         content = load_file(path)
         state = {
@@ -99,17 +98,5 @@ class CTEncoder(CTStages):
         except RuntimeError as error:
             raise CheckpointError(
                 f"Expected {path} to hold a CT encoder of widths {list(widths)}, but it does not fit: "
-                f"{' '.join(str(error).split())[:200]}. Name the best.pt of a run of configs/ct_encoder.json."
+                f"{' '.join(str(error).split())[:200]}. Name the best.pt of a run --with ct_encoder."
             ) from error
-
-
-def full_dose_as_input(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Entries of a data set with the normal-dose volume as input and as reference: what an autoencoder trains on.
-
-    Args:
-        entries: with "image" and "label".
-
-    >>> full_dose_as_input([{"image": "low.nii", "label": "full.nii"}])
-    [{'image': 'full.nii', 'label': 'full.nii'}]
-    """
-    return [entry | {"image": entry["label"]} for entry in entries]

@@ -93,7 +93,7 @@ class ConvStages(nn.Module):
             if isinstance(module, nn.MaxPool2d) and min(x.shape[-2:]) < 2:
                 raise ValueError(
                     f"Expected images large enough for {', '.join(layers)}, but got {tuple(image.shape[-2:])}. Choose "
-                    "shallower layers or a larger patch_size."
+                    "shallower layers or larger patches (patches.size)."
                 )
             x = module(x)
             if index in wanted:

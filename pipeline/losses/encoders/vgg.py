@@ -59,7 +59,7 @@ def _download(path: Path) -> None:
     except (OSError, RuntimeError) as error:  # no network, or another checksum
         raise CheckpointError(
             f"Expected VGG-19's weights in {path} or from {URL}, but the download failed: {error}. Fetch that file on a "
-            "machine that has a network, then copy it there or name it with encoder#weights=FILE."
+            "machine that has a network, then copy it there or name it with texture.encoder.weights=FILE."
         ) from error
 
 
@@ -97,7 +97,7 @@ class VGG19(ConvStages):
         path = published_weights() if weights is None else Path(weights)
         if not path.is_file():
             raise CheckpointError(
-                f"Expected VGG-19's weights in {path}, but there are none. Fetch {URL} and name it with encoder#weights=FILE, or leave "
+                f"Expected VGG-19's weights in {path}, but there are none. Fetch {URL} and name it with texture.encoder.weights=FILE, or leave "
                 "that out to have it downloaded."
             )
         self._load(load_file(path), path)

@@ -11,7 +11,7 @@ from ct_cncl.pipeline.ablation.forward_cost import ForwardCost, gmac, measure_in
 from ct_cncl.pipeline.ablation.model_table import format_models, model_table, write_models
 from ct_cncl.pipeline.common.errors import ConfigError
 from ct_cncl.pipeline.workflow.overlays import variant, variants_with_network
-from ct_cncl.pipeline.workflow.run import config_file
+from ct_cncl.pipeline.workflow.run import overlay_files
 
 
 def unet_by_hand(width, size):
@@ -62,7 +62,7 @@ def test_lists_the_paper_first_and_every_overlay_with_a_network():
     names = [one.name for one in variants_with_network()]
     assert names[0] == "paper"
     assert {"cncl_fast", "redcnn", "dual", "fusion_gate", "width16", "unet_ln_gelu"} <= set(names)
-    assert set(names[1:]) <= {path.stem for path in config_file("variants").glob("*.json")}
+    assert set(names[1:]) <= set(overlay_files())
 
 
 def test_equal_networks_are_measured_once(monkeypatch):

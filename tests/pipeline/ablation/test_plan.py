@@ -35,15 +35,23 @@ def refused(tiny_dataset, tmp_path, monkeypatch):
         ({"iterations": None, "minutes": -1.0}, "a budget above 0, but got -1.0"),
         ({"iterations": None, "minutes": math.nan}, "a budget above 0, but got nan"),
         ({"variants": ()}, "at least one variant"),
-        ({"variants": ("unet_ln_gelu", "unet_ln_gelv")}, "overlay, but got 'unet_ln_gelv'. There are: .*unet_ln_gelu"),
+        ({"variants": ("unet_ln_gelu", "unet_ln_gelv")}, "overlay, but got 'unet_ln_gelv'; did you mean unet_ln_gelu"),
         ({"variants": ("dual", "unet_ca", "dual")}, "dual and dual are the same"),
-        ({"variants": ("width16+unet_ca", "unet_ca+width16")}, "width16.unet_ca and unet_ca.width16 are the same"),
-        ({"variants": ("paper", "redcnn")}, "redcnn: Expected a key of the config, but got 'network_def#init_std'"),
+        ({"variants": ("width16+ema", "ema+width16")}, "width16.ema and ema.width16 are the same"),
+        (
+            {"variants": ("width16+unet_ca",)},
+            "unet_ca before width16, whose .*content.width it would replace. Name unet_ca first",
+        ),
+        ({"variants": ("paper", "paper+learning_rate=2e-4")}, "paper and paper.learning_rate=2e-4 are the same"),
+        (
+            {"variants": ("paper", "redcnn")},
+            "redcnn: Expected a key of the config, but got 'network_def.content.width'",
+        ),
         ({"extra": {"batch_sise": 1}}, "did you mean batch_size"),
         ({"extra": {"max_epochs": 7}}, "no max_epochs=..., which the ablation sets itself"),
         ({"extra": {"batch_size": 0}}, "batch_size to be a whole number"),
-        ({"extra": {"picture_window": "knee"}}, "picture_window to be one of"),
-        ({"extra": {"content_predictor#norm": "knee"}}, "unet_ln_gelu: Expected a network that can be built"),
+        ({"variants": ("unet_ln_gelu+patches.size=16",)}, "no patches.size=... in unet_ln_gelu.patches.size=16"),
+        ({"extra": {"network_def#content#norm": "knee"}}, "unet_ln_gelu: Expected a network that can be built"),
         ({"pictures": 0}, "--pictures of at least 1"),
     ],
 )
@@ -93,7 +101,9 @@ def test_overlays_may_move_but_not_become_others(refused, finished_ablation, tin
         (tmp_path / folder / "mine.json").write_text(json.dumps({"learning_rate": 0.01 if folder == "c" else 0.1}))
     out = tmp_path / "out"
     out.mkdir()
-    (out / "ablation.json").write_text(json.dumps(record | {"variants": [["mine", str(tmp_path / "a" / "mine.json")]]}))
+    (out / "ablation.json").write_text(
+        json.dumps(record | {"variants": [["mine", [str(tmp_path / "a" / "mine.json")], []]]})
+    )
     assert "mine to be what it was" in refused(OutputError, out=out, variants=(str(tmp_path / "c" / "mine.json"),))
     started = []
     monkeypatch.setattr("ct_cncl.pipeline.ablation.run._train", lambda _ablation, one, *_: started.append(one) or 1 / 0)

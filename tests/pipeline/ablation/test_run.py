@@ -84,7 +84,7 @@ def test_variants_are_trained_alike_to_a_learning_rate_near_zero(finished_ablati
         assert [float(row["lr_generator"]) for row in rows] == pytest.approx(expected)
         assert [float(row["lr_discriminator"]) for row in rows] == pytest.approx(expected)
     configs = [json.loads((finished_ablation / "runs" / name / "config.json").read_text()) for name in NAMES]
-    for key in ("seed", "batch_size", "patch_size", "patches_per_epoch", "dataset_dir", "budget_iterations"):
+    for key in ("seed", "batch_size", "patches", "dataset_dir", "budget_iterations"):
         assert configs[0][key] == configs[1][key]
     assert configs[0]["network_def"] != configs[1]["network_def"]
 
@@ -205,12 +205,12 @@ def test_a_training_that_fails_is_noted_and_the_next_one_goes_on(tiny_dataset, t
 
 def test_an_overlay_cannot_change_what_is_alike_and_that_is_said(tiny_dataset, tmp_path, capsys):
     overlay = tmp_path / "greedy.json"
-    overlay.write_text(json.dumps({"patch_size": 16, "seed": 5, "learning_rate": 0.01}))
+    overlay.write_text(json.dumps({"patches#size": 16, "seed": 5, "learning_rate": 0.01}))
     run_ablation(ablation(tmp_path / "out", tiny_dataset, variants=(f"unet_ln_gelu+{overlay}",), iterations=1))
     config = json.loads((tmp_path / "out" / "runs" / "unet_ln_gelu+greedy" / "config.json").read_text())
-    assert (config["patch_size"], config["seed"], config["learning_rate"]) == (32, 0, 0.01)
+    assert (config["patches"]["size"], config["seed"], config["learning_rate"]) == (32, 0, 0.01)
     said = capsys.readouterr().out
-    assert "asks for seed=5 (0 here), patch_size=16 (32 here)" in said
+    assert "asks for seed=5 (0 here), patches.size=16 (32 here)" in said
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch, capsys):

@@ -182,7 +182,7 @@ def test_denoise_refuses_weights_of_another_network(command, tmp_path, tiny_run)
     folder = tmp_path / "run"
     folder.mkdir()
     config = json.loads((tiny_run / "config.json").read_text())
-    config["content_predictor"]["width"] = 6
+    config["network_def"]["content"]["width"] = 6
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "best.pt").write_bytes((tiny_run / "best.pt").read_bytes())
     source = scan(tmp_path / "scan.nii.gz")

@@ -88,7 +88,7 @@ def test_a_step_that_does_not_fit_names_the_settings():
 
     with pytest.raises(MemoryShortageError) as caught:
         trainer(network(), judge=Large(), accumulate=2).run()
-    for words in ("2 patches of 8 x 8", "accumulate (now 2)", "recompute_activations", "batch_size", "patch_size"):
+    for words in ("2 patches of 8 x 8", "accumulate (now 2)", "recompute_activations", "batch_size", "patches.size"):
         assert words in str(caught.value)
 
 

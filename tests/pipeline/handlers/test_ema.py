@@ -69,7 +69,7 @@ def test_the_average_is_apart_in_eval_mode_and_without_gradients():
     own = network().train()
     ema = EMA(own, decay=0.5)
     assert ema.network is not own
-    assert ema.average is ema.network
+    assert ema.teacher() is ema.shipped() is ema.network
     assert not ema.network.training
     assert not any(parameter.requires_grad for parameter in ema.network.parameters())
     assert own.training
@@ -83,8 +83,8 @@ def test_without_a_decay_the_network_stands_for_itself():
     assert ema.network is own
     assert ema.state_dict() == {}
     assert not engine.has_event_handler(ema, Events.ITERATION_COMPLETED)
-    with pytest.raises(ValueError, match="Set ema_decay"):
-        _ = ema.average
+    with pytest.raises(ValueError, match=r"Set ema\.decay"):
+        ema.teacher()
 
 
 def test_state_goes_into_a_new_average():
@@ -99,7 +99,7 @@ def test_state_goes_into_a_new_average():
 
 def test_a_run_without_average_takes_none():
     EMA(network()).load_state_dict({})
-    with pytest.raises(RuntimeError, match="ema_decay is null"):
+    with pytest.raises(RuntimeError, match=r"ema\.decay is null"):
         EMA(network()).load_state_dict(EMA(network(), decay=0.5).state_dict())
 
 

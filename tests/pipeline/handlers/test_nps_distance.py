@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from monai.transforms import Compose
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -15,7 +16,9 @@ from ct_cncl.pipeline.interpolation import alpha_sweep as texture_scan
 from ct_cncl.pipeline.metrics import quality_metrics
 from ct_cncl.pipeline.networks import CNCL, Branches, BranchOutputs, ConvFusion, UNet
 from ct_cncl.transforms.dataset.datalist import read_datalist
-from ct_cncl.transforms.patches.patch_pairs import SlicePairs
+from ct_cncl.transforms.patches.network_units import HUToNetworkd
+from ct_cncl.transforms.patches.padding import PaddingMaskd
+from ct_cncl.transforms.patches.slice_pairs import SlicePairs
 
 CORNERS = [(4, 4), (4, 22), (22, 4), (22, 14)]
 
@@ -41,7 +44,7 @@ def data(tiny_dataset):
 
 
 def evaluate(network, data, path):
-    dataset = SlicePairs(data)
+    dataset = SlicePairs(data, Compose([PaddingMaskd("label"), HUToNetworkd(("image", "label"))]))
     engine = CNCLEvaluator(
         device=torch.device("cpu"),
         val_data_loader=DataLoader(dataset),
@@ -57,7 +60,7 @@ def test_equals_the_scan_of_an_interpolation(data, tmp_path):
     torch.manual_seed(0)
     network = CNCL(content=UNet(width=4, depth=1), noise=UNet(width=4, depth=1), fusion=ConvFusion())
     written = evaluate(BranchOutputs(network).eval(), data, tmp_path / "texture.json")
-    judge = texture_scan.Judge(data, max_slices=None, device=torch.device("cpu"))
+    judge = texture_scan.SliceEvaluator(data, max_slices=None, device=torch.device("cpu"))
     from tqdm import tqdm
 
     with tqdm(disable=True) as bar:

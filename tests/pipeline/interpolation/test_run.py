@@ -24,7 +24,7 @@ from ct_cncl.pipeline.weights.load import open_weights
 from ct_cncl.transforms.common.errors import DataError, OutputError
 from ct_cncl.transforms.common.hu import to_hu
 from ct_cncl.transforms.dataset.datalist import read_datalist
-from ct_cncl.transforms.patches.patch_pairs import SlicePairs
+from ct_cncl.transforms.patches.slice_pairs import SlicePairs
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_a_run_is_never_overwritten(tiny_run, second_run, tmp_path):
 def test_different_networks_are_refused(tiny_run, tmp_path):
     other = shutil.copytree(tiny_run, tmp_path / "other")
     config = json.loads((other / "config.json").read_text())
-    config["content_predictor"]["activation"] = "gelu"  # the same tensors, another function
+    config["network_def"]["content"]["activation"] = "gelu"  # the same tensors, another function
     (other / "config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match="define different ones"):
         interpolate(tiny_run, other, alpha=0.5, out=tmp_path / "mixed")

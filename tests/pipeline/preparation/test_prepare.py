@@ -3,6 +3,7 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
+from tiny_patches import drawn, pairs, turned_back
 
 from ct_cncl.pipeline.preparation.prepare import PrepareOptions, prepare_data
 from ct_cncl.transforms.common.errors import DataError
@@ -59,7 +60,6 @@ def test_phantoms_end_to_end(tmp_path, capsys):
 
 def test_realisations_of_unit_noise_for_training_at_random_doses(tmp_path):
     from ct_cncl.transforms.common.hu import to_hu
-    from ct_cncl.transforms.patches.patch_pairs import PatchPairs
 
     options = {"phantoms": 2, "slices": 1, "size": 64, "realizations": 2, "validation_fraction": 0.5}
     prepare_data(PrepareOptions(out=tmp_path / "data", **options))
@@ -67,16 +67,12 @@ def test_realisations_of_unit_noise_for_training_at_random_doses(tmp_path):
     verify_checksums(content)
     (entry,) = content["training"]
     assert "noise" not in content["validation"][0]
-    dataset = PatchPairs(
-        content["training"], patch_size=64, patches_per_epoch=4, seed=0, dose_range=(0.25, 0.25), body_fraction=0
-    )
+    dataset = pairs(content["training"], 64, per_epoch=4, seed=0, patches={"dose_range": [0.25, 0.25]})
     inside = stored(entry, "label")[0][..., 0] > -900
     added = [(to_hu(item["image"]) - to_hu(item["label"]))[0].numpy() for item in (dataset[k] for k in range(4))]
     expected = (stored(entry, "image")[0] - stored(entry, "label")[0])[..., 0][inside].std()
     for number, noise in enumerate(added):
-        place = dataset.draw(number)
-        turned = noise.T if place.transpose else noise
-        turned = turned[:: -1 if place.flip_x else 1, :: -1 if place.flip_y else 1]
+        turned = turned_back(noise[None], drawn(dataset, number))[0]
         assert turned[inside].std() == pytest.approx(expected, rel=0.1)
 
 

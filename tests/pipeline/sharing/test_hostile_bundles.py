@@ -134,9 +134,11 @@ def test_what_is_no_config_is_told_and_does_no_harm(content, tmp_path):
 
 def test_no_allowed_target_runs_what_it_is_given():
     """Classes of torch, MONAI and this project; no function that opens, imports or evaluates."""
-    # Of the functions, one returns a handler, one loads weights alone, one wraps a network: none calls what a config names.
+    # Of the functions, one loads weights alone, three wrap a network, one makes floats of a dictionary: none calls what a config names.
     functions = {
-        "ct_cncl.pipeline.handlers.named.named",
+        "ct_cncl.pipeline.common.distributed.data_parallel",
+        "ct_cncl.pipeline.engines.placement.training_generator",
+        "ct_cncl.pipeline.handlers.loss_terms",
         "ct_cncl.pipeline.training.trained.trained_network",
         "ct_cncl.pipeline.networks.precision.in_precision",
     }

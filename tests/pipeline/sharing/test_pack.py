@@ -84,10 +84,11 @@ def test_it_carries_its_code_and_does_not_ask_for_the_project(packed):
 def test_configs_define_the_network_of_the_weights(packed, name):
     _, bundle, _ = packed
     config = json.loads((bundle / "configs" / name).read_text())
-    for key, value in TINY_NETWORK.items():
-        assert {part: config[key][part] for part in value if part != "kernel_size"} == {
-            part: inner for part, inner in value.items() if part != "kernel_size"
-        }
+    own, tiny = config["network_def"], TINY_NETWORK["network_def"]
+    assert (own["_target_"], own["init_std"]) == (tiny["_target_"], tiny["init_std"])
+    for key in ("content", "noise", "fusion"):
+        same = [part for part in tiny[key] if part != "kernel_size"]
+        assert {part: own[key][part] for part in same} == {part: tiny[key][part] for part in same}
 
 
 def test_metadata_say_which_weights_and_what_they_were_trained_on(packed):
@@ -126,8 +127,7 @@ def test_overlays_bring_their_training_settings(tmp_path):
     with pytest.raises(ConfigError, match="cncl_fast define another network"):
         pack(tmp_path / "dist", weights=weights, overlays=["cncl_fast"])
     (tmp_path / "mine.json").write_text(json.dumps(TINY_NETWORK | {"learning_rate": 0.125}))
-    config = {"fusion": TINY_NETWORK["fusion"]} | {key: TINY_NETWORK[key] for key in TINY_NETWORK}
-    (tmp_path / "tiny" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "tiny" / "config.json").write_text(json.dumps(TINY_NETWORK))
     path = pack(tmp_path / "dist", weights=weights, overlays=[str(tmp_path / "mine.json")], version="2", changes="mine")
     with zipfile.ZipFile(path) as archive:
         train = json.loads(archive.read("ct_cncl/configs/train.json"))

@@ -145,7 +145,9 @@ def test_a_bundle_without_an_example_and_with_random_doses(packed, tmp_path):
     bundle = unpacked(packed, tmp_path)
     shutil.rmtree(bundle / "example")
     train = json.loads((bundle / "configs" / "train.json").read_text())
-    (bundle / "configs" / "train.json").write_text(json.dumps(train | {"dose_range": [0.2, 0.3]}))
+    (bundle / "configs" / "train.json").write_text(
+        json.dumps(train | {"patches": train["patches"] | {"dose_range": [0.2, 0.3]}})
+    )
     sealed(bundle)
     found = verify(bundle)
     assert found.good

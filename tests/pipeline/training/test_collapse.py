@@ -12,9 +12,10 @@ from tiny_runs import TINY, assignments
 from ct_cncl.pipeline.training.run import train_bundle
 
 # As narrow: both branches start at the input's quality.
-START = {f"{branch}_predictor#zero_start": True for branch in ("content", "noise")}
-RUN = TINY | START | {"content_predictor#residual": True, "network_def#init_std": None, "patches_per_epoch": 40}
-RUN |= {"max_epochs": 4, "learning_rate": 2e-3, "branch_health#span": 10}
+START = {f"network_def#{branch}#zero_start": True for branch in ("content", "noise")}
+NO_JUDGE = {key: value for key, value in TINY.items() if "discriminator" not in key}
+RUN = NO_JUDGE | START | {"network_def#content#residual": True, "network_def#init_std": None, "patches#per_epoch": 40}
+RUN |= {"max_epochs": 4, "learning_rate": 2e-3, "train#handlers#4#span": 10}
 
 
 def train(folder, data, overlays, extra):
@@ -24,9 +25,9 @@ def train(folder, data, overlays, extra):
 
 
 HOSTILE = {
-    "encoder#_target_": "tiny_encoders.HostileEncoder",
-    "feature_layers": ["conv1_1"],
-    "feature_images": ["content"],
+    "texture#encoder#_target_": "tiny_encoders.HostileEncoder",
+    "texture#layers": ["conv1_1"],
+    "texture#images": ["content"],
 }
 
 
@@ -67,7 +68,7 @@ def test_the_same_training_without_it_is_healthy(tiny_dataset, tmp_path, log):
 def test_a_branch_of_trained_weights_that_collapses_is_noticed_at_the_first_validation(tiny_dataset, tmp_path):
     """It began above the input: there is nothing to be patient about, as with a network that begins from nothing."""
     train(tmp_path / "good", tiny_dataset, [], {"max_epochs": 1})
-    unseen = HOSTILE | {"max_epochs": 1, "branch_health#span": 10**6}  # by losses it would not be seen
+    unseen = HOSTILE | {"max_epochs": 1, "train#handlers#4#span": 10**6}  # by losses it would not be seen
     start = {"start_from": str(tmp_path / "good" / "best.pt")}
     (warned,) = train(tmp_path / "from_good", tiny_dataset, ["texture_1"], unseen | start)
     assert warned["branch_health"].startswith("C(y) is ")
@@ -77,9 +78,9 @@ def test_a_branch_of_trained_weights_that_collapses_is_noticed_at_the_first_vali
 
 
 def test_stop_on_collapse_ends_it_and_keeps_the_checkpoint(tiny_dataset, tmp_path):
-    rows = train(tmp_path / "run", tiny_dataset, ["texture_1"], HOSTILE | {"stop_on_collapse": True})
+    rows = train(tmp_path / "run", tiny_dataset, ["texture_1"], HOSTILE | {"train#stop_on_collapse": True})
     assert len(rows) == 1
     assert rows[-1]["branch_health"]
     last = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
     assert last["trainer"]["iteration"] == 20 * len(rows)
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["stop_on_collapse"] is True
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["train"]["stop_on_collapse"] is True

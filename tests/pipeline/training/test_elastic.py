@@ -26,13 +26,13 @@ def test_a_rank_killed_in_mid_epoch_changes_nothing(tiny_dataset, tmp_path, rank
     """
     killer = {"+train#handlers": [{"_target_": "killed_rank.KilledRank", "rank": rank, "iteration": 5}]}
     (tmp_path / "killer.json").write_text(json.dumps(killer))
-    overrides = TINY | {"max_epochs": 4, "num_workers": 0}
+    overrides = TINY | {"max_epochs": 4, "train#dataloader#num_workers": 0}
     files = str(
         [*map(str, (config_file("train.json"), config_file("multi_gpu_train.json"))), str(tmp_path / "killer.json")]
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--max_restarts=1"]
     command += [f"--master_port={free_port()}", "-m", "monai.bundle", "run", "training", "--config_file", files]
-    own = {"dataset_dir": str(tiny_dataset), "output_dir": str(tmp_path / "two"), "accumulate": rank + 1}
+    own = {"dataset_dir": str(tiny_dataset), "output_dir": str(tmp_path / "two"), "train#trainer#accumulate": rank + 1}
     command += fire_arguments(overrides | own)
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from tiny_patches import pairs
 from tiny_runs import TINY, assignments, fire_arguments, free_port
 
 from ct_cncl.pipeline.training.run import train_bundle
@@ -15,7 +16,7 @@ from ct_cncl.pipeline.workflow.run import config_file
 
 @pytest.mark.slow
 def test_two_gloo_processes_equal_one(tiny_dataset, tmp_path):
-    overrides = TINY | {"max_epochs": 3, "dataset_dir": str(tiny_dataset), "num_workers": 0}
+    overrides = TINY | {"max_epochs": 3, "dataset_dir": str(tiny_dataset), "train#dataloader#num_workers": 0}
     files = str([str(config_file("train.json")), str(config_file("multi_gpu_train.json"))])
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={free_port()}"]
     command += ["-m", "monai.bundle", "run", "training", "--config_file", files]
@@ -48,9 +49,9 @@ def test_two_gloo_processes_equal_one(tiny_dataset, tmp_path):
 def test_first_losses_of_two_ranks_average_to_one_process(tiny_dataset):
     """Without a process group: the samples of two ranks together are those of one process, so the mean losses agree."""
     from ct_cncl.transforms.dataset.datalist import read_datalist
-    from ct_cncl.transforms.patches.patch_pairs import PatchPairs, SampleNumbers
+    from ct_cncl.transforms.patches.patch_pairs import SampleNumbers
 
-    data = PatchPairs(read_datalist(tiny_dataset)["training"], patch_size=16, patches_per_epoch=8, seed=0)
+    data = pairs(read_datalist(tiny_dataset)["training"], 16, per_epoch=8, seed=0)
 
     def batches(rank, world, size):
         numbers = list(SampleNumbers(8, rank=rank, world_size=world))

@@ -12,7 +12,7 @@ from tiny_runs import TINY, assignments, same
 
 from ct_cncl.pipeline.training.run import train_bundle
 
-RUN = TINY | {"max_epochs": 40, "clip_grad_norm": 1.0}
+RUN = TINY | {"max_epochs": 40, "train#trainer#clip_grad_norm": 1.0}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,9 @@ def test_comparison_can_fail(undisturbed):
 
 
 def test_workers_change_nothing(tiny_dataset, tmp_path, undisturbed):
-    train_bundle(out=tmp_path / "run", data=tiny_dataset, assignments=assignments(RUN | {"num_workers": 2}))
+    train_bundle(
+        out=tmp_path / "run", data=tiny_dataset, assignments=assignments(RUN | {"train#dataloader#num_workers": 2})
+    )
     result = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
     assert same(result["network_def"], undisturbed["network_def"])
 

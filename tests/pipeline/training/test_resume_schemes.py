@@ -20,12 +20,15 @@ OVERLAYS = {
         "ema",
         "distill_ema",
         "texture_1",
-        "perceptual_0.1",
-        "texture_local",
+        "perceptual_1",
+        "texture_centred",
     ],
-    "vanilla": ["gan_vanilla", "charbonnier", "air_0.1", "distill", "d_warm_up"],
+    "vanilla": ["gan_vanilla", "charbonnier", "distill"],
 }
-COMMON = {key: value for key, value in TINY.items() if "#norm" not in key} | {"max_epochs": 4, "branch_health#span": 3}
+COMMON = {key: value for key, value in TINY.items() if "#norm" not in key} | {
+    "max_epochs": 4,
+    "train#handlers#4#span": 3,
+}
 
 
 def same(a, b, where=""):
@@ -45,11 +48,18 @@ def same(a, b, where=""):
 def test_resume_is_bit_identical(name, tiny_dataset, tiny_run, tmp_path):
     overrides = COMMON | {"dataset_dir": str(tiny_dataset), "output_dir": str(tmp_path / "run")}
     if "texture_1" in OVERLAYS[name]:
-        overrides |= {"encoder#weights": str(ct_checkpoint(tmp_path / "encoder.pt")), "encoder#widths": WIDTHS}
+        overrides |= {
+            "texture#encoder#weights": str(ct_checkpoint(tmp_path / "encoder.pt")),
+            "texture#encoder#widths": WIDTHS,
+        }
     if "distill" in OVERLAYS[name]:
-        overrides |= {"teacher_checkpoint": str(tiny_run / "best.pt"), "adversarial_start": 7}
+        overrides |= {
+            "teacher_checkpoint": str(tiny_run / "best.pt"),
+            "adversarial#start": 7,
+            "patches#air_weight": 0.1,
+        }
     if name == "lsgan_bn":
-        overrides |= {"content_predictor#norm": "batch", "ema_decay": 0.5, "d_every": 3}
+        overrides |= {"network_def#content#norm": "batch", "ema#decay": 0.5, "adversarial#d_every": 3}
     files = [config_file("train.json"), *(overlay_file(overlay) for overlay in OVERLAYS[name])]
     workflow = build_workflow(files, run_id="training", overrides=overrides)
     workflow.initialize()
@@ -80,13 +90,13 @@ def test_a_run_without_average_is_no_start_for_one_with(tiny_run, tmp_path):
 
     copy = shutil.copytree(tiny_run, tmp_path / "copy")
     with pytest.raises(CheckpointError, match="ema in .* to fit"):
-        train_bundle(out=copy, resume=True, assignments=["ema_decay=0.9", "max_epochs=3"])
+        train_bundle(out=copy, resume=True, assignments=["ema.decay=0.9", "max_epochs=3"])
 
 
 def test_average_is_validated_and_shipped(tiny_dataset, tmp_path):
     """best.pt holds the average; evaluated, it has the figures of the training's last validation."""
     overrides = TINY | {"dataset_dir": str(tiny_dataset), "output_dir": str(tmp_path / "run")}
-    overrides |= {"ema_decay": 0.9, "max_epochs": 1, "learning_rate": 0.01}
+    overrides |= {"ema#decay": 0.9, "max_epochs": 1, "learning_rate": 0.01}
     run_workflow(build_workflow([config_file("train.json")], run_id="training", overrides=overrides))
     best, last = (torch.load(tmp_path / "run" / f"{name}.pt", weights_only=True) for name in ("best", "last"))
     assert same(best["network_def"], last["ema"]) == []

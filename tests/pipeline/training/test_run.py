@@ -137,7 +137,7 @@ def test_evaluation_needs_a_checkpoint(moved_run):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"patches_per_epoch": 1}, "nothing would be trained"),
+        ({"patches#per_epoch": 1}, "nothing would be trained"),
         ({"val_interval": 3}, "no epoch would be validated"),
         ({"max_epochs": 1.5}, "a whole number of at least 1 for max_epochs"),
         ({"device": "cuda:77"}, "Expected a device of this machine"),

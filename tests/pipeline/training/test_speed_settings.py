@@ -8,14 +8,14 @@ from ct_cncl.pipeline.handlers.checkpoints import resuming
 from ct_cncl.pipeline.training.run import train_bundle
 from ct_cncl.pipeline.workflow.run import build_workflow, config_file
 
-RUN = TINY | {"content_predictor#norm": "batch", "noise_predictor#norm": "batch", "batch_size": 4}
+RUN = TINY | {"network_def#content#norm": "batch", "network_def#noise#norm": "batch", "batch_size": 4}
 SPEED = {
-    "accumulate": 2,
-    "cache": "ram",
-    "channels_last": True,
-    "recompute_activations": True,
+    "train#trainer#accumulate": 2,
+    "train#dataset#cache": "ram",
+    "train#trainer#generator#channels_last": True,
+    "train#trainer#generator#recompute_activations": True,
     "optimizer#fused": True,
-    "d_optimizer#fused": True,
+    "adversarial#optimizer#fused": True,
 }
 
 
@@ -25,7 +25,15 @@ def trained(data, out, **overrides):
 
 
 def test_every_setting_reaches_its_place(tiny_dataset, tmp_path):
-    overrides = RUN | SPEED | {"dataset_dir": str(tiny_dataset), "output_dir": str(tmp_path / "run"), "compile": True}
+    overrides = (
+        RUN
+        | SPEED
+        | {
+            "dataset_dir": str(tiny_dataset),
+            "output_dir": str(tmp_path / "run"),
+            "train#trainer#generator#compiled": True,
+        }
+    )
     workflow = build_workflow([config_file("train.json")], run_id="training", overrides=overrides)
     workflow.initialize()
     part = workflow.parser.get_parsed_content
@@ -36,8 +44,8 @@ def test_every_setting_reaches_its_place(tiny_dataset, tmp_path):
     assert weight.is_contiguous(memory_format=torch.channels_last)
     assert not weight.is_contiguous()
     assert "checkpoint" in repr(part("network_def").content.up[0].forward)
-    assert part("network")._compiled_call_impl is not None
-    assert part("train#trainer").generator is part("network")
+    assert part("train#trainer").generator._compiled_call_impl is not None
+    assert part("train#trainer").generator.network is part("network") is part("network_def")
 
 
 def test_all_of_them_resume_to_the_bit(tiny_dataset, tmp_path):
@@ -51,7 +59,9 @@ def test_all_of_them_resume_to_the_bit(tiny_dataset, tmp_path):
 
 def test_recomputing_and_caching_change_nothing(tiny_dataset, tmp_path):
     plain = trained(tiny_dataset, tmp_path / "plain")
-    found = trained(tiny_dataset, tmp_path / "other", recompute_activations=True, cache="ram")
+    found = trained(
+        tiny_dataset, tmp_path / "other", **{key: SPEED[key] for key in SPEED if "recompute" in key or "cache" in key}
+    )
     assert same(found["network_def"], plain["network_def"])
 
 

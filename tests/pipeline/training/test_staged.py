@@ -41,15 +41,16 @@ def test_stages_have_runs_of_their_own(finished):
     configs = [json.loads((folder / "config.json").read_text()) for folder in folders]
     assert [config["max_epochs"] for config in configs] == [1, 2]
     assert [config["learning_rate"] for config in configs] == [2e-4, 1e-5]
-    assert [config["train"]["trainer"]["discriminator"] for config in configs] == [None, "@discriminator"]
+    assert configs[0]["discriminator"] is None
+    assert configs[1]["discriminator"]["channels"] == 4  # asked for in all stages; the first has none
     assert configs[1]["start_from"] == str((folders[0] / "best.pt").absolute())
-    assert "HingeLoss" in configs[1]["adversarial_loss"]["_target_"]
+    assert "HingeLoss" in configs[1]["adversarial"]["loss"]["_target_"]
 
 
 def test_the_second_stage_starts_from_the_best_weights_of_the_first(finished, tiny_dataset, tmp_path):
-    """With a learning rate of 0 it ends with them."""
+    """With a learning rate that no weight can see it ends with them."""
     _, folders = finished
-    overrides = [*COMMON, "learning_rate=0", "max_epochs=1", f"start_from={folders[0] / 'best.pt'}"]
+    overrides = [*COMMON, "learning_rate=1e-30", "max_epochs=1", f"start_from={folders[0] / 'best.pt'}"]
     train_bundle(out=tmp_path / "run", data=tiny_dataset, assignments=overrides)
     assert same(weights(tmp_path / "run")["network_def"], weights(folders[0], "best.pt")["network_def"])
     assert not same(weights(folders[1])["network_def"], weights(folders[0], "best.pt")["network_def"])
@@ -121,7 +122,7 @@ def test_a_stage_that_was_stopped_is_the_last(tiny_dataset, tmp_path, monkeypatc
         ["pixel_only", "gan_lsgan"],
         out=tmp_path / "run",
         data=tiny_dataset,
-        assignments=[*COMMON, "stop_on_collapse=true"],
+        assignments=[*COMMON, "train.stop_on_collapse=true"],
     )
     assert said == ["Stage 1_pixel_only was stopped before its end; no other stage begins."]
     assert not (tmp_path / "run" / "2_gan_lsgan").exists()

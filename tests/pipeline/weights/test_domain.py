@@ -1,16 +1,19 @@
 """What weights were trained on is recorded by training, and what lies outside of it is said when a scan is denoised."""
 
 import json
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
 from dicom_archive import write_series
+from tiny_patches import pairs
 from tiny_weights import Add, scripted
 
 from ct_cncl.pipeline.inference.api import denoise_scans
 from ct_cncl.pipeline.weights.domain import measure, noise_at_doses, outside, record_domain, together, training_domain
+from ct_cncl.transforms.dataset.datalist import read_datalist
 from ct_cncl.transforms.series import Acquisition
 
 SHAPE = (96, 96, 4)
@@ -121,7 +124,8 @@ def test_training_records_what_it_saw(tiny_run, tiny_dataset, tmp_path):
     found = json.loads((tiny_run / "trained_on.json").read_text())
     assert found["pixel_mm"] == [pytest.approx(0.7), pytest.approx(0.7)]
     assert found["slice_mm"] == [pytest.approx(5), pytest.approx(5)]
-    record_domain(tmp_path, tiny_dataset, zoom_range=(1.0, 2.0))
+    zoomed = pairs(read_datalist(tiny_dataset)["training"], 16, patches={"zoom_range": [1.0, 2.0]})
+    record_domain(tmp_path, SimpleNamespace(data_loader=SimpleNamespace(dataset=zoomed)))
     assert json.loads((tmp_path / "trained_on.json").read_text())["pixel_mm"][0] == pytest.approx(0.35)
     source = tmp_path / "in" / "a.nii"
     source.parent.mkdir()

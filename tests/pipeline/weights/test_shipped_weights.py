@@ -28,7 +28,7 @@ from ct_cncl.pipeline.weights import load as weights_module
 from ct_cncl.pipeline.weights.domain import outside
 from ct_cncl.pipeline.weights.load import open_weights
 from ct_cncl.pipeline.workflow.locations import installed_bundle
-from ct_cncl.pipeline.workflow.run import config_file, load_config, overlay_file
+from ct_cncl.pipeline.workflow.run import config_file, merged_config, overlay_file, value_at
 from ct_cncl.transforms.anatomy.regions import noise_power_spectrum
 
 CPU = torch.device("cpu")
@@ -103,14 +103,14 @@ def test_a_strangers_inference_config_builds_networks_only(shipping, tmp_path):
 def test_pack_takes_them_with_the_overlay_that_the_metadata_name(shipping, tmp_path):
     own, _ = shipping
     metadata = json.loads((own / "configs" / "metadata.json").read_text())
-    overlay = own / "configs" / "variants" / "tiny.json"
-    overlay.write_text(json.dumps(TINY_NETWORK | {"learning_rate": 0.25, "max_val_slices": 7}))
+    overlay = own / "configs" / "research" / "tiny.json"
+    overlay.write_text(json.dumps(TINY_NETWORK | {"learning_rate": 0.25, "validate#dataset#max_slices": 7}))
     changed = metadata | {"weights": {"variant": str(overlay)}, "trained_on": {"noise_hu": [7, 8]}}
     (own / "configs" / "metadata.json").write_text(json.dumps(changed))
     with zipfile.ZipFile(pack(tmp_path / "dist")) as archive:
         train = json.loads(archive.read("ct_cncl/configs/train.json"))
         packed = json.loads(archive.read("ct_cncl/configs/metadata.json"))
-    assert (train["learning_rate"], train["max_val_slices"]) == (1e-4, 7)  # fine_tune comes last
+    assert (train["learning_rate"], train["validate"]["dataset"]["max_slices"]) == (1e-4, 7)  # fine_tune comes last
     assert packed["trained_on"] == {"noise_hu": [7, 8]}
     assert packed["weights"]["variant"] == "tiny"
 
@@ -136,8 +136,8 @@ def test_the_release_packs_itself_and_stands_every_check(tmp_path):
     with zipfile.ZipFile(path) as archive:
         train = json.loads(archive.read("ct_cncl/configs/train.json"))
         metadata = json.loads(archive.read("ct_cncl/configs/metadata.json"))
-    own = json.loads((installed_bundle() / "configs" / "variants" / "cncl_fast.json").read_text())
-    assert all(train[key] == own[key] for key in ("content_predictor", "noise_predictor", "network_def"))
+    own = json.loads(overlay_file("cncl_fast").read_text())
+    assert train["network_def"] == own["network_def"]
     assert metadata["weights"]["variant"] == "cncl_fast"
     with zipfile.ZipFile(path) as archive, archive.open("ct_cncl/models/model.pt") as packed:
         content = packed.read()
@@ -150,13 +150,25 @@ def test_the_release_packs_itself_and_stands_every_check(tmp_path):
 @needs_weights
 def test_whoever_trains_the_release_on_does_so_with_small_steps_and_no_adversary():
     """What a bundle's train.json does to finished weights: at a rate for beginners, with a GAN, it would spoil them."""
-    train = load_config([config_file("train.json"), overlay_file("cncl_fast"), overlay_file("fine_tune")])
-    recipe = load_config([config_file("train.json"), overlay_file("cncl_fast"), config_file("quarter_dose.json")])
+    train = merged_config([config_file("train.json"), overlay_file("fine_tune")])
+    recipe = merged_config([config_file("train.json"), overlay_file("quarter_dose")])
     assert train["learning_rate"] == 1e-4 < recipe["learning_rate"]
-    assert (train["adversarial_weight"], train["train"]["trainer"]["discriminator"]) == (0.0, None)
-    assert (train["dose_range"], train["nested_dose_range"]) == (None, None)  # any data set will do
-    for key in ("patch_size", "batch_size", "patches_per_epoch", "clip_grad_norm", "ema_decay", "optimizer"):
-        assert train[key] == recipe[key], key
+    assert train["discriminator"] is None
+    assert (train["patches"]["dose_range"], train["patches"]["nested_dose_range"]) == (
+        None,
+        None,
+    )  # any data set will do
+    same = (
+        "network_def",
+        "batch_size",
+        "patches#size",
+        "patches#per_epoch",
+        "train#trainer#clip_grad_norm",
+        "ema",
+        "optimizer",
+    )
+    for key in same:
+        assert value_at(train, key) == value_at(recipe, key), key
     assert train["lr_scheduler"]["T_max"] == "@max_epochs"
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,14 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
 from tiny_runs import ROOT, TINY, TINY_NETWORK, fire_arguments
 
+from ct_cncl.pipeline.sharing.config_review import expressions
 from ct_cncl.pipeline.sharing.zoo_rules import METADATA_SCHEMA
+from ct_cncl.pipeline.workflow import locations
 from ct_cncl.pipeline.workflow.overlays import variant
-from ct_cncl.pipeline.workflow.run import NETWORK_KEYS, config_file, load_config
+from ct_cncl.pipeline.workflow.run import NETWORK_KEYS, build_workflow, config_file, load_config, run_workflow
 from ct_cncl.transforms import __version__
+from ct_cncl.transforms.common.errors import DataError
+from ct_cncl.transforms.series import ScanError
 
 TRAIN, INFERENCE = str(config_file("train.json")), str(config_file("inference.json"))
 META = str(config_file("metadata.json"))
@@ -112,6 +117,52 @@ def test_check_properties_of_inference(tiny_dataset, tmp_path):
     assert workflow.check_properties() == []
 
 
+def test_training_is_built_and_checked_without_data(tmp_path, monkeypatch):
+    """As the zoo's bundles: no data set is made or read before the training runs, and then one that is missing is told."""
+    monkeypatch.setattr(locations, "dataset_entries", lambda *_, **__: pytest.fail("data were asked for"))
+    overrides = TINY | {"output_dir": str(tmp_path / "run")}
+    workflow = ConfigWorkflow(config_file=TRAIN, workflow_type="train", **overrides)
+    workflow.initialize()
+    assert workflow.check_properties() == []
+    monkeypatch.undo()
+    missing = TINY | {"dataset_dir": str(tmp_path / "nowhere"), "output_dir": str(tmp_path / "other")}
+    workflow = build_workflow([config_file("train.json")], run_id="training", overrides=missing)
+    with pytest.raises(DataError, match="nowhere, but it has no datalist.json"):
+        run_workflow(workflow)
+    assert {path.name for path in (tmp_path / "other").rglob("*") if "tfevents" not in path.name} <= {"tensorboard"}
+
+
+def test_inference_is_built_and_checked_without_scans(tmp_path):
+    overrides = TINY_NETWORK | {"dataset_dir": str(tmp_path / "none"), "output_dir": str(tmp_path), "checkpoint": None}
+    workflow = ConfigWorkflow(config_file=INFERENCE, workflow_type="infer", **overrides)
+    workflow.initialize()
+    assert workflow.check_properties() == []
+    with pytest.raises(ScanError, match="none"):
+        run_workflow(workflow)
+
+
+def test_train_json_is_as_short_as_it_is_meant_to_be():
+    """What every user sets on top, in the zoo's order; no program in an expression, no block twice."""
+    config = json.loads(Path(TRAIN).read_text())
+    assert len(config) <= 30
+    zoo = ["imports", "bundle_root", "output_dir", "val_interval", "device", "network_def", "network", "optimizer"]
+    zoo += ["train", "validate", "initialize", "run"]
+    assert set(zoo) <= set(config)
+    order = [
+        key
+        for key in config
+        if key in ("network_def", "network", "optimizer", "train", "validate", "initialize", "run")
+    ]
+    assert order == zoo[5:]
+    assert config["training"] == "%run"
+    called = re.compile(r"\$[\w.@#]+\(.*\)", re.DOTALL)
+    said = [text for text in expressions(config) if text.startswith("$") and not re.match(r"\$(from|import) ", text)]
+    assert [text for text in said if not called.fullmatch(text)] == []
+    assert not [text for text in said if re.search(r"\b(if|else|not|and|or|is|for|lambda)\b", text)]
+    handlers = [*config["train"]["handlers"], *config["validate"]["handlers"]]
+    assert all("_target_" in handler for handler in handlers)  # check_properties fails on a reference
+
+
 def test_exported_torchscript_equals_the_network(tiny_run, tmp_path):
     exported = tmp_path / "model.ts"
     ckpt_export(
@@ -153,15 +204,18 @@ def test_training_runs_from_any_directory(where, tiny_dataset, tmp_path):
 
 @pytest.mark.slow
 def test_training_without_data_prepares_phantoms_once(tmp_path, monkeypatch):
-    from ct_cncl.pipeline.workflow import locations as bundle
-
+    bundle = locations
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    killed = tmp_path / "ct-cncl" / ".phantoms-v1.0123abcd.part"
+    (killed / "training").mkdir(parents=True)
     monkeypatch.setattr(bundle, "PHANTOMS", {"training": 1, "validation": 1, "test": 1})
     monkeypatch.setattr(bundle, "PHANTOM_SLICES", 1)
     first = bundle.dataset_entries(bundle.default_dataset_dir(), "training")
     written = Path(first[0]["image"]).stat().st_mtime_ns
     again = bundle.dataset_entries(bundle.default_dataset_dir(), "training")
     assert first == again
+    assert not killed.exists()  # of a preparation that was killed
+    assert {path.name for path in killed.parent.iterdir()} == {"phantoms-v1"}  # the lock is gone, too
     assert Path(again[0]["image"]).stat().st_mtime_ns == written
     assert first[0]["provenance"]["truth"] == "noise-free"
 
@@ -169,7 +223,7 @@ def test_training_without_data_prepares_phantoms_once(tmp_path, monkeypatch):
 def test_run_folder_holds_its_record(tiny_run):
     config = json.loads((tiny_run / "config.json").read_text())
     record = json.loads((tiny_run / "run.json").read_text())[0]
-    assert config["content_predictor"]["width"] == TINY["content_predictor#width"]
+    assert config["network_def"]["content"]["width"] == TINY["network_def#content#width"]
     assert record["seed"] == 0
     assert record["versions"]["torch"] == torch.__version__
     assert {"best.pt", "last.pt", "metrics.csv", "tensorboard", "pictures"} <= {

@@ -1,13 +1,22 @@
 """What the bundle's configs call."""
 
 import json
+import pickle
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
-from ct_cncl.pipeline.workflow.locations import bundle_root, dataset_entries, installed_bundle, start_run
+from ct_cncl.pipeline.workflow.locations import (
+    DatasetSplit,
+    bundle_root,
+    dataset_entries,
+    installed_bundle,
+    start_run,
+)
 from ct_cncl.pipeline.workflow.run import run_workflow
 from ct_cncl.transforms.common.errors import DataError
 
@@ -84,3 +93,45 @@ def test_monais_load_writes_nothing_and_asks_for_no_data(tmp_path, monkeypatch):
     loaded = load("ct_cncl", bundle_dir=tmp_path / "bundles", device="cpu")
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in loaded.state_dict().items())
     assert {path.name for path in tmp_path.iterdir()} == {"bundles", "run"}
+
+
+def test_a_split_is_read_when_it_is_first_asked_for(tiny_dataset, tmp_path):
+    nowhere = DatasetSplit(tmp_path / "nowhere", "training")
+    with pytest.raises(DataError, match="no datalist.json"):
+        len(nowhere)
+    split = DatasetSplit(tiny_dataset, "training")
+    assert [entry["image"] for entry in split] == [
+        entry["image"] for entry in dataset_entries(tiny_dataset, "training")
+    ]
+    assert pickle.loads(pickle.dumps(split))[1] == split[1]
+
+
+def test_another_data_set_comes_after_and_short_scans_count_for_more(tiny_dataset, tmp_path):
+    other = shutil.copytree(tiny_dataset, tmp_path / "other")
+    both = DatasetSplit(tiny_dataset, "validation", also=other, least_slices=4)  # volumes of two slices
+    (own,) = dataset_entries(tiny_dataset, "validation")
+    assert [entry["label"] == own["label"] for entry in both] == [True, True, False, False]
+    assert both.own_entries == [own]
+    (full,) = DatasetSplit(tiny_dataset, "validation", full_dose_as_input=True)
+    assert full["image"] == full["label"] == own["label"]
+
+
+def test_only_one_process_makes_the_phantoms(tmp_path):
+    """A second one waits for the lock of the first, and finds them made."""
+    code = """
+import sys, time
+from pathlib import Path
+from ct_cncl.pipeline.workflow import locations
+def slowly(folder):
+    print("making", flush=True)
+    time.sleep(1)
+    folder.mkdir()
+    (folder / "datalist.json").write_text("{}")
+locations._prepare_phantoms = slowly
+locations._prepare_phantoms_once(Path(sys.argv[1]))
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "cache" / "phantoms")]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=120)[0] for process in processes]
+    assert sorted(said) == ["", "making\n"]
+    assert all(process.returncode == 0 for process in processes)

@@ -1,19 +1,22 @@
-"""Every overlay in the bundle's configs/variants, at small widths: runs, learns, exports, and is trained by its name."""
+"""Every overlay of the bundle, at small widths: runs, learns, exports, and is trained by its name."""
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
-from overlay_networks import NETWORKS, RUN, VARIANTS, merged, network, small
+from overlay_networks import ALL, NETWORKS, RUN, VARIANTS, merged, network, small
 from tiny_encoders import WIDTHS, ct_checkpoint
 from tiny_runs import assignments
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ct_cncl.pipeline.common.errors import ConfigError
 from ct_cncl.pipeline.inference.api import denoise_scans
 from ct_cncl.pipeline.networks import CNCL, REDCNN, BranchOutputs, ConvFusion, InteractingCNCL
 from ct_cncl.pipeline.training.run import evaluate_run, train_bundle
+from ct_cncl.pipeline.workflow.overlays import overlay_list, variant
+from ct_cncl.pipeline.workflow.run import config_file, load_config, overlay_file, own_keys
 
 
 def image(*shape):
@@ -42,6 +45,70 @@ def test_the_tables_of_the_method_are_all_there():
     }
     fusions = {f"fusion_{name}" for name in ("conv1x1", "conv3x3", "gate", "scam", "cross", "restormer")}
     assert notes | others | fusions | {"cross_complementary"} <= set(VARIANTS)
+
+
+def test_recipes_are_few_and_complete():
+    """Each says what network, how long and in what steps; the paper's is train.json as it is."""
+    recipes = {path.stem for path in config_file("recipes").glob("*.json")}
+    assert recipes == {"paper", "fast", "quarter_dose", "fine_tune", "demo"}
+    for name in recipes:
+        keys = own_keys(overlay_file(name))
+        assert {
+            "network_def",
+            "batch_size",
+            "max_epochs" if name != "fast" else "lr_scheduler",
+            "learning_rate",
+        } <= set(keys)
+    assert merged("paper") == load_config([config_file("train.json")])
+
+
+def test_the_shipped_network_is_one_wherever_it_stands():
+    network = own_keys(overlay_file("cncl_fast"))["network_def"]
+    for name in ("fast", "quarter_dose", "fine_tune"):
+        assert own_keys(overlay_file(name))["network_def"] == network
+    assert load_config([config_file("inference.json")])["network_def"] == network
+
+
+def test_the_list_names_every_overlay_with_a_line():
+    said = overlay_list()
+    lines = {line.split()[0]: line for line in said.splitlines() if line.startswith("  ")}
+    assert sorted(lines) == sorted(ALL)
+    assert all(len(line.split()) > 2 for line in lines.values())
+    assert said.splitlines()[0] == "recipes"
+
+
+def test_the_order_is_checked_where_it_matters():
+    with pytest.raises(
+        ConfigError, match=r"nafnet before width16, whose network_def.content.width .* Name nafnet first"
+    ):
+        merged("width16", "nafnet")
+    with pytest.raises(ConfigError, match=r"fast before gan_spectral, whose discriminator._target_"):
+        merged("gan_spectral", "fast")
+    assert merged("nafnet", "width16")["network_def"]["noise"]["width"] == 16
+    with pytest.raises(ConfigError, match=r"width16: .*network_def\.content\.width"):
+        merged("redcnn", "width16")  # it has no branches
+
+
+def test_settings_are_part_of_a_variant():
+    one = variant("cncl_fast+texture.weight=1+learning_rate=1e+3")
+    assert (one.settings, one.overlays) == (("texture.weight=1", "learning_rate=1e+3"), (overlay_file("cncl_fast"),))
+    config = one.config()
+    assert (config["texture"]["weight"], config["learning_rate"]) == (1, 1000.0)
+    assert merged("cncl_fast")["texture"]["weight"] == 0  # and of that variant alone
+    with pytest.raises(ConfigError, match=r"did you mean texture\.weight"):
+        variant("cncl_fast+texture.wieght=1").config()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        *(("texture_weight", "texture.weight"), ("ema_decay", "ema.decay"), ("dose_range", "patches.dose_range")),
+        *(("patch_size", "patches.size"), ("patches_per_epoch", "patches.per_epoch"), ("batch_sise", "batch_size")),
+    ],
+)
+def test_the_nearest_key_is_suggested_wherever_it_is(old, new):
+    with pytest.raises(ConfigError, match=f"did you mean {new}"):
+        variant(f"paper+{old}=1").config()
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -127,8 +194,11 @@ def test_distributed_data_parallel_would_notice_one(process_group):
 def files_for(name, tiny_run, folder):
     """Overrides that name the files an overlay asks for: a tiny encoder, a teacher."""
     config, overrides = merged(name), {}
-    if max(config["texture_weight"], config["perceptual_weight"]) > 0:
-        overrides = {"encoder#weights": str(ct_checkpoint(folder / "encoder.pt")), "encoder#widths": WIDTHS}
+    if max(config["texture"]["weight"], config["perceptual"]["weight"]) > 0:
+        path = str(ct_checkpoint(folder / "encoder.pt"))
+        overrides = {"texture#encoder#weights": path, "texture#encoder#widths": WIDTHS}
+    if config["patches"]["dose_range"] is not None:  # the tiny data have no noise realizations
+        overrides |= {"patches#dose_range": None, "patches#nested_dose_range": None}
     if "teacher_checkpoint" in config:
         overrides["teacher_checkpoint"] = str(tiny_run / "best.pt")
     return overrides
@@ -138,6 +208,8 @@ def files_for(name, tiny_run, folder):
 def test_trains_evaluates_and_denoises_by_its_name(name, tiny_dataset, tiny_run, tmp_path):
     run = tmp_path / "run"
     overrides = small(name) | RUN | {"max_epochs": 1, "precision": "fp32"} | files_for(name, tiny_run, tmp_path)
+    if merged(name)["discriminator"] is None:
+        del overrides["discriminator#channels"]
     train_bundle(out=run, data=tiny_dataset, overlays=[name], assignments=assignments(overrides))
     metrics = evaluate_run(run, assignments=["progress=false"])
     assert all(np.isfinite(value) for value in metrics.values())
@@ -158,13 +230,13 @@ def test_trains_evaluates_and_denoises_by_its_name(name, tiny_dataset, tiny_run,
         ("restormer", "narrow", "fusion_restormer"),
         ("nafnet_dncnn", "cross", "fusion_features_cross"),
         ("cncl_fast", "fusion_conv3x3", "narrow"),
-        ("dual", "attn_ca_mdta1_cross1"),
+        ("attn_ca_mdta1_cross1", "dual"),
         ("srdensenet", "mdta", "fusion_gate"),
-        ("context3", "cncl_fast"),
-        ("redcnn", "context3"),
-        ("restormer", "context3"),
-        ("srdensenet", "context3"),
-        ("nafnet_dncnn", "context3"),
+        ("context_slices=3", "cncl_fast"),
+        ("redcnn", "context_slices=3"),
+        ("restormer", "context_slices=3"),
+        ("srdensenet", "context_slices=3"),
+        ("nafnet_dncnn", "context_slices=3"),
     ],
 )
 def test_overlays_combine(names):
@@ -186,8 +258,8 @@ def test_overlays_combine(names):
         ("residual",),
         ("nafnet",),
         ("unet_ca", "dual", "residual"),
-        ("cncl_fast", "context3"),
-        ("narrow", "context3"),
+        ("cncl_fast", "context_slices=3"),
+        ("narrow", "context_slices=3"),
     ],
 )
 def test_residual_variants_start_at_the_input_exactly(names):
@@ -222,8 +294,7 @@ def test_redcnn_overlay_is_one_network_without_adversary():
     config = merged("redcnn")
     assert type(full_size("redcnn")) is REDCNN
     assert parameters(full_size("redcnn")) / 1e6 == pytest.approx(1.85, abs=0.005)
-    assert config["train"]["trainer"]["discriminator"] is None
-    assert config["adversarial_weight"] == 0
+    assert config["discriminator"] is None
 
 
 def test_fast_default_has_a_twelfth_of_the_papers_parameters():

@@ -5,7 +5,7 @@ import pytest
 from ct_cncl.pipeline.common.errors import ConfigError
 from ct_cncl.pipeline.workflow.run_values import check_paths, check_run_values
 
-GOOD = {"max_epochs": 3, "val_interval": 1, "patches_per_epoch": 8, "batch_size": 4, "learning_rate": 1e-4}
+GOOD = {"max_epochs": 3, "val_interval": 1, "patches": {"per_epoch": 8}, "batch_size": 4, "learning_rate": 1e-4}
 
 
 @pytest.mark.parametrize(
@@ -17,10 +17,13 @@ GOOD = {"max_epochs": 3, "val_interval": 1, "patches_per_epoch": 8, "batch_size"
         ({"max_epochs": True}, "for max_epochs, but got True"),
         ({"val_interval": 0}, "for val_interval, but got 0"),
         ({"val_interval": 4}, "val_interval of at most max_epochs, but got 4 and 3: no epoch would be validated"),
-        ({"batch_size": 9}, "patches_per_epoch to fill a batch, but got 8 for batch_size 9: nothing would be trained"),
+        ({"batch_size": 9}, "patches.per_epoch to fill a batch, but got 8 for batch_size 9: nothing would be trained"),
         ({"batch_size": -1}, "for batch_size, but got -1"),
-        ({"num_workers": -1}, "a whole number of at least 0 for num_workers"),
-        ({"max_val_slices": 0}, "for max_val_slices, but got 0"),
+        (
+            {"train": {"dataloader": {"num_workers": -1}}},
+            "a whole number of at least 0 for train.dataloader.num_workers",
+        ),
+        ({"validate": {"dataset": {"max_slices": 0}}}, "for validate.dataset.max_slices, but got 0"),
         ({"learning_rate": 0}, "a number above 0 for learning_rate, but got 0"),
         ({"learning_rate": float("nan")}, "for learning_rate, but got nan"),
     ],
@@ -40,7 +43,7 @@ def test_refused(change, words):
         {"val_interval": 3},
         {"max_epochs": "$2 + 1"},
         {"val_interval": "@max_epochs"},
-        {"max_val_slices": None},
+        {"validate": {"dataset": {"max_slices": None}}},
     ],
 )
 def test_taken(change):

@@ -10,17 +10,17 @@ from ct_cncl.pipeline.workflow.run import build_workflow, config_file
 VALUES = {
     "precision": "fp16",
     "learning_rate": 0.125,
-    "d_learning_rate": 0.25,
-    "d_every": 3,
-    "d_start": 4,
-    "adversarial_weight": 0.75,
-    "adversarial_start": 5,
-    "ema_decay": 0.625,
-    "stop_on_collapse": True,
-    "clip_grad_norm": 0.5,
-    "data_range_hu": 400,
+    "adversarial#optimizer#lr": 0.25,
+    "adversarial#d_every": 3,
+    "adversarial#d_start": 4,
+    "adversarial#weight": 0.75,
+    "adversarial#start": 5,
+    "ema#decay": 0.625,
+    "train#stop_on_collapse": True,
+    "train#trainer#clip_grad_norm": 0.5,
+    "validate#data_range_hu": 400,
     "val_interval": 2,
-    "picture_window": "bone",
+    "validate#handlers#1#window": "bone",
     "max_epochs": 7,
 }
 """None of them a default, no two alike."""
@@ -47,24 +47,25 @@ def same_parameters(optimizer, network):
 
 
 def test_each_optimizer_and_scheduler_has_its_own_network(part):
-    for prefix, network, rate in (("", "network_def", 0.125), ("d_", "discriminator_def", 0.25)):
+    for prefix, network, rate in (("", "network", 0.125), ("adversarial#", "discriminator", 0.25)):
         optimizer = part(f"{prefix}optimizer")
         assert same_parameters(optimizer, part(network))
         assert optimizer.param_groups[0]["lr"] == rate
         assert part(f"{prefix}lr_scheduler").optimizer is optimizer
     schedulers = [h.lr_scheduler for h in part("train#handlers") if type(h).__name__ == "LrScheduleHandler"]
-    assert schedulers == [part("lr_scheduler"), part("d_lr_scheduler")]
+    assert schedulers == [part("lr_scheduler"), part("adversarial#lr_scheduler")]
 
 
 def test_trainer(part):
     trainer = part("train#trainer")
     assert trainer.generator.network is part("network_def")
-    assert trainer.discriminator is part("discriminator_def")
-    assert (trainer.g_optimizer, trainer.d_optimizer) == (part("optimizer"), part("d_optimizer"))
-    assert (trainer.pixel_loss, trainer.adversarial_loss) == (part("pixel_loss"), part("adversarial_loss"))
+    assert trainer.discriminator is part("discriminator")
+    assert (trainer.g_optimizer, trainer.d_optimizer) == (part("optimizer"), part("adversarial#optimizer"))
+    assert (trainer.pixel_loss, trainer.adversarial_loss) == (part("pixel_loss"), part("adversarial#loss"))
     names = ("precision", "d_every", "d_start", "adversarial_weight", "adversarial_start", "clip_grad_norm")
     assert [getattr(trainer, name) for name in names] == ["fp16", 3, 4, 0.75, 5, 0.5]
-    assert trainer.extra_losses == [part("feature_loss")]
+    assert [type(loss).__name__ for loss in trainer.extra_losses] == ["FeatureLoss"]
+    assert trainer.resumable["ema"] is part("ema")
     assert trainer.state.max_epochs == 7
     assert [type(loader.dataset).__name__ for loader in (trainer.data_loader, part("validate#dataloader"))] == [
         "PatchPairs",
@@ -89,15 +90,14 @@ def test_evaluator(part):
 def test_a_checkpoint_holds_every_part_that_changes(part):
     """With the trainer's own state and the random generators, all that a resumed run needs."""
     objects = handlers(part, "train#handlers")["Checkpoints"].objects
-    expected = {
-        name: part(name) for name in ("network_def", "optimizer", "d_optimizer", "lr_scheduler", "d_lr_scheduler")
-    }
-    expected |= {"discriminator": part("discriminator_def")} | part("train#trainer").resumable
-    expected |= {"ema": part("ema"), "branch_health": part("branch_health")}
+    expected = {name: part(name) for name in ("network_def", "optimizer", "lr_scheduler", "discriminator")}
+    expected |= {f"d_{name}": part(f"adversarial#{name}") for name in ("optimizer", "lr_scheduler")}
+    expected |= part("train#trainer").resumable
+    expected |= {"ema": part("ema"), "branch_health": handlers(part, "train#handlers")["BranchHealth"]}
     assert set(objects) == {*expected, "random"}
     assert all(objects[name] is thing for name, thing in expected.items())
     stateful = [p for p in part("train#handlers") if hasattr(p, "state_dict")]
-    assert stateful == [part("ema"), part("branch_health")]
+    assert stateful == [expected["branch_health"]]
 
 
 def test_handlers_stand_in_the_order_they_need(part):
@@ -119,11 +119,11 @@ def test_handlers_look_at_the_one_evaluator_and_the_one_range(part):
     assert own["BranchHealth"].stop is True
     assert own["BranchHealth"].supervised == part("pixel_loss").supervised
     assert own["MetricsCSV"].data_range == own["StatsLog"].data_range == 400
-    expected = {"generator": part("optimizer"), "discriminator": part("d_optimizer")}
+    expected = {"generator": part("optimizer"), "discriminator": part("adversarial#optimizer")}
     assert own["MetricsCSV"].optimizers == own["LearningRateLogger"].optimizers == expected
     pictures = handlers(part, "validate#handlers")["PicturePanel"]
     assert pictures.window == (400.0, 1800.0)
-    assert pictures.writer is own["LearningRateLogger"].writer is own["BranchHealth"].writer is part("writer")
+    assert pictures.writer is own["LearningRateLogger"].writer is own["BranchHealth"].writer is part("train#writer")
 
 
 def test_workflow_runs_on_the_cpu(part):

@@ -4,9 +4,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from tiny_patches import drawn, pairs, turned_back
 
 from ct_cncl.transforms.common.hu import to_hu
-from ct_cncl.transforms.patches.patch_pairs import PatchPairs, SlicePairs
+from ct_cncl.transforms.patches.centre import CentreSlice
+from ct_cncl.transforms.patches.padding import PaddingMaskd
+from ct_cncl.transforms.patches.slice_pairs import SlicePairs
 from ct_cncl.transforms.physics.noise_realizations import noise_factor
 
 STEP = 0.25
@@ -39,17 +42,6 @@ def data(tmp_path):
     ]
 
 
-def pairs(data, **options):
-    return PatchPairs(data, **{"patch_size": 8, "patches_per_epoch": 40, "seed": 5, **options})
-
-
-def turned_back(hu, place):
-    """(slices, 8, 8) as it lies in the volume."""
-    hu = hu.swapaxes(1, 2) if place.transpose else hu
-    hu = np.flip(hu, 1) if place.flip_x else hu
-    return np.flip(hu, 2) if place.flip_y else hu
-
-
 def at(volume, place, slices):
     return np.moveaxis(volume[place.x : place.x + 8, place.y : place.y + 8][..., slices], -1, 0).astype(np.float64)
 
@@ -65,10 +57,10 @@ DOSES = {
 @pytest.mark.parametrize("name", DOSES)
 def test_the_centre_and_the_label_are_those_of_single_slices(name, data):
     """To the bit, for the same number; 5 slices have the 3 in their middle."""
-    one, three, five = (pairs(data, context_slices=count, **DOSES[name]) for count in (1, 3, 5))
+    one, three, five = (pairs(data, context_slices=count, patches=DOSES[name]) for count in (1, 3, 5))
     for number in range(40):
-        assert three.draw(number) == one.draw(number)
         alone, context, wide = one[number], three[number], five[number]
+        assert drawn(three, number).__dict__ | {"item": 0} == drawn(one, number).__dict__ | {"item": 0}
         assert context["image"].shape == (3, 8, 8)
         assert torch.equal(context["image"][1:2], alone["image"])
         assert torch.equal(context["label"], alone["label"])
@@ -78,44 +70,44 @@ def test_the_centre_and_the_label_are_those_of_single_slices(name, data):
 def test_every_slice_has_the_same_crop_and_the_ends_are_repeated(data):
     dataset, seen = pairs(data, context_slices=3), set()
     for number in range(40):
-        place = dataset.draw(number)
-        hu = turned_back(to_hu(dataset[number]["image"]).numpy(), place)
+        place = drawn(dataset, number)
+        hu = turned_back(to_hu(place.item["image"]).numpy(), place)
         np.testing.assert_array_equal(hu, at(IMAGE, place, AROUND[place.slice_number]))
         seen.add(place.slice_number)
     assert seen == {0, 1, 2, 3}
 
 
 def test_every_slice_has_the_same_dose_and_its_own_noise(data):
-    dataset = pairs(data, context_slices=3, **DOSES["dose"])
+    dataset = pairs(data, context_slices=3, patches=DOSES["dose"])
     for number in range(20):
-        place = dataset.draw(number)
+        place = drawn(dataset, number)
         around = AROUND[place.slice_number]
         (realization,) = place.dose.realizations
         scale = noise_factor(place.dose.fraction, noise_free=False) * STEP
         expected = at(LABEL, place, around) + scale * at(NOISE[realization], place, around)
-        hu = turned_back(to_hu(dataset[number]["image"]).numpy(), place)
+        hu = turned_back(to_hu(place.item["image"]).numpy(), place)
         np.testing.assert_allclose(hu, expected.clip(-1024), atol=2e-3)
 
 
 def test_with_nested_doses_the_neighbours_have_the_targets_noise_too(data):
-    dataset = pairs(data, context_slices=3, **DOSES["nested"])
+    dataset = pairs(data, context_slices=3, patches=DOSES["nested"])
     for number in range(20):
-        place = dataset.draw(number)
+        place = drawn(dataset, number)
         around, dose = AROUND[place.slice_number], place.dose
         target = noise_factor(dose.target_fraction, noise_free=False) * STEP
         image = noise_factor(dose.fraction, of=dose.target_fraction, noise_free=False) * STEP
         first, second = (at(NOISE[k], place, around) for k in dose.realizations)
         expected = at(LABEL, place, around) + image * first + target * second
-        hu = turned_back(to_hu(dataset[number]["image"]).numpy(), place)
+        hu = turned_back(to_hu(place.item["image"]).numpy(), place)
         np.testing.assert_allclose(hu, expected.clip(-1024), atol=2e-3)
 
 
 def test_whole_slices_with_their_neighbours(data):
-    alone, context = SlicePairs(data), SlicePairs(data, context_slices=3)
+    alone, context = (SlicePairs(data, PaddingMaskd("label"), context_slices=count) for count in (1, 3))
     assert len(context) == len(alone) == DEPTH
     for z in range(DEPTH):
         np.testing.assert_array_equal(
-            to_hu(context[z]["image"]).numpy(), np.moveaxis(IMAGE[..., AROUND[z]], -1, 0).astype(np.float32)
+            context[z]["image"].numpy(), np.moveaxis(IMAGE[..., AROUND[z]], -1, 0).astype(np.float32)
         )
         for key in ("label", "padding"):
             assert torch.equal(context[z][key], alone[z][key])
@@ -133,3 +125,11 @@ def test_a_volume_of_one_slice_is_its_own_neighbour(tmp_path):
 def test_an_even_number_of_slices_has_no_centre(kind, count, data):
     with pytest.raises(ValueError, match="odd number"):
         kind(data, context_slices=count)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (2, 5, 4, 6)])
+def test_the_centre_slice_is_a_view(shape):
+    image = torch.rand(shape)
+    centre = CentreSlice()(image)
+    assert torch.equal(centre, image[..., shape[-3] // 2, :, :].unsqueeze(-3))
+    assert centre.untyped_storage().data_ptr() == image.untyped_storage().data_ptr()

@@ -1,15 +1,12 @@
 import dataclasses
-import pickle
 
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose
 
-from ct_cncl.transforms.patches.low_dose import RandLowDose, RandLowDosed, SimulateLowDose, SimulateLowDosed
+from ct_cncl.transforms.patches.low_dose import SimulateLowDose, SimulateLowDosed
 from ct_cncl.transforms.physics import DoseSettings, insert_noise
-from ct_cncl.transforms.physics.noise_realizations import noise_factor, noise_realization
 
 SIZE, PIXEL = 96, 3.0
 AFFINE = torch.diag(torch.tensor([-PIXEL, -PIXEL, 5.0, 1.0], dtype=torch.float64))
@@ -143,119 +140,3 @@ def test_other_options_out_of_range_are_refused():
 def test_what_is_no_scan_is_refused(image, message):
     with pytest.raises(ValueError, match=message):
         simulate()(image)
-
-
-# Random doses --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def unit():
-    """Two noise realizations, (2, 96, 96, 2)."""
-    hu = scan().as_tensor()[0].numpy()
-    settings = dataclasses.replace(SETTINGS, incident_photons=QUANTA)
-    return torch.from_numpy(np.stack([noise_realization(hu, (PIXEL, PIXEL), settings, seed) for seed in (3, 4)]))
-
-
-def test_result_is_the_image_and_its_scaled_noise(unit):
-    transform = RandLowDose((0.1, 0.5), floor_hu=None).set_random_state(seed=1)
-    image = scan()
-    for _ in range(5):
-        low = transform(image, unit)
-        expected = image.as_tensor() + noise_factor(transform.dose_fraction) * unit[transform.realization][None]
-        assert torch.equal(low.as_tensor(), expected)
-        assert torch.equal(low.affine, AFFINE)
-
-
-def test_one_dose_gives_what_the_full_physics_gives(unit):
-    transform = RandLowDose((0.25, 0.25), floor_hu=None).set_random_state(seed=0)
-    low = transform(scan(), unit).as_tensor()[0].numpy()
-    settings = dataclasses.replace(SETTINGS, incident_photons=QUANTA, dose_fraction=0.25)
-    expected = insert_noise(scan().as_tensor()[0].numpy(), (PIXEL, PIXEL), settings, seed=3 + transform.realization)
-    np.testing.assert_allclose(low, expected, atol=0.05)
-
-
-def test_draws_are_log_uniform_and_use_every_realisation():
-    transform = RandLowDose((0.05, 0.8)).set_random_state(seed=0)
-    draws = []
-    for _ in range(2000):
-        transform.randomize(3)
-        draws.append((transform.dose_fraction, transform.realization))
-    doses, realizations = np.array(draws).T
-    assert doses.min() >= 0.05
-    assert doses.max() <= 0.8
-    np.testing.assert_allclose(np.quantile(doses, [0.25, 0.5, 0.75]), [0.1, 0.2, 0.4], rtol=0.1)
-    assert np.bincount(realizations.astype(int)).min() > 550
-
-
-def test_the_same_state_gives_the_same_draws_and_drawing_is_apart_from_applying(unit):
-    one, two = (RandLowDose((0.1, 0.5)).set_random_state(seed=7) for _ in range(2))
-    results = [one(scan(), unit) for _ in range(4)]
-    for result in results:
-        two.randomize(2)
-        assert torch.equal(two(scan(), unit, randomize=False).as_tensor(), result.as_tensor())
-    assert not torch.equal(results[0].as_tensor(), results[1].as_tensor())
-    assert not torch.equal(one.set_random_state(seed=8)(scan(), unit).as_tensor(), results[0].as_tensor())
-
-
-def test_full_dose_and_a_lost_draw_leave_the_image(unit):
-    image = scan()
-    assert torch.equal(RandLowDose((1.0, 1.0))(image, unit).as_tensor(), image.as_tensor())
-    assert RandLowDose((0.1, 0.5), prob=0.0)(image, unit) is image
-
-
-def test_arrays_patches_and_the_floor(unit):
-    patch, noise = scan().as_tensor()[:, 40:60, 2:30, 0].numpy(), unit[:, 40:60, 2:30, 0].numpy()
-    transform = RandLowDose((0.001, 0.001))
-    low = transform(patch, noise)
-    assert isinstance(low, np.ndarray)
-    assert low.dtype == np.float32
-    assert low.min() == -1024
-    free = RandLowDose((0.001, 0.001), floor_hu=None)(patch, noise)
-    assert free.min() < -1500
-
-
-def test_shapes_that_do_not_fit_are_refused(unit):
-    for bad in (unit[:, :50], unit[0], unit[:0]):
-        with pytest.raises(ValueError, match="noise realization"):
-            RandLowDose((0.1, 0.5))(scan(), bad)
-
-
-@pytest.mark.parametrize("bad", [(0.0, 0.5), (0.5, 0.1), (0.1, 2.0)])
-def test_ranges_out_of_order_are_refused(bad):
-    with pytest.raises(ValueError, match="Expected two dose fractions"):
-        RandLowDose(bad)
-
-
-def test_dictionary_version_draws_once_for_all_keys_and_follows_the_state(unit):
-    def run(seed):
-        transform = Compose([RandLowDosed(("a", "b"), (0.1, 0.5), noise_key="n")]).set_random_state(seed=seed)
-        return transform({"a": scan(), "b": scan() + 10, "n": unit})
-
-    items = run(3)
-    difference = items["b"].as_tensor() - items["a"].as_tensor()
-    inside = torch.from_numpy(RADIUS < 30)
-    assert torch.allclose(difference[0][inside], torch.tensor(10.0), atol=1e-3)
-    assert torch.equal(run(3)["a"].as_tensor(), items["a"].as_tensor())
-    assert not torch.equal(run(4)["a"].as_tensor(), items["a"].as_tensor())
-    assert torch.equal(items["n"], unit)
-
-
-def test_dictionary_version_passes_its_options_on(unit):
-    items = {"image": scan(), "noise": unit}
-    assert RandLowDosed("image", (0.1, 0.5), prob=0.0)(items)["image"] is items["image"]
-    assert RandLowDosed("image", (0.001, 0.001))(items)["image"].min() == -1024
-    assert RandLowDosed("image", (0.001, 0.001), floor_hu=None)(items)["image"].min() < -1100
-
-
-def test_dictionary_version_needs_its_noise(unit):
-    with pytest.raises(KeyError, match="--realizations"):
-        RandLowDosed("image", (0.1, 0.5))({"image": scan()})
-    items = {"noise": unit}
-    assert RandLowDosed("image", (0.1, 0.5), allow_missing_keys=True)(items)["noise"] is unit
-
-
-def test_transforms_survive_being_sent_to_a_worker(unit):
-    transform = pickle.loads(pickle.dumps(RandLowDose((0.1, 0.5)).set_random_state(seed=2)))
-    assert torch.equal(
-        transform(scan(), unit).as_tensor(), RandLowDose((0.1, 0.5)).set_random_state(seed=2)(scan(), unit).as_tensor()
-    )

@@ -2,20 +2,22 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from monai.transforms import Compose
 from tiny_pairs import OFFSET, entry, equal, write
+from tiny_patches import drawn, pairs, turned_back
 from torch.utils.data import DataLoader
 
 from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.common.hu import to_hu
-from ct_cncl.transforms.patches.patch_pairs import (
-    PatchPairs,
-    SampleNumbers,
-    SliceIndex,
-    SlicePairs,
-    all_slices,
-    mapped_volume,
-    spread_slices,
-)
+from ct_cncl.transforms.dataset.volume_store import mapped_volume
+from ct_cncl.transforms.patches.cut import RandPatchd
+from ct_cncl.transforms.patches.network_units import HUToNetworkd
+from ct_cncl.transforms.patches.padding import PaddingMaskd
+from ct_cncl.transforms.patches.patch_pairs import PatchPairs, SampleNumbers
+from ct_cncl.transforms.patches.slice_pairs import SliceIndex, SlicePairs, all_slices, spread_slices
+
+UNITS = Compose([PaddingMaskd("label"), HUToNetworkd(("image", "label"))])
+"""``validate#preprocessing`` of train.json."""
 
 # Volumes -------------------------------------------------------------------------------------------------------------
 
@@ -70,12 +72,8 @@ def test_pairs_of_two_shapes_and_empty_lists_are_refused(tmp_path):
 # Patches -------------------------------------------------------------------------------------------------------------
 
 
-def pairs(data, **options):
-    return PatchPairs(data, **{"patch_size": 8, "patches_per_epoch": 40, "seed": 5, **options})
-
-
 def test_item_depends_on_seed_and_number_only(data):
-    forward, backward = pairs(data), pairs(data, patches_per_epoch=3)
+    forward, backward = pairs(data), pairs(data, per_epoch=3)
     items = [forward[number] for number in range(60)]
     for number in reversed(range(60)):
         assert equal(backward[number], items[number])
@@ -85,25 +83,23 @@ def test_item_depends_on_seed_and_number_only(data):
 
 
 def test_workers_change_nothing(data):
-    alone = [item["label"] for item in DataLoader(pairs(data, patches_per_epoch=6), batch_size=2)]
-    helped = [item["label"] for item in DataLoader(pairs(data, patches_per_epoch=6), batch_size=2, num_workers=2)]
+    alone = [item["label"] for item in DataLoader(pairs(data, per_epoch=6), batch_size=2)]
+    helped = [item["label"] for item in DataLoader(pairs(data, per_epoch=6), batch_size=2, num_workers=2)]
     assert torch.equal(torch.cat(alone), torch.cat(helped))
 
 
 def test_patch_is_the_cut_of_the_volume_once_it_is_turned_back(data):
     dataset = pairs(data)
     for number in range(60):
-        place, item = dataset.draw(number), dataset[number]
+        place = drawn(dataset, number)
         source = data[0 if place.slice_number < 3 else 1]
         z = place.slice_number % 3
         for key in ("image", "label"):
-            hu = to_hu(item[key])[0].numpy()
+            hu = to_hu(place.item[key]).numpy()
             assert hu.dtype == np.float32
-            hu = hu.T if place.transpose else hu  # undone in reverse order: transposed last
-            hu = np.flip(hu, 0) if place.flip_x else hu
-            hu = np.flip(hu, 1) if place.flip_y else hu
             volume = np.asarray(nib.load(source[key]).dataobj)
-            np.testing.assert_array_equal(hu, volume[place.x : place.x + 8, place.y : place.y + 8, z])
+            expected = volume[place.x : place.x + 8, place.y : place.y + 8, z]
+            np.testing.assert_array_equal(turned_back(hu, place)[0], expected)
 
 
 def test_image_and_label_are_aligned(data):
@@ -114,30 +110,21 @@ def test_image_and_label_are_aligned(data):
 
 def test_every_slice_orientation_and_corner_is_drawn(data):
     dataset = pairs(data)
-    places = [dataset.draw(number) for number in range(600)]
+    places = [drawn(dataset, number) for number in range(600)]
     assert {place.slice_number for place in places} == set(range(5))
-    assert len({(place.flip_x, place.flip_y, place.transpose) for place in places}) == 8
+    assert len({place.turn for place in places}) == 8
     first = [place for place in places if place.slice_number < 3]
     assert {place.x for place in first} == set(range(13))
     assert {place.y for place in first} == set(range(9))
 
 
-def test_places_without_body_are_drawn_again(tmp_path):
-    label = np.full((64, 64, 1), -1000, np.int16)
-    label[:16, :16] = 0
-    data = [entry(tmp_path, "a", label)]
-
-    def share(body_fraction):
-        dataset = pairs(data, body_fraction=body_fraction)
-        return np.mean([to_hu(dataset[number]["label"]).numpy().max() > -500 for number in range(200)])
-
-    assert share(0.0) < 0.2
-    assert share(0.1) > 2.5 * share(0.0)
-
-
-def test_a_slice_of_air_still_gives_patches(tmp_path):
-    data = [entry(tmp_path, "a", np.full((16, 16, 1), -1000, np.int16))]
-    assert (to_hu(pairs(data)[3]["label"]) == -1000).all()
+def test_what_nobody_asks_for_is_not_read(tmp_path):
+    """A config is built, and its properties are checked, before there are data."""
+    dataset = pairs([{"image": str(tmp_path / "none.nii"), "label": str(tmp_path / "none.nii")}])
+    assert len(dataset) == 40
+    assert len(SampleNumbers(40)) == 40
+    with pytest.raises(OSError, match="none"):
+        dataset.prepare()
 
 
 def test_a_patch_as_large_as_the_slice_is_the_slice(tmp_path):
@@ -145,13 +132,23 @@ def test_a_patch_as_large_as_the_slice_is_the_slice(tmp_path):
     assert sorted(to_hu(pairs(data)[0]["label"]).flatten().tolist()) == list(range(64))
 
 
-def test_slices_smaller_than_a_patch_are_refused(data):
+def test_slices_smaller_than_a_patch_are_refused_before_the_first(data):
     with pytest.raises(DataError, match="13 x 13 pixels.*has 12 x 18"):
-        pairs(data, patch_size=13)
+        pairs(data, 13).prepare()
+    with pytest.raises(ValueError, match="patch_size of at least 1"):
+        RandPatchd("label", 0)
     with pytest.raises(ValueError, match="at least 1"):
-        pairs(data, patch_size=0)
-    with pytest.raises(ValueError, match="at least 1"):
-        pairs(data, patches_per_epoch=0)
+        pairs(data, per_epoch=0)
+
+
+def test_without_transforms_a_sample_is_a_slice_as_it_is_stored(data):
+    dataset = PatchPairs(data, patches_per_epoch=4, seed=0)
+    for number in range(4):
+        source, z = dataset.slices[dataset.slice_number(number)]
+        item = dataset[number]
+        assert item["label"].dtype == torch.int16
+        np.testing.assert_array_equal(item["label"][0], np.asarray(nib.load(source["label"]).dataobj)[..., z])
+        assert item["slice"].endswith(f" {z}")
 
 
 # Sample numbers ------------------------------------------------------------------------------------------------------
@@ -200,7 +197,7 @@ def test_ranks_and_totals_that_do_not_fit_are_refused(total, rank, world):
 
 
 def test_slices_are_the_volumes_in_network_units(data):
-    dataset = SlicePairs(data)
+    dataset = SlicePairs(data, UNITS)
     assert len(dataset) == 5
     for number, (source, z) in enumerate([(data[0], 0), (data[0], 1), (data[0], 2), (data[1], 0), (data[1], 1)]):
         for key in ("image", "label"):
@@ -243,7 +240,7 @@ def test_padding_is_marked_from_the_label(tmp_path):
     radius = np.hypot(*np.meshgrid(np.arange(32) - 15.5, np.arange(32) - 15.5, indexing="ij"))
     label = np.where(radius < 16, 40, -2000).astype(np.int16)[..., None]
     image = np.full_like(label, 40)
-    item = SlicePairs([entry(tmp_path, "a", label, image)])[0]
+    item = SlicePairs([entry(tmp_path, "a", label, image)], UNITS)[0]
     np.testing.assert_array_equal(item["padding"][0].numpy(), radius >= 16)
 
 

@@ -76,7 +76,7 @@ def test_image_too_small_for_the_layer():
 
 
 def test_missing_weights_say_how_to_get_them(tmp_path):
-    with pytest.raises(CheckpointError, match=r"ct_encoder\.json.*--with encoder_vgg"):
+    with pytest.raises(CheckpointError, match=r"--with ct_encoder.*--with encoder_vgg"):
         CTEncoder(weights=tmp_path / "none.pt")
 
 

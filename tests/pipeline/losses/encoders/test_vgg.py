@@ -107,7 +107,7 @@ def test_offline_says_how_to_provide_the_file(cache, monkeypatch):
     text = str(error.value)
     assert "\n" not in text
     assert str(cache) in text
-    assert "encoder#weights=FILE" in text
+    assert "texture.encoder.weights=FILE" in text
     assert not list(cache.parent.iterdir())
 
 
@@ -149,11 +149,11 @@ def test_a_window_that_is_none_is_one_line(weights, window):
 
 
 def test_weights_that_are_not_there_say_where_to_fetch_them(tmp_path):
-    with pytest.raises(CheckpointError, match=r"Fetch https://download.*encoder#weights=FILE"):
+    with pytest.raises(CheckpointError, match=r"Fetch https://download.*texture.encoder.weights=FILE"):
         VGG19(weights=tmp_path / "none.pth")
 
 
 def test_a_cache_that_cannot_be_written_says_how_to_go_on(monkeypatch):
     monkeypatch.setattr(vgg, "cached_file", lambda: Path("/proc/nope/vgg.pth"))
-    with pytest.raises(CheckpointError, match="copy it there or name it with encoder#weights=FILE"):
+    with pytest.raises(CheckpointError, match="copy it there or name it with texture.encoder.weights=FILE"):
         vgg.published_weights()

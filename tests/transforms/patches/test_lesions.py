@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+import torch
+
+from ct_cncl.transforms.patches.lesions import Lesion, RandLesions, RandLesionsd, lesion_hu
+
+TISSUE = torch.full((1, 64, 64), 50.0)
+
+
+def test_a_lesion_has_its_contrast_its_size_and_a_soft_edge():
+    disc = lesion_hu(Lesion(32.0, 30.0, (12.0, 6.0), 0.0, -20.0), (64, 64))
+    assert disc.dtype == torch.float32
+    assert float(disc[32, 30]) == pytest.approx(-20, abs=0.01)
+    assert float(disc[32 + 12, 30]) == pytest.approx(-10, abs=0.01)  # along the rows
+    assert float(disc[32, 30 + 6]) == pytest.approx(-10, abs=0.01)
+    assert float(disc[32 + 15, 30].abs()) < 0.1
+    assert float(disc.sum()) == pytest.approx(-20 * np.pi * 12 * 6, rel=0.03)
+    turned = lesion_hu(Lesion(32.0, 30.0, (12.0, 6.0), np.pi / 2, -20.0), (64, 64))
+    assert float(turned[32, 30 + 12]) == pytest.approx(-10, abs=0.01)
+
+
+def test_draws_keep_their_ranges():
+    transform = RandLesions(1.0, contrast_hu=(5, 40), radius=(2, 10), most=3).set_random_state(seed=0)
+    found = []
+    for _ in range(300):
+        transform.randomize(TISSUE)
+        assert 1 <= len(transform.lesions) <= 3
+        found += transform.lesions
+    contrast = np.array([lesion.contrast_hu for lesion in found])
+    radii = np.array([lesion.radii for lesion in found])
+    assert 5 <= np.abs(contrast).min() < 6
+    assert 39 < np.abs(contrast).max() <= 40
+    assert np.mean(contrast > 0) == pytest.approx(0.5, abs=0.06)
+    assert radii.min() >= 2
+    assert radii.max() <= 10
+    assert np.median(radii) == pytest.approx(np.sqrt(20), rel=0.1)
+
+
+def test_they_lie_in_soft_tissue():
+    image = torch.full((1, 64, 64), -1000.0)
+    image[:, :, 32:] = 50.0
+    transform = RandLesions(1.0).set_random_state(seed=0)
+    for _ in range(100):
+        transform.randomize(image)
+        assert all(lesion.column > 31 for lesion in transform.lesions)
+    transform.randomize(torch.full((1, 64, 64), -1000.0))
+    assert transform.lesions == []
+
+
+def test_image_and_target_get_the_same_and_so_does_a_batch():
+    batch = TISSUE.expand(8, 1, 64, 64)
+    noise = torch.randn(8, 1, 64, 64)
+    transform = RandLesionsd(["image", "label"], 0.6).set_random_state(seed=5)
+    out = transform({"image": batch + noise, "label": batch})
+    torch.testing.assert_close(out["image"] - out["label"], noise, atol=1e-4, rtol=0)
+    changed = [bool((image != TISSUE).any()) for image in out["label"]]
+    assert 0 < sum(changed) < 8
+    transform.set_random_state(seed=5)
+    for number in range(8):
+        alone = transform({"image": batch[number] + noise[number], "label": batch[number]})
+        assert torch.equal(alone["label"], out["label"][number])
+
+
+def test_switched_off_it_changes_nothing_and_bad_ranges_are_refused():
+    assert RandLesionsd("label", 0.0)({"label": TISSUE})["label"] is TISSUE
+    with pytest.raises(ValueError, match="two ordered numbers above 0"):
+        RandLesions(contrast_hu=(0, 5))
+    with pytest.raises(ValueError, match="most of at least 1"):
+        RandLesions(most=0)

@@ -1,0 +1,178 @@
+"""Low-contrast lesions, inserted at random into image and target alike: what a denoiser must not take for noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import RandomizableTransform
+
+from ct_cncl.transforms.anatomy.regions import SOFT_TISSUE_HU
+from ct_cncl.transforms.patches.batch import BatchTransform, Items, stacked
+from ct_cncl.transforms.patches.pixel_size import check_range
+
+TRIES = 8
+"""Places that are looked at for one in soft tissue."""
+REACH = 2
+"""Pixels around a place whose mean must be soft tissue."""
+
+
+class Lesion(NamedTuple):
+    """An ellipse of one contrast with an edge of one pixel's width."""
+
+    row: float
+    column: float
+    radii: tuple[float, float]
+    """Half axes, pixels."""
+    angle: float
+    """Of the first half axis against the rows, radians."""
+    contrast_hu: float
+
+
+def lesion_hu(lesion: Lesion, shape: tuple[int, int], *, device: torch.device | None = None) -> torch.Tensor:
+    """What a lesion adds, (H, W) float32, HU: its contrast inside, half of it on the edge, nothing two pixels further out.
+
+    >>> disc = lesion_hu(Lesion(8.0, 8.0, (4.0, 4.0), 0.0, -20.0), (17, 17))
+    >>> round(float(disc[8, 8]), 1), round(float(disc[8, 12]), 1), round(float(disc[8, 15]), 1)
+    (-20.0, -10.0, -0.0)
+    """
+    rows = torch.arange(shape[0], dtype=torch.float32, device=device)[:, None] - lesion.row
+    columns = torch.arange(shape[1], dtype=torch.float32, device=device)[None, :] - lesion.column
+    cos, sin = math.cos(lesion.angle), math.sin(lesion.angle)
+    along = (cos * rows + sin * columns) / lesion.radii[0]
+    across = (cos * columns - sin * rows) / lesion.radii[1]
+    outside = (torch.sqrt(along**2 + across**2) - 1) * min(lesion.radii)  # pixels from the edge, nearly
+    return lesion.contrast_hu * torch.sigmoid(-4 * outside)
+
+
+class RandLesions(RandomizableTransform):
+    """One to ``most`` faint ellipses in the soft tissue of a patch.
+
+    Args:
+        prob: probability that a patch gets any.
+        contrast_hu: lowest and highest absolute contrast, HU; darker and brighter are equally likely.
+        radius: lowest and highest half axis, pixels, log-uniform.
+        most: lesions in a patch.
+
+    Raises:
+        ValueError: ranges that are none.
+    """
+
+    def __init__(
+        self,
+        prob: float = 0.1,
+        *,
+        contrast_hu: Sequence[float] = (5.0, 40.0),
+        radius: Sequence[float] = (2.0, 10.0),
+        most: int = 2,
+    ) -> None:
+        super().__init__(prob)
+        self.contrast_hu = check_range("contrast_hu", contrast_hu, above=0)
+        self.radius = check_range("radius", radius, above=0)
+        if most < 1:
+            raise ValueError(f"Expected most of at least 1, but got {most}.")
+        self.most = most
+        self.lesions: list[Lesion] = []
+        """Drawn last."""
+
+    def randomize(self, data: torch.Tensor) -> None:
+        """Draw lesions for a patch (C, H, W), HU: centres in soft tissue, none where no such place was found."""
+        super().randomize(None)
+        self.lesions = []
+        if not self._do_transform:
+            return
+        plane = data[len(data) // 2]
+        for _ in range(int(self.R.randint(1, self.most + 1))):
+            place = self._place(plane)
+            radii = np.exp(self.R.uniform(*np.log(self.radius), size=2))
+            angle, contrast = self.R.uniform(0, math.pi), self.R.uniform(*self.contrast_hu)
+            sign = 1.0 if self.R.randint(2) else -1.0
+            if place is not None:
+                self.lesions.append(Lesion(*place, (float(radii[0]), float(radii[1])), float(angle), sign * contrast))
+
+    def _place(self, plane: torch.Tensor) -> tuple[float, float] | None:
+        height, width = plane.shape
+        found = None
+        for row, column in self.R.uniform(0, (height - 1, width - 1), size=(TRIES, 2)):  # as many draws, found or not
+            y, x = int(row + 0.5), int(column + 0.5)
+            around = plane[max(y - REACH, 0) : y + REACH + 1, max(x - REACH, 0) : x + REACH + 1]
+            if found is None and SOFT_TISSUE_HU[0] < float(around.float().mean()) < SOFT_TISSUE_HU[1]:
+                found = (float(row), float(column))
+        return found
+
+    def __call__(self, img: torch.Tensor, randomize: bool = True) -> torch.Tensor:
+        """A patch (C, H, W), HU, with the lesions; of several slices all have them (they are larger than a slice is thick)."""
+        if randomize:
+            self.randomize(img)
+        return with_lesions(img, self.lesions)
+
+
+def with_lesions(image: torch.Tensor, lesions: Sequence[Lesion]) -> torch.Tensor:
+    """An image (..., H, W), HU, with lesions added, float32."""
+    image = image.float()
+    for lesion in lesions:
+        image = image + lesion_hu(lesion, (image.shape[-2], image.shape[-1]), device=image.device)
+    return image
+
+
+class RandLesionsd(RandomizableTransform, BatchTransform):
+    """Dictionary version of :class:`RandLesions`; all keys get the same lesions.
+
+    Args:
+        keys: the image and its target, (C, H, W), HU.
+        prob: see :class:`RandLesions`; 0 inserts none.
+        contrast_hu: see there.
+        radius: see there.
+        most: see there.
+        tissue_key: the image in which soft tissue is looked for: the target, which has less noise.
+        allow_missing_keys: skip keys that are not there.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        prob: float = 0.1,
+        *,
+        contrast_hu: Sequence[float] = (5.0, 40.0),
+        radius: Sequence[float] = (2.0, 10.0),
+        most: int = 2,
+        tissue_key: Hashable = "label",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        RandomizableTransform.__init__(self)
+        BatchTransform.__init__(self, keys, allow_missing_keys, extra_keys=(tissue_key,))
+        self.tissue_key = tissue_key
+        self.transform = RandLesions(prob, contrast_hu=contrast_hu, radius=radius, most=most)
+
+    @property
+    def fixed(self) -> bool:
+        """Whether nothing is drawn, as it is set up."""
+        return self.transform.prob == 0
+
+    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> RandLesionsd:
+        """As everywhere in MONAI: what is drawn from now on depends on ``seed`` only."""
+        self.transform.set_random_state(seed, state)
+        return self
+
+    def randomize(self, data: torch.Tensor) -> None:
+        """Draw lesions for the image ``data``."""
+        self.transform.randomize(data)
+
+    def draw(self, item: Mapping[Hashable, Any]) -> list[Lesion]:
+        """The lesions."""
+        if self.fixed:
+            return []
+        self.randomize(item[self.tissue_key])
+        return self.transform.lesions
+
+    def apply(self, items: Items, drawn: Sequence[list[Lesion] | None]) -> Items:
+        """(B, C, H, W), float32."""
+        if any(drawn):
+            for key in self.key_iterator(items):
+                images = [with_lesions(image, lesions or []) for image, lesions in zip(items[key], drawn, strict=True)]
+                items[key] = stacked(images)
+        return items
