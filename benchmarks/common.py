@@ -96,8 +96,8 @@ def dataset(folder: Path, *, volumes: int = 4, side: int = 512, depth: int = 40)
 
 def definition(name: str) -> dict[str, Any]:
     """Config keys of the network of a variant: "paper", an overlay of train.json, or several as A+B."""
+    from ct_cncl.pipeline.workflow.definition import NETWORK_KEYS
     from ct_cncl.pipeline.workflow.overlays import variant
-    from ct_cncl.pipeline.workflow.run import NETWORK_KEYS
 
     config = variant(name).config()
     return {key: config[key] for key in NETWORK_KEYS if key in config}

@@ -63,8 +63,8 @@ def untrained(folder: Path, variant: str) -> Path:
     import torch
     from monai.bundle import ConfigParser
 
+    from ct_cncl.pipeline.workflow.definition import NETWORK_KEYS
     from ct_cncl.pipeline.workflow.overlays import variant as named
-    from ct_cncl.pipeline.workflow.run import NETWORK_KEYS
 
     config = named(variant).config()
     config = {key: config[key] for key in NETWORK_KEYS if key in config}
@@ -77,7 +77,8 @@ def untrained(folder: Path, variant: str) -> Path:
 
 def whole_volume(source: Path, out: Path, weights: Path, precision: str) -> float:
     """The bundle's inference.json: read all, denoise all, write all. Returns what the network took: unknown."""
-    from ct_cncl.pipeline.workflow.run import build_workflow, config_file, network_config, run_workflow
+    from ct_cncl.pipeline.workflow.definition import network_config
+    from ct_cncl.pipeline.workflow.run import build_workflow, config_file, run_workflow
 
     overrides = {
         "dataset_dir": str(source), "output_dir": str(out), "checkpoint": str(weights), "progress": False, "batch_size": 2,

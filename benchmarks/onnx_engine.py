@@ -24,9 +24,9 @@ from ct_cncl.pipeline.common.errors import CheckpointError
 from ct_cncl.pipeline.sharing.export import write_onnx, write_torchscript
 from ct_cncl.pipeline.weights.load import Weights, open_weights
 from ct_cncl.pipeline.weights.onnx import open_onnx
+from ct_cncl.pipeline.workflow.definition import NETWORK_KEYS
 from ct_cncl.pipeline.workflow.network import build_network
 from ct_cncl.pipeline.workflow.overlays import variant
-from ct_cncl.pipeline.workflow.run import NETWORK_KEYS
 from ct_cncl.transforms.common.hu import HU_RANGE, to_network
 
 ROUNDS = 5

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from ct_cncl.pipeline.ablation.forward_cost import ForwardCost, gmac, measure_in_process
 from ct_cncl.pipeline.common.csv_files import write_csv
 from ct_cncl.pipeline.common.errors import ConfigError
+from ct_cncl.pipeline.workflow.definition import network_definition
 from ct_cncl.pipeline.workflow.overlays import (
     PAPER,
     distinct,
@@ -21,7 +22,6 @@ from ct_cncl.pipeline.workflow.overlays import (
     variant,
     variants_with_network,
 )
-from ct_cncl.pipeline.workflow.run import network_definition
 
 SMALLEST = 16
 """Pixels a side below which some networks have nothing left at their lowest level."""

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ct_cncl.pipeline.common.errors import ConfigError
+from ct_cncl.pipeline.workflow.config_checks import about_what_is_there
 from ct_cncl.pipeline.workflow.locations import dataset_entries, default_dataset_dir
 from ct_cncl.pipeline.workflow.overlays import Variant, distinct, network_without_weights, variant, with_settings
-from ct_cncl.pipeline.workflow.run import about_what_is_there, config_file, load_config, parse_overrides, value_at
+from ct_cncl.pipeline.workflow.run import config_file, load_config, parse_overrides
+from ct_cncl.pipeline.workflow.run_values import value_at
 from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.files import replacing

@@ -26,8 +26,9 @@ from ct_cncl.pipeline.handlers.budget import USED_KEY
 from ct_cncl.pipeline.report.evaluation_page import write_page
 from ct_cncl.pipeline.training.run import evaluate_run, train_bundle
 from ct_cncl.pipeline.training.run_report import Candidate, evaluate_runs, pairs_by_number, read_metrics
+from ct_cncl.pipeline.workflow.config_checks import about_what_is_there
 from ct_cncl.pipeline.workflow.overlays import Variant
-from ct_cncl.pipeline.workflow.run import about_what_is_there, config_file
+from ct_cncl.pipeline.workflow.run import config_file
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.locks import alone_in
 from ct_cncl.transforms.series.values import RESULT

@@ -20,7 +20,7 @@ from ct_cncl.pipeline.interpolation.alpha_sweep import ScanPoint, SliceEvaluator
 from ct_cncl.pipeline.training.trained import trained_network
 from ct_cncl.pipeline.weights.domain import TRAINED_ON_FILE, together
 from ct_cncl.pipeline.weights.load import described_training
-from ct_cncl.pipeline.workflow.run import network_config
+from ct_cncl.pipeline.workflow.definition import network_config
 from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.files import replacing

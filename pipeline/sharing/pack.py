@@ -18,8 +18,9 @@ from ct_cncl.pipeline.common.extras import require
 from ct_cncl.pipeline.sharing.export import export_models
 from ct_cncl.pipeline.sharing.zoo_rules import CHECKSUMS, broken_rules
 from ct_cncl.pipeline.weights.load import TRAINED_ON_KEY, open_weights
+from ct_cncl.pipeline.workflow.definition import network_config, network_definition
 from ct_cncl.pipeline.workflow.locations import installed_bundle
-from ct_cncl.pipeline.workflow.run import load_config, merged_config, network_config, network_definition, overlay_file
+from ct_cncl.pipeline.workflow.run import load_config, merged_config, overlay_file
 from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.files import replacing

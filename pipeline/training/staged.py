@@ -14,15 +14,8 @@ from ct_cncl.pipeline.common.distributed import is_main_process
 from ct_cncl.pipeline.common.errors import ConfigError
 from ct_cncl.pipeline.handlers.budget import USED_KEY
 from ct_cncl.pipeline.training.run import absolute_paths, resume_hint, train_bundle
-from ct_cncl.pipeline.workflow.run import (
-    about_what_is_there,
-    check_keys,
-    check_values,
-    config_file,
-    merged_config,
-    overlay_file,
-    parse_overrides,
-)
+from ct_cncl.pipeline.workflow.config_checks import about_what_is_there, check_keys, check_values
+from ct_cncl.pipeline.workflow.run import config_file, merged_config, overlay_file, parse_overrides
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.locks import alone_in

@@ -8,8 +8,8 @@ from torch import nn
 
 from ct_cncl.pipeline.common.checkpoint_file import load_weights
 from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
+from ct_cncl.pipeline.workflow.definition import network_config
 from ct_cncl.pipeline.workflow.network import build_network
-from ct_cncl.pipeline.workflow.run import network_config
 
 
 def trained_network(checkpoint: str | Path | None, *, context_slices: int | None = None) -> nn.Module:

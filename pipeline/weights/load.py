@@ -17,9 +17,9 @@ from ct_cncl.pipeline.networks import Branches
 from ct_cncl.pipeline.networks.precision import chosen_precision, in_precision
 from ct_cncl.pipeline.weights.torchscript_archive import judge_torchscript
 from ct_cncl.pipeline.weights.torchscript_operators import REACHES_FILES
+from ct_cncl.pipeline.workflow.definition import network_config
 from ct_cncl.pipeline.workflow.locations import installed_bundle
 from ct_cncl.pipeline.workflow.network import build_network
-from ct_cncl.pipeline.workflow.run import network_config
 from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.torch_archives import ArchiveError
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ct_cncl.pipeline.common.errors import ConfigError
-from ct_cncl.pipeline.workflow.run import NETWORK_TARGETS, network_class_names
+from ct_cncl.pipeline.workflow.definition import NETWORK_TARGETS, network_class_names
 
 _NO_ARGUMENTS = ("_target_", "_mode_", "_desc_", "_requires_", "_disabled_")
 
@@ -18,7 +18,7 @@ def build_network(definition: Mapping[str, Any]) -> nn.Module:
     """The generator of a definition, as MONAI's ConfigParser would build it.
 
     Args:
-        definition: what :func:`~ct_cncl.pipeline.workflow.run.network_config` gives: the config keys of the network, of
+        definition: what :func:`~ct_cncl.pipeline.workflow.definition.network_config` gives: the config keys of the network, of
             constructors in ``ct_cncl.pipeline.networks`` with plain arguments and references to each other.
 
     Raises:

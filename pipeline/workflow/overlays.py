@@ -13,14 +13,11 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from ct_cncl.pipeline.common.errors import ConfigError
+from ct_cncl.pipeline.workflow.config_checks import DESCRIPTION, check_keys, check_values
+from ct_cncl.pipeline.workflow.definition import NETWORK_KEYS, network_definition
 from ct_cncl.pipeline.workflow.run import (
-    DESCRIPTION,
-    NETWORK_KEYS,
-    check_keys,
-    check_values,
     config_file,
     merged_config,
-    network_definition,
     overlay_file,
     overlay_files,
     own_keys,

@@ -6,8 +6,10 @@ import torch
 from monai.bundle import ConfigParser
 from tiny_runs import TINY
 
+from ct_cncl.pipeline.workflow.definition import NETWORK_KEYS
 from ct_cncl.pipeline.workflow.overlays import variant
-from ct_cncl.pipeline.workflow.run import NETWORK_KEYS, overlay_files, value_at
+from ct_cncl.pipeline.workflow.run import overlay_files
+from ct_cncl.pipeline.workflow.run_values import value_at
 
 ALL = overlay_files()
 VARIANTS = sorted(name for name, path in ALL.items() if path.parent.name != "encoders")  # those have tests of their own

@@ -24,7 +24,7 @@ from ct_cncl.pipeline.handlers import BudgetSchedule
 from ct_cncl.pipeline.inference.api import denoise_scans
 from ct_cncl.pipeline.networks import BranchOutputs
 from ct_cncl.pipeline.training.run import evaluate_run, train_bundle
-from ct_cncl.pipeline.workflow.run import network_config
+from ct_cncl.pipeline.workflow.definition import network_config
 from ct_cncl.transforms.dataset.datalist import read_datalist
 
 

@@ -10,8 +10,9 @@ import torch
 from tiny_dicom import dicom_slice
 
 from ct_cncl.pipeline.common.errors import ConfigError
+from ct_cncl.pipeline.workflow.definition import NETWORK_KEYS
 from ct_cncl.pipeline.workflow.network import build_network
-from ct_cncl.pipeline.workflow.run import NETWORK_KEYS, overlay_file
+from ct_cncl.pipeline.workflow.run import overlay_file
 
 HEAVY = ("monai", "ignite", "torch", "scipy", "numba", "matplotlib", "nibabel", "pydicom")
 

@@ -109,7 +109,7 @@ class AddColumn(torch.nn.Module):
 def test_denoise_uses_the_run_and_equals_the_network(tiny_run, tmp_path):
     from monai.bundle import ConfigParser
 
-    from ct_cncl.pipeline.workflow.run import network_config
+    from ct_cncl.pipeline.workflow.definition import network_config
     from ct_cncl.transforms.common.hu import to_hu, to_network
 
     hu = write(tmp_path / "scan.nii", (37, 45, 3), AFFINES["plain"], np.float32, high=300)

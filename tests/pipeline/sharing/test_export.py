@@ -16,9 +16,9 @@ from ct_cncl.pipeline.common.errors import CheckpointError
 from ct_cncl.pipeline.inference.api import denoise_scans
 from ct_cncl.pipeline.sharing.export import ExportError, export_models, write_onnx, write_torchscript
 from ct_cncl.pipeline.weights.load import open_weights
+from ct_cncl.pipeline.workflow.definition import NETWORK_KEYS
 from ct_cncl.pipeline.workflow.network import build_network
 from ct_cncl.pipeline.workflow.overlays import variant
-from ct_cncl.pipeline.workflow.run import NETWORK_KEYS
 from ct_cncl.transforms.common.checksums import file_checksum
 
 CPU = torch.device("cpu")

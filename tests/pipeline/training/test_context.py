@@ -12,7 +12,7 @@ from ct_cncl.pipeline.inference.api import denoise, denoise_scans
 from ct_cncl.pipeline.interpolation import alpha_sweep as texture_scan
 from ct_cncl.pipeline.interpolation.run import scan_alpha
 from ct_cncl.pipeline.training.run import evaluate_run, train_bundle
-from ct_cncl.pipeline.workflow.run import network_config
+from ct_cncl.pipeline.workflow.definition import network_config
 from ct_cncl.transforms.dataset.datalist import read_datalist
 
 

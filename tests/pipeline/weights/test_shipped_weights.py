@@ -28,7 +28,8 @@ from ct_cncl.pipeline.weights import load as weights_module
 from ct_cncl.pipeline.weights.domain import outside
 from ct_cncl.pipeline.weights.load import open_weights
 from ct_cncl.pipeline.workflow.locations import installed_bundle
-from ct_cncl.pipeline.workflow.run import config_file, merged_config, overlay_file, value_at
+from ct_cncl.pipeline.workflow.run import config_file, merged_config, overlay_file
+from ct_cncl.pipeline.workflow.run_values import value_at
 from ct_cncl.transforms.anatomy.regions import noise_power_spectrum
 
 CPU = torch.device("cpu")

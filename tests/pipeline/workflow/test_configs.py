@@ -15,8 +15,9 @@ from tiny_runs import ROOT, TINY, TINY_NETWORK, fire_arguments
 from ct_cncl.pipeline.sharing.config_review import expressions
 from ct_cncl.pipeline.sharing.zoo_rules import METADATA_SCHEMA
 from ct_cncl.pipeline.workflow import locations
+from ct_cncl.pipeline.workflow.definition import NETWORK_KEYS
 from ct_cncl.pipeline.workflow.overlays import variant
-from ct_cncl.pipeline.workflow.run import NETWORK_KEYS, build_workflow, config_file, load_config, run_workflow
+from ct_cncl.pipeline.workflow.run import build_workflow, config_file, load_config, run_workflow
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.series import ScanError

@@ -5,14 +5,12 @@ from pathlib import Path
 import pytest
 
 from ct_cncl.pipeline.common.errors import ConfigError
+from ct_cncl.pipeline.workflow.config_checks import check_keys, check_overlay, check_values
+from ct_cncl.pipeline.workflow.definition import network_config
 from ct_cncl.pipeline.workflow.run import (
     build_workflow,
-    check_keys,
-    check_overlay,
-    check_values,
     config_file,
     merged_config,
-    network_config,
     overlay_file,
     parse_overrides,
     root_cause,

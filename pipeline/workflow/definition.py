@@ -1,0 +1,105 @@
+"""The definition of a network that lies beside its weights: read as plain data, nothing of it is run."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ct_cncl.pipeline.common.errors import ConfigError
+
+NETWORK_KEYS = ("network_def", "context_slices")
+"""Config keys that define the generator, in train.json, in inference.json and in overlays."""
+
+NETWORK_TARGETS = "ct_cncl.pipeline.networks."
+"""What a network definition that comes with weights may build; anything else is not run."""
+
+
+def network_config(weights: Path) -> dict[str, Any]:
+    """The network definition in the ``config.json`` beside ``weights``, without running any of that file.
+
+    Only constructors in ``ct_cncl.pipeline.networks`` with plain arguments are taken.
+
+    Args:
+        weights: a run's checkpoint, or a file in a bundle's ``models``, whose ``configs/inference.json`` is read then.
+
+    Returns:
+        Overrides for inference.json.
+
+    Raises:
+        ConfigError: no such file, or a definition that would run something else.
+    """
+    path = weights.parent / "config.json"
+    if not path.is_file():
+        path = weights.resolve().parent.parent / "configs" / "inference.json"
+    if not path.is_file():
+        raise ConfigError(
+            f"Expected the run's config.json beside {weights}, which says what network it is, but there is none. Name the "
+            "checkpoint in its run's folder."
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"Expected JSON in {path}, but got: {error}.") from error
+    if not isinstance(config, dict):
+        raise ConfigError(f"Expected an object of JSON in {path}, but got a {type(config).__name__}. Name another run.")
+    definition = network_definition(config)
+    _refuse_code(definition, path, definition)
+    return definition
+
+
+def network_definition(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a config defines its network: "network_def", and whatever that refers to.
+
+    >>> network_definition({"network_def": {"in_channels": "@context_slices"}, "context_slices": 3, "seed": 0})
+    {'network_def': {'in_channels': '@context_slices'}, 'context_slices': 3}
+    """
+    found: dict[str, Any] = {}
+    wanted = list(NETWORK_KEYS)
+    while wanted:
+        key = wanted.pop(0)
+        if key in config and key not in found:
+            found[key] = config[key]
+            wanted += _references(config[key])
+    return found
+
+
+def _references(node: Any) -> list[str]:
+    """Top-level keys that a part of a config refers to."""
+    if isinstance(node, Mapping):
+        return [name for value in node.values() for name in _references(value)]
+    if isinstance(node, list):
+        return [name for value in node for name in _references(value)]
+    return [node[1:]] if isinstance(node, str) and node.startswith("@") else []
+
+
+def network_class_names() -> list[str]:
+    """Full names of the constructors that a network's definition may name."""
+    from ct_cncl.pipeline import networks
+
+    return [NETWORK_TARGETS + name for name in networks.__all__ if inspect.isclass(getattr(networks, name))]
+
+
+def _refuse_code(node: Any, path: Path, definition: Mapping[str, Any]) -> None:
+    if isinstance(node, Mapping):
+        target = node.get("_target_")
+        # By full name: the prefix alone would let in what the modules there import, ...networks.unet.torch.load say.
+        if "_target_" in node and target not in network_class_names():
+            raise ConfigError(
+                f"Expected the network in {path} to be built from {NETWORK_TARGETS}*, but it names {target!r}, which was not run. "
+                "Run that config yourself with `python -m monai.bundle run` if you trust it."
+            )
+        for value in node.values():
+            _refuse_code(value, path, definition)
+    elif isinstance(node, list):
+        for value in node:
+            _refuse_code(value, path, definition)
+    elif isinstance(node, str) and (
+        node.startswith(("$", "%")) or (node[:1] == "@" and node[1:] not in {*NETWORK_KEYS, *definition})
+    ):
+        raise ConfigError(
+            f"Expected plain values in the network of {path}, but got the expression {node!r}, which was not run. Run that "
+            "config yourself with `python -m monai.bundle run` if you trust it."
+        )
