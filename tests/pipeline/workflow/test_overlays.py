@@ -199,6 +199,8 @@ def files_for(name, tiny_run, folder):
         overrides = {"texture#encoder#weights": path, "texture#encoder#widths": WIDTHS}
     if config["patches"]["dose_range"] is not None:  # the tiny data have no noise realizations
         overrides |= {"patches#dose_range": None, "patches#nested_dose_range": None}
+    if config["patches"]["zoom_range"] is not None:  # and are 40 pixels wide
+        overrides |= {"patches#size": 24}
     if "teacher_checkpoint" in config:
         overrides["teacher_checkpoint"] = str(tiny_run / "best.pt")
     return overrides
