@@ -30,8 +30,6 @@ from ct_cncl.transforms.series import ScanSource
 from ct_cncl.transforms.series.find import search
 from ct_cncl.transforms.series.slices import open_slices
 
-PICTURES = ("input", "result", "removed")
-
 
 def options_of(job: Job) -> DenoiseOptions:
     """What the job's rule says, as options of ``denoise``."""

@@ -72,11 +72,6 @@ class VolumeStore:
         """(x, y, z) int16, where the cache has it."""
         return self._held[path] if path in self._held else self.on_disk(path)
 
-    def on_host(self, path: str) -> np.ndarray:
-        """The same as an array, in RAM or memory-mapped."""
-        held = self._held.get(path)
-        return self.on_disk(path).numpy() if held is None or held.device.type != "cpu" else held.numpy()
-
     def on_disk(self, path: str) -> torch.Tensor:
         """The same, memory-mapped."""
         if path not in self._mapped:

@@ -107,16 +107,6 @@ def stacked(values: Sequence[torch.Tensor] | torch.Tensor) -> torch.Tensor:
     return values if isinstance(values, torch.Tensor) else torch.stack(list(values))
 
 
-def by_size(values: Sequence[torch.Tensor] | torch.Tensor) -> list[tuple[list[int], torch.Tensor]]:
-    """Images of one size together: (their places, (B, C, H, W)), for what is cheaper done at once."""
-    if isinstance(values, torch.Tensor):
-        return [(list(range(len(values))), values)]
-    groups: dict[torch.Size, list[int]] = {}
-    for place, value in enumerate(values):
-        groups.setdefault(value.shape, []).append(place)
-    return [(places, torch.stack([values[place] for place in places])) for places in groups.values()]
-
-
 def together(items: Sequence[Mapping[Hashable, Any]]) -> Items:
     """A batch of items; images of one size are stacked, everything else is a list."""
     batch: Items = {}
