@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -45,8 +46,10 @@ def work():
         "loss": engine.state.epoch_losses["loss"],
         "uneven": uneven,
     }
+    time.sleep(0.5 * distributed.rank())  # rank 1 is still at work when rank 0 would leave
+    entered = time.time()
     distributed.stop_processes()
-    return results | {"left": not torch.distributed.is_initialized()}
+    return results | {"left": not torch.distributed.is_initialized(), "entered": entered, "gone": time.time()}
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +80,12 @@ def test_group_is_joined_once_and_left_together(ranks):
         assert results["wrapped"] == [True, True]
         assert results["unwrapped"]
         assert results["left"]
+
+
+def test_processes_wait_for_each_other_before_they_leave(ranks):
+    """Regression: a process that left alone could take down one that was still writing."""
+    own, other = ranks
+    assert own["entered"] < other["entered"] <= own["gone"]
 
 
 def test_all_ranks_start_from_rank_0s_weights_and_average_their_gradients(ranks):
