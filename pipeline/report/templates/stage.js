@@ -39,12 +39,12 @@ class Stage {
     this.root.replaceChildren(...(state.layout === "all" ? rows : this.panes.map((pane) => pane.root)));
   }
 
-  // In the layout "all" a row of panes for each method, truth and input together.
+  // In the layout "all" a row of panes for each method, reference and input together.
   rows(plan) {
     const groups = new Map();
     plan.forEach(([number], place) => {
       const { method } = this.views[number];
-      const group = method === "input" ? "truth" : method;
+      const group = method === "input" ? "reference" : method;
       groups.set(group, [...(groups.get(group) ?? []), this.panes[place].root]);
     });
     return [...groups.values()].map((panes) => {

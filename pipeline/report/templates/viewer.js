@@ -297,7 +297,7 @@ class Viewer {
 // Input beside the first result, or whatever there is.
 function firstPair(views) {
   const images = views.flatMap(({ kind, method }, number) => (kind === "image" ? [{ method, number }] : []));
-  const candidate = images.find(({ method }) => method !== "input" && method !== "truth") ?? images[0];
+  const candidate = images.find(({ method }) => method !== "input" && method !== "reference") ?? images[0];
   const other = images.find(({ method }) => method === "input") ?? images[0];
   return { left: other.number, right: candidate.number };
 }

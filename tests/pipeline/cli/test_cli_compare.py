@@ -27,7 +27,7 @@ def test_models_prints_the_table_and_writes_it(command, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["models", "--with", "nothing"], "error: Expected the name or path of an overlay, but got 'nothing'."),
+        (["models", "--with", "nothing"], "error: Expected the name or path of an overlay, but got 'nothing'"),
         (["models", "--size", "3"], "error: Expected a size of at least 16"),
         (
             ["models", "--repeats", "0"],

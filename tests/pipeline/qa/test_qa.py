@@ -124,7 +124,7 @@ def test_the_page_has_charts_and_tables_for_every_dose_and_method():
     assert {view.label for view in found.slices} == {
         "discs, dose 1", "discs, dose 0.25", "lesions, dose 1", "lesions, dose 0.25"
     }  # fmt: skip
-    assert set(found.slices[0].images) == {"truth", INPUT, "candidate1", "candidate2"}
+    assert set(found.slices[0].images) == {"reference", INPUT, "candidate1", "candidate2"}
 
 
 def test_weights_are_tested_and_the_page_written(tmp_path):
