@@ -121,7 +121,7 @@ def test_lines_are_found():
 
 def weights_recipe(ct):
     """The lines that `make weights` would run for scans under ``ct``."""
-    options = ["make", "-n", "--assume-old", ".venv/.installed", "weights", f"CT={ct}"]
+    options = ["make", "--no-print-directory", "-n", "--assume-old", ".venv/.installed", "weights", f"CT={ct}"]
     return subprocess.run(options, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
 
 

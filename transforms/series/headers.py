@@ -84,6 +84,8 @@ def read_header(path: Path) -> Dataset:
         raise
     except Exception as error:  # pydicom raises nearly every built-in exception on damaged files
         raise _unknown_syntax(path, _syntax_of(path)) or damaged(path, error) from error
+    if unknown := _unknown_syntax(path, str(header.file_meta.get("TransferSyntaxUID") or "")):
+        raise unknown
     return header
 
 
@@ -105,7 +107,8 @@ def _syntax_of(path: Path) -> str:
 
 def _unknown_syntax(path: Path, syntax: str) -> ScanError | None:
     """The error for a transfer syntax that pydicom does not know: private ones, and those younger than it."""
-    if not syntax or UID(syntax).is_transfer_syntax:
+    # pynetdicom adds the young ones to pydicom's list when it is imported, but nothing decodes them.
+    if not syntax or (UID(syntax).is_transfer_syntax and syntax not in _YOUNG_SYNTAXES):
         return None
     name = _YOUNG_SYNTAXES.get(syntax, "a private one" if UID(syntax).is_private else "an unknown one")
     return ScanError(

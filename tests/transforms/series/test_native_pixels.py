@@ -134,6 +134,12 @@ def test_unknown_transfer_syntaxes_are_not_damage(tmp_path, syntax):
     refused(path, "export it as Explicit VR Little Endian")
 
 
+def test_a_young_transfer_syntax_is_refused_with_the_node_installed(tmp_path):
+    """pynetdicom adds JPEG XL to pydicom's list of what it knows: the file's header parses then, its pixels do not."""
+    pytest.importorskip("pynetdicom")
+    test_unknown_transfer_syntaxes_are_not_damage(tmp_path, "1.2.840.10008.1.2.4.110")
+
+
 @pytest.mark.parametrize("multi_frame", [False, True])
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
 def test_a_file_that_states_no_transfer_syntax_is_read_as_it_lies(tmp_path, syntax, multi_frame):
