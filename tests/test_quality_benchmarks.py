@@ -140,3 +140,12 @@ def test_files_keep_geometry_padding_and_name(baselines, tmp_path):
     assert (values[corner] == -2000).all()
     assert values[inside].std() < 8
     assert values[inside].mean() == pytest.approx(40.0, abs=0.5)
+
+
+def test_gains_by_strength_are_those_of_the_arithmetic(benchmark_named):
+    """Half of the error taken away is 6.02 dB; a network that goes twice too far gains nothing."""
+    target = benchmark_named("target_dose")
+    truth = np.zeros((32, 32))
+    low = truth + 10.0
+    found = target.gains(truth, low, low - 5.0, [0.0, 1.0, 4.0])
+    assert found == [pytest.approx(0, abs=1e-4), pytest.approx(20 * np.log10(2), abs=1e-4), pytest.approx(0, abs=1e-4)]

@@ -30,8 +30,20 @@ def denoise(
         ),
     ] = None,
     strength: Annotated[
-        float, typer.Option(help="0 to 1: how much of the network's change is made; 0 gives the scan back bit for bit.")
-    ] = 1.0,
+        Optional[str],
+        typer.Option(
+            help="How much of the network's change is made: low, medium, high, or 0 (the scan bit for bit) to 1.  [1]",
+            metavar="STRENGTH",
+            show_default=False,
+        ),
+    ] = None,
+    target_dose: Annotated[
+        Optional[str],
+        typer.Option(
+            help="Instead of --strength: as if taken at so many times the dose, 1 or more, or clean. The bundle's weights make 4.",
+            metavar="DOSE",
+        ),
+    ] = None,
     save: Annotated[
         Optional[list[str]],
         typer.Option(
@@ -96,7 +108,7 @@ def denoise(
 
       ct-cncl denoise scan.nii.gz --weights runs/narrow/best.pt --out denoised --strength 0.7 --save noise,disagreement
 
-      ct-cncl denoise scan.nii.gz denoised.nii.gz
+      ct-cncl denoise scan.nii.gz denoised.nii.gz --target-dose 2
 
       torchrun --no-python --nproc_per_node=2 ct-cncl denoise archive --weights model.ts --out denoised
     """
@@ -112,6 +124,7 @@ def denoise(
         place,
         weights=weights,
         strength=strength,
+        target_dose=target_dose,
         save=tuple(kind.strip() for text in save or () for kind in text.split(",") if kind.strip()),
         series=tuple(series or ()),
         strict=strict,

@@ -49,8 +49,8 @@ def denoise(source: Any, out: Any = None, **options: Any) -> Any:
         source: slices (columns, rows, slices) in HU, as NumPy array or tensor; or a path: a DICOM folder, zip, file or
             DICOMDIR, NIfTI, MHA, NRRD, TIFF, NPY, or a folder of them.
         out: folder for the results of a path, or the name of a file for that of one volume; None for a volume in memory.
-        options: by keyword, the fields of :class:`DenoiseOptions`: ``weights``, ``strength``, ``device``, ``batch_size``
-            ``threads`` and ``precision``; for paths the others too.
+        options: by keyword, the fields of :class:`DenoiseOptions`: ``weights``, ``strength`` or ``target_dose``, ``device``,
+            ``batch_size``, ``threads`` and ``precision``; for paths the others too.
 
     Returns:
         A volume of the same kind, type and shape; or the paths of the denoised scans.
@@ -63,7 +63,8 @@ def denoise(source: Any, out: Any = None, **options: Any) -> Any:
             raise ValueError("Expected a folder for the results of a path, but got none. Pass out=FOLDER.")
         return denoise_scans(Path(source), Path(out), **options)
     asked = DenoiseOptions(**options)
-    return denoise_volume(source, _weights(asked), replace(asked.settings(), save=()))
+    weights = _weights(asked)
+    return denoise_volume(source, weights, replace(asked.settings(weights.trained_on), save=()))
 
 
 def denoise_scans(source: Path, out: Path, **options: Any) -> list[Path]:
@@ -95,12 +96,11 @@ def denoise_scans(source: Path, out: Path, **options: Any) -> list[Path]:
 
 
 def _weights(asked: DenoiseOptions) -> Weights:
-    settings = asked.settings()
     device = chosen_device(asked.device)
     if asked.threads is not None:
         torch.set_num_threads(asked.threads)
     weights = open_weights(asked.weights, device, precision=asked.precision, trust=asked.trust)
-    check_save(weights, settings)
+    check_save(weights, asked.settings(weights.trained_on))
     if weights.precision == "bf16" and not is_made_for_bf16(device) and is_main_process():
         logger.warning("bf16 is slower than fp32 here, where nothing multiplies it; --precision auto chooses.")
     return weights

@@ -72,7 +72,7 @@ class ArchiveRun:
         self, source: Path, places: Places, found: Found, *, weights: Weights, asked: DenoiseOptions, work: Path
     ) -> None:
         self.source, self.places, self.found = source, places, found
-        self.weights, self.settings, self.asked = weights, asked.settings(), asked
+        self.weights, self.settings, self.asked = weights, asked.settings(weights.trained_on), asked
         self.deidentifier = Deidentifier(key_of(places.key_folder)) if asked.deidentify else None
         chosen = choose(found.scans, asked.series)
         scans, self._refused, self._left_out = (
@@ -85,7 +85,7 @@ class ArchiveRun:
         self._refused = {self._named(scan): what for scan, what in self._refused.items()}
         options = {
             "weights": weights.checksum,
-            "strength": asked.strength,
+            "strength": self.settings.strength,
             "kinds": self.settings.kinds,
             "compression": asked.compression,
             "deidentify": asked.deidentify,

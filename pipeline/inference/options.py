@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ct_cncl.pipeline.inference.streaming import Settings
+from ct_cncl.pipeline.inference.target_dose import checked_strength, checked_target, chosen_strength
 from ct_cncl.transforms.series.dicom_file import COMPRESSIONS
 
 
 @dataclass(frozen=True)
 class DenoiseOptions:
-    """What ``ct-cncl denoise`` is asked for beside source and output; see its ``--help``."""
+    """What ``ct-cncl denoise`` is asked for beside source and output; see its ``--help``.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
 
     weights: str | Path | None = None
-    strength: float = 1.0
+    strength: float | str | None = None
+    target_dose: float | str | None = None
     save: tuple[str, ...] = ()
     series: tuple[str, ...] = ()
     strict: bool = False
@@ -31,14 +39,25 @@ class DenoiseOptions:
     progress: bool = True
     trust: bool = False
 
-    def settings(self) -> Settings:
-        """How the network is applied.
-
-        Raises:
-            ValueError: a value outside its range.
-        """
+    def __post_init__(self) -> None:
         if self.compression not in COMPRESSIONS:
             raise ValueError(f"Expected a compression out of {', '.join(COMPRESSIONS)}, but got {self.compression!r}.")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"Expected at least 1 thread, but got {self.threads}.")
-        return Settings(self.strength, self.save, self.batch_size)
+        if self.strength is not None:
+            checked_strength(self.strength)
+        if self.target_dose is not None:
+            checked_target(self.target_dose)
+        Settings(save=self.save, batch_size=self.batch_size)
+
+    def settings(self, trained_on: Mapping[str, Any]) -> Settings:
+        """How the network is applied.
+
+        Args:
+            trained_on: what is known of the weights' training.
+
+        Raises:
+            ValueError: strength and target dose, or a target dose that these weights do not reach.
+        """
+        strength = chosen_strength(self.strength, self.target_dose, trained_on)
+        return Settings(strength, self.save, self.batch_size)

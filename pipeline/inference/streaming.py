@@ -13,6 +13,7 @@ from functools import cache
 import numpy as np
 import torch
 
+from ct_cncl.pipeline.inference.target_dose import MOST
 from ct_cncl.pipeline.networks import centre_slice
 from ct_cncl.pipeline.weights.domain import measure, outside, sampled
 from ct_cncl.pipeline.weights.load import Weights
@@ -37,7 +38,8 @@ class Settings:
     """How a network is applied.
 
     Attributes:
-        strength: 0 to 1; the result is the scan plus so much of the network's change. At 0 the scan comes back bit for bit.
+        strength: 0 to 2; the result is the scan plus so much of the network's change. At 0 the scan comes back bit for bit; above 1
+            are target doses beyond that of the weights.
         save: out of :data:`SAVED`.
         batch_size: slices at once; None suits the device.
 
@@ -50,8 +52,8 @@ class Settings:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.strength <= 1.0:
-            raise ValueError(f"Expected a strength from 0 to 1, but got {self.strength}.")
+        if not 0.0 <= self.strength <= MOST:
+            raise ValueError(f"Expected a strength from 0 to {MOST:g}, but got {self.strength}.")
         unknown = sorted(set(self.save) - set(SAVED))
         if unknown:
             raise ValueError(f"Expected to save {', '.join(SAVED)}, but got {', '.join(unknown)}.")

@@ -64,9 +64,8 @@ def _tried(settings: NodeSettings, file: Path, sender: str) -> list[str]:
 def _said(action: Action, *, shadow: bool) -> str:
     if action.do != "denoise":
         return {"ignore": "stored and ignored", "refuse": "refused (0x0124)"}[action.do]
-    how = [f"strength {action.strength:g}", action.precision, f"weights {action.weights or 'of the bundle'}"]
-    if action.target_dose is not None:
-        how.append(f"target dose {action.target_dose:g}")
+    much = f"strength {action.strength}" if action.target_dose is None else f"target dose {action.target_dose}"
+    how = [much, action.precision, f"weights {action.weights or 'of the bundle'}"]
     if action.save:
         how.append(f"with {', '.join(action.save)}")
     to = "kept here (shadow mode)" if shadow or action.shadow else f"sent to {', '.join(action.send)}"

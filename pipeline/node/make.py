@@ -34,23 +34,16 @@ from ct_cncl.transforms.series.slices import open_slices
 def options_of(job: Job) -> DenoiseOptions:
     """What the job's rule says, as options of ``denoise``."""
     action = job.action
-    options: dict[str, Any] = {
-        "weights": action.get("weights"),
-        "strength": float(action.get("strength", 1.0)),
-        "precision": action.get("precision", "fp32"),
-        "save": tuple(action.get("save") or ()),
-        "progress": False,
-    }
-    further = {
-        "target_dose": action.get("target_dose"),
-        "derived": bool(action.get("derived")) or None,
-    }
-    options |= {
-        name: value
-        for name, value in further.items()
-        if value is not None and name in DenoiseOptions.__dataclass_fields__
-    }
-    return DenoiseOptions(**options)
+    target = action.get("target_dose")
+    return DenoiseOptions(
+        weights=action.get("weights"),
+        strength=action.get("strength") if target is None else None,
+        target_dose=target,
+        precision=action.get("precision", "fp32"),
+        save=tuple(action.get("save") or ()),
+        derived=bool(action.get("derived")),
+        progress=False,
+    )
 
 
 def make(job: Job, members: Sequence[sqlite3.Row], spool: Spool, weights: Weights) -> tuple[dict[str, Any], list[str]]:

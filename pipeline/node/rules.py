@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ct_cncl.pipeline.inference.target_dose import CLEAN, STRENGTHS
 from ct_cncl.pipeline.node.facts import Facts
 from ct_cncl.pipeline.node.lined_yaml import Section, choice, flag, list_of, number, text
 from ct_cncl.pipeline.node.origin import ORIGINS
@@ -57,8 +58,8 @@ class Action:
     Attributes:
         do: "denoise", "ignore" (stored, then forgotten) or "refuse" (answered with Refused: Not Authorized).
         weights: a file; None for the bundle's own.
-        strength: 0 to 1.
-        target_dose: for weights that take one; None otherwise.
+        strength: 0 to 1, or a name.
+        target_dose: 1 or more, or "clean"; counts instead of the strength. None for none.
         precision: "fp32", "bf16" or "auto".
         save: further results.
         send: names of destinations.
@@ -68,8 +69,8 @@ class Action:
 
     do: str = "denoise"
     weights: str | None = None
-    strength: float = 1.0
-    target_dose: float | None = None
+    strength: float | str = 1.0
+    target_dose: float | str | None = None
     precision: str = "fp32"
     save: tuple[str, ...] = ()
     send: tuple[str, ...] = ()
@@ -160,7 +161,11 @@ def _action(section: Section, destinations: Sequence[str], *, derived: bool) -> 
     do = section.take("do", choice("denoise", "ignore", "refuse"), "denoise")
     if do != "denoise":
         return Action(do=do)
-    taken = section.take("target_dose", _target_dose, None)
+    target = section.take("target_dose", _target_dose, None)
+    line = section.line_of("strength")
+    strength = section.take("strength", _strength, None)
+    if strength is not None and target is not None:
+        raise section.error("strength", "a strength or a target_dose", "both", line)
     shadow = section.take("shadow", flag, False)
     line = section.line_of("send")
     send = section.take("send", list_of(choice(*destinations)), ())
@@ -168,8 +173,8 @@ def _action(section: Section, destinations: Sequence[str], *, derived: bool) -> 
         raise section.error("send", "destinations to send to (or shadow: true, to send nothing)", "none", line)
     return Action(
         weights=section.take("weights", _existing(section.file.parent), None),
-        strength=section.take("strength", number(0, 1), 1.0),
-        target_dose=taken,
+        strength=1.0 if strength is None else strength,
+        target_dose=target,
         precision=section.take("precision", choice(*PRECISIONS), "fp32"),
         save=section.take("save", list_of(choice(*SAVED)), ()),
         send=tuple(dict.fromkeys(send)),
@@ -178,12 +183,12 @@ def _action(section: Section, destinations: Sequence[str], *, derived: bool) -> 
     )
 
 
-def _target_dose(value: Any) -> float:
-    from ct_cncl.pipeline.inference.options import DenoiseOptions
+def _target_dose(value: Any) -> float | str:
+    return CLEAN if value == CLEAN else number(1)(value)
 
-    if "target_dose" not in DenoiseOptions.__dataclass_fields__:
-        raise ValueError("no target_dose, which this version's weights do not take (use strength)")
-    return number(0)(value)
+
+def _strength(value: Any) -> float | str:
+    return str(value) if value in STRENGTHS else number(0, 1)(value)
 
 
 def _existing(folder: Path) -> Callable[[Any], str]:

@@ -109,8 +109,8 @@ class Worker:
         results = sorted({entry["series"] for entry in outcome["files"]})
         self.audit.say(
             "denoised", job=job.id, study=job.study, series=job.series, results=results, weights=outcome["weights"],
-            strength=job.action.get("strength"), precision=job.action.get("precision"), rule=job.rule, seconds=outcome["seconds"],
-            shadow=job.shadow,
+            strength=job.action.get("strength"), target_dose=job.action.get("target_dose"), precision=job.action.get("precision"),
+            rule=job.rule, seconds=outcome["seconds"], shadow=job.shadow,
         )  # fmt: skip
         self.jobs.finish(job.id, outcome, [*job.warnings, *warnings], destinations)
         logger.info("job %d: denoised in %.1f s", job.id, outcome["seconds"])
@@ -135,7 +135,7 @@ class Worker:
                 torch.set_num_threads(self.settings.threads)
             device = chosen_device(self.settings.devices[self.number % len(self.settings.devices)])
             self._weights = (key, open_weights(options.weights, device, precision=options.precision))
-        check_save(self._weights[1], options.settings())
+        check_save(self._weights[1], options.settings(self._weights[1].trained_on))
         return self._weights[1]
 
     def _failed(self, job: Job, error: Exception) -> None:

@@ -28,7 +28,9 @@ _RATIO = 1.25
 _HU_MARGIN = 200.0
 _FREQUENCY_RATIO = 1.1
 """The same for the noise's frequency: kernels differ by less than levels."""
-_RANGES = ("noise_hu", "noise_per_mm", "pixel_mm", "slice_mm", "hu")
+INPUT_DOSE = "input_dose"
+"""Lowest and highest dose of the training inputs relative to their references; 0 where those are noise-free."""
+_RANGES = ("noise_hu", "noise_per_mm", "pixel_mm", "slice_mm", "hu", INPUT_DOSE)
 
 
 def measure(slices: Sequence[np.ndarray], spacing: Sequence[float], acquisition: Acquisition | None) -> dict[str, Any]:
@@ -141,7 +143,7 @@ def training_domain(
     nested_dose_range: Sequence[float] | None = None,
     zoom_range: Sequence[float] | None = None,
 ) -> dict[str, Any]:
-    """The domain of a training: its low-dose volumes, how they were acquired, and what is drawn at random from them.
+    """The domain of a training: its low-dose volumes, how they were acquired, their dose, and what is drawn at random from them.
 
     Args:
         entries: of the training split, with absolute paths; the pixels of at most 40 of them, evenly spread, are looked at.
@@ -158,7 +160,23 @@ def training_domain(
     if zoom_range is not None and "pixel_mm" in found:
         low, high = found["pixel_mm"]
         found["pixel_mm"] = [low / max(zoom_range), high / min(zoom_range)]
+    relative = [_relative_dose(entry, dose_range, nested=nested_dose_range is not None) for entry in entries]
+    if relative and all(relative):
+        found |= together({INPUT_DOSE: list(dose)} for dose in relative if dose)
     return found
+
+
+def _relative_dose(
+    entry: Mapping[str, Any], dose_range: Sequence[float] | None, *, nested: bool
+) -> tuple[float, float] | None:
+    """Lowest and highest dose of an entry's images relative to their references; None where nothing says so."""
+    noise_free = entry.get("provenance", {}).get("truth") == "noise-free"
+    if noise_free and not nested:
+        return 0.0, 0.0
+    if dose_range is not None:
+        return float(min(dose_range)), float(max(dose_range))
+    stated = entry.get("dose_fraction")
+    return None if stated is None else (float(stated), float(stated))
 
 
 def _entry_domain(entry: Mapping[str, Any], doses: tuple[float, float] | None) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class Derivation:
     Attributes:
         weights: SHA-256 of the weights, hexadecimal.
         version: of this package.
-        strength: 0 to 1; 1 is the network's result, 0 the source.
+        strength: 1 is the network's result, 0 the source; above 1 more is removed than the network does.
         warnings: to be recorded in the result.
         precision: of the network's arithmetic, "fp32" or "bf16".
         compression: of the result, as users ask for it.

@@ -67,7 +67,7 @@ def derived_header(source: Dataset, frame: Frame, derivation: Derivation, kind: 
         if header.get(name):
             header[name].value = derived_uid(header[name].value, derivation, kind)
     _state_times(header, derivation.made)
-    strength = () if derivation.strength == 1 else (f"{derivation.strength:g}",)
+    strength = () if derivation.strength == 1 else (f"{derivation.strength:.3g}",)
     label = " ".join((kind.label, "CNCL", *strength, *derivation.unusual_precision))
     label_description(header, label)
     equipment = list(header.get("ContributingEquipmentSequence") or [])

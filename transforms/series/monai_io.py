@@ -117,7 +117,7 @@ class SaveScand(MapTransform):
         overwrite: replace files of earlier runs. Two inputs of one run never write to the same file.
         meta_key: entry whose meta names the source where a key's own meta does not.
         dtype: type on disk; None keeps the source's.
-        strength: 0 to 1, how much of the network's change is made; 0 gives the scan back bit for bit.
+        strength: how much of the network's change is made; 0 gives the scan back bit for bit.
         allow_missing_keys: skip keys that are not there.
 
     Raises:

@@ -46,7 +46,7 @@ def write_result(
         storage: of the scan; NIfTI keeps its header, dtype and scaling, others are written as HU without scaling.
         scan: where it lies.
         axis: along which its slices lie.
-        strength: 0 to 1, how much of the network's change is made.
+        strength: how much of the network's change is made.
         dtype: type on disk; None as above.
         overwrite: replace an existing file. The scan itself is never replaced.
 

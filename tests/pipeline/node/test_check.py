@@ -46,6 +46,22 @@ def test_good_and_tried(tmp_path, config, command):
     assert "Zaphod" not in out
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("target_dose: 2", "denoised (target dose 2.0; fp32"),
+        ("target_dose: clean", "denoised (target dose clean; fp32"),
+        ("strength: low", "denoised (strength low; fp32"),
+    ],
+)
+def test_target_doses_and_names(tmp_path, config, command, line, said):
+    config.write_text(CONFIG.replace("strength: 0.7", line))
+    write_series(tmp_path / "soft", 1, slices=1, ConvolutionKernel="B30f")
+    code, out, _ = command("node", "--check", config, "--try", tmp_path / "soft/000.dcm")
+    assert code == 0
+    assert said in out
+
+
 def test_from_another_sender(tmp_path, config, command):
     write_series(tmp_path / "in", 1, slices=1)
     code, out, _ = command("node", "--check", config, "--try", tmp_path / "in/000.dcm", "--from", "OTHER")

@@ -120,6 +120,25 @@ def test_the_domain_of_a_data_set(tmp_path):
     assert drawn["pixel_mm"] == [pytest.approx(0.4), pytest.approx(1.6)]
 
 
+def test_the_dose_of_inputs_relative_to_their_references(tmp_path):
+    """Fixed by the config, by the data, 0 where references are noise-free and stay so; unknown where one entry's is."""
+    scan, other = entry(tmp_path / "a"), entry(tmp_path / "b", dose_fraction=0.1)
+    unknown = entry(tmp_path / "c", dose_fraction=None)
+    phantom = entry(tmp_path / "d", provenance={"truth": "noise-free"})
+
+    def found(*entries, **drawn):
+        return training_domain(entries, **drawn).get("input_dose")
+
+    assert found(scan) == [0.25, 0.25]
+    assert found(scan, other) == [0.1, 0.25]
+    assert found(scan, unknown) is None
+    assert found(phantom) == [0.0, 0.0]
+    assert found(scan, unknown, dose_range=(0.2, 0.2)) == [0.2, 0.2]
+    assert found(scan, phantom, dose_range=(0.2, 0.2)) == [0.0, 0.2]
+    assert found(scan, phantom, dose_range=(0.2, 0.2), nested_dose_range=(0.1, 1.0)) == [0.2, 0.2]
+    assert together([{"input_dose": [0.25, 0.25]}, {"input_dose": [0.5, 0.5]}]) == {"input_dose": [0.25, 0.5]}
+
+
 def test_training_records_what_it_saw(tiny_run, tiny_dataset, tmp_path):
     found = json.loads((tiny_run / "trained_on.json").read_text())
     assert found["pixel_mm"] == [pytest.approx(0.7), pytest.approx(0.7)]
