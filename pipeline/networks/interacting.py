@@ -29,6 +29,7 @@ class InteractingCNCL(CNCL):
             from a pair of feature maps to a pair of the same shapes, for example ``FeatureAttention`` or ``Exchange``; None for none.
         levels: where the branches interact: "last", before the heads, or "every", after each step of the decoders.
         init_std: see ``CNCL``; for the predictors only.
+        level_sigma: see ``CNCL``.
 
     Raises:
         ValueError: unknown ``levels``; predictors whose feature maps differ in scale where they meet, or without
@@ -46,6 +47,7 @@ class InteractingCNCL(CNCL):
         interaction: Callable[[int, int], nn.Module] | None = None,
         levels: str = "last",
         init_std: float | None = None,
+        level_sigma: float = 0.0,
     ) -> None:
         channels = list(zip(_levels(content, "channels", levels), _levels(noise, "channels", levels)))
         scales = _levels(content, "scales", levels)
@@ -62,7 +64,7 @@ class InteractingCNCL(CNCL):
             )
         fuses_features = not isinstance(fusion, nn.Module)
         fusion = fusion if isinstance(fusion, nn.Module) else fusion(*channels[-1], scale=scales[-1])
-        super().__init__(content=content, noise=noise, fusion=fusion, init_std=init_std)
+        super().__init__(content=content, noise=noise, fusion=fusion, init_std=init_std, level_sigma=level_sigma)
         self.fuses_features = fuses_features
         self.shares_encoder = shares_encoder
         self.every_level = levels == "every"
@@ -93,7 +95,6 @@ class InteractingCNCL(CNCL):
     @torch.jit.export
     def branches(self, image: torch.Tensor) -> Branches:
         """Content, noise and fused image of ``image`` (B, C, H, W), in network units, any H and W."""
-        height, width = image.shape[-2:]
         padded = pad_to_multiple(image, self.multiple)
         content_features, noise_features = self.features(padded)
         content = self.content.head(content_features, padded)  # type: ignore[operator]
@@ -103,7 +104,7 @@ class InteractingCNCL(CNCL):
             fused = self.fusion(content_features, noise_features, content, denoised)
         else:
             fused = self.fusion(content, denoised)
-        return Branches(content[..., :height, :width], noise[..., :height, :width], fused[..., :height, :width])
+        return self.cropped(image, content, noise, fused)
 
 
 def _levels(predictor: nn.Module, attribute: str, levels: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""Low-contrast lesions, inserted at random into image and target alike: what a denoiser must not take for noise."""
+"""Low-contrast lesions, inserted at random into image and reference alike: what a denoiser must not take for noise."""
 
 from __future__ import annotations
 
@@ -21,8 +21,14 @@ REACH = 2
 """Pixels around a place whose mean must be soft tissue."""
 
 
+SPICULES = (5, 13)
+"""Least number of spicules, and one more than the greatest."""
+SPICULE_LENGTH = (0.3, 1.0)
+"""Shares of the radius."""
+
+
 class Lesion(NamedTuple):
-    """An ellipse of one contrast with an edge of one pixel's width."""
+    """An ellipse of one contrast with a soft edge, smooth or with spicules."""
 
     row: float
     column: float
@@ -31,10 +37,16 @@ class Lesion(NamedTuple):
     angle: float
     """Of the first half axis against the rows, radians."""
     contrast_hu: float
+    edge: float = 1.0
+    """Width over which the contrast falls off, pixels."""
+    spicules: int = 0
+    """Rays that stick out of the ellipse; 0 for a smooth outline."""
+    spicule_length: float = 0.5
+    """How far they do, as a share of the radius."""
 
 
 def lesion_hu(lesion: Lesion, shape: tuple[int, int], *, device: torch.device | None = None) -> torch.Tensor:
-    """What a lesion adds, (H, W) float32, HU: its contrast inside, half of it on the edge, nothing two pixels further out.
+    """What a lesion adds, (H, W) float32, HU: its contrast inside, half of it on the edge, nothing two edge widths further out.
 
     >>> disc = lesion_hu(Lesion(8.0, 8.0, (4.0, 4.0), 0.0, -20.0), (17, 17))
     >>> round(float(disc[8, 8]), 1), round(float(disc[8, 12]), 1), round(float(disc[8, 15]), 1)
@@ -45,17 +57,22 @@ def lesion_hu(lesion: Lesion, shape: tuple[int, int], *, device: torch.device | 
     cos, sin = math.cos(lesion.angle), math.sin(lesion.angle)
     along = (cos * rows + sin * columns) / lesion.radii[0]
     across = (cos * columns - sin * rows) / lesion.radii[1]
-    outside = (torch.sqrt(along**2 + across**2) - 1) * min(lesion.radii)  # pixels from the edge, nearly
-    return lesion.contrast_hu * torch.sigmoid(-4 * outside)
+    outline: float | torch.Tensor = 1.0
+    if lesion.spicules:
+        rays = 0.5 + 0.5 * torch.cos(lesion.spicules * torch.atan2(across, along))
+        outline = 1.0 + lesion.spicule_length * rays**3
+    outside = (torch.sqrt(along**2 + across**2) - outline) * min(lesion.radii)  # pixels from the edge, nearly
+    return lesion.contrast_hu * torch.sigmoid(-4 / lesion.edge * outside)
 
 
 class RandLesions(RandomizableTransform):
-    """One to ``most`` faint ellipses in the soft tissue of a patch.
+    """One to ``most`` faint lesions in the soft tissue of a patch, every other one with spicules.
 
     Args:
         prob: probability that a patch gets any.
-        contrast_hu: lowest and highest absolute contrast, HU; darker and brighter are equally likely.
-        radius: lowest and highest half axis, pixels, log-uniform.
+        contrast_hu: lowest and highest absolute contrast, HU, log-uniform: most are faint; darker and brighter are equally likely.
+        radius: lowest and highest half axis, pixels, log-uniform. The default is 2 to 15 mm across at pixels of 0.75 mm.
+        edge: lowest and highest width of the edge, pixels.
         most: lesions in a patch.
 
     Raises:
@@ -66,13 +83,15 @@ class RandLesions(RandomizableTransform):
         self,
         prob: float = 0.1,
         *,
-        contrast_hu: Sequence[float] = (5.0, 40.0),
-        radius: Sequence[float] = (2.0, 10.0),
+        contrast_hu: Sequence[float] = (3.0, 60.0),
+        radius: Sequence[float] = (1.3, 10.0),
+        edge: Sequence[float] = (0.5, 2.0),
         most: int = 2,
     ) -> None:
         super().__init__(prob)
         self.contrast_hu = check_range("contrast_hu", contrast_hu, above=0)
         self.radius = check_range("radius", radius, above=0)
+        self.edge = check_range("edge", edge, above=0)
         if most < 1:
             raise ValueError(f"Expected most of at least 1, but got {most}.")
         self.most = most
@@ -89,10 +108,16 @@ class RandLesions(RandomizableTransform):
         for _ in range(int(self.R.randint(1, self.most + 1))):
             place = self._place(plane)
             radii = np.exp(self.R.uniform(*np.log(self.radius), size=2))
-            angle, contrast = self.R.uniform(0, math.pi), self.R.uniform(*self.contrast_hu)
+            angle, contrast = self.R.uniform(0, math.pi), np.exp(self.R.uniform(*np.log(self.contrast_hu)))
             sign = 1.0 if self.R.randint(2) else -1.0
+            edge, spicules = self.R.uniform(*self.edge), int(self.R.randint(*SPICULES)) if self.R.randint(2) else 0
+            length = self.R.uniform(*SPICULE_LENGTH)
             if place is not None:
-                self.lesions.append(Lesion(*place, (float(radii[0]), float(radii[1])), float(angle), sign * contrast))
+                half_axes = (float(radii[0]), float(radii[1]))
+                lesion = Lesion(
+                    *place, half_axes, float(angle), float(sign * contrast), float(edge), spicules, float(length)
+                )
+                self.lesions.append(lesion)
 
     def _place(self, plane: torch.Tensor) -> tuple[float, float] | None:
         height, width = plane.shape
@@ -123,12 +148,13 @@ class RandLesionsd(RandomizableTransform, BatchTransform):
     """Dictionary version of :class:`RandLesions`; all keys get the same lesions.
 
     Args:
-        keys: the image and its target, (C, H, W), HU.
+        keys: the image and its reference, (C, H, W), HU.
         prob: see :class:`RandLesions`; 0 inserts none.
         contrast_hu: see there.
         radius: see there.
+        edge: see there.
         most: see there.
-        tissue_key: the image in which soft tissue is looked for: the target, which has less noise.
+        tissue_key: the image in which soft tissue is looked for: the reference, which has less noise.
         allow_missing_keys: skip keys that are not there.
     """
 
@@ -137,8 +163,9 @@ class RandLesionsd(RandomizableTransform, BatchTransform):
         keys: KeysCollection,
         prob: float = 0.1,
         *,
-        contrast_hu: Sequence[float] = (5.0, 40.0),
-        radius: Sequence[float] = (2.0, 10.0),
+        contrast_hu: Sequence[float] = (3.0, 60.0),
+        radius: Sequence[float] = (1.3, 10.0),
+        edge: Sequence[float] = (0.5, 2.0),
         most: int = 2,
         tissue_key: Hashable = "label",
         allow_missing_keys: bool = False,
@@ -146,7 +173,7 @@ class RandLesionsd(RandomizableTransform, BatchTransform):
         RandomizableTransform.__init__(self)
         BatchTransform.__init__(self, keys, allow_missing_keys, extra_keys=(tissue_key,))
         self.tissue_key = tissue_key
-        self.transform = RandLesions(prob, contrast_hu=contrast_hu, radius=radius, most=most)
+        self.transform = RandLesions(prob, contrast_hu=contrast_hu, radius=radius, edge=edge, most=most)
 
     @property
     def fixed(self) -> bool:

@@ -34,6 +34,26 @@ def test_draws_keep_their_ranges():
     assert radii.min() >= 2
     assert radii.max() <= 10
     assert np.median(radii) == pytest.approx(np.sqrt(20), rel=0.1)
+    assert np.median(np.abs(contrast)) == pytest.approx(np.sqrt(200), rel=0.15)  # log-uniform: half are below 14 HU
+    spicules = np.array([lesion.spicules for lesion in found])
+    assert np.mean(spicules > 0) == pytest.approx(0.5, abs=0.06)
+    assert set(spicules) == {0, *range(5, 13)}
+    edges = [lesion.edge for lesion in found]
+    assert 0.5 <= min(edges) < 0.6 < 1.9 < max(edges) <= 2
+
+
+def test_spicules_reach_out_of_the_ellipse_and_a_wide_edge_is_soft():
+    smooth = Lesion(32.0, 32.0, (10.0, 10.0), 0.0, 10.0)
+    rayed = lesion_hu(smooth._replace(spicules=6, spicule_length=0.8), (65, 65))
+    assert float(rayed[32 + 17, 32]) == pytest.approx(10, abs=0.5)  # along a ray, inside its end at 18
+    between = np.deg2rad(30)
+    outside = rayed[round(32 + 13 * np.cos(between)), round(32 + 13 * np.sin(between))]
+    assert float(outside.abs()) < 0.1
+    angles = np.linspace(0, 2 * np.pi, 3600, endpoint=False)
+    area = 0.5 * np.mean((10 * (1 + 0.8 * (0.5 + 0.5 * np.cos(6 * angles)) ** 3)) ** 2) * 2 * np.pi
+    assert float(rayed.sum()) == pytest.approx(10 * area, rel=0.03)
+    soft = lesion_hu(smooth._replace(edge=4.0), (65, 65))
+    assert float(soft[32 + 12, 32]) == pytest.approx(10 / (1 + np.exp(2)), rel=0.01)
 
 
 def test_they_lie_in_soft_tissue():
