@@ -22,7 +22,7 @@ from torch import distributed
 from ct_cncl import pipeline
 from ct_cncl.pipeline.common.distributed import is_main_process, start_processes, world_size
 from ct_cncl.pipeline.handlers.checkpoints import resuming
-from ct_cncl.pipeline.workflow.run_values import check_paths
+from ct_cncl.pipeline.workflow.run_values import check_paths, check_run_values, value_at
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.json_values import plain
@@ -192,10 +192,18 @@ def start_run(*, seed: int) -> None:
 
     Args:
         seed: of weights and samples.
+
+    Raises:
+        ConfigError: values of the running config with which a training would leave nothing behind, as ``ct-cncl train`` refuses
+            them; ``python -m monai.bundle run`` comes by here alone.
     """
     from monai.utils import set_determinism
 
     start_processes()
+    config = _running_config()
+    if config is not None:
+        check_paths(value_at(config, key) for key in ("output_dir", "dataset_dir", "start_from"))
+        check_run_values(config, processes=world_size())
     set_determinism(seed=seed)
 
 

@@ -30,7 +30,7 @@ def open_npy(path: Path, scratch: Path) -> VolumeFile:  # noqa: ARG001  all open
     own_shape = array.shape
     shape = _shape(path, own_shape)
 
-    def head(dtype: np.dtype, _slope: float, _inter: float) -> bytes:
+    def head(dtype: np.dtype, _slope: float, _inter: float, _mark: str) -> bytes:
         stream = io.BytesIO()
         description = {"descr": dtype.str, "fortran_order": fortran, "shape": own_shape}
         np.lib.format.write_array_header_1_0(stream, description)
@@ -72,18 +72,19 @@ def open_tiff(path: Path, scratch: Path) -> VolumeFile:
 
     def pack(raw: Path, target: Path) -> None:
         with raw.open("rb") as stream:
-            dtype = np.dtype(stream.read(_TAG).decode().strip())
+            code, _, mark = stream.read(_TAG).decode().strip().partition(" ")
+        dtype = np.dtype(code)
         array = np.memmap(raw, dtype, "r", _TAG, own_shape)
-        tifffile.imwrite(target, array, photometric="minisblack", byteorder=order, metadata=None)
+        tifffile.imwrite(target, array, photometric="minisblack", byteorder=order, metadata=None, description=mark)
 
-    def head(dtype: np.dtype, _slope: float, _inter: float) -> bytes:
-        return dtype.str.ljust(_TAG).encode()
+    def head(dtype: np.dtype, _slope: float, _inter: float, mark: str) -> bytes:
+        return f"{dtype.str} {mark}".ljust(_TAG).encode()
 
     return VolumeFile(path, voxels, offset, dtype.newbyteorder(order), shape, "F", 1.0, 0.0, _AS_DISPLAYED, head, pack)
 
 
-_TAG = 8
-"""Before it becomes TIFF, the block starts with its dtype in so many bytes."""
+_TAG = 64
+"""Before it becomes TIFF, the block starts with its dtype and its mark in so many bytes."""
 
 
 def _shape(path: Path, own: tuple[int, ...]) -> tuple[int, int, int]:

@@ -213,10 +213,12 @@ def _normal(frame: Frame) -> np.ndarray:
 
 def _doubled(frames: list[Frame], normal: np.ndarray) -> tuple[str, tuple[Frame, ...]]:
     """What is wrong with slices at one place, and which they are; empty if each has its own."""
-    for before, after in pairwise(frames):
-        place = float(after.position @ normal)
-        if place - float(before.position @ normal) < _SAME_PLACE:
-            return f"expected one slice at each position but got two at {place:.2f} mm", (before, after)
+    heights = [float(frame.position @ normal) for frame in frames]
+    for k, place in enumerate(heights[1:], start=1):
+        if place - heights[k - 1] < _SAME_PLACE:
+            count = 1 + sum(abs(other - place) < _SAME_PLACE for other in heights[k:])
+            text = f"expected one slice at each position but got {'two' if count == 2 else count} at {place:.2f} mm"
+            return text, (frames[k - 1], frames[k])
     return "", ()
 
 

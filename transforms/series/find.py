@@ -99,6 +99,15 @@ def find_scans(path: str | Path, *, recursive: bool = True) -> list[ScanSource]:
     Raises:
         ScanError: the path is missing, holds no CT scan, or holds a damaged DICOM file.
     """
+    return found_scans(path, recursive=recursive).scans
+
+
+def found_scans(path: str | Path, *, recursive: bool = True) -> Found:
+    """As :func:`find_scans`, with what else was found.
+
+    Raises:
+        ScanError: as :func:`find_scans`.
+    """
     found = search(path, recursive=recursive)
     if found.broken:
         raise found.broken[0].error
@@ -106,7 +115,7 @@ def find_scans(path: str | Path, *, recursive: bool = True) -> list[ScanSource]:
         logger.log(logging.WARNING if found.unread else logging.INFO, "%s: passed over %s", path, found.others)
     if not found.scans:
         raise ScanError(f"{path}: expected NIfTI files or a CT series in DICOM but got {found.instead}")
-    return found.scans
+    return found
 
 
 def search(path: str | Path, *, recursive: bool = True) -> Found:

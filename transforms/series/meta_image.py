@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ct_cncl.transforms.series.marks import MARK_KEY
 from ct_cncl.transforms.series.scan import ScanError
 from ct_cncl.transforms.series.volume_file import VolumeFile, incomplete, reason, unpack
 
@@ -51,11 +52,12 @@ def open_meta_image(path: Path, scratch: Path) -> VolumeFile:
             size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
             voxels, offset = unpack(stream, scratch / "voxels", "zlib", path, size), 0
 
-    def head(wanted: np.dtype, _slope: float, _inter: float) -> bytes:
+    def head(wanted: np.dtype, _slope: float, _inter: float, mark: str) -> bytes:
         name = next(name for name, code in _TYPES.items() if np.dtype(code) == wanted.newbyteorder("="))
         own = {key: value for key, value in fields.items() if key not in ("CompressedDataSize", "HeaderSize")}
         own |= {"CompressedData": "False", "ElementType": name, "BinaryDataByteOrderMSB": str(wanted.str[0] == ">")}
         own.pop("ElementByteOrderMSB", None)
+        own |= {MARK_KEY: mark} if mark else {}
         own["ElementDataFile"] = own.pop("ElementDataFile")  # it ends the header
         return "".join(f"{key} = {value}\n" for key, value in own.items()).encode()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,20 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from ct_cncl.transforms.series.find import find_scans, resolve
+from ct_cncl.transforms.series.find import find_scans, found_scans, resolve
 from ct_cncl.transforms.series.nifti import read_nifti_storage
 from ct_cncl.transforms.series.orientation import slices_last
+from ct_cncl.transforms.series.origin import without_derived
 from ct_cncl.transforms.series.rewritten import write_result
 from ct_cncl.transforms.series.scan import NIFTI_SUFFIXES, DicomStorage, ScanError, ScanSource, Storage
 from ct_cncl.transforms.series.write import WriteReport
 
+logger = logging.getLogger(__name__)
 _SOURCE, _FILES = "scan_source", "scan_files"
 
 
 def scan_datalist(
-    path: str | Path, *, key: str = "image", recursive: bool = True, missing_ok: bool = False
+    path: str | Path, *, key: str = "image", recursive: bool = True, missing_ok: bool = False, derived: bool = True
 ) -> list[dict[str, ScanSource]]:
     """``[{key: source}, ...]`` for every scan under ``path``: a MONAI data list for :class:`LoadScand`.
 
@@ -32,13 +35,28 @@ def scan_datalist(
         key: of each source.
         recursive: look into folders in it, too.
         missing_ok: an empty list where there is no ``path``: MONAI builds workflows before their data are there.
+        derived: False passes over results of ours and what others derived, as ``ct-cncl denoise`` does; the log names them.
 
     Raises:
-        ScanError: as :func:`ct_cncl.transforms.series.find_scans`.
+        ScanError: as :func:`ct_cncl.transforms.series.find_scans`; without ``derived``, nothing else is there.
     """
     if missing_ok and not Path(path).exists():
         return []
-    return [{key: source} for source in find_scans(path, recursive=recursive)]
+    if derived:
+        return [{key: source} for source in find_scans(path, recursive=recursive)]
+    found = found_scans(path, recursive=recursive)
+    scans, refused, left_out = without_derived(found.scans, found.derived)
+    for scan, what in refused.items():
+        logger.warning("%s: passed over: %s", scan, what)
+    for files, texts in left_out.items():
+        logger.warning("%s: %s", files[0].parent, "; ".join(texts))
+    if not scans:
+        kinds = ", ".join(sorted(set(refused.values())))
+        raise ScanError(
+            f"{path}: expected scans as a scanner made them but got only {kinds}; name the originals, or take these all the same "
+            "with derived=True"
+        )
+    return [{key: source} for source in scans]
 
 
 class LoadScand(MapTransform):

@@ -10,6 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from ct_cncl.transforms.series.marks import marked
 from ct_cncl.transforms.series.scan import (
     NiftiStorage,
     Scan,
@@ -70,8 +71,8 @@ def open_nifti(path: Path, scratch: Path) -> VolumeFile:
             voxels = unpack(stream, scratch / "voxels", "gzip", path, offset + x * y * z * dtype.itemsize)
         pack = gzipped
 
-    def head(wanted: np.dtype, slope: float, inter: float) -> bytes:
-        header = storage.header.copy()
+    def head(wanted: np.dtype, slope: float, inter: float, mark: str) -> bytes:
+        header = marked(storage.header, mark)
         if (wanted, slope, inter) != (dtype, *storage.slope_inter):
             header.set_data_dtype(wanted)
             header["scl_slope"], header["scl_inter"] = slope, inter

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ct_cncl.transforms.series.marks import MARK_KEY, MARK_LINE
 from ct_cncl.transforms.series.scan import ScanError
 from ct_cncl.transforms.series.volume_file import VolumeFile, gzipped, incomplete, reason, unpack
 
@@ -73,18 +74,29 @@ def open_nrrd(path: Path, scratch: Path) -> VolumeFile:
             voxels, offset = unpack(stream, scratch / "voxels", "gzip", path, size), 0
         pack = _pack
 
-    def head(wanted: np.dtype, _slope: float, _inter: float) -> bytes:
-        names = _TYPES[wanted.str[1:]]
-        own = {"type": fields["type"] if fields["type"].lower() in names else names[0]}
-        if wanted.itemsize > 1:
-            own["endian"] = "big" if wanted.str[0] == ">" else "little"
-        text = []
-        for line in lines:
-            key = line.partition(":")[0].strip().lower()
-            text.append(f"{key}: {own.pop(key)}" if key in own and ":=" not in line else line)
-        return "\n".join([*text, *(f"{key}: {value}" for key, value in own.items()), "", ""]).encode()
+    def head(wanted: np.dtype, _slope: float, _inter: float, mark: str) -> bytes:
+        return _head(lines, fields["type"], wanted, mark)
 
     return VolumeFile(path, voxels, offset, dtype, shape, "F", 1.0, 0.0, affine, head, pack)
+
+
+def _head(lines: list[str], kind: str, wanted: np.dtype, mark: str) -> bytes:
+    """The lines of a header with another type and a mark; no mark changes nothing."""
+    names = _TYPES[wanted.str[1:]]
+    own = {"type": kind if kind.lower() in names else names[0]}
+    if wanted.itemsize > 1:
+        own["endian"] = "big" if wanted.str[0] == ">" else "little"
+    text = []
+    for line in lines:
+        key = line.partition(":")[0].strip().lower()
+        if not mark or not MARK_LINE.match(line):
+            text.append(f"{key}: {own.pop(key)}" if key in own and ":=" not in line else line)
+    text += [f"{key}: {value}" for key, value in own.items()]
+    if mark:
+        text.append(
+            f"{'# ' if lines[0] == 'NRRD0001' else ''}{MARK_KEY}:={mark}"
+        )  # the first version has comments alone
+    return "\n".join([*text, "", ""]).encode()
 
 
 def _pack(raw: Path, target: Path) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from pydicom.dataset import Dataset
 
 from ct_cncl.transforms.series.derivation import KINDS
+from ct_cncl.transforms.series.marks import marked_kind
 from ct_cncl.transforms.series.scan import ScanSource
 
 SCHEME = "99CTCNCL"
@@ -183,11 +184,14 @@ def _get(place: Dataset, name: str) -> Any:
 
 
 def origin_of_file(path: Path) -> Origin:
-    """Classify a volume file, which has no header to carry marks: a result of ours has its record beside it.
+    """Classify a volume file: a result of ours says so in its head, or has its record beside it (NPY can say nothing).
 
     Args:
         path: NIfTI, MHA, NRRD, TIFF or NPY.
     """
+    said = marked_kind(path)
+    if said:
+        return Origin("result", f"result of ct-cncl ({said})")
     names = [f"{path.name}.json"]
     for kind in KINDS:
         before, mark, suffix = path.name.rpartition(f"_{kind}")

@@ -19,6 +19,7 @@ from ct_cncl.transforms.series.derivation import KINDS, REMOVED, Derivation, Kin
 from ct_cncl.transforms.series.derived import derived_header
 from ct_cncl.transforms.series.dicom_file import DicomFile, output_syntax
 from ct_cncl.transforms.series.headers import damaged
+from ct_cncl.transforms.series.marks import mark_of
 from ct_cncl.transforms.series.pixels import PixelLayout, values_of, words_with
 from ct_cncl.transforms.series.scan import NIFTI_SUFFIXES, ScanError, ScanSource
 from ct_cncl.transforms.series.slices import DicomSlices, Slice, Slices, StoredFrame, VolumeSlices
@@ -122,6 +123,7 @@ class VolumeResults:
 
     def __init__(self, slices: Slices, kinds: Sequence[Kind], work: Path, *, target: VolumeFile | None = None) -> None:
         self.slices, self.work = slices, work
+        self._differs = False
         self.clipped = {kind.name: 0 for kind in kinds}
         self._like_source = target is None
         if target is None:
@@ -136,7 +138,7 @@ class VolumeResults:
         volume = target.laid_out(dtype, slope, inter)
         raw = self.work / f"{kind.name}.raw"
         with raw.open("xb") as stream:
-            stream.write(volume.head(dtype, slope, inter))
+            stream.write(volume.head(dtype, slope, inter, ""))
         allocate(raw, volume.offset + int(np.prod(volume.shape, dtype=np.int64)) * dtype.itemsize)
         return volume
 
@@ -158,6 +160,8 @@ class VolumeResults:
         for name, volume in self._volumes.items():
             stored, clipped = self._stored(name, volume, source, images)
             self.clipped[name] += clipped
+            if name == RESULT:
+                self._differs |= not (self._like_source and np.array_equal(stored, source.stored))
             raw = self.work / f"{name}.raw"
             block = np.memmap(raw, volume.dtype, "r+", volume.offset, volume.shape, volume.order)
             block[tuple(place)] = stored
@@ -191,6 +195,8 @@ class VolumeResults:
         done = {}
         for name, volume in self._volumes.items():
             raw, target = self.work / f"{name}.raw", self.work / f"{name}.done"
+            if name != RESULT or self._differs:  # what equals its source is its source
+                _mark(raw, volume, mark_of(name))
             if volume.pack is None:
                 raw.replace(target)
             else:
@@ -200,6 +206,23 @@ class VolumeResults:
                 os.fsync(stream.fileno())
             done[name] = target
         return done
+
+
+def _mark(raw: Path, volume: VolumeFile, mark: str) -> None:
+    """Put a mark into the head of an uncompressed file."""
+    head = volume.head(volume.dtype, volume.slope, volume.inter, mark)
+    if len(head) == volume.offset:
+        with raw.open("r+b") as stream:
+            stream.write(head)
+        return
+    longer = raw.with_suffix(".marked")
+    longer.touch()
+    allocate(longer, len(head) + raw.stat().st_size - volume.offset)
+    with raw.open("rb") as source, longer.open("r+b") as out:
+        source.seek(volume.offset)
+        out.write(head)
+        shutil.copyfileobj(source, out, 1 << 22)
+    longer.replace(raw)
 
 
 class DicomResults:

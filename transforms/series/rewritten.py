@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 
 from ct_cncl.transforms.series.derivation import KINDS
+from ct_cncl.transforms.series.marks import marked
 from ct_cncl.transforms.series.results import VolumeResults
 from ct_cncl.transforms.series.scan import NiftiStorage, ScanSource, Storage
 from ct_cncl.transforms.series.slices import open_slices
@@ -80,17 +81,16 @@ def write_result(
 def _unscaled(path: Path, header: nib.Nifti1Header, storage: Storage) -> VolumeFile:
     """The file to be written, where it is not stored as its source: HU, slope 1."""
     x, y, z = (*storage.shape, 1, 1)[:3]
-    head = header_bytes(header)
     return VolumeFile(
         path,
         path,
-        len(head),
+        len(header_bytes(header)),
         header.get_data_dtype(),
         (x, y, z),
         "F",
         1.0,
         0.0,
         storage.affine,
-        lambda _dtype, _slope, _inter: head,
+        lambda _dtype, _slope, _inter, mark: header_bytes(marked(header, mark)),
         gzipped if path.name.lower().endswith(".gz") else None,
     )

@@ -33,7 +33,7 @@ class VolumeFile:
         slope: HU = stored * slope + inter.
         inter: HU.
         affine: (4, 4) float64, voxel -> RAS mm.
-        head: what precedes the voxels in a file like this, uncompressed, for a dtype, a slope and an inter.
+        head: what precedes the voxels in a file like this, uncompressed, for a dtype, a slope, an inter and a mark (see ``marks.py``).
         pack: turns head and voxels, in one uncompressed file, into a file of the source's format; None where they are one.
     """
 
@@ -46,7 +46,7 @@ class VolumeFile:
     slope: float
     inter: float
     affine: np.ndarray
-    head: Callable[[np.dtype, float, float], bytes]
+    head: Callable[[np.dtype, float, float, str], bytes]
     pack: Callable[[Path, Path], None] | None = None
 
     def block(self) -> np.ndarray:
@@ -66,8 +66,9 @@ class VolumeFile:
         return self.dtype.kind in "iu" and float(self.slope).is_integer() and float(self.inter).is_integer()
 
     def laid_out(self, dtype: np.dtype, slope: float, inter: float) -> VolumeFile:
-        """A file like this with other values; its head is not written yet."""
-        return replace(self, dtype=dtype, slope=slope, inter=inter, offset=len(self.head(dtype, slope, inter)))
+        """A file like this with other values; its head is not written yet, and bears no mark."""
+        offset = len(self.head(dtype, slope, inter, ""))
+        return replace(self, dtype=dtype, slope=slope, inter=inter, offset=offset)
 
 
 def open_volume(kind: str, path: Path, scratch: Path) -> VolumeFile:

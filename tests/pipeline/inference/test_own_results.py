@@ -11,6 +11,7 @@ from dicom_archive import write_series
 from tiny_weights import Add, scripted, tiny_cncl
 
 from ct_cncl.pipeline.inference.api import denoise_scans
+from ct_cncl.pipeline.workflow.run import build_workflow, config_file, run_workflow
 from ct_cncl.transforms.series import ScanError
 
 ALL = ("noise", "content", "disagreement", "removed")
@@ -105,3 +106,42 @@ def test_deidentified_refusals_name_nobody(tmp_path, add):
     text = (tmp_path / "out" / "manifest.jsonl").read_text()
     assert '"refused"' in text
     assert "scan" not in "".join(line["source"] for line in manifest(tmp_path / "out"))
+
+
+def with_bundle(source, out, weights, **more):
+    """As ``python -m monai.bundle run --config_file configs/inference.json`` does it."""
+    network = {"_target_": "torch.jit.load", "f": str(weights), "map_location": "cpu"}
+    values = {"dataset_dir": str(source), "output_dir": str(out), "network_def": network, "checkpoint": None}
+    values |= {"device": "$torch.device('cpu')", "progress": False} | more
+    run_workflow(build_workflow([config_file("inference.json")], overrides=values, kind="infer"))
+    return sorted(path.name for path in out.rglob("*.nii*"))
+
+
+def test_the_bundles_inference_passes_over_results_as_the_command_does(tmp_path, add, capsys):
+    write_series(tmp_path / "in" / "scan", 3)
+    denoise_scans(tmp_path / "in", tmp_path / "first", weights=add, progress=False)
+    shutil.copytree(tmp_path / "first", tmp_path / "in" / "results")
+    assert len(with_bundle(tmp_path / "in", tmp_path / "a", add)) == 1
+    assert "result of ct-cncl (denoised)" in capsys.readouterr().err
+    with pytest.raises(ScanError, match=r"got only result of ct-cncl \(denoised\)"):
+        with_bundle(tmp_path / "in" / "results", tmp_path / "b", add)
+    assert len(with_bundle(tmp_path / "in", tmp_path / "c", add, derived=True)) == 2
+
+
+def test_results_of_the_bundles_inference_are_known_by_both(tmp_path, add):
+    write_series(tmp_path / "in", 3)
+    (name,) = with_bundle(tmp_path / "in", tmp_path / "a", add)
+    shutil.move(tmp_path / "a" / name, tmp_path / "moved.nii.gz")
+    with pytest.raises(ScanError, match=r"result of ct-cncl \(denoised\)"):
+        with_bundle(tmp_path / "moved.nii.gz", tmp_path / "b", add)
+    with pytest.raises(ScanError, match=r"result of ct-cncl \(denoised\).*--derived"):
+        denoise_scans(tmp_path / "moved.nii.gz", tmp_path / "b", weights=add, progress=False)
+
+
+def test_nifti_results_whose_records_lie_elsewhere_are_known(tmp_path, add):
+    """Regression: with --manifest DIR nothing lies beside a result, and nothing told that it is one."""
+    hu = np.random.default_rng(0).integers(-1000, 1000, (8, 7, 3)).astype(np.int16)
+    nib.save(nib.Nifti1Image(hu, np.eye(4)), tmp_path / "a.nii.gz")
+    denoise_scans(tmp_path / "a.nii.gz", tmp_path / "out", weights=add, manifest=tmp_path / "records", progress=False)
+    with pytest.raises(ScanError, match="--derived"):
+        denoise_scans(tmp_path / "out", tmp_path / "again", weights=add, progress=False)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from monai.bundle import ConfigWorkflow
 from tiny_runs import TINY, assignments
 
 from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
 from ct_cncl.pipeline.training.run import evaluate_run, resume_hint, train_bundle
+from ct_cncl.pipeline.workflow.run import config_file, root_cause
 from ct_cncl.transforms.common.errors import OutputError
 
 QUIET = ["progress=false"]
@@ -147,6 +149,26 @@ def test_evaluation_needs_a_checkpoint(moved_run):
 def test_a_run_that_would_leave_nothing_is_refused_before_it_is_made(tiny_dataset, tmp_path, change, words):
     with pytest.raises(ConfigError, match=words):
         train_bundle(out=tmp_path / "run", data=tiny_dataset, assignments=assignments(TINY | change))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"val_interval": 3}, "no epoch would be validated"),
+        ({"patches#per_epoch": 1}, "nothing would be trained"),
+        ({"max_epochs": 1.5}, "a whole number of at least 1 for max_epochs"),
+    ],
+)
+def test_plain_monai_says_so_before_training_too(tiny_dataset, tmp_path, change, words):
+    """What ``python -m monai.bundle run training`` does."""
+    overrides = TINY | change | {"dataset_dir": str(tiny_dataset), "output_dir": str(tmp_path / "run")}
+    workflow = ConfigWorkflow(
+        config_file=str(config_file("train.json")), run_id="training", workflow_type="train", **overrides
+    )
+    with pytest.raises(RuntimeError) as caught:
+        workflow.initialize()
+    assert words in str(root_cause(caught.value))
     assert not (tmp_path / "run").exists()
 
 
