@@ -7,7 +7,6 @@ position, orientation, pixel spacing or rescale is not stated, also where there 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np

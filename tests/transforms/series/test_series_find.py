@@ -91,6 +91,17 @@ def test_phases_at_one_place_are_each_written(tmp_path):
     assert found == {0: 0, 1: 10, 2: 20, 3: 1, 4: 11, 5: 21}
 
 
+def test_many_images_at_one_place_are_counted(tmp_path):
+    """Regression: ten phases at each of four places were called two."""
+    for phase in range(10):
+        for k in range(4):
+            number = 4 * phase + k
+            ds = ct_slice(np.full((4, 6), number), POSITIONS[k], InstanceNumber=number, StudyInstanceUID="1.9")
+            save(ds, tmp_path / "in" / f"{number}.dcm")
+    _, _, slices = derive(tmp_path / "in", tmp_path / "w")
+    assert "expected one slice at each position but got 10 at 100.00 mm" in slices.problems[0]
+
+
 def dicomdir(folder: Path) -> tuple[Path, np.ndarray]:
     stored = ct_series(folder / "src", POSITIONS[:3])
     fileset = FileSet()
