@@ -14,6 +14,9 @@ _NAMESPACE = uuid.UUID("6f6b1d5e-8f0c-5a55-9a0b-1f3a0c6f2a41")
 _SERIES_STEP = 1000
 _MADE_UP = (1_000_000, 2_147_482)
 """Thousands of series numbers that are made from a UID: below 2**31, above what scanners count to."""
+SCHEME = "99CTCNCL"
+DENOISED_CODE, SIMULATED_CODE, NOISE_MAP_CODE = "CNCL", "LOWDOSE", "NOISEMAP"
+"""Derivation codes of our scheme: of denoised scans, of simulated low-dose scans, of noise that was measured."""
 PART_MARK = "#"
 """Between a SeriesInstanceUID and the number of a part, where a series was split."""
 
@@ -56,12 +59,16 @@ KINDS = {
         Kind(REMOVED, 5, "removed, source - result, HU", "REMOVED", (0.0, 100.0)),
     )
 }
+"""What denoising can write, by name."""
+LOW_DOSE = Kind("lowdose", 6, "simulated low dose")
+NOISE_MAP = Kind("noise_map", 7, "noise, standard deviation, HU", "NOISE_MAP", (10.0, 20.0), 0.0625)
+ALL_KINDS = KINDS | {kind.name: kind for kind in (LOW_DOSE, NOISE_MAP)}
 """What can be written, by name."""
 
 
 @dataclass(frozen=True)
 class Derivation:
-    """What was done.
+    """What was done by a network that denoises.
 
     Attributes:
         weights: SHA-256 of the weights, hexadecimal.
@@ -93,8 +100,102 @@ class Derivation:
         """The precision where it is not fp32."""
         return () if self.precision == "fp32" else (self.precision,)
 
+    def label(self, kind: Kind) -> str:
+        """A few words for SeriesDescription."""
+        strength = () if self.strength == 1 else (f"{self.strength:.3g}",)
+        return " ".join((kind.label, "CNCL", *strength, *self.unusual_precision))
 
-def derived_uid(uid: str, derivation: Derivation, kind: Kind) -> UID:
+    @property
+    def code(self) -> tuple[str, str]:
+        """Derivation code of our scheme, and its meaning."""
+        return DENOISED_CODE, "Noise reduction by content-noise complementary learning"
+
+    @property
+    def software(self) -> list[str]:
+        """Versions, for the contributing equipment."""
+        return [self.version, f"weights {self.weights[:32]}"]
+
+    @property
+    def named(self) -> tuple[object, ...]:
+        """Everything that can change the object, beside its source and its kind."""
+        return (
+            self.weights,
+            self.version,
+            float(self.strength),
+            self.precision,
+            self.compression,
+            self.content,
+            self.warnings,
+        )
+
+    def series_number(self, source: int, series_uid: str, kind: Kind) -> int | None:
+        """That of the source times 1000 and a little more; None where this would not tell all results apart."""
+        per_cent = self.strength * 100
+        plain = self.strength == 1 or (1 <= per_cent < 100 and abs(per_cent - round(per_cent)) < 1e-9)
+        if not plain or self.unusual_precision:
+            return None
+        return source * _SERIES_STEP + round(per_cent) % 100 * 10 + kind.number
+
+    def numbered(self, source: int, series_uid: str) -> str:
+        """What a made-up series number depends on."""
+        return f"{source}|{series_uid}|{float(self.strength)}|{self.precision}"
+
+
+@dataclass(frozen=True)
+class Processing:
+    """What was done that is not denoising: a lower dose simulated, or noise measured.
+
+    Attributes:
+        code: Derivation code of our scheme, and its meaning.
+        what: one line, of what the result holds; that of a simulated scan says "simulated".
+        short: a few words for SeriesDescription.
+        settings: SHA-256 of everything that the result depends on beside its source, hexadecimal.
+        version: of this package.
+        warnings: to be recorded in the result.
+        compression: as in :class:`Derivation`.
+        content: as there.
+        made: as there.
+    """
+
+    code: tuple[str, str]
+    what: str
+    short: str
+    settings: str
+    version: str
+    warnings: tuple[str, ...] = ()
+    compression: str = "none"
+    content: str = ""
+    made: datetime | None = None
+
+    def describe(self, kind: Kind) -> str:
+        """One line for DerivationDescription (at most 1024 characters)."""
+        text = f"ct-cncl {self.version}: {kind.label}; {self.what}, settings sha256 {self.settings[:16]}"
+        return "; ".join([text, *self.warnings])[:1024]
+
+    def label(self, kind: Kind) -> str:
+        """A few words for SeriesDescription."""
+        return self.short
+
+    @property
+    def software(self) -> list[str]:
+        """Versions, for the contributing equipment."""
+        return [self.version, f"settings {self.settings[:32]}"]
+
+    @property
+    def named(self) -> tuple[object, ...]:
+        """Everything that can change the object, beside its source and its kind."""
+        return (self.code[0], self.settings, self.version, self.compression, self.content, self.warnings)
+
+    def series_number(self, source: int, series_uid: str, kind: Kind) -> int | None:
+        """None: always made up, since nothing short tells doses, seeds and realizations apart."""
+        return None
+
+    def numbered(self, source: int, series_uid: str) -> str:
+        """What a made-up series number depends on."""
+        return f"{source}|{series_uid}|{self.settings}"
+
+
+def derived_uid(uid: str, derivation: Derivation | Processing, kind: Kind) -> UID:
     """The UID of what is derived from ``uid``: a function of everything that can change the object but the time of its making.
 
     >>> first = derived_uid("1.2.3", Derivation("ab", "1"), KINDS["denoised"])
@@ -103,24 +204,14 @@ def derived_uid(uid: str, derivation: Derivation, kind: Kind) -> UID:
     >>> first == derived_uid("1.2.3", Derivation("ab", "2"), KINDS["denoised"])
     False
     """
-    named = (
-        uid,
-        kind.name,
-        derivation.weights,
-        derivation.version,
-        float(derivation.strength),
-        derivation.precision,
-        derivation.compression,
-        derivation.content,
-        derivation.warnings,
-    )
+    named = (uid, kind.name, *derivation.named)
     return UID(f"2.25.{uuid.uuid5(_NAMESPACE, json.dumps(named)).int}")
 
 
-def result_series_number(source: object, series_uid: str, derivation: Derivation, kind: Kind) -> int:
-    """The SeriesNumber of a result: another one for another source, kind, strength and precision.
+def result_series_number(source: object, series_uid: str, derivation: Derivation | Processing, kind: Kind) -> int:
+    """The SeriesNumber of a result: another one for another source, kind, strength and precision, or settings.
 
-    The source's times 1000 plus the kind's, and ten times the strength in per cent below 1. Where the source has no number
+    Of a denoised scan the source's times 1000 plus the kind's, and ten times the strength in per cent below 1. Where the source has no number
     that allows it, or more than this has to be told apart, the thousands are made from the SeriesInstanceUID and lie above a
     million.
 
@@ -135,10 +226,10 @@ def result_series_number(source: object, series_uid: str, derivation: Derivation
         number = int(str(source))
     except ValueError:  # none, or one that is no number
         number = 0
-    per_cent = derivation.strength * 100
-    plain = derivation.strength == 1 or (1 <= per_cent < 100 and abs(per_cent - round(per_cent)) < 1e-9)
-    if 0 < number < _MADE_UP[0] and plain and not derivation.unusual_precision and PART_MARK not in series_uid:
-        return number * _SERIES_STEP + round(per_cent) % 100 * 10 + kind.number
-    name = f"{number}|{series_uid}|{float(derivation.strength)}|{derivation.precision}"
+    if 0 < number < _MADE_UP[0] and PART_MARK not in series_uid:
+        short = derivation.series_number(number, series_uid, kind)
+        if short is not None:
+            return short
+    name = derivation.numbered(number, series_uid)
     made_up = _MADE_UP[0] + zlib.crc32(name.encode()) % (_MADE_UP[1] - _MADE_UP[0])
     return made_up * _SERIES_STEP + kind.number

@@ -15,9 +15,18 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.multival import MultiValue
 from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
-from ct_cncl.transforms.series.derivation import KINDS, PART_MARK, Derivation, Kind, derived_uid, result_series_number
+from ct_cncl.transforms.series.derivation import (
+    KINDS,
+    PART_MARK,
+    SCHEME,
+    Derivation,
+    Kind,
+    Processing,
+    derived_uid,
+    result_series_number,
+)
 from ct_cncl.transforms.series.headers import bare_copy, stated_series_number
-from ct_cncl.transforms.series.origin import DENOISED_CODE, MODEL_NAME, SCHEME
+from ct_cncl.transforms.series.origin import MODEL_NAME
 from ct_cncl.transforms.series.scan import Frame, ScanError
 from ct_cncl.transforms.series.text import label_description
 
@@ -32,7 +41,7 @@ _OF_THE_SOURCE_VALUES = (
 )  # fmt: skip
 
 
-def derived_header(source: Dataset, frame: Frame, derivation: Derivation, kind: Kind, *, part: int = 0) -> Dataset:
+def derived_header(source: Dataset, frame: Frame, derivation: Derivation | Processing, kind: Kind, *, part: int = 0) -> Dataset:
     """The header of the image derived from a source's; every attribute that is not about the change is kept.
 
     Args:
@@ -67,9 +76,7 @@ def derived_header(source: Dataset, frame: Frame, derivation: Derivation, kind: 
         if header.get(name):
             header[name].value = derived_uid(header[name].value, derivation, kind)
     _state_times(header, derivation.made)
-    strength = () if derivation.strength == 1 else (f"{derivation.strength:.3g}",)
-    label = " ".join((kind.label, "CNCL", *strength, *derivation.unusual_precision))
-    label_description(header, label)
+    label_description(header, derivation.label(kind))
     equipment = list(header.get("ContributingEquipmentSequence") or [])
     header.ContributingEquipmentSequence = [*equipment, _equipment(derivation, kind, header)]
     schemes = list(header.get("CodingSchemeIdentificationSequence") or [])
@@ -81,7 +88,7 @@ def derived_header(source: Dataset, frame: Frame, derivation: Derivation, kind: 
     else:
         header.ImageType = _image_type(header.get("ImageType"), "SECONDARY", kind)
         header.DerivationDescription = derivation.describe(kind)
-        header.DerivationCodeSequence = [_derivation_code()]
+        header.DerivationCodeSequence = [_code(derivation.code[0], SCHEME, derivation.code[1])]
         header.SourceImageSequence = [reference]
     if kind.is_map:
         _describe_map(header, kind)
@@ -118,7 +125,7 @@ def _image_type(stated: object, second: str, kind: Kind) -> list[str]:
     return ["DERIVED", second, *(kept or ["AXIAL"] * kind.is_map), *([kind.image_type] if kind.is_map else [])]
 
 
-def _derive_frames(header: Dataset, reference: Dataset, evidence: Dataset, derivation: Derivation, kind: Kind) -> None:
+def _derive_frames(header: Dataset, reference: Dataset, evidence: Dataset, derivation: Derivation | Processing, kind: Kind) -> None:
     """What the top level states of a classic image, frame by frame."""
     shared = header.get("SharedFunctionalGroupsSequence") or []
     groups = list(header.PerFrameFunctionalGroupsSequence)
@@ -136,7 +143,7 @@ def _derive_frames(header: Dataset, reference: Dataset, evidence: Dataset, deriv
         source.ReferencedFrameNumber = index + 1
         item = Dataset()
         item.DerivationDescription = derivation.describe(kind)
-        item.DerivationCodeSequence = [_derivation_code()]
+        item.DerivationCodeSequence = [_code(derivation.code[0], SCHEME, derivation.code[1])]
         item.SourceImageSequence = [source]
         group.DerivationImageSequence = [*earlier, *(group.get("DerivationImageSequence") or []), item]
 
@@ -190,12 +197,12 @@ def _evidence(source: Dataset) -> Dataset:
     return study
 
 
-def _equipment(derivation: Derivation, kind: Kind, header: Dataset) -> Dataset:
+def _equipment(derivation: Derivation | Processing, kind: Kind, header: Dataset) -> Dataset:
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = [_code("109102", "DCM", "Processing Equipment")]
     item.Manufacturer = "ct-cncl developers"
     item.ManufacturerModelName = MODEL_NAME
-    item.SoftwareVersions = [derivation.version, f"weights {derivation.weights[:32]}"]
+    item.SoftwareVersions = derivation.software
     item.ContributionDescription = derivation.describe(kind)
     if derivation.made is not None:
         item.ContributionDateTime = _in_zone_of(header, derivation.made).strftime("%Y%m%d%H%M%S%z")
@@ -207,10 +214,6 @@ def _coding_scheme() -> Dataset:
     item.CodingSchemeDesignator, item.CodingSchemeName = SCHEME, "Codes of ct-cncl"
     item.CodingSchemeResponsibleOrganization = "ct-cncl developers"
     return item
-
-
-def _derivation_code() -> Dataset:
-    return _code(DENOISED_CODE, SCHEME, "Noise reduction by content-noise complementary learning")
 
 
 def _code(value: str, scheme: str, meaning: str) -> Dataset:

@@ -18,13 +18,10 @@ from typing import Any, Literal
 
 from pydicom.dataset import Dataset
 
-from ct_cncl.transforms.series.derivation import KINDS
+from ct_cncl.transforms.series.derivation import ALL_KINDS, KINDS, SCHEME, SIMULATED_CODE
 from ct_cncl.transforms.series.marks import marked_kind
 from ct_cncl.transforms.series.scan import ScanSource
 
-SCHEME = "99CTCNCL"
-DENOISED_CODE, SIMULATED_CODE = "CNCL", "LOWDOSE"
-"""Derivation codes of our scheme: of results, and of simulated low-dose scans, which are denoised as others are."""
 MODEL_NAME = "ct-cncl"
 """ManufacturerModelName among the Contributing Equipment."""
 ORIGIN_TAGS = (
@@ -108,14 +105,14 @@ def _own(header: Dataset) -> Origin | None:
     if not ours and not texts:
         return None
     simulated = [text for text in texts if "simulat" in text]
-    if DENOISED_CODE in ours or len(simulated) < len(texts):
+    if ours - {SIMULATED_CODE} or len(simulated) < len(texts):
         return Origin("result", f"result of ct-cncl ({_kind_in(texts)})")
     return Origin("simulated", "low dose simulated by ct-cncl")
 
 
 def _kind_in(texts: list[str]) -> str:
     """The last kind that the descriptions name: what was made of a result is what it was made to be."""
-    found = [kind.name for text in texts for kind in KINDS.values() if f": {kind.label}" in text]
+    found = [kind.name for text in texts for kind in ALL_KINDS.values() if f": {kind.label}" in text]
     return found[-1] if found else "denoised"
 
 

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 
 from ct_cncl.transforms.common.disk import allocate
 from ct_cncl.transforms.series.deidentify import Deidentifier
-from ct_cncl.transforms.series.derivation import KINDS, REMOVED, Derivation, Kind
+from ct_cncl.transforms.series.derivation import ALL_KINDS, REMOVED, Derivation, Kind, Processing
 from ct_cncl.transforms.series.derived import derived_header
 from ct_cncl.transforms.series.dicom_file import DicomFile, output_syntax
 from ct_cncl.transforms.series.headers import damaged
@@ -53,28 +53,32 @@ def open_results(
     slices: Slices,
     kinds: Sequence[str],
     work: Path,
-    derivation: Derivation,
+    derivation: Derivation | Processing,
     *,
     compression: str = "none",
     deidentifier: Deidentifier | None = None,
+    target: VolumeFile | None = None,
 ) -> ResultWriter:
-    """A writer of results of the source's own format.
+    """A writer of results of the source's own format, or of a volume file.
 
     Args:
         slices: the opened scan.
-        kinds: out of :data:`ct_cncl.transforms.series.KINDS`.
+        kinds: out of :data:`ct_cncl.transforms.series.derivation.ALL_KINDS`.
         work: an existing, empty folder on the file system of the results.
         derivation: what will be done.
         compression: of DICOM results: "none", "jpeg2000" or "rle", all without loss.
         deidentifier: takes out who the patient is; None leaves it in.
+        target: the volume file to be written; None keeps the source's format.
 
     Raises:
         ScanError: unknown kinds or compressions; a format that cannot be de-identified.
     """
-    unknown = sorted(set(kinds) - set(KINDS))
+    unknown = sorted(set(kinds) - set(ALL_KINDS))
     if unknown:
-        raise ScanError(f"{', '.join(unknown)}: expected results out of {', '.join(KINDS)} but got others")
-    chosen = [KINDS[kind] for kind in kinds]
+        raise ScanError(f"{', '.join(unknown)}: expected results out of {', '.join(ALL_KINDS)} but got others")
+    chosen = [ALL_KINDS[kind] for kind in kinds]
+    if isinstance(slices, DicomSlices) and target is not None:
+        return VolumeResults(slices, chosen, work, target=target)
     if isinstance(slices, DicomSlices):
         return DicomResults(slices, chosen, work, derivation, compression=compression, deidentifier=deidentifier)
     if deidentifier is not None:
@@ -82,11 +86,13 @@ def open_results(
             f"{slices.source.path}: expected DICOM to de-identify but got {slices.source.kind}; leave it out"
         )
     assert isinstance(slices, VolumeSlices)
-    return VolumeResults(slices, chosen, work)
+    return VolumeResults(slices, chosen, work, target=target)
 
 
-def result_name(source: ScanSource, kind: str) -> str:
-    """The file or folder name of a result."""
+def result_name(source: ScanSource, kind: str, *, nifti: bool = False) -> str:
+    """The file or folder name of a result; that of a NIfTI file where ``nifti``."""
+    if nifti:
+        return f"{source.name}_{kind}{source.suffix}"
     if source.kind == "dicom":
         return f"{source.name}_{kind}"
     suffix = source.suffix if source.path.name.lower().endswith(NIFTI_SUFFIXES) else source.path.suffix
@@ -183,10 +189,10 @@ class VolumeResults:
 
     def _before(self, name: str, source: Slice, dtype: np.dtype) -> tuple[np.ndarray | None, np.ndarray]:
         """The stored values that a result changes, None where all is new, and the HU that they stand for."""
-        if not KINDS[name].is_map and self._like_source:
+        if not ALL_KINDS[name].is_map and self._like_source:
             return source.stored, source.hu
         whole = dtype.kind == "f" or np.array_equal(source.hu, np.rint(source.hu))
-        if KINDS[name].is_map or not whole:
+        if ALL_KINDS[name].is_map or not whole:
             return None, np.zeros(())
         return self.slices.order.undo(source.hu[..., None]).astype(np.float64), source.hu
 
@@ -242,7 +248,7 @@ class DicomResults:
         slices: DicomSlices,
         kinds: Sequence[Kind],
         work: Path,
-        derivation: Derivation,
+        derivation: Derivation | Processing,
         *,
         compression: str = "none",
         deidentifier: Deidentifier | None = None,

@@ -13,7 +13,7 @@ import numpy as np
 
 RESULT = "denoised"
 """The kind of result that is the denoised scan; the others show what was removed, or where the network is unsure."""
-_SHOWS_THE_SCAN = (RESULT, "content")
+_SHOWS_THE_SCAN = (RESULT, "content", "lowdose")
 
 
 @dataclass(frozen=True)
