@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,8 @@ import torch
 
 from ct_cncl.pipeline.common.devices import checked_device
 from ct_cncl.pipeline.common.distributed import default_device, is_main_process
-from ct_cncl.pipeline.inference.batch import ArchiveRun
+from ct_cncl.pipeline.inference.batch import ArchiveRun, RunOptions, Task
+from ct_cncl.pipeline.inference.denoising import Denoising
 from ct_cncl.pipeline.inference.options import DenoiseOptions
 from ct_cncl.pipeline.inference.places import Places, places_of
 from ct_cncl.pipeline.inference.streaming import check_save
@@ -90,9 +91,28 @@ def denoise_scans(source: Path, out: Path, **options: Any) -> list[Path]:
     asked = DenoiseOptions(**options)
     weights = _weights(asked)
     places = places_of(out, asked.manifest)
+    return run_over(source, places, [Denoising(weights, asked)], asked)
+
+
+def run_over(source: Path, places: Places, tasks: Sequence[Task], asked: RunOptions) -> list[Path]:
+    """Do tasks for every scan under ``source``: what ``denoise`` and ``simulate`` have in common.
+
+    Args:
+        source: a file or folder.
+        places: where results go.
+        tasks: what is done to each scan.
+        asked: the options.
+
+    Returns:
+        The main results of this process's share, made now or before.
+
+    Raises:
+        ScanError: nothing found, the only scan failed, or some of several did.
+        OutputError: the results cannot be written.
+    """
     _check_folder(source, places)
     with quiet(), work_folder(places.folder) as work, _searched(source, work) as found:
-        return ArchiveRun(source, places, found, weights=weights, asked=asked, work=work).all()
+        return ArchiveRun(source, places, found, tasks=tasks, asked=asked, work=work).all()
 
 
 def _weights(asked: DenoiseOptions) -> Weights:

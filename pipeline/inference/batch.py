@@ -1,4 +1,8 @@
-"""One run over what was found: each scan denoised, recorded and put in place, whatever becomes of the others."""
+"""One run over what was found: each scan worked on, recorded and put in place, whatever becomes of the others.
+
+What is done to a scan is a :class:`Task`: it is denoised (:mod:`.denoising`), or a lower dose of it is simulated
+(:mod:`ct_cncl.pipeline.simulation`).
+"""
 
 from __future__ import annotations
 
@@ -8,23 +12,22 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
 from ct_cncl.pipeline.common.distributed import is_main_process, rank, wait_for_others, world_size
-from ct_cncl.pipeline.common.panel import DIFFERENCE_WINDOW, Tile, picture_panel, save_png
 from ct_cncl.pipeline.inference.failures import failure, outcome_of
 from ct_cncl.pipeline.inference.manifest import Manifest, add_to_manifest, rewrite_manifest
-from ct_cncl.pipeline.inference.options import DenoiseOptions
 from ct_cncl.pipeline.inference.places import Places
 from ct_cncl.pipeline.inference.records import (
     RECORD_SUFFIX,
     Job,
+    Variant,
     digests,
     job_name,
     look_for_results,
@@ -32,25 +35,90 @@ from ct_cncl.pipeline.inference.records import (
     set_aside,
     write_record,
 )
-from ct_cncl.pipeline.inference.streaming import Outcome, denoise_slices, scan_warnings
+from ct_cncl.pipeline.inference.streaming import Outcome
 from ct_cncl.pipeline.inference.work_folder import one_at_a_time
-from ct_cncl.pipeline.weights.load import Weights
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.file_names import LONGEST, fitting
-from ct_cncl.transforms.common.hu import WINDOWS
 from ct_cncl.transforms.common.redaction import redacted
 from ct_cncl.transforms.common.terminal import say, shown
 from ct_cncl.transforms.series import ScanError, ScanSource
 from ct_cncl.transforms.series.content import content_digest
 from ct_cncl.transforms.series.deidentify import Deidentifier, key_of
-from ct_cncl.transforms.series.derivation import Derivation
+from ct_cncl.transforms.series.derivation import Derivation, Processing
 from ct_cncl.transforms.series.find import Broken, Found, choose
 from ct_cncl.transforms.series.origin import without_derived
-from ct_cncl.transforms.series.results import open_results, put_in_place, result_name
-from ct_cncl.transforms.series.slices import open_slices
+from ct_cncl.transforms.series.results import ResultWriter, open_results, put_in_place, result_name
+from ct_cncl.transforms.series.slices import Slices, open_slices
+from ct_cncl.transforms.series.volume_file import VolumeFile
 
 _MOST_NAMED = 5
 """Files that cannot be read and that the terminal names; the manifest names all."""
+
+
+class RunOptions(Protocol):
+    """What every run over an archive can be asked for."""
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """Only these, by number, name or tag; empty for all."""
+
+    @property
+    def strict(self) -> bool:
+        """Refuse series whose slices are not in order."""
+
+    @property
+    def derived(self) -> bool:
+        """Take what others, or this program, derived, too."""
+
+    @property
+    def compression(self) -> str:
+        """Of DICOM results."""
+
+    @property
+    def deidentify(self) -> bool:
+        """Take out who the patient is."""
+
+    @property
+    def overwrite(self) -> bool:
+        """Replace what other options or versions made."""
+
+    @property
+    def progress(self) -> bool:
+        """Say what is done."""
+
+
+class Task(Protocol):
+    """What is done to every scan of a run."""
+
+    @property
+    def verb(self) -> tuple[str, str]:
+        """What is done to a scan, and what it then is: "denoise", "denoised"."""
+
+    @property
+    def variant(self) -> Variant:
+        """What tells its results from those of other tasks of the run."""
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What the results depend on beside source, variant, compression and de-identification."""
+
+    def begin(self, slices: Slices) -> list[str]:
+        """Look at a scan before its results are opened; warnings."""
+
+    def derivation(self, **common: Any) -> Derivation | Processing:
+        """What their header will say; ``common`` are version, warnings, compression, content and made."""
+
+    def target(self, slices: Slices, path: Path) -> VolumeFile | None:
+        """How a result at ``path`` is stored where that is not as its source."""
+
+    def apply(self, slices: Slices, writer: ResultWriter, tick: Callable[[int], object]) -> Outcome:
+        """Make the results, slice by slice."""
+
+    def facts(self, outcome: Outcome) -> dict[str, Any]:
+        """What the record says of how they were made."""
+
+    def finish(self, job: Job, outcome: Outcome, *, single: bool) -> None:
+        """Write what goes beside results that are in place."""
 
 
 class ArchiveRun:
@@ -60,7 +128,7 @@ class ArchiveRun:
         source: what was searched.
         places: where results, records and manifest go.
         found: by the search.
-        weights: the network.
+        tasks: what is done to each scan.
         asked: the options.
         work: a folder of this process's own, on the file system of the results.
 
@@ -69,10 +137,11 @@ class ArchiveRun:
     """
 
     def __init__(
-        self, source: Path, places: Places, found: Found, *, weights: Weights, asked: DenoiseOptions, work: Path
+        self, source: Path, places: Places, found: Found, *, tasks: Sequence[Task], asked: RunOptions, work: Path
     ) -> None:
         self.source, self.places, self.found = source, places, found
-        self.weights, self.settings, self.asked = weights, asked.settings(weights.trained_on), asked
+        self.tasks, self.asked = tasks, asked
+        variants = [task.variant for task in tasks]
         self.deidentifier = Deidentifier(key_of(places.key_folder)) if asked.deidentify else None
         chosen = choose(found.scans, asked.series)
         scans, self._refused, self._left_out = (
@@ -83,22 +152,16 @@ class ArchiveRun:
         broken = [item.scan for item in found.broken if item.scan is not None and not asked.series]
         scans = [self._named(scan) for scan in (*scans, *dict.fromkeys(broken))]
         self._refused = {self._named(scan): what for scan, what in self._refused.items()}
-        options = {
-            "weights": weights.checksum,
-            "strength": self.settings.strength,
-            "kinds": self.settings.kinds,
-            "compression": asked.compression,
-            "deidentify": asked.deidentify,
-        } | ({} if weights.precision == "fp32" else {"precision": weights.precision})
-        places.check(scans)
-        targets = [places.targets(scan, self.settings.kinds) for scan in scans]
+        options = {**tasks[0].options, "compression": asked.compression, "deidentify": asked.deidentify}
+        places.check(scans, variants)
+        targets = [[places.targets(scan, variant.endings) for variant in variants] for scan in scans]
         key = self.deidentifier.key if self.deidentifier is not None else b""
-        self.jobs = plan(scans, targets, options, work=work, records=places.record, key=key)
+        self.jobs = plan(scans, targets, options, variants, work=work, records=places.record, key=key)
         self.manifest = None if places.manifest is None else Manifest(places.manifest, work, self._search_name())
         self._superseded: dict[Path, Mapping[str, str]] = {}
         self._known = {item.scan.files: item.error for item in found.broken if item.scan is not None}
         self._unplaced = [self._stray(item) for item in found.broken if item.scan is None]
-        self.single = len(self.jobs) + len(self._unplaced) == 1
+        self.single = len(scans) + len(self._unplaced) == 1
 
     def _search_name(self) -> str:
         """Of what was searched, without naming it."""
@@ -111,7 +174,7 @@ class ArchiveRun:
         if self._refused:
             kinds = ", ".join(f"{count} x {what}" for what, count in sorted(Counter(self._refused.values()).items()))
             return ScanError(
-                f"{self.source}: expected scans as a scanner made them but got only {kinds}; name the originals, or denoise these all the "
+                f"{self.source}: expected scans as a scanner made them but got only {kinds}; name the originals, or {self.tasks[0].verb[0]} these all the "
                 "same with --derived"
             )
         # What was passed over has names of files and values of tags.
@@ -121,7 +184,8 @@ class ArchiveRun:
     def _named(self, scan: ScanSource) -> ScanSource:
         """Names that leave room for the record's; with --deidentify, after hashes, in one folder."""
         if self.deidentifier is None:
-            beside = max(len(os.fsencode(result_name(scan, kind))) for kind in self.settings.kinds)
+            endings = [end for task in self.tasks for end in task.variant.endings.values()]
+            beside = max(len(os.fsencode(result_name(scan, end, nifti=self.places.nifti))) for end in endings)
             room = LONGEST - len(RECORD_SUFFIX) - (beside - len(os.fsencode(scan.name)))
             return replace(scan, name=fitting(scan.name, room))
         uid = self.deidentifier.uid(f"{scan.series_uid}.{scan.part}" if scan.series_uid else str(scan.path))
@@ -135,7 +199,7 @@ class ArchiveRun:
         return {"source": name, "state": "failed", **self._failure(item.error, (item.path,))}
 
     def _refusal(self, scan: ScanSource) -> dict[str, Any]:
-        reason = f"{self._refused[scan]}; denoised with --derived only"
+        reason = f"{self._refused[scan]}; {self.tasks[0].verb[1]} with --derived only"
         return {
             "source": job_name(scan),
             "state": "refused",
@@ -176,11 +240,11 @@ class ArchiveRun:
             )
         if failed or strays:
             why = f"; {self.places.manifest} says why" if self.places.manifest else ""
-            raise ScanError(f"{self.source}: {outcome_of(len(share), failed, strays)}{why}")
-        return [job.targets["denoised"] for job in done]
+            raise ScanError(f"{self.source}: {outcome_of(len(share), failed, strays, self.tasks[0].verb)}{why}")
+        return [job.result for job in done]
 
     def _attempt(self, job: Job) -> bool:
-        """Denoise one scan, or find it done; whether that went well. The only scan's error is the run's.
+        """Do one scan, or find it done; whether that went well. The only scan's error is the run's.
 
         Whatever happens to one scan of several, and to what is said and written of it, the others are done.
         """
@@ -202,19 +266,19 @@ class ArchiveRun:
         return True
 
     def _announce(self) -> None:
-        if len(self.jobs) > 1:
-            for job in self.jobs:
-                self._say(f"found {job.name}, {len(job.source.files)} files")
+        if len(self.jobs) > len(self.tasks):
+            for source in dict.fromkeys(job.source for job in self.jobs):
+                self._say(f"found {job_name(source)}, {len(source.files)} files")
         for record in self._unplaced[:_MOST_NAMED]:
             say(f"{record['source']}: error: {record['error']}", error=True)
         if self.found.passed_over:
             count = sum(map(len, self.found.passed_over.values()))  # others has names of files and values of tags
             self._say(f"passed over {self.found.others if self.deidentifier is None else f'{count} files'}")
         for scan, what in self._refused.items():
-            self._say(f"passed over {job_name(scan)}: {what}; --derived denoises it all the same")
+            self._say(f"passed over {job_name(scan)}: {what}; --derived takes it all the same")
 
     def _one(self, job: Job) -> None:
-        """Denoise one scan; its results appear when all are complete."""
+        """Do one scan; its results appear when all are complete."""
         if job.source.files in self._known:
             raise self._known[job.source.files]
         try:
@@ -233,6 +297,7 @@ class ArchiveRun:
             say(f"{job.name}: warning: {warning}", error=True)
 
     def _made(self, job: Job) -> tuple[Outcome, dict[str, Any], dict[str, int]]:
+        task = self.tasks[job.variant]
         shutil.rmtree(job.work, ignore_errors=True)
         scratch, made = job.work / "scratch", job.work / "made"
         for folder in (scratch, made):
@@ -243,31 +308,29 @@ class ArchiveRun:
         slices.problems += [*self._unreadable_beside(job.source), *self._left_out.get(job.source.files, ())]
         if slices.problems and self.asked.strict:
             raise ScanError(
-                f"{job.source.path}: {slices.problems[0]}; leave out --strict to denoise each slice all the same"
+                f"{job.source.path}: {slices.problems[0]}; leave out --strict to {self.tasks[0].verb[0]} each slice all the same"
             )
-        warnings = scan_warnings(slices, self.weights)
+        warnings = task.begin(slices)
         if self.deidentifier is not None:  # they go into the result's header, too
             warnings = [redacted(warning) for warning in warnings]
-        derivation = Derivation(
-            self.weights.checksum,
-            __version__,
-            self.settings.strength,
-            tuple(warnings),
-            self.weights.precision,
-            self.asked.compression,
-            content_digest(job.source.files) if job.source.kind == "dicom" else "",
-            datetime.now(timezone.utc),
+        derivation = task.derivation(
+            version=__version__,
+            warnings=tuple(warnings),
+            compression=self.asked.compression,
+            content=content_digest(job.source.files) if job.source.kind == "dicom" else "",
+            made=datetime.now(timezone.utc),
         )
         writer = open_results(
             slices,
-            self.settings.kinds,
+            tuple(job.targets),
             made,
             derivation,
             compression=self.asked.compression,
             deidentifier=self.deidentifier,
+            target=task.target(slices, job.result),
         )
         with tqdm(total=slices.count, desc=shown(job.name), unit="slice", disable=not self._shows_progress()) as bar:
-            outcome = denoise_slices(slices, writer, self.weights, self.settings, tick=bar.update)
+            outcome = task.apply(slices, writer, bar.update)
         parts = self.places.as_files(writer.finish())
         outcome.warnings = warnings
         found = digests(job, parts)
@@ -281,7 +344,7 @@ class ArchiveRun:
         set_aside(job, names)
         put_in_place(parts, job.targets)
         outcome.seconds = time.perf_counter() - started
-        self._preview(job, outcome)
+        task.finish(job, outcome, single=self.single)
         return outcome, {"digests": found} | superseding, writer.clipped
 
     def _unreadable_beside(self, scan: ScanSource) -> list[str]:
@@ -304,14 +367,11 @@ class ArchiveRun:
         return {
             "result": {kind: target.relative_to(self.places.folder).as_posix() for kind, target in job.targets.items()},
             "seconds": round(outcome.seconds, 3),
-            "network_seconds": round(outcome.network_seconds, 3),
             "slices": outcome.slices,
             "warnings": outcome.warnings,
             "error": None,
-            "weights": self.weights.checksum,
-            "strength": self.settings.strength,
-            "precision": self.weights.precision,
             "version": __version__,
+            **self.tasks[job.variant].facts(outcome),
         }
 
     def _failed(self, job: Job, error: BaseException) -> None:
@@ -328,15 +388,3 @@ class ArchiveRun:
         self._unplaced.append(
             {"source": job.name, "state": "failed", **content}
         )  # results keep the record that they have
-
-    def _preview(self, job: Job, outcome: Outcome) -> None:
-        """The middle slice before and after, and what was removed."""
-        path = self.asked.preview
-        if path is None or outcome.middle is None:
-            return
-        if not self.single:
-            path = path.with_name(f"{path.stem}_{job.source.name}{path.suffix}")
-        before, after = outcome.middle
-        window = WINDOWS["abdomen"]
-        tiles = [Tile("input", before, window), Tile("denoised", after, window)]
-        save_png(picture_panel([[*tiles, Tile("removed", before - after, DIFFERENCE_WINDOW)]]), path)

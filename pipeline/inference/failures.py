@@ -27,8 +27,14 @@ def failure(error: BaseException, files: Sequence[Path], *, anonymous: bool) -> 
     return {"result": None, "seconds": 0.0, "warnings": [], "error": text}
 
 
-def outcome_of(scans: int, failed: int, strays: Sequence[str]) -> str:
+def outcome_of(scans: int, failed: int, strays: Sequence[str], verb: tuple[str, str] = ("denoise", "denoised")) -> str:
     """What did not go well of several scans and of files that belong to no scan.
+
+    Args:
+        scans: that were tried.
+        failed: of them.
+        strays: what is wrong with each file.
+        verb: what is done to a scan, and what it then is.
 
     >>> outcome_of(3, 1, [])
     'expected to denoise 3 scans but 1 failed'
@@ -41,10 +47,10 @@ def outcome_of(scans: int, failed: int, strays: Sequence[str]) -> str:
 
     unread = f"{counted(len(strays), 'file')} cannot be read ({strays[0]})" if strays else ""
     if failed:
-        return f"expected to denoise {counted(scans, 'scan')} but {failed} failed" + (
+        return f"expected to {verb[0]} {counted(scans, 'scan')} but {failed} failed" + (
             f", and {unread}" if unread else ""
         )
     if not scans:
         return f"expected a scan but none can be put together: {unread}"
-    verb = "is" if scans == 1 else "are"
-    return f"expected to read every file, and {counted(scans, 'scan')} {verb} denoised, but {unread}"
+    are = "is" if scans == 1 else "are"
+    return f"expected to read every file, and {counted(scans, 'scan')} {are} {verb[1]}, but {unread}"

@@ -14,7 +14,7 @@ from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.json_values import plain
 
 MANIFEST = "manifest.jsonl"
-_PRIVATE = ("request", "options", "digests")
+_PRIVATE = ("request", "options", "digests", "settings", "calibration", "spectra")
 """Of a record, what the manifest does not repeat."""
 
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ct_cncl.pipeline.inference.manifest import MANIFEST
-from ct_cncl.pipeline.inference.records import RECORD_SUFFIX
+from ct_cncl.pipeline.inference.records import RECORD_SUFFIX, Variant
 from ct_cncl.transforms.series import ScanError, ScanSource
 from ct_cncl.transforms.series.deidentify import has_key
 from ct_cncl.transforms.series.results import result_name
 from ct_cncl.transforms.series.scan import NIFTI_SUFFIXES
 from ct_cncl.transforms.series.slices import Slices, VolumeSlices
-from ct_cncl.transforms.series.values import RESULT
 from ct_cncl.transforms.series.volume_file import gzipped
 
 _FILE_SUFFIXES = {
@@ -35,11 +34,13 @@ class Places:
         folder: of the results.
         file: of the only result; None for results that are named after their scans.
         records: folder of records and manifest; None puts records beside their results and the manifest into the folder.
+        nifti: results are NIfTI whatever their source is.
     """
 
     folder: Path
     file: Path | None = None
     records: Path | None = None
+    nifti: bool = False
 
     @property
     def manifest(self) -> Path | None:
@@ -52,13 +53,22 @@ class Places:
         """Where the key of de-identification lies: beside the manifest, but where results have one already."""
         return self.folder if self.records is None or has_key(self.folder) else self.records
 
-    def targets(self, scan: ScanSource, kinds: Sequence[str]) -> dict[str, Path]:
-        """Where the results of a scan go, by kind."""
+    def targets(self, scan: ScanSource, endings: Mapping[str, str]) -> dict[str, Path]:
+        """Where the results of a scan go, by kind.
+
+        Args:
+            scan: the scan.
+            endings: by kind, the main one first, what the name of its result ends with.
+        """
         if self.file is None:
-            return {kind: self.folder / scan.relative / result_name(scan, kind) for kind in kinds}
+            folder = self.folder / scan.relative
+            return {kind: folder / result_name(scan, end, nifti=self.nifti) for kind, end in endings.items()}
         suffix = _suffix(self.file)
-        stem = self.file.name[: -len(suffix)]
-        return {kind: self.file if kind == RESULT else self.file.with_name(f"{stem}_{kind}{suffix}") for kind in kinds}
+        stem, main = self.file.name[: -len(suffix)], next(iter(endings))
+        return {
+            kind: self.file if kind == main else self.file.with_name(f"{stem}_{end}{suffix}")
+            for kind, end in endings.items()
+        }
 
     def record(self, target: Path) -> Path:
         """Where the record of a result goes."""
@@ -67,14 +77,14 @@ class Places:
             return target.with_name(name)
         return self.records / target.parent.relative_to(self.folder) / name
 
-    def check(self, scans: Sequence[ScanSource]) -> None:
+    def check(self, scans: Sequence[ScanSource], variants: Sequence[Variant]) -> None:
         """Refuse scans that do not fit into one file, and results that would replace their source.
 
         Raises:
             ScanError: with what was expected.
         """
         for scan in scans:
-            for target in self.targets(scan, (RESULT,)).values():
+            for target in (path for variant in variants for path in self.targets(scan, variant.endings).values()):
                 if target.exists() and any(file.exists() and target.samefile(file) for file in scan.files):
                     raise ScanError(
                         f"{target}: the output is the input file itself, which is never replaced; choose another name"
@@ -85,11 +95,14 @@ class Places:
             raise ScanError(
                 f"{self.file}: expected one scan to write into a file but got {len(scans)}; name a folder, or one scan with --series"
             )
-        suffixes = _FILE_SUFFIXES[scans[0].kind]
-        if not self.file.name.lower().endswith(suffixes) or len(scans[0].files) != 1:
-            what = (
-                " or ".join(suffixes) if len(scans[0].files) == 1 else f"a folder for {len(scans[0].files)} DICOM files"
+        if len(variants) != 1:
+            raise ScanError(
+                f"{self.file}: expected one result to write into a file but got {len(variants)}; name a folder"
             )
+        suffixes = NIFTI_SUFFIXES if self.nifti else _FILE_SUFFIXES[scans[0].kind]
+        files = 1 if self.nifti else len(scans[0].files)
+        if not self.file.name.lower().endswith(suffixes) or files != 1:
+            what = " or ".join(suffixes) if files == 1 else f"a folder for {files} DICOM files"
             raise ScanError(
                 f"{self.file}: expected {what} but got another name; results keep the format of their source, name a folder"
             )
@@ -107,11 +120,11 @@ class Places:
         return slices
 
 
-def places_of(out: Path, records: Path | None) -> Places:
+def places_of(out: Path, records: Path | None = None, *, nifti: bool = False) -> Places:
     """Where results go that are wanted at ``out``: a file where it is named like one and is no folder."""
     if _suffix(out) and not out.is_dir():
-        return Places(out.parent, out, records)
-    return Places(out, None, records)
+        return Places(out.parent, out, records, nifti)
+    return Places(out, None, records, nifti)
 
 
 def _suffix(path: Path) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,7 +19,6 @@ from ct_cncl.transforms.common.digests import digest_of, digest_of_result
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.json_values import plain
 from ct_cncl.transforms.series import ScanError, ScanSource
-from ct_cncl.transforms.series.values import RESULT
 
 RECORD_SUFFIX = ".json"
 """Of a result's record: the result's own name, and this."""
@@ -28,17 +27,18 @@ _UNFINISHED = "unfinished"
 
 @dataclass(frozen=True)
 class Job:
-    """One scan to be denoised.
+    """One scan, and what is to be made of it.
 
     Attributes:
         source: the scan.
-        name: what the records call it: its path below what was searched, and a tag for DICOM.
+        name: what the records call it: its path below what was searched, a tag for DICOM, and which of several things is made of it.
         request: digest of the source and of everything its result depends on; equal digests mean equal results.
         options: digest of what beside the source it depends on.
-        targets: by kind, where results go.
+        targets: by kind, where results go; the main one comes first.
         record: the file that says what became of it.
         work: a folder of its own for what is being made.
         lock: held by the process that works on it.
+        variant: which of several things that are made of one scan, from 0.
         key: of the digests; empty for none.
     """
 
@@ -50,24 +50,47 @@ class Job:
     record: Path
     work: Path
     lock: Path
+    variant: int = 0
     key: bytes = b""
+
+    @property
+    def result(self) -> Path:
+        """The main one."""
+        return next(iter(self.targets.values()))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of the things that are made of each scan.
+
+    Attributes:
+        endings: by kind, the main one first, what the name of its result ends with.
+        options: what tells it from the others, for its digest.
+        label: the same in words; empty where there is but one.
+    """
+
+    endings: Mapping[str, str]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""
 
 
 def plan(
     sources: Iterable[ScanSource],
-    targets: Iterable[Mapping[str, Path]],
+    targets: Iterable[Sequence[Mapping[str, Path]]],
     options: Mapping[str, Any],
+    variants: Sequence[Variant],
     *,
     work: Path,
     records: Callable[[Path], Path],
     key: bytes = b"",
 ) -> list[Job]:
-    """Jobs in the order of their sources.
+    """Jobs in the order of their sources, and of the variants of each.
 
     Args:
         sources: scans of one search.
-        targets: for each, by kind, the file or folder of a result.
-        options: everything that the results depend on beside the source.
+        targets: for each and each variant, by kind, the file or folder of a result.
+        options: everything that the results depend on beside the source and the variant.
+        variants: what is made of each scan.
         work: this process's own folder for what is being made.
         records: where the record of a denoised scan lies.
         key: of the records' digests; empty for none.
@@ -77,18 +100,21 @@ def plan(
     """
     jobs = []
     taken: dict[Path, str] = {}
-    chosen = _digest(plain(options))
-    for source, own in zip(sources, targets):
-        name = job_name(source)
-        for target in own.values():
-            if target in taken:
-                raise ScanError(
-                    f"{name}: expected results of its own name but {taken[target]} has them too; rename one"
-                )
-            taken[target] = name
-        request = _request(source, chosen)
-        lock = work.parent / f"{_digest(str(own[RESULT].absolute()))[:16]}.lock"
-        jobs.append(Job(source, name, request, chosen, dict(own), records(own[RESULT]), work / request[:16], lock, key))
+    chosen = [_digest(plain({**options, **variant.options})) for variant in variants]
+    for source, each in zip(sources, targets):
+        for number, (variant, own) in enumerate(zip(variants, each)):
+            name = " ".join(part for part in (job_name(source), variant.label) if part)
+            for target in own.values():
+                if target in taken:
+                    raise ScanError(
+                        f"{name}: expected results of its own name but {taken[target]} has them too; rename one"
+                    )
+                taken[target] = name
+            request = _request(source, chosen[number])
+            main = next(iter(own.values()))
+            lock = work.parent / f"{_digest(str(main.absolute()))[:16]}.lock"
+            place = work / request[:16]
+            jobs.append(Job(source, name, request, chosen[number], dict(own), records(main), place, lock, number, key))
     return jobs
 
 

@@ -200,7 +200,7 @@ def denoise_slices(
     weights: Weights,
     settings: Settings,
     *,
-    tick: Callable[[int], None] | None = None,
+    tick: Callable[[int], object] | None = None,
 ) -> Outcome:
     """Denoise a whole scan in the memory of a few batches.
 
@@ -214,29 +214,63 @@ def denoise_slices(
     Raises:
         ScanError: slices that cannot be read or written, or that are no HU.
     """
+    first = slices.read(0).hu.shape
+    return stream_slices(
+        slices,
+        writer,
+        lambda _batch, _read, stack: apply_network(weights, stack, settings),
+        size=batch_for(weights, (first[0], first[1]), settings),
+        width=weights.slices,
+        tick=tick,
+    )
+
+
+def stream_slices(
+    slices: Slices,
+    writer: ResultWriter,
+    apply: Callable[[range, Sequence[Slice], np.ndarray], Mapping[str, np.ndarray]],
+    *,
+    size: int,
+    width: int = 1,
+    main: str = RESULT,
+    tick: Callable[[int], object] | None = None,
+) -> Outcome:
+    """Read, apply and write a whole scan in the memory of a few batches.
+
+    Args:
+        slices: the opened scan.
+        writer: takes the results; to be finished by the caller.
+        apply: gives results by kind, each (n, columns, rows) HU, from the batch's numbers, its slices, and (n, width, columns, rows)
+            float32 HU.
+        size: slices at once.
+        width: slices that are seen of each, itself in the middle.
+        main: the kind of result that looks like the scan.
+        tick: called with the number of slices that were done since the last call.
+
+    Raises:
+        ScanError: slices that cannot be read or written, or that are no HU.
+    """
     started = time.perf_counter()
     outcome = Outcome(slices=slices.count)
-    first = slices.read(0).hu.shape
-    size = batch_for(weights, (first[0], first[1]), settings)
     batches = [range(start, min(start + size, slices.count)) for start in range(0, slices.count, size)]
-    recent = _Recent(slices, kept=2 * (size + weights.slices))
+    recent = _Recent(slices, kept=2 * (size + width))
     low, high = math.inf, -math.inf
     with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as scribe:
-        coming = reader.submit(recent.batch, batches[0], weights.slices)
+        coming = reader.submit(recent.batch, batches[0], width)
         writing: Future[None] = scribe.submit(lambda: None)
         for k, batch in enumerate(batches):
             read, stack = coming.result()
             if k + 1 < len(batches):
-                coming = reader.submit(recent.batch, batches[k + 1], weights.slices)
+                coming = reader.submit(recent.batch, batches[k + 1], width)
             before = time.perf_counter()
-            images = apply_network(weights, stack, settings)
+            images = apply(batch, read, stack)
             outcome.network_seconds += time.perf_counter() - before
             _refuse_nan(images, slices)
             low, high = min(low, float(stack.min())), max(high, float(stack.max()))
             if slices.count // 2 in batch:
                 place = slices.count // 2 - batch.start
-                kept = keep_padding({RESULT: images[RESULT][place]}, read[place].hu, read[place].padded)
-                outcome.middle = (read[place].hu, kept[RESULT])
+                kept = keep_padding({main: images[main][place]}, read[place].hu, read[place].padded)
+                outcome.middle = (read[place].hu, kept[main])
             writing.result()
             writing = scribe.submit(_write, writer, batch, read, images)
             if tick is not None:

@@ -15,6 +15,7 @@ import pydicom
 
 from ct_cncl.pipeline.common.panel import DIFFERENCE_WINDOW, Tile, picture_panel, save_png
 from ct_cncl.pipeline.inference.batch import ArchiveRun
+from ct_cncl.pipeline.inference.denoising import Denoising
 from ct_cncl.pipeline.inference.options import DenoiseOptions
 from ct_cncl.pipeline.inference.places import places_of
 from ct_cncl.pipeline.inference.records import read_record
@@ -76,8 +77,10 @@ def make(job: Job, members: Sequence[sqlite3.Row], spool: Spool, weights: Weight
             )
         os.link(spool.folder / row["path"], source / Path(row["path"]).name)
     with work_folder(out) as making:
-        places = places_of(out, None)
-        run = ArchiveRun(source, places, search(source), weights=weights, asked=options_of(job), work=making)
+        asked = options_of(job)
+        run = ArchiveRun(
+            source, places_of(out), search(source), tasks=[Denoising(weights, asked)], asked=asked, work=making
+        )
         run.all()
     records = [read_record(own.record) for own in run.jobs]
     warnings = [text for record in records for text in record.get("warnings") or []]

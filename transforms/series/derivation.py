@@ -128,13 +128,13 @@ class Derivation:
             self.warnings,
         )
 
-    def series_number(self, source: int, series_uid: str, kind: Kind) -> int | None:
-        """That of the source times 1000 and a little more; None where this would not tell all results apart."""
+    def number(self, kind: Kind) -> int | None:
+        """Below 1000, in SeriesNumber; None where this would not tell all results apart."""
         per_cent = self.strength * 100
         plain = self.strength == 1 or (1 <= per_cent < 100 and abs(per_cent - round(per_cent)) < 1e-9)
         if not plain or self.unusual_precision:
             return None
-        return source * _SERIES_STEP + round(per_cent) % 100 * 10 + kind.number
+        return round(per_cent) % 100 * 10 + kind.number
 
     def numbered(self, source: int, series_uid: str) -> str:
         """What a made-up series number depends on."""
@@ -174,7 +174,7 @@ class Processing:
 
     def label(self, kind: Kind) -> str:
         """A few words for SeriesDescription."""
-        return self.short
+        return f"{kind.label} {self.short}".strip()
 
     @property
     def software(self) -> list[str]:
@@ -185,10 +185,6 @@ class Processing:
     def named(self) -> tuple[object, ...]:
         """Everything that can change the object, beside its source and its kind."""
         return (self.code[0], self.settings, self.version, self.compression, self.content, self.warnings)
-
-    def series_number(self, source: int, series_uid: str, kind: Kind) -> int | None:
-        """None: always made up, since nothing short tells doses, seeds and realizations apart."""
-        return None
 
     def numbered(self, source: int, series_uid: str) -> str:
         """What a made-up series number depends on."""
@@ -227,9 +223,9 @@ def result_series_number(source: object, series_uid: str, derivation: Derivation
     except ValueError:  # none, or one that is no number
         number = 0
     if 0 < number < _MADE_UP[0] and PART_MARK not in series_uid:
-        short = derivation.series_number(number, series_uid, kind)
-        if short is not None:
-            return short
+        own = derivation.number(kind) if isinstance(derivation, Derivation) else None
+        if own is not None:  # doses, seeds and realizations are not told apart by anything as short
+            return number * _SERIES_STEP + own
     name = derivation.numbered(number, series_uid)
     made_up = _MADE_UP[0] + zlib.crc32(name.encode()) % (_MADE_UP[1] - _MADE_UP[0])
     return made_up * _SERIES_STEP + kind.number

@@ -41,7 +41,9 @@ _OF_THE_SOURCE_VALUES = (
 )  # fmt: skip
 
 
-def derived_header(source: Dataset, frame: Frame, derivation: Derivation | Processing, kind: Kind, *, part: int = 0) -> Dataset:
+def derived_header(
+    source: Dataset, frame: Frame, derivation: Derivation | Processing, kind: Kind, *, part: int = 0
+) -> Dataset:
     """The header of the image derived from a source's; every attribute that is not about the change is kept.
 
     Args:
@@ -125,7 +127,9 @@ def _image_type(stated: object, second: str, kind: Kind) -> list[str]:
     return ["DERIVED", second, *(kept or ["AXIAL"] * kind.is_map), *([kind.image_type] if kind.is_map else [])]
 
 
-def _derive_frames(header: Dataset, reference: Dataset, evidence: Dataset, derivation: Derivation | Processing, kind: Kind) -> None:
+def _derive_frames(
+    header: Dataset, reference: Dataset, evidence: Dataset, derivation: Derivation | Processing, kind: Kind
+) -> None:
     """What the top level states of a classic image, frame by frame."""
     shared = header.get("SharedFunctionalGroupsSequence") or []
     groups = list(header.PerFrameFunctionalGroupsSequence)

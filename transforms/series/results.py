@@ -100,12 +100,13 @@ def result_name(source: ScanSource, kind: str, *, nifti: bool = False) -> str:
 
 
 def put_in_place(parts: Mapping[str, Path], targets: Mapping[str, Path]) -> None:
-    """Give finished results their names, the denoised one last; what they replace goes only afterwards.
+    """Give finished results their names, the main one (the first of ``targets``) last; what they replace goes only afterwards.
 
     Raises:
         OSError: a result cannot be moved; those not yet moved are as they were.
     """
-    for kind in sorted(parts, key=lambda kind: (kind == "denoised", kind)):
+    main = next(iter(targets))
+    for kind in sorted(parts, key=lambda kind: (kind == main, kind)):
         part, target = parts[kind], targets[kind]
         target.parent.mkdir(parents=True, exist_ok=True)
         old = part.with_name(f"{part.name}.old")

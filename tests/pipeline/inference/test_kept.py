@@ -118,14 +118,14 @@ def test_a_damaged_record_keeps_nothing(tmp_path, add, value):
 
 def test_a_source_that_changes_while_it_is_read_leaves_no_result(tmp_path, add, monkeypatch):
     write_archive(tmp_path / "in", 1)
-    from ct_cncl.pipeline.inference import batch as archive_run
+    from ct_cncl.pipeline.inference import denoising
 
     def changes(slices, weights):
         for file in (tmp_path / "in").rglob("*.dcm"):
             file.write_bytes(file.read_bytes() + b"\0\0")
         return []
 
-    monkeypatch.setattr(archive_run, "scan_warnings", changes)
+    monkeypatch.setattr(denoising, "scan_warnings", changes)
     with pytest.raises(ScanError, match="changed meanwhile"):
         denoise_scans(tmp_path / "in", tmp_path / "out", weights=add, progress=False)
     assert not list((tmp_path / "out").rglob("*_denoised"))
