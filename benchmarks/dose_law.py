@@ -3,12 +3,11 @@
     .venv/bin/python benchmarks/dose_law.py SRC... [--dose 0.25] [--whole] [--csv FILE]
 
 For every scan under SRC: calibrate as `ct-cncl simulate` does, insert, and compare what was inserted with the scan's own noise
-in the soft-tissue patches. Three witnesses, each as a ratio to sqrt(1 / dose - 1) or of mean frequencies:
+in the soft-tissue patches. Two witnesses, each as a ratio to sqrt(1 / dose - 1) or of mean frequencies:
 
 - model: inserted, measured in all patches, over the estimate of the scan's own noise (what calibration aims at).
 - upper: the same statistic of both, the median over patches of the power at high frequencies, where anatomy is weakest:
   it knows nothing of the estimator.
-- neighbours (volumes of true neighbours only): half the difference of slices two apart, at those frequencies.
 
 Single slices (the middle one), or with `--whole` up to five slices of each volume. Scans with fewer than 20 patches are
 printed and counted apart.

@@ -10,7 +10,7 @@ from tiny_runs import ROOT
 LAYERS = [
     {"pipeline.cli"},
     {"pipeline.ablation", "pipeline.interpolation", "pipeline.node", "pipeline.sharing"},
-    {"pipeline.qa", "pipeline.training"},
+    {"pipeline.qa", "pipeline.simulation", "pipeline.training"},
     {"pipeline.inference", "pipeline.noise_measurement", "pipeline.report"},
     {"pipeline.evaluation", "pipeline.preparation", "pipeline.weights"},
     {"pipeline.workflow"},

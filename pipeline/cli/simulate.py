@@ -9,8 +9,20 @@ import typer
 
 
 def simulate(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="A file or folder of NIfTI or DICOM, at normal dose.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SRC",
+            help="DICOM (folder, file, zip, DICOMDIR), NIfTI, MHA, NRRD, or a folder of scans: an archive, at normal dose.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            help="Folder for results, their records and manifest.jsonl; of one volume, the file itself (low.nii.gz).",
+        ),
+    ],
     dose: Annotated[float, typer.Option("--dose", help="Dose fraction: 0.25 is quarter dose.")] = 0.25,
     realizations: Annotated[int, typer.Option(help="So many results a scan, each with noise of its own.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
@@ -46,19 +58,41 @@ def simulate(
     current_modulation: Annotated[
         float, typer.Option(help="Tube current follows attenuation: 0 constant, 0.5 least noise for the dose.")
     ] = 0.0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other options.")] = False,
+    nifti: Annotated[bool, typer.Option("--nifti", help="Results as NIfTI whatever the source is.")] = False,
+    series: Annotated[
+        Optional[list[str]],
+        typer.Option(help="Only this series, by number, name or tag; several times for several.", metavar="SERIES"),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse series with missing, doubled or unevenly spaced slices.")
+    ] = False,
+    derived: Annotated[
+        bool,
+        typer.Option("--derived", help="Take results of ct-cncl and what others derived (MIP, average, ...), too."),
+    ] = False,
+    compress: Annotated[str, typer.Option(help="Of DICOM results, without loss: none, jpeg2000 or rle.")] = "none",
+    deidentify: Annotated[
+        bool, typer.Option("--deidentify", help="Take out who the patient is (DICOM PS3.15 basic profile; not pixels).")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace results of other options or another version.")
+    ] = False,
 ) -> None:
     """Make low-dose partners for normal-dose scans: noise of the missing dose, inserted in the sinogram.
 
-    Results are NIfTI with the geometry, shape and data type of their source, named SCAN_dose0.25_r1.nii.gz; SCAN_dose0.25_r1.json
-    beside it says how it was made, SCAN_dose0.25_r1.svg shows the spectra of the scan's own noise and of what was inserted. A run that was interrupted goes on where it was.
+    DICOM becomes a derived series, other files keep geometry, shape and data type, and is named SCAN_dose0.25_r1. RESULT.json beside a result says how it
+    was made, RESULT.svg shows the spectra of the scan's own noise and of what was inserted. Several scans are an archive, as
+    in denoise: the same command again goes on where it stopped. Gaps and uneven slices are warned about, each slice is simulated.
 
     Examples:
       ct-cncl simulate scan.nii.gz --dose 0.25 --out low
 
+      ct-cncl simulate archive --dose 0.25 --nifti --out low
+
       ct-cncl simulate dicom_folder --dose 0.1 --realizations 4 --out low --geometry mayo --electronic-variance 100
     """
-    from ct_cncl.pipeline.preparation.simulate import SimulateOptions, simulate_scans
+    from ct_cncl.pipeline.simulation.options import SimulateOptions
+    from ct_cncl.pipeline.simulation.run import simulate_scans
 
     simulate_scans(
         SimulateOptions(
@@ -75,6 +109,12 @@ def simulate(
             route=route,
             bowtie_mm=bowtie_mm,
             current_modulation=current_modulation,
+            nifti=nifti,
+            series=tuple(series or ()),
+            strict=strict,
+            derived=derived,
+            compression=compress,
+            deidentify=deidentify,
             overwrite=overwrite,
         )
     )

@@ -114,9 +114,6 @@ class Task(Protocol):
     def apply(self, slices: Slices, writer: ResultWriter, tick: Callable[[int], object]) -> Outcome:
         """Make the results, slice by slice."""
 
-    def facts(self, outcome: Outcome) -> dict[str, Any]:
-        """What the record says of how they were made."""
-
     def finish(self, job: Job, outcome: Outcome, *, single: bool) -> None:
         """Write what goes beside results that are in place."""
 
@@ -371,7 +368,7 @@ class ArchiveRun:
             "warnings": outcome.warnings,
             "error": None,
             "version": __version__,
-            **self.tasks[job.variant].facts(outcome),
+            **outcome.facts,
         }
 
     def _failed(self, job: Job, error: BaseException) -> None:

@@ -61,16 +61,14 @@ class Denoising:
 
     def apply(self, slices: Slices, writer: ResultWriter, tick: Callable[[int], object]) -> Outcome:
         """Denoise, slice by slice."""
-        return denoise_slices(slices, writer, self.weights, self.settings, tick=tick)
-
-    def facts(self, outcome: Outcome) -> dict[str, Any]:
-        """What the record says of the network."""
-        return {
+        outcome = denoise_slices(slices, writer, self.weights, self.settings, tick=tick)
+        outcome.facts = {
             "network_seconds": round(outcome.network_seconds, 3),
             "weights": self.weights.checksum,
             "strength": self.settings.strength,
             "precision": self.weights.precision,
         }
+        return outcome
 
     def finish(self, job: Job, outcome: Outcome, *, single: bool) -> None:
         """The middle slice before and after, and what was removed, as a picture."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,6 +81,7 @@ class Outcome:
         seconds: in all, and of them within the network.
         warnings: what is unusual about the scan.
         middle: input and result of the middle slice, (columns, rows) HU.
+        facts: what the record says of how it was made.
     """
 
     slices: int = 0
@@ -87,6 +89,7 @@ class Outcome:
     network_seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
     middle: tuple[np.ndarray, np.ndarray] | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def check_save(weights: Weights, settings: Settings) -> None:

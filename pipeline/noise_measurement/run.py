@@ -19,7 +19,7 @@ from ct_cncl.pipeline.preparation.spectra_picture import spectra_svg
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.json_values import plain
-from ct_cncl.transforms.physics.noise_estimate import NoNoiseError
+from ct_cncl.transforms.physics.noise_estimate import NoNoiseError, unlike_the_model
 from ct_cncl.transforms.physics.simulation import pixel_of
 from ct_cncl.transforms.series import DicomStorage, Scan, ScanError, ScanSource, find_scans, read_scan, to_slices
 from ct_cncl.transforms.series.orientation import SliceOrder
@@ -104,7 +104,7 @@ def _row(scan: Scan, name: str, map_folder: Path | None, repeat: Path | None) ->
     pixel = pixel_of(scan, order)
     noise = measure_scan(hu, pixel)
     row: dict[str, Any] = {"scan": name, **noise.figures(), **_protocol(scan)}
-    row["remarks"] = _remarks(noise)
+    row["remarks"] = _remarks(noise, row.get("kernel"))
     row["by_slice_hu"] = noise.by_slice
     row["spectrum"] = {
         "frequency_per_mm": noise.estimate.frequency_per_mm,
@@ -135,22 +135,14 @@ def _protocol(scan: Scan) -> dict[str, Any]:
     return {name: getattr(acquisition, name, None) for name in names} if acquisition else {}
 
 
-def _remarks(noise: ScanNoise) -> list[str]:
+def _remarks(noise: ScanNoise, kernel: str | None) -> list[str]:
     """What is unusual about the noise, a sentence each."""
     found = noise.estimate
     remarks = []
     if len(found.corners) < 20:
         remarks.append(f"only {len(found.corners)} patches of soft tissue: uncertain")
-    if found.peak_frequency_per_mm < LOW_PEAK * found.frequency_per_mm[-1]:
-        remarks.append(
-            "spectrum peaks at very low frequencies: a very smooth kernel, or a scan that was denoised or reconstructed "
-            "iteratively, whose noise is not that of the dose model"
-        )
-    return remarks
-
-
-LOW_PEAK = 0.1
-"""Peaks below so much of the image's largest frequency."""
+    unlike = unlike_the_model(found.frequency_per_mm, found.power, kernel)
+    return [*remarks, unlike] if unlike else remarks
 
 
 def _text(rows: list[dict[str, Any]]) -> str:

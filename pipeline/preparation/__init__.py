@@ -1,1 +1,1 @@
-"""The commands ``prepare`` and ``simulate`` as functions: options in, training data or low-dose scans out."""
+"""The command ``prepare`` as a function: options in, training data out; and the picture of two spectra."""

@@ -112,13 +112,18 @@ def check_hu(hu: np.ndarray, axes: int) -> np.ndarray:
         raise ValueError(
             f"Expected finite HU but got {bad} NaN or infinite voxels. Replace them, by -1024 for padding."
         )
-    if hu.min() >= 0:
+    check_lowest(float(hu.min()), float(hu.max()))
+    return hu
+
+
+def check_lowest(low: float, high: float) -> None:
+    """Refuse a volume of which the lowest value is 0 or above with a ValueError: no HU of anything with air around it."""
+    if low >= 0:
         raise ValueError(
-            f"Expected HU, where air is about -1000, but got values from {hu.min():g} to {hu.max():g}, never below 0. "
+            f"Expected HU, where air is about -1000, but got values from {low:g} to {high:g}, never below 0. "
             "It looks like stored values without their rescale, or an image scaled for display. Apply RescaleSlope and "
             "RescaleIntercept (HU = slope * stored + intercept), or give the original CT."
         )
-    return hu
 
 
 def noise_image(
@@ -219,6 +224,19 @@ def slice_generator(seed: int, index: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,)))
 
 
+def noise_of_slice(
+    hu_slice: np.ndarray,
+    pixel_mm: PixelSize,
+    settings: DoseSettings,
+    seed: int,
+    index: int,
+    *,
+    noise_free: bool = False,
+) -> np.ndarray:
+    """:func:`noise_image` of slice ``index`` of a volume that was checked as a whole: a slice without any air is legitimate there."""
+    return _noise(hu_slice, pixel_mm, settings, slice_generator(seed, index), noise_free)
+
+
 def insert_noise(
     hu_volume: np.ndarray,
     pixel_mm: PixelSize,
@@ -262,8 +280,7 @@ def insert_noise(
     result = hu.astype(np.float32)
 
     def add(z: int) -> None:
-        # Not noise_image: a slice without any air is legitimate inside a volume that was checked as a whole.
-        noise = _noise(result[..., z], pixel, settings, slice_generator(seed, z), noise_free)
+        noise = noise_of_slice(result[..., z], pixel, settings, seed, z, noise_free=noise_free)
         result[..., z] += np.where(padding[..., z], np.float32(0), noise)
 
     _each_slice(add, hu.shape[2], progress)

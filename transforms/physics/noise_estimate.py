@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +39,14 @@ LEAST_NOISE_HU = 0.2
 """Below this a scan is noise-free for our purposes (rounding to whole HU alone gives 0.29)."""
 MODEL_ERROR = 0.02
 """Relative error of the level for as much anatomy as noise, from trials with known noise on real anatomy."""
+
+
+LOW_PEAK = 0.1
+"""Spectra that peak below so much of the image's largest frequency are no filtered back projection's."""
+_ITERATIVE = re.compile(
+    r"^[IJ]\d\d|ASIR|IDOSE|IMR|SAFIRE|ADMIRE|VEO|AIDR|FIRST|AICE|TRUEFIDELITY|DLIR|PRECISE", re.IGNORECASE
+)
+"""Kernels, as their makers call them, of iterative and learned reconstructions."""
 
 
 class NoNoiseError(ValueError):
@@ -155,16 +165,28 @@ def measure_noise(
 
 
 def _slices_with_tissue(hu: np.ndarray, most: int, hu_range: tuple[float, float]) -> dict[int, int]:
-    """Slice index -> soft-tissue windows; slices spread over those with at least half as many as the best one."""
-    if min(hu.shape[:2]) < 3 * WINDOW:
-        return {}
-    counts = np.array(
-        [
-            np.sum(soft_tissue_windows(hu[..., z], window=WINDOW, hu_range=hu_range) & ~padding_mask(hu[..., z]))
-            for z in range(hu.shape[2])
-        ]
-    )
-    good = np.flatnonzero((counts > 0) & (counts >= counts.max() / 2))
+    """Slice index -> soft-tissue windows."""
+    return slices_to_measure([tissue_windows(hu[..., z], hu_range) for z in range(hu.shape[2])], most)
+
+
+def tissue_windows(hu_slice: np.ndarray, hu_range: tuple[float, float] = SOFT_TISSUE_HU) -> int:
+    """How many windows of soft tissue a slice (x, y), HU, holds."""
+    if min(hu_slice.shape) < 3 * WINDOW:
+        return 0
+    tissue = soft_tissue_windows(hu_slice, window=WINDOW, hu_range=hu_range) & ~padding_mask(hu_slice)
+    return int(np.sum(tissue))
+
+
+def slices_to_measure(windows: Sequence[int], most: int = 5) -> dict[int, int]:
+    """Of the slices with so many :func:`tissue_windows` each, those that are measured, and how many they hold.
+
+    They are spread over those with at least half as many as the best one; chosen from the chosen ones, they are the same.
+
+    >>> slices_to_measure([0, 10, 90, 100, 60, 49], 2)
+    {2: 90, 4: 60}
+    """
+    counts = np.asarray(windows)
+    good = np.flatnonzero((counts > 0) & (counts >= counts.max(initial=0) / 2))
     chosen = good[np.unique(np.linspace(0, good.size - 1, min(most, good.size)).round().astype(int))]
     return {int(z): int(counts[z]) for z in chosen}
 
@@ -256,6 +278,31 @@ def _estimate(
         slices=tuple(windows),
         log_gain=log_gain,
     )
+
+
+def unlike_the_model(frequency: np.ndarray, power: np.ndarray, kernel: str | None = None) -> str:
+    """Why a scan's noise is not that of filtered back projection, one sentence; empty where nothing says so.
+
+    Args:
+        frequency: (m,) 1/mm, up to the corner of the image's frequencies.
+        power: (m,) of the scan's noise.
+        kernel: as the scan states it.
+
+    >>> f = np.linspace(0, 1, 50)
+    >>> unlike_the_model(f, f * np.exp(-((f / 0.4) ** 2)), "B30f")
+    ''
+    """
+    if kernel and _ITERATIVE.search(kernel):
+        return (
+            f"kernel {kernel}: an iterative or learned reconstruction, whose noise is not that of the dose model; inserted noise is "
+            "that of filtered back projection with its spectrum"
+        )
+    if len(power) and float(frequency[int(np.argmax(power))]) < LOW_PEAK * float(frequency[-1]):
+        return (
+            "spectrum peaks at very low frequencies: a very smooth kernel, or a scan that was denoised or reconstructed iteratively, "
+            "whose noise is not that of the dose model"
+        )
+    return ""
 
 
 def _unsmeared(log_gain: np.ndarray, size: int, pixel: PixelSize) -> np.ndarray:

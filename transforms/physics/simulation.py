@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -21,7 +21,9 @@ from ct_cncl.transforms.physics import (
     calibrate_incident_photons,
     insert_noise,
 )
+from ct_cncl.transforms.physics._kernels import run_in_threads
 from ct_cncl.transforms.physics.calibration import calibrate_from_spectrum
+from ct_cncl.transforms.physics.dose import noise_of_slice
 from ct_cncl.transforms.physics.electronics import usual_electronic_variance
 from ct_cncl.transforms.physics.noise_realizations import SCANNER_FLOOR_HU, cut_off
 from ct_cncl.transforms.physics.tags import calibrate_from_tags
@@ -140,6 +142,44 @@ def low_dose(
     if settings.dose_fraction == 1 and not noise_free:
         return noisy
     return cut_off(noisy, hu.astype(np.float32), scanner_floor(hu))
+
+
+def low_dose_slices(
+    slices: np.ndarray,
+    padded: np.ndarray,
+    pixel_mm: tuple[float, float],
+    settings: DoseSettings,
+    seed: int,
+    *,
+    numbers: Sequence[int],
+    floor_hu: float,
+) -> np.ndarray:
+    """Some slices of a volume at a lower dose: the same as :func:`low_dose` gives for the whole.
+
+    Args:
+        slices: (n, x, y), HU, of a volume that was checked as a whole.
+        padded: (n, x, y) bool: these stay as they are.
+        pixel_mm: (dx, dy) in mm.
+        settings: dose, photons, filter.
+        seed: 0 or above, that of the volume.
+        numbers: (n,) place of each in the volume.
+        floor_hu: of the volume, see :func:`scanner_floor`.
+
+    Returns:
+        (n, x, y) float32, HU.
+    """
+    result = slices.astype(np.float32)
+    if settings.dose_fraction == 1:
+        return result
+
+    def block(start: int, stop: int) -> None:
+        for k in range(start, stop):
+            noise = noise_of_slice(result[k], pixel_mm, settings, seed, numbers[k])
+            noisy = result[k] + np.where(padded[k], np.float32(0), noise)
+            result[k] = cut_off(noisy, result[k], floor_hu)
+
+    run_in_threads(block, len(result), blocks_per_thread=len(result))
+    return result
 
 
 def pixel_of(scan: Scan, order: SliceOrder) -> tuple[float, float]:

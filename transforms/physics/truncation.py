@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.ndimage import minimum_filter, uniform_filter
 
@@ -66,7 +68,12 @@ def truncation_warning(hu_volume: np.ndarray, pixel_mm: tuple[float, float]) -> 
     >>> truncation_warning(np.full((40, 40, 2), 40.0), (5.0, 5.0))
     'field of view smaller than the body: it is cut in 2 of 2 slices, along up to 100 % of the edge; line integrals and noise are too small there'
     """
-    shares = np.array([truncated_share(hu_volume[..., z], pixel_mm) for z in range(hu_volume.shape[2])])
+    return warning_of([truncated_share(hu_volume[..., z], pixel_mm) for z in range(hu_volume.shape[2])])
+
+
+def warning_of(truncated: Sequence[float]) -> str:
+    """As :func:`truncation_warning`, from the share of each slice."""
+    shares = np.array(truncated)
     cut = shares > NOTICEABLE
     if not cut.any():
         return ""

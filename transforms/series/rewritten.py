@@ -13,8 +13,8 @@ import numpy as np
 from ct_cncl.transforms.series.derivation import KINDS
 from ct_cncl.transforms.series.marks import marked
 from ct_cncl.transforms.series.results import VolumeResults
-from ct_cncl.transforms.series.scan import NiftiStorage, ScanSource, Storage
-from ct_cncl.transforms.series.slices import open_slices
+from ct_cncl.transforms.series.scan import GridStorage, NiftiStorage, ScanError, ScanSource, Storage
+from ct_cncl.transforms.series.slices import DicomSlices, Slices, VolumeSlices, open_slices
 from ct_cncl.transforms.series.values import RESULT, keep_padding, with_strength
 from ct_cncl.transforms.series.volume_file import VolumeFile, gzipped
 from ct_cncl.transforms.series.write import (
@@ -76,6 +76,36 @@ def write_result(
         os.replace(writer.finish()[RESULT], partial)  # noqa: PTH105  as in new_output
     kept = NiftiStorage(path, header, hu.shape, np.eye(4)).slope_inter
     return WriteReport(path, dtype_name(header.get_data_dtype()), *kept, writer.clipped[RESULT], hu.size)
+
+
+def nifti_target(slices: Slices, path: Path) -> VolumeFile | None:
+    """The NIfTI file, HU without scaling, that holds a scan's slices; None where the scan is a NIfTI file itself.
+
+    Args:
+        slices: the opened scan.
+        path: .nii or .nii.gz.
+
+    Raises:
+        ScanError: slices that no single affine can place.
+    """
+    if isinstance(slices, VolumeSlices):
+        if slices.source.kind == "nifti":
+            return None
+        volume = slices.volume
+        storage = GridStorage(volume.affine, volume.shape, volume.integral)
+    else:
+        assert isinstance(slices, DicomSlices)
+        series = slices.series
+        problem = series.doubled or series.irregular or ("several directions" if slices.directions > 1 else "")
+        if problem:
+            raise ScanError(
+                f"{slices.source.path}: expected evenly spaced slices for NIfTI, which states one spacing, but got: {problem}; leave "
+                "NIfTI out, DICOM keeps the place of every slice"
+            )
+        whole = all(float(frame.slope).is_integer() and float(frame.intercept).is_integer() for frame in series.frames)
+        storage = GridStorage(series.affine, series.shape, whole)
+    empty = np.broadcast_to(np.float32(0), storage.shape)
+    return _unscaled(path, output_header(empty, path, storage, None, None), storage)
 
 
 def _unscaled(path: Path, header: nib.Nifti1Header, storage: Storage) -> VolumeFile:

@@ -198,6 +198,11 @@ class DicomSlices:
         """How a slice is turned; one order for all but series of several directions."""
         return self._orders[self._places[frame.path, frame.index][0]]
 
+    def pixel(self, number: int) -> tuple[float, float]:
+        """(dx, dy) in mm of a slice as it is turned."""
+        spacing = voxel_spacing(self.order_of(self.frames[number]).affine)
+        return round(float(spacing[0]), 6), round(float(spacing[1]), 6)
+
     def read(self, number: int) -> Slice:
         """One slice.
 

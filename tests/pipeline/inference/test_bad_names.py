@@ -13,7 +13,8 @@ from tiny_weights import Add, scripted
 
 from ct_cncl.pipeline.inference import batch as archive_run
 from ct_cncl.pipeline.inference.api import denoise_scans
-from ct_cncl.pipeline.preparation.simulate import SimulateOptions, simulate_scans
+from ct_cncl.pipeline.simulation.options import SimulateOptions
+from ct_cncl.pipeline.simulation.run import simulate_scans
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.series import ScanError
 
@@ -162,4 +163,4 @@ def test_a_long_name_is_simulated_and_kept(tmp_path, capsys):
     (path,) = simulate_scans(options)
     assert path.is_file()
     assert simulate_scans(options) == [path]
-    assert "1 kept from before" in capsys.readouterr().out
+    assert "r1: kept from before" in capsys.readouterr().out

@@ -12,7 +12,6 @@ from ct_cncl.pipeline.ablation.plan import Ablation
 from ct_cncl.pipeline.ablation.run import run_ablation
 from ct_cncl.pipeline.evaluation.run import EvaluateOptions, evaluate_files
 from ct_cncl.pipeline.interpolation.run import interpolate
-from ct_cncl.pipeline.preparation.simulate import SimulateOptions, simulate_scans
 from ct_cncl.pipeline.sharing.pack import pack
 from ct_cncl.pipeline.training.run import evaluate_run, train_bundle
 from ct_cncl.transforms import __version__
@@ -48,7 +47,6 @@ def ablate(tmp_path):
 
 RUNS = {
     "prepare": prepare,
-    "simulate": lambda tmp_path: simulate_scans(SimulateOptions(tmp_path, tmp_path / "out", 0.25)),
     "train": lambda tmp_path: train_bundle(out=tmp_path / "out", assignments=assignments(TINY)),
     "evaluate files": lambda tmp_path: evaluate_files(EvaluateOptions(tmp_path, (tmp_path,), tmp_path / "out")),
     "interpolate": interpolated,
