@@ -272,7 +272,7 @@ class ArchiveRun:
             count = sum(map(len, self.found.passed_over.values()))  # others has names of files and values of tags
             self._say(f"passed over {self.found.others if self.deidentifier is None else f'{count} files'}")
         for scan, what in self._refused.items():
-            self._say(f"passed over {job_name(scan)}: {what}; --derived takes it all the same")
+            self._say(f"passed over {job_name(scan)}: {what}; --derived {self.tasks[0].verb[0]}s it all the same")
 
     def _one(self, job: Job) -> None:
         """Do one scan; its results appear when all are complete."""
