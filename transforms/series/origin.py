@@ -40,11 +40,11 @@ _KINDS = (
     ("map", r"\bR?CB[FV]\b|\bMTT\b|\bTTP\b|\bTTD\b|\bTMAX\b|\bPERMEABILITY\b|\bPARAMETRIC\b|\bMAP\b|\bQUANTITY\b|\bSTD DEVIATION\b"),
     (
         "virtual monoenergetic image",
-        r"\bVMI\b|\bMONO(?!CHROME)|\bKEV\b|\b\d+ ?KEV\b",
+        r"\bVMI\b|\bMONO(?!CHROME)|\bKEV ?\d*\b|\b\d+ ?KEV\b",
     ),
     (
         "material image",
-        r"\bMAT (SPECIFIC|REMOVED|FRACTIONAL|MODIFIED|VALUE BASED)\b|\bEFF ATOMIC NUM\b|\bZ ?EFF|\bELECTRON DENSITY\b|\bVNC\b|\bIODINE\b",
+        r"\bMAT (SPECIFIC|REMOVED|FRACTIONAL|MODIFIED|VALUE BASED)\b|\bEFF ATOMIC NUM\b|\bZ ?EFF|\bELECTRON DENSITY\b|\bRHO\b|\bVNC|\bVUE\b|\bIODINE\b|\bPBV\b|\bSUPPR",
     ),
     ("masked or fused image", r"\bMASKED\b|\bSEGMENT|\bFUSED\b|\bFUSION\b"),
 )  # fmt: skip
@@ -52,6 +52,7 @@ _ONLY_IF_DERIVED = (
     ("map", r"\bPERFUSION\b|\bBF\b|\bBV\b|\bPS\b|\bDIVISION\b|\bMULTIPLICATION\b"),
     ("sum of images", r"\bADDITION\b"),
     ("volume rendering", r"\b3D\b"),
+    ("image with an overlay", r"\bOVERLAY\b"),
 )
 """Words that scanners write of their originals, too."""
 _REFORMAT = r"\bMPR|\bCPR\b|\bREFORMAT|\bRESAMPLED\b"
@@ -142,7 +143,8 @@ def _of_others(header: Dataset) -> Origin | None:
         return Origin("derived", "virtual monoenergetic image")
     thickness = _thickness(header)
     reformat = [value for values in stated for value in values[2:] if re.search(_REFORMAT, _plain(value))]
-    if reformat and (thickness > _THICK_MM or any("THICK" in value for value in reformat)):
+    thick = any("THICK" in value for values in stated for value in values[2:])
+    if reformat and (thickness > _THICK_MM or thick):
         return Origin("derived", f"reformat in slabs of {thickness:g} mm (Image Type {reformat[0]})")
     return None
 

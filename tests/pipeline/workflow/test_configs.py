@@ -133,6 +133,20 @@ def test_training_is_built_and_checked_without_data(tmp_path, monkeypatch):
     assert {path.name for path in (tmp_path / "other").rglob("*") if "tfevents" not in path.name} <= {"tensorboard"}
 
 
+def test_overlays_of_training_are_built_and_checked_without_data(tiny_run, tmp_path, monkeypatch):
+    """Several processes' config, and the one that evaluates a run: its checkpoint must be there, its data need not."""
+    monkeypatch.setattr(locations, "dataset_entries", lambda *_, **__: pytest.fail("data were asked for"))
+    for name, own in (
+        ("multi_gpu_train.json", {"output_dir": str(tmp_path / "run")}),
+        ("evaluate.json", {"output_dir": str(tiny_run), "evaluation_dir": str(tmp_path / "evaluation")}),
+    ):
+        files = [TRAIN, str(config_file(name))]
+        workflow = ConfigWorkflow(config_file=files, workflow_type="train", **(TINY | own))
+        workflow.initialize()
+        assert workflow.check_properties() == []
+    assert not (tmp_path / "evaluation").exists()
+
+
 def test_inference_is_built_and_checked_without_scans(tmp_path):
     overrides = TINY_NETWORK | {"dataset_dir": str(tmp_path / "none"), "output_dir": str(tmp_path), "checkpoint": None}
     workflow = ConfigWorkflow(config_file=INFERENCE, workflow_type="infer", **overrides)

@@ -26,6 +26,8 @@ OPTIONS = {
     "nested": DOSES | {"context_slices": 3},
     "kernel": DOSES | {"sharpness_range": [-0.5, 0.8]},
     "zoom": DOSES | {"sharpness_range": [-0.5, 0.8], "zoom_range": [0.8, 1.3]},
+    "lesions": {"lesion_prob": 0.7},
+    "weights": {"air_weight": 0.1, "zoom_range": [0.8, 1.3]},
 }
 
 

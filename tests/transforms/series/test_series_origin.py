@@ -37,8 +37,20 @@ DERIVED = {
     "rendering": ["VRT", "VR", "SSD"],
     "difference": ["SUBTRACTION"],
     "map": ["CBF", "RCBV", "MTT", "TMAX", "PERFUSION", "QUANTITY"],
-    "monoenergetic": ["VMI", "MONO_E_40", "MONOENERGETIC", "70 KEV", "40KEV"],
-    "material": ["MAT_SPECIFIC", "EFF_ATOMIC_NUM", "ELECTRON_DENSITY", "VNC", "IODINE"],
+    "monoenergetic": ["VMI", "MONO_E_40", "MONOENERGETIC", "70 KEV", "40KEV", "KEV70"],
+    "material": [
+        "MAT_SPECIFIC",
+        "EFF_ATOMIC_NUM",
+        "ELECTRON_DENSITY",
+        "RHO_Z",
+        "VNC",
+        "VNCA",
+        "VUE",
+        "IODINE",
+        "PBV",
+        "DE_CA_SUPPR",
+    ],
+    "overlay": ["CSA OVERLAY"],
     "fused": ["FUSION"],
 }
 
@@ -65,6 +77,9 @@ def test_reformats_in_thick_slabs_and_images_of_one_energy():
     header.ImageType, header.SliceThickness = ["DERIVED", "SECONDARY", "MPR"], 10
     assert origin_of(header).what == "reformat in slabs of 10 mm (Image Type MPR)"
     header.SliceThickness = 3
+    header.ImageType = ["DERIVED", "SECONDARY", "MPR", "THICK"]
+    assert origin_of(header).refused
+    header.ImageType = ["DERIVED", "SECONDARY", "MPR"]
     assert not origin_of(header).refused
     header.MonoenergeticEnergyEquivalent = 70.0
     assert "monoenergetic" in origin_of(header).what
