@@ -11,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ct_cncl.pipeline.preparation.spectra_picture import write_mean_spectra
 from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.common.terminal import say
 from ct_cncl.transforms.dataset.datalist import SPLITS
@@ -20,6 +21,9 @@ from ct_cncl.transforms.dataset.simulated_cases import Case, phantom_cases, simu
 from ct_cncl.transforms.dataset.writer import split_cases, write_dataset
 
 logger = logging.getLogger(__name__)
+
+SPECTRA = "spectra.svg"
+"""Beside the datalist, where noise was measured and inserted."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,8 @@ def prepare_data(options: PrepareOptions) -> dict[str, Any]:
             },
             progress=lambda done, _total: bar.update(done - bar.n),
         )
+    entries = [entry for split in SPLITS for entry in datalist[split]]
+    write_mean_spectra([entry.get("provenance", {}).get("spectra", {}) for entry in entries], options.out / SPECTRA)
     for split in SPLITS:
         chosen = datalist[split]
         people = len({entry["patient"] for entry in chosen})

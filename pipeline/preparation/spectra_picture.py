@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ct_cncl.transforms.common.files import replacing
 
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 640, 400, 70, 40, 20, 50
@@ -29,6 +31,34 @@ def write_spectra_picture(spectra: Mapping[str, Any], path: Path) -> None:
     ]
     with replacing(path) as temporary:
         temporary.write_text(spectra_svg(curves), encoding="utf-8")
+
+
+def write_mean_spectra(each: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """The same for a data set: the mean over its scans, each with a level of its own of 1 HU.
+
+    Args:
+        each: of the scans, as above; empty ones are left out, and where all are, nothing is written.
+        path: of the SVG; replaced.
+    """
+    measured = [spectra for spectra in each if spectra]
+    if not measured:
+        return
+    grid = np.linspace(0, min(spectra["inserted_frequency_per_mm"][-1] for spectra in measured), 64)
+    own, inserted = [], []
+    for spectra in measured:
+        f, power = np.array(spectra["frequency_per_mm"]), np.array(spectra["scan_hu2_mm2"])
+        variance = float((2 * np.pi * f * power).sum() * f[1])
+        own.append(np.interp(grid, f, power) / variance)
+        ring = spectra["inserted_frequency_per_mm"], spectra["inserted_over_noise_factor_hu2_mm2"]
+        inserted.append(np.interp(grid, *ring) / variance)
+    curves = [
+        (f"the scans' own noise, mean of {len(measured)}", grid.tolist(), np.mean(own, axis=0).tolist()),
+        ("inserted, over (1 / dose - 1)", grid.tolist(), np.mean(inserted, axis=0).tolist()),
+    ]
+    with replacing(path) as temporary:
+        temporary.write_text(
+            spectra_svg(curves, ("frequency, 1/mm", "noise power of 1 HU, mm\u00b2")), encoding="utf-8"
+        )
 
 
 def spectra_svg(

@@ -236,6 +236,7 @@ def _simulated_maker(
 ) -> Callable[[], Pair]:
     def make() -> Pair:
         from ct_cncl.transforms.physics import DoseSettings
+        from ct_cncl.transforms.physics.inserted_noise import compared_spectra
         from ct_cncl.transforms.physics.simulation import calibrate, low_dose, own_seed, pixel_of
         from ct_cncl.transforms.physics.truncation import truncation_warning
 
@@ -263,6 +264,7 @@ def _simulated_maker(
         seeds = [own_seed(seed, name, number) for number in range(1, realizations + 1)]
         noise = _noise_realizations(label, pixel, settings, seeds, noise_free=False, photon_counts=photon_counts)
         image = low_dose(label, pixel, settings, own)
+        provenance["spectra"] = compared_spectra(label, image, pixel, calibration, dose_fraction)
         return Pair(image, label, order.affine, provenance, *noise, acquisition=scan.acquisition)
 
     return make
