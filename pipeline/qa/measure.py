@@ -118,9 +118,9 @@ def detectabilities(
     size = 2 * round(REGION_MM / scanner.settings.pixel_mm / 2) + 1
     channels = difference_of_gaussian_channels(size)
     places = sites(scanner)
-    without = _regions(absent, places, size)
+    without = regions(absent, places, size)
     return {
-        kind: _detectability(_regions(present, places[k :: len(LESIONS)], size), without, channels)
+        kind: _detectability(regions(present, places[k :: len(LESIONS)], size), without, channels)
         for k, kind in enumerate(LESIONS)
     }
 
@@ -132,8 +132,8 @@ def _detectability(present: np.ndarray, absent: np.ndarray, channels: np.ndarray
         return reason(error)
 
 
-def _regions(volume: np.ndarray, places: list[tuple[int, int]], size: int) -> np.ndarray:
-    """(n, size, size) around the places of all slices."""
+def regions(volume: np.ndarray, places: list[tuple[int, int]], size: int) -> np.ndarray:
+    """(n, size, size) around the places in all slices (x, y, slices), place by place."""
     half = size // 2
     parts = [volume[x - half : x + half + 1, y - half : y + half + 1] for x, y in places]
     return np.concatenate([np.moveaxis(part, 2, 0) for part in parts])

@@ -49,7 +49,12 @@ class QAResults:
     @property
     def shown_dose(self) -> float:
         """The dose of charts that show one."""
-        return min(self.doses, key=lambda dose: abs(math.log(dose / REFERENCE_DOSE)))
+        return shown_dose(self.doses)
+
+
+def shown_dose(doses: Sequence[float]) -> float:
+    """The dose of charts that show one."""
+    return min(doses, key=lambda dose: abs(math.log(dose / REFERENCE_DOSE)))
 
 
 def charts(found: QAResults) -> list[Chart]:

@@ -106,7 +106,14 @@ def test_the_page_has_charts_and_tables_for_every_dose_and_method():
     )  # fmt: skip
     assert [method.name for method in found.methods] == ["no noise", "reconstruction", "as it is", "none left"]
     tables = {table.key: table for table in found.tables}
-    assert set(tables) == {"noise", "transfer", "linearity", "detectability"}
+    assert set(tables) == {
+        "noise", "transfer", "linearity", "detectability", "inserts", "false_structure", "characterisation", "levels", "strengths"
+    }  # fmt: skip
+    kept = {row[0]: row[2:4] for row in tables["inserts"].rows}
+    assert kept == {
+        "as it is": [pytest.approx(100), pytest.approx(100)],
+        "none left": [pytest.approx(0, abs=0.5), pytest.approx(0)],
+    }
     assert len(tables["noise"].rows) == 3 * 2
     assert len(tables["detectability"].rows) == 3 * 2 * len(LESIONS)
     same = [row[1:] for row in tables["noise"].rows if row[0] == "as it is"]
