@@ -35,6 +35,14 @@ def evaluate(
         Optional[Path],
         typer.Option(help='JSON with the numbers of each class: {"liver": 5, "vessels": [7, 8]}. [labels of phantoms]'),
     ] = None,
+    inserts: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="Contrast kept of small inserts: without candidates, writes the scans with inserts into this new folder; with a method's "
+            "results for REF and for that folder, compares the two.",
+            metavar="FOLDER",
+        ),
+    ] = None,
     windows: Annotated[
         str,
         typer.Option(
@@ -76,10 +84,19 @@ def evaluate(
       ct-cncl evaluate reference result --labels organs --label-names organs.json --out report
 
       ct-cncl evaluate runs/narrow --data data/quarter --split test
+
+      ct-cncl evaluate scans --inserts inserted
+
+      ct-cncl evaluate scans denoised denoised_inserted --inserts inserted --out report
     """
-    from ct_cncl.pipeline.cli.evaluate_modes import evaluate_a_run, evaluate_some_files, is_run
+    from ct_cncl.pipeline.cli.evaluate_modes import evaluate_a_run, evaluate_some_files, evaluate_with_inserts, is_run
 
     rest = candidates or []
+    if inserts is not None:
+        evaluate_with_inserts(
+            reference, rest, inserts, out=out, patients=patients, patient_from_name=patient_from_name, seed=seed, overwrite=overwrite
+        )  # fmt: skip
+        return
     if is_run(reference) or (low_dose is None and all("=" in each for each in rest)):
         chosen = {
             "--input": low_dose, "--name": name, "--patients": patients, "--patient-from-name": patient_from_name,

@@ -92,3 +92,41 @@ def evaluate_some_files(
     with tqdm(total=1, desc="writing the report", bar_format="{desc} {elapsed}", disable=not sys.stderr.isatty()):
         write_page(evaluation, out / PAGE)
     say(*describe(evaluation, out).splitlines())
+
+
+def evaluate_with_inserts(
+    scans: Path,
+    results: Sequence[str],
+    inserts: Path,
+    *,
+    out: Path | None,
+    patients: Path | None,
+    patient_from_name: str | None,
+    seed: int,
+    overwrite: bool,
+) -> None:
+    """Write scans with inserts, or compare a method's two results.
+
+    Raises:
+        ValueError: neither none nor two results, or nowhere to write what was found.
+    """
+    from ct_cncl.pipeline.evaluation.inserts import SUMMARY, evaluate_inserts, write_with_inserts
+    from ct_cncl.pipeline.evaluation.record import PAGE
+    from ct_cncl.pipeline.report.evaluation_page import write_page
+    from ct_cncl.transforms.common.terminal import say
+    from ct_cncl.transforms.dataset.patients import DEFAULT_NAME_RULE, PatientFinder
+
+    if not results:
+        count = write_with_inserts(scans, inserts, seed=seed)
+        say(f"{count} inserts written to {inserts}; denoise {scans} and {inserts}, then name both results")
+        return
+    if len(results) != 2 or out is None:
+        raise ValueError(
+            f"Expected a method's results for REF and for {inserts}, and --out FOLDER, but got {len(results)} results"
+            f"{'' if out else ' and no --out'}. Name two."
+        )
+    finder = PatientFinder(patients, patient_from_name or DEFAULT_NAME_RULE)
+    plain, inserted = map(Path, results)
+    found = evaluate_inserts(scans, plain, inserted, inserts, out, patients=finder, overwrite=overwrite)
+    write_page(found, out / PAGE)
+    say(*found.summary, f"written to {out}: {PAGE}, {SUMMARY}")

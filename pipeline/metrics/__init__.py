@@ -1,8 +1,12 @@
 """Figures of merit, one file a family; each needs its data range or window. Pure functions first, classes for engines second."""
 
 from ct_cncl.pipeline.metrics.bootstrap import Interval, bootstrap_mean
+from ct_cncl.pipeline.metrics.characterisation import Area, told_apart
 from ct_cncl.pipeline.metrics.disagreement import calibration_curve, rank_correlation
+from ct_cncl.pipeline.metrics.false_structure import Blobs, blobs_per_cm2
 from ct_cncl.pipeline.metrics.image_quality import IMAGES, SliceMetric, mae, psnr, quality_metrics, rmse, ssim
+from ct_cncl.pipeline.metrics.inserts import INSERTS, Insert, contrasts_kept, insert_places, with_inserts
+from ct_cncl.pipeline.metrics.levels import disc_shifts
 from ct_cncl.pipeline.metrics.noise_power import (
     NoiseFigures,
     noise_figures,
@@ -27,18 +31,26 @@ from ct_cncl.pipeline.metrics.visual_information import vif
 
 __all__ = [
     "IMAGES",
+    "INSERTS",
+    "Area",
+    "Blobs",
     "Detectability",
     "HUError",
+    "Insert",
     "Interval",
     "NoiseFigures",
     "SliceMetric",
     "TaskTransfer",
+    "blobs_per_cm2",
     "bootstrap_mean",
     "calibration_curve",
     "channelised_hotelling",
+    "contrasts_kept",
     "difference_of_gaussian_channels",
+    "disc_shifts",
     "edge_correlation",
     "hu_error",
+    "insert_places",
     "local_edge_correlation",
     "mae",
     "noise_figures",
@@ -53,7 +65,9 @@ __all__ = [
     "task_transfer",
     "tissue_masks",
     "tissue_masks_from_labels",
+    "told_apart",
     "uniform_patches",
     "validation_metrics",
     "vif",
+    "with_inserts",
 ]
