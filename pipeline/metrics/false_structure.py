@@ -64,7 +64,7 @@ def blobs_per_cm2(
 
 def _filtered(volume: np.ndarray, template: np.ndarray) -> np.ndarray:
     kernel = template[::-1, ::-1, None] / np.sqrt((template**2).sum())
-    return np.asarray(fftconvolve(volume.astype(np.float64), kernel, mode="same"))
+    return np.asarray(fftconvolve(volume.astype(np.float64), kernel, mode="same", axes=(0, 1)))
 
 
 def _count(filtered: np.ndarray, level: float, region: np.ndarray) -> int:

@@ -19,8 +19,6 @@ from ct_cncl.pipeline.qa.inserts import SHAPE_MM, SHAPES_HU, InsertResult, Inser
 from ct_cncl.pipeline.qa.measure import transfers
 from ct_cncl.pipeline.qa.phantoms import Scanner
 
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Strengths of the plot."""
 EDGE_HU = 50.0
 """Contrast of the edge whose transfer the table of strengths gives."""
 Cell = float | str | None
@@ -44,7 +42,7 @@ class InsertFindings:
     Attributes:
         names: of the judged methods by key.
         found: by method key ("input", "reference" at four times the dose, too) and dose.
-        mixed: by method key, at :data:`SHARES` of its change.
+        mixed: by method key, at strengths from 0 to 1.
         strengths: rows of the table of named strengths.
     """
 
@@ -55,7 +53,7 @@ class InsertFindings:
 
     def at_strengths(
         self,
-        key: str,
+        which: tuple[str, float],
         scanner: Scanner,
         judge: Callable[[InsertScans], InsertResult],
         scans: tuple[InsertScans, InsertScans],
@@ -64,24 +62,23 @@ class InsertFindings:
         """What a method does at less than its whole change: nothing has to be denoised again.
 
         Args:
-            key: of the method.
+            which: key of the method, and dose of the scans; its input and result are judged already.
             scanner: of the phantoms.
             judge: measures scans.
             scans: input and result.
             discs: input and result of the discs, (x, y, slices) HU.
         """
-        before, after = scans
-        self.mixed[key] = [judge(before.mixed(after, share)) for share in SHARES]
+        (key, dose), (before, after) = which, scans
+        made = {0.0: self.found[INPUT, dose], 1.0: self.found[key, dose]}
         first, second = (one.mean(axis=2, dtype=np.float64) for one in discs)
         for name, share in STRENGTHS.items():
+            if share not in made:
+                made[share] = judge(before.mixed(after, share))
             transfer = transfers(scanner, first + share * (second - first))[EDGE_HU]
-            half = (
-                transfer.half_per_mm
-                if isinstance(transfer, TaskTransfer) and math.isfinite(transfer.half_per_mm)
-                else None
-            )
-            own = judge(before.mixed(after, share))
-            self.strengths.append(StrengthRow(self.names[key], f"{name} ({share:g})", own, half))
+            known = isinstance(transfer, TaskTransfer) and math.isfinite(transfer.half_per_mm)
+            half = transfer.half_per_mm if known and isinstance(transfer, TaskTransfer) else None
+            self.strengths.append(StrengthRow(self.names[key], f"{name} ({share:g})", made[share], half))
+        self.mixed[key] = [made[share] for share in sorted(made)]
 
     def charts(self, dose: float) -> list[Chart]:
         """The plot of one dose."""

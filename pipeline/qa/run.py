@@ -175,7 +175,7 @@ def evaluate_phantoms(
                 own = plain.through(partial(_denoised, denoisers[title], title=title), results["water"])
                 inserted.found[key, dose] = judge(own)
                 if dose == shown_dose(doses):
-                    inserted.at_strengths(key, scanner, judge, (plain, own), (scans["discs"], results["discs"]))
+                    inserted.at_strengths((key, dose), scanner, judge, (plain, own), (scans["discs"], results["discs"]))
                 bar.update()
             views += [_view(name, dose, images, scanner) for name, images in shown.items() if name != "water"]
     found = QAResults(scanner, keys, tuple(sorted(doses, reverse=True)), measured, transfers(scanner, clean["discs"]))
