@@ -48,7 +48,7 @@ class Denoising:
 
     def begin(self, slices: Slices) -> list[str]:
         """Warnings about the scan."""
-        return scan_warnings(slices, self.weights)
+        return scan_warnings(slices, self.weights, self.settings.strength)
 
     def derivation(self, **common: Any) -> Derivation:
         """What its header says."""

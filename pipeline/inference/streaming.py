@@ -186,10 +186,14 @@ def batch_for(weights: Weights, shape: tuple[int, int], settings: Settings) -> i
     return min(2 ** int(math.log2(fits)), _MOST_AT_ONCE)
 
 
-def scan_warnings(slices: Slices, weights: Weights) -> list[str]:
-    """Warnings about a scan, before it is denoised: its geometry, and what lies outside of the training data."""
+def scan_warnings(slices: Slices, weights: Weights, strength: float = 1.0) -> list[str]:
+    """Warnings about a scan, before it is denoised: its geometry, what lies outside of the training data, strengths above 1."""
     how = "one by one" if weights.slices == 1 else "with those beside them, of the same phase,"
     warnings = [f"{problem}; slices are denoised {how} all the same" for problem in slices.problems]
+    if strength > 1:
+        warnings.append(
+            f"strength {strength:.3g} removes more than the network does, so that small low contrasts lose more than it was measured for"
+        )
     if weights.trained_on:
         looked_at = [slices.read(number).hu for number in sampled(slices.count)]
         found = measure(looked_at, [*map(float, slices.spacing[:2]), slices.step], slices.acquisition)

@@ -129,6 +129,7 @@ def test_dicom_states_what_was_done(tmp_path):
         (folder,) = denoise_scans(tmp_path / "in", out, weights=weights, target_dose=target, progress=False)
         made[target] = pydicom.dcmread(sorted(folder.iterdir())[0])
         record = json.loads((out / f"{folder.name}.json").read_text())
+        assert [text.startswith("strength") for text in record["warnings"]] == [True] * (target in (10, "clean"))
         assert record["strength"] == pytest.approx({2: 2 / 3, 4: 1, 10: 1.2, "clean": 4 / 3}[target])
     source = pydicom.dcmread(sorted((tmp_path / "in").iterdir())[0])
     shift = {key: int((ds.pixel_array.astype(int) - source.pixel_array).max()) for key, ds in made.items()}
