@@ -120,7 +120,7 @@ def test_a_source_that_changes_while_it_is_read_leaves_no_result(tmp_path, add, 
     write_archive(tmp_path / "in", 1)
     from ct_cncl.pipeline.inference import denoising
 
-    def changes(slices, weights):
+    def changes(slices, *_):
         for file in (tmp_path / "in").rglob("*.dcm"):
             file.write_bytes(file.read_bytes() + b"\0\0")
         return []
