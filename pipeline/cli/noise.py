@@ -13,7 +13,9 @@ def noise(
     out: Annotated[
         Optional[Path], typer.Option("--out", help="Folder for noise.json, noise.csv and noise.html.")
     ] = None,
-    maps: Annotated[bool, typer.Option("--map", help="Write a noise map of each scan, HU, as NIfTI.")] = False,
+    maps: Annotated[
+        bool, typer.Option("--map", help="Write a noise map of each scan, HU: a derived series for DICOM, else NIfTI.")
+    ] = False,
     repeat: Annotated[
         Optional[Path],
         typer.Option(help="A second scan of the same object: exact figures by subtraction.", metavar="SCAN"),

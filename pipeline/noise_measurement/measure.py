@@ -10,7 +10,14 @@ import numpy as np
 
 from ct_cncl.transforms.anatomy.regions import local_std, padding_mask, soft_tissue_windows
 from ct_cncl.transforms.physics.noise_estimate import NoiseEstimate, NoNoiseError, measure_noise
-from ct_cncl.transforms.physics.patch_spectra import PATCH_SIZES, cut, periodograms, rings, tissue_corners
+from ct_cncl.transforms.physics.patch_spectra import (
+    PATCH_SIZES,
+    cut,
+    periodograms,
+    plane_periodograms,
+    rings,
+    tissue_corners,
+)
 from ct_cncl.transforms.physics.ray_noise import ray_noise
 from ct_cncl.transforms.physics.settings import DoseSettings
 
@@ -128,6 +135,16 @@ def measure_repeated(first: np.ndarray, second: np.ndarray, pixel: tuple[float, 
         "power_hu2_mm2": power.mean(axis=0).tolist(),
         "patches": sum(map(len, corners)),
     }
+
+
+def spectrum_2d(hu: np.ndarray, pixel: tuple[float, float], estimate: NoiseEstimate) -> np.ndarray:
+    """Mean power of the patches that were measured, HU^2 mm^2, (k, k) along x and y, frequency 0 in the middle.
+
+    What the radial spectrum has taken out, anatomy at low frequencies, is still in it.
+    """
+    corners, size = estimate.corners, estimate.patch_size
+    each = [cut(hu[..., z], corners[corners[:, 2] == z, :2], size) for z in np.unique(corners[:, 2])]
+    return np.fft.fftshift(plane_periodograms(np.concatenate(each), pixel).mean(axis=0))
 
 
 def noise_map(hu: np.ndarray, pixel: tuple[float, float], estimate: NoiseEstimate) -> np.ndarray:

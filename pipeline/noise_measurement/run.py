@@ -14,7 +14,8 @@ import nibabel as nib
 import numpy as np
 from tqdm import tqdm
 
-from ct_cncl.pipeline.noise_measurement.measure import ScanNoise, measure_repeated, measure_scan, noise_map
+from ct_cncl.pipeline.noise_measurement.dicom_map import write_dicom_map
+from ct_cncl.pipeline.noise_measurement.measure import ScanNoise, measure_repeated, measure_scan, noise_map, spectrum_2d
 from ct_cncl.pipeline.preparation.spectra_picture import spectra_svg
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.files import replacing
@@ -37,6 +38,8 @@ COLUMNS = {
     "kvp": "kVp",
     "slice_thickness_mm": "thickness, mm",
 }
+FEW_PATCHES = 6
+"""Fewer give no interval."""
 RESULTS = ("noise.json", "noise.csv", "noise.html")
 
 
@@ -48,7 +51,7 @@ def measure_scans(
     Args:
         source: a file or folder of scans.
         out: folder for noise.json, noise.csv, noise.html and maps; None only prints.
-        maps: write SCAN_noise_map.nii.gz.
+        maps: write a noise map of each scan: a derived series SCAN_noise_map for DICOM, else SCAN_noise_map.nii.gz.
         repeat: a second scan of the object in ``source``: exact figures by subtraction.
         overwrite: replace earlier results.
 
@@ -89,7 +92,7 @@ def measure_scans(
 def _measured(found: ScanSource, map_folder: Path | None, repeat: Path | None) -> dict[str, Any] | str:
     """The figures, or why there are none."""
     try:
-        return _row(read_scan(found, allow_irregular=True), found.name, map_folder, repeat)
+        return _row(read_scan(found, allow_irregular=True), found, map_folder, repeat)
     except (NoNoiseError, ScanError) as error:
         return str(error)
 
@@ -99,8 +102,9 @@ def _slices(scan: Scan) -> tuple[np.ndarray, SliceOrder]:
     return np.ascontiguousarray(view), order
 
 
-def _row(scan: Scan, name: str, map_folder: Path | None, repeat: Path | None) -> dict[str, Any]:
+def _row(scan: Scan, found: ScanSource, map_folder: Path | None, repeat: Path | None) -> dict[str, Any]:
     hu, order = _slices(scan)
+    name = found.name
     pixel = pixel_of(scan, order)
     noise = measure_scan(hu, pixel)
     row: dict[str, Any] = {"scan": name, **noise.figures(), **_protocol(scan)}
@@ -111,15 +115,19 @@ def _row(scan: Scan, name: str, map_folder: Path | None, repeat: Path | None) ->
         "power_hu2_mm2": noise.estimate.power,
         "relative_error": noise.estimate.power_error,
     }
+    row["spectrum_2d_hu2_mm2"] = np.round(spectrum_2d(hu, pixel, noise.estimate), 3).tolist()
     if repeat is not None:
         other, _ = _slices(read_scan(repeat, allow_irregular=True))
         row["by_subtraction"] = measure_repeated(hu, other, pixel)
     if map_folder is not None:
         map_folder.mkdir(parents=True, exist_ok=True)
-        image = nib.Nifti1Image(noise_map(hu, pixel, noise.estimate), order.affine)
-        image.header.set_xyzt_units("mm")
-        with replacing(map_folder / f"{name}_noise_map.nii.gz") as temporary:
-            temporary.write_bytes(_packed(image))
+        if found.kind == "dicom":
+            write_dicom_map(found, map_folder / f"{name}_noise_map", noise.estimate)
+        else:
+            image = nib.Nifti1Image(noise_map(hu, pixel, noise.estimate), order.affine)
+            image.header.set_xyzt_units("mm")
+            with replacing(map_folder / f"{name}_noise_map.nii.gz") as temporary:
+                temporary.write_bytes(_packed(image))
     return row
 
 
@@ -184,6 +192,38 @@ def _write(out: Path, rows: list[dict[str, Any]], failed: list[str]) -> None:
         raise OutputError(f"Expected to write to {out}, but got: {error.strerror or error}.") from error
 
 
+def _band(row: dict[str, Any]) -> tuple[list[float], list[float]] | None:
+    """The 95 % interval of the radial spectrum; none over fewer than six patches."""
+    if row["patches"] < FEW_PATCHES:
+        return None
+    power = np.asarray(row["spectrum"]["power_hu2_mm2"])
+    half = 1.96 * power * np.asarray(row["spectrum"]["relative_error"])
+    return np.maximum(power - half, 0).tolist(), (power + half).tolist()
+
+
+def _about_band(row: dict[str, Any]) -> str:
+    patches = row["patches"]
+    if patches < FEW_PATCHES:
+        return f"{patches} patches: too few for an interval."
+    return f"Band: 95 % interval, from the spread over {patches} patches and the errors of the fit."
+
+
+def _picture_of_plane(power: np.ndarray) -> str:
+    """The 2-D spectrum, a square a frequency, black for none."""
+    side = len(power)
+    grey = np.rint(255 * power / power.max()).astype(int)
+    squares = "".join(
+        f'<rect x="{x}" y="{y}" width="1.02" height="1.02" fill="rgb({grey[x, y]},{grey[x, y]},{grey[x, y]})"/>'
+        for x in range(side)
+        for y in range(side)
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {side} {side}" width="260" height="260">{squares}</svg>'
+        f"<p>2-D spectrum, frequency 0 in the middle, x to the right, y down; white {power.max():.3g} HU\u00b2 mm\u00b2. Anatomy at low "
+        "frequencies, which the radial spectrum has taken out, is in it.</p>"
+    )
+
+
 def page(rows: list[dict[str, Any]], failed: list[str]) -> str:
     """One HTML page: the table, a spectrum for each scan, noise against dose where doses are stated."""
     head = "".join(f"<th>{html.escape(title)}</th>" for title in COLUMNS.values())
@@ -205,7 +245,10 @@ def page(rows: list[dict[str, Any]], failed: list[str]) -> str:
             curves.append(("by subtraction", exact["frequency_per_mm"], exact["power_hu2_mm2"]))
         parts.append(f"<h2>{html.escape(str(row['scan']))}</h2>")
         parts += [f"<p>{html.escape(remark)}</p>" for remark in row["remarks"]]
-        parts.append(spectra_svg([(html.escape(name), x, y) for name, x, y in curves]))
+        named = [(html.escape(name), x, y) for name, x, y in curves]
+        parts.append(spectra_svg(named, band=_band(row)))
+        parts.append(f"<p>{_about_band(row)}</p>")
+        parts.append(_picture_of_plane(np.asarray(row["spectrum_2d_hu2_mm2"])))
     style = (
         "body{font:15px system-ui,sans-serif;margin:2em}td,th{padding:.2em .8em;text-align:left}svg{max-width:640px}"
     )

@@ -64,8 +64,15 @@ def write_mean_spectra(each: Sequence[Mapping[str, Any]], path: Path) -> None:
 def spectra_svg(
     curves: Sequence[tuple[str, Sequence[float], Sequence[float]]],
     labels: tuple[str, str] = ("frequency, 1/mm", "noise power, HU\u00b2 mm\u00b2"),
+    *,
+    band: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> str:
     """Curves (name, frequencies in 1/mm, powers in HU^2 mm^2) as SVG.
+
+    Args:
+        curves: at most two.
+        labels: of the axes.
+        band: lower and upper ends of an interval around the first curve.
 
     >>> spectra_svg([("noise", [0.0, 0.5, 1.0], [0.0, 3.0, 1.0])]).startswith("<svg")
     True
@@ -89,6 +96,10 @@ def spectra_svg(
         parts.append(f'<text x="{LEFT - 8}" y="{at_y + 4}" text-anchor="end">{y:.3g}</text>')
     parts.append(f'<text x="{LEFT + wide / 2}" y="{HEIGHT - 10}" text-anchor="middle">{labels[0]}</text>')
     parts.append(f'<text x="{LEFT}" y="{TOP - 8}">{labels[1]}</text>')
+    if band is not None:
+        xs = curves[0][1]
+        ends = [place(x, min(y, top)) for x, y in (*zip(xs, band[0]), *reversed(list(zip(xs, band[1]))))]
+        parts.append(f'<polygon points="{" ".join(ends)}" fill="{COLOURS[0]}" fill-opacity="0.2"/>')
     for n, (name, xs, ys) in enumerate(curves):
         line = " ".join(place(x, y) for x, y in zip(xs, ys))
         colour = COLOURS[n % len(COLOURS)]

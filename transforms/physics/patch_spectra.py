@@ -71,8 +71,16 @@ def _window(size: int) -> np.ndarray:
     return hann
 
 
+def plane_periodograms(patches: np.ndarray, pixel: PixelSize) -> np.ndarray:
+    """Noise power of each patch (n, k, k), HU^2 mm^2, in the order of ``np.fft.fftfreq``: plane taken off, Hann window."""
+    hann = _window(patches.shape[1])
+    weight = hann[:, None] * hann
+    transform = np.fft.fft2(without_plane(patches) * weight)
+    return np.asarray((transform.real**2 + transform.imag**2) * (pixel[0] * pixel[1] / np.sum(weight**2)))
+
+
 def periodograms(patches: np.ndarray, pixel: PixelSize) -> np.ndarray:
-    """Noise power of each patch, ring by ring: plane taken off, Hann window.
+    """Noise power of each patch, ring by ring: :func:`plane_periodograms`, the mean over each ring.
 
     Args:
         patches: (n, k, k), HU.
@@ -85,12 +93,7 @@ def periodograms(patches: np.ndarray, pixel: PixelSize) -> np.ndarray:
     >>> float(periodograms(noise, (0.5, 0.5))[:, 3:].mean().round())  # white: 10^2 * 0.5^2
     25.0
     """
-    size = patches.shape[1]
-    hann = _window(size)
-    weight = hann[:, None] * hann
-    transform = np.fft.fft2(without_plane(patches) * weight)
-    power = (transform.real**2 + transform.imag**2) * (pixel[0] * pixel[1] / np.sum(weight**2))
-    return ring_means(power, size, pixel)
+    return ring_means(plane_periodograms(patches, pixel), patches.shape[1], pixel)
 
 
 def without_plane(patches: np.ndarray) -> np.ndarray:
