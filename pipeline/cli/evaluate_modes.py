@@ -61,7 +61,7 @@ def evaluate_some_files(
     """
     from tqdm import tqdm
 
-    from ct_cncl.pipeline.evaluation.record import PAGE
+    from ct_cncl.pipeline.evaluation.record import Evaluation
     from ct_cncl.pipeline.evaluation.run import EvaluateOptions, describe, evaluate_files
     from ct_cncl.pipeline.report.evaluation_page import write_page
     from ct_cncl.transforms.common.terminal import say
@@ -71,6 +71,11 @@ def evaluate_some_files(
         raise ValueError("Expected a folder for the results, but got none. Pass --out FOLDER.")
     if not_for_files:
         raise ValueError(f"Expected {', '.join(not_for_files)} with a run only, but {reference} is none. Leave it out.")
+
+    def page(found: Evaluation, path: Path) -> None:
+        with tqdm(total=1, desc="writing the report", bar_format="{desc} {elapsed}", disable=not sys.stderr.isatty()):
+            write_page(found, path)
+
     evaluation = evaluate_files(
         EvaluateOptions(
             reference=reference,
@@ -87,10 +92,9 @@ def evaluate_some_files(
             shown=slices,
             seed=seed,
             overwrite=overwrite,
-        )
+        ),
+        page=page,
     )
-    with tqdm(total=1, desc="writing the report", bar_format="{desc} {elapsed}", disable=not sys.stderr.isatty()):
-        write_page(evaluation, out / PAGE)
     say(*describe(evaluation, out).splitlines())
 
 

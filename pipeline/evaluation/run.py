@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,8 +69,13 @@ class EvaluateOptions:
             )
 
 
-def evaluate_files(options: EvaluateOptions) -> Evaluation:
-    """Judge methods and write the tables into ``options.out``; the report is the caller's to write.
+def evaluate_files(options: EvaluateOptions, *, page: Callable[[Evaluation, Path], object] | None = None) -> Evaluation:
+    """Judge methods and write the tables into ``options.out``.
+
+    Args:
+        options: what to judge, and how.
+        page: writes the report, which is above this package; called before there are tables, so that a run that was killed
+            does not look done.
 
     Returns:
         All that was found.
@@ -83,16 +88,20 @@ def evaluate_files(options: EvaluateOptions) -> Evaluation:
     """
     windows = parse_windows(options.windows)
     with alone_in(options.out):
-        return _evaluation(options, windows)
+        return _evaluation(options, windows, page)
 
 
-def _evaluation(options: EvaluateOptions, windows: dict[str, Window]) -> Evaluation:
+def _evaluation(
+    options: EvaluateOptions, windows: dict[str, Window], page: Callable[[Evaluation, Path], object] | None
+) -> Evaluation:
     if (options.out / SUMMARY).exists() and not options.overwrite:
         raise OutputError(
             f"Expected no evaluation in {options.out}, but it holds one. Replace it with --overwrite, or choose another folder."
         )
     with tempfile.TemporaryDirectory(prefix="ct-cncl-") as scratch:
         evaluation = _evaluate(options, windows, Path(scratch))
+    if page is not None:
+        page(evaluation, options.out / PAGE)
     write_tables(evaluation, options.out)
     return evaluation
 

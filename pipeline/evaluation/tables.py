@@ -47,7 +47,8 @@ def write_tables(evaluation: Evaluation, folder: Path) -> list[Path]:
         "warnings": list(evaluation.warnings),
     }
     texts["evaluation.json"] = json.dumps(record, indent=2) + "\n"
-    for name, text in texts.items():
+    for name in sorted(texts, key="summary.csv".__eq__):  # last: where it is, all is
+        text = texts[name]
         with replacing(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files that are no text
         written.append(folder / name)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +19,8 @@ try:
 except ImportError:  # Windows: runs are not kept apart there
     fcntl = None  # type: ignore[assignment]
 
+_PARTIAL = re.compile(r"\..+\.[0-9a-f]{8}\.part")
+"""What ``partial_name`` in ``files.py`` gives."""
 _BUSY = (errno.EACCES, errno.EAGAIN)
 _held: dict[tuple[int, Path], int] = {}
 """Handles by process and file: POSIX locks are a process's own, so that it may ask again for what it holds."""
@@ -27,7 +31,8 @@ def alone_in(folder: str | Path, *, wait: bool = False) -> Iterator[bool]:
     """Hold a folder of results for one run; another run, on this machine or a shared file system, is told who holds it.
 
     The lock is a hidden file beside the folder, ``.NAME.lock``, which is there for as long as it is held. Within one process a
-    run may hold the folder of the run that it is part of. File systems without locks keep nobody apart.
+    run may hold the folder of the run that it is part of. File systems without locks keep nobody apart. What a killed run was
+    writing in the folder goes, and so do its locks.
 
     Args:
         folder: need not exist.
@@ -40,13 +45,56 @@ def alone_in(folder: str | Path, *, wait: bool = False) -> Iterator[bool]:
         OutputError: another process holds it; it is named.
     """
     folder = Path(os.path.abspath(Path(folder).expanduser()))  # noqa: PTH100  links stay
-    path = folder.with_name(f".{fitting(folder.name, LONGEST - 6)}.lock")
+    path = _lock_of(folder)
+    part_of_a_run = (os.getpid(), path) in _held
     with lock(path, wait=wait) as mine:
         if mine is False:
             raise OutputError(
                 f"Expected {folder} for this run alone, but {_holder(path)} is at work there. Wait until it is done, or choose another "
                 "folder."
             )
+        if mine and not part_of_a_run:
+            _tidy(folder)
+        yield mine is True
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f".{fitting(folder.name, LONGEST - 6)}.lock")
+
+
+def _tidy(folder: Path) -> None:
+    """Remove unfinished files and folders of killed runs, but nothing in folders that another process holds, or hidden ones."""
+    for parent, folders, names in os.walk(folder):
+        here = Path(parent)
+        for name in filter(_PARTIAL.fullmatch, names):
+            with suppress(OSError):
+                (here / name).unlink()
+        for name in filter(_PARTIAL.fullmatch, folders):
+            if (here / name).is_symlink() or not (here / name).is_dir():
+                continue
+            with _free(_lock_of(here / _named(name))) as free:
+                if free:
+                    shutil.rmtree(here / name, ignore_errors=True)
+        kept = []
+        for name in folders:
+            if not name.startswith("."):
+                with _free(_lock_of(here / name)) as free:
+                    kept += [name] * free
+        folders[:] = kept
+
+
+def _named(partial: str) -> str:
+    """The final name of what has a partial one."""
+    return partial[1 : -len(".01234567.part")]
+
+
+@contextmanager
+def _free(path: Path) -> Iterator[bool]:
+    """Whether nobody else holds a lock; one that a killed process left goes."""
+    if not path.exists():
+        yield True
+        return
+    with lock(path) as mine:
         yield mine is True
 
 

@@ -98,3 +98,25 @@ def test_many_processes_one_at_a_time(tmp_path):
     running = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "n")]) for _ in range(4)]
     assert [process.wait() for process in running] == [0] * 4
     assert (tmp_path / "n").read_text() == "80"
+
+
+def test_what_a_killed_run_was_writing_goes_and_nothing_that_others_hold(tmp_path, holder):
+    (tmp_path / "run").mkdir()
+    mine, theirs, strange = (
+        tmp_path / ".best.pt.0123abcd.part",
+        tmp_path / "run" / ".last.pt.0123abcd.part",
+        tmp_path / ".a.part",
+    )
+    stale = tmp_path / "sub" / ".other.lock"
+    stale.parent.mkdir()
+    (tmp_path / "sub" / "other").mkdir()
+    for path in (mine, theirs, strange, stale):
+        path.write_text("half")
+    with alone_in(tmp_path):
+        assert not mine.exists()
+        assert not stale.exists()
+        assert theirs.exists()
+        assert strange.exists()
+        mine.write_text("half")
+        with alone_in(tmp_path):
+            assert mine.exists()  # this run's own
