@@ -78,7 +78,7 @@ def trained(data: Path, name: str, *, batch: int, steps: int, **overrides: Any) 
     skip = 2
     with tempfile.TemporaryDirectory() as folder:
         values = {
-            "dataset_dir": str(data), "output_dir": f"{folder}/run", "batch_size": batch, "max_epochs": 1,
+            "dataset_dir": str(data), "output_dir": f"{folder}/run", "batch_size": batch, "max_epochs": 2,
             "patches#per_epoch": batch * (steps + skip), "patches#size": SIDE,
             "val_interval": 2, "precision": "fp32",
         } | overrides  # fmt: skip
@@ -87,6 +87,8 @@ def trained(data: Path, name: str, *, batch: int, steps: int, **overrides: Any) 
         workflow.initialize()
         trainer = workflow.parser.get_parsed_content("train#trainer")
         clock = Clock(trainer, skip=skip)
+        # A run that would never validate is refused; this one ends an epoch before it would.
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, trainer.terminate)
         trainer.run()
         wall, busy = clock.stop()
     return {
