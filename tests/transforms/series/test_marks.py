@@ -91,7 +91,9 @@ def test_nifti_of_both_versions_and_byte_orders(tmp_path, kind, endian):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\0" * 3, b"NRRD", b"ObjectType = Image\nct-cncl", gzip.compress(b"\x5c\x01\0\0")]
+    "content",
+    [b"", b"\0" * 3, b"NRRD", b"ObjectType = Image\nct-cncl", gzip.compress(b"\x5c\x01\0\0", mtime=0)],
+    ids=["empty", "three bytes", "NRRD", "MHA", "gzip"],
 )
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.mha", "a.nrrd", "a.tif", "a.npy"])
 def test_what_cannot_be_read_is_marked_by_nothing(tmp_path, name, content):
