@@ -18,16 +18,15 @@ def keep_level(image: torch.Tensor, result: torch.Tensor, sigma: float) -> torch
     Additions only, which mixed precision leaves in float32, in TorchScript too.
 
     Args:
-        image: (B, 1, H, W), network units.
-        result: of the network, likewise.
+        image: (B, 1, H, W), network units, float32.
+        result: of the network, likewise, or in the type of mixed precision.
         sigma: of G, pixels, above 0.
 
     Returns:
         (B, 1, H, W), float32.
     """
-    image = image.float()
     inside = inside_of_padding(image)
-    removed = (image - result.float()) * inside
+    removed = (image - result) * inside
     low = low_pass(removed, sigma) / low_pass(inside, sigma).clamp(min=1e-6)
     removed = (removed - low) * inside
     mean = removed.sum(dim=(-2, -1), keepdim=True) / inside.sum(dim=(-2, -1), keepdim=True).clamp(min=1.0)
@@ -39,7 +38,7 @@ def inside_of_padding(image: torch.Tensor) -> torch.Tensor:
 
     Padding is where 5 x 5 pixels at the floor of -1024 HU lie together; fewer are air with noise.
     """
-    floor = (image <= 0.0).float()
+    floor = (image <= 0.0) * 1.0
     eroded = -functional.max_pool2d(-floor, 5, stride=1, padding=2)
     return 1.0 - functional.max_pool2d(eroded, 5, stride=1, padding=2)
 
@@ -52,18 +51,25 @@ def low_pass(image: torch.Tensor, sigma: float) -> torch.Tensor:
     >>> round(float(low_pass(torch.tensor([[[[0.0, 0.0, 3.0]]]]), 1.0).mean()), 5)
     1.0
     """
-    return _along(_along(image, 3, sigma), 2, sigma)
+    return _along_rows(_along_rows(image, sigma).transpose(-1, -2), sigma).transpose(-1, -2)
 
 
-def _along(image: torch.Tensor, dim: int, sigma: float) -> torch.Tensor:
-    length = image.shape[dim]
-    reach = math.ceil(3.0 * sigma)
+def _along_rows(image: torch.Tensor, sigma: float) -> torch.Tensor:
+    length = image.shape[-1]
+    reach = int(3.0 * sigma + 0.999)
     weights = [math.exp(-0.5 * (k / sigma) ** 2) for k in range(reach + 1)]
     total = 2.0 * sum(weights) - weights[0]
-    places = torch.arange(-reach, length + reach, device=image.device).remainder(2 * length)
-    mirrored = image.index_select(dim, torch.minimum(places, 2 * length - 1 - places))
-    smooth = mirrored.narrow(dim, reach, length) * (weights[0] / total)
-    for k in range(1, reach + 1):
-        pair = mirrored.narrow(dim, reach - k, length) + mirrored.narrow(dim, reach + k, length)
-        smooth = torch.add(smooth, pair, alpha=weights[k] / total)
+    mirrored = image
+    lead = 0
+    for _ in range(reach):
+        if lead < reach:  # once, unless the image is smaller than the filter
+            step = min(reach - lead, mirrored.shape[-1])
+            left, right = mirrored[..., :step].flip(-1), mirrored[..., mirrored.shape[-1] - step :].flip(-1)
+            mirrored = torch.cat([left, mirrored, right], dim=-1)
+            lead += step
+    smooth = image * (weights[0] / total)
+    for k in range(reach):
+        before, after = reach - 1 - k, reach + 1 + k
+        pair = mirrored[..., before : before + length] + mirrored[..., after : after + length]
+        smooth = torch.add(smooth, pair, alpha=weights[k + 1] / total)
     return smooth
