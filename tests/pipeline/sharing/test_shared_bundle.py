@@ -112,7 +112,7 @@ def test_run_training_from_the_shipped_weights(place, tiny_dataset):
     folder, python = place
     settings = {key: value for key, value in TINY.items() if "predictor" not in key and "init_std" not in key}
     settings |= {"dataset_dir": str(tiny_dataset), "output_dir": str(folder / "run"), "start_from": "models/model.pt"}
-    settings |= {"max_epochs": 1, "val_interval": 1, "learning_rate": 0.0, "train#dataloader#num_workers": 0}
+    settings |= {"max_epochs": 1, "optimizer#lr": 0.0, "train#dataloader#num_workers": 0}
     options = ["training", "--config_file", "configs/train.json", *fire_arguments(settings)]
     run(python, "-m", "monai.bundle", "run", *options, cwd=folder / "file" / "ct_cncl")
     rows = (folder / "run" / "metrics.csv").read_text().splitlines()
