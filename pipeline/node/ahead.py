@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,9 +64,17 @@ class Remembering(nn.Module):
         return made.float()
 
 
-def folder_of(spool: Spool, job: int) -> Path:
+def folder_of(spool: Spool, job: int | str) -> Path:
     """Where what was made ahead of time of a job lies."""
     return spool.work / "ahead" / str(job)
+
+
+def forget(spool: Spool, job: int | str) -> None:
+    """Remove what was made ahead of time of a job."""
+    folder = folder_of(spool, job)
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # others' work is there
+        folder.parent.rmdir()
 
 
 def remembering(weights: Weights, spool: Spool, job: Job) -> Weights:
@@ -134,7 +143,7 @@ class Ahead:
         for path in folder.iterdir() if folder.is_dir() else ():
             state = self.jobs.database.one("SELECT state FROM jobs WHERE id = ?", path.name)
             if state not in ("received", "complete", "denoising"):
-                shutil.rmtree(path, ignore_errors=True)
+                forget(self.spool, path.name)
 
 
 def _slice(path: Path, scratch: Path) -> np.ndarray | None:

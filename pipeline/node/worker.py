@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import shutil
 import sqlite3
 import sys
 import threading
@@ -94,14 +93,14 @@ class Worker:
         Raises:
             OSError, sqlite3.Error: what became of the job cannot be noted.
         """
-        from ct_cncl.pipeline.node.ahead import folder_of, remembering
+        from ct_cncl.pipeline.node.ahead import forget, remembering
         from ct_cncl.pipeline.node.make import make
 
         logger.info("job %d: denoising", job.id)
         try:
             weights = remembering(self.opened(job), self.spool, job) if self.settings.ahead else self.opened(job)
             outcome, warnings = make(job, self.jobs.members(job.id), self.spool, weights)
-            shutil.rmtree(folder_of(self.spool, job.id), ignore_errors=True)
+            forget(self.spool, job.id)
         except Exception as error:
             self._failed(job, error)
             return
