@@ -1,10 +1,14 @@
-"""The two things that ``ct-cncl evaluate`` does, told apart by what it is given."""
+"""What ``ct-cncl evaluate`` does: a run, files of any method, or inserts, told apart by what it is given."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ct_cncl.pipeline.evaluation.record import Evaluation
 
 
 def is_run(path: Path) -> bool:
@@ -59,11 +63,7 @@ def evaluate_some_files(
     Raises:
         ValueError: options of the other kind, or what :func:`~ct_cncl.pipeline.evaluation.run.evaluate_files` refuses.
     """
-    from tqdm import tqdm
-
-    from ct_cncl.pipeline.evaluation.record import Evaluation
     from ct_cncl.pipeline.evaluation.run import EvaluateOptions, describe, evaluate_files
-    from ct_cncl.pipeline.report.evaluation_page import write_page
     from ct_cncl.transforms.common.terminal import say
     from ct_cncl.transforms.dataset.patients import DEFAULT_NAME_RULE
 
@@ -71,10 +71,6 @@ def evaluate_some_files(
         raise ValueError("Expected a folder for the results, but got none. Pass --out FOLDER.")
     if not_for_files:
         raise ValueError(f"Expected {', '.join(not_for_files)} with a run only, but {reference} is none. Leave it out.")
-
-    def page(found: Evaluation, path: Path) -> None:
-        with tqdm(total=1, desc="writing the report", bar_format="{desc} {elapsed}", disable=not sys.stderr.isatty()):
-            write_page(found, path)
 
     evaluation = evaluate_files(
         EvaluateOptions(
@@ -93,7 +89,7 @@ def evaluate_some_files(
             seed=seed,
             overwrite=overwrite,
         ),
-        page=page,
+        page=_page,
     )
     say(*describe(evaluation, out).splitlines())
 
@@ -116,7 +112,6 @@ def evaluate_with_inserts(
     """
     from ct_cncl.pipeline.evaluation.inserts import SUMMARY, evaluate_inserts, write_with_inserts
     from ct_cncl.pipeline.evaluation.record import PAGE
-    from ct_cncl.pipeline.report.evaluation_page import write_page
     from ct_cncl.transforms.common.terminal import say
     from ct_cncl.transforms.dataset.patients import DEFAULT_NAME_RULE, PatientFinder
 
@@ -131,6 +126,15 @@ def evaluate_with_inserts(
         )
     finder = PatientFinder(patients, patient_from_name or DEFAULT_NAME_RULE)
     plain, inserted = map(Path, results)
-    found = evaluate_inserts(scans, plain, inserted, inserts, out, patients=finder, overwrite=overwrite)
-    write_page(found, out / PAGE)
+    found = evaluate_inserts(scans, plain, inserted, inserts, out, patients=finder, overwrite=overwrite, page=_page)
     say(*found.summary, f"written to {out}: {PAGE}, {SUMMARY}")
+
+
+def _page(found: Evaluation, path: Path) -> None:
+    """Write the report, and say for how long that takes."""
+    from tqdm import tqdm
+
+    from ct_cncl.pipeline.report.evaluation_page import write_page
+
+    with tqdm(total=1, desc="writing the report", bar_format="{desc} {elapsed}", disable=not sys.stderr.isatty()):
+        write_page(found, path)

@@ -1,4 +1,4 @@
-"""``ct-cncl evaluate --inserts``: contrast kept on real scans, by any method that makes files of files.
+"""``ct-cncl evaluate --inserts``: contrast kept on real scans, by any method that writes files.
 
 First the scans are written with inserts added; the method is run on both; then its two results are compared.
 """
@@ -6,25 +6,25 @@ First the scans are written with inserts added; the method is run on both; then 
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import nibabel as nib
 import numpy as np
 
 from ct_cncl.pipeline.evaluation.matching import RESULT, OpenedScan, locate, match
 from ct_cncl.pipeline.evaluation.provenance import provenance
-from ct_cncl.pipeline.evaluation.record import REFERENCE, Chart, Curve, Evaluation, Method, Table
+from ct_cncl.pipeline.evaluation.record import PAGE, REFERENCE, Chart, Curve, Evaluation, Method, Table
 from ct_cncl.pipeline.evaluation.tables import write_tables
 from ct_cncl.pipeline.metrics.bootstrap import Interval, bootstrap_mean
 from ct_cncl.pipeline.metrics.inserts import INSERTS, Insert, Place, contrasts_kept, insert_places, with_inserts
 from ct_cncl.transforms.anatomy.regions import noise_level
 from ct_cncl.transforms.common.errors import DataError, OutputError
-from ct_cncl.transforms.common.files import replacing
+from ct_cncl.transforms.common.files import replacing, scratch_folder
+from ct_cncl.transforms.common.locks import alone_in
 from ct_cncl.transforms.dataset.patients import PatientFinder
 from ct_cncl.transforms.series import SliceOrder, find_scans, read_scan, to_slices, voxel_spacing
+from ct_cncl.transforms.series.nifti import write_nifti
 
 MANIFEST = "inserts.json"
 """Beside the scans with inserts: where which insert lies, and in which scans."""
@@ -50,11 +50,16 @@ def write_with_inserts(scans: Path, out: Path, *, inserts: Sequence[Insert] = IN
         How many inserts there are.
 
     Raises:
-        OutputError: ``out`` holds a manifest already.
+        OutputError: ``out`` holds files already, or cannot be written.
         ScanError, DataError: nothing to read, two scans of one name, or no place for any insert.
     """
-    if (out / MANIFEST).exists():
-        raise OutputError(f"Expected no inserts in {out}, but it holds some. Choose another folder.")
+    with alone_in(out):
+        if out.exists() and any(out.iterdir()):
+            raise OutputError(f"Expected a new folder for scans with inserts, but {out} holds files. Choose another.")
+        return _write(scans, out, inserts, seed)
+
+
+def _write(scans: Path, out: Path, inserts: Sequence[Insert], seed: int) -> int:
     entries: list[dict[str, Any]] = []
     for source in find_scans(scans):
         scan = read_scan(source)
@@ -66,10 +71,7 @@ def write_with_inserts(scans: Path, out: Path, *, inserts: Sequence[Insert] = IN
         own = _volume(scan.hu, scan.affine)
         places = insert_places(own.hu, own.pixel_mm, inserts, seed=seed)
         added = own.order.undo(with_inserts(own.hu, places, inserts, own.pixel_mm))
-        image = nib.Nifti1Image(np.ascontiguousarray(added, dtype=np.float32), scan.affine)
-        image.header.set_xyzt_units("mm")
-        out.mkdir(parents=True, exist_ok=True)
-        nib.save(image, out / name)
+        write_nifti(added, scan.affine, out / name)
         entries.append(
             {"scan": source.name, "file": name, "shape": list(own.hu.shape), "places": [list(p) for p in places]}
         )
@@ -92,8 +94,9 @@ def evaluate_inserts(
     patients: PatientFinder,
     overwrite: bool = False,
     command: str | None = None,
+    page: Callable[[Evaluation, Path], object] | None = None,
 ) -> Evaluation:
-    """Contrast kept and noise left of one method on real scans, by patient; tables are written, the report is the caller's.
+    """Contrast kept and noise left of one method on real scans, by patient, as tables in ``out``.
 
     Args:
         scans: what the inserts were added to.
@@ -104,31 +107,44 @@ def evaluate_inserts(
         patients: says whose a scan is.
         overwrite: replace earlier ones.
         command: as typed; None takes that of this process.
+        page: writes the report, see :func:`~ct_cncl.pipeline.evaluation.run.evaluate_files`.
 
     Raises:
         DataError: results that do not belong to the scans, or no manifest of them.
         OutputError: ``out`` holds results.
     """
-    if (out / SUMMARY).exists() and not overwrite:
-        raise OutputError(
-            f"Expected no results in {out}, but it holds some. Replace them with --overwrite, or choose another folder."
-        )
-    stated = _manifest(manifest)
+    with alone_in(out):
+        if (out / SUMMARY).exists() and not overwrite:
+            raise OutputError(
+                f"Expected no results in {out}, but it holds some. Replace them with --overwrite, or choose another folder."
+            )
+        with scratch_folder(out) as scratch:
+            evaluation = _evaluate(_manifest(manifest), (scans, plain, inserted), patients, scratch, command)
+        if page is not None:
+            page(evaluation, out / PAGE)
+        write_tables(evaluation, out, last=SUMMARY)
+    return evaluation
+
+
+def _evaluate(
+    stated: Mapping[str, Any],
+    paths: tuple[Path, Path, Path],
+    patients: PatientFinder,
+    scratch: Path,
+    command: str | None,
+) -> Evaluation:
     kinds = [Insert(**one) for one in stated["inserts"]]
     shares: dict[str, list[tuple[int, float]]] = {}
     noise: dict[str, list[float]] = {}
-    with tempfile.TemporaryDirectory(prefix="ct-cncl-") as scratch:
-        reference = locate(scans, patients, Path(scratch))[RESULT]
-        results = [match(reference, locate(path, patients, Path(scratch))[RESULT], name=path.name) for path in (plain, inserted)]  # fmt: skip
-        for scan, *made in zip(reference, *results, strict=True):
-            before, after, with_them = (_read(one) for one in (scan, *made))
-            places = _places(stated, scan.slices.source.name, before, (after, with_them))
-            found = contrasts_kept(after.hu, with_them.hu, places, kinds, before.pixel_mm)
-            shares.setdefault(scan.patient, []).extend((p.kind, share) for p, share in zip(places, found.tolist()))
-            noise.setdefault(scan.patient, []).extend(_noise_left(before.hu, after.hu))
-    evaluation = _record(kinds, list(shares.values()), list(noise.values()), plain, command)
-    write_tables(evaluation, out)
-    return evaluation
+    reference, *others = (locate(path, patients, scratch)[RESULT] for path in paths)
+    results = [match(reference, found, name=path.name) for path, found in zip(paths[1:], others, strict=True)]
+    for scan, *made in zip(reference, *results, strict=True):
+        before, after, with_them = (_read(one) for one in (scan, *made))
+        places = _places(stated, scan.slices.source.name, before, (after, with_them))
+        found = contrasts_kept(after.hu, with_them.hu, places, kinds, before.pixel_mm)
+        shares.setdefault(scan.patient, []).extend((p.kind, share) for p, share in zip(places, found.tolist()))
+        noise.setdefault(scan.patient, []).extend(_noise_left(before.hu, after.hu))
+    return _record(kinds, list(shares.values()), list(noise.values()), paths[1], command)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -198,7 +214,7 @@ def _record(
         "Mean of f(y + s) - f(y) over the insert's disc, over the insert's mean there. Inserts average within patients, patients are "
         "averaged; intervals are over patients, none below 6. Noise left: in the calmest soft tissue, where anatomy counts as noise."
     )
-    columns = ["insert", "inserts", "patients", "contrast kept %", "95 %", "noise left %", "95 % "]
+    columns = ["insert", "inserts", "patients", "contrast kept %", "its 95 %", "noise left %", "their 95 %"]
     table = Table("inserts", "Contrast kept", columns, rows, (0, 0, 0, 0, 0, 0, 0), note)
     curve = Curve("candidate1", name, np.full(len(means), 100 * left.mean), 100 * np.array(means))
     chart = Chart("contrast_kept", "Contrast kept against noise kept", "noise kept, %", "contrast kept, %", [curve], note="One point an insert.")  # fmt: skip

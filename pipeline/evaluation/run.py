@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from ct_cncl.pipeline.evaluation.record import INPUT, MAPS, PAGE, REFERENCE, Eva
 from ct_cncl.pipeline.evaluation.tables import as_text, write_tables
 from ct_cncl.pipeline.metrics.bootstrap import LEAST_VALUES
 from ct_cncl.transforms.common.errors import OutputError
+from ct_cncl.transforms.common.files import scratch_folder
 from ct_cncl.transforms.common.hu import WINDOWS, Window
 from ct_cncl.transforms.common.locks import alone_in
 from ct_cncl.transforms.dataset.patients import DEFAULT_NAME_RULE, PatientFinder
@@ -98,8 +98,8 @@ def _evaluation(
         raise OutputError(
             f"Expected no evaluation in {options.out}, but it holds one. Replace it with --overwrite, or choose another folder."
         )
-    with tempfile.TemporaryDirectory(prefix="ct-cncl-") as scratch:
-        evaluation = _evaluate(options, windows, Path(scratch))
+    with scratch_folder(options.out) as scratch:
+        evaluation = _evaluate(options, windows, scratch)
     if page is not None:
         page(evaluation, options.out / PAGE)
     write_tables(evaluation, options.out)

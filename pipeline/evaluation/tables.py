@@ -15,10 +15,15 @@ from ct_cncl.transforms.common.files import replacing
 NOT_COMPUTED = "not computed"
 
 
-def write_tables(evaluation: Evaluation, folder: Path) -> list[Path]:
+def write_tables(evaluation: Evaluation, folder: Path, *, last: str = "summary.csv") -> list[Path]:
     """Write whatever there is: slices, patients, summary, comparisons, curves and tables as CSV, and ``evaluation.json``.
 
-    The last says how it was done.
+    ``evaluation.json`` says how it was done.
+
+    Args:
+        evaluation: what was found.
+        folder: where files go.
+        last: the file that is written after all others, so that where it is, all are.
 
     Returns:
         The files.
@@ -47,7 +52,7 @@ def write_tables(evaluation: Evaluation, folder: Path) -> list[Path]:
         "warnings": list(evaluation.warnings),
     }
     texts["evaluation.json"] = json.dumps(record, indent=2) + "\n"
-    for name in sorted(texts, key="summary.csv".__eq__):  # last: where it is, all is
+    for name in sorted(texts, key=lambda name: name == last):
         text = texts[name]
         with replacing(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files that are no text

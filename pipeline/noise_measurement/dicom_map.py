@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
 
 from ct_cncl.pipeline.noise_measurement.measure import noise_map
 from ct_cncl.transforms import __version__
+from ct_cncl.transforms.common.files import scratch_folder
 from ct_cncl.transforms.physics.noise_estimate import NoiseEstimate
 from ct_cncl.transforms.series import ScanSource
 from ct_cncl.transforms.series.content import content_digest
@@ -37,8 +37,8 @@ def write_dicom_map(source: ScanSource, target: Path, estimate: NoiseEstimate) -
         content=content_digest(source.files),
         made=datetime.now(timezone.utc),
     )
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".ct-cncl-") as folder:
-        scratch, made = Path(folder, "scratch"), Path(folder, "made")
+    with scratch_folder(target.parent) as folder:
+        scratch, made = folder / "scratch", folder / "made"
         for place in (scratch, made):
             place.mkdir()
         slices = open_slices(source, scratch)

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import csv
 import html
-import io
 import json
 import sys
-from pathlib import Path
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from tqdm import tqdm
 
+from ct_cncl.pipeline.common.csv_files import csv_text
 from ct_cncl.pipeline.noise_measurement.dicom_map import write_dicom_map
 from ct_cncl.pipeline.noise_measurement.measure import ScanNoise, measure_repeated, measure_scan, noise_map, spectrum_2d
 from ct_cncl.pipeline.preparation.spectra_picture import spectra_svg
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.json_values import plain
+from ct_cncl.transforms.common.locks import alone_in
+from ct_cncl.transforms.common.terminal import say, shown
 from ct_cncl.transforms.physics.noise_estimate import NoNoiseError, unlike_the_model
 from ct_cncl.transforms.physics.simulation import pixel_of
 from ct_cncl.transforms.series import DicomStorage, Scan, ScanError, ScanSource, find_scans, read_scan, to_slices
+from ct_cncl.transforms.series.nifti import write_nifti
 from ct_cncl.transforms.series.orientation import SliceOrder
 
 COLUMNS = {
@@ -65,25 +68,31 @@ def measure_scans(
     """
     if maps and out is None:
         raise ValueError("Expected --out for --map but got none. Name a folder.")
-    if out is not None and not overwrite and any((out / name).exists() for name in RESULTS):
-        raise OutputError(
-            f"Expected {out} without results but it holds some. Choose another --out, or use --overwrite."
-        )
     scans = find_scans(source)
     if repeat is not None and len(scans) != 1:
         raise ValueError(f"Expected one scan and its repetition but got {len(scans)} scans in {source}. Name one.")
+    with nullcontext() if out is None else alone_in(out):
+        if out is not None and not overwrite and any((out / name).exists() for name in RESULTS):
+            raise OutputError(
+                f"Expected {out} without results but it holds some. Choose another --out, or use --overwrite."
+            )
+        return _measure_all(scans, out, repeat, maps=maps)
+
+
+def _measure_all(
+    scans: Sequence[ScanSource], out: Path | None, repeat: Path | None, *, maps: bool
+) -> list[dict[str, Any]]:
     rows, failed = [], []
     for found in tqdm(scans, desc="measuring", unit="scan", disable=not sys.stderr.isatty()):
         row = _measured(found, out if maps else None, repeat)
         if isinstance(row, str):
-            failed.append(f"{found.name}: not measured: {row}")
+            failed.append(f"{_name(found)}: not measured: {row}")
         else:
             rows.append(row)
     if not rows:
         raise ScanError("; ".join(failed))
-    print(_text([*rows]))  # noqa: T201
-    for line in failed:
-        print(line, file=sys.stderr)  # noqa: T201
+    say(*_lines(rows))
+    say(*failed, error=True)
     if out is not None:
         _write(out, rows, failed)
     return rows
@@ -93,8 +102,13 @@ def _measured(found: ScanSource, map_folder: Path | None, repeat: Path | None) -
     """The figures, or why there are none."""
     try:
         return _row(read_scan(found, allow_irregular=True), found, map_folder, repeat)
-    except (NoNoiseError, ScanError) as error:
+    except (NoNoiseError, ScanError, OutputError) as error:  # the other scans can be measured
         return str(error)
+
+
+def _name(found: ScanSource) -> str:
+    """With its sub-folder: two may be called the same."""
+    return PurePosixPath(found.relative, found.name).as_posix()
 
 
 def _slices(scan: Scan) -> tuple[np.ndarray, SliceOrder]:
@@ -104,10 +118,9 @@ def _slices(scan: Scan) -> tuple[np.ndarray, SliceOrder]:
 
 def _row(scan: Scan, found: ScanSource, map_folder: Path | None, repeat: Path | None) -> dict[str, Any]:
     hu, order = _slices(scan)
-    name = found.name
     pixel = pixel_of(scan, order)
     noise = measure_scan(hu, pixel)
-    row: dict[str, Any] = {"scan": name, **noise.figures(), **_protocol(scan)}
+    row: dict[str, Any] = {"scan": _name(found), **noise.figures(), **_protocol(scan)}
     row["remarks"] = _remarks(noise, row.get("kernel"))
     row["by_slice_hu"] = noise.by_slice
     row["spectrum"] = {
@@ -120,21 +133,12 @@ def _row(scan: Scan, found: ScanSource, map_folder: Path | None, repeat: Path | 
         other, _ = _slices(read_scan(repeat, allow_irregular=True))
         row["by_subtraction"] = measure_repeated(hu, other, pixel)
     if map_folder is not None:
-        map_folder.mkdir(parents=True, exist_ok=True)
+        target = map_folder / found.relative / f"{found.name}_noise_map"
         if found.kind == "dicom":
-            write_dicom_map(found, map_folder / f"{name}_noise_map", noise.estimate)
+            write_dicom_map(found, target, noise.estimate)
         else:
-            image = nib.Nifti1Image(noise_map(hu, pixel, noise.estimate), order.affine)
-            image.header.set_xyzt_units("mm")
-            with replacing(map_folder / f"{name}_noise_map.nii.gz") as temporary:
-                temporary.write_bytes(_packed(image))
+            write_nifti(noise_map(hu, pixel, noise.estimate), order.affine, target.with_name(f"{target.name}.nii.gz"))
     return row
-
-
-def _packed(image: nib.Nifti1Image) -> bytes:
-    import gzip
-
-    return gzip.compress(image.to_bytes(), mtime=0)
 
 
 def _protocol(scan: Scan) -> dict[str, Any]:
@@ -153,8 +157,8 @@ def _remarks(noise: ScanNoise, kernel: str | None) -> list[str]:
     return [*remarks, unlike] if unlike else remarks
 
 
-def _text(rows: list[dict[str, Any]]) -> str:
-    table = [list(COLUMNS.values())] + [[_cell(row.get(key)) for key in COLUMNS] for row in rows]
+def _lines(rows: list[dict[str, Any]]) -> list[str]:
+    table = [list(COLUMNS.values())] + [[shown(_cell(row.get(key))) for key in COLUMNS] for row in rows]
     widths = [max(len(line[k]) for line in table) for k in range(len(COLUMNS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in table]
     for row in rows:
@@ -164,7 +168,7 @@ def _text(rows: list[dict[str, Any]]) -> str:
             lines.append(
                 f"{row['scan']}: by subtraction {exact['level_hu']:.2f} HU, mean frequency {exact['mean_frequency_per_mm']:.3f} / mm"
             )
-    return "\n".join(lines)
+    return lines
 
 
 def _cell(value: Any) -> str:
@@ -174,22 +178,14 @@ def _cell(value: Any) -> str:
 
 
 def _write(out: Path, rows: list[dict[str, Any]], failed: list[str]) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        stream = io.StringIO()
-        writer = csv.writer(stream)
-        writer.writerow(COLUMNS)
-        writer.writerows([["" if row.get(key) is None else row[key] for key in COLUMNS] for row in rows])
-        content = {
-            "noise.json": json.dumps(plain({"scans": rows, "not_measured": failed}), indent=2, allow_nan=False) + "\n",
-            "noise.csv": stream.getvalue(),
-            "noise.html": page(rows, failed),
-        }
-        for name, text in content.items():
-            with replacing(out / name) as temporary:
-                temporary.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"Expected to write to {out}, but got: {error.strerror or error}.") from error
+    content = {
+        "noise.csv": csv_text([[*COLUMNS], *([row.get(key) for key in COLUMNS] for row in rows)]),
+        "noise.html": page(rows, failed),
+        "noise.json": json.dumps(plain({"scans": rows, "not_measured": failed}), indent=2, allow_nan=False) + "\n",
+    }
+    for name, text in content.items():
+        with replacing(out / name) as temporary:
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names that are no text
 
 
 def _band(row: dict[str, Any]) -> tuple[list[float], list[float]] | None:

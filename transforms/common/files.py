@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -54,6 +55,32 @@ def replacing(path: str | Path, *, temporary: Path | None = None) -> Iterator[Pa
         with suppress(OSError):  # no such place: the error above says so
             temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+@contextmanager
+def scratch_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder in ``folder`` for files that nobody is to find there; gone when the block ends.
+
+    Not in the system's temporary folder: there, scans would stay for ever once a process is killed. Here the next run that has
+    the folder alone (``alone_in`` in ``locks.py``) removes them.
+
+    Args:
+        folder: made where it is missing, and removed again if it is empty in the end.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    own = folder / partial_name("scratch")
+    try:
+        own.mkdir(parents=True)
+    except OSError as error:
+        raise OutputError(f"Expected to write to {folder}, but got: {error.strerror or error}.") from error
+    try:
+        yield own
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+        with suppress(OSError):  # there are results
+            folder.rmdir()
 
 
 def sync_folder(folder: Path) -> None:

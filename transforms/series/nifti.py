@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import math
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.series.marks import marked
 from ct_cncl.transforms.series.scan import (
     NiftiStorage,
@@ -54,6 +56,23 @@ def read_nifti_storage(path: Path) -> NiftiStorage:
         ScanError: as :func:`read_nifti`, as far as the header shows it.
     """
     return _storage(path, _open(path))
+
+
+def write_nifti(volume: np.ndarray, affine: np.ndarray, path: Path) -> None:
+    """Write values that are nobody's result: a map, or scans for another program; equal values give equal bytes.
+
+    Args:
+        volume: (x, y, z), HU; stored as float32.
+        affine: (4, 4), RAS, mm.
+        path: ends with ``.nii.gz``; replaced.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    image = nib.Nifti1Image(np.ascontiguousarray(volume, dtype=np.float32), affine)
+    image.header.set_xyzt_units("mm")
+    with replacing(path) as temporary:
+        temporary.write_bytes(gzip.compress(image.to_bytes(), mtime=0))
 
 
 def open_nifti(path: Path, scratch: Path) -> VolumeFile:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from series_files import nifti
 
-from ct_cncl.transforms.common.errors import DataError
+from ct_cncl.transforms.common.errors import DataError, OutputError
 
 AFFINE = np.diag([-0.8, -0.8, 4.0, 1.0])
 
@@ -57,7 +57,7 @@ def test_a_method_s_files_are_judged_by_patient(tmp_path, command, count):
         rows = list(csv.DictReader(stream))
     assert [float(row["contrast kept %"]) for row in rows] == pytest.approx([60] * 4, abs=0.1)
     assert [row["patients"] for row in rows] == [str(count)] * 4
-    assert [bool(row["95 %"]) for row in rows] == [count >= 6] * 4  # no interval over fewer than six patients
+    assert [bool(row["its 95 %"]) for row in rows] == [count >= 6] * 4  # no interval over fewer than six patients
     assert sum(int(row["inserts"]) for row in rows) == total
     code, _, errors = command(*arguments, "--inserts", tmp_path / "with", "--out", tmp_path / "report")
     assert code == 1
@@ -76,7 +76,7 @@ def test_what_does_not_belong_together_is_said(tmp_path, command):
     assert command("evaluate", tmp_path / "scans", "--inserts", tmp_path / "with")[0] == 0
     code, _, errors = command("evaluate", tmp_path / "scans", "--inserts", tmp_path / "with")
     assert code == 1
-    assert "Expected no inserts" in errors
+    assert "holds files" in errors
     content = json.loads((tmp_path / "with" / "inserts.json").read_text())
     content["scans"][0]["shape"][2] = 9
     (tmp_path / "with" / "inserts.json").write_text(json.dumps(content))
@@ -91,3 +91,34 @@ def test_air_alone_has_no_place(tmp_path, command):
     code, _, errors = command("evaluate", tmp_path / "a.nii", "--inserts", tmp_path / "with")
     assert code == 1
     assert "soft tissue in which inserts fit" in errors
+
+
+def test_scans_are_never_replaced_by_those_with_inserts(tmp_path, command):
+    """A folder that holds anything is refused: that of the scans themselves, too."""
+    scans(tmp_path / "scans", 1)
+    before = (tmp_path / "scans" / "p0_scan.nii.gz").read_bytes()
+    code, _, errors = command("evaluate", tmp_path / "scans", "--inserts", tmp_path / "scans")
+    assert code == 1
+    assert "Choose another" in errors
+    assert (tmp_path / "scans" / "p0_scan.nii.gz").read_bytes() == before
+    assert [path.name for path in (tmp_path / "scans").iterdir()] == ["p0_scan.nii.gz"]
+
+
+def test_the_table_comes_last_and_nothing_else_is_left(tmp_path, command, monkeypatch):
+    """A run that was killed while it wrote its report does not look done."""
+    scans(tmp_path / "scans", 1)
+    assert command("evaluate", tmp_path / "scans", "--inserts", tmp_path / "with")[0] == 0
+    results = [tmp_path / "scans", tmp_path / "with"]
+    arguments = ["evaluate", tmp_path / "scans", *results, "--inserts", tmp_path / "with", "--out", tmp_path / "out"]
+
+    def full(*_):
+        raise OutputError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ct_cncl.pipeline.report.evaluation_page.write_page", full)
+        assert command(*arguments)[0] == 1
+    assert not (tmp_path / "out").exists()
+    assert command(*arguments)[0] == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        *("curves.csv", "evaluation.json", "inserts.csv", "report.html")
+    ]

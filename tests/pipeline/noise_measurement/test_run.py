@@ -1,4 +1,7 @@
+import csv
 import json
+import subprocess
+import sys
 
 import nibabel as nib
 import numpy as np
@@ -62,3 +65,44 @@ def test_what_cannot_be_is_refused(tmp_path):
         measure_scans(tmp_path / "a.nii.gz", maps=True)
     with pytest.raises(ValueError, match="one object and grid"):
         measure_repeated(volume(1), volume(1)[:64], (1.0, 1.0))
+
+
+def test_scans_of_one_name_have_maps_of_their_own_and_names_are_data(tmp_path, capsys):
+    for folder, level in (("one", 10), ("two", 20)):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        save(tmp_path / "in" / folder / "=1+1.nii.gz", volume(level))
+    save(tmp_path / "in" / "a\x1b]0;b.nii.gz", volume(10))
+    measure_scans(tmp_path / "in", out=tmp_path / "out", maps=True)
+    maps = [tmp_path / "out" / folder / "=1+1_noise_map.nii.gz" for folder in ("one", "two")]
+    levels = [float(nib.load(path).get_fdata()[RADIUS < 20].mean()) for path in maps]
+    assert levels[1] / levels[0] == pytest.approx(2, rel=0.1)
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert "a\\x1b]0;b" in printed
+    cells = {row[0] for row in csv.reader((tmp_path / "out" / "noise.csv").open())}
+    assert {"one/=1+1", "two/=1+1"} <= cells
+    save(tmp_path / "=1+1.nii.gz", volume(10))
+    measure_scans(tmp_path / "=1+1.nii.gz", out=tmp_path / "single")
+    assert [row[0] for row in csv.reader((tmp_path / "single" / "noise.csv").open())] == ["scan", "'=1+1"]
+
+
+def test_a_map_that_cannot_be_written_ends_no_other_scan(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        save(tmp_path / "in" / f"{name}.nii.gz", volume(10))
+    (tmp_path / "out" / "a_noise_map.nii.gz").mkdir(parents=True)  # a folder lies where the map is to go
+    (row,) = measure_scans(tmp_path / "in", out=tmp_path / "out", maps=True)
+    assert row["scan"] == "b"
+    (reason,) = json.loads((tmp_path / "out" / "noise.json").read_text())["not_measured"]
+    assert reason.startswith("a: not measured: Expected to write")
+
+
+def test_two_runs_into_one_folder_are_kept_apart(tmp_path):
+    scan = save(tmp_path / "a.nii.gz", volume(10))
+    code = "import sys; from ct_cncl.transforms.common.locks import alone_in\nwith alone_in(sys.argv[1]): print('held', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code, tmp_path / "out"], stdin=-1, stdout=-1) as other:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(OutputError, match=f"process {other.pid}"):
+            measure_scans(scan, out=tmp_path / "out")
+        other.communicate(b"\n")
+    assert measure_scans(scan, out=tmp_path / "out")

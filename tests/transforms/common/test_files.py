@@ -1,9 +1,12 @@
 import errno
+import subprocess
+import sys
 
 import pytest
 
 from ct_cncl.transforms.common.errors import OutputError
-from ct_cncl.transforms.common.files import replacing
+from ct_cncl.transforms.common.files import replacing, scratch_folder
+from ct_cncl.transforms.common.locks import alone_in
 
 
 def test_a_finished_block_takes_the_place_of_the_file_and_makes_its_folder(tmp_path):
@@ -81,3 +84,21 @@ def test_a_name_that_is_too_long_is_an_output_error(tmp_path):
     with pytest.raises(OutputError, match="too long"):
         fail()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_scratch_folder_goes_and_what_a_killed_run_left_of_it_goes_with_the_next(tmp_path):
+    with scratch_folder(tmp_path / "out") as scratch:
+        (scratch / "unpacked").mkdir()
+        (scratch / "unpacked" / "scan.dcm").write_bytes(b"pixels")
+    assert not (tmp_path / "out").exists()
+    code = (
+        "import os, sys; from pathlib import Path; from ct_cncl.transforms.common.files import scratch_folder\n"
+        "with scratch_folder(Path(sys.argv[1])) as scratch:\n (scratch / 'scan.dcm').write_bytes(b'pixels'); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "out"], check=False)
+    assert len(list((tmp_path / "out").rglob("scan.dcm"))) == 1
+    with alone_in(tmp_path / "out"):
+        assert list((tmp_path / "out").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="Expected to write to"), scratch_folder(tmp_path / "file"):
+        pass
