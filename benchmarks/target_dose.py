@@ -45,7 +45,7 @@ def gains(truth: np.ndarray, low: np.ndarray, result: np.ndarray, strengths: lis
 
 
 def of_scan(source: ScanSource, weights: Weights, plan: dict[float, list[float]], *, most: int, seed: int) -> Gains:
-    """Of at most so many slices of a scan, at every dose with its strengths."""
+    """Gains of one scan, averaged over at most ``slices`` of its slices, for every dose and strength."""
     scan = read_scan(source)
     view, order = to_slices(scan.hu, scan.affine)
     volume, pixel = np.ascontiguousarray(view, dtype=np.float32), pixel_of(scan, order)
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="RUN/best.pt, .ts or .onnx; default: the bundle's own")
     parser.add_argument("--doses", default="0.5,0.25,0.1", help="of the inputs")
     parser.add_argument("--trained", type=float, default=4.0, help="target dose that the weights were trained for")
-    parser.add_argument("--slices", type=int, default=2, help="at most so many of each scan")
+    parser.add_argument("--slices", type=int, default=2, help="slices of each scan, at most")
     parser.add_argument("--seed", type=int, default=99)
     options = parser.parse_args()
     weights = open_weights(options.weights, chosen_device("auto"))

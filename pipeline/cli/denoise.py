@@ -7,6 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from ct_cncl.pipeline.cli.archive_options import Compress, Deidentify, Derived, Overwrite, Series, Strict
+
 
 def denoise(
     source: Annotated[
@@ -32,7 +34,7 @@ def denoise(
     strength: Annotated[
         Optional[str],
         typer.Option(
-            help="How much of the network's change is made: low, medium, high, or 0 (the scan bit for bit) to 1.  [1]",
+            help="How much of the noise that the network finds is removed: low, medium, high, or 0 (the scan bit for bit) to 1.  [1]",
             metavar="STRENGTH",
             show_default=False,
         ),
@@ -40,7 +42,8 @@ def denoise(
     target_dose: Annotated[
         Optional[str],
         typer.Option(
-            help="Instead of --strength: as if taken at so many times the dose, 1 or more, or clean. The bundle's weights make 4.",
+            help="Instead of --strength: the result looks as if taken at this multiple of the scan's dose, 1 or more, or clean. The "
+            "bundle's weights alone give 4.",
             metavar="DOSE",
         ),
     ] = None,
@@ -51,23 +54,11 @@ def denoise(
             metavar="KINDS",
         ),
     ] = None,
-    series: Annotated[
-        Optional[list[str]],
-        typer.Option(help="Only this series, by number, name or tag; several times for several.", metavar="SERIES"),
-    ] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse series with missing, doubled or unevenly spaced slices.")
-    ] = False,
-    derived: Annotated[
-        bool,
-        typer.Option(
-            "--derived", help="Denoise results of ct-cncl and what others derived (MIP, average, map, ...), too."
-        ),
-    ] = False,
-    compress: Annotated[str, typer.Option(help="Of DICOM results, without loss: none, jpeg2000 or rle.")] = "none",
-    deidentify: Annotated[
-        bool, typer.Option("--deidentify", help="Take out who the patient is (DICOM PS3.15 basic profile; not pixels).")
-    ] = False,
+    series: Series = None,
+    strict: Strict = False,
+    derived: Derived = False,
+    compress: Compress = "none",
+    deidentify: Deidentify = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     batch_size: Annotated[Optional[int], typer.Option(help="Slices at once. Default: what suits the device.")] = None,
     threads: Annotated[Optional[int], typer.Option(help="CPU threads of the network. Default: torch's.")] = None,
@@ -86,10 +77,7 @@ def denoise(
         Optional[Path],
         typer.Option(help="Folder for records and manifest.jsonl, so that DICOM results lie alone.", metavar="DIR"),
     ] = None,
-    overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", help="Replace results that were made with other options, or by another version."),
-    ] = False,
+    overwrite: Overwrite = False,
     trust: Annotated[
         bool,
         typer.Option(

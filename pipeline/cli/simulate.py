@@ -7,6 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from ct_cncl.pipeline.cli.archive_options import Compress, Deidentify, Derived, Overwrite, Series, Strict
+
 
 def simulate(
     source: Annotated[
@@ -24,8 +26,8 @@ def simulate(
         ),
     ],
     dose: Annotated[float, typer.Option("--dose", help="Dose fraction: 0.25 is quarter dose.")] = 0.25,
-    realizations: Annotated[int, typer.Option(help="So many results a scan, each with noise of its own.")] = 1,
-    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    realizations: Annotated[int, typer.Option(help="Results for each scan, each with noise of its own.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
     calibration: Annotated[
         str,
         typer.Option(
@@ -59,30 +61,19 @@ def simulate(
         float, typer.Option(help="Tube current follows attenuation: 0 constant, 0.5 least noise for the dose.")
     ] = 0.0,
     nifti: Annotated[bool, typer.Option("--nifti", help="Results as NIfTI whatever the source is.")] = False,
-    series: Annotated[
-        Optional[list[str]],
-        typer.Option(help="Only this series, by number, name or tag; several times for several.", metavar="SERIES"),
-    ] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse series with missing, doubled or unevenly spaced slices.")
-    ] = False,
-    derived: Annotated[
-        bool,
-        typer.Option("--derived", help="Take results of ct-cncl and what others derived (MIP, average, ...), too."),
-    ] = False,
-    compress: Annotated[str, typer.Option(help="Of DICOM results, without loss: none, jpeg2000 or rle.")] = "none",
-    deidentify: Annotated[
-        bool, typer.Option("--deidentify", help="Take out who the patient is (DICOM PS3.15 basic profile; not pixels).")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace results of other options or another version.")
-    ] = False,
+    series: Series = None,
+    strict: Strict = False,
+    derived: Derived = False,
+    compress: Compress = "none",
+    deidentify: Deidentify = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Make low-dose partners for normal-dose scans: noise of the missing dose, inserted in the sinogram.
 
-    DICOM becomes a derived series, other files keep geometry, shape and data type, and is named SCAN_dose0.25_r1. RESULT.json beside a result says how it
-    was made, RESULT.svg shows the spectra of the scan's own noise and of what was inserted. Several scans are an archive, as
-    in denoise: the same command again goes on where it stopped. Gaps and uneven slices are warned about, each slice is simulated.
+    DICOM becomes a derived series; other files keep geometry, shape and data type. A result is called SCAN_dose0.25_r1. Beside
+    it, RESULT.json says how it was made, and RESULT.svg shows the spectra of the scan's own noise and of the inserted noise.
+    Several scans are an archive, as in denoise: the same command again goes on where it stopped. Missing or uneven slices are
+    reported, and every slice is simulated on its own.
 
     Examples:
       ct-cncl simulate scan.nii.gz --dose 0.25 --out low

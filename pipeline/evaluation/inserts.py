@@ -77,7 +77,7 @@ def _write(scans: Path, out: Path, inserts: Sequence[Insert], seed: int) -> int:
         )
     total = sum(len(entry["places"]) for entry in entries)
     if not total:
-        raise DataError(f"Expected soft tissue in which inserts fit in {scans}, but there is none. Name other scans.")
+        raise DataError(f"Expected soft tissue with room for inserts in {scans}, but there is none. Name other scans.")
     content = {"seed": seed, "inserts": [one._asdict() for one in inserts], "scans": entries}
     with replacing(out / MANIFEST) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

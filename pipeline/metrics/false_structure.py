@@ -55,11 +55,11 @@ def blobs_per_cm2(
         )
     seen, usual = (_filtered(image, template) for image in (residual, noise))
     level = float(np.quantile(np.abs(usual[region]), LEVEL))
-    spread, own = float(noise[region].std()), float(residual[region].std())
+    before, after = float(noise[region].std()), float(residual[region].std())
     area = residual.shape[2] * region.sum() * pixel_mm[0] * pixel_mm[1] / 100
-    if own == 0:
+    if after == 0:
         return Blobs(0.0, 0.0)
-    return Blobs(*(float(_count(seen, at, region) / area) for at in (level, level * own / spread)))
+    return Blobs(*(float(_count(seen, at, region) / area) for at in (level, level * after / before)))
 
 
 def _filtered(volume: np.ndarray, template: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from ct_cncl.pipeline.qa.pages import QAResults, charts, sentences, shown_dose, 
 from ct_cncl.pipeline.qa.phantoms import Scanner, ScanSettings, discs, lesions, water
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.hu import WINDOWS
+from ct_cncl.transforms.common.locks import alone_in
 
 Denoiser = Callable[[np.ndarray], np.ndarray]
 """Slices (x, y, slices) float32 HU in, the same shape out."""
@@ -85,17 +86,18 @@ def run_qa(options: QAOptions) -> Evaluation:
     """
     from ct_cncl.pipeline.report.evaluation_page import write_page
 
-    if (options.out / RECORD).exists() and not options.overwrite:
-        raise OutputError(
-            f"Expected no results in {options.out}, but it holds some. Replace them with --overwrite, or choose another folder."
-        )
-    denoisers, files = _denoisers(options)
-    evaluation = evaluate_phantoms(
-        denoisers, doses=options.doses, slices=options.slices, scan=options.scan, files=files,
-        progress=options.progress and sys.stderr.isatty(), command=options.command,
-    )  # fmt: skip
-    write_tables(evaluation, options.out)
-    write_page(evaluation, options.out / PAGE)
+    with alone_in(options.out):
+        if (options.out / RECORD).exists() and not options.overwrite:
+            raise OutputError(
+                f"Expected no results in {options.out}, but it holds some. Replace them with --overwrite, or choose another folder."
+            )
+        denoisers, files = _denoisers(options)
+        evaluation = evaluate_phantoms(
+            denoisers, doses=options.doses, slices=options.slices, scan=options.scan, files=files,
+            progress=options.progress and sys.stderr.isatty(), command=options.command,
+        )  # fmt: skip
+        write_page(evaluation, options.out / PAGE)
+        write_tables(evaluation, options.out, last=RECORD)  # a killed run does not look done
     return evaluation
 
 

@@ -19,12 +19,10 @@ TRIES = 8
 """Places that are looked at for one in soft tissue."""
 REACH = 2
 """Pixels around a place whose mean must be soft tissue."""
-
-
 SPICULES = (5, 13)
-"""Least number of spicules, and one more than the greatest."""
+"""Number of spicules: from the first to one below the second."""
 SPICULE_LENGTH = (0.3, 1.0)
-"""Shares of the radius."""
+"""Shortest and longest, as shares of the radius."""
 
 
 class Lesion(NamedTuple):
@@ -66,7 +64,7 @@ def lesion_hu(lesion: Lesion, shape: tuple[int, int], *, device: torch.device | 
 
 
 class RandLesions(RandomizableTransform):
-    """One to ``most`` faint lesions in the soft tissue of a patch, every other one with spicules.
+    """One to ``most`` faint lesions in the soft tissue of a patch, half of them with spicules.
 
     Args:
         prob: probability that a patch gets any.

@@ -90,7 +90,7 @@ def test_air_alone_has_no_place(tmp_path, command):
     nifti(tmp_path / "a.nii", np.random.default_rng(0).normal(-900, 10, (40, 40, 2)).astype(np.float32), AFFINE)
     code, _, errors = command("evaluate", tmp_path / "a.nii", "--inserts", tmp_path / "with")
     assert code == 1
-    assert "soft tissue in which inserts fit" in errors
+    assert "soft tissue with room for inserts" in errors
 
 
 def test_scans_are_never_replaced_by_those_with_inserts(tmp_path, command):
