@@ -31,7 +31,7 @@ from ct_cncl.transforms.series.orientation import SliceOrder
 COLUMNS = {
     "scan": "scan",
     "level_hu": "level, HU",
-    "level_error": "error",
+    "level_error": "relative error",
     "global_noise_level_hu": "global level, HU",
     "mean_frequency_per_mm": "mean f, 1/mm",
     "peak_frequency_per_mm": "peak f, 1/mm",

@@ -78,7 +78,7 @@ def spectra_svg(
     True
     """
     right = max(max(x) for _, x, _ in curves)
-    top = max(max(y) for _, _, y in curves) * 1.05 or 1.0
+    top = 1.05 * max(y for line in (*(ys for _, _, ys in curves), *(band or ())) for y in line) or 1.0
     wide, high = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 
     def place(x: float, y: float) -> str:
@@ -98,7 +98,7 @@ def spectra_svg(
     parts.append(f'<text x="{LEFT}" y="{TOP - 8}">{labels[1]}</text>')
     if band is not None:
         xs = curves[0][1]
-        ends = [place(x, min(y, top)) for x, y in (*zip(xs, band[0]), *reversed(list(zip(xs, band[1]))))]
+        ends = [place(x, y) for x, y in (*zip(xs, band[0]), *reversed(list(zip(xs, band[1]))))]
         parts.append(f'<polygon points="{" ".join(ends)}" fill="{COLOURS[0]}" fill-opacity="0.2"/>')
     for n, (name, xs, ys) in enumerate(curves):
         line = " ".join(place(x, y) for x, y in zip(xs, ys))
