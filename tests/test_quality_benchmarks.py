@@ -53,7 +53,7 @@ def test_input_has_the_level_and_target_half_of_it(gain, noise_free):
 def test_a_scan_with_more_noise_than_the_target_has_no_pair(gain):
     assert gain.pair_at_level(sample(gain, own_hu=6.0, noise_free=False), 11.9) is None
     assert gain.pair_at_level(sample(gain, own_hu=6.0, noise_free=False), 12.1) is not None
-    with pytest.raises(ValueError, match="QUANTA"):
+    with pytest.raises(ValueError, match="PHOTONS"):
         gain.pair_at_level(sample(gain, own_hu=6.0, noise_free=True), 11.9)
 
 

@@ -13,7 +13,7 @@ from ct_cncl.pipeline.simulation.run import simulate_scans
 SIZE, PIXEL = 80, 4.0
 RADIUS = np.hypot(*np.meshgrid(np.arange(SIZE) - 39.5, np.arange(SIZE) - 39.5, indexing="ij"))
 LPS = np.diag([-PIXEL, -PIXEL, 3.0, 1.0])  # stored as slices are shown
-QUANTA = 3e4
+PHOTONS = 3e4
 
 
 def cylinder(slices=2, padding=None, seed=0):
@@ -52,7 +52,7 @@ def dicom(folder: Path, volume: np.ndarray, number: int = 3, **changes) -> np.nd
 def run(source, out, **options):
     """Simulate with known photons."""
     return simulate_scans(
-        SimulateOptions(source, out, **{"dose_fraction": 0.25, "incident_photons": QUANTA, **options})
+        SimulateOptions(source, out, **{"dose_fraction": 0.25, "incident_photons": PHOTONS, **options})
     )
 
 

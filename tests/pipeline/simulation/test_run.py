@@ -5,7 +5,7 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
-from low_dose import LPS, PIXEL, QUANTA, RADIUS, cylinder, record, run, save, values
+from low_dose import LPS, PIXEL, PHOTONS, RADIUS, cylinder, record, run, save, values
 
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.physics import DoseSettings, insert_noise
@@ -17,7 +17,7 @@ def test_the_result_is_the_scan_plus_the_noise_of_the_physics(tmp_path):
     source = save(tmp_path / "scan.nii.gz", volume)
     (path,) = run(source, tmp_path / "out")
     assert path == tmp_path / "out" / "scan_dose0.25_r1.nii.gz"
-    settings = DoseSettings(dose_fraction=0.25, incident_photons=QUANTA)
+    settings = DoseSettings(dose_fraction=0.25, incident_photons=PHOTONS)
     expected = insert_noise(volume, (PIXEL, PIXEL), settings, own_seed(0, "scan", 1))
     np.testing.assert_array_equal(values(path), np.rint(np.maximum(expected, -1024)))
     assert nib.load(path).get_data_dtype() == np.int16
@@ -79,7 +79,7 @@ def test_non_square_pixels(tmp_path):
     affine = np.diag([-PIXEL, -2 * PIXEL, 3.0, 1.0])
     (path,) = run(save(tmp_path / "a.nii.gz", volume, affine), tmp_path / "out")
     assert record(path)["pixel_mm"] == [PIXEL, 2 * PIXEL]
-    settings = DoseSettings(dose_fraction=0.25, incident_photons=QUANTA)
+    settings = DoseSettings(dose_fraction=0.25, incident_photons=PHOTONS)
     expected = insert_noise(volume, (PIXEL, 2 * PIXEL), settings, own_seed(0, "a", 1))
     np.testing.assert_array_equal(values(path), np.rint(np.maximum(expected, -1024)))
 
@@ -90,7 +90,7 @@ def test_provenance_says_how_it_was_made(tmp_path):
     path = run(source, tmp_path / "out", **options)[1]
     found = record(path)
     assert found["settings"]["dose_fraction"] == 0.25
-    assert found["settings"]["incident_photons"] == QUANTA
+    assert found["settings"]["incident_photons"] == PHOTONS
     assert found["settings"]["electronic_variance"] == 100.0
     assert found["settings"]["geometry"] == "mayo"
     assert found["settings"]["views"] == 1152

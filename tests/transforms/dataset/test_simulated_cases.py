@@ -11,7 +11,7 @@ from ct_cncl.transforms.series import ScanError
 SIZE, PIXEL = 96, 4.0
 RADIUS = np.hypot(*np.meshgrid(np.arange(SIZE) - 47.5, np.arange(SIZE) - 47.5, indexing="ij"))
 AFFINE = np.diag([PIXEL, PIXEL, 3.0, 1.0])  # stored the other way round than slices are shown
-QUANTA = 3e4
+PHOTONS = 3e4
 
 
 def cylinder(seed=0, *, slices=2, padding=None):
@@ -32,7 +32,7 @@ def save(folder, name, volume, affine=AFFINE):
 
 
 def simulated(path, **options):
-    options = {"dose_fraction": 0.25, "seed": 1, "incident_photons": QUANTA, **options}
+    options = {"dose_fraction": 0.25, "seed": 1, "incident_photons": PHOTONS, **options}
     return simulated_cases(path, patients=PatientFinder(), **options)
 
 
@@ -112,7 +112,7 @@ def test_the_label_is_the_scan_in_place(tmp_path):
     assert pair.image.shape == pair.label.shape
     assert pair.provenance["calibration"]["method"] == "user"
     assert (
-        pair.provenance["calibration"]["incident_photons"] == pair.provenance["settings"]["incident_photons"] == QUANTA
+        pair.provenance["calibration"]["incident_photons"] == pair.provenance["settings"]["incident_photons"] == PHOTONS
     )
     assert pair.provenance["warning"] == ""
 
@@ -192,7 +192,7 @@ def test_a_folder_without_scans_and_a_scan_without_a_patient_are_refused(tmp_pat
             patients=PatientFinder(name_rule=r"L\d+"),
             dose_fraction=0.25,
             seed=0,
-            incident_photons=QUANTA,
+            incident_photons=PHOTONS,
         )
 
 
@@ -241,7 +241,7 @@ def test_unit_noise_of_a_scan_makes_the_images_of_any_dose(tmp_path):
     volumes = [unit[RADIUS < 20].ravel() for unit in units] + [added(pair).ravel()]
     assert np.abs(np.corrcoef(volumes) - np.eye(4)).max() < 0.2
     model = pair.noise_model
-    assert (model["noise_free"], model["incident_photons"], model["floor_hu"]) == (False, QUANTA, -1024.0)
+    assert (model["noise_free"], model["incident_photons"], model["floor_hu"]) == (False, PHOTONS, -1024.0)
     assert len(set(model["seeds"])) == 3
 
 

@@ -12,7 +12,7 @@ SIZE, PIXEL = 96, 3.0
 AFFINE = torch.diag(torch.tensor([-PIXEL, -PIXEL, 5.0, 1.0], dtype=torch.float64))
 RADIUS = np.hypot(*np.meshgrid(np.arange(SIZE) - 47.5, np.arange(SIZE) - 47.5, indexing="ij"))
 SETTINGS = DoseSettings(views=90)
-QUANTA = 3e4
+PHOTONS = 3e4
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
@@ -28,7 +28,7 @@ def scan(padding=None, incident_photons=None, seed=0, dtype=torch.float32):
 
 
 def simulate(dose=0.25, **options):
-    return SimulateLowDose(dose, **({"incident_photons": QUANTA, "settings": SETTINGS} | options))
+    return SimulateLowDose(dose, **({"incident_photons": PHOTONS, "settings": SETTINGS} | options))
 
 
 # Full physics --------------------------------------------------------------------------------------------------------
@@ -50,7 +50,7 @@ def test_noise_is_that_of_the_physics_with_the_affines_pixel_size():
     fine = MetaTensor(coarse.as_tensor(), affine=torch.diag(torch.tensor([PIXEL / 2, PIXEL / 2, 5.0, 1.0])))
     for image, pixel in ((coarse, PIXEL), (fine, PIXEL / 2)):
         added = simulate()(image).as_tensor()[0].numpy()[centre]
-        settings = dataclasses.replace(SETTINGS, incident_photons=QUANTA, dose_fraction=0.25)
+        settings = dataclasses.replace(SETTINGS, incident_photons=PHOTONS, dose_fraction=0.25)
         expected = insert_noise(image.as_tensor()[0].numpy(), (pixel, pixel), settings, seed=5)[centre]
         assert added.std() == pytest.approx(expected.std(), rel=0.1)
         levels.append(added.std())
@@ -73,7 +73,7 @@ def test_padding_meta_and_affine_stay_and_air_is_cut_off_at_the_floor():
     assert torch.equal(low.affine, AFFINE)
     assert low.meta["name"] == "x"
     assert low.meta["dose_fraction"] == 0.05
-    assert low.meta["incident_photons"] == QUANTA
+    assert low.meta["incident_photons"] == PHOTONS
     assert "dose_fraction" not in image.meta
     assert low.dtype == torch.float32
 
@@ -105,7 +105,7 @@ def test_dictionary_version_does_the_same(device):
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("no GPU")
     image = scan().to(device)
-    items = SimulateLowDosed("image", 0.25, incident_photons=QUANTA, settings=SETTINGS)(
+    items = SimulateLowDosed("image", 0.25, incident_photons=PHOTONS, settings=SETTINGS)(
         {"image": image, "label": image}
     )
     assert items["image"].device.type == device

@@ -15,7 +15,7 @@ SIZE, PIXEL = 96, 3.0
 AFFINE = torch.diag(torch.tensor([-PIXEL, -PIXEL, 5.0, 1.0], dtype=torch.float64))
 RADIUS = np.hypot(*np.meshgrid(np.arange(SIZE) - 47.5, np.arange(SIZE) - 47.5, indexing="ij"))
 SETTINGS = DoseSettings(views=90)
-QUANTA = 3e4
+PHOTONS = 3e4
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
@@ -37,7 +37,7 @@ def scan(padding=None, incident_photons=None, seed=0, dtype=torch.float32):
 def unit():
     """Two noise realizations, (2, 96, 96, 2)."""
     hu = scan().as_tensor()[0].numpy()
-    settings = dataclasses.replace(SETTINGS, incident_photons=QUANTA)
+    settings = dataclasses.replace(SETTINGS, incident_photons=PHOTONS)
     return torch.from_numpy(np.stack([noise_realization(hu, (PIXEL, PIXEL), settings, seed) for seed in (3, 4)]))
 
 
@@ -54,7 +54,7 @@ def test_result_is_the_image_and_its_scaled_noise(unit):
 def test_one_dose_gives_what_the_full_physics_gives(unit):
     transform = RandLowDose((0.25, 0.25), floor_hu=None).set_random_state(seed=0)
     low = transform(scan(), unit).as_tensor()[0].numpy()
-    settings = dataclasses.replace(SETTINGS, incident_photons=QUANTA, dose_fraction=0.25)
+    settings = dataclasses.replace(SETTINGS, incident_photons=PHOTONS, dose_fraction=0.25)
     expected = insert_noise(scan().as_tensor()[0].numpy(), (PIXEL, PIXEL), settings, seed=3 + transform.realization)
     np.testing.assert_allclose(low, expected, atol=0.05)
 
