@@ -34,7 +34,7 @@ def incident_photons(acquisition=SCAN, pixel=PIXEL, **settings):
     return calibrate_from_tags(acquisition, pixel, dataclasses.replace(SETTINGS, **settings)).incident_photons
 
 
-def test_quanta_by_hand():
+def test_photons_by_hand():
     """1.8e6 /(mm^2 mAs) * 200 mAs * 1 mm * 0.8 mm / 720 views."""
     found = calibrate_from_tags(SCAN, PIXEL, SETTINGS)
     assert found.method == "tags"
@@ -53,17 +53,17 @@ def test_quanta_by_hand():
         ({"kvp": 80.0}, (80 / 120) ** 2.5),
     ],
 )
-def test_quanta_follow_tube_and_slice(change, factor):
+def test_photons_follow_tube_and_slice(change, factor):
     assert incident_photons(changed(**change)) == pytest.approx(factor * incident_photons())
 
 
-def test_quanta_of_a_slice_do_not_depend_on_how_channels_and_views_share_them():
+def test_photons_of_a_slice_do_not_depend_on_how_channels_and_views_share_them():
     assert incident_photons(pixel=(0.4, 0.4)) == pytest.approx(incident_photons() / 2)
     assert incident_photons(pixel=(0.8, 1.6)) == pytest.approx(incident_photons())
     assert incident_photons(views=360) == pytest.approx(2 * incident_photons())
 
 
-def test_quanta_of_the_fan_beam():
+def test_photons_of_the_fan_beam():
     """736 channels of 1.2858 mm, 0.7047 mm at the isocentre, 1152 views a turn."""
     expected = 1.8e6 * 200 * 1.2858 * 595 / 1085.6 / 1152
     assert incident_photons(geometry="mayo", views=None) == pytest.approx(expected)
@@ -97,7 +97,7 @@ def test_what_is_missing_is_named_and_nothing_is_guessed(acquisition, words):
     assert (found.incident_photons, found.apodisation, found.cutoff) == (2e5, "cosine", 0.7)
 
 
-def test_quanta_without_tags_are_refused():
+def test_photons_without_tags_are_refused():
     with pytest.raises(ValueError, match="KVP"):
         incident_photons_from_tags(changed(kvp=None), ParallelBeam.for_image((8, 8), PIXEL))
 
