@@ -5,7 +5,7 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
-from low_dose import LPS, PIXEL, PHOTONS, RADIUS, cylinder, record, run, save, values
+from low_dose import LPS, PHOTONS, PIXEL, RADIUS, cylinder, record, run, save, values
 
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.physics import DoseSettings, insert_noise
