@@ -39,7 +39,7 @@ from ct_cncl.transforms.physics.simulation import calibrate, own_seed, pixel_of,
 from ct_cncl.transforms.series import find_scans, read_scan, to_slices, voxel_spacing
 
 DOSE = 0.25
-QUANTA = 1e8
+PHOTONS = 1e8
 """Of phantoms: their own noise stays below every level asked for."""
 FIRST_PHANTOM = 9000
 """Seed: far from those that data sets are prepared with."""
@@ -89,7 +89,7 @@ def target_dose(own_hu: float, level_hu: float, *, noise_free: bool = False) -> 
     dose = (own_hu / (level_hu * math.sqrt(DOSE))) ** 2
     if noise_free and dose > 1:
         raise ValueError(
-            f"Expected noise below {level_hu / 2:g} HU for a phantom's target, but got {own_hu:g}. Raise QUANTA."
+            f"Expected noise below {level_hu / 2:g} HU for a phantom's target, but got {own_hu:g}. Raise PHOTONS."
         )
     return dose if dose <= 1 else None
 
@@ -150,7 +150,7 @@ def phantom_samples(count: int, *, size: int) -> Iterator[Sample]:
         pixel = (float(spacing[0]), float(spacing[1]))
         seeds = [own_seed(seed, "gain", number) for number in (1, 2)]
         sample = sampled(
-            f"phantom {seed}", phantom.hu[..., 0], pixel, DoseSettings(incident_photons=QUANTA), seeds, noise_free=True
+            f"phantom {seed}", phantom.hu[..., 0], pixel, DoseSettings(incident_photons=PHOTONS), seeds, noise_free=True
         )
         if sample is not None:
             yield sample
