@@ -31,6 +31,7 @@ from ct_cncl.pipeline.workflow.overlays import Variant
 from ct_cncl.pipeline.workflow.run import config_file
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.locks import alone_in
+from ct_cncl.transforms.common.terminal import say
 from ct_cncl.transforms.series.values import RESULT
 
 
@@ -60,21 +61,17 @@ def _run(ablation: Ablation, chosen: list[Variant], overrides: Mapping[str, Any]
     results: list[VariantResult] = []
     for number, one in enumerate(chosen, start=1):
         run = ablation.out / "runs" / one.name
-        _say(f"{number}/{len(chosen)}  {one.name}")
+        say(f"{number}/{len(chosen)}  {one.name}")
         if not run.is_dir() and (lost := values_lost(one, overrides)):
-            _say(lost)
+            say(lost)
         _train(ablation, one, run, overrides)
         _evaluate(ablation, run)
         results.append(variant_result(one.name, run, split=ablation.split))
         write_results(ablation, results, record)
         gc.collect()  # engines and handlers hold each other; free their networks before the next one
     table = (ablation.out / "results.md").read_text(encoding="utf-8")
-    _say(f"\n{table}\nwritten to {ablation.out}: results.csv, results.md, {PAGE}")
+    say("", *table.split("\n"), f"written to {ablation.out}: results.csv, results.md, {PAGE}")
     return results
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201
 
 
 def _train(ablation: Ablation, one: Variant, run: Path, overrides: Mapping[str, Any]) -> None:
@@ -102,7 +99,7 @@ def _train(ablation: Ablation, one: Variant, run: Path, overrides: Mapping[str, 
     except FloatingPointError as error:
         with replacing(run / FAILED) as temporary:
             temporary.write_text(json.dumps({"error": str(error)}, indent=2) + "\n", encoding="utf-8")
-        _say(f"     {error} The next variant goes on.")
+        say(f"     {error} The next variant goes on.")
 
 
 def _evaluate(ablation: Ablation, run: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
+
+from ct_cncl.transforms.common.terminal import say
 
 
 def ablate(
@@ -67,5 +68,5 @@ def ablate(
             )
         )
     except KeyboardInterrupt:
-        print(f"\nStopped; what is done is in {out}. The same command goes on from there.", file=sys.stderr)
+        say("", f"Stopped; what is done is in {out}. The same command goes on from there.", error=True)
         raise typer.Exit(130) from None

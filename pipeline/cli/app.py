@@ -46,7 +46,7 @@ def _print_version(value: bool) -> None:
     if value:
         from ct_cncl.transforms import __version__
 
-        print(f"ct-cncl {__version__}")
+        say(f"ct-cncl {__version__}")
         raise typer.Exit
 
 

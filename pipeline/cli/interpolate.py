@@ -7,6 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from ct_cncl.transforms.common.terminal import say
+
 
 def interpolate(
     first: Annotated[Path, typer.Argument(metavar="F", help="A run, or a checkpoint in it.")],
@@ -47,4 +49,4 @@ def interpolate(
         overwrite=overwrite,
     ):
         name = "input     " if point.alpha is None else f"alpha {point.alpha:.2f}"
-        print(f"{name}  PSNR {point.psnr:.2f} dB (range 4096 HU)  NPS distance {point.nps_distance:.3f}")
+        say(f"{name}  PSNR {point.psnr:.2f} dB (range 4096 HU)  NPS distance {point.nps_distance:.3f}")

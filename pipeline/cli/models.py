@@ -7,6 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from ct_cncl.transforms.common.terminal import say
+
 
 def models(
     variants: Annotated[
@@ -36,6 +38,6 @@ def models(
     from ct_cncl.pipeline.ablation.model_table import format_models, model_table, write_models
 
     rows = model_table(variants or (), size=size, timing=timing, repeats=repeats, threads=threads)
-    print(format_models(rows, size=size))
+    say(*format_models(rows, size=size).split("\n"))
     if csv is not None:
-        print(f"written to {write_models(csv, rows, size=size)}")
+        say(f"written to {write_models(csv, rows, size=size)}")

@@ -7,6 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from ct_cncl.transforms.common.terminal import say
+
 Config = Annotated[Path, typer.Option("--config", help="The node's configuration, see docs/node.md.")]
 DEFAULT = Path("node.yaml")
 node = typer.Typer(invoke_without_command=True, add_completion=False, pretty_exceptions_enable=False)
@@ -47,7 +49,7 @@ def run(
     if check is not None or try_:
         from ct_cncl.pipeline.node.check import explain
 
-        print(explain(check or config, list(try_ or ()), sender))
+        say(*explain(check or config, list(try_ or ()), sender))
         return
     from ct_cncl.pipeline.node.service import run_node
 
@@ -68,7 +70,7 @@ def queue(
     """
     from ct_cncl.pipeline.node.command import show_queue
 
-    print(show_queue(config, tuple(state or ())))
+    say(*show_queue(config, tuple(state or ())))
 
 
 @node.command()
@@ -82,7 +84,7 @@ def retry(
     """
     from ct_cncl.pipeline.node.command import retry_job
 
-    print(retry_job(config, job))
+    say(retry_job(config, job))
 
 
 @node.command()
@@ -96,7 +98,7 @@ def drop(
     """
     from ct_cncl.pipeline.node.command import drop_job
 
-    print(drop_job(config, job))
+    say(drop_job(config, job))
 
 
 @node.command()

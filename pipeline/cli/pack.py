@@ -7,6 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from ct_cncl.transforms.common.terminal import say
+
 
 def pack(
     out: Annotated[Path, typer.Option("--out", help="Folder for the zip and its SHA-256.")] = Path("dist"),
@@ -36,5 +38,4 @@ def pack(
     from ct_cncl.pipeline.sharing.pack import pack as pack_bundle
 
     path = pack_bundle(out, weights=weights, overlays=overlays, version=version, changes=changes)
-    print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB")
-    print(checksum_file(path).read_text(encoding="utf-8").split()[0])
+    say(f"{path}  {path.stat().st_size / 2**20:.1f} MiB", checksum_file(path).read_text(encoding="utf-8").split()[0])

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ct_cncl.transforms.common.terminal import say
+
 
 def publish(
     source: Annotated[Path, typer.Argument(metavar="ZIP", help="From `ct-cncl pack`.")],
@@ -29,6 +31,6 @@ def publish(
     from ct_cncl.pipeline.sharing.publish import publish as publish_bundle
 
     for step in publish_bundle(source, to=to, target=target, dry_run=dry_run):
-        print(f"{'would' if dry_run else 'did'} {step}")
+        say(f"{'would' if dry_run else 'did'} {step}")
     if dry_run:
-        print("Nothing was done; add --no-dry-run to do it.")
+        say("Nothing was done; add --no-dry-run to do it.")

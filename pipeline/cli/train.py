@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
+
+from ct_cncl.transforms.common.terminal import say
 
 
 def train(
@@ -58,7 +59,7 @@ def train(
     if listed:
         from ct_cncl.pipeline.workflow.overlays import overlay_list
 
-        print(overlay_list())
+        say(*overlay_list().split("\n"))
         return
     from ct_cncl.pipeline.training.staged import stages_hint, train_run
 
@@ -73,5 +74,5 @@ def train(
             report=report,
         )
     except KeyboardInterrupt:
-        print(f"\n{stages_hint(out)}", file=sys.stderr)
+        say("", stages_hint(out), error=True)
         raise typer.Exit(130) from None

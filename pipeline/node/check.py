@@ -14,13 +14,16 @@ from ct_cncl.pipeline.node.tls import server_context
 from ct_cncl.transforms.series.headers import CT_CLASSES
 
 
-def explain(config: Path, files: list[Path], sender: str | None = None) -> str:
+def explain(config: Path, files: list[Path], sender: str | None = None) -> list[str]:
     """Validate a configuration, and say for each file what the node would do with it and why.
 
     Args:
         config: node.yaml.
         files: DICOM files.
         sender: calling AE title; the first sender's where it is None.
+
+    Returns:
+        Lines; they hold what tags say, so that a terminal should not get them raw.
 
     Raises:
         NodeError: the configuration or a file is no good.
@@ -36,7 +39,7 @@ def explain(config: Path, files: list[Path], sender: str | None = None) -> str:
         lines.append("There are no rules: everything is stored and ignored.")
     for file in files:
         lines += _tried(settings, file, sender or settings.senders[0].aet)
-    return "\n".join(lines)
+    return lines
 
 
 def _tried(settings: NodeSettings, file: Path, sender: str) -> list[str]:

@@ -15,8 +15,8 @@ from ct_cncl.pipeline.node.settings import NodeSettings
 from ct_cncl.pipeline.node.spool import Spool
 
 
-def show_queue(config: Path, states: tuple[str, ...]) -> str:
-    """The queue as text.
+def show_queue(config: Path, states: tuple[str, ...]) -> list[str]:
+    """The queue as lines.
 
     Raises:
         NodeError: no queue yet, or an unknown state.

@@ -21,6 +21,7 @@ from ct_cncl.pipeline.node.calling import called
 from ct_cncl.pipeline.node.demo_series import write_phantom_series
 from ct_cncl.pipeline.node.errors import NodeError
 from ct_cncl.pipeline.node.settings import Peer
+from ct_cncl.transforms.common.terminal import say
 
 _WAIT_S = 300.0
 _PLUGINS = Path("/usr/share/orthanc/plugins")
@@ -47,40 +48,36 @@ def run_demo(out: Path, *, slices: int, size: int, browser: bool, stay: bool, ov
     processes: list[subprocess.Popen[bytes]] = []
     try:
         if orthanc:
-            _say(f"1/4  Orthanc on port {ports['dicom']}, its own pages on http://127.0.0.1:{ports['http']}/")
+            say(f"1/4  Orthanc on port {ports['dicom']}, its own pages on http://127.0.0.1:{ports['http']}/")
             processes.append(_start_orthanc(orthanc, out, ports))
         else:
-            _say(f"1/4  Orthanc is not installed (Debian: apt install orthanc): results go to {out / 'received'}")
+            say(f"1/4  Orthanc is not installed (Debian: apt install orthanc): results go to {out / 'received'}")
             _receive(out / "received", ports["dicom"])
         config = _write_config(out, ports, orthanc=bool(orthanc))
-        _say(f"2/4  The node on port {ports['node']}, set up by {config}")
+        say(f"2/4  The node on port {ports['node']}, set up by {config}")
         processes.append(_start_node(config, out, ports["node"]))
-        _say(f"3/4  A phantom's series of {slices} slices, at a quarter of the dose")
+        say(f"3/4  A phantom's series of {slices} slices, at a quarter of the dose")
         files = write_phantom_series(out / "phantom", slices, size=size)
         _send(files, Peer("ORTHANC" if orthanc else "NODE", "127.0.0.1", ports["dicom" if orthanc else "node"]))
         page = f"http://127.0.0.1:{ports['page']}"
         _wait(page, out)
-        _say(
+        say(
             f"4/4  It is through: {page}/jobs/1 shows it"
             + (f", the study with both series is in http://127.0.0.1:{ports['http']}/" if orthanc else "")
         )
         if browser:
             webbrowser.open(f"{page}/jobs/1")
         if stay:
-            _say("Ctrl-C ends it.")
+            say("Ctrl-C ends it.")
             while all(process.poll() is None for process in processes):
                 time.sleep(0.5)
     except KeyboardInterrupt:
-        _say("Stopped.")
+        say("Stopped.")
     finally:
         for process in reversed(processes):
             process.send_signal(signal.SIGTERM)
         for process in processes:
             process.wait(60)
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201
 
 
 def _make_room(out: Path, *, overwrite: bool) -> None:

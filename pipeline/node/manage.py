@@ -64,8 +64,8 @@ def drop(jobs: Jobs, audit: Audit, retention: Retention, number: int) -> str:
     return f"job {number} is dropped"
 
 
-def table(jobs: Jobs, *states: str) -> str:
-    """The queue as text, the newest last; without names and descriptions."""
+def table(jobs: Jobs, *states: str) -> list[str]:
+    """The queue as lines of text, the newest last; without names and descriptions."""
     lines = [_TABLE.format("job", "state", "sender", "objects", "since", "rule, error")]
     for job in reversed(jobs.all(*states)):
         count = jobs.database.one("SELECT COUNT(*) FROM members WHERE job = ?", job.id)
@@ -76,4 +76,4 @@ def table(jobs: Jobs, *states: str) -> str:
                 job.id, job.state, job.sender, count, since, "; ".join(filter(None, (what, job.error)))
             ).rstrip()
         )
-    return "\n".join(lines)
+    return lines

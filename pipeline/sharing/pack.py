@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.locks import alone_in
+from ct_cncl.transforms.common.temporary import temporary_folder
 from ct_cncl.transforms.dataset.datalist import entries, read_datalist
 
 NAME = "ct_cncl"
@@ -86,8 +86,8 @@ def pack(
         raise OutputError(f"Expected no {path.name} in {out}, but there is one. Remove it, or pass --version.")
     metadata["weights"]["variant"] = "+".join(Path(name).stem for name in overlays if name != FINE_TUNE)
     require("jsonschema", extra="verify", purpose="to check metadata.json")  # before minutes of exporting
-    with alone_in(path), tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / NAME
+    with alone_in(path), temporary_folder() as scratch:
+        folder = scratch / NAME
         _write_bundle(folder, bundle, weights or own, overlays, metadata)
         broken = broken_rules(folder)
         if broken:

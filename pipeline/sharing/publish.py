@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from ct_cncl.pipeline.sharing.pack import NAME, checksum_file
 from ct_cncl.pipeline.sharing.verify import OK, opened, review_source
 from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.files import replacing
+from ct_cncl.transforms.common.temporary import temporary_folder
 
 INDEX = "model_info.json"
 """Index of a folder or server, in the form of the model zoo's: ``{"name_vVERSION": {"source": URL, "checksum": SHA-256}}``."""
@@ -211,9 +211,9 @@ def _to_hub(source: Path, target: str) -> list[Step]:
             ) from error
         from monai.bundle import push_to_hf_hub
 
-        with opened(source) as bundle, tempfile.TemporaryDirectory() as scratch:
-            shutil.copytree(bundle, Path(scratch) / NAME)
+        with opened(source) as bundle, temporary_folder() as scratch:
+            shutil.copytree(bundle, scratch / NAME)
             # MONAI copies docs/README.md to the top as the model card, and adds its tags.
-            push_to_hf_hub(repo=target, name=NAME, bundle_dir=scratch, version=version)
+            push_to_hf_hub(repo=target, name=NAME, bundle_dir=str(scratch), version=version)
 
     return [Step(f"push {source.name} to https://huggingface.co/{target}, private, tagged {version}", push)]

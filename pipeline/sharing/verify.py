@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from ct_cncl.pipeline.sharing.zoo_rules import CHECKSUMS as LISTING
 from ct_cncl.pipeline.sharing.zoo_rules import broken_rules, wrong_checksums
 from ct_cncl.pipeline.weights.torchscript_archive import judge_torchscript
 from ct_cncl.transforms.common.checksums import file_checksum
+from ct_cncl.transforms.common.temporary import temporary_folder
 from ct_cncl.transforms.series.archive_file import unzip
 from ct_cncl.transforms.series.scan import ScanError
 
@@ -125,13 +125,13 @@ def opened(source: Path) -> Iterator[Path]:
         raise VerifyError(
             f"Expected a packed bundle or a bundle's folder in {source}, but there is nothing. Name another."
         )
-    with tempfile.TemporaryDirectory() as scratch:
+    with temporary_folder() as scratch:
         _check_size(source)
         try:
-            unzip(source, Path(scratch))
+            unzip(source, scratch)
         except ScanError as error:
             raise VerifyError(str(error)) from error
-        tops = sorted(Path(scratch).iterdir())
+        tops = sorted(scratch.iterdir())
         if len(tops) != 1:
             raise VerifyError(
                 f"Expected one top folder in {source.name}, but got {', '.join(top.name for top in tops[:5]) or 'nothing'}. "
@@ -223,14 +223,14 @@ def _executed(bundle: Path, *, trust: bool) -> list[Check]:
     from ct_cncl.pipeline.sharing import verify_run
 
     script = Path(str(verify_run.__file__)).read_text(encoding="utf-8")
-    with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch) / bundle.name
+    with temporary_folder() as scratch:
+        copy = scratch / bundle.name
         shutil.copytree(bundle, copy, ignore=shutil.ignore_patterns("__pycache__"))
         for path in () if trust else copy.rglob("*.ts"):
             path.write_bytes(judge_torchscript(path).rebuilt())
         try:
             done = subprocess.run(  # noqa: S603
-                [sys.executable, "-c", script, scratch],
+                [sys.executable, "-c", script, str(scratch)],
                 cwd=copy,
                 env=os.environ | {"PYTHONWARNINGS": "ignore", "PYTHONDONTWRITEBYTECODE": "1"},
                 capture_output=True,

@@ -15,6 +15,7 @@ from ct_cncl.pipeline.inference.api import denoise_scans
 from ct_cncl.pipeline.training.run import evaluate_run, train_bundle
 from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.common.hu import WINDOWS
+from ct_cncl.transforms.common.terminal import say
 from ct_cncl.transforms.dataset.datalist import read_datalist
 from ct_cncl.transforms.dataset.simulated_cases import phantom_cases
 from ct_cncl.transforms.dataset.writer import split_cases, write_dataset
@@ -52,29 +53,27 @@ def run_demo(
     started = time.monotonic()
     _make_room(out, overwrite=overwrite)
     counts = phantoms or PHANTOMS
-    _say(f"1/4  Preparing {sum(counts.values())} phantoms of {SLICES} slices, quarter dose against a noise-free truth")
+    say(f"1/4  Preparing {sum(counts.values())} phantoms of {SLICES} slices, quarter dose against a noise-free truth")
     data = out / "data"
     _prepare(data, counts, size)
-    _say(f"2/4  Training a small CNCL, {time.monotonic() - started:.0f} s after the start")
+    say(f"2/4  Training a small CNCL, {time.monotonic() - started:.0f} s after the start")
     run = out / "run"
     train_bundle(out=run, data=data, overlays=["demo"], assignments=assignments)
-    _say(f"3/4  Evaluating it on phantoms of unseen seeds, {time.monotonic() - started:.0f} s after the start")
+    say(f"3/4  Evaluating it on phantoms of unseen seeds, {time.monotonic() - started:.0f} s after the start")
     metrics = evaluate_run(run, split="test")
-    _say("4/4  Denoising a NIfTI scan")
+    say("4/4  Denoising a NIfTI scan")
     picture, denoised = _denoise_and_draw(out, data, run)
     slices = counts["test"] * SLICES
-    print()  # noqa: T201
-    print(format_table(metrics, data_range=DATA_RANGE, slices=slices))  # noqa: T201
-    print(f"truth: noise-free phantoms; gain {metrics['psnr'] - metrics['psnr_input']:+.2f} dB")  # noqa: T201
-    print(f"denoised scan  {denoised}")  # noqa: T201
-    print(f"picture        {picture}")  # noqa: T201
-    print(f"run            {run}   (tensorboard --logdir {run})")  # noqa: T201
-    print(f"done in {time.monotonic() - started:.0f} s")  # noqa: T201
+    say(
+        "",
+        *format_table(metrics, data_range=DATA_RANGE, slices=slices).split("\n"),
+        f"truth: noise-free phantoms; gain {metrics['psnr'] - metrics['psnr_input']:+.2f} dB",
+        f"denoised scan  {denoised}",
+        f"picture        {picture}",
+        f"run            {run}   (tensorboard --logdir {run})",
+        f"done in {time.monotonic() - started:.0f} s",
+    )
     return metrics
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201
 
 
 def _make_room(out: Path, *, overwrite: bool) -> None:

@@ -45,8 +45,8 @@ def alone_in(folder: str | Path, *, wait: bool = False) -> Iterator[bool]:
         OutputError: another process holds it; it is named.
     """
     folder = Path(os.path.abspath(Path(folder).expanduser()))  # noqa: PTH100  links stay
-    path = _lock_of(folder)
-    part_of_a_run = (os.getpid(), path) in _held
+    path = lock_of(folder)
+    part_of_a_run = holds(path)
     with lock(path, wait=wait) as mine:
         if mine is False:
             raise OutputError(
@@ -58,8 +58,14 @@ def alone_in(folder: str | Path, *, wait: bool = False) -> Iterator[bool]:
         yield mine is True
 
 
-def _lock_of(folder: Path) -> Path:
+def lock_of(folder: Path) -> Path:
+    """The lock file of a folder: hidden, beside it."""
     return folder.with_name(f".{fitting(folder.name, LONGEST - 6)}.lock")
+
+
+def holds(path: Path) -> bool:
+    """Whether this process holds a lock file: asked for it again, the system would say yes."""
+    return (os.getpid(), path) in _held
 
 
 def _tidy(folder: Path) -> None:
@@ -72,13 +78,13 @@ def _tidy(folder: Path) -> None:
         for name in filter(_PARTIAL.fullmatch, folders):
             if (here / name).is_symlink() or not (here / name).is_dir():
                 continue
-            with _free(_lock_of(here / _named(name))) as free:
+            with _free(lock_of(here / _named(name))) as free:
                 if free:
                     shutil.rmtree(here / name, ignore_errors=True)
         kept = []
         for name in folders:
             if not name.startswith("."):
-                with _free(_lock_of(here / name)) as free:
+                with _free(lock_of(here / name)) as free:
                     kept += [name] * free
         folders[:] = kept
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_cncl.transforms.common.temporary import temporary_folder
 from ct_cncl.transforms.series.acquisition import Acquisition
 from ct_cncl.transforms.series.archive_file import is_zip, unzip
 from ct_cncl.transforms.series.dicom import read_dicom
@@ -71,11 +71,11 @@ def read_scan(source: ScanSource | str | Path, *, check_hu: bool = True, allow_i
         ScanError: anything that keeps the volume, its HU or its geometry from being certain; one line.
     """
     if not isinstance(source, ScanSource) and is_zip(Path(source)):
-        with tempfile.TemporaryDirectory(prefix="ct-cncl-") as folder:
+        with temporary_folder() as folder:
             try:
-                scan = read_scan(unzip(Path(source), Path(folder)), check_hu=check_hu, allow_irregular=allow_irregular)
+                scan = read_scan(unzip(Path(source), folder), check_hu=check_hu, allow_irregular=allow_irregular)
             except ScanError as error:
-                raise ScanError(str(error).replace(folder, str(source))) from error
+                raise ScanError(str(error).replace(str(folder), str(source))) from error
             return replace(scan, source=Path(source))
     found = resolve(source)
     if found.kind == "nifti":

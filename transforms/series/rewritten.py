@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 
+from ct_cncl.transforms.common.files import scratch_folder
 from ct_cncl.transforms.series.derivation import KINDS
 from ct_cncl.transforms.series.marks import marked
 from ct_cncl.transforms.series.results import VolumeResults
@@ -61,9 +61,9 @@ def write_result(
     target = None if as_source else _unscaled(path, header, storage)
     with (
         new_output(path, overwrite=overwrite) as partial,
-        tempfile.TemporaryDirectory(dir=path.parent, prefix=".ct-cncl-") as folder,
+        scratch_folder(path.parent) as folder,
     ):
-        scratch, made = Path(folder, "scratch"), Path(folder, "made")
+        scratch, made = folder / "scratch", folder / "made"
         scratch.mkdir()
         made.mkdir()
         slices = open_slices(scan, scratch, check_hu=False, axis=axis)

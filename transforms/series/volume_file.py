@@ -12,6 +12,7 @@ from typing import IO, Any, Literal
 
 import numpy as np
 
+from ct_cncl.transforms.common.temporary import temporary_folder
 from ct_cncl.transforms.series.scan import GridStorage, Scan, ScanError, check_affine, check_finite, check_looks_like_hu
 
 _CHUNK = 1 << 22
@@ -104,10 +105,8 @@ def read_volume(kind: str, path: Path, *, check_hu: bool = True) -> Scan:
     Raises:
         ScanError: damaged, not finite, or not HU.
     """
-    import tempfile
-
-    with tempfile.TemporaryDirectory(prefix="ct-cncl-") as folder:
-        volume = open_volume(kind, path, Path(folder))
+    with temporary_folder() as folder:
+        volume = open_volume(kind, path, folder)
         block = volume.block()
         hu = np.empty(volume.shape, dtype=np.float32, order="F")
         for z in range(volume.shape[2]):

@@ -101,3 +101,18 @@ def test_no_queue_yet(config, command):
     code, _, err = command("node", "queue", "--config", config)
     assert code == 1
     assert "Start the node first" in err
+
+
+def test_names_and_tags_of_strangers_are_shown_not_obeyed(tmp_path, config, command):
+    write_series(
+        tmp_path / "x\nerror: no\x1b[2J",
+        1,
+        slices=1,
+        ConvolutionKernel="B3\u202e0f\x9b31m",
+        SpecificCharacterSet="ISO_IR 192",
+    )
+    code, out, err = command("node", "--check", config, "--try", tmp_path / "x\nerror: no\x1b[2J" / "000.dcm")
+    assert code == 0, err
+    assert "x\\nerror: no\\x1b[2J" in out
+    assert not {"\x1b", "\x9b", "\u202e"} & set(out)
+    assert not [line for line in out.splitlines() if line.startswith("error")]
