@@ -127,6 +127,8 @@ def one_line(error: BaseException) -> str:
     'Expected a, but got b.'
     """
     message = " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        return f"Expected enough memory, but got: {message or 'none left'}. Free some, or raise the limit (ulimit -v)."
     if isinstance(error, (ValueError, OSError, FloatingPointError)) and message:
         return message
     return f"unexpected {type(error).__name__}: {message} Run again with --debug for the traceback."

@@ -85,7 +85,7 @@ def open_onnx(path: Path, *, threads: int | None = None) -> tuple[OnnxNetwork, d
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or torch.get_num_threads()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what is not fatal is raised as well, and told in one line
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:

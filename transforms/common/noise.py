@@ -7,7 +7,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_LOUD = ("pydicom", "tifffile", "nibabel", "matplotlib", "fontTools", "onnxruntime", "openjpeg", "pylibjpeg", "imageio")
+_LOUD = (
+    *("pydicom", "tifffile", "nibabel", "matplotlib", "fontTools", "onnxruntime", "openjpeg", "pylibjpeg", "imageio"),
+    *("numpy", "scipy", "PIL"),
+)
 
 
 def quieten() -> None:
@@ -15,7 +18,8 @@ def quieten() -> None:
     for name in _LOUD:
         warnings.filterwarnings("ignore", module=rf"{name}(\.|$)")
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"ct_cncl\.transforms\.series")
+    warnings.filterwarnings("ignore", module=r"ct_cncl\.transforms\.series")  # whom some of them say it is who warns
+    warnings.filterwarnings("ignore", category=SyntaxWarning)  # the head of a NPY file is parsed as Python
 
 
 @contextmanager

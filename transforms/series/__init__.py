@@ -24,7 +24,7 @@ from ct_cncl.transforms.series.scan import (
     Storage,
     voxel_spacing,
 )
-from ct_cncl.transforms.series.volume_file import read_volume
+from ct_cncl.transforms.series.volume_file import no_memory, read_volume
 from ct_cncl.transforms.series.write import WriteReport, write_nifti
 
 if TYPE_CHECKING:
@@ -78,11 +78,14 @@ def read_scan(source: ScanSource | str | Path, *, check_hu: bool = True, allow_i
                 raise ScanError(str(error).replace(str(folder), str(source))) from error
             return replace(scan, source=Path(source))
     found = resolve(source)
-    if found.kind == "nifti":
-        return read_nifti(found.path, check_hu=check_hu)
-    if found.kind != "dicom":
-        return read_volume(found.kind, found.path, check_hu=check_hu)
-    return read_dicom(found, check_hu=check_hu, allow_irregular=allow_irregular)
+    try:
+        if found.kind == "nifti":
+            return read_nifti(found.path, check_hu=check_hu)
+        if found.kind != "dicom":
+            return read_volume(found.kind, found.path, check_hu=check_hu)
+        return read_dicom(found, check_hu=check_hu, allow_irregular=allow_irregular)
+    except MemoryError as error:
+        raise no_memory(found.path) from error
 
 
 def __getattr__(name: str) -> Any:

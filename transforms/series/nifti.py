@@ -21,7 +21,7 @@ from ct_cncl.transforms.series.scan import (
     check_finite,
     check_looks_like_hu,
 )
-from ct_cncl.transforms.series.volume_file import MOST_DEFLATED, VolumeFile, gzipped, unpack
+from ct_cncl.transforms.series.volume_file import MOST_DEFLATED, VolumeFile, gzipped, no_memory, unpack
 from ct_cncl.transforms.series.write import header_bytes
 
 _UNITS = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
@@ -108,6 +108,8 @@ def _open(path: Path) -> Any:
     try:
         logger.disabled = True  # nibabel prints header repairs to stderr
         image = nib.load(path)
+    except MemoryError as error:
+        raise no_memory(path) from error
     except Exception as error:  # nibabel and its decompressors raise many kinds on damaged files
         raise _unreadable(path, error) from error
     finally:
@@ -145,6 +147,8 @@ def _storage(path: Path, image: Any) -> NiftiStorage:
     try:
         with nib.openers.ImageOpener(str(path)) as stream:
             header = type(image.header).from_fileobj(stream, check=False)
+    except MemoryError as error:
+        raise no_memory(path) from error
     except Exception as error:  # nibabel and its decompressors raise many kinds on damaged files
         raise _unreadable(path, error) from error
     affine = np.diag([*[_unit_in_mm(path, header)] * 3, 1.0]) @ image.affine
@@ -174,6 +178,8 @@ def _hu(path: Path, image: Any, storage: NiftiStorage) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is reported as not finite
             for z in range(shape[2]):
                 hu[..., z] = stored[..., z].astype(np.float64) * slope + inter
+    except MemoryError as error:
+        raise no_memory(path) from error
     except Exception as error:  # nibabel and its decompressors raise many kinds on damaged files
         raise _unreadable(path, error) from error
     return hu

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import shutil
 import zlib
@@ -59,6 +60,8 @@ class VolumeFile:
         try:
             return np.memmap(self.voxels, self.dtype, "r", self.offset, self.shape, self.order)
         except (OSError, ValueError, OverflowError, MemoryError) as error:
+            if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+                raise no_memory(self.path) from error
             raise incomplete(self.path, f"too short for {self.shape} of {self.dtype}") from error
 
     @property
@@ -126,6 +129,13 @@ def check_dtype(path: Path, dtype: np.dtype) -> None:
     """
     if dtype.fields is not None or dtype.kind not in "iuf":
         raise ScanError(f"{path}: expected one real number a voxel (HU) but got {dtype}; export the CT values instead")
+
+
+def no_memory(path: Path) -> ScanError:
+    """The error for a scan that does not fit into memory, or into what a limit leaves of it."""
+    return ScanError(
+        f"{path}: expected it to fit into memory but it does not; free some, or raise the limit of this process (ulimit -v)"
+    )
 
 
 def incomplete(path: Path, what: object) -> ScanError:
