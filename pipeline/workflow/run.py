@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import difflib
+import errno
 import json
 import logging
+import math
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ct_cncl.pipeline.common.errors import ConfigError
 from ct_cncl.pipeline.workflow.config_checks import DESCRIPTION, check_keys, check_order, check_overlay, check_values
 from ct_cncl.pipeline.workflow.locations import installed_bundle
+from ct_cncl.transforms.common.errors import OutputError
 
 if TYPE_CHECKING:  # MONAI takes seconds to import, and denoising needs none of it
     from monai.bundle import ConfigWorkflow
@@ -26,6 +29,8 @@ _SUFFIXES = (".json", ".yaml")
 
 _SHARED_MEMORY = re.compile(r"shared memory|/torch_\d+|killed by signal: Bus error")
 """In torch's errors from loading with workers, where /dev/shm is too small."""
+_LEAST_SHARED_MEMORY = 1 << 20
+"""Bytes of it below which a full disk that is not named is taken for it."""
 WRAPPERS = ("Failed to evaluate", "Failed to instantiate", "applying transform")
 """How the messages begin in which MONAI wraps an exception."""
 
@@ -186,12 +191,27 @@ def run_workflow(workflow: ConfigWorkflow) -> ConfigWorkflow:
         workflow.initialize()
         workflow.run()
         workflow.finalize()
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         cause = root_cause(error)
+        if isinstance(cause, OSError) and cause.errno == errno.ENOSPC and cause.filename is None:
+            if _shared_memory_left() < _LEAST_SHARED_MEMORY:
+                raise ConfigError(_no_shared_memory()) from error
+            # TensorBoard's writer names no file
+            raise OutputError(
+                f"Expected to write the run's files, TensorBoard's events among them, but got: {cause.strerror}. Free some space; "
+                "`ct-cncl train --resume` goes on from the last checkpoint."
+            ) from error
         if _SHARED_MEMORY.search(str(cause)):
             raise ConfigError(_no_shared_memory()) from error
         raise cause from error
     return workflow
+
+
+def _shared_memory_left() -> float:
+    try:
+        return shutil.disk_usage("/dev/shm").free  # noqa: S108  where workers leave patches
+    except OSError:
+        return math.inf
 
 
 def _no_shared_memory() -> str:
@@ -201,7 +221,7 @@ def _no_shared_memory() -> str:
         size = ""
     return (
         f"Expected room for the workers' patches in the shared memory /dev/shm{size}, but it is full. Start the container with more "
-        "(docker run --shm-size=1g), or take num_workers=0."
+        "(docker run --shm-size=1g), or take train.dataloader.num_workers=0."
     )
 
 

@@ -1,5 +1,8 @@
 """Checkpoints and shared memory that do not fit: what is full, and what it was for."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from small_disk import small_disk
@@ -58,3 +61,49 @@ def test_shared_memory_that_is_too_small_is_told(said):
     with pytest.raises(ConfigError, match=r"/dev/shm.*but it is full\. Start the container with more .*num_workers=0"):
         run_workflow(Fails())
     assert not workflow._SHARED_MEMORY.search("CUDA out of memory")
+
+
+SMALL = """
+mount -t tmpfs -o size=$1 tmpfs "$2" || exit 99
+shift 2
+exec "$@"
+"""
+
+
+def trained_with_a_small(folder, size, words):
+    """``ct-cncl train`` in a mount namespace of its own, where ``folder`` is a file system of ``size``."""
+    code = "from ct_cncl.pipeline.cli import main; main()"
+    command = ["unshare", "-m", "sh", "-c", SMALL, "sh", size, folder, sys.executable, "-c", code, "train", *words]
+    try:
+        done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+    except OSError as error:
+        pytest.skip(f"needs unshare: {error}")
+    if done.returncode == 99 or "unshare failed" in done.stderr:
+        pytest.skip(f"needs the right to mount a file system: {done.stderr.strip()}")
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr.splitlines()[-1]
+
+
+def test_shared_memory_that_is_really_too_small(tmp_path, tiny_dataset):
+    words = [
+        *assignments(TINY | {"train#dataloader#num_workers": 2}),
+        "--data",
+        tiny_dataset,
+        "--out",
+        tmp_path / "run",
+    ]
+    last = trained_with_a_small("/dev/shm", "16k", words)
+    assert last.startswith(
+        "error: Expected room for the workers' patches in the shared memory /dev/shm, which has 0 MiB"
+    )
+
+
+@pytest.mark.parametrize(("folder", "named"), [("tensorboard", "TensorBoard's events"), ("pictures", "latest.png")])
+def test_events_and_pictures_that_do_not_fit_end_a_training_in_one_line(tmp_path, tiny_dataset, folder, named):
+    (tmp_path / "run" / folder).mkdir(parents=True)
+    words = [*assignments(TINY), "--data", tiny_dataset, "--out", tmp_path / "run"]
+    last = trained_with_a_small(tmp_path / "run" / folder, "8k", words)
+    assert last.startswith("error: Expected to write ")
+    assert named in last
+    assert "No space left on device" in last
