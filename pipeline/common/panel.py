@@ -68,7 +68,6 @@ def comparison_panel(
     result: np.ndarray,
     reference: np.ndarray,
     window: Window = WINDOWS["abdomen"],
-    difference: Window = DIFFERENCE_WINDOW,
 ) -> np.ndarray:
     """Input, C(y), y - N(y) above; result, reference, result - reference below.
 
@@ -79,7 +78,6 @@ def comparison_panel(
         result: fused image, HU.
         reference: normal dose, HU.
         window: of the five images.
-        difference: of result - reference.
 
     Returns:
         (height, width) uint8 grey levels.
@@ -88,7 +86,7 @@ def comparison_panel(
     below = [
         Tile("result", result, window),
         Tile("reference", reference, window),
-        Tile("result - reference", result - reference, difference),
+        Tile("result - reference", result - reference, DIFFERENCE_WINDOW),
     ]
     return picture_panel([above, below])
 

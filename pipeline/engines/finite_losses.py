@@ -20,6 +20,10 @@ LEAST_SCALE = 2.0**-10
 logger = logging.getLogger(__name__)
 
 
+SPAN = 10
+"""Iterations that are looked at together."""
+
+
 class FiniteLosses:
     """Ends a training whose loss terms are not finite with one sentence that names them.
 
@@ -28,13 +32,9 @@ class FiniteLosses:
 
     With fp16 the gradient scaler skips steps whose gradients are not finite and halves its scale, as is normal in the first
     iterations; that is said once an epoch. The training ends where the scale has fallen below :data:`LEAST_SCALE`.
-
-    Args:
-        span: iterations that are looked at together.
     """
 
-    def __init__(self, *, span: int = 10) -> None:
-        self.span = span
+    def __init__(self) -> None:
         self.unseen: list[tuple[int, dict[str, torch.Tensor]]] = []
         self.skipped: list[str] = []
         self.scales: dict[str, float] = {}
@@ -50,13 +50,13 @@ class FiniteLosses:
         self.skipped, self.scales = [], _scales(engine)
 
     def iteration_completed(self, engine: Engine) -> None:
-        """Keep the terms; look at them every ``span`` iterations.
+        """Keep the terms; look at them every :data:`SPAN` iterations.
 
         Raises:
             FloatingPointError: a term is not finite; with fp16, only once the scale has fallen to nothing.
         """
         self.unseen.append((engine.state.iteration, dict(engine.state.output)))
-        if len(self.unseen) >= self.span:
+        if len(self.unseen) >= SPAN:
             self._look(engine)
 
     def epoch_completed(self, engine: Engine) -> None:

@@ -125,18 +125,21 @@ def _curve_table(evaluation: Evaluation) -> list[list[Any]]:
     return rows
 
 
-def as_text(evaluation: Evaluation, *, groups: Sequence[str] = ("image", "noise", "structure", "branches")) -> str:
+_IN_TERMINAL = ("image", "noise", "structure", "branches")
+"""Groups of measures that a terminal shows."""
+
+
+def as_text(evaluation: Evaluation) -> str:
     """The summary as people read it in a terminal: a line a figure, a column a method, intervals below each other.
 
     Args:
         evaluation: what was found.
-        groups: of measures that are shown.
     """
     methods = [method for method in evaluation.methods if method.role != "reference"]
     rows = {(row.method, row.measure): row for row in evaluation.summaries}
     lines = [["", *(method.name for method in methods)]]
     for measure in evaluation.measures:
-        if measure.group in groups:
+        if measure.group in _IN_TERMINAL:
             cells = [_shown(rows.get((method.key, measure.key)), measure.digits) for method in methods]
             lines.append([f"{measure.title} {measure.unit}".strip(), *cells])
     widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]

@@ -10,13 +10,12 @@ class ChannelAttention(nn.Module):
     """Squeeze and excitation: x * sigmoid(W2 relu(W1 mean(x))), the mean over all pixels (Hu et al., CVPR 2018, eq. 3).
 
     Args:
-        channels: of the feature map.
-        reduction: the hidden layer has ``channels // reduction`` channels, at least 4.
+        channels: of the feature map; the hidden layer has a sixteenth of them, at least 4.
     """
 
-    def __init__(self, channels: int, *, reduction: int = 16) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        hidden = max(channels // reduction, 4)
+        hidden = max(channels // 16, 4)
         self.weights = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
             nn.Conv2d(channels, hidden, 1),
@@ -34,7 +33,7 @@ class SimpleChannelAttention(nn.Module):
     """x * (W mean(x)), the mean over all pixels (SCA of NAFNet, Chen et al., ECCV 2022, eq. 6).
 
     Args:
-        channels: of the feature map.
+        channels: of the feature map; the hidden layer has a sixteenth of them, at least 4.
     """
 
     def __init__(self, channels: int) -> None:

@@ -12,21 +12,20 @@ _DOSE = 0.25
 _MARGIN_HU = 1024
 
 
-def write_phantom_series(folder: Path, slices: int, *, size: int = 512, seed: int = 1) -> list[Path]:
+def write_phantom_series(folder: Path, slices: int, *, size: int = 512) -> list[Path]:
     """Write a phantom at a quarter of the dose as CT images.
 
     Args:
         folder: that need not exist.
         slices: how many.
         size: pixels a side.
-        seed: of anatomy and noise.
 
     Returns:
         The files, in the order of their slices.
     """
     from ct_cncl.transforms.dataset.simulated_cases import phantom_cases
 
-    pair = phantom_cases(1, first_seed=seed, slices=slices, dose_fraction=_DOSE, size=size)[0].make()
+    pair = phantom_cases(1, first_seed=1, slices=slices, dose_fraction=_DOSE, size=size)[0].make()
     folder.mkdir(parents=True, exist_ok=True)
     spacing = np.sqrt((np.asarray(pair.affine)[:3, :3] ** 2).sum(axis=0))
     study, series, frame = generate_uid(), generate_uid(), generate_uid()

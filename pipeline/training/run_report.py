@@ -76,12 +76,11 @@ class Pairs:
     split: str
 
 
-def training_report(run: Path, *, shown: int = SHOWN) -> Path:
+def training_report(run: Path) -> Path:
     """Write ``report.html`` into a run's folder: its best checkpoint on a few validation slices, and its curves.
 
     Args:
         run: a folder that ``ct-cncl train`` wrote.
-        shown: slices, spread evenly over the volumes.
 
     Returns:
         The page.
@@ -97,7 +96,7 @@ def training_report(run: Path, *, shown: int = SHOWN) -> Path:
     chosen = SlicePairs(
         dataset_entries(dataset, "validation", verify=False),
         PaddingMaskd("label"),
-        max_slices=shown,
+        max_slices=SHOWN,
         context_slices=weights.slices,
     )
     settings = Settings(save=BRANCHES if weights.has_branches else ())

@@ -40,17 +40,17 @@ def window_of(geometry: Geometry, pixel: PixelSize) -> tuple[str, float]:
     return "cosine", BAND * geometry.isocentre_spacing_mm / min(pixel)
 
 
+_FREQUENCIES = 96
+
+
 @lru_cache(maxsize=32)
-def sampling_response(
-    pixel: PixelSize, spacing: float, stretch: float, count: int = 96
-) -> tuple[np.ndarray, np.ndarray]:
-    """Frequencies (count,) 1/mm up to the image's corner, and the share of ``|f|`` that a reconstruction's noise has there.
+def sampling_response(pixel: PixelSize, spacing: float, stretch: float) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies (96,) 1/mm up to the image's corner, and the share of ``|f|`` that a reconstruction's noise has there.
 
     Args:
         pixel: (dx, dy) in mm.
         spacing: of the channels at the isocentre, mm.
         stretch: how much closer or farther rays lie than at the isocentre, as a fraction; 0 for parallel beams.
-        count: of frequencies.
 
     Returns:
         Frequencies, and the power over ``|f|``: window, interpolation between channels, and what the grid folds back; mean over
@@ -69,12 +69,12 @@ def sampling_response(
         power += (folded * window) ** 2 / np.maximum(seen, 1e-9) / scale * np.sinc(seen * spacing) ** 4
     power /= len(stretches)
     total, own = power.sum(axis=2).ravel(), np.hypot(x, y).ravel()
-    step = math.hypot(0.5 / pixel[0], 0.5 / pixel[1]) / (count - 1)
+    step = math.hypot(0.5 / pixel[0], 0.5 / pixel[1]) / (_FREQUENCIES - 1)
     place = np.rint(own / step).astype(int)
-    ramp = np.bincount(place, weights=own, minlength=count)
-    response = np.bincount(place, weights=total, minlength=count) / np.maximum(ramp, 1e-12)
+    ramp = np.bincount(place, weights=own, minlength=_FREQUENCIES)
+    response = np.bincount(place, weights=total, minlength=_FREQUENCIES) / np.maximum(ramp, 1e-12)
     response[ramp == 0] = 1.0
-    return np.arange(count) * step, response
+    return np.arange(_FREQUENCIES) * step, response
 
 
 def shape_noise(
