@@ -128,7 +128,7 @@ def sampled(
 
 
 def scan_samples(folder: Path, *, most: int, seed: int) -> Iterator[Sample]:
-    """At most so many slices of each scan, evenly spread."""
+    """At most this number of slices of each scan, evenly spaced."""
     for source in find_scans(folder):
         scan = read_scan(source)
         name = source.name if source.relative == "." else f"{source.relative}/{source.name}"

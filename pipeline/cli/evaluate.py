@@ -62,7 +62,7 @@ def evaluate(
         Optional[str],
         typer.Option("--patient-from-name", help="Regular expression for the patient in file names. [to the first _]"),
     ] = None,
-    slices: Annotated[int, typer.Option(help="So many slices are in the report, evenly spread.")] = 20,
+    slices: Annotated[int, typer.Option(help="Number of slices shown in the report, evenly spaced.")] = 20,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     data: Annotated[
         Optional[Path], typer.Option("--data", help="For a RUN: data set of `ct-cncl prepare`. Default: the run's.")

@@ -20,7 +20,9 @@ def interpolate(
     ] = 0,
     data: Annotated[Optional[Path], typer.Option("--data", help="Data set to judge them on. Default: F's.")] = None,
     split: Annotated[str, typer.Option(help="training, validation or test.")] = "validation",
-    max_slices: Annotated[int, typer.Option(help="At most so many slices of it, evenly spaced; 0 takes all.")] = 40,
+    max_slices: Annotated[
+        int, typer.Option(help="Largest number of its slices to use, evenly spaced; 0 uses all.")
+    ] = 40,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier interpolation.")] = False,
 ) -> None:

@@ -66,12 +66,12 @@ def prepare(
     photon_counts: Annotated[
         int,
         typer.Option(
-            help="So many of these through counts at --dose, with electronic noise and photon-starvation correction."
+            help="Number of these simulated from photon counts at --dose, with electronic noise and photon-starvation correction."
         ),
     ] = 0,
     seed: Annotated[int, typer.Option(help="Of noise, split and phantoms.")] = 0,
     salt: Annotated[
-        Optional[str], typer.Option(help="For the patients' hashes. Default: random, and forgotten.")
+        Optional[str], typer.Option(help="Salt for the patients' hashes. Default: random; not stored.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing data set.")] = False,
 ) -> None:

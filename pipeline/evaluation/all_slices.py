@@ -90,7 +90,7 @@ def measure_slices(
         measures: all figures, so that none is missing without a reason.
         windows: by name, of PSNR, SSIM and VIF.
         region: that image figures are over.
-        shown: so many slices are kept to be looked at, evenly spread.
+        shown: number of slices kept for display, evenly spaced.
         labels: what tissues are told by; None for the reference's HU.
         tick: called after each slice.
     """

@@ -122,7 +122,7 @@ class PatientRow:
         patient: "patient 1", ...
         slices: of the patient.
         values: by measure key, mean over the slices that have the figure.
-        counts: by measure key, so many slices have it; 0 where none has.
+        counts: by measure key, the number of slices that have it; 0 where none has.
         missing: by measure key, why no slice has it.
     """
 

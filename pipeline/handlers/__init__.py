@@ -1,4 +1,4 @@
-"""What hangs on the engines: checkpoints, the CSV of all figures, pictures, learning rates."""
+"""Ignite event handlers: checkpoints, the CSV of all figures, pictures, learning rates."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def denoise_scans(source: Path, out: Path, **options: Any) -> list[Path]:
         options: by keyword, the fields of :class:`DenoiseOptions`.
 
     Returns:
-        The denoised scans of this process's share, made now or before.
+        The denoised scans that belong to this rank, made now or before.
 
     Raises:
         ScanError: nothing found, the only scan failed, or some of several did.
@@ -104,7 +104,7 @@ def run_over(source: Path, places: Places, tasks: Sequence[Task], asked: RunOpti
         asked: the options.
 
     Returns:
-        The main results of this process's share, made now or before.
+        The main results that belong to this rank, made now or before.
 
     Raises:
         ScanError: nothing found, the only scan failed, or some of several did.

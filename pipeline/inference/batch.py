@@ -214,7 +214,7 @@ class ArchiveRun:
         return error if self.deidentifier is None else ScanError(self._failure(error)["error"])
 
     def all(self) -> list[Path]:
-        """Do this process's share.
+        """Process this rank's scans.
 
         Raises:
             ScanError: the only scan failed, or some of several did.

@@ -1,4 +1,4 @@
-"""What is done of an archive and what is left: one record for each result.
+"""Progress records of a batch run: one record for each result.
 
 A record is written before its result is put in place ("unfinished") and again afterwards, so that a run that was killed at
 any moment goes on where it stopped. It holds digests of source and results: what is kept from before is what was made, from
@@ -134,7 +134,7 @@ def _request(source: ScanSource, options: str) -> str:
 
 
 def _size(path: Path) -> int:
-    """Bytes; -1 for a file that is gone since it was found, which is an error when its turn comes."""
+    """Bytes; -1 for a file that has disappeared since it was found; reading it later is the error."""
     try:
         return path.stat().st_size
     except OSError:

@@ -139,5 +139,5 @@ def _told_apart(scanner: Scanner, scans: InsertScans, number: int) -> Area | str
 
 
 def places_in(scanner: Scanner, clean: np.ndarray, slices: int) -> list[Place]:
-    """Of the inserts in so many slices of water."""
+    """Of the inserts in this number of water slices."""
     return insert_places(np.repeat(clean[..., None], slices, axis=2), scanner.pixel, seed=scanner.settings.seed)

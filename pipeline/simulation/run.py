@@ -22,7 +22,7 @@ def simulate_scans(options: SimulateOptions) -> list[Path]:
         options: what to do, and where.
 
     Returns:
-        The results of this process's share, made now or before.
+        The results that belong to this rank, made now or before.
 
     Raises:
         ValueError: options outside their range.

@@ -58,9 +58,7 @@ def train_bundle(
     overrides = parse_overrides(assignments)
     if resume:
         if overlays:
-            raise ConfigError(
-                "Expected no --with beside --resume, since the run has its own config, but got one. Leave it out."
-            )
+            raise ConfigError("--with cannot be combined with --resume: the run has its own config. Leave --with out.")
         if not (out / "config.json").is_file() or not (out / LAST).is_file():
             raise CheckpointError(
                 f"Expected a run to resume in {out}, but it has no config.json and {LAST}. Name the run's folder with --out."

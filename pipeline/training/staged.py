@@ -109,7 +109,7 @@ def _trained(
     if resume and (stages or (out / RECORD).is_file()):
         if stages or data or overlays or assignments:
             raise ConfigError(
-                "Expected nothing beside --resume and --out, since the stages have their own configs, but got more. Leave it out."
+                "Only --out can be combined with --resume: the stages have their own configs. Leave the other options out."
             )
         return resume_stages(out)[-1]
     train_bundle(out=out, data=data, overlays=overlays, resume=resume, assignments=assignments)

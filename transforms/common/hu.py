@@ -2,7 +2,7 @@
 
 Network units are ``(HU + 1024) / 4096``: the full 12-bit range has length 1, so ``data_range=1.0`` there is 4096 HU.
 4096 is a power of two: in float32 the way there and back is exact for whole HU far beyond what a scanner stores.
-Nothing is clipped: HU below -1024 or above 3071 leave as they came in.
+Nothing is clipped: HU below -1024 or above 3071 pass through unchanged.
 """
 
 from __future__ import annotations

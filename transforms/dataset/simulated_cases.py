@@ -1,6 +1,6 @@
 """Where training pairs come from: phantoms, and normal-dose scans with noise inserted; real pairs are in paired_cases.py.
 
-A case is one pair of volumes that is made when its turn comes, so that a data set of any size needs the memory of one.
+A case is one pair of volumes that is generated lazily, so that a data set of any size needs the memory of one.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Pair:
     provenance: dict[str, Any]
     """What was simulated and how, for the datalist."""
     noise: Sequence[Callable[[], np.ndarray]] = ()
-    """Realisations of the label's noise realization, (x, y, z), HU, each made when its turn comes."""
+    """Realisations of the label's noise realization, (x, y, z), HU, each generated lazily."""
     noise_model: dict[str, Any] = field(default_factory=dict)
     """How noise realization is to be used and how it was made, for the datalist; empty where there is none."""
     acquisition: Acquisition | None = None
@@ -90,7 +90,7 @@ def phantom_cases(
         dose_fraction: of the low-dose image, relative to a full dose of ``PHANTOM_INCIDENT_PHOTONS`` photons.
         size: pixels a side.
         realizations: of noise realizations for training at random doses.
-        photon_counts: so many of these by photon-count simulation, at ``dose_fraction``.
+        photon_counts: number of these simulated from photon counts, at ``dose_fraction``.
 
     Raises:
         DataError: counts below 1.
@@ -193,7 +193,7 @@ def simulated_cases(
         seed: of the noise; every scan gets its own, from this, its name and its sub-folder.
         incident_photons: N0 of the scans; None measures noise level and spectrum in each scan, else takes its tags, else a default.
         realizations: of noise realizations for training at random doses.
-        photon_counts: so many of these by photon-count simulation, at ``dose_fraction``.
+        photon_counts: number of these simulated from photon counts, at ``dose_fraction``.
 
     Raises:
         ScanError: nothing found, or unreadable.

@@ -69,7 +69,7 @@ class SimulateLowDose(Transform):
             and "photons" are added.
 
         Raises:
-            ValueError: no affine, another shape, or what is no HU.
+            ValueError: no affine, another shape, or values not in HU.
         """
         pixel = _pixel_mm(img)
         settings = self.settings

@@ -112,7 +112,7 @@ class SlicePairs(Dataset):
         data: entries with "image" and "label".
         transform: a ``Compose`` of dictionary transforms; None leaves the slices in HU. What is random in it depends on the
             number of the slice alone.
-        max_slices: at most so many slices, see :func:`spread_slices`; None takes all.
+        max_slices: largest number of slices, see :func:`spread_slices`; None takes all.
         rank: this process takes every ``world_size``-th of them, from its rank on.
         world_size: number of processes.
         context_slices: slices of the image, see ``PatchPairs``.

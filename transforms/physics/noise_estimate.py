@@ -115,7 +115,7 @@ def measure_noise(
 
     Raises:
         NoNoiseError: no uniform soft tissue, or no noise in it.
-        ValueError: what is no HU, a missing pixel size or a ``max_slices`` below 1.
+        ValueError: values not in HU, a missing pixel size or a ``max_slices`` below 1.
 
     >>> from ct_cncl.transforms.physics import insert_noise
     >>> water = np.where(np.hypot(*np.mgrid[-64:64, -64:64]) < 55, 0.0, -1000.0)[..., None]

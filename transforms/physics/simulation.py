@@ -65,7 +65,7 @@ def calibrate(
         another.
 
     Raises:
-        ValueError: an unknown ``how``, "tags" where they do not suffice, photons beside a calibration, or what is no HU.
+        ValueError: an unknown ``how``, "tags" where they do not suffice, photons together with a calibration, or values not in HU.
     """
     if how not in CALIBRATIONS:
         raise ValueError(f"Expected a calibration out of {', '.join(CALIBRATIONS)} but got {how!r}.")

@@ -51,7 +51,7 @@ def test_a_finished_run_is_left_as_it_is(moved_run):
 
 
 def test_resume_takes_no_overlay(moved_run):
-    with pytest.raises(ConfigError, match="no --with beside --resume"):
+    with pytest.raises(ConfigError, match="--with cannot be combined with --resume"):
         train_bundle(out=moved_run, resume=True, overlays=["narrow"])
 
 

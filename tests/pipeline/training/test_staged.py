@@ -136,7 +136,7 @@ def test_a_folder_with_a_run_is_refused(tiny_run, finished):
 
 def test_stages_cannot_change_while_they_go_on(finished):
     for extra in ({"stages": ["ema"]}, {"overlays": ["ema"]}, {"assignments": ["max_epochs=9"]}):
-        with pytest.raises(ConfigError, match="nothing beside --resume"):
+        with pytest.raises(ConfigError, match="Only --out can be combined with --resume"):
             train_run(out=finished[0], resume=True, **extra)
 
 
