@@ -172,12 +172,12 @@ def soft_tissue_windows(
     return _shifted_all(inside, window)
 
 
+_WINDOW = 9
+"""Side of the windows of :func:`noise_level`, pixels."""
+
+
 def noise_level(
     volume: np.ndarray,
-    *,
-    window: int = 9,
-    quantile: float = LOW_QUANTILE,
-    hu_range: tuple[float, float] = SOFT_TISSUE_HU,
 ) -> float:
     """Noise of a scan: a low quantile of the local standard deviations in its soft tissue.
 
@@ -186,9 +186,6 @@ def noise_level(
 
     Args:
         volume: (x, y) or (x, y, z), HU.
-        window: side in pixels, odd.
-        quantile: 0 to 1.
-        hu_range: lowest and highest local mean of soft tissue, HU.
 
     Returns:
         Standard deviation, HU.
@@ -204,16 +201,16 @@ def noise_level(
     slices = volume[..., None] if volume.ndim == 2 else volume
     found = []
     for z in range(slices.shape[2]):
-        mask = soft_tissue_windows(slices[..., z], window=window, hu_range=hu_range)
+        mask = soft_tissue_windows(slices[..., z], window=_WINDOW, hu_range=SOFT_TISSUE_HU)
         if mask.any():
-            found.append(local_std(slices[..., z], window)[1][mask])
+            found.append(local_std(slices[..., z], _WINDOW)[1][mask])
     count = sum(part.size for part in found)
     if count < MIN_WINDOWS:
         raise ValueError(
-            f"Expected {MIN_WINDOWS} or more windows in soft tissue ({hu_range[0]:g} to {hu_range[1]:g} HU) but got "
-            f"{count}. Give a volume in HU that holds soft tissue, or widen hu_range."
+            f"Expected {MIN_WINDOWS} or more windows in soft tissue ({SOFT_TISSUE_HU[0]:g} to {SOFT_TISSUE_HU[1]:g} HU) but got "
+            f"{count}. Give a volume in HU that holds soft tissue."
         )
-    return float(np.quantile(np.concatenate(found), quantile))
+    return float(np.quantile(np.concatenate(found), LOW_QUANTILE))
 
 
 class NoisePower(NamedTuple):

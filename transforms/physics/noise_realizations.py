@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -46,7 +46,6 @@ def noise_realization(
     *,
     counts_at_dose: float | None = None,
     exact_at_dose: float | None = None,
-    progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """One realisation of the noise with the variance of the scan's own at full dose.
 
@@ -61,7 +60,6 @@ def noise_realization(
         seed: 0 or above; the same seed gives the same noise.
         exact_at_dose: dose fraction at which the formula's electronic noise (that of ``settings``) is exact; None leaves it out.
         counts_at_dose: dose fraction of photon-count simulation, above 0 and below 1; None takes the formula.
-        progress: called with (slices done, slices in all).
 
     Returns:
         (x, y, z) float32, HU, mean 0 (by photon-count simulation but for its bands); exactly 0 in padding.
@@ -80,14 +78,14 @@ def noise_realization(
         electronic = 0.0 if exact_at_dose is None else settings.electronic_variance
         dose = exact_at_dose if electronic and exact_at_dose is not None else 0.5
         unit = dataclasses.replace(settings, dose_fraction=dose, electronic_variance=electronic, route="formula")
-        noise = insert_noise(volume, pixel_mm, unit, seed, progress=progress) - volume.astype(np.float32)
+        noise = insert_noise(volume, pixel_mm, unit, seed) - volume.astype(np.float32)
         return noise if dose == 0.5 else (noise / noise_factor(dose)).astype(np.float32)
     if not 0 < counts_at_dose < 1:
         raise ValueError(f"Expected a dose above 0 and below 1 for photon-count simulation, but got {counts_at_dose}.")
     low = dataclasses.replace(
         settings, dose_fraction=counts_at_dose, electronic_variance=ELECTRONIC_VARIANCE, route="photon_counts"
     )
-    noise = insert_noise(volume, pixel_mm, low, seed, progress=progress) - volume.astype(np.float32)
+    noise = insert_noise(volume, pixel_mm, low, seed) - volume.astype(np.float32)
     return (noise / noise_factor(counts_at_dose)).astype(np.float32)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,7 +20,7 @@ DEFAULT_VIEWS = {"parallel": 720, "mayo": 1152}
 
 @dataclass(frozen=True)
 class DoseSettings:
-    """What determines the inserted noise; ``to_json`` is its provenance.
+    """What determines the inserted noise.
 
     Args:
         dose_fraction: a, above 0 and up to 1.
@@ -53,8 +52,6 @@ class DoseSettings:
     Raises:
         ValueError: if a value is outside its range.
 
-    >>> DoseSettings.from_json(DoseSettings(dose_fraction=0.1).to_json()).dose_fraction
-    0.1
     >>> DoseSettings(geometry="mayo").views
     1152
     """
@@ -137,23 +134,6 @@ class DoseSettings:
         """
         views = int(self.views or DEFAULT_VIEWS[self.geometry])
         return FanBeam.mayo(views) if self.geometry == "mayo" else ParallelBeam.for_image(shape, pixel_mm, views)
-
-    def to_json(self) -> str:
-        """One JSON object, keys as the fields."""
-        return json.dumps(asdict(self), indent=2)
-
-    @classmethod
-    def from_json(cls, text: str) -> DoseSettings:
-        """The inverse of :meth:`to_json`.
-
-        Raises:
-            ValueError: if it is no JSON object, or holds unknown keys or values outside their range.
-        """
-        values = json.loads(text)
-        known = {field.name for field in fields(cls)}
-        if not isinstance(values, dict) or not set(values) <= known:
-            raise ValueError(f"Expected a JSON object with keys out of {sorted(known)} but got {text[:200]!r}.")
-        return cls(**values)
 
 
 def check_noise_model(dose_fraction: float, incident_photons: float, electronic_variance: float) -> None:

@@ -33,7 +33,11 @@ def one_text(value: Any) -> str:
     return "/".join(str(part) for part in value).strip() if several else str(value or "").strip()
 
 
-def label_description(header: Dataset, label: str, *, longest: int = 64) -> None:
+_LONGEST = 64
+"""Characters of a Series Description (LO)."""
+
+
+def label_description(header: Dataset, label: str) -> None:
     """Append a label to the Series Description, whose end is cut where both would be too long.
 
     A description that does not decode keeps its bytes: what they mean is known elsewhere, and replacing them would lose it.
@@ -41,11 +45,10 @@ def label_description(header: Dataset, label: str, *, longest: int = 64) -> None
     Args:
         header: changed in place.
         label: ASCII.
-        longest: characters of the whole.
     """
     raw = header.get_item(_DESCRIPTION) if _DESCRIPTION in header else None
     before = one_text(header.get("SeriesDescription"))
-    room = longest - len(label) - 1
+    room = _LONGEST - len(label) - 1
     if raw is None or not raw.is_raw or _REPLACED not in before:
         header.SeriesDescription = f"{before[:room]} {label}".strip()
         return

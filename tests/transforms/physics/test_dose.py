@@ -90,16 +90,6 @@ def test_attenuation_of_air_water_and_below_air():
     np.testing.assert_allclose(got, [0, 0, MU_WATER_PER_MM, 2 * MU_WATER_PER_MM], rtol=1e-6, atol=1e-9)
 
 
-# Settings as provenance ----------------------------------------------------------------------------------------------
-
-
-def test_settings_survive_json():
-    settings = DoseSettings(0.1, 3.3e5, 81.0, "cosine", 0.7, 500, 0.02)
-    assert DoseSettings.from_json(settings.to_json()) == settings
-    with pytest.raises(ValueError, match="Expected a JSON object"):
-        DoseSettings.from_json('{"dose": 0.1}')
-
-
 @pytest.mark.parametrize(
     "bad",
     [
