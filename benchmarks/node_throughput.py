@@ -12,18 +12,21 @@ import sys
 import tempfile
 import threading
 import time
+from datetime import datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 
 import pydicom
-from tiny_node import Destination, config, running, until
+from tiny_node import Destination, Running, config, running, until
 
 from ct_cncl.pipeline.node.calling import called
 from ct_cncl.pipeline.node.demo_series import write_phantom_series
 from ct_cncl.pipeline.node.settings import Peer
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
+STEPS = ("received", "denoised", "delivered")
+"""Of the node's audit log: the series was complete, its results were in place, the destination had them."""
 
 
 def main() -> None:
@@ -79,17 +82,24 @@ def measured(folder: Path, files: list[Path], precision: str, asked: argparse.Na
             watch = Memory(node.process.pid)
             began = time.monotonic()
             push(files, node.port)
-            last = time.monotonic()
+            last, last_clock = time.monotonic(), time.time()
             assert until(lambda: node.states() == ["done"], 1200), node.log.read_text()
             end = time.monotonic()
             watch.stop()
             busy = sum(map(_cpu_seconds, [node.process.pid, *_children(node.process.pid)]))
+            steps = ", ".join(f"{step} {_seconds(node, step) - last_clock:.1f}" for step in STEPS)
         assert len(there.times) == len(files)
     load = os.getloadavg()[0]
     return (
         f"{len(files)} slices, {precision}, {asked.threads} threads, quiet {asked.quiet:g} s{', late' if asked.late else ''}: in {last - began:.1f} s, out "
-        f"{end - last:.1f} s after the last slice; {watch.peak / 2**20:.0f} MiB at most (proportional set size of node and workers); {busy:.0f} s of CPU; load {load:.1f}"
+        f"{end - last:.1f} s after the last slice ({steps}); {watch.peak / 2**20:.0f} MiB at most (proportional set size of node and workers); {busy:.0f} s of CPU; load {load:.1f}"
     )
+
+
+def _seconds(node: Running, step: str) -> float:
+    """When a step was noted, seconds since 1970."""
+    noted = next(entry["time"] for entry in node.audit() if entry["event"] == step)
+    return datetime.fromisoformat(noted).timestamp()
 
 
 def push(files: list[Path], port: int) -> None:

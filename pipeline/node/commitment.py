@@ -14,7 +14,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr
 from ct_cncl.pipeline.node.calling import called
 from ct_cncl.pipeline.node.database import Database
 from ct_cncl.pipeline.node.errors import NodeError
-from ct_cncl.pipeline.node.settings import NodeSettings, Peer
+from ct_cncl.pipeline.node.settings import NodeSettings, Peer, Sender
 
 logger = logging.getLogger("ct_cncl.node")
 INSTANCE = "1.2.840.10008.1.20.1.1"
@@ -51,16 +51,26 @@ def accept(settings: NodeSettings, database: Database, caller: str, event: Any) 
     return _SUCCESS
 
 
-def report_all(settings: NodeSettings, database: Database) -> None:
-    """Send the reports that are due; what cannot be sent is tried again, and given up after as many tries as a delivery."""
-    for row in database.rows("SELECT * FROM promises WHERE next_try <= ?", time.time()):
-        peer = next((sender.commitment for sender in settings.senders if sender.aet == row["sender"]), None)
+def forget_strangers(settings: NodeSettings, database: Database) -> None:
+    """Forget promises to senders that the configuration does not name any more."""
+    known = [sender.aet for sender in settings.senders if sender.commitment]
+    with database.change() as change:
+        change.execute(f"DELETE FROM promises WHERE sender NOT IN ({', '.join('?' * len(known))})", known)  # noqa: S608
+
+
+def report_all(settings: NodeSettings, database: Database, sender: Sender) -> None:
+    """Send a sender the reports that are due; what cannot be sent is tried again, and given up after as many tries as a delivery.
+
+    Each sender has a thread for it: one that answers slowly holds up no other.
+    """
+    assert sender.commitment is not None
+    for row in database.rows("SELECT * FROM promises WHERE next_try <= ? AND sender = ?", time.time(), sender.aet):
         key = (row["transaction_uid"], row["sender"])
-        if peer is not None and _reported(settings, database, peer, row):
+        if _reported(settings, database, sender.commitment, row):
             keep, tries = False, 0
         else:
             tries = row["tries"] + 1
-            keep = peer is not None and tries < settings.retry.tries
+            keep = tries < settings.retry.tries
         with database.change() as change:
             if keep:
                 pause = min(settings.retry.first_s * 2 ** min(tries - 1, 20), settings.retry.longest_s)

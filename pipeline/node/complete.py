@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from collections import Counter
 from typing import Any
@@ -23,6 +24,8 @@ from ct_cncl.pipeline.node.settings import Complete, NodeSettings, Peer
 
 logger = logging.getLogger("ct_cncl.node")
 _PENDING = (0xFF00, 0xFF01)
+_COUNT_S = 60.0
+"""For all of a question about a series' count."""
 
 
 def is_complete(quiet: float, *, carried: bool, have: int, expected: int | None, limits: Complete) -> bool:
@@ -47,6 +50,26 @@ def is_complete(quiet: float, *, carried: bool, have: int, expected: int | None,
     return quiet >= (max(limits.open_s, limits.quiet_s) if carried else limits.quiet_s)
 
 
+class _Question:
+    """C-FIND for the number of a series' objects, under way.
+
+    Attributes:
+        count: the answer; None where there is none.
+        answered: when it came, or failed to; None until then.
+    """
+
+    def __init__(self, aet: str, peer: Peer, job: Job) -> None:
+        self.count: int | None = None
+        self.answered: float | None = None
+        threading.Thread(target=self._ask, args=(aet, peer, job), name="count", daemon=True).start()
+
+    def _ask(self, aet: str, peer: Peer, job: Job) -> None:
+        try:
+            self.count = _asked(aet, peer, job)
+        finally:
+            self.answered = time.monotonic()
+
+
 class Watcher:
     """Looks at the series that wait for objects; call :meth:`look` again and again.
 
@@ -59,36 +82,49 @@ class Watcher:
 
     def __init__(self, settings: NodeSettings, jobs: Jobs, receiver: Receiver, audit: Audit) -> None:
         self.settings, self.jobs, self.receiver, self.audit = settings, jobs, receiver, audit
-        self._counted: dict[int, tuple[float, int | None]] = {}
+        self._counted: dict[int, _Question] = {}
 
     def look(self) -> None:
         """Complete what is complete."""
         waiting = self.jobs.all("received")
         for job in reversed(waiting):
-            rows = self.jobs.members(job.id)
+            have, stated = self._arrived(job)
             quiet = time.time() - job.latest
             carried = self.receiver.is_carried(job.study, job.series)
             if quiet < -1:  # the clock was set back
                 self.jobs.move(job.id, "received", "received", latest=time.time())
                 continue
-            expected = None if carried else self._expected(job, rows)
-            if is_complete(quiet, carried=carried, have=len(rows), expected=expected, limits=self.settings.complete):
-                self._finish(job, rows, expected)
+            expected, is_asking = (None, False) if carried else (stated, False) if stated else self._upstream(job)
+            if is_asking:
+                continue
+            if is_complete(quiet, carried=carried, have=have, expected=expected, limits=self.settings.complete):
+                self._finish(job, self.jobs.members(job.id), expected)
         self._counted = {job.id: self._counted[job.id] for job in waiting if job.id in self._counted}
 
-    def _expected(self, job: Job, rows: list[Any]) -> int | None:
-        """How many objects the series has: as they say themselves, or as somebody upstream does."""
-        stated = [count for row in rows if (count := json.loads(row["facts"]).get("instances"))]
-        if stated:
-            return max(stated)
+    def _arrived(self, job: Job) -> tuple[int, int | None]:
+        """How many objects of a series are here, and how many there should be as they say themselves."""
+        row = self.jobs.database.row(
+            "SELECT COUNT(*), MAX(json_extract(facts, '$.instances')) FROM members JOIN objects USING (uid) WHERE job = ?",
+            job.id,
+        )
+        assert row is not None
+        return row[0], row[1] or None
+
+    def _upstream(self, job: Job) -> tuple[int | None, bool]:
+        """How many objects a series has, as somebody upstream says; and whether the answer is still awaited.
+
+        It is asked in a thread of its own: a peer that answers slowly, or never, holds up no other series.
+        """
         peer = next((sender.count for sender in self.settings.senders if sender.aet == job.sender), None)
         if peer is None:
-            return None
-        asked, count = self._counted.get(job.id, (0.0, None))
-        if time.monotonic() - asked > max(self.settings.complete.quiet_s, 1.0):
-            count = _asked(self.settings.aet, peer, job)
-            self._counted[job.id] = (time.monotonic(), count)
-        return count
+            return None, False
+        question = self._counted.get(job.id)
+        if question is None or (
+            question.answered is not None
+            and time.monotonic() - question.answered > max(self.settings.complete.quiet_s, 1.0)
+        ):
+            question = self._counted[job.id] = _Question(self.settings.aet, peer, job)
+        return question.count, question.answered is None
 
     def _finish(self, job: Job, rows: list[Any], expected: int | None) -> None:
         decided = [(row, Facts.from_plain(json.loads(row["facts"]))) for row in rows]
@@ -146,7 +182,7 @@ def _asked(aet: str, peer: Peer, job: Job) -> int | None:
     ae = AE(aet)
     ae.add_requested_context(StudyRootQueryRetrieveInformationModelFind)
     try:
-        with called(ae, peer) as assoc:
+        with called(ae, peer, within_s=_COUNT_S) as assoc:
             for status, answer in assoc.send_c_find(question, StudyRootQueryRetrieveInformationModelFind):
                 if status and status.Status in _PENDING and answer is not None:
                     value = answer.get("NumberOfSeriesRelatedInstances")

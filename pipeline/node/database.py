@@ -75,7 +75,6 @@ class Database:
             found = sqlite3.connect(self.path, timeout=60.0, isolation_level=None)
             found.row_factory = sqlite3.Row
             found.execute("PRAGMA journal_mode = WAL")
-            found.execute("PRAGMA synchronous = FULL")
             found.execute("PRAGMA foreign_keys = ON")
             self._own.connection = found
         return found
@@ -88,9 +87,14 @@ class Database:
             self._own.connection = None
 
     @contextmanager
-    def change(self) -> Iterator[sqlite3.Connection]:
-        """A transaction, alone among writers; all of it is on disk when the block has ended, or none."""
+    def change(self, *, synced: bool = True) -> Iterator[sqlite3.Connection]:
+        """A transaction, alone among writers; all of it is on disk when the block has ended, or none.
+
+        Args:
+            synced: False leaves it to the next one that is: a power cut may undo it whole, the end of a process does not.
+        """
         connection = self.connection()
+        connection.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection

@@ -11,6 +11,7 @@ import logging
 import socket
 import ssl
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +21,7 @@ from typing import Any
 from pynetdicom import _config, dimse_messages
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
-from ct_cncl.pipeline.node.settings import NodeSettings, Sender
+from ct_cncl.pipeline.node.settings import Limits, NodeSettings, Sender
 from ct_cncl.pipeline.node.spool import is_full
 
 logger = logging.getLogger("ct_cncl.node")
@@ -38,11 +39,13 @@ class PartFile:
     Attributes:
         failure: "" while all is well; "large", "full" or "disk".
         size: bytes that came.
+        began: when its first bytes came, by the monotonic clock.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.path = folder / f"{uuid.uuid4().hex}.part"
         self.limit, self.size, self.failure = limit, 0, ""
+        self.began = time.monotonic()
         self._stream: Any = None
         try:
             self._stream = self.path.open("xb", buffering=2**18)
@@ -185,23 +188,51 @@ class _Handler(RequestHandler):
         assoc = super()._create_association()
         stream = assoc.dul.socket
         assert stream is not None
-        stream.recv = _limited(  # type: ignore[method-assign, assignment]
-            stream.recv, assoc, self.server.settings.limits.pdu_bytes
-        )
+        stream.recv = _limited(assoc, self.server.settings.limits)  # type: ignore[method-assign, assignment]
         return assoc
 
 
-def _limited(read: Callable[[int], bytearray], assoc: Any, pdu_bytes: int) -> Callable[[int], bytearray]:
-    """Reading that refuses PDUs longer than was offered, and messages that would fill the memory."""
+def _limited(assoc: Any, limits: Limits) -> Callable[[int], bytearray]:
+    """Reading that refuses PDUs longer than was offered, messages that would fill the memory, and whoever takes too long.
+
+    pynetdicom asks for the six bytes of a PDU's head, then for its rest. A time limit of the socket holds for one piece: a peer
+    that sends a byte a minute would hold an association for ever.
+    """
+    opened = time.monotonic()
 
     def limited(count: int) -> bytearray:
-        message = assoc.dimse.message
+        now, message = time.monotonic(), assoc.dimse.message
         held = 0 if message is None else message.encoded_command_set.tell() + (message.data_set or _EMPTY).tell()
-        if count > max(pdu_bytes, 2**16) + 1024 or held > _LARGEST_MESSAGE:
+        if count > max(limits.pdu_bytes, 2**16) + 1024 or held > _LARGEST_MESSAGE:
             raise OSError("longer than was offered")
-        return read(count)
+        part = None if message is None else message._data_set_file
+        if part is not None and now - part.began > limits.object_s:
+            raise OSError(f"an object that took more than {limits.object_s:g} s")
+        if message is None and now - opened > limits.association_s:
+            raise OSError(f"an association of more than {limits.association_s:g} s")
+        return _read_within(assoc.dul.socket.socket, count, now + limits.stall_s)
 
     return limited
+
+
+def _read_within(stream: socket.socket, count: int, until: float) -> bytearray:
+    """So many bytes, or fewer where the peer has closed.
+
+    Raises:
+        OSError: they had not come by ``until``.
+    """
+    whole = bytearray(count)
+    view, have = memoryview(whole), 0
+    while have < count:
+        got = stream.recv_into(view[have:])
+        if not got:
+            break
+        have += got
+        if have < count and time.monotonic() > until:
+            raise OSError("a PDU that took too long")
+    view.release()
+    del whole[have:]
+    return whole
 
 
 class _Empty:

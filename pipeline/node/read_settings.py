@@ -105,6 +105,9 @@ def _limits(section: Section | None) -> Limits:
         patient_bytes=section.take("patient_bytes", size, plain.patient_bytes),
         free_bytes=section.take("free_bytes", size, plain.free_bytes),
         stall_s=section.take("stall_s", number(1), plain.stall_s),
+        object_s=section.take("object_s", number(1), plain.object_s),
+        association_s=section.take("association_s", number(1), plain.association_s),
+        job_s=section.take("job_s", number(1), plain.job_s),
     )
     section.close()
     return taken
@@ -205,6 +208,7 @@ def _own_tls(section: Section, tls: TLS | None) -> TLS | None:
 
 def _destination(name: str, section: Section, tls: TLS | None) -> Destination:
     syntax = section.take("syntax", choice("as made", "plain", "compressed"), "as made")
+    turn_s = section.take("turn_s", number(1), Destination.turn_s)
     line = section.line_of("url")
     url = section.take("url", text, "")
     if url:
@@ -212,9 +216,10 @@ def _destination(name: str, section: Section, tls: TLS | None) -> Destination:
             raise section.error("url", "an address that begins with http:// or https://", url, line)
         found = section.section("headers")
         headers = {} if found is None else {key: found.take(key, text) for key in list(found._left)}
-        taken = Destination(name, None, url.rstrip("/"), headers, syntax, tls=_own_tls(section, tls))
+        taken = Destination(name, None, url.rstrip("/"), headers, syntax, tls=_own_tls(section, tls), turn_s=turn_s)
     else:
-        taken = Destination(name, _called(section, tls), syntax=syntax, commit=section.take("commit", flag, False))
+        commit = section.take("commit", flag, False)
+        taken = Destination(name, _called(section, tls), syntax=syntax, commit=commit, turn_s=turn_s)
     section.close()
     return taken
 

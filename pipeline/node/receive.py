@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -32,6 +34,7 @@ from ct_cncl.transforms.series.headers import CT_CLASSES
 
 _PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian)
 _SUCCESS = 0x0000
+_PARTING_S = 1.0
 
 
 def readable_syntaxes() -> list[UID]:
@@ -140,6 +143,14 @@ class Receiver:
                 assoc.join(max(until - time.monotonic(), 0.01))
             if assoc.is_established:
                 assoc.abort(block=False)
+        until = time.monotonic() + _PARTING_S
+        while server.active_associations and time.monotonic() < until:
+            time.sleep(0.05)
+        for assoc in server.active_associations:  # in the middle of a PDU: the process would wait for its rest
+            stream = assoc.dul.socket.socket if assoc.dul.socket else None
+            if stream is not None:
+                with suppress(OSError):
+                    stream.shutdown(socket.SHUT_RDWR)
 
     def is_carried(self, study: str, series: str) -> bool:
         """Whether an association that brought some of a series is still open."""

@@ -1,4 +1,8 @@
-"""Sending results to their destinations: each object until it is accepted, each destination at its own pace."""
+"""Sending results to their destinations: each object until it is accepted, each destination at its own pace.
+
+A job holds its destination for ``turn_s`` at most. What was accepted in a turn is remembered, and the others that wait come first:
+a destination that takes an object a minute holds up neither other destinations nor, for longer than a turn, other jobs.
+"""
 
 from __future__ import annotations
 
@@ -53,17 +57,18 @@ class Sending:
         row = self.jobs.database.row(
             "SELECT deliveries.tries, jobs.id AS number FROM deliveries JOIN jobs ON jobs.id = deliveries.job "
             "WHERE destination = ? AND deliveries.state = 'waiting' AND deliveries.next_try <= ? AND jobs.state = 'sending' "
-            "ORDER BY jobs.id LIMIT 1",
+            "ORDER BY CASE WHEN deliveries.next_try = 0 THEN deliveries.changed ELSE deliveries.next_try END, jobs.id LIMIT 1",
             self.destination.name, time.time(),
         )  # fmt: skip
         self._close_jobs()
         if row is None:
             return False
         delivery = Delivery(self.jobs.get(row["number"]), self.destination, row["tries"])
+        before = self.objects
         try:
             self._send(delivery)
         except (NodeError, OSError, ValueError, RuntimeError) as error:
-            self._later(delivery, in_one_line(error))
+            self._later(delivery, in_one_line(error), moved=self.objects > before)
         self._close_jobs()
         return True
 
@@ -77,7 +82,8 @@ class Sending:
         left = [entry | {"path": self.settings.spool / entry["path"]} for entry in files if entry["uid"] not in sent]
 
         def accepted(uid: str) -> None:
-            with self.jobs.database.change() as change:
+            # A power cut that undoes this has the object sent once more; what follows the last of them is synced.
+            with self.jobs.database.change(synced=False) as change:
                 if (
                     change.execute("SELECT 1 FROM jobs WHERE id = ? AND state = 'sending'", (job.id,)).fetchone()
                     is None
@@ -123,13 +129,15 @@ class Sending:
             return
         with self.jobs.database.change() as change:
             change.execute(
-                "UPDATE deliveries SET state = 'waiting', changed = ? WHERE destination = ? AND state = 'asked' AND changed < ?",
-                (time.time(), *late),
-            )
+                "UPDATE deliveries SET state = CASE WHEN tries + 1 >= ? THEN 'failed' ELSE 'waiting' END, tries = tries + 1, changed = ?, error = ? "
+                "WHERE destination = ? AND state = 'asked' AND changed < ?",
+                (self.settings.retry.tries, time.time(), f"no report of storage commitment within {_REPORT_S:.0f} s", *late),
+            )  # fmt: skip
 
-    def _later(self, delivery: Delivery, error: str) -> None:
+    def _later(self, delivery: Delivery, error: str, *, moved: bool) -> None:
+        """Try again after a pause; a try in which the destination took something begins the count anew."""
         self.failures += 1
-        retry, tries = self.settings.retry, delivery.tries + 1
+        retry, tries = self.settings.retry, 1 if moved else delivery.tries + 1
         state = "failed" if tries >= retry.tries else "waiting"
         pause = min(retry.first_s * 2 ** min(tries - 1, 20), retry.longest_s)
         with self.jobs.database.change() as change:

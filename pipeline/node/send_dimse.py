@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,7 @@ _COMPRESSED = (JPEG2000Lossless, RLELossless)
 def send_by_c_store(
     aet: str, destination: Destination, files: list[dict[str, Any]], accepted: Callable[[str], None]
 ) -> None:
-    """Send results over one association.
+    """Send results over one association, for as long as the destination's turn lasts.
 
     Args:
         aet: this node's title.
@@ -38,20 +39,22 @@ def send_by_c_store(
         accepted: called with the UID of each object that the peer has.
 
     Raises:
-        NodeError: the peer cannot be reached, refuses, or answers with a failure.
+        NodeError: the peer cannot be reached, refuses, answers with a failure, or has not taken all of them when the turn is over.
     """
-    peer = destination.peer
+    peer, until = destination.peer, time.monotonic() + destination.turn_s
     assert peer is not None
     ae = AE(aet)
     for sop_class in sorted({entry["sop_class"] for entry in files}):
         own = {UID(entry["syntax"]) for entry in files if entry["sop_class"] == sop_class}
         for syntax in dict.fromkeys([*_COMPRESSED * (destination.syntax == "compressed"), *sorted(own), *_PLAIN]):
             ae.add_requested_context(sop_class, [syntax])
-    with called(ae, peer) as assoc:
+    with called(ae, peer, within_s=destination.turn_s) as assoc:
         taken: dict[str, list[UID]] = {}
         for context in assoc.accepted_contexts:
             taken.setdefault(str(context.abstract_syntax), []).append(context.transfer_syntax[0])
-        for entry in files:
+        for place, entry in enumerate(files):
+            if time.monotonic() > until:
+                raise turn_over(place, len(files), destination)
             what = _encoded(entry, taken.get(entry["sop_class"], []), destination.syntax)
             status = assoc.send_c_store(what)
             code = status.Status if status else None
@@ -61,6 +64,13 @@ def send_by_c_store(
             if code in _WARNINGS:
                 logger.warning("%s stored an object with a remark, 0x%04X", peer.aet, code)
             accepted(entry["uid"])
+
+
+def turn_over(taken: int, of: int, destination: Destination) -> NodeError:
+    """What is said of a destination that takes too long."""
+    return NodeError(
+        f"Expected {destination.name} to take {of} objects within {destination.turn_s:g} s, but it took {taken}; the rest comes in its next turn."
+    )
 
 
 def _encoded(entry: dict[str, Any], taken: list[UID], wanted: str) -> Path | Dataset:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+from ct_cncl.pipeline.node.deadline import Deadline
 from ct_cncl.pipeline.node.errors import NodeError
+from ct_cncl.pipeline.node.send_dimse import turn_over
 from ct_cncl.pipeline.node.settings import Destination
 from ct_cncl.pipeline.node.tls import client_context
 
@@ -20,7 +23,7 @@ _FAILED, _UID = "00081198", "00081155"
 
 
 def send_by_stow(destination: Destination, files: list[dict[str, Any]], accepted: Callable[[str], None]) -> None:
-    """Store results at a DICOMweb service, as they were made.
+    """Store results at a DICOMweb service, as they were made, for as long as the destination's turn lasts.
 
     Args:
         destination: with an address.
@@ -28,10 +31,15 @@ def send_by_stow(destination: Destination, files: list[dict[str, Any]], accepted
         accepted: called with the UID of each object that the service has.
 
     Raises:
-        NodeError: the service cannot be reached, refuses, or fails to store an object.
+        NodeError: the service cannot be reached, refuses, fails to store an object, or has not taken all when the turn is over.
     """
+    until, taken = time.monotonic() + destination.turn_s, 0
     for batch in _batches(files):
-        refused = _posted(destination, batch)
+        left = until - time.monotonic()
+        if left <= 0:
+            raise turn_over(taken, len(files), destination)
+        refused = _posted(destination, batch, left)
+        taken += len(batch)
         for entry in batch:
             if entry["uid"] not in refused:
                 accepted(entry["uid"])
@@ -53,8 +61,8 @@ def _batches(files: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         yield batch
 
 
-def _posted(destination: Destination, batch: list[dict[str, Any]]) -> set[str]:
-    """UIDs that the service refused."""
+def _posted(destination: Destination, batch: list[dict[str, Any]], within_s: float) -> set[str]:
+    """UIDs that the service refused; all of the request takes at most so many seconds."""
     boundary = uuid.uuid4().hex
     head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
     tail = f"--{boundary}--\r\n".encode()
@@ -75,15 +83,21 @@ def _posted(destination: Destination, batch: list[dict[str, Any]]) -> set[str]:
         "Accept": "application/dicom+json",
         **destination.headers,
     }
-    connection, path = _connection(destination)
-    try:
-        connection.request("POST", f"{path}/studies", body(), headers)
-        answer = connection.getresponse()
-        status, content = answer.status, answer.read(2**24)
-    except (OSError, http.client.HTTPException) as error:
-        raise NodeError(f"Expected {destination.url} to answer, but got: {error or type(error).__name__}.") from error
-    finally:
-        connection.close()
+    connection, path = _connection(destination, within_s)
+    with Deadline(within_s) as limit:
+        try:
+            connection.connect()
+            limit.watch(connection.sock)
+            connection.request("POST", f"{path}/studies", body(), headers)
+            answer = connection.getresponse()
+            status, content = answer.status, answer.read(2**24)
+        except (OSError, http.client.HTTPException) as error:
+            got = f"nothing whole within {within_s:.0f} s" if limit.has_cut else error or type(error).__name__
+            raise NodeError(f"Expected {destination.url} to answer, but got: {got}.") from error
+        finally:
+            connection.close()
+    if limit.has_cut:  # then the content is what had come by then
+        raise NodeError(f"Expected {destination.url} to answer within {within_s:.0f} s, but it did not.")
     if status == http.HTTPStatus.OK and not _refused(content):
         return set()
     refused = _refused(content) if status in (200, 202, 409) else set()
@@ -92,13 +106,13 @@ def _posted(destination: Destination, batch: list[dict[str, Any]]) -> set[str]:
     return refused
 
 
-def _connection(destination: Destination) -> tuple[http.client.HTTPConnection, str]:
+def _connection(destination: Destination, within_s: float) -> tuple[http.client.HTTPConnection, str]:
     parts = urlsplit(destination.url)
-    host = parts.hostname or ""
+    host, timeout = parts.hostname or "", min(_TIMEOUT_S, within_s)
     if parts.scheme == "http":
-        return http.client.HTTPConnection(host, parts.port, timeout=_TIMEOUT_S), parts.path
+        return http.client.HTTPConnection(host, parts.port, timeout=timeout), parts.path
     context = client_context(destination.tls) if destination.tls else ssl.create_default_context()
-    return http.client.HTTPSConnection(host, parts.port, timeout=_TIMEOUT_S, context=context), parts.path
+    return http.client.HTTPSConnection(host, parts.port, timeout=timeout, context=context), parts.path
 
 
 def _refused(content: bytes) -> set[str]:

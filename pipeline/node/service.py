@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -16,6 +17,7 @@ from ct_cncl.pipeline.node import commitment
 from ct_cncl.pipeline.node.audit import Audit
 from ct_cncl.pipeline.node.complete import Watcher
 from ct_cncl.pipeline.node.database import Database
+from ct_cncl.pipeline.node.deadline import cut_all
 from ct_cncl.pipeline.node.errors import in_one_line
 from ct_cncl.pipeline.node.jobs import Jobs
 from ct_cncl.pipeline.node.quiet_logs import set_up_logs
@@ -81,7 +83,10 @@ class Node:
         self._every("workers", self.workers.look)
         for sending in self.sendings:
             self._every(f"sending to {sending.destination.name}", sending.look)
-        self._every("commitment", lambda: commitment.report_all(self.settings, database))
+        commitment.forget_strangers(self.settings, database)
+        for sender in {known.aet: known for known in self.settings.senders if known.commitment}.values():
+            report = partial(commitment.report_all, self.settings, database, sender)
+            self._every(f"commitment to {sender.aet}", report)
         self._every("retention", self.retention.look, pause=_SELDOM_S)
         if self.settings.page is not None:
             from ct_cncl.pipeline.node.page import serve
@@ -127,6 +132,7 @@ class Node:
         self._stop.set()
         for thread in self._threads:
             thread.join(max(until - time.monotonic(), 0.1))
+        cut_all()  # a process does not end while a peer's thread waits
         self.workers.stop(max(until - time.monotonic(), 0.1))
         if self.settings.page is not None:
             self.page.should_exit = True

@@ -56,6 +56,7 @@ class Destination:
         headers: sent along, as for authorization.
         syntax: how results are encoded: "as made", "plain" or "compressed" where the peer takes it.
         commit: results are done only when the peer has committed them.
+        turn_s: seconds that one job may hold the destination; then those that wait come first, and the rest follows in its next turn.
     """
 
     name: str
@@ -65,11 +66,19 @@ class Destination:
     syntax: str = "as made"
     commit: bool = False
     tls: TLS | None = None
+    turn_s: float = 600.0
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What is taken before it is refused. Bytes and seconds."""
+    """What is taken before it is refused. Bytes and seconds.
+
+    Attributes:
+        stall_s: that a caller may be silent, and that one PDU may take.
+        object_s: that one object may take from its first byte to its last.
+        association_s: that an association may last; it ends between two objects.
+        job_s: that a worker may work on one job.
+    """
 
     associations: int = 20
     connections: int = 100
@@ -79,6 +88,9 @@ class Limits:
     patient_bytes: int = 20 * 2**30
     free_bytes: int = 2 * 2**30
     stall_s: float = 60.0
+    object_s: float = 900.0
+    association_s: float = 4 * 3600.0
+    job_s: float = 4 * 3600.0
 
 
 @dataclass(frozen=True)

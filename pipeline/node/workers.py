@@ -41,6 +41,7 @@ class Workers:
             name = f"worker{number + 1}"
             process = self._running.get(name)
             if process is not None and process.poll() is None:
+                self._end_if_stuck(name, process)
                 continue
             if process is not None:
                 self.deaths += 1
@@ -55,13 +56,21 @@ class Workers:
             ]
             self._running[name] = subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: S603
 
+    def _end_if_stuck(self, name: str, process: subprocess.Popen[bytes]) -> None:
+        """End a worker whose job takes longer than any may; the next look starts another, and counts it as a death on that job."""
+        began = self.jobs.database.one("SELECT MIN(changed) FROM jobs WHERE state = 'denoising' AND claim = ?", name)
+        if began is not None and time.time() - began > self.settings.limits.job_s:
+            logger.error("%s: its job takes more than %g s", name, self.settings.limits.job_s)
+            process.kill()
+            process.wait()
+
     def _give_back(self, name: str, code: int) -> None:
         for number in self.jobs.release(name):
             job = self.jobs.get(number)
             if job.tries >= _MOST_DEATHS:
                 self.jobs.move(
                     number, "complete", "failed",
-                    error=f"expected the worker to live, but it ended {job.tries} times on this job (the last time with {code}): out of memory?",
+                    error=f"expected the worker to live, but it ended {job.tries} times on this job (the last time with {code}): out of memory, or stuck?",
                 )  # fmt: skip
 
     def stop(self, seconds: float) -> None:

@@ -97,5 +97,5 @@ def test_a_report_that_cannot_be_sent_is_tried_again_and_given_up_at_last(tmp_pa
     for left in ([1], []):
         with database.change() as change:
             change.execute("UPDATE promises SET next_try = 0")
-        commitment.report_all(settings, database)
+        commitment.report_all(settings, database, settings.senders[0])
         assert [row["tries"] for row in database.rows("SELECT tries FROM promises")] == left
