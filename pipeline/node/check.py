@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ct_cncl.pipeline.node.database import refuse_shares
-from ct_cncl.pipeline.node.errors import NodeError
+from ct_cncl.pipeline.node.errors import NodeError, in_one_line
 from ct_cncl.pipeline.node.facts import read_object
 from ct_cncl.pipeline.node.read_settings import read_settings
-from ct_cncl.pipeline.node.rules import Action, decide
+from ct_cncl.pipeline.node.rules import Action, Rule, decide
 from ct_cncl.pipeline.node.settings import NodeSettings
 from ct_cncl.pipeline.node.tls import server_context
 from ct_cncl.transforms.series.headers import CT_CLASSES
+
+if TYPE_CHECKING:
+    from ct_cncl.pipeline.weights.load import Weights
 
 
 def explain(config: Path, files: list[Path], sender: str | None = None) -> list[str]:
@@ -37,9 +41,41 @@ def explain(config: Path, files: list[Path], sender: str | None = None) -> list[
     lines = [f"{config}: good. {settings.aet} on {settings.host} port {settings.port}, {counts}{shadow}"]
     if not settings.rules:
         lines.append("There are no rules: everything is stored and ignored.")
+    check_rules(settings)
     for file in files:
         lines += _tried(settings, file, sender or settings.senders[0].aet)
     return lines
+
+
+def check_rules(settings: NodeSettings) -> None:
+    """Refuse rules that no job could follow: weights that cannot be opened on the node's devices, or that do not reach what is asked for.
+
+    Raises:
+        NodeError: naming line and rule.
+    """
+    rules = [rule for rule in settings.rules if rule.action.do == "denoise"]
+    if not rules or not settings.workers:
+        return
+    opened: dict[tuple[object, ...], Weights] = {}
+    for rule in rules:
+        _check_rule(rule, settings, opened)
+
+
+def _check_rule(rule: Rule, settings: NodeSettings, opened: dict[tuple[object, ...], Weights]) -> None:
+    from ct_cncl.pipeline.inference.api import chosen_device  # torch takes seconds
+    from ct_cncl.pipeline.inference.streaming import check_save
+    from ct_cncl.pipeline.node.make import options_of
+    from ct_cncl.pipeline.weights.load import open_weights
+
+    try:
+        options = options_of(rule.action.plain())
+        for name in dict.fromkeys(settings.devices[: settings.workers]):
+            key = (options.weights, options.precision, name)
+            if key not in opened:
+                opened[key] = open_weights(options.weights, chosen_device(name), precision=options.precision)
+            check_save(opened[key], options.settings(opened[key].trained_on))
+    except (ValueError, RuntimeError, OSError) as error:
+        raise NodeError(f"{settings.file}, line {rule.line}: rule {rule.name}: {in_one_line(error)}") from error
 
 
 def _tried(settings: NodeSettings, file: Path, sender: str) -> list[str]:

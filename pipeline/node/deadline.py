@@ -8,7 +8,6 @@ import time
 from contextlib import suppress
 from types import TracebackType
 
-
 _open: set[Deadline] = set()
 
 

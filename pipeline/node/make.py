@@ -6,7 +6,7 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,8 @@ from ct_cncl.transforms.series.find import search
 from ct_cncl.transforms.series.slices import open_slices
 
 
-def options_of(job: Job) -> DenoiseOptions:
-    """What the job's rule says, as options of ``denoise``."""
-    action = job.action
+def options_of(action: Mapping[str, Any]) -> DenoiseOptions:
+    """What a rule's action says, as options of ``denoise``."""
     target = action.get("target_dose")
     return DenoiseOptions(
         weights=action.get("weights"),
@@ -77,7 +76,7 @@ def make(job: Job, members: Sequence[sqlite3.Row], spool: Spool, weights: Weight
             )
         os.link(spool.folder / row["path"], source / Path(row["path"]).name)
     with work_folder(out) as making:
-        asked = options_of(job)
+        asked = options_of(job.action)
         run = ArchiveRun(
             source, places_of(out), search(source), tasks=[Denoising(weights, asked)], asked=asked, work=making
         )

@@ -127,7 +127,7 @@ class Worker:
         from ct_cncl.pipeline.node.make import options_of
         from ct_cncl.pipeline.weights.load import open_weights
 
-        options = options_of(job)
+        options = options_of(job.action)
         key = (options.weights, options.precision)
         if self._weights is None or self._weights[0] != key:
             if self.settings.threads is not None:

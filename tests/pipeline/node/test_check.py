@@ -1,8 +1,11 @@
 """``ct-cncl node --check``: what would happen to a file, and why, and the command without its packages."""
 
+import json
+
 import pydicom
 import pytest
 from dicom_archive import write_series
+from tiny_weights import tiny_cncl
 
 pytest.importorskip("pynetdicom", reason="needs ct-cncl[node]")
 
@@ -116,3 +119,49 @@ def test_names_and_tags_of_strangers_are_shown_not_obeyed(tmp_path, config, comm
     assert "x\\nerror: no\\x1b[2J" in out
     assert not {"\x1b", "\x9b", "\u202e"} & set(out)
     assert not [line for line in out.splitlines() if line.startswith("error")]
+
+
+def _trained(folder, **stated):
+    """Tiny weights that state how they were trained."""
+    weights, _ = tiny_cncl(folder)
+    (folder / "trained_on.json").write_text(json.dumps(stated))
+    return weights
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("weights: WEIGHTS\n    target_dose: 2", None),
+        ("weights: WEIGHTS\n    target_dose: 1000", "rule soft: Expected a target dose that these weights reach"),
+        ("weights: OTHER\n    target_dose: 2", "rule soft: Expected weights that say for which dose they were trained"),
+        ("weights: OTHER\n    strength: 0.7\n    precision: bf16", None),
+        ("weights: OTHER\n    save: [noise]", None),
+        ("weights: DAMAGED", "rule soft: Expected"),
+    ],
+)
+def test_what_no_job_could_follow_is_said_before_one_comes(tmp_path, config, command, lines, expected):
+    places = {
+        "WEIGHTS": _trained(tmp_path / "known", input_dose=[0.6, 0.6]),
+        "OTHER": tiny_cncl(tmp_path / "other")[0],
+        "DAMAGED": tmp_path / "damaged.pt",
+    }
+    places["DAMAGED"].write_bytes(b"no weights")
+    for name, path in places.items():
+        lines = lines.replace(name, str(path))
+    config.write_text(CONFIG.replace("strength: 0.7", lines))
+    code, out, err = command("node", "--check", config)
+    if expected is None:
+        assert (code, err) == (0, "")
+        return
+    assert (code, out) == (1, "")
+    assert len(err.splitlines()) == 1
+    assert f"{config}, line 7: {expected}" in err
+
+
+def test_a_device_that_is_not_there(config, command):
+    config.write_text(CONFIG.replace("spool: spool", "spool: spool, device: 'cuda:7'"))
+    code, out, err = command("node", "--check", config)
+    assert (code, out) == (1, "")
+    assert f"{config}, line 7: rule soft: " in err
+    assert "cuda:7" in err
+    assert len(err.splitlines()) == 1

@@ -78,7 +78,9 @@ def test_one_that_trickles_while_an_association_is_opened(monkeypatch, within):
         pass
 
 
-@pytest.mark.parametrize("text", [b"HTTP/1.1 200 OK\r\nX-Slow: ", b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n{", b""])
+@pytest.mark.parametrize(
+    "text", [b"HTTP/1.1 200 OK\r\nX-Slow: ", b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n{", b""]
+)
 def test_a_web_service_that_trickles(tmp_path, within, text):
     """In its head, in its content, in its first line."""
     with Trickling(text, pause=0.005) as there:
