@@ -82,7 +82,6 @@ setup(
         "jinja2>=3.1",
         "numpy>=1.26",
         "numba>=0.60",
-        "scipy>=1.11",
         "pydicom>=3.0",
         "scipy>=1.11",
         "typer>=0.12",
