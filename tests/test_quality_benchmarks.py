@@ -1,4 +1,4 @@
-"""The arithmetic of benchmarks/gain_by_noise.py, noise_left.py, hu_by_mask.py and baselines.py."""
+"""The arithmetic of benchmarks/gain_by_noise.py, noise_left.py, hu_by_mask.py, contrast_kept.py and baselines.py."""
 
 import importlib
 
@@ -114,6 +114,41 @@ def test_bias_by_tissues_of_the_truth_and_of_the_input(gain, benchmark_named):
     assert by_input["bone"] == pytest.approx(203, abs=1e-2)
     assert of_input["soft tissue"] == pytest.approx(200, abs=1e-2)
     assert all(np.isnan(value) for value in (by_truth["bone"], by_input["soft tissue"], of_input["bone"]))
+
+
+def lcd_like(folder):
+    """The phantom's files: a body of 0 HU in air, and realizations of white noise of 30 HU."""
+    body = np.zeros((256, 256), bool)
+    body[30:-30, 30:-30] = True
+    truth = np.where(body, 0.0, -1000.0)
+    (folder / "dose_055" / "signal_absent").mkdir(parents=True)
+    (truth + 1000).astype("<u2").tofile(folder / "ground_truth.raw")
+    for number in range(3):
+        noisy = truth + np.random.default_rng(number).normal(0, 30, truth.shape)
+        (noisy + 1000).round().astype("<i2").tofile(folder / "dose_055" / "signal_absent" / f"{number}.raw")
+
+
+@pytest.mark.parametrize("kept", [1.0, 0.4])
+def test_contrast_kept_of_a_denoiser_that_scales_everything(benchmark_named, tmp_path, kept):
+    """What scales noise and inserts alike keeps as much of the one as of the other, and makes no blobs."""
+    contrast_kept = benchmark_named("contrast_kept")
+    lcd_like(tmp_path)
+
+    def scaled(volume):
+        return np.where(volume > -500, kept * volume, volume)
+
+    found = contrast_kept.phantom_kept(scaled, tmp_path, level_hu=20.0, pixel=0.7)
+    assert found.noise == pytest.approx(kept, abs=1e-3)
+    for contrasts in found.contrasts:
+        assert len(contrasts) > 0
+        assert contrasts == pytest.approx(np.full(len(contrasts), kept), abs=1e-3)
+    before, after = found.blobs
+    assert after == pytest.approx(before)
+    assert len(found.shifts) > 0
+    assert np.abs(found.shifts).max() < 30 * (1 - kept) / 10 + 1e-6  # a disc of 30 mm has the mean of 1,400 pixels
+    row = contrast_kept.row("scaled", "phantom", 20.0, [found])
+    assert row["14 HU, 3 mm"] == pytest.approx(100 * kept, abs=0.1)
+    assert row["noise left"] == pytest.approx(kept, abs=1e-3)
 
 
 def test_settings_are_the_ones_with_the_best_psnr(baselines, capsys):
