@@ -32,7 +32,7 @@ bench: $(STAMP)
 	for name in startup training_input training inference; do $(BIN)/python benchmarks/$$name.py $(QUICK) --json bench/$$name.json || exit 1; done
 	$(BIN)/python benchmarks/physics.py --json bench/physics.json
 	$(if $(QUICK),,$(BIN)/python benchmarks/denoise_series.py --paper 8 --slices 30 100 300 1000 --precision fp32 bf16 > bench/denoise_series.md)
-	$(BIN)/python benchmarks/page.py bench --out $(if $(QUICK),bench/performance.md,docs/performance.md)
+	$(BIN)/python benchmarks/page.py bench --out $(if $(QUICK),bench/performance.md,docs/results/performance.md)
 
 # The shipped weights anew: two hours of one core with AMX. CT: where the scans lie; others beside those of the checksums are left out.
 CT ?= ../shared/ct

@@ -1,6 +1,6 @@
-"""docs/performance.md from what the benchmarks wrote: ratios first, then pictures, then the notes kept in notes.md.
+"""docs/results/performance.md from what the benchmarks wrote: ratios first, then pictures, then the notes kept in notes.md.
 
-.venv/bin/python benchmarks/page.py FOLDER [--out docs/performance.md]
+.venv/bin/python benchmarks/page.py FOLDER [--out docs/results/performance.md]
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def main() -> None:
     """Render."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("docs/performance.md"))
+    parser.add_argument("--out", type=Path, default=Path("docs/results/performance.md"))
     asked = parser.parse_args()
     page(asked.folder, asked.out)
 

@@ -17,7 +17,7 @@ from ct_cncl.pipeline.workflow.run import config_file, merged_config, overlay_fi
 from ct_cncl.transforms.common.checksums import file_checksum
 
 USAGE_ERROR = typer.BadParameter.__base__  # click's, which newer versions of typer carry themselves
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "bundles/ct_cncl/docs/README.md"]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "bundles/ct_cncl/docs/README.md"]
 
 
 def documented(text):
@@ -84,7 +84,7 @@ def test_there_are_many():
 @pytest.mark.parametrize("words", LINES, ids=" ".join)
 def test_command_line(words, monkeypatch):
     monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("S", "benchmarks/cncl_fast_search")  # as docs/variants.md has it
+    monkeypatch.setenv("S", "benchmarks/cncl_fast_search")  # as docs/reference/variants.md has it
     name, parameters = parsed([os.path.expandvars(word) for word in words if word != "..."])
     CHECKS.get(name, check_nothing)(parameters)
 

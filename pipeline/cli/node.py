@@ -9,7 +9,7 @@ import typer
 
 from ct_cncl.transforms.common.terminal import say
 
-Config = Annotated[Path, typer.Option("--config", help="The node's configuration, see docs/node.md.")]
+Config = Annotated[Path, typer.Option("--config", help="The node's configuration, see docs/how-to/node.md.")]
 DEFAULT = Path("node.yaml")
 node = typer.Typer(invoke_without_command=True, add_completion=False, pretty_exceptions_enable=False)
 

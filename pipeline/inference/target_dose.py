@@ -10,7 +10,7 @@ A network that was trained for T0 removes (1 - 1/T0) (y - x^). So what it remove
 
     s(T) = (1 - 1/T) / (1 - 1/T0)
 
-is what a network for T would remove. Sources: docs/physics.md; the shares of noise kept there are 1/T.
+is what a network for T would remove. Sources: docs/explanations/physics.md; the shares of noise kept there are 1/T.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every real scan of ../shared through ``denoise``: the table of docs/dicom.md."""
+"""Every real scan of ../shared through ``denoise``: the table of docs/how-to/dicom.md."""
 
 import json
 

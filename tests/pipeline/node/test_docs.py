@@ -1,4 +1,4 @@
-"""docs/node.md and the unit: every configuration there is good, and the sandbox is one."""
+"""docs/how-to/node.md and the unit: every configuration there is good, and the sandbox is one."""
 
 import re
 import shutil
@@ -12,7 +12,7 @@ pytest.importorskip("pynetdicom", reason="needs ct-cncl[node]")
 
 from ct_cncl.pipeline.node.read_settings import read_settings
 
-PAGE = (ROOT / "docs/node.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/how-to/node.md").read_text(encoding="utf-8")
 UNIT = ROOT / "docs/ct-cncl-node.service"
 
 

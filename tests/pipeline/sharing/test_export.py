@@ -178,7 +178,7 @@ def test_denoise_takes_exports_without_any_config(exported, name, tmp_path):
 
 
 def as_documented(path, ds):
-    """What docs/sharing.md says to do with an export and a DICOM slice as pydicom gives it; HU, (rows, columns)."""
+    """What docs/how-to/sharing.md says to do with an export and a DICOM slice as pydicom gives it; HU, (rows, columns)."""
     hu = ds.pixel_array * float(ds.RescaleSlope) + float(ds.RescaleIntercept)
     image = (torch.tensor(hu.T[None, None], dtype=torch.float32) + 1024) / 4096
     if path.suffix == ".ts":

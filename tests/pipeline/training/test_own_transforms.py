@@ -18,7 +18,7 @@ from ct_cncl.pipeline.workflow.run import build_workflow, config_file
 NOISE = {"_target_": "RandGaussianNoised", "keys": ["image"], "prob": 0.7, "std": 0.01}
 SMOOTH = {"_target_": "RandGaussianSmoothd", "keys": ["image"], "prob": 0.5}
 FLIPS = 7
-"""Place of RandOrientationd in the list, as docs/training.md has it."""
+"""Place of RandOrientationd in the list, as docs/reference/training_config.md has it."""
 
 
 @pytest.fixture

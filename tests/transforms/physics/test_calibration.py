@@ -36,7 +36,7 @@ COARSER_THAN_ANATOMY = pytest.mark.xfail(
     reason="noise below 0.14 / mm among vessels and texture of that size, sharper than the kernel: told apart to 13 to 50 % only",
     strict=True,
 )
-"""Known limit of the estimate, stated in docs/physics.md; the estimate before issue 21 (calmest patches) held 5 to 9 % here."""
+"""Known limit of the estimate, stated in docs/explanations/physics.md; the estimate before issue 21 (calmest patches) held 5 to 9 % here."""
 
 
 def blurred(hu, pixel, cutoff):
