@@ -36,6 +36,28 @@ def test_quick_run(benchmarks, name, tmp_path, monkeypatch, capsys):
     assert (tmp_path / "docs" / "images" / f"performance_{name}.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
+def test_a_cards_benchmark_runs_without_one_and_names_what_it_leaves_out(benchmarks, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["gpu", "--quick", "--json", str(tmp_path / "gpu.json")])
+    benchmarks("gpu").main()
+    results = json.loads((tmp_path / "gpu.json").read_text())
+    slices = [result["slices_per_second"] for result in results if "slices_per_second" in result]
+    patches = [result["patches_per_second"] for result in results if "patches_per_second" in result]
+    assert len(slices) == len(patches) == 1
+    assert f"{slices[0]:.1f} slices/s" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["gpu", "--quick", "--minutes", "0"])
+    benchmarks("gpu").main()
+    said = capsys.readouterr().out
+    assert "inference of cncl_fast in fp32: left out, 0 minutes are over" in said
+    assert "slices/s" not in said
+
+
+def test_bytes_of_a_known_layer(benchmarks):
+    """Four output channels of one input channel, 8 x 8: input, output, weights and bias, four bytes each."""
+    layer = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1))
+    assert benchmarks("gpu").bytes_moved(layer, torch.rand(2, 1, 8, 8)) == 4 * (2 * 64 + 2 * 4 * 64 + 4 * 9 + 4)
+
+
 def test_startup_measures_fresh_processes(benchmarks):
     wall, used = benchmarks("startup").run([sys.executable, "-c", "sum(range(10**6))"])
     assert 0.01 < used <= wall * 2
