@@ -71,6 +71,8 @@ setup(
     },
     packages=[*subpackages("pipeline"), *subpackages("transforms"), "ct_cncl.bundle"],
     package_data={
+        "ct_cncl.pipeline": ["py.typed"],
+        "ct_cncl.transforms": ["py.typed"],
         "ct_cncl.pipeline.node": ["templates/*"],
         "ct_cncl.pipeline.sharing": ["metadata_schema.json"],
         "ct_cncl.pipeline.report": ["templates/*"],

@@ -1,1 +1,31 @@
-"""Learns and judges: what knows a network."""
+"""Learns and judges: what knows a network. For Python, ``from ct_cncl.pipeline import denoise, simulate, evaluate, noise``.
+
+``ct_cncl`` itself is a namespace of two folders and holds nothing; so these are here. Each is imported when it is asked for:
+torch and MONAI take seconds.
+
+>>> from ct_cncl import pipeline
+>>> pipeline.__all__
+['denoise']
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ct_cncl.pipeline.inference.api import denoise
+
+__all__ = ["denoise"]
+
+_PLACES = {"denoise": "ct_cncl.pipeline.inference.api"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PLACES:
+        return getattr(import_module(_PLACES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -113,7 +113,7 @@ def denoise(
         weights=weights,
         strength=strength,
         target_dose=target_dose,
-        save=tuple(kind.strip() for text in save or () for kind in text.split(",") if kind.strip()),
+        save=save,
         series=tuple(series or ()),
         strict=strict,
         derived=derived,

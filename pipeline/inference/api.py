@@ -3,69 +3,230 @@
 from __future__ import annotations
 
 import logging
+import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from ct_cncl.pipeline.common.devices import checked_device
 from ct_cncl.pipeline.common.distributed import default_device, is_main_process
 from ct_cncl.pipeline.inference.batch import ArchiveRun, RunOptions, Task
 from ct_cncl.pipeline.inference.denoising import Denoising
+from ct_cncl.pipeline.inference.memory import given
 from ct_cncl.pipeline.inference.options import DenoiseOptions
 from ct_cncl.pipeline.inference.places import Places, places_of
-from ct_cncl.pipeline.inference.streaming import check_save
-from ct_cncl.pipeline.inference.volume import denoise_volume
+from ct_cncl.pipeline.inference.streaming import check_save, volume_warnings
+from ct_cncl.pipeline.inference.volume import denoised_kinds
 from ct_cncl.pipeline.inference.work_folder import work_folder
 from ct_cncl.pipeline.networks.precision import is_made_for_bf16
 from ct_cncl.pipeline.weights.load import Weights, open_weights
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.noise import quiet
-from ct_cncl.transforms.series import ScanError
+from ct_cncl.transforms.series import ScanError, voxel_spacing
 from ct_cncl.transforms.series.archive_file import is_zip, unzip
 from ct_cncl.transforms.series.find import Found, search
+from ct_cncl.transforms.series.values import RESULT
 
 logger = logging.getLogger(__name__)
 
-Volume = TypeVar("Volume", np.ndarray, torch.Tensor)
+if TYPE_CHECKING:
+    import SimpleITK
+
+Volume = TypeVar("Volume", bound="np.ndarray | torch.Tensor | SimpleITK.Image")
 
 
 @overload
-def denoise(source: Volume, out: None = None, **options: Any) -> Volume: ...
+def denoise(
+    source: Volume,
+    *,
+    weights: str | Path | None = None,
+    strength: float | str | None = None,
+    target_dose: float | str | None = None,
+    save: None = None,
+    axes: str | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+    threads: int | None = None,
+    precision: str = "fp32",
+    trust: bool = False,
+    progress: bool = True,
+) -> Volume: ...
 
 
 @overload
-def denoise(source: str | Path, out: str | Path, **options: Any) -> list[Path]: ...
+def denoise(
+    source: Volume,
+    *,
+    weights: str | Path | None = None,
+    strength: float | str | None = None,
+    target_dose: float | str | None = None,
+    save: str | Sequence[str],
+    axes: str | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+    threads: int | None = None,
+    precision: str = "fp32",
+    trust: bool = False,
+    progress: bool = True,
+) -> dict[str, Volume]: ...
 
 
-def denoise(source: Any, out: Any = None, **options: Any) -> Any:
+@overload
+def denoise(
+    source: str | Path,
+    out: str | Path,
+    *,
+    weights: str | Path | None = None,
+    strength: float | str | None = None,
+    target_dose: float | str | None = None,
+    save: str | Sequence[str] | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+    threads: int | None = None,
+    precision: str = "fp32",
+    trust: bool = False,
+    progress: bool = True,
+    series: Sequence[str] = (),
+    strict: bool = False,
+    derived: bool = False,
+    compression: str = "none",
+    deidentify: bool = False,
+    preview: str | Path | None = None,
+    manifest: str | Path | None = None,
+    overwrite: bool = False,
+) -> list[Path]: ...
+
+
+def denoise(
+    source: Any,
+    out: str | Path | None = None,
+    *,
+    weights: str | Path | None = None,
+    strength: float | str | None = None,
+    target_dose: float | str | None = None,
+    save: str | Sequence[str] | None = None,
+    axes: str | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+    threads: int | None = None,
+    precision: str = "fp32",
+    trust: bool = False,
+    progress: bool = True,
+    series: Sequence[str] = (),
+    strict: bool = False,
+    derived: bool = False,
+    compression: str = "none",
+    deidentify: bool = False,
+    preview: str | Path | None = None,
+    manifest: str | Path | None = None,
+    overwrite: bool = False,
+) -> Any:
     """Denoise a volume in memory, or scans on disk.
 
+    A volume in memory gives what its file would give, to the bit. Values are HU; whole numbers are rounded, never truncated.
+    Warnings about scans unlike the training data are Python warnings for volumes, and lines on the terminal for files.
+
     Args:
-        source: slices (columns, rows, slices) in HU, as NumPy array or tensor; or a path: a DICOM folder, zip, file or
-            DICOMDIR, NIfTI, MHA, NRRD, TIFF, NPY, or a folder of them.
-        out: folder for the results of a path, or the name of a file for that of one volume; None for a volume in memory.
-        options: by keyword, the fields of :class:`DenoiseOptions`: ``weights``, ``strength`` or ``target_dose``, ``device``,
-            ``batch_size``, ``threads`` and ``precision``; for paths the others too.
+        source: a volume in HU: a NumPy array, a tensor, a MONAI MetaTensor or a SimpleITK image, with three axes (MONAI's four with
+            one channel too). Or a path: a DICOM folder, zip, file or DICOMDIR, NIfTI, MHA, NRRD, TIFF, NPY, or a folder of them.
+        out: for paths only: folder for the results, or the name of a file for that of one volume.
+        weights: a run's best.pt or last.pt, or an exported .ts or .onnx; None for the bundle's own.
+        strength: how much of the noise that the network finds is removed: 0 (the scan itself) to 1, or "low", "medium", "high";
+            None for 1.
+        target_dose: instead of strength: the result looks as if taken at this multiple of the scan's dose, 1 or more, or "clean".
+        save: "removed" (source - result), "noise", "content", "disagreement", one or several: maps in HU beside the result.
+        axes: of an array or a tensor without geometry: "xyz" (columns, rows, slices), "zyx" (slices, rows, columns, as SimpleITK's
+            arrays are) or "yxz". None takes it from the shape, where the slices are square or few; else it is asked for.
+        device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
+        batch_size: slices at once; None suits the device.
+        threads: CPU threads of the network; None for torch's.
+        precision: "fp32", "bf16" or "auto".
+        trust: run a .ts file whatever its code does; see SECURITY.md.
+        progress: show a bar on a terminal.
+        series: for paths only, as all that follow: these series, by number, name or tag; none for all.
+        strict: refuse series whose slices are not in order.
+        derived: take what others, or this program, derived, too.
+        compression: of DICOM results: "none", "jpeg2000" or "rle".
+        deidentify: take out who the patient is.
+        preview: a PNG of the middle slice before and after.
+        manifest: folder for records and manifest.jsonl.
+        overwrite: replace what other options or versions made.
 
     Returns:
-        A volume of the same kind, type and shape; or the paths of the denoised scans.
+        Of a volume, a volume of the same kind, type, shape and geometry; with ``save`` a dictionary of them by name: "denoised",
+        and the maps, in float32. Of a path, the paths of the denoised scans.
 
     Raises:
-        ValueError: options, weights or scans that cannot be used; one line.
+        ValueError: options, weights, volumes or scans that cannot be used; one line.
+        TypeError: a source of another type.
+
+    >>> import numpy as np
+    >>> from ct_cncl.pipeline import denoise
+    >>> volume = np.random.default_rng(0).normal(40, 30, (64, 64, 2)).astype(np.int16)
+    >>> volume[:8] = -1000
+    >>> result = denoise(volume, device="cpu")
+    >>> result.shape, result.dtype, bool(result[16:48].std() < 0.7 * volume[16:48].std())
+    ((64, 64, 2), dtype('int16'), True)
+
+    Slices first, as in an array from SimpleITK: the shape shows it here; where it does not, say ``axes="zyx"``.
+
+    >>> bool((denoise(volume.T, device="cpu") == result.T).all())
+    True
+    >>> denoise(np.concatenate([volume] * 32, axis=2), device="cpu")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    ValueError: Expected a shape that shows which axis runs through the slices, but (64, 64, 64) does not. Pass axes='xyz' ...
+
+    What was removed, too:
+
+    >>> maps = denoise(volume, save="removed", device="cpu")
+    >>> sorted(maps), bool((maps["denoised"] + maps["removed"] == volume).all())
+    (['denoised', 'removed'], True)
     """
+    network: dict[str, Any] = {
+        "weights": weights, "strength": strength, "target_dose": target_dose, "save": save, "device": device,
+        "batch_size": batch_size, "threads": threads, "precision": precision, "trust": trust, "progress": progress,
+    }  # fmt: skip
+    files: dict[str, Any] = {
+        "series": (series,) if isinstance(series, str) else tuple(map(str, series)), "strict": strict, "derived": derived,
+        "compression": compression, "deidentify": deidentify, "preview": None if preview is None else Path(preview),
+        "manifest": None if manifest is None else Path(manifest), "overwrite": overwrite,
+    }  # fmt: skip
     if isinstance(source, (str, Path)):
         if out is None:
             raise ValueError("Expected a folder for the results of a path, but got none. Pass out=FOLDER.")
-        return denoise_scans(Path(source), Path(out), **options)
-    asked = DenoiseOptions(**options)
+        if axes is not None:
+            raise ValueError("Expected axes for arrays only, but got them for a path. Leave them out.")
+        return denoise_scans(Path(source), Path(out), **network, **files)
+    usual = DenoiseOptions()
+    refused = [name for name, value in files.items() if value != getattr(usual, name)]
+    if out is not None or refused:
+        raise ValueError(
+            f"Expected {', '.join(['out'] * (out is not None) + refused)} with a path only, but got it with a volume in memory. Leave it "
+            "out, or pass the path of a scan."
+        )
+    return _denoise_in_memory(source, axes, DenoiseOptions(**network), as_maps=save is not None)
+
+
+def _denoise_in_memory(source: Any, axes: str | None, asked: DenoiseOptions, *, as_maps: bool) -> Any:
+    volume = given(source, axes)
     weights = _weights(asked)
-    return denoise_volume(source, weights, replace(asked.settings(weights.trained_on), save=()))
+    settings = asked.settings(weights.trained_on)
+    slices, order = volume.slices, volume.order
+    spacing = [float(each) for each in voxel_spacing(order.affine)] if volume.has_geometry else None
+    for text in volume_warnings(slices, spacing, weights, settings.strength):
+        warnings.warn(text, stacklevel=3)
+    with tqdm(total=slices.shape[2], unit="slice", disable=not (asked.progress and sys.stderr.isatty())) as bar:
+        results = denoised_kinds(slices, weights, settings, tick=bar.update)
+    found = {kind: volume.like(result) for kind, result in results.items()}
+    return found if as_maps else found[RESULT]
 
 
 def denoise_scans(source: Path, out: Path, **options: Any) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ class DenoiseOptions:
     weights: str | Path | None = None
     strength: float | str | None = None
     target_dose: float | str | None = None
-    save: tuple[str, ...] = ()
+    save: str | Sequence[str] | None = ()
     series: tuple[str, ...] = ()
     strict: bool = False
     derived: bool = False
@@ -48,7 +48,17 @@ class DenoiseOptions:
             checked_strength(self.strength)
         if self.target_dose is not None:
             checked_target(self.target_dose)
-        Settings(save=self.save, batch_size=self.batch_size)
+        Settings(save=self.kinds, batch_size=self.batch_size)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What is saved beside the result; one name is a list of one.
+
+        >>> DenoiseOptions(save="noise, removed").kinds
+        ('noise', 'removed')
+        """
+        texts = [self.save] if isinstance(self.save, str) else self.save or ()
+        return tuple(name for text in texts for part in str(text).split(",") if (name := part.strip()))
 
     def settings(self, trained_on: Mapping[str, Any]) -> Settings:
         """How the network is applied.
@@ -60,4 +70,4 @@ class DenoiseOptions:
             ValueError: strength and target dose, or a target dose that these weights do not reach.
         """
         strength = chosen_strength(self.strength, self.target_dose, trained_on)
-        return Settings(strength, self.save, self.batch_size)
+        return Settings(strength, self.kinds, self.batch_size)

@@ -190,13 +190,39 @@ def scan_warnings(slices: Slices, weights: Weights, strength: float = 1.0) -> li
     """Warnings about a scan, before it is denoised: its geometry, what lies outside of the training data, strengths above 1."""
     how = "one by one" if weights.slices == 1 else "with those beside them, of the same phase,"
     warnings = [f"{problem}; slices are denoised {how} all the same" for problem in slices.problems]
-    if strength > 1:
-        warnings.append(
-            f"strength {strength:.3g} removes more than the network does, so that small low contrasts lose more than it was measured for"
-        )
+    warnings += _strength_warnings(strength)
     if weights.trained_on:
         looked_at = [slices.read(number).hu for number in sampled(slices.count)]
         found = measure(looked_at, [*map(float, slices.spacing[:2]), slices.step], slices.acquisition)
+        warnings += outside(found, weights.trained_on)
+    return warnings
+
+
+def _strength_warnings(strength: float) -> list[str]:
+    if strength <= 1:
+        return []
+    return [
+        f"strength {strength:.3g} removes more than the network does, so that small low contrasts lose more than it was measured for"
+    ]
+
+
+def volume_warnings(
+    slices: np.ndarray, spacing: Sequence[float] | None, weights: Weights, strength: float = 1.0
+) -> list[str]:
+    """As :func:`scan_warnings`, for a volume in memory.
+
+    Args:
+        slices: (columns, rows, slices) HU.
+        spacing: (3,) mm; None where it is not known, and what depends on it is not judged.
+        weights: the network.
+        strength: with which it is applied.
+    """
+    warnings = _strength_warnings(strength)
+    if weights.trained_on:
+        looked_at = [slices[..., number].astype(np.float32) for number in sampled(slices.shape[2])]
+        found = measure(looked_at, spacing or (1.0, 1.0, 1.0), None)
+        if spacing is None:
+            found = {key: value for key, value in found.items() if not key.endswith("_mm")}
         warnings += outside(found, weights.trained_on)
     return warnings
 

@@ -1,0 +1,237 @@
+"""What a volume in memory is: its slices, its geometry where it has one, and the way back to its own kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ct_cncl.transforms.series import ScanError, SliceOrder, slices_last
+from ct_cncl.transforms.series.scan import check_affine
+
+AXES = ("xyz", "zyx", "yxz")
+"""Orders of axes that an array may have: x runs along the columns, y along the rows, z through the slices."""
+_AS_DISPLAYED = np.diag([-1.0, -1.0, 1.0, 1.0])
+_FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""LPS to RAS, or back."""
+_NO_CT_HU = 2.0
+"""No CT has all its values within so many HU."""
+_ASK = "Pass axes='xyz' for (columns, rows, slices), as NIfTI and MONAI have them, or axes='zyx' for (slices, rows, columns), as SimpleITK has them."
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A volume as it was given.
+
+    Attributes:
+        array: (x, y, z) values, a view.
+        order: how its slices lie.
+        has_geometry: whether spacing and directions are the volume's own.
+        back: from (x, y, z) values to the kind that was given; they keep their own type.
+    """
+
+    array: np.ndarray
+    order: SliceOrder
+    has_geometry: bool
+    back: Callable[[np.ndarray], Any]
+
+    @property
+    def slices(self) -> np.ndarray:
+        """(columns, rows, slices), a view."""
+        return self.order.apply(self.array)
+
+    def like(self, slices: np.ndarray) -> Any:
+        """What was given, with other values (columns, rows, slices)."""
+        return self.back(self.order.undo(slices))
+
+
+def given(volume: Any, axes: str | None = None) -> Given:
+    """Take in a volume: a NumPy array, a tensor, a MetaTensor or a SimpleITK image.
+
+    Args:
+        volume: three axes; arrays and tensors may have a leading channel axis of length 1, as MONAI's have.
+        axes: the order of an array's axes, out of :data:`AXES`; None takes it from the shape, where that is clear. A volume with
+            geometry (SimpleITK, MetaTensor with an affine) says it itself.
+
+    Raises:
+        TypeError: something else.
+        ValueError: a shape, or values, that are no CT volume in HU; an order of axes that the shape does not show.
+    """
+    if axes is not None and axes not in AXES:
+        raise ValueError(f"Expected axes out of {', '.join(AXES)}, but got {axes!r}.")
+    if type(volume).__module__.partition(".")[0] == "SimpleITK":
+        found = _of_simpleitk(volume, axes)
+    elif isinstance(volume, torch.Tensor):
+        found = _of_tensor(volume, axes)
+    elif isinstance(volume, np.ndarray):
+        found = _of_array(np.asarray(volume), axes, lambda result: result)
+    else:
+        raise TypeError(
+            "Expected a NumPy array, a tensor, a MONAI MetaTensor, a SimpleITK image, or a path with out=FOLDER, but got "
+            f"{type(volume).__name__}. Pass its HU as an array."
+        )
+    _check_hu(found.array)
+    return found
+
+
+def _of_array(array: np.ndarray, axes: str | None, finish: Callable[[np.ndarray], Any]) -> Given:
+    """An array without geometry: shown as it lies, columns to the right and rows downwards."""
+    channel = array.ndim == 4 and array.shape[0] == 1
+    own = array[0] if channel else array
+    _check_kind(own, array.shape)
+    names = axes or _axes_of(own.shape)
+    to_xyz = tuple(names.index(axis) for axis in "xyz")
+    from_xyz = tuple("xyz".index(axis) for axis in names)
+
+    def back(result: np.ndarray) -> Any:
+        turned = np.ascontiguousarray(result.transpose(from_xyz))
+        return finish(turned[None] if channel else turned)
+
+    turned = own.transpose(to_xyz)
+    return Given(turned, slices_last(_AS_DISPLAYED, turned.shape, axis=2), has_geometry=False, back=back)
+
+
+def _of_tensor(tensor: torch.Tensor, axes: str | None) -> Given:
+    plain = tensor.detach().cpu()
+    plain = plain.as_subclass(torch.Tensor)
+    array = (plain.float() if tensor.dtype is torch.bfloat16 else plain).numpy()
+
+    def like(result: np.ndarray) -> torch.Tensor:
+        values = torch.from_numpy(np.ascontiguousarray(result))
+        if tensor.dtype is torch.bfloat16:
+            values = values.to(tensor.dtype)
+        copy = tensor.detach().clone().to(values.dtype)  # with its meta data, where it has some
+        copy.copy_(values.to(tensor.device))
+        return copy
+
+    affine = _affine_of(tensor)
+    if affine is None:
+        return _of_array(array, axes, like)
+    channel = array.ndim == 4 and array.shape[0] == 1
+    own = array[0] if channel else array
+    _check_kind(own, array.shape)
+    if axes not in (None, "xyz"):
+        raise ValueError(
+            f"Expected axes 'xyz', which this volume's affine is about, but got {axes!r}. Leave axes out: the affine says where slices lie."
+        )
+    _check_geometry(affine)
+
+    def back(result: np.ndarray) -> Any:
+        return like(result[None] if channel else result)
+
+    return Given(own, slices_last(affine, own.shape), has_geometry=True, back=back)
+
+
+def _affine_of(tensor: torch.Tensor) -> np.ndarray | None:
+    """Voxel -> RAS mm of a MetaTensor; None where it has none, or only the one that MONAI gives everything."""
+    affine, meta = getattr(tensor, "affine", None), getattr(tensor, "meta", None)
+    if affine is None or not isinstance(meta, dict):
+        return None
+    own = np.asarray(affine, dtype=np.float64)
+    if own.shape != (4, 4):
+        raise ValueError(
+            f"Expected an affine of 4 x 4, of one volume, but got {' x '.join(map(str, own.shape))}. Pass volumes one by one."
+        )
+    if np.array_equal(own, np.eye(4)) and "original_affine" not in meta:
+        return None
+    return _FLIP @ own if str(meta.get("space", "RAS")).upper().endswith("LPS") else own
+
+
+def _of_simpleitk(image: Any, axes: str | None) -> Given:
+    import SimpleITK
+
+    if axes is not None:
+        raise ValueError(
+            f"Expected no axes for a SimpleITK image, which says itself how it lies, but got {axes!r}. Leave it out."
+        )
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise ValueError(
+            f"Expected a SimpleITK image of 3 axes with one number a voxel, but got {image.GetDimension()} axes and "
+            f"{image.GetNumberOfComponentsPerPixel()} numbers. Join slices with SimpleITK.JoinSeries, or take volumes one by one."
+        )
+    array = SimpleITK.GetArrayFromImage(image).transpose(2, 1, 0)
+    _check_kind(array, image.GetSize())
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    affine = _FLIP @ affine
+    _check_geometry(affine)
+
+    def back(result: np.ndarray) -> Any:
+        made = SimpleITK.GetImageFromArray(np.ascontiguousarray(result.transpose(2, 1, 0)))
+        made.CopyInformation(image)
+        for key in image.GetMetaDataKeys():
+            made.SetMetaData(key, image.GetMetaData(key))
+        return made
+
+    return Given(array, slices_last(affine, array.shape), has_geometry=True, back=back)
+
+
+def _axes_of(shape: tuple[int, ...]) -> str:
+    """The order of the axes where the shape shows it: slices are square, or far fewer than they have rows and columns.
+
+    >>> _axes_of((512, 512, 40)), _axes_of((40, 512, 512)), _axes_of((37, 45, 3))
+    ('xyz', 'zyx', 'xyz')
+    """
+    first, middle, last = shape
+    if (first == middle) != (middle == last):
+        return "xyz" if first == middle else "zyx"
+    if first != last:
+        least = min(shape)
+        if 2 * least <= sorted(shape)[1] and middle != least:
+            return "xyz" if last == least else "zyx"
+    raise ValueError(f"Expected a shape that shows which axis runs through the slices, but {shape} does not. {_ASK}")
+
+
+def _check_kind(array: np.ndarray, shape: tuple[int, ...]) -> None:
+    if array.ndim != 3:
+        raise ValueError(
+            f"Expected a volume with three axes, or four with one channel first, but got shape {tuple(shape)}. "
+            + _advice(tuple(shape))
+        )
+    if array.size == 0:
+        raise ValueError(f"Expected a volume with voxels, but got shape {tuple(shape)}.")
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"Expected one real number a voxel, HU, but got {array.dtype}. Convert it, to float32 say.")
+
+
+def _advice(shape: tuple[int, ...]) -> str:
+    if len(shape) == 2:
+        return "Give a single slice a third axis: volume[..., None]."
+    if len(shape) == 4:
+        return f"Denoise the {shape[0]} volumes one by one: volume[k]."
+    if len(shape) == 5:
+        return "Take the volumes out of their batch: batch[k]."
+    return "Take one volume out of it."
+
+
+def _check_geometry(affine: np.ndarray) -> None:
+    try:
+        check_affine(affine, Path("volume"))
+    except ScanError as error:
+        raise ValueError(
+            f"Expected an affine that puts each voxel at a place of its own, but got {affine.tolist()}. Mend it."
+        ) from error
+
+
+def _check_hu(array: np.ndarray) -> None:
+    """Refuse what is no HU, as for files."""
+    bad = array.size - int(np.isfinite(array).sum())
+    if bad:
+        raise ValueError(
+            f"Expected finite HU, but got {bad} NaN or infinite voxels. Replace them (by -1024 HU outside the field of view)."
+        )
+    low, high = float(array.min()), float(array.max())
+    if high > low and (low >= 0 or high - low <= _NO_CT_HU):
+        looks = (
+            f"an image scaled to {low:g}..{high:g}: undo the scaling"
+            if high - low <= _NO_CT_HU
+            else "stored values without rescale: apply slope and intercept (HU = value * slope + intercept)"
+        )
+        raise ValueError(
+            f"Expected HU, where air is about -1000, but got values from {low:g} to {high:g}, which looks like {looks}."
+        )
