@@ -58,6 +58,26 @@ def test_bytes_of_a_known_layer(benchmarks):
     assert benchmarks("gpu").bytes_moved(layer, torch.rand(2, 1, 8, 8)) == 4 * (2 * 64 + 2 * 4 * 64 + 4 * 9 + 4)
 
 
+@pytest.mark.slow
+def test_beside_measures_in_processes_of_their_own_and_ends_what_spins(benchmarks, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["beside", "--quick", "--cases", "1", "--json", str(tmp_path / "beside.json")])
+    spinning = []
+    beside, begun = benchmarks("beside"), benchmarks("subprocess").Popen
+
+    def popen(command, **options):
+        spinning.append(begun(command, **options))
+        return spinning[-1]
+
+    monkeypatch.setattr(beside.subprocess, "Popen", popen)
+    beside.main()
+    results = [result for result in json.loads((tmp_path / "beside.json").read_text()) if "ratio" in result]
+    assert [result["what"].split(",")[0] for result in results] == ["training step", "slice"]
+    for result in results:
+        assert result["ratio"] == pytest.approx(result["beside"] / result["alone"])
+    assert all(process.poll() is not None for process in spinning)
+    assert sum("while True: pass" in process.args for process in spinning) == 1
+
+
 def test_startup_measures_fresh_processes(benchmarks):
     wall, used = benchmarks("startup").run([sys.executable, "-c", "sum(range(10**6))"])
     assert 0.01 < used <= wall * 2
