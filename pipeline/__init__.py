@@ -5,7 +5,7 @@ torch and MONAI take seconds.
 
 >>> from ct_cncl import pipeline
 >>> pipeline.__all__
-['denoise']
+['denoise', 'evaluate', 'noise', 'simulate']
 """
 
 from __future__ import annotations
@@ -14,11 +14,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ct_cncl.pipeline.api.evaluate import evaluate
+    from ct_cncl.pipeline.api.noise import noise
+    from ct_cncl.pipeline.api.simulate import simulate
     from ct_cncl.pipeline.inference.api import denoise
 
-__all__ = ["denoise"]
+__all__ = ["denoise", "evaluate", "noise", "simulate"]
 
-_PLACES = {"denoise": "ct_cncl.pipeline.inference.api"}
+_PLACES = {
+    "denoise": "ct_cncl.pipeline.inference.api",
+    "evaluate": "ct_cncl.pipeline.api.evaluate",
+    "noise": "ct_cncl.pipeline.api.noise",
+    "simulate": "ct_cncl.pipeline.api.simulate",
+}
 
 
 def __getattr__(name: str) -> Any:

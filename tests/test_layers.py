@@ -11,6 +11,7 @@ from tiny_runs import ROOT
 
 LAYERS = [
     {"pipeline.cli"},
+    {"pipeline.api"},
     {"pipeline.ablation", "pipeline.interpolation", "pipeline.node", "pipeline.sharing"},
     {"pipeline.qa", "pipeline.simulation", "pipeline.training"},
     {"pipeline.inference", "pipeline.noise_measurement", "pipeline.report"},

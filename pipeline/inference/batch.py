@@ -49,6 +49,7 @@ from ct_cncl.transforms.series.find import Broken, Found, choose
 from ct_cncl.transforms.series.origin import without_derived
 from ct_cncl.transforms.series.results import ResultWriter, open_results, put_in_place, result_name
 from ct_cncl.transforms.series.slices import Slices, open_slices
+from ct_cncl.transforms.series.values import Clipped
 from ct_cncl.transforms.series.volume_file import VolumeFile
 
 _MOST_NAMED = 5
@@ -279,21 +280,23 @@ class ArchiveRun:
         if job.source.files in self._known:
             raise self._known[job.source.files]
         try:
-            outcome, made, writer_clipped = self._made(job)
+            outcome, made, clipped = self._made(job)
         finally:
             shutil.rmtree(job.work, ignore_errors=True)
-        clipped = {kind: count for kind, count in writer_clipped.items() if count}
-        record = write_record(job, "done", self._record(job, outcome) | {"clipped_voxels": clipped} | made)
+        said = [found.described(kind, outcome.voxels) for kind, found in clipped.items() if found.count]
+        counts = {kind: found.count for kind, found in clipped.items() if found.count}
+        clipping = {"clipped_voxels": counts} | ({"clipped": said} if said else {})
+        record = write_record(job, "done", self._record(job, outcome) | clipping | made)
         if self.manifest is not None:
             add_to_manifest(self.manifest, record)
         if self._superseded.get(job.record):
             names = ", ".join(self._superseded[job.record].values())
             self._say(f"{job.name}: its source has changed since; the earlier result is now called {names}")
         self._say(f"{job.name}: {outcome.slices} slices, {outcome.slices / max(outcome.seconds, 1e-9):.2f} slices/s")
-        for warning in (*outcome.warnings, *(f"{count} voxels of {kind} clipped" for kind, count in clipped.items())):
+        for warning in (*outcome.warnings, *said):
             say(f"{job.name}: warning: {warning}", error=True)
 
-    def _made(self, job: Job) -> tuple[Outcome, dict[str, Any], dict[str, int]]:
+    def _made(self, job: Job) -> tuple[Outcome, dict[str, Any], dict[str, Clipped]]:
         task = self.tasks[job.variant]
         shutil.rmtree(job.work, ignore_errors=True)
         scratch, made = job.work / "scratch", job.work / "made"

@@ -18,6 +18,7 @@ from ct_cncl.pipeline.inference.target_dose import MOST
 from ct_cncl.pipeline.networks import centre_slice
 from ct_cncl.pipeline.weights.domain import measure, outside, sampled
 from ct_cncl.pipeline.weights.load import Weights
+from ct_cncl.transforms.anatomy.regions import padding_as_air
 from ct_cncl.transforms.common.hu import HU_RANGE, to_hu, to_network
 from ct_cncl.transforms.series import ScanError
 from ct_cncl.transforms.series.derivation import REMOVED
@@ -78,6 +79,7 @@ class Outcome:
 
     Attributes:
         slices: denoised.
+        voxels: of them all.
         seconds: in all, and of them within the network.
         warnings: what is unusual about the scan.
         middle: input and result of the middle slice, (columns, rows) HU.
@@ -85,6 +87,7 @@ class Outcome:
     """
 
     slices: int = 0
+    voxels: int = 0
     seconds: float = 0.0
     network_seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
@@ -142,7 +145,7 @@ def _workers(count: int, threads: int) -> ThreadPoolExecutor:
 
 def _applied(weights: Weights, stack: np.ndarray, settings: Settings) -> dict[str, np.ndarray]:
     hu = stack[:, stack.shape[1] // 2]
-    image = to_network(torch.from_numpy(stack).to(weights.device))
+    image = to_network(torch.from_numpy(padding_as_air(stack)).to(weights.device))
     with torch.inference_mode():
         if settings.branches:
             predicted = weights.branches(image)
@@ -299,6 +302,7 @@ def stream_slices(
             images = apply(batch, read, stack)
             outcome.network_seconds += time.perf_counter() - before
             _refuse_nan(images, slices)
+            outcome.voxels += sum(own.hu.size for own in read)
             low, high = min(low, float(stack.min())), max(high, float(stack.max()))
             if slices.count // 2 in batch:
                 place = slices.count // 2 - batch.start

@@ -83,11 +83,7 @@ def make(job: Job, members: Sequence[sqlite3.Row], spool: Spool, weights: Weight
         run.all()
     records = [read_record(own.record) for own in run.jobs]
     warnings = [text for record in records for text in record.get("warnings") or []]
-    clipped = [
-        f"{count} voxels of {kind} clipped"
-        for record in records
-        for kind, count in (record.get("clipped_voxels") or {}).items()
-    ]
+    clipped = [text for record in records for text in record.get("clipped") or []]
     looks = _look(run.jobs[0].source, run.jobs[0].targets["denoised"], out / "pictures", work)
     final = spool.job_results(job.id)
     files = [

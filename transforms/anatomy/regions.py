@@ -6,12 +6,16 @@ Slices are arrays (x, y), volumes (x, y, z), in HU; pixel sizes are (dx, dy) in 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
+ArrayLike = TypeVar("ArrayLike", bound=Any)
+
 PADDING_HU = -1500.0
 """At or below this nothing can have been measured: air is -1000 HU, and its noise seldom reaches -1100."""
+SEEN_PADDING_HU = -1024
+"""What networks are shown in its place."""
 SOFT_TISSUE_HU = (-50.0, 200.0)
 """Local means, HU, of water, organs, muscle and enhanced organs; no fat, lung or bone."""
 MIN_WINDOWS = 50
@@ -72,6 +76,29 @@ def padding_mask(hu: np.ndarray) -> np.ndarray:
         rim = rim if hu.ndim == 2 else rim[..., None]
         mask |= (hu == value) & constant & rim
     return mask
+
+
+def padding_as_air(hu: ArrayLike) -> ArrayLike:
+    """What a network sees of padding: values at or below :data:`PADDING_HU` become :data:`SEEN_PADDING_HU`, all others stay.
+
+    Scanners pad with -2000 or -3024 HU. Beside a patient who reaches the edge of the field of view that is an edge of more than
+    3000 HU, which no tissue has; networks answer it with a ring of wrong pixels inside of it. Most files are cut off at -1024 HU,
+    and so were the training scans of the shipped weights.
+
+    Args:
+        hu: array or tensor of any shape, HU.
+
+    Returns:
+        The same kind, shape and type; the input itself where it holds no such value.
+
+    >>> padding_as_air(np.array([-3024, -1500, -1499, 40])).tolist()
+    [-1024, -1024, -1499, 40]
+    """
+    padded = hu <= PADDING_HU
+    if not padded.any():
+        return hu
+    seen = hu + padded * (SEEN_PADDING_HU - hu)
+    return cast("ArrayLike", seen.astype(hu.dtype) if isinstance(hu, np.ndarray) else seen)
 
 
 def local_std(hu_slice: np.ndarray, window: int = 9) -> tuple[np.ndarray, np.ndarray]:

@@ -7,20 +7,24 @@ from typing import Any, ClassVar
 
 from monai.transforms import Transform
 
+from ct_cncl.transforms.anatomy.regions import padding_as_air
 from ct_cncl.transforms.common.hu import to_hu, to_network
 from ct_cncl.transforms.patches.batch import BatchTransform, Items, stacked
 
 
 class HUToNetwork(Transform):
-    """HU to network units, ``(HU + 1024) / 4096``; nothing is clipped."""
+    """HU to network units, ``(HU + 1024) / 4096``; nothing is clipped, but padding is seen as -1024 HU.
+
+    See :func:`~ct_cncl.transforms.anatomy.regions.padding_as_air`.
+    """
 
     def __call__(self, img: Any) -> Any:
         """Any shape; type and meta data stay."""
-        return to_network(img)
+        return to_network(padding_as_air(img))
 
 
 class NetworkToHU(Transform):
-    """Network units to HU, the exact inverse of :class:`HUToNetwork` for whole HU."""
+    """Network units to HU, the exact inverse of :class:`HUToNetwork` for whole HU that are no padding."""
 
     def __call__(self, img: Any) -> Any:
         """Any shape; type and meta data stay."""

@@ -23,7 +23,7 @@ from ct_cncl.transforms.series.marks import mark_of
 from ct_cncl.transforms.series.pixels import PixelLayout, values_of, words_with
 from ct_cncl.transforms.series.scan import NIFTI_SUFFIXES, ScanError, ScanSource
 from ct_cncl.transforms.series.slices import DicomSlices, Slice, Slices, StoredFrame, VolumeSlices
-from ct_cncl.transforms.series.values import RESULT, Range, changed, stored_values
+from ct_cncl.transforms.series.values import RESULT, Clipped, Range, changed, stored_values
 from ct_cncl.transforms.series.volume_file import VolumeFile
 
 _MAP_LAYOUT, _MAP_DTYPE = PixelLayout(16, 16, signed=True), np.dtype("<i2")
@@ -32,7 +32,7 @@ _MAP_LAYOUT, _MAP_DTYPE = PixelLayout(16, 16, signed=True), np.dtype("<i2")
 class ResultWriter(Protocol):
     """Writes the results of one scan."""
 
-    clipped: dict[str, int]
+    clipped: dict[str, Clipped]
     """Voxels set to the nearest value that can be stored, by kind."""
 
     def write(self, number: int, source: Slice, images: Mapping[str, np.ndarray]) -> None:
@@ -131,7 +131,7 @@ class VolumeResults:
     def __init__(self, slices: Slices, kinds: Sequence[Kind], work: Path, *, target: VolumeFile | None = None) -> None:
         self.slices, self.work = slices, work
         self._differs = False
-        self.clipped = {kind.name: 0 for kind in kinds}
+        self.clipped = {kind.name: Clipped() for kind in kinds}
         self._like_source = target is None
         if target is None:
             assert isinstance(slices, VolumeSlices)
@@ -175,8 +175,8 @@ class VolumeResults:
 
     def _stored(
         self, name: str, volume: VolumeFile, source: Slice, images: Mapping[str, np.ndarray]
-    ) -> tuple[np.ndarray, int]:
-        """Stored values of one kind, and how many were clipped."""
+    ) -> tuple[np.ndarray, Clipped]:
+        """Stored values of one kind, and what was clipped."""
         undo = self.slices.order.undo
         if name == REMOVED:
             assert isinstance(self.slices, VolumeSlices)
@@ -186,7 +186,7 @@ class VolumeResults:
             return changed(None, removed, volume.dtype, slope=volume.slope)
         before, hu = self._before(name, source, volume.dtype)
         change = undo((images[name].astype(np.float64) - hu)[..., None])
-        return changed(before, change, volume.dtype, slope=volume.slope)
+        return changed(before, change, volume.dtype, slope=volume.slope, inter=volume.inter)
 
     def _before(self, name: str, source: Slice, dtype: np.dtype) -> tuple[np.ndarray | None, np.ndarray]:
         """The stored values that a result changes, None where all is new, and the HU that they stand for."""
@@ -258,7 +258,7 @@ class DicomResults:
             derivation = replace(derivation, made=None)
         self.slices, self.kinds, self.work, self.derivation = slices, kinds, work, derivation
         self.compression, self.deidentifier = compression, deidentifier
-        self.clipped = {kind.name: 0 for kind in kinds}
+        self.clipped = {kind.name: Clipped() for kind in kinds}
         self._open: dict[str, DicomFile] = {}
         for kind in kinds:
             (work / kind.name).mkdir()
@@ -279,7 +279,7 @@ class DicomResults:
 
     def _words(
         self, stored: StoredFrame, source: Slice, images: Mapping[str, np.ndarray], kind: Kind
-    ) -> tuple[np.ndarray, int]:
+    ) -> tuple[np.ndarray, Clipped]:
         undo = self.slices.order_of(stored.frame).undo
         if kind.is_map and kind.name != REMOVED:
             hu = undo(images[kind.name].astype(np.float64)[..., None])[..., 0].T
@@ -289,14 +289,14 @@ class DicomResults:
         change = undo(np.subtract(images[name], source.hu, dtype=np.float64)[..., None])[..., 0].T
         change = np.ascontiguousarray(change)  # as the file's rows lie: what follows is several times faster
         holds = Range(stored.layout.low, stored.layout.high)
-        after, kept, outside = stored_values(
+        after, kept, beyond = stored_values(
             stored.values, change, holds, slope=stored.frame.slope, padded=stored.padded
         )
         if kind.name == REMOVED:
             values, clipped = changed(None, np.where(kept, 0.0, stored.values - after), _MAP_DTYPE)
             return values.view("<u2"), clipped
         words = words_with(stored.words, after.astype(np.int64), stored.layout, kept, before=stored.values)
-        return words, int(outside.sum())
+        return words, Clipped.of(beyond, holds, slope=stored.frame.slope, inter=stored.frame.intercept)
 
     def _begin(self, number: int, stored: StoredFrame, kind: Kind, words: np.ndarray) -> DicomFile:
         with _writable(stored.frame.path):

@@ -75,7 +75,7 @@ def write_result(
             writer.write(number, source, keep_padding({RESULT: image}, source.hu, source.padded))
         os.replace(writer.finish()[RESULT], partial)  # noqa: PTH105  as in new_output
     kept = NiftiStorage(path, header, hu.shape, np.eye(4)).slope_inter
-    return WriteReport(path, dtype_name(header.get_data_dtype()), *kept, writer.clipped[RESULT], hu.size)
+    return WriteReport(path, dtype_name(header.get_data_dtype()), *kept, writer.clipped[RESULT].count, hu.size)
 
 
 def nifti_target(slices: Slices, path: Path) -> VolumeFile | None:

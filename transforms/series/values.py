@@ -31,6 +31,84 @@ class Range:
     whole: bool = True
 
 
+_AIR_HU = -900.0
+"""Below this lies nothing but air."""
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """Values that could not be stored and were set to the nearest that can.
+
+    Attributes:
+        below: how many lay below the range.
+        above: how many lay above it.
+        below_hu: by how much at the most, HU.
+        above_hu: the same above.
+        lowest_hu: what can be stored at the least; the highest, where several ranges have come together.
+        highest_hu: what can be stored at the most; the lowest of several.
+    """
+
+    below: int = 0
+    above: int = 0
+    below_hu: float = 0.0
+    above_hu: float = 0.0
+    lowest_hu: float = -np.inf
+    highest_hu: float = np.inf
+
+    @classmethod
+    def of(cls, beyond: np.ndarray, holds: Range, *, slope: float = 1.0, inter: float = 0.0) -> Clipped:
+        """From what :func:`stored_values` says of each value."""
+        if not beyond.any():
+            return cls()
+        ends = sorted((holds.low * slope + inter, holds.high * slope + inter))
+        below, above = int((beyond < 0).sum()), int((beyond > 0).sum())
+        return cls(below, above, max(-float(beyond.min()), 0.0), max(float(beyond.max()), 0.0), *ends)
+
+    @property
+    def count(self) -> int:
+        """Both together."""
+        return self.below + self.above
+
+    def __add__(self, other: Clipped) -> Clipped:
+        return Clipped(
+            self.below + other.below,
+            self.above + other.above,
+            max(self.below_hu, other.below_hu),
+            max(self.above_hu, other.above_hu),
+            max(self.lowest_hu, other.lowest_hu),
+            min(self.highest_hu, other.highest_hu),
+        )
+
+    def described(self, kind: str, voxels: int) -> str:
+        """A sentence for a user: where, by how much, whether it matters.
+
+        Args:
+            kind: of result.
+            voxels: in all.
+
+        >>> Clipped(below=3, below_hu=6.2, lowest_hu=-1024).described("denoised", 1000)
+        '3 of 1000 voxels of denoised (0.3 %) clipped to -1024 HU, the lowest that the file can hold, by up to 6 HU: air, no tissue is changed'
+        """
+        ends = [
+            (
+                self.below,
+                self.below_hu,
+                self.lowest_hu,
+                "lowest",
+                self.lowest_hu <= _AIR_HU,
+                "air, no tissue is changed",
+            ),
+            (self.above, self.above_hu, self.highest_hu, "highest", False, ""),
+        ]
+        parts = [
+            f"{count} of {voxels} voxels of {kind} ({100 * count / voxels:.2g} %) clipped to {end:.0f} HU, the {name} that the file can "
+            f"hold, by up to {by:.0f} HU: {why if harmless else 'their HU are not to be measured'}"
+            for count, by, end, name, harmless, why in ends
+            if count
+        ]
+        return "; ".join(parts)
+
+
 def range_of(dtype: np.dtype) -> Range:
     """The range of an integer or floating-point type.
 
@@ -52,7 +130,7 @@ def stored_values(
     slope: float = 1.0,
     padded: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Stored values after a change in HU.
+    """Stored values after a change in HU, and what could not be stored of it.
 
     Args:
         before: stored values, any shape and real type; whole where ``holds`` is. None where nothing was there: all is new.
@@ -63,37 +141,39 @@ def stored_values(
 
     Returns:
         Values within the range, float64, rounded to nearest (halves to even) where they must be whole; bool, what stays as
-        it is, where only ``before`` is exact; bool, what the type could not hold and what was not at that end before.
+        it is, where only ``before`` is exact; float64, HU that the type could not hold where the value was not at that end
+        before, else 0.
 
-    >>> values, kept, clipped = stored_values(np.array([10, 255, 250]), np.array([0.0, 2.6, 9.0]), range_of(np.dtype("u1")))
-    >>> values.tolist(), kept.tolist(), clipped.tolist()
-    ([10.0, 255.0, 255.0], [True, False, False], [False, False, True])
+    >>> values, kept, beyond = stored_values(np.array([10, 255, 250]), np.array([0.0, 2.6, 9.0]), range_of(np.dtype("u1")))
+    >>> values.tolist(), kept.tolist(), beyond.tolist()
+    ([10.0, 255.0, 255.0], [True, False, False], [0.0, 0.0, 4.0])
     """
     steps = change / slope
     if holds.whole:
         steps = np.rint(steps)
     values = steps if before is None else before + steps
     within = values.clip(holds.low, holds.high)
-    clipped = values != within
+    beyond = (values - within) * slope
     if before is None:
-        return within, np.zeros(change.shape, dtype=bool), clipped
+        return within, np.zeros(change.shape, dtype=bool), beyond
     kept = change == 0 if padded is None else padded | (change == 0)
-    return within, kept, clipped & ~kept & (within != before)
+    return within, kept, np.where(kept | (within == before), 0.0, beyond)
 
 
 def changed(
-    before: np.ndarray | None, change: np.ndarray, dtype: np.dtype, *, slope: float = 1.0
-) -> tuple[np.ndarray, int]:
-    """As :func:`stored_values`, in the type to be written, and how many values were clipped.
+    before: np.ndarray | None, change: np.ndarray, dtype: np.dtype, *, slope: float = 1.0, inter: float = 0.0
+) -> tuple[np.ndarray, Clipped]:
+    """As :func:`stored_values`, in the type to be written, and what was clipped; HU = stored * slope + inter.
 
-    >>> changed(np.array([10, 20], np.int16), np.array([0.4, -70000.0]), np.dtype(np.int16))
-    (array([    10, -32768], dtype=int16), 1)
+    >>> values, clipped = changed(np.array([10, 20], np.int16), np.array([0.4, -70000.0]), np.dtype(np.int16))
+    >>> values, clipped.count, clipped.below_hu
+    (array([    10, -32768], dtype=int16), 1, 37212.0)
     """
-    values, kept, clipped = stored_values(before, change, range_of(dtype), slope=slope)
+    values, kept, beyond = stored_values(before, change, holds := range_of(dtype), slope=slope)
     stored = values.astype(dtype)
     if before is not None:
         np.copyto(stored, before, where=kept, casting="unsafe")
-    return stored, int(clipped.sum())
+    return stored, Clipped.of(beyond, holds, slope=slope, inter=inter)
 
 
 def with_strength(hu: np.ndarray, predicted: np.ndarray, strength: float) -> np.ndarray:

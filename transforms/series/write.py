@@ -91,7 +91,7 @@ def write_nifti(
         for z in range(hu.shape[2]):
             # float64 in between: a slope must not cost a grey level
             stored, outside = changed(None, hu[..., z].astype(np.float64) - inter, dtype, slope=slope)
-            clipped += outside
+            clipped += outside.count
             stream.write(stored.tobytes(order="F"))
     return WriteReport(path, dtype_name(dtype), slope, inter, clipped, hu.size)
 

@@ -146,6 +146,25 @@ def test_padding_leaves_as_it_came_and_has_no_noise(tmp_path, cncl):
         assert image[4:].any()
 
 
+@pytest.mark.parametrize("padding", [-1024, -2000, -3024])
+@pytest.mark.parametrize("ways", ["file", "memory"])
+def test_how_a_scanner_pads_changes_no_pixel_inside(tmp_path, cncl, padding, ways):
+    """Networks see padding as -1024 HU: as -3024 it removed up to 136 HU along the edge of the field of view."""
+    weights, network = cncl
+    circle = np.hypot(*np.mgrid[-31.5:32, -31.5:32]) > 31.6
+    hu = np.random.default_rng(2).integers(20, 60, (64, 64, 2)).astype(np.float32)
+    hu[20:30, 20:30] = -1000
+    seen, given = (np.where(circle[..., None], np.float32(value), hu) for value in (-1024, padding))
+    wanted = np.where(circle[..., None], padding, expected_of(network, seen)["denoised"])
+    if ways == "memory":
+        found = denoise(given, weights=weights)
+    else:
+        source = nifti(tmp_path / "a.nii", given, np.diag([-1, -1, 2, 1]))
+        found = stored(denoise_scans(source, tmp_path / "out", weights=weights, progress=False)[0])
+    assert np.abs(found - wanted).max() < 0.01
+    assert np.abs(wanted - given)[~circle].max() > 5
+
+
 @pytest.mark.parametrize("flipped", [False, True])
 @pytest.mark.parametrize("kind", ["nifti", "dicom"])
 def test_networks_of_three_slices_see_their_neighbours_in_order(tmp_path, kind, flipped):

@@ -7,7 +7,7 @@ AFFINE = torch.diag(torch.tensor([-0.5, 0.5, 2.0, 1.0], dtype=torch.float64))
 
 
 def test_there_and_back_keeps_hu_affine_and_other_keys():
-    hu = torch.arange(-3024, 20001, dtype=torch.float32)[None, :, None, None]
+    hu = torch.arange(-1499, 20001, dtype=torch.float32)[None, :, None, None]
     data = {"image": MetaTensor(hu, affine=AFFINE), "label": MetaTensor(hu + 1, affine=AFFINE), "name": "x"}
     units = HUToNetworkd(("image", "label"))(data)
     assert torch.equal(units["image"].as_tensor(), (hu + 1024) / 4096)
@@ -24,3 +24,11 @@ def test_array_versions():
     assert HUToNetwork()(hu).tolist() == [[[0.0, 0.5]]]
     assert torch.equal(NetworkToHU()(HUToNetwork()(hu)), hu)
     assert HUToNetwork()(hu.short()).dtype == torch.float32
+
+
+def test_networks_see_padding_as_air():
+    """-3024 beside tissue is an edge that no tissue has: a ring of wrong pixels came out along it."""
+    hu = torch.tensor([[[-3024.0, -2000.0, -1500.0, -1499.0, -1024.0, 40.0, 3071.0]]])
+    wanted = torch.tensor([[[-1024.0, -1024.0, -1024.0, -1499.0, -1024.0, 40.0, 3071.0]]])
+    assert torch.equal(NetworkToHU()(HUToNetwork()(hu)), wanted)
+    assert hu[0, 0, 0] == -3024

@@ -1,0 +1,80 @@
+"""``evaluate`` for Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ct_cncl.pipeline.evaluation import Evaluation
+from ct_cncl.pipeline.evaluation.run import EvaluateOptions, evaluate_files
+from ct_cncl.transforms.dataset.patients import DEFAULT_NAME_RULE
+
+
+def evaluate(
+    reference: str | Path,
+    candidates: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    input: str | Path | None = None,  # noqa: A002  the command's own word
+    windows: Sequence[str] = ("full", "chest", "abdomen"),
+    region: str = "scan",
+    names: Sequence[str] = (),
+    labels: str | Path | None = None,
+    label_names: str | Path | None = None,
+    patients: str | Path | None = None,
+    patient_from_name: str = DEFAULT_NAME_RULE,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Evaluation:
+    """Judge denoised scans of any methods against a reference: tables with intervals, and report.html in ``out``.
+
+    For arrays in memory there are ``ct_cncl.pipeline.metrics``: each measure is a function of tensors.
+
+    Args:
+        reference: a file or folder of DICOM or NIfTI.
+        candidates: results of any methods: one file or folder, or several.
+        out: folder of the results.
+        input: the low-dose scans: judged too, and what was removed is known.
+        windows: of PSNR, SSIM and VIF: "full", "chest", "abdomen", "head", "bone", or "NAME=CENTRE/WIDTH" in HU.
+        region: pixels of PSNR, SSIM, RMSE and MAE: "scan" (all but padding), "body" or "all".
+        names: of the candidates, in their order.
+        labels: label volumes of the reference: HU bias is by their classes.
+        label_names: JSON with the numbers of each class.
+        patients: CSV with the columns file and patient, for files without it.
+        patient_from_name: regular expression for the patient in file names.
+        seed: of the bootstrap.
+        overwrite: replace an earlier evaluation.
+        progress: show a bar on a terminal.
+
+    Returns:
+        What was found: ``summary`` in sentences, ``measures``, rows by slice and by patient.
+
+    Raises:
+        ValueError: options or scans that cannot be used, or do not belong together; one line.
+        OutputError: ``out`` holds an evaluation, or cannot be written.
+    """
+    from ct_cncl.pipeline.report.evaluation_page import write_page
+
+    several = [candidates] if isinstance(candidates, (str, Path)) else candidates
+    options = EvaluateOptions(
+        reference=Path(reference),
+        candidates=tuple(map(Path, several)),
+        out=Path(out),
+        input=_path(input),
+        labels=_path(labels),
+        label_names=_path(label_names),
+        windows=(windows,) if isinstance(windows, str) else tuple(windows),
+        region=region,
+        names=(names,) if isinstance(names, str) else tuple(names),
+        patients=_path(patients),
+        patient_from_name=patient_from_name,
+        seed=seed,
+        overwrite=overwrite,
+        progress=progress,
+    )
+    return evaluate_files(options, page=write_page)
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)

@@ -1,0 +1,65 @@
+"""``noise`` for Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ct_cncl.pipeline.api.geometry import pixel_size
+from ct_cncl.pipeline.inference.memory import given
+from ct_cncl.pipeline.noise_measurement.measure import measure_scan
+from ct_cncl.pipeline.noise_measurement.run import measure_scans
+from ct_cncl.transforms.common.json_values import plain
+
+
+def noise(
+    source: Any,
+    out: str | Path | None = None,
+    *,
+    pixel_mm: float | Sequence[float] | None = None,
+    axes: str | None = None,
+    maps: bool = False,
+    repeat: str | Path | None = None,
+    overwrite: bool = False,
+) -> Any:
+    """Measure the noise of a volume in memory, or of scans on disk, without a reference.
+
+    Args:
+        source: a volume in HU, or a path, as for :func:`ct_cncl.pipeline.denoise`.
+        out: for paths only: folder for noise.json, noise.csv, noise.html and maps; None only prints.
+        pixel_mm: pixel size in mm, one number or (columns, rows), of an array; a MetaTensor or a SimpleITK image states it.
+        axes: of an array, where the shape does not show it: "xyz", "zyx" or "yxz".
+        maps: for paths only: write a noise map of each scan.
+        repeat: for paths only: a second scan of the same object, for exact figures by subtraction.
+        overwrite: for paths only: replace earlier results.
+
+    Returns:
+        Of a volume, a dictionary: "level_hu" and "level_error" (relative), "mean_frequency_per_mm", "peak_frequency_per_mm" and
+        others. Of a path, a list of them, one a scan.
+
+    Raises:
+        ValueError: options or volumes that cannot be used, or too little soft tissue to measure; one line.
+        TypeError: a source of another type.
+
+    >>> import numpy as np
+    >>> from ct_cncl.pipeline import noise
+    >>> volume = np.random.default_rng(0).normal(40, 20, (128, 128, 2))
+    >>> volume[:8] = -1000
+    >>> abs(noise(volume, pixel_mm=0.7)["level_hu"] - 20) < 1
+    True
+    """
+    if isinstance(source, (str, Path)):
+        if axes is not None or pixel_mm is not None:
+            raise ValueError("Expected neither axes nor pixel_mm for a path: files state them. Leave them out.")
+        second = None if repeat is None else Path(repeat)
+        return measure_scans(
+            Path(source), out=None if out is None else Path(out), maps=maps, repeat=second, overwrite=overwrite
+        )
+    if out is not None or maps or repeat is not None or overwrite:
+        raise ValueError("Expected out, maps, repeat and overwrite with a path only. Leave them out.")
+    volume = given(source, axes)
+    hu = np.ascontiguousarray(volume.slices, dtype=np.float32)
+    return plain(measure_scan(hu, pixel_size(volume, pixel_mm)).figures())

@@ -1,0 +1,96 @@
+"""``simulate`` for Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import numpy as np
+import torch
+
+from ct_cncl.pipeline.api.geometry import pixel_size
+from ct_cncl.pipeline.inference.memory import given
+from ct_cncl.pipeline.simulation.options import SimulateOptions
+from ct_cncl.pipeline.simulation.run import simulate_scans
+from ct_cncl.transforms.physics.simulation import calibrate, low_dose
+from ct_cncl.transforms.series.values import changed
+
+if TYPE_CHECKING:
+    import SimpleITK
+
+Volume = TypeVar("Volume", bound="np.ndarray | torch.Tensor | SimpleITK.Image")
+
+
+@overload
+def simulate(
+    source: Volume,
+    *,
+    dose: float,
+    seed: int = 0,
+    pixel_mm: float | Sequence[float] | None = None,
+    axes: str | None = None,
+) -> Volume: ...
+
+
+@overload
+def simulate(
+    source: str | Path, out: str | Path, *, dose: float, seed: int = 0, realizations: int = 1, overwrite: bool = False
+) -> list[Path]: ...
+
+
+def simulate(
+    source: Any,
+    out: str | Path | None = None,
+    *,
+    dose: float,
+    seed: int = 0,
+    pixel_mm: float | Sequence[float] | None = None,
+    axes: str | None = None,
+    realizations: int = 1,
+    overwrite: bool = False,
+) -> Any:
+    """Make a lower dose of a volume in memory, or of scans on disk; the physics: docs/physics.md.
+
+    Args:
+        source: a volume in HU, or a path, as for :func:`ct_cncl.pipeline.denoise`.
+        out: for paths only: folder for the results and their records.
+        dose: of the result, relative to the scan's: above 0, up to 1.
+        seed: of the noise.
+        pixel_mm: pixel size in mm, one number or (columns, rows), of an array; a MetaTensor or a SimpleITK image states it.
+        axes: of an array, where the shape does not show it: "xyz", "zyx" or "yxz".
+        realizations: for paths only: how many, each with its own noise.
+        overwrite: for paths only: replace what other options made.
+
+    Returns:
+        Of a volume, a volume of the same kind, type, shape and geometry. Of a path, the paths of the low-dose scans.
+
+    Raises:
+        ValueError: options or volumes that cannot be used; one line.
+        TypeError: a source of another type.
+
+    >>> import numpy as np
+    >>> from ct_cncl.pipeline import simulate
+    >>> volume = np.full((64, 64, 1), 40, np.int16)
+    >>> volume[:8] = -1000
+    >>> low = simulate(volume, dose=0.25, pixel_mm=0.7)
+    >>> low.dtype, bool(low[16:48].std() > volume[16:48].std())
+    (dtype('int16'), True)
+    """
+    if isinstance(source, (str, Path)):
+        if out is None or axes is not None or pixel_mm is not None:
+            raise ValueError("Expected out=FOLDER for a path, and neither axes nor pixel_mm, which files state.")
+        return simulate_scans(
+            SimulateOptions(Path(source), Path(out), dose, realizations=realizations, seed=seed, overwrite=overwrite)
+        )
+    if out is not None or realizations != 1 or overwrite:
+        raise ValueError("Expected out, realizations and overwrite with a path only. Leave them out; use other seeds.")
+    volume = given(source, axes)
+    pixel = pixel_size(volume, pixel_mm)
+    settings = SimulateOptions(Path(), Path(), dose, seed=seed).settings()
+    slices = volume.slices
+    hu = np.ascontiguousarray(slices, dtype=np.float32)
+    found = calibrate(hu, pixel, settings, seed, usual_electronics=True)
+    lower = low_dose(hu, pixel, found.apply(settings), seed)
+    result, _ = changed(slices, lower.astype(np.float64) - hu, slices.dtype)
+    return volume.like(result)

@@ -1,0 +1,149 @@
+"""What Python users import: the commands as functions, with the same values for arrays as for files."""
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK
+
+from ct_cncl import pipeline
+from ct_cncl.transforms.physics.dose import DoseSettings
+from ct_cncl.transforms.physics.simulation import calibrate, low_dose
+
+PIXEL = 2.5
+
+
+@pytest.fixture(scope="module")
+def volume():
+    rng = np.random.default_rng(3)
+    hu = np.full((96, 96, 2), -1000.0)
+    hu[8:88, 16:80] = 40
+    return (hu + rng.normal(0, 12, hu.shape)).round().astype(np.int16)
+
+
+def image(volume):
+    found = SimpleITK.GetImageFromArray(volume.T)
+    found.SetSpacing((PIXEL, PIXEL, 3.0))
+    return found
+
+
+@pytest.mark.parametrize("name", pipeline.__all__)
+def test_every_option_is_named_typed_and_explained(name):
+    function = getattr(pipeline, name)
+    for parameter in inspect.signature(function).parameters.values():
+        assert parameter.annotation is not inspect.Parameter.empty
+        assert parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        assert f"\n        {parameter.name}: " in function.__doc__
+    assert name in dir(pipeline)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ImportError, match="denoize"):
+        from ct_cncl.pipeline import denoize  # noqa: F401
+
+
+def test_a_lower_dose_in_memory_is_that_of_the_physics(volume):
+    hu = volume.astype(np.float32)
+    settings = DoseSettings(dose_fraction=0.25)
+    found = calibrate(hu, (PIXEL, PIXEL), settings, 7, usual_electronics=True)
+    expected = low_dose(hu, (PIXEL, PIXEL), found.apply(settings), 7)
+    lower = pipeline.simulate(volume, dose=0.25, seed=7, pixel_mm=PIXEL)
+    assert lower.dtype == np.int16
+    assert np.abs(lower - expected).max() <= 0.501
+    assert 1.7 < lower[30:60, 30:60].std() / volume[30:60, 30:60].std() < 2.3  # noise goes with the root of the dose
+    as_image = pipeline.simulate(image(volume), dose=0.25, seed=7)
+    assert as_image.GetSpacing() == (PIXEL, PIXEL, 3.0)
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(as_image).T, lower)
+    np.testing.assert_array_equal(pipeline.simulate(volume.T, dose=0.25, seed=7, pixel_mm=PIXEL), lower.T)
+
+
+def test_noise_in_memory_is_that_of_the_file(volume, tmp_path, capsys):
+    nib.save(nib.Nifti1Image(volume, np.diag([-PIXEL, -PIXEL, 3.0, 1])), tmp_path / "scan.nii")
+    (of_file,) = pipeline.noise(tmp_path / "scan.nii")
+    found = pipeline.noise(volume, pixel_mm=PIXEL)
+    assert found["level_hu"] == pytest.approx(12, rel=0.05)
+    assert found["level_hu"] == of_file["level_hu"]
+    assert pipeline.noise(image(volume))["level_hu"] == of_file["level_hu"]
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda v: pipeline.simulate(v, dose=0.25), "pixel_mm=0.7"),
+        (pipeline.noise, "pixel_mm=0.7"),
+        (lambda v: pipeline.noise(v, pixel_mm=-1), "one number or two, but got -1"),
+        (lambda v: pipeline.noise(image(v), pixel_mm=0.7), "which the volume states itself"),
+        (lambda v: pipeline.simulate(v, dose=1.5, pixel_mm=1), "dose"),
+        (lambda v: pipeline.simulate(v + 2000, dose=0.5, pixel_mm=1), "slope and intercept"),
+        (lambda v: pipeline.simulate("scan.nii", dose=0.5), "out=FOLDER"),
+        (lambda v: pipeline.noise(v, maps=True, pixel_mm=1), "with a path only"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_its_cause(volume, call, words):
+    with pytest.raises(ValueError, match=words):
+        call(volume)
+
+
+def test_evaluate_gives_what_its_command_gives(volume, tmp_path):
+    for name, shift in (("p1_reference", 0), ("p1_result", 3)):
+        nib.save(nib.Nifti1Image(volume + np.int16(shift), np.diag([-2.5, -2.5, 3.0, 1])), tmp_path / f"{name}.nii")
+    found = pipeline.evaluate(
+        tmp_path / "p1_reference.nii", tmp_path / "p1_result.nii", tmp_path / "out", region="all", progress=False
+    )
+    (rmse,) = [key for key in found.slice_rows[0].values if key.startswith("rmse")]
+    assert [row.values[rmse] for row in found.slice_rows] == pytest.approx([3.0, 3.0])
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+SCRIPT = """
+from pathlib import Path
+import numpy as np
+from ct_cncl.pipeline import denoise, evaluate, noise, simulate
+
+volume = np.zeros((8, 8, 2), np.int16)
+reveal_type(denoise(volume))
+reveal_type(denoise(volume, save="noise"))
+reveal_type(denoise("scan.nii", "out"))
+reveal_type(simulate(volume, dose=0.5))
+denoise(volume, strenght=0.5)
+denoise(volume, series=("1",))
+"""
+
+
+@pytest.mark.slow
+def test_a_users_script_is_type_checked(tmp_path):
+    """As installed: the packages say that they are typed."""
+    site = tmp_path / "site" / "ct_cncl"
+    site.mkdir(parents=True)
+    root = Path(pipeline.__file__).parent.parent
+    for name in ("pipeline", "transforms"):
+        assert (root / name / "py.typed").is_file()
+        (site / name).symlink_to(root / name)
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--config-file=",
+        "--ignore-missing-imports",
+        "--follow-imports=silent",
+        "script.py",
+    ]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={"MYPYPATH": str(tmp_path / "site"), "PATH": "/usr/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("script.py")]
+    assert "numpy.ndarray" in lines[0]
+    assert "dict[" in lines[1].lower()
+    assert "pathlib.Path" in lines[2]
+    assert "numpy.ndarray" in lines[3]
+    assert sum("error: No overload variant" in line for line in lines) == 2
