@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 JOBS ?= 2
 
-.PHONY: install demo test lint bench weights clean
+.PHONY: install demo test lint docs bench weights clean
 
 $(STAMP): setup.py constraints.txt
 	$(PYTHON) -m venv --clear .venv
@@ -25,6 +25,11 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/typos
+
+# Strict: a broken link, an anchor that is not there or a page outside of the navigation fails.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 # Half an hour on two cores with nothing beside it. `make bench QUICK=--quick`: does it run?
 bench: $(STAMP)
@@ -57,4 +62,4 @@ weights: $(STAMP)
 	$(BIN)/ct-cncl interpolate runs/pixel3 runs/natural --alpha 0.25 --out runs/mixed
 
 clean:
-	rm -rf .venv demo bench
+	rm -rf .venv demo bench site

@@ -50,10 +50,12 @@ EXTRAS = {
         "selenium>=4.20",
         "torchmetrics>=1.4",
     ],
-    "lint": ["mypy>=1.10", "pre-commit>=3.6", "ruff>=0.6"],
+    "lint": ["mypy>=1.10", "pre-commit>=3.6", "ruff>=0.6", "typos>=1.24"],
+    # mkdocs 2 has no plugins, which the site is made with.
+    "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings-python>=1.11", "mkdocstrings>=0.26"],
     "build": ["build>=1.2", "setuptools>=70", "wheel>=0.43"],
 }
-_DEV = ("test", "lint", "build", "dicom", "deidentify", "tiff", "report", "verify", "node")
+_DEV = ("test", "lint", "build", "dicom", "deidentify", "tiff", "report", "verify", "node", "docs")
 EXTRAS["dev"] = sorted({requirement for group in _DEV for requirement in EXTRAS[group]})
 
 setup(

@@ -53,7 +53,7 @@ class Sample(NamedTuple):
     hu: np.ndarray
     """(x, y), HU."""
     unit: np.ndarray
-    """(2, x, y), two realisations of the noise of its full dose, HU."""
+    """(2, x, y), two realizations of the noise of its full dose, HU."""
     own_hu: float
     """Standard deviation of that noise in soft tissue, HU."""
     noise_free: bool

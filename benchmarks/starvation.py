@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/starvation.py [SCAN] [--slice Z] [--incident-photons 4e5] [--threshold 600] --out starvation.png
 
 Without SCAN: a phantom of shoulders. Prints the noise power below 0.025 cycles/pixel relative to the formula's, with the
-scanner's treatment of photon starvation and without. The picture: mean of the noise over the realisations (what is not
-noise but bands; window 0/40 HU) and one realisation (window 0/200 HU) for formula, photon-count simulation and photon-count simulation with
+scanner's treatment of photon starvation and without. The picture: mean of the noise over the realizations (what is not
+noise but bands; window 0/40 HU) and one realization (window 0/200 HU) for formula, photon-count simulation and photon-count simulation with
 starvation handling, and the radial spectra. Needs matplotlib.
 """
 
@@ -56,7 +56,7 @@ def load(path: Path | None, z: int | None) -> tuple[np.ndarray, tuple[float, flo
 
 
 def power_spectrum(noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Frequency in cycles/pixel and power of every DFT coefficient, mean over realisations (n, x, y)."""
+    """Frequency in cycles/pixel and power of every DFT coefficient, mean over realizations (n, x, y)."""
     nx, ny = noise.shape[1:]
     window = np.hanning(nx)[:, None] * np.hanning(ny)
     power = (np.abs(np.fft.fft2(noise * window)) ** 2).mean(axis=0)
@@ -106,7 +106,7 @@ def main() -> None:
             f"all), all power {total / reference[1]:.2f} x"
         )
         axes[0, column].imshow(noise[0].T, cmap="gray", vmin=-100, vmax=100)
-        axes[0, column].set_title(f"{name}\none realisation, 0/200 HU", fontsize=9)
+        axes[0, column].set_title(f"{name}\none realization, 0/200 HU", fontsize=9)
         axes[1, column].imshow(noise.mean(axis=0).T, cmap="gray", vmin=-20, vmax=20)
         axes[1, column].set_title(f"mean of {options.realizations}, 0/40 HU", fontsize=9)
         bins = np.arange(0, 0.5, 0.00625)

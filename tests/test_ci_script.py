@@ -43,13 +43,13 @@ def test_what_is_missing_comes_in_one_call_and_what_cannot_be_had_is_said(ci):
     code, calls, said = ci("dicom3tools", "orthanc")
     assert code == 0
     assert calls[:2] == ["apt-get update -qq", "apt-get install -y -qq --no-install-recommends chromium dcmtk"]
-    assert calls[2:] == ["make --keep-going lint test"]
+    assert calls[2:] == ["make --keep-going lint docs test"]
     assert [line.split()[0] for line in said.splitlines()] == ["chromium-driver", "orthanc-dicomweb"]
 
 
 def test_nothing_is_installed_where_all_is_there(ci):
     names = ("dicom3tools", "chromium", "chromium-driver", "orthanc", "orthanc-dicomweb", "dcmtk")
-    assert ci(*names) == (0, ["make --keep-going lint test"], "")
+    assert ci(*names) == (0, ["make --keep-going lint docs test"], "")
 
 
 def test_failed_lint_or_tests_fail_the_run(ci):

@@ -1,5 +1,6 @@
-"""Every ct-cncl command line of README and docs parses: commands, options, overlays and config keys are there."""
+"""Every ct-cncl command line of README, docs and docstrings parses: commands, options, overlays and config keys are there."""
 
+import ast
 import os
 import re
 import shlex
@@ -8,6 +9,7 @@ import subprocess
 
 import pytest
 import typer
+from pages import PAGES
 from tiny_runs import ROOT
 
 from ct_cncl.pipeline.cli.app import app
@@ -17,7 +19,6 @@ from ct_cncl.pipeline.workflow.run import config_file, merged_config, overlay_fi
 from ct_cncl.transforms.common.checksums import file_checksum
 
 USAGE_ERROR = typer.BadParameter.__base__  # click's, which newer versions of typer carry themselves
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "bundles/ct_cncl/docs/README.md"]
 
 
 def documented(text):
@@ -32,7 +33,19 @@ def documented(text):
             yield words[words.index("ct-cncl") + 1 :]
 
 
-LINES = sorted({tuple(words) for page in PAGES for words in documented(page.read_text(encoding="utf-8"))})
+def docstrings():
+    """Every docstring of the sources, indented as in a page's code block."""
+    for path in sorted([*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "transforms").rglob("*.py")]):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+                lines = (ast.get_docstring(node) or "").splitlines()
+                yield "\n".join(
+                    f"    {line.strip()}" for line in lines if line.strip().startswith(("ct-cncl ", "torchrun "))
+                )
+
+
+TEXTS = [*(page.read_text(encoding="utf-8") for page in PAGES), *docstrings()]
+LINES = sorted({tuple(words) for text in TEXTS for words in documented(text)})
 
 
 def parsed(words):

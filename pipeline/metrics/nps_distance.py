@@ -63,9 +63,9 @@ def nps_distance(result: NoisePower, reference: NoisePower) -> float:
     """Relative distance of two radial noise power spectra: ``int |NPS_result - NPS_reference| f df / int NPS_reference f df``.
 
     0 for the same noise, 1 where the result has none left; twice the noise power is 1 as well. Over rings of frequency up to
-    the Nyquist frequency, because a slice has eight patches or so: at a single frequency two realisations of the very same noise
+    the Nyquist frequency, because a slice has eight patches or so: at a single frequency two realizations of the very same noise
     then differ by 40 % in the mean, and a result would be judged by how much of the reference's own
-    realisation it has kept, not by its texture. Their rings differ by 12 %.
+    realization it has kept, not by its texture. Their rings differ by 12 %.
 
     Args:
         result: of patches of the result.

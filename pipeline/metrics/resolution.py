@@ -1,7 +1,7 @@
 """Task transfer function: how much of each spatial frequency of a disc's edge an image keeps. Pure functions.
 
 A denoiser is not linear: what it keeps depends on the contrast and on the noise around. So the function is measured for every
-contrast and dose of its own, from discs, averaged over noise realisations.
+contrast and dose of its own, from discs, averaged over noise realizations.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def fit_disc(image: np.ndarray, *, centre: tuple[float, float], radius: float) -
     Pixels up to one and a half radii from the first guess count; the edge's width stays between 0.05 and 10 pixels.
 
     Args:
-        image: (x, y), HU; a mean over realisations where noise is high.
+        image: (x, y), HU; a mean over realizations where noise is high.
         centre: first guess, pixels; within a quarter of the radius.
         radius: first guess, pixels, 3 or more.
 
@@ -134,7 +134,7 @@ def task_transfer(image: np.ndarray, *, centre: tuple[float, float], radius_mm: 
     its Fourier transform, 1 at frequency 0, the result. The derivative over bins is corrected by their sinc.
 
     Args:
-        image: (x, y), HU; a mean over noise realisations. Square pixels.
+        image: (x, y), HU; a mean over noise realizations. Square pixels.
         centre: of the disc, pixels from the first pixel's centre, within a quarter of the radius.
         radius_mm: of the disc.
         pixel_mm: side of a pixel.

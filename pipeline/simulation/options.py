@@ -54,7 +54,7 @@ class SimulateOptions:
         )
         if self.realizations < 1 or self.seed < 0:
             raise ValueError(
-                f"Expected 1 or more realisations and a seed of 0 or above but got {self.realizations} and {self.seed}."
+                f"Expected 1 or more realizations and a seed of 0 or above but got {self.realizations} and {self.seed}."
             )
         if self.calibration not in CALIBRATIONS:
             raise ValueError(f"Expected a calibration out of {', '.join(CALIBRATIONS)} but got {self.calibration!r}.")

@@ -50,7 +50,7 @@ class Pair:
     provenance: dict[str, Any]
     """What was simulated and how, for the datalist."""
     noise: Sequence[Callable[[], np.ndarray]] = ()
-    """Realisations of the label's noise realization, (x, y, z), HU, each generated lazily."""
+    """Realizations of the label's noise realization, (x, y, z), HU, each generated lazily."""
     noise_model: dict[str, Any] = field(default_factory=dict)
     """How noise realization is to be used and how it was made, for the datalist; empty where there is none."""
     acquisition: Acquisition | None = None
@@ -141,7 +141,7 @@ def _noise_realizations(
     noise_free: bool,
     photon_counts: int,
 ) -> tuple[Sequence[Callable[[], np.ndarray]], dict[str, Any]]:
-    """What a pair holds of noise realizations: its realisations and their model."""
+    """What a pair holds of noise realizations: its realizations and their model."""
     from ct_cncl.transforms.physics.noise_realizations import noise_realization
     from ct_cncl.transforms.physics.simulation import scanner_floor
 

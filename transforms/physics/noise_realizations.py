@@ -1,7 +1,7 @@
 """Noise realizations: the noise of a scan's full dose, made once and scaled to any dose.
 
 Inserted noise for dose ``a`` has ``sqrt((1 - a) / a)`` times the deviation of the full dose's own noise, whatever the
-object (Ne = 0). So a few stored realisations of "noise realization", that of ``a = 0.5`` with Ne = 0, give every dose at the
+object (Ne = 0). So a few stored realizations of "noise realization", that of ``a = 0.5`` with Ne = 0, give every dose at the
 price of a multiplication: cheap enough for every patch of a training.
 
 Electronic noise does not scale so. Where a ray has ``N = N0 exp(-p)`` photons at full dose, what should be inserted is
@@ -47,7 +47,7 @@ def noise_realization(
     counts_at_dose: float | None = None,
     exact_at_dose: float | None = None,
 ) -> np.ndarray:
-    """One realisation of the noise with the variance of the scan's own at full dose.
+    """One realization of the noise with the variance of the scan's own at full dose.
 
     By the closed formula it is exact at any dose where electronic noise plays no part. ``counts_at_dose`` a dose it goes through counts and
     their logarithm instead, with electronic noise of :data:`ELECTRONIC_VARIANCE` and photon-starvation correction

@@ -214,7 +214,7 @@ def scanner_floor(hu_volume: np.ndarray) -> float:
 
 
 def own_seed(seed: int, name: str, realization: int | None = None) -> int:
-    """The seed of one scan's noise, or of one realisation of it: files of a folder must not share their noise.
+    """The seed of one scan's noise, or of one realization of it: files of a folder must not share their noise.
 
     Args:
         seed: the user's, 0 or above.
@@ -222,12 +222,12 @@ def own_seed(seed: int, name: str, realization: int | None = None) -> int:
         realization: from 1 on.
 
     Raises:
-        ValueError: a realisation below 1.
+        ValueError: a realization below 1.
 
     >>> own_seed(0, "a") == own_seed(0, "a"), own_seed(0, "a") == own_seed(0, "b")
     (True, False)
     """
     if realization is not None and realization < 1:  # numpy's seeds [s, n] and [s, n, 0] are one
-        raise ValueError(f"Expected a realisation of 1 or above but got {realization}.")
+        raise ValueError(f"Expected a realization of 1 or above but got {realization}.")
     entropy = [seed, zlib.crc32(name.encode("utf-8", "surrogateescape")), realization or 0]
     return int(np.random.SeedSequence(entropy).generate_state(1)[0])

@@ -21,7 +21,7 @@ def known_spectrum(shape, sd=12.0):
 
 
 def noise_of(power, seed, count):
-    """Realisations (count, x, y) of noise with a power spectrum."""
+    """Realizations (count, x, y) of noise with a power spectrum."""
     white = np.random.default_rng(seed).normal(size=(count, *power.shape))
     return np.fft.ifft2(np.fft.fft2(white) * np.sqrt(power / (PIXEL[0] * PIXEL[1]))).real
 

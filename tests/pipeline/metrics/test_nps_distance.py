@@ -27,7 +27,7 @@ def test_scaled_noise_is_apart_by_its_power(scale):
     assert nps_distance(spectrum(scale * noise()), spectrum(noise())) == pytest.approx(abs(1 - scale**2), rel=1e-9)
 
 
-def test_other_realisations_are_close_and_another_spectrum_of_the_same_power_is_far():
+def test_other_realizations_are_close_and_another_spectrum_of_the_same_power_is_far():
     """White noise and its 2 x 2 mean, scaled to the same variance: |1 - 4 cos^2 cos^2| of the rings' means, by analysis."""
     white = spectrum(noise(0, 2000))
     assert nps_distance(spectrum(noise(1, 2000)), white) < 0.03
@@ -41,7 +41,7 @@ def test_other_realisations_are_close_and_another_spectrum_of_the_same_power_is_
 
 
 def test_eight_patches_of_the_same_noise_are_close():
-    """What one slice has. Frequency by frequency the two realisations would be 40 % apart."""
+    """What one slice has. Frequency by frequency the two realizations would be 40 % apart."""
     first, second = (noise_power_spectrum(noise(seed, 8, 24), (0.7, 0.7)) for seed in (1, 2))
     apart = np.abs(first.spectrum - second.spectrum).sum() / second.spectrum.sum()
     assert apart > 0.35

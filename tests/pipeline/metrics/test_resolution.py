@@ -47,7 +47,7 @@ def test_the_disc_is_found():
     assert disc.background == pytest.approx(0, abs=1.5)
 
 
-def test_with_noise_a_mean_over_realisations_still_tells():
+def test_with_noise_a_mean_over_realizations_still_tells():
     image = np.mean([gaussian_disc(0.8, contrast=100, noise=20.0, seed=k) for k in range(25)], axis=0)
     found = task_transfer(image, centre=(40.0, 39.0), radius_mm=13.0, pixel_mm=PIXEL)
     assert found.half_per_mm == pytest.approx(math.sqrt(math.log(2) / 2) / (math.pi * 0.8), rel=0.08)

@@ -58,7 +58,7 @@ def test_phantoms_end_to_end(tmp_path, capsys):
     assert printed[-1] == f"Data set: {tmp_path / 'data'}"
 
 
-def test_realisations_of_unit_noise_for_training_at_random_doses(tmp_path):
+def test_realizations_of_unit_noise_for_training_at_random_doses(tmp_path):
     from ct_cncl.transforms.common.hu import to_hu
 
     options = {"phantoms": 2, "slices": 1, "size": 64, "realizations": 2, "validation_fraction": 0.5}
@@ -77,7 +77,7 @@ def test_realisations_of_unit_noise_for_training_at_random_doses(tmp_path):
 
 
 @pytest.mark.parametrize("options", [{"realizations": -1, "phantoms": 2}, {"realizations": 2, "low": ["x"]}])
-def test_realisations_that_cannot_be_are_refused(tmp_path, options):
+def test_realizations_that_cannot_be_are_refused(tmp_path, options):
     options = {"sources": [] if "phantoms" in options else [tmp_path]} | options
     with pytest.raises(DataError, match="noise realizations"):
         prepare_data(PrepareOptions(out=tmp_path / "data", **options))
@@ -86,12 +86,12 @@ def test_realisations_that_cannot_be_are_refused(tmp_path, options):
 @pytest.mark.parametrize(
     "options", [{"photon_counts": 3}, {"photon_counts": -1}, {"photon_counts": 1, "dose_fraction": 1.0}]
 )
-def test_direct_realisations_that_cannot_be_are_refused(tmp_path, options):
+def test_direct_realizations_that_cannot_be_are_refused(tmp_path, options):
     with pytest.raises(DataError, match="at most as many --photon-counts as --realizations"):
         prepare_data(PrepareOptions(out=tmp_path / "data", **{"phantoms": 2, "realizations": 2} | options))
 
 
-def test_direct_realisations_are_stored_and_told(tmp_path):
+def test_direct_realizations_are_stored_and_told(tmp_path):
     options = {"phantoms": 2, "slices": 1, "size": 64, "realizations": 2, "validation_fraction": 0.5}
     prepare_data(PrepareOptions(out=tmp_path / "formula", **options))
     prepare_data(PrepareOptions(out=tmp_path / "photon_counts", photon_counts=1, **options))

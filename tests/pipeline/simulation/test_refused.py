@@ -15,7 +15,7 @@ from ct_cncl.transforms.series import ScanError
         ({"dose_fraction": 0.0}, "dose fraction"),
         ({"dose_fraction": 1.5}, "dose fraction"),
         ({"dose_fraction": float("nan")}, "dose fraction"),
-        ({"realizations": 0}, "1 or more realisations"),
+        ({"realizations": 0}, "1 or more realizations"),
         ({"seed": -1}, "seed of 0 or above"),
         ({"calibration": "guess", "incident_photons": None}, "calibration out of auto, image, tags, default"),
         ({"calibration": "image"}, "--incident-photons or --calibration"),

@@ -53,7 +53,7 @@ def test_full_dose_gives_the_scan(tmp_path):
     np.testing.assert_array_equal(values(path), volume)
 
 
-def test_realisations_are_independent_and_calibrated_once(tmp_path, count):
+def test_realizations_are_independent_and_calibrated_once(tmp_path, count):
     volume = cylinder(slices=4)
     source = save(tmp_path / "a.nii.gz", volume)
     paths = run(source, tmp_path / "out", realizations=3, incident_photons=None)

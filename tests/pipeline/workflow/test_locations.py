@@ -74,7 +74,7 @@ def test_run_workflow_takes_all_three_steps_and_unwraps_what_they_raise(failing)
 
 
 def test_monais_load_writes_nothing_and_asks_for_no_data(tmp_path, monkeypatch):
-    """It initializes the training workflow to get at the network."""
+    """It initialises the training workflow to get at the network."""
     from monai.bundle import load
     from tiny_runs import TINY_NETWORK
     from tiny_weights import tiny_cncl

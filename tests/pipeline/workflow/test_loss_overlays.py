@@ -88,8 +88,8 @@ def test_discriminator_overlays(parts):
     trainer = part("train#trainer")
     assert type(trainer.discriminator) is SpectralPatchDiscriminator
     assert (trainer.d_every, trainer.d_start, trainer.adversarial_start) == (10, 0, 1000)
-    optimized = {id(p) for group in part("adversarial#optimizer").param_groups for p in group["params"]}
-    assert optimized == {id(p) for p in trainer.discriminator.parameters()}
+    optimised = {id(p) for group in part("adversarial#optimizer").param_groups for p in group["params"]}
+    assert optimised == {id(p) for p in trainer.discriminator.parameters()}
 
 
 @pytest.mark.parametrize(

@@ -224,7 +224,7 @@ def test_a_body_beyond_the_field_of_view_is_warned_of(tmp_path):
 # Noise realizations ----------------------------------------------------------------------------------------------------------
 
 
-def test_without_realisations_there_is_no_unit_noise(tmp_path):
+def test_without_realizations_there_is_no_unit_noise(tmp_path):
     pair = simulated(save(tmp_path, "a.nii", cylinder()))[0].make()
     assert (pair.noise, pair.noise_model) == ((), {})
 
@@ -261,7 +261,7 @@ def test_phantoms_unit_noise_is_for_a_noise_free_truth():
 
 
 @pytest.mark.parametrize("kind", ["scan", "phantom"])
-def test_the_last_realisations_are_by_the_direct_route(tmp_path, kind):
+def test_the_last_realizations_are_by_the_direct_route(tmp_path, kind):
     def made(photon_counts):
         options = {"realizations": 3, "photon_counts": photon_counts}
         if kind == "phantom":

@@ -59,7 +59,7 @@ def test_one_dose_gives_what_the_full_physics_gives(unit):
     np.testing.assert_allclose(low, expected, atol=0.05)
 
 
-def test_draws_are_log_uniform_and_use_every_realisation():
+def test_draws_are_log_uniform_and_use_every_realization():
     transform = RandLowDose((0.05, 0.8)).set_random_state(seed=0)
     draws = []
     for _ in range(2000):

@@ -96,7 +96,7 @@ SHOULDERS = [Ellipse(0, 0, 200, 100, 1000.0), Ellipse(-150, 0, 9, 9, 600.0), Ell
 
 
 def low_frequency_power(settings, hu, pixel, count):
-    """Sum of the power below 0.025 cycles/pixel, and the mean image, over ``count`` realisations."""
+    """Sum of the power below 0.025 cycles/pixel, and the mean image, over ``count`` realizations."""
     size = hu.shape[0]
     noise = np.array([noise_image(hu, pixel, settings, slice_generator(1, n)) for n in range(count)])
     window = np.hanning(size)[:, None] * np.hanning(size)
@@ -113,7 +113,7 @@ def test_starved_shoulders_get_dark_bands_and_low_frequencies():
     formula, formula_total, _ = low_frequency_power(settings, hu, pixel, 12)
     untreated = dataclasses.replace(settings, route="photon_counts", starvation_counts=0.0)
     plain, plain_total, _ = low_frequency_power(untreated, hu, pixel, 12)
-    assert plain == pytest.approx(formula, rel=0.25)  # few frequencies: 12 realisations leave 10 %
+    assert plain == pytest.approx(formula, rel=0.25)  # few frequencies: 12 realizations leave 10 %
     assert plain_total == pytest.approx(formula_total, rel=0.05)
     treated, _, mean = low_frequency_power(
         dataclasses.replace(untreated, starvation_counts=600.0, starvation_channels=5), hu, pixel, 12

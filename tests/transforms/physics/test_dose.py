@@ -26,7 +26,7 @@ def at_dose(fraction, **changes):
     return dataclasses.replace(SETTINGS, dose_fraction=fraction, **changes)
 
 
-def realisations(settings, count, seed, noise_free=False):
+def realizations(settings, count, seed, noise_free=False):
     """(count, pixels) of the noise in the centre of the cylinder."""
     noise = [
         noise_image(CYLINDER, (PIXEL, PIXEL), settings, slice_generator(seed, n), noise_free=noise_free)[CENTRE]
@@ -111,9 +111,9 @@ def test_impossible_settings_are_refused(bad):
 
 @pytest.mark.parametrize("fraction", [0.5, 0.25, 0.1])
 def test_added_variance_scales_with_the_missing_dose(fraction):
-    # 200 realisations x 1104 pixels: standard error of the ratio of variances about 0.7 %, of the mean below 0.02 HU
-    full = realisations(at_dose(1.0), 200, seed=1, noise_free=True)
-    added = realisations(at_dose(fraction), 200, seed=2)
+    # 200 realizations x 1104 pixels: standard error of the ratio of variances about 0.7 %, of the mean below 0.02 HU
+    full = realizations(at_dose(1.0), 200, seed=1, noise_free=True)
+    added = realizations(at_dose(fraction), 200, seed=2)
     assert added.var() / full.var() == pytest.approx((1 - fraction) / fraction, rel=0.03)
     assert abs(added.mean()) < 0.1
 
@@ -125,8 +125,8 @@ def test_electronic_noise_follows_the_full_formula():
     expected = added_noise_variance(p, dose_fraction=0.25, incident_photons=1e4, **options)
     expected /= added_noise_variance(p, dose_fraction=0.25, incident_photons=1e4)
     middle = central(SIZE, PIXEL, 15.0)[CENTRE]  # towards the rim p is smaller: compare the middle alone
-    both = realisations(at_dose(0.25, **options), 200, seed=3)[:, middle].var()
-    assert both / realisations(SETTINGS, 200, seed=4)[:, middle].var() == pytest.approx(expected, rel=0.08)
+    both = realizations(at_dose(0.25, **options), 200, seed=3)[:, middle].var()
+    assert both / realizations(SETTINGS, 200, seed=4)[:, middle].var() == pytest.approx(expected, rel=0.08)
 
 
 def test_absolute_noise_in_the_centre_is_the_analytic_value():

@@ -112,13 +112,13 @@ def test_the_floor_is_the_scans_own_where_it_goes_lower():
 # Seeds ---------------------------------------------------------------------------------------------------------------
 
 
-def test_scans_and_realisations_have_seeds_of_their_own():
+def test_scans_and_realizations_have_seeds_of_their_own():
     seeds = [own_seed(seed, name, *k) for seed in (0, 1) for name in ("a", "b") for k in ((), (1,), (2,))]
     assert len(set(seeds)) == 12
     assert seeds == [own_seed(seed, name, *k) for seed in (0, 1) for name in ("a", "b") for k in ((), (1,), (2,))]
 
 
-def test_realisations_count_from_one():
+def test_realizations_count_from_one():
     """0 would give the seed of the scan itself: trailing zeros of a seed do not count."""
-    with pytest.raises(ValueError, match="realisation of 1 or above"):
+    with pytest.raises(ValueError, match="realization of 1 or above"):
         own_seed(0, "a", 0)
