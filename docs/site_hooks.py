@@ -24,7 +24,7 @@ PAGES = {
 }
 """Page of the site: the file that it is made of."""
 API = {
-    "denoise": ("Denoise", "ct_cncl.pipeline.inference.api", ("denoise", "denoise_scans")),
+    "denoise": ("Denoise", "ct_cncl.pipeline", ()),
     "transforms": ("Transforms", "ct_cncl.transforms", ()),
     "physics": ("Physics", "ct_cncl.transforms.physics", ()),
     "series": ("Series", "ct_cncl.transforms.series", ()),
@@ -91,24 +91,18 @@ def repository_files(page: str, text: str) -> set[str]:
 
 
 def exported(module: str) -> list[str]:
-    """Full names of what a package exports; nothing is imported."""
+    """Full names of what a package exports, but for constants, which have no docstrings; nothing is imported."""
     source = ROOT / module.removeprefix("ct_cncl.").replace(".", "/") / "__init__.py"
-    tree = ast.parse(source.read_text(encoding="utf-8"))
     names = []
-    for node in tree.body:
+    for node in ast.parse(source.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ct_cncl."):
-            names += [
-                f"{module}.{each.name}" for each in node.names if not each.name.isupper()
-            ]  # constants have no docstring page
-        if (
-            isinstance(node, ast.Assign)
-            and isinstance(node.value, ast.Dict)
-            and ast.unparse(node.targets[0]) == "_MODULES"
-        ):
+            names += [f"{module}.{each.name}" for each in node.names]
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in ("_MODULES", "_PLACES"):
             for one, other in ast.literal_eval(node.value).items():  # name: module, or module: names
-                pairs = [(other, one)] if isinstance(other, str) else [(one, name) for name in other]
-                names += [f"{module}.{place}.{name}" for place, name in pairs if not name.isupper()]
-    return names
+                place, inside = (other, [one]) if isinstance(other, str) else (one, other)
+                full = place if place.startswith("ct_cncl.") else f"{module}.{place}"
+                names += [f"{full}.{name}" for name in inside]
+    return [name for name in names if not name.rsplit(".", 1)[-1].isupper()]
 
 
 def api_page(title: str, module: str, names: tuple[str, ...]) -> str:

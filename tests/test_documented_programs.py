@@ -8,18 +8,18 @@ import runpy
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from pages import PAGES
 from tiny_runs import ROOT
 
 from ct_cncl.pipeline.workflow.overlays import with_settings
-from ct_cncl.pipeline.workflow.run import merged_config
+from ct_cncl.pipeline.workflow.run import merged_config, parse_overrides
 
 BUNDLE = ROOT / "bundles/ct_cncl"
 BUNDLE_PAGES = {BUNDLE / "docs/README.md", ROOT / "docs/how-to/sharing.md"}
 """Their commands are for the bundle's folder, and say so; all others are for the repository's."""
-OF_TRAINING = {"dataset_dir", "output_dir", "start_from", "max_epochs"}
 
 
 def lines(page):
@@ -64,11 +64,14 @@ def test_monai_command(page, words, monkeypatch):
     options = dict(itertools.pairwise(rest))
     given = options["--config_file"]
     configs = ast.literal_eval(given) if given.startswith("[") else [given]
-    config = merged_config(configs)
+    config = merged_config([Path(each) for each in configs])
     if rest[0] == "run":
-        keys = {
-            name.removeprefix("--"): options[name] for name in rest if name.startswith("--") and name != "--config_file"
-        }
+        given = [
+            f"{name.removeprefix('--')}={options[name]}"
+            for name in rest
+            if name.startswith("--") and name != "--config_file"
+        ]
+        keys = parse_overrides(given)
         with_settings(config, keys)
         assert rest[1].startswith("--") or rest[1] in config
     else:

@@ -37,8 +37,10 @@ def run(monkeypatch, tmp_path):
 def test_phantom(run):
     names = run()
     assert names["scores"]["denoised"][0] > names["scores"]["low dose"][0] + 2
-    assert np.abs(names["fused"] - names["denoised"][:, :, 0]).mean() < 0.1
-    assert names["disagreement"].mean() < 2
+    maps = names["maps"]
+    assert np.allclose(maps["denoised"] + maps["removed"], names["low"], atol=0.01)
+    assert 5 < names["maps"]["noise"].std() < 25
+    assert 0 < maps["disagreement"].mean() < 2
 
 
 def test_own_scan(run, tmp_path):

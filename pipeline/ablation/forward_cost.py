@@ -76,7 +76,7 @@ def measure_in_process(
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise RuntimeError(
-            f"Expected the measurement to end well, but its process ended with {done.returncode}: {reason}. Try a smaller --size."
+            f"Expected the measurement to finish, but its process ended with {done.returncode}: {reason}. Try a smaller --size."
         )
     return ForwardCost(**json.loads(done.stdout.splitlines()[-1]))
 

@@ -112,7 +112,7 @@ def shared_overrides(given: Mapping[str, Any], iterations: int | None) -> dict[s
     """
     own = sorted(set(given) & set(OWN))
     if own:
-        raise ConfigError(f"Expected no {own[0]}=..., which the ablation sets itself, but got it. Leave it out.")
+        raise ConfigError(f"{own[0]}=... cannot be set in an ablation, which sets it itself. Omit it.")
     base = load_config([config_file("train.json")])
     batch_size = given.get("batch_size", base["batch_size"])
     if not isinstance(batch_size, int) or batch_size < 1:
@@ -145,7 +145,9 @@ def values_lost(one: Variant, overrides: Mapping[str, Any]) -> str:
     if not lost:
         return ""
     asked = ", ".join(f"{key.replace('#', '.')}={asked_for[key]} ({overrides[key]} here)" for key in lost)
-    return f"{one.name} asks for {asked}; in an ablation all variants have the same. Change it for all with KEY=VALUE."
+    return (
+        f"{one.name} asks for {asked}; in an ablation all variants share one value. Change it for all with KEY=VALUE."
+    )
 
 
 def join_record(
@@ -191,7 +193,7 @@ def _joined(before: Sequence[Variant], chosen: Sequence[Variant], out: Path) -> 
         moved = old.overlays != one.overlays and all(path.is_file() for path in old.overlays)
         if moved and old.config() != one.config():
             raise OutputError(
-                f"Expected {one.name} to be what it was in {out}, but its overlays are others now. Give them another name, "
+                f"Expected the overlays of {one.name} in {out} to be unchanged, but they have changed. Give them another name, "
                 "or use another --out."
             )
         joined[one.name] = one
@@ -203,6 +205,6 @@ def _refuse_another(found: Mapping[str, Any], record: Mapping[str, Any], out: Pa
     for key in {**before, **now}:
         if key != "overrides" and before.get(key) != now.get(key):
             raise OutputError(
-                f"Expected the ablation in {out} to go on as it began, but {key} was {before.get(key)} and is {now.get(key)}. "
-                "Give the same again, or another --out."
+                f"Expected the ablation in {out} to keep its settings, but {key} was {before.get(key)} and is {now.get(key)}. "
+                "Use the same settings, or another --out."
             )

@@ -99,7 +99,7 @@ def _train(ablation: Ablation, one: Variant, run: Path, overrides: Mapping[str, 
     except FloatingPointError as error:
         with replacing(run / FAILED) as temporary:
             temporary.write_text(json.dumps({"error": str(error)}, indent=2) + "\n", encoding="utf-8")
-        say(f"     {error} The next variant goes on.")
+        say(f"     {error} Continuing with the next variant.")
 
 
 def _evaluate(ablation: Ablation, run: Path) -> None:

@@ -24,25 +24,27 @@ def ablate(
         typer.Option(
             "--with",
             metavar="A[+B][+KEY=VALUE]",
-            help="A variant: overlays (names or files) and settings joined by +; repeat. `paper` is train.json's own.",
+            help="A variant: overlays (names or files) and settings joined by +. Can be repeated. `paper` is train.json as it stands.",
         ),
     ] = None,
     data: Annotated[
-        Optional[Path], typer.Option("--data", help="Data set of `ct-cncl prepare`. Default: phantoms, made once.")
+        Optional[Path],
+        typer.Option("--data", help="Data set written by `ct-cncl prepare`. Default: phantoms, generated once."),
     ] = None,
     minutes: Annotated[
-        Optional[float], typer.Option(help="Budget of each variant: minutes of training, validation not counted.")
+        Optional[float], typer.Option(help="Budget for each variant: minutes of training, without validation.")
     ] = None,
-    iterations: Annotated[Optional[int], typer.Option(help="Budget of each variant: training iterations.")] = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the runs and results.")] = Path("runs/ablation"),
-    split: Annotated[str, typer.Option(help="Slices to judge on: validation or test.")] = "validation",
-    pictures: Annotated[int, typer.Option(help="Slices on the page.")] = 3,
+    iterations: Annotated[Optional[int], typer.Option(help="Budget for each variant: training iterations.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the runs and their results.")] = Path("runs/ablation"),
+    split: Annotated[str, typer.Option(help="Split to evaluate on: validation or test.")] = "validation",
+    pictures: Annotated[int, typer.Option(help="Number of slices shown in the report.")] = 3,
 ) -> None:
-    """Train variants on the same data, with the same seed, batches and budget, one after another; compare them in a table.
+    """Train variants one after another, on the same data with the same seed, batches and budget, and compare them in a table.
 
-    Learning rates fall from each variant's own to zero by a half cosine over the share of the budget used, whatever its
-    overlays say, so that no variant is cut off at a high one. Seed, batch size, patches and doses are train.json's, or
-    KEY=VALUE's, for all; a setting of one variant alone is joined to it. The same command goes on after an interruption, and takes up further --with.
+    Each variant's learning rate falls to zero by a half cosine over its budget, whatever its overlays say, so that none is cut
+    off while it is still high. Seed, batch size, patches and doses come from train.json or from KEY=VALUE and are the same for
+    all; join a setting to a variant with + to change it there alone. The same command resumes after an interruption and adds
+    variants that are new.
 
     Examples:
       ct-cncl ablate --data data/quarter --with paper --with cncl_fast --minutes 30 --out runs/fast batch_size=8
@@ -68,5 +70,5 @@ def ablate(
             )
         )
     except KeyboardInterrupt:
-        say("", f"Stopped; what is done is in {out}. The same command goes on from there.", error=True)
+        say("", f"Stopped; finished work is in {out}. The same command resumes from there.", error=True)
         raise typer.Exit(130) from None

@@ -8,19 +8,22 @@ import typer
 
 Series = Annotated[
     Optional[list[str]],
-    typer.Option(help="Only this series, by number, name or tag; several times for several.", metavar="SERIES"),
+    typer.Option(help="Only this series, by number, name or tag. Can be repeated.", metavar="SERIES"),
 ]
 Strict = Annotated[
-    bool, typer.Option("--strict", help="Refuse series with missing, doubled or unevenly spaced slices.")
+    bool, typer.Option("--strict", help="Refuse series with missing, duplicate or unevenly spaced slices.")
 ]
 Derived = Annotated[
     bool,
-    typer.Option("--derived", help="Take results of ct-cncl and what others derived (MIP, average, map, ...), too."),
+    typer.Option("--derived", help="Also take results of ct-cncl and other derived images (MIP, average, map, ...)."),
 ]
-Compress = Annotated[str, typer.Option(help="Of DICOM results, without loss: none, jpeg2000 or rle.")]
+Compress = Annotated[str, typer.Option(help="Lossless compression of DICOM results: none, jpeg2000 or rle.")]
 Deidentify = Annotated[
-    bool, typer.Option("--deidentify", help="Take out who the patient is (DICOM PS3.15 basic profile; not pixels).")
+    bool,
+    typer.Option(
+        "--deidentify", help="Remove the patient's identity (DICOM PS3.15 basic profile; pixels are not changed)."
+    ),
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace results that were made with other options, or by another version.")
+    bool, typer.Option("--overwrite", help="Replace results made with other options or by another version.")
 ]

@@ -1,4 +1,4 @@
-"""``ct-cncl demo``: all of it on phantoms."""
+"""``ct-cncl demo``: the whole workflow on phantoms."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import typer
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for everything that the demo writes.")] = Path("demo"),
+    out: Annotated[Path, typer.Option("--out", help="Folder for everything the demo writes.")] = Path("demo"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demo.")] = False,
 ) -> None:
     """Prepare phantoms, train a small network, evaluate it on unseen phantoms, denoise a scan and draw a picture.
 
-    A few minutes on two cores.
+    Takes a few minutes on two cores.
 
     Example:
       ct-cncl demo --out demo

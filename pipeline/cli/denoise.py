@@ -22,7 +22,7 @@ def denoise(
     out: Annotated[
         Optional[Path],
         typer.Option(
-            help="Folder for results, their records and manifest.jsonl; of one volume, the file itself (out.nii.gz)."
+            help="Folder for results, their records and manifest.jsonl. For a single volume, a file name (out.nii.gz) works, too."
         ),
     ] = None,
     weights: Annotated[
@@ -34,7 +34,7 @@ def denoise(
     strength: Annotated[
         Optional[str],
         typer.Option(
-            help="How much of the noise that the network finds is removed: low, medium, high, or 0 (the scan bit for bit) to 1.  [1]",
+            help="Share of the network's correction that is applied: low, medium, high, or a number from 0 (the scan unchanged) to 1.  [1]",
             metavar="STRENGTH",
             show_default=False,
         ),
@@ -42,15 +42,15 @@ def denoise(
     target_dose: Annotated[
         Optional[str],
         typer.Option(
-            help="Instead of --strength: the result looks as if taken at this multiple of the scan's dose, 1 or more, or clean. The "
-            "bundle's weights alone give 4.",
+            help="Instead of --strength: the dose that the result should look as if taken at, as a multiple of the scan's: 1 or more, or clean. "
+            "Without it, the bundle's weights give 4.",
             metavar="DOSE",
         ),
     ] = None,
     save: Annotated[
         Optional[list[str]],
         typer.Option(
-            help="removed (source - result), noise, content, disagreement: further series in HU; several with commas.",
+            help="Also write, as series in HU: removed (source - result), noise, content, disagreement. Separate several by commas.",
             metavar="KINDS",
         ),
     ] = None,
@@ -60,36 +60,38 @@ def denoise(
     compress: Compress = "none",
     deidentify: Deidentify = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    batch_size: Annotated[Optional[int], typer.Option(help="Slices at once. Default: what suits the device.")] = None,
-    threads: Annotated[Optional[int], typer.Option(help="CPU threads of the network. Default: torch's.")] = None,
+    batch_size: Annotated[Optional[int], typer.Option(help="Slices per batch. Default: suits the device.")] = None,
+    threads: Annotated[Optional[int], typer.Option(help="CPU threads for the network. Default: torch's.")] = None,
     precision: Annotated[
         str,
         typer.Option(
-            help="fp32; bf16, faster on GPUs and CPUs with AMX, 0.1 HU off in the mean (0.3 with a .ts file); auto: bf16 where the device "
-            "is made for it."
+            help="fp32; bf16: faster on GPUs and on CPUs with AMX, differs by 0.1 HU on average (0.3 with a .ts file); auto: bf16 where the "
+            "device supports it in hardware."
         ),
     ] = "fp32",
     window_preview: Annotated[
         Optional[Path],
-        typer.Option(help="Write the middle slice before and after, and what was removed, as PNG.", metavar="PNG"),
+        typer.Option(help="Write a PNG of the middle slice before and after, and of what was removed.", metavar="PNG"),
     ] = None,
     manifest: Annotated[
         Optional[Path],
-        typer.Option(help="Folder for records and manifest.jsonl, so that DICOM results lie alone.", metavar="DIR"),
+        typer.Option(
+            help="Separate folder for records and manifest.jsonl, so that --out holds results only.", metavar="DIR"
+        ),
     ] = None,
     overwrite: Overwrite = False,
     trust: Annotated[
         bool,
         typer.Option(
-            "--trust", help="Run a .ts file whatever its code does: only if you know who made it. See SECURITY.md."
+            "--trust", help="Run a .ts file without checking its code. Only if you know who made it; see SECURITY.md."
         ),
     ] = False,
 ) -> None:
     """Denoise scans. DICOM becomes a derived series; other files keep geometry, shape and data type. The input is never touched.
 
-    Several scans are an archive: one that fails is recorded and the others are done; the same command again goes on where
-    it stopped. Under torchrun the processes share the work. Of the weights' config only the network's plain definition is
-    read; nothing in it is run. Scans unlike the training data are warned about, where the weights say what it was.
+    A folder of scans is an archive. A scan that fails is recorded and does not stop the others; the same command resumes where
+    it stopped. Under torchrun the processes share the work. Only the network's plain definition is read from the weights'
+    config; nothing in it is run. Scans unlike the training data cause a warning, if the weights describe that data.
 
     Examples:
       ct-cncl denoise dicom_folder --weights runs/narrow/best.pt --out denoised

@@ -1,4 +1,4 @@
-"""``ct-cncl evaluate``: any method's files against a reference, or a run of ours on its data set."""
+"""``ct-cncl evaluate``: files of any method against a reference, or a run on its data set."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ import typer
 def evaluate(
     reference: Annotated[
         Path,
-        typer.Argument(metavar="REF", help="The reference: a file or folder of DICOM or NIfTI. Or a RUN, see below."),
+        typer.Argument(metavar="REF", help="The reference: a file or folder of DICOM or NIfTI. Or a RUN; see below."),
     ],
     candidates: Annotated[
         Optional[list[str]],
         typer.Argument(
             metavar="CAND...",
-            help="Results of any methods, a file or folder each. After a RUN: KEY=VALUE for config keys.",
+            help="Results to evaluate, one file or folder for each method. After a RUN: KEY=VALUE for config keys.",
             show_default=False,
         ),
     ] = None,
     out: Annotated[
-        Optional[Path], typer.Option("--out", help="Folder of the results. A RUN's default: RUN/evaluation_SPLIT.")
+        Optional[Path], typer.Option("--out", help="Folder for the report. Default for a RUN: RUN/evaluation_SPLIT.")
     ] = None,
     low_dose: Annotated[
-        Optional[Path], typer.Option("--input", help="The low-dose scans: judged too, and what was removed is known.")
+        Optional[Path],
+        typer.Option("--input", help="The low-dose scans. They are evaluated as well, and show what was removed."),
     ] = None,
     labels: Annotated[
         Optional[Path],
-        typer.Option(help="Label volumes of REF: HU bias is by their classes, not by the reference's HU."),
+        typer.Option(help="Label volumes of REF: tissue classes come from them, not from the reference's HU."),
     ] = None,
     label_names: Annotated[
         Optional[Path],
@@ -38,45 +39,49 @@ def evaluate(
     inserts: Annotated[
         Optional[Path],
         typer.Option(
-            help="Contrast kept of small inserts: without candidates, writes the scans with inserts into this new folder; with a method's "
-            "results for REF and for that folder, compares the two.",
+            help="Measure how much contrast of small inserts is kept. Without candidates: write the scans with inserts into this new folder. "
+            "With a method's results for REF and for that folder: compare the two.",
             metavar="FOLDER",
         ),
     ] = None,
     windows: Annotated[
         str,
         typer.Option(
-            help="Of PSNR, SSIM, VIF, with commas: full, chest, abdomen, head, bone, or NAME=CENTRE/WIDTH in HU."
+            help="Windows for PSNR, SSIM and VIF, separated by commas: full, chest, abdomen, head, bone, or NAME=CENTRE/WIDTH in HU."
         ),
     ] = "full,chest,abdomen",
     region: Annotated[
-        str, typer.Option(help="Pixels of PSNR, SSIM, RMSE, MAE: scan (all but padding), body, or all.")
+        str, typer.Option(help="Pixels that PSNR, SSIM, RMSE and MAE use: scan (all but padding), body, or all.")
     ] = "scan",
     name: Annotated[
-        Optional[list[str]], typer.Option("--name", help="Of a candidate, in their order; once for each.")
+        Optional[list[str]], typer.Option("--name", help="Name of a candidate in the report; once for each, in order.")
     ] = None,
     patients: Annotated[
-        Optional[Path], typer.Option("--patients", help="CSV with the columns file and patient, for files without it.")
+        Optional[Path],
+        typer.Option("--patients", help="CSV with columns file and patient, for files that do not name the patient."),
     ] = None,
     patient_from_name: Annotated[
         Optional[str],
-        typer.Option("--patient-from-name", help="Regular expression for the patient in file names. [to the first _]"),
+        typer.Option(
+            "--patient-from-name", help="Regular expression that finds the patient in a file name. [up to the first _]"
+        ),
     ] = None,
     slices: Annotated[int, typer.Option(help="Number of slices shown in the report, evenly spaced.")] = 20,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     data: Annotated[
-        Optional[Path], typer.Option("--data", help="For a RUN: data set of `ct-cncl prepare`. Default: the run's.")
+        Optional[Path],
+        typer.Option("--data", help="For a RUN: data set written by `ct-cncl prepare`. Default: the run's."),
     ] = None,
     split: Annotated[Optional[str], typer.Option(help="For a RUN: training, validation or test. [validation]")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier evaluation.")] = False,
 ) -> None:
-    """Judge denoised scans of any method against a reference: tables with intervals, and report.html.
+    """Evaluate denoised scans of any method against a reference: tables with intervals, and report.html.
 
-    Scans are matched by patient and geometry; what does not belong together is refused by name. Maps that `ct-cncl denoise
-    --save noise --save disagreement` wrote beside a result are used. Every figure states its data range or window.
+    Scans are matched by patient and geometry; files that do not match are refused by name. Maps that `ct-cncl denoise
+    --save noise,disagreement` wrote next to a result are used. Every figure states its data range or window.
 
-    With a RUN of `ct-cncl train` instead of REF: PSNR, SSIM and RMSE of input, both branches and result on its data set. A run's
-    config is code: evaluate only runs that you trust.
+    With a RUN of `ct-cncl train` instead of REF: PSNR, SSIM and RMSE of the input, both branches and the result on its data set.
+    A run's config is code: evaluate only runs that you trust.
 
     Examples:
       ct-cncl evaluate full_dose denoised_a denoised_b --input low_dose --out report

@@ -1,4 +1,4 @@
-"""What ``ct-cncl evaluate`` does: a run, files of any method, or inserts, told apart by what it is given."""
+"""The three modes of ``ct-cncl evaluate``: a run, files of any method, or inserts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def evaluate_a_run(
 
     if not_for_runs:
         raise ValueError(
-            f"Expected no {', '.join(not_for_runs)} with a run, but got it. Denoise its data first, then evaluate files."
+            f"{', '.join(not_for_runs)} cannot be combined with a run. Denoise its data first, then evaluate the files."
         )
     evaluate_run(run, data=data, split=split or "validation", out=out, overwrite=overwrite, assignments=assignments)
 
@@ -68,9 +68,9 @@ def evaluate_some_files(
     from ct_cncl.transforms.dataset.patients import DEFAULT_NAME_RULE
 
     if out is None:
-        raise ValueError("Expected a folder for the results, but got none. Pass --out FOLDER.")
+        raise ValueError("Expected a folder for the report, but got none. Pass --out FOLDER.")
     if not_for_files:
-        raise ValueError(f"Expected {', '.join(not_for_files)} with a run only, but {reference} is none. Leave it out.")
+        raise ValueError(f"{', '.join(not_for_files)} needs a run, but {reference} is not one. Omit it.")
 
     evaluation = evaluate_files(
         EvaluateOptions(

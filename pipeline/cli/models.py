@@ -16,19 +16,21 @@ def models(
         typer.Option(
             "--with",
             metavar="A[+B][+KEY=VALUE]",
-            help="Only this variant, beside the paper's: overlays and settings joined by +; repeat.",
+            help="Only this variant and the paper's: overlays and settings joined by +. Can be repeated.",
         ),
     ] = None,
-    size: Annotated[int, typer.Option(help="Pixels a side of the slice.")] = 512,
+    size: Annotated[int, typer.Option(help="Side of the slice in pixels.")] = 512,
     timing: Annotated[bool, typer.Option("--timing/--no-timing", help="Measure seconds and memory.")] = True,
-    repeats: Annotated[int, typer.Option(help="Timed passes, after one that is not counted; the median is shown.")] = 3,
-    threads: Annotated[Optional[int], typer.Option(help="Threads. Default: torch's.")] = None,
-    csv: Annotated[Optional[Path], typer.Option("--csv", metavar="FILE", help="Write the table there, too.")] = None,
+    repeats: Annotated[int, typer.Option(help="Timed passes after a warm-up; the median is shown.")] = 3,
+    threads: Annotated[Optional[int], typer.Option(help="CPU threads. Default: torch's.")] = None,
+    csv: Annotated[
+        Optional[Path], typer.Option("--csv", metavar="FILE", help="Also write the table to this file.")
+    ] = None,
 ) -> None:
-    """Print parameters, GMAC, CPU seconds a slice and peak memory of every variant that has a network of its own.
+    """Print parameters, GMAC, CPU seconds per slice and peak memory of every variant that has its own network.
 
-    GMAC are those of convolutions and matrix products. Seconds are the median of a few passes of one slice; memory is by how
-    much a fresh process grows from after its imports to its peak. `paper` is train.json's own.
+    GMAC (10^9 multiply-accumulate operations) count convolutions and matrix products. Seconds are the median of a few passes of
+    one slice; memory is the peak of a fresh process less what it held after its imports. `paper` is train.json as it stands.
 
     Examples:
       ct-cncl models --no-timing

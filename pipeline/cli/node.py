@@ -23,16 +23,16 @@ def run(
     ] = None,
     try_: Annotated[
         Optional[list[Path]],
-        typer.Option("--try", help="With --check: what would happen to this DICOM file, and why.", metavar="FILE"),
+        typer.Option("--try", help="With --check: say what would happen to this DICOM file, and why.", metavar="FILE"),
     ] = None,
     sender: Annotated[
         Optional[str], typer.Option("--from", help="With --try: the calling AE title. Default: the first sender's.")
     ] = None,
 ) -> None:
-    """Run a DICOM node: receive CT series, denoise them by rules, send the results on, and lose nothing.
+    """Run a DICOM node: receive CT series, denoise them by rules and send the results on, without losing any.
 
-    A series that was received is in the queue until its results have arrived at every destination, whatever happens to the
-    machine in between. The page on http://127.0.0.1:8104 shows the queue. Needs `pip install 'ct-cncl[node]'`.
+    A received series stays in the queue until its results have arrived at every destination, whatever happens to the machine in
+    between. The page on http://127.0.0.1:8104 shows the queue. Needs `pip install 'ct-cncl[node]'`.
 
     Examples:
       ct-cncl node --config node.yaml
@@ -60,7 +60,7 @@ def run(
 def queue(
     config: Config = DEFAULT,
     state: Annotated[
-        Optional[list[str]], typer.Option(help="Only this state; several times for several.", metavar="STATE")
+        Optional[list[str]], typer.Option(help="Only jobs in this state. Can be repeated.", metavar="STATE")
     ] = None,
 ) -> None:
     """List the jobs, the newest last: received, complete, denoising, sending, done, failed.
@@ -77,7 +77,7 @@ def queue(
 def retry(
     job: Annotated[int, typer.Argument(help="Number of the job, as queue shows it.")], config: Config = DEFAULT
 ) -> None:
-    """Send a failed job back to where it failed, or hurry one that waits for its next try. The node may run.
+    """Retry a failed job from where it failed, or retry a waiting job now. The node may be running.
 
     Example:
       ct-cncl node retry 12 --config node.yaml
@@ -91,7 +91,7 @@ def retry(
 def drop(
     job: Annotated[int, typer.Argument(help="Number of the job, as queue shows it.")], config: Config = DEFAULT
 ) -> None:
-    """Forget a job, its objects and its results, so that the series can be sent again. The node may run.
+    """Forget a job with its objects and results, so that the series can be sent again. The node may be running.
 
     Example:
       ct-cncl node drop 12 --config node.yaml
@@ -103,9 +103,9 @@ def drop(
 
 @node.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for everything that the demo writes.")] = Path("node_demo"),
-    slices: Annotated[int, typer.Option(help="Of the phantom.")] = 12,
-    size: Annotated[int, typer.Option(help="Pixels a side.")] = 512,
+    out: Annotated[Path, typer.Option("--out", help="Folder for everything the demo writes.")] = Path("node_demo"),
+    slices: Annotated[int, typer.Option(help="Slices of the phantom.")] = 12,
+    size: Annotated[int, typer.Option(help="Side of a slice in pixels.")] = 512,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
     stay: Annotated[bool, typer.Option(help="Keep running until Ctrl-C.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demo.")] = False,

@@ -14,15 +14,18 @@ def noise(
         Optional[Path], typer.Option("--out", help="Folder for noise.json, noise.csv and noise.html.")
     ] = None,
     maps: Annotated[
-        bool, typer.Option("--map", help="Write a noise map of each scan, HU: a derived series for DICOM, else NIfTI.")
+        bool,
+        typer.Option(
+            "--map", help="Write a noise map of each scan in HU: a derived series for DICOM, NIfTI otherwise."
+        ),
     ] = False,
     repeat: Annotated[
         Optional[Path],
-        typer.Option(help="A second scan of the same object: exact figures by subtraction.", metavar="SCAN"),
+        typer.Option(help="A second scan of the same object, subtracted for exact figures.", metavar="SCAN"),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")] = False,
 ) -> None:
-    """Measure the noise of scans, without a reference: level, spectrum, level by slice and tissue, with their errors.
+    """Measure the noise of scans without a reference: level, spectrum, and level by slice and tissue, with standard errors.
 
     Examples:
       ct-cncl noise scan.nii.gz

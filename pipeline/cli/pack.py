@@ -18,16 +18,16 @@ def pack(
     overlays: Annotated[
         Optional[list[str]],
         typer.Option(
-            "--with", metavar="OVERLAY", help="That they were trained with: its training settings go in, too."
+            "--with", metavar="OVERLAY", help="Overlay the weights were trained with: adds its training settings."
         ),
     ] = None,
-    version: Annotated[Optional[str], typer.Option(help="Of this bundle. Default: the project's.")] = None,
-    changes: Annotated[Optional[str], typer.Option(help="What is new in it, for its changelog.")] = None,
+    version: Annotated[Optional[str], typer.Option(help="Version of this bundle. Default: the project's.")] = None,
+    changes: Annotated[Optional[str], typer.Option(help="What is new, for the bundle's changelog.")] = None,
 ) -> None:
     """Write ct_cncl_v<version>.zip: configs, docs, weights as .pt, .ts and .onnx, the code they need, an example with its result.
 
-    It runs where MONAI and the packages of its metadata are installed, and this project is not. The same input gives the same
-    bits. `ct-cncl verify` checks it, `ct-cncl publish` hands it on.
+    It runs wherever MONAI and the packages in its metadata are installed, without this project. The same input gives the same
+    bits. `ct-cncl verify` checks it, `ct-cncl publish` publishes it.
 
     Examples:
       ct-cncl pack --out dist

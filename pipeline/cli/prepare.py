@@ -17,11 +17,11 @@ def prepare(
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the data set.")] = Path("data"),
     dose: Annotated[
-        float, typer.Option("--dose", help="Dose fraction of the low-dose images: inserted, or that of real pairs.")
+        float, typer.Option("--dose", help="Dose fraction of the low-dose images, simulated or real.")
     ] = 0.25,
     low: Annotated[
         Optional[list[Path]],
-        typer.Option("--low", help="Real low-dose partners of SRC, of all splits, instead of simulation."),
+        typer.Option("--low", help="Real low-dose partners of SRC, for all splits, instead of simulation."),
     ] = None,
     pairs: Annotated[
         bool,
@@ -33,34 +33,38 @@ def prepare(
     ] = False,
     across_frames: Annotated[
         bool,
-        typer.Option("--across-frames", help="Pair real scans of different DICOM frames of reference by position too."),
+        typer.Option(
+            "--across-frames", help="Also pair real scans of different DICOM frames of reference, by position."
+        ),
     ] = False,
     validation: Annotated[
         Optional[list[Path]], typer.Option("--validation", metavar="SRC", help="Scans for validation.")
     ] = None,
-    test: Annotated[Optional[list[Path]], typer.Option("--test", metavar="SRC", help="Scans for the test.")] = None,
+    test: Annotated[Optional[list[Path]], typer.Option("--test", metavar="SRC", help="Scans for testing.")] = None,
     validation_fraction: Annotated[
         float, typer.Option(help="Share of SRC's patients for validation, without --validation.")
     ] = 0.2,
-    test_fraction: Annotated[float, typer.Option(help="Share of SRC's patients for the test, without --test.")] = 0.0,
-    patients: Annotated[Optional[Path], typer.Option(help="CSV with the columns file and patient.")] = None,
+    test_fraction: Annotated[float, typer.Option(help="Share of SRC's patients for testing, without --test.")] = 0.0,
+    patients: Annotated[Optional[Path], typer.Option(help="CSV with columns file and patient.")] = None,
     patient_from_name: Annotated[
         str,
         typer.Option(
-            help="Regular expression for the patient in the names of files that carry none: first group, or match."
+            help="Regular expression that finds the patient in the name of a file that does not state one: its first group, or the match."
         ),
     ] = r"^([^_.]+)",
-    phantoms: Annotated[int, typer.Option(help="Instead of SRC: so many phantom patients.")] = 0,
+    phantoms: Annotated[int, typer.Option(help="Number of phantom patients to generate instead of SRC.")] = 0,
     slices: Annotated[int, typer.Option(help="Slices of each phantom.")] = 4,
     incident_photons: Annotated[
         Optional[float],
-        typer.Option(help="Incident photons a ray at full dose. Default: measured in each scan, level and spectrum."),
+        typer.Option(
+            help="Incident photons per ray at full dose. Default: level and spectrum are measured in each scan."
+        ),
     ] = None,
     realizations: Annotated[
         int,
         typer.Option(
-            help="So many volumes of noise realizations for each simulated training scan: with them, training draws a dose for "
-            "every patch (dose_range, nested_dose_range)."
+            help="Number of noise realizations to store for each simulated training scan; training can then draw a dose for every patch "
+            "(patches.dose_range, patches.nested_dose_range)."
         ),
     ] = 0,
     photon_counts: Annotated[
@@ -69,17 +73,17 @@ def prepare(
             help="Number of these simulated from photon counts at --dose, with electronic noise and photon-starvation correction."
         ),
     ] = 0,
-    seed: Annotated[int, typer.Option(help="Of noise, split and phantoms.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for noise, split and phantoms.")] = 0,
     salt: Annotated[
         Optional[str], typer.Option(help="Salt for the patients' hashes. Default: random; not stored.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing data set.")] = False,
 ) -> None:
-    """Write a training data set: low-dose inputs and normal-dose reference, split by patient, with checksums.
+    """Write a training data set: low-dose inputs and normal-dose references, split by patient, with checksums.
 
-    Low dose is simulated at --dose from normal-dose scans, or comes from real scans (--low, --pairs): partners have one
-    patient, frame of reference, kernel and slices, and all scans that lack one are named. A patient is never in two splits:
-    DICOM files say whose they are, for NIfTI a table or a rule on the file name does (default: up to the first underscore).
+    Low-dose images are simulated at --dose from normal-dose scans, or come from real scans (--low, --pairs). Partners must share
+    patient, frame of reference, kernel and slices; scans without a partner are listed. A patient is never in two splits. DICOM
+    headers name the patient; for NIfTI, a table or a rule for file names does (default: up to the first underscore).
 
     Examples:
       ct-cncl prepare --phantoms 12 --out data/phantoms

@@ -12,22 +12,28 @@ def qa(
     out: Annotated[Path, typer.Option("--out", help="Folder for report.html and the tables.")],
     weights: Annotated[
         Optional[list[Path]],
-        typer.Option("--weights", help="RUN/best.pt or a .ts file; several are compared. [the bundle's own]"),
+        typer.Option("--weights", help="RUN/best.pt or a .ts file. Can be repeated to compare. [the bundle's own]"),
     ] = None,
-    doses: Annotated[str, typer.Option(help="Fractions of full dose, with commas.")] = "1,0.5,0.25,0.1",
-    slices: Annotated[int, typer.Option(help="Of each phantom and dose; more make every figure surer.")] = 16,
-    size: Annotated[int, typer.Option(help="Pixels a side.")] = 320,
-    pixel_mm: Annotated[float, typer.Option(help="Side of a pixel, mm.")] = 0.75,
-    noise_hu: Annotated[float, typer.Option(help="Noise of the phantom at full dose, HU: sets the photons.")] = 10.0,
-    cutoff: Annotated[float, typer.Option(help="Of the Hann filter, fraction of Nyquist: the scan's kernel.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    doses: Annotated[str, typer.Option(help="Dose fractions, separated by commas.")] = "1,0.5,0.25,0.1",
+    slices: Annotated[
+        int, typer.Option(help="Slices of each phantom and dose; more slices give more certain figures.")
+    ] = 16,
+    size: Annotated[int, typer.Option(help="Side of a slice in pixels.")] = 320,
+    pixel_mm: Annotated[float, typer.Option(help="Side of a pixel in mm.")] = 0.75,
+    noise_hu: Annotated[
+        float, typer.Option(help="Noise of the phantom at full dose in HU; sets the incident photons.")
+    ] = 10.0,
+    cutoff: Annotated[
+        float, typer.Option(help="Cut-off of the Hann filter (the kernel), as a fraction of the Nyquist frequency.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")] = False,
 ) -> None:
-    """Test a denoiser on phantoms: noise and its texture, sharpness by contrast, HU, detectability over dose; one page.
+    """Test a denoiser on phantoms: noise and its texture, sharpness by contrast, HU, detectability over dose, on one page.
 
-    Scans of water, discs and low-contrast lesions are made by this project's physics (filtered back projection, noise of the
-    dose) and denoised. What a hospital needs to see before it tries a denoiser; not a release for patients.
+    Scans of water, discs and low-contrast lesions are simulated (filtered back projection, quantum noise) and denoised. It shows
+    what a hospital should see before it tries a denoiser. It is no clearance for use on patients.
 
     Example:
       ct-cncl qa --weights runs/narrow/best.pt --out qa

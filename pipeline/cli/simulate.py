@@ -22,45 +22,54 @@ def simulate(
         Path,
         typer.Option(
             "--out",
-            help="Folder for results, their records and manifest.jsonl; of one volume, the file itself (low.nii.gz).",
+            help="Folder for results, their records and manifest.jsonl. For a single volume, a file name (low.nii.gz) works, too.",
         ),
     ],
     dose: Annotated[float, typer.Option("--dose", help="Dose fraction: 0.25 is quarter dose.")] = 0.25,
-    realizations: Annotated[int, typer.Option(help="Results for each scan, each with noise of its own.")] = 1,
+    realizations: Annotated[int, typer.Option(help="Number of results for each scan, with independent noise.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
     calibration: Annotated[
         str,
         typer.Option(
-            help="Where the scan's full dose comes from: image (its own noise, level and spectrum), tags (DICOM, a factor of "
-            "2 uncertain), default (2e5 photons), or auto: the first of them that works."
+            help="How the scan's full dose is found: image (from the level and spectrum of its noise), tags (from DICOM, uncertain by a factor "
+            "of 2), default (2e5 photons), or auto (the first of these that works)."
         ),
     ] = "auto",
     incident_photons: Annotated[
-        Optional[float], typer.Option(help="Incident photons a ray at full dose, instead of a calibration.")
+        Optional[float], typer.Option(help="Incident photons per ray at full dose, instead of a calibration.")
     ] = None,
     electronic_variance: Annotated[
         Optional[float],
-        typer.Option(help="Of the electronic noise, photons^2. Default: usual for the slice's thickness; 0 for none."),
+        typer.Option(
+            help="Variance of the electronic noise in photons^2. Default: typical for the slice thickness; 0: none."
+        ),
     ] = None,
     nps: Annotated[
         Optional[Path],
         typer.Option(
-            help="CSV with a measured spectrum of the scan's noise: columns frequency_per_mm and power_hu2_mm2. The kernel is then the "
-            "file's, the level still the scan's own.",
+            help="CSV with a measured noise power spectrum: columns frequency_per_mm and power_hu2_mm2. It replaces the spectrum that is "
+            "measured in the scan; the level is still the scan's own.",
             metavar="FILE",
         ),
     ] = None,
     geometry: Annotated[str, typer.Option(help="parallel, or mayo: the fan beam of a Siemens scanner.")] = "parallel",
     route: Annotated[
-        str, typer.Option(help="formula, or photon_counts: counts are simulated, with photon-starvation correction.")
+        str,
+        typer.Option(help="formula, or photon_counts (simulates photon counts, with photon-starvation correction)."),
     ] = "formula",
     bowtie_mm: Annotated[
-        Optional[float], typer.Option(help="Diameter of the water cylinder that a bowtie filter makes up for. [none]")
+        Optional[float],
+        typer.Option(
+            help="Diameter in mm of the water cylinder that the bowtie filter compensates. [no bowtie filter]"
+        ),
     ] = None,
     current_modulation: Annotated[
-        float, typer.Option(help="Tube current follows attenuation: 0 constant, 0.5 least noise for the dose.")
+        float,
+        typer.Option(
+            help="Modulation of the tube current by attenuation: 0 is constant, 0.5 gives the least noise for the dose."
+        ),
     ] = 0.0,
-    nifti: Annotated[bool, typer.Option("--nifti", help="Results as NIfTI whatever the source is.")] = False,
+    nifti: Annotated[bool, typer.Option("--nifti", help="Write NIfTI whatever the source is.")] = False,
     series: Series = None,
     strict: Strict = False,
     derived: Derived = False,
@@ -68,12 +77,12 @@ def simulate(
     deidentify: Deidentify = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Make low-dose partners for normal-dose scans: noise of the missing dose, inserted in the sinogram.
+    """Simulate low-dose partners of normal-dose scans by inserting noise in the sinogram.
 
-    DICOM becomes a derived series; other files keep geometry, shape and data type. A result is called SCAN_dose0.25_r1. Beside
-    it, RESULT.json says how it was made, and RESULT.svg shows the spectra of the scan's own noise and of the inserted noise.
-    Several scans are an archive, as in denoise: the same command again goes on where it stopped. Missing or uneven slices are
-    reported, and every slice is simulated on its own.
+    DICOM becomes a derived series; other files keep geometry, shape and data type. A result is called SCAN_dose0.25_r1. Next to
+    it, RESULT.json records how it was made and RESULT.svg shows the spectra of the scan's own and of the inserted noise. A folder
+    of scans is an archive, as for denoise: the same command resumes where it stopped. Missing or unevenly spaced slices are
+    reported, and each slice is simulated independently.
 
     Examples:
       ct-cncl simulate scan.nii.gz --dose 0.25 --out low

@@ -20,7 +20,8 @@ def train(
         ),
     ] = None,
     data: Annotated[
-        Optional[Path], typer.Option("--data", help="Data set of `ct-cncl prepare`. Default: phantoms, made once.")
+        Optional[Path],
+        typer.Option("--data", help="Data set written by `ct-cncl prepare`. Default: phantoms, generated once."),
     ] = None,
     overlays: Annotated[
         list[str] | None,
@@ -35,15 +36,13 @@ def train(
         ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")] = Path("runs/training"),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, with its own config.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out, with its own config.")] = False,
     report: Annotated[
-        bool, typer.Option(help="At the end write report.html: a few validation slices to look at, and the curves.")
+        bool, typer.Option(help="Write report.html at the end: curves and some validation slices.")
     ] = True,
-    listed: Annotated[
-        bool, typer.Option("--list", help="Print all recipes and overlays, a line each, and end.")
-    ] = False,
+    listed: Annotated[bool, typer.Option("--list", help="List all recipes and overlays and exit.")] = False,
 ) -> None:
-    """Train CNCL. A killed run goes on with --resume and ends with the weights of one never killed.
+    """Train CNCL. A run that was killed continues with --resume, and ends with the same weights as one that was not.
 
     Examples:
       ct-cncl train --list

@@ -11,19 +11,19 @@ import typer
 def verify(
     source: Annotated[Path, typer.Argument(metavar="ZIP|DIR", help="A packed bundle, or a bundle's folder.")],
     no_exec: Annotated[
-        bool, typer.Option("--no-exec", help="Only list and look: run nothing, import nothing, unpickle nothing of it.")
+        bool, typer.Option("--no-exec", help="Only read and list: nothing of it is run, imported or unpickled.")
     ] = False,
     trust: Annotated[
         bool,
         typer.Option(
-            "--trust", help="Run it even if it holds code or expressions that the installed release does not."
+            "--trust", help="Run it even if it holds code or expressions that the installed release does not have."
         ),
     ] = False,
 ) -> None:
-    """List what a bundle would execute, then check it: rules of the model zoo, checksums, network, exports, an example's result.
+    """List what a bundle would execute, then check it: model zoo rules, checksums, network, exports, result of the example.
 
-    A MONAI config is code: every string that begins with $ is evaluated, every _target_ is called. All of them are listed first,
-    and every code file, compared with the installed release. Whatever is not in it is run with --trust only.
+    A MONAI config is code: every string that begins with $ is evaluated, every _target_ is called. These and all code files are
+    first listed and compared with the installed release. Anything that the release does not have is run only with --trust.
 
     Examples:
       ct-cncl verify dist/ct_cncl_v0.1.0.zip

@@ -112,20 +112,20 @@ class CNCLTrainer(Trainer):
         train_handlers: Sequence[Any] | None = None,
     ) -> None:
         if discriminator is not None and (d_optimizer is None or adversarial_loss is None):
-            raise ValueError("Expected d_optimizer and adversarial_loss beside the discriminator, but got None.")
+            raise ValueError("Expected d_optimizer and adversarial_loss for the discriminator, but got None.")
         if min(d_every, accumulate) < 1 or d_every % 1 or accumulate % 1:
             raise ValueError(
                 f"Expected d_every and accumulate to be whole numbers of at least 1, but got {d_every} and {accumulate}."
             )
         if adversarial_weight < 0 or (discriminator is not None and adversarial_weight == 0):
             raise ValueError(
-                f"Expected an adversarial weight above 0 beside a discriminator, but got {adversarial_weight}. Raise it, or train "
+                f"Expected an adversarial weight above 0 with a discriminator, but got {adversarial_weight}. Raise it, or train "
                 "without an adversary (discriminator=null)."
             )
         if not 0 <= d_start <= adversarial_start:
             raise ValueError(
                 f"Expected 0 <= d_start <= adversarial_start, but got {d_start} and {adversarial_start}: the discriminator "
-                "must not judge before it learns."
+                "must not be used before it is trained."
             )
         if max_epochs < 1 or max_epochs % 1:
             raise ValueError(f"Expected max_epochs to be a whole number of at least 1, but got {max_epochs}.")
@@ -181,7 +181,7 @@ class CNCLTrainer(Trainer):
         if self.state.iteration > 0 and self.state.epoch >= self.state.max_epochs:
             self.logger.info(
                 f"Nothing to train: the run holds {self.state.epoch} of {self.state.max_epochs} epochs. "
-                "Raise max_epochs to go on."
+                "Raise max_epochs to continue."
             )
             return
         super().run()

@@ -115,9 +115,7 @@ def evaluate_inserts(
     """
     with alone_in(out):
         if (out / SUMMARY).exists() and not overwrite:
-            raise OutputError(
-                f"Expected no results in {out}, but it holds some. Replace them with --overwrite, or choose another folder."
-            )
+            raise OutputError(f"{out} already holds results. Replace them with --overwrite, or choose another folder.")
         with scratch_folder(out) as scratch:
             evaluation = _evaluate(_manifest(manifest), (scans, plain, inserted), patients, scratch, command)
         if page is not None:

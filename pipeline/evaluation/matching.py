@@ -169,7 +169,7 @@ def match(reference: Sequence[OpenedScan], others: Sequence[OpenedScan], *, name
         if at_place and not same:
             raise DataError(
                 f"Expected {at_place[0].name} of {name} to be of the patient of {scan.name}, but its header or the table names "
-                "another. Evaluate a patient against themselves."
+                "another. Compare scans of one patient only."
             )
         if not alone:
             same = _by_name(scan, same)
@@ -179,7 +179,7 @@ def match(reference: Sequence[OpenedScan], others: Sequence[OpenedScan], *, name
     for other in chosen:
         if sum(other is one for one in chosen) > 1:
             raise DataError(
-                f"Expected one scan of the reference for {other.name} of {name}, but several have its geometry. Name files alike."
+                f"Expected one reference scan for {other.name} of {name}, but several have its geometry. Give matching scans matching names."
             )
     return chosen
 
@@ -217,7 +217,7 @@ def _why_not(scan: OpenedScan, found: Sequence[OpenedScan], others: Sequence[Ope
         several = ", ".join(other.name for other in found[:4])
         return (
             f"Expected one scan of {name} for {scan.name}, but {several} all have its geometry. Name a folder that holds one "
-            "result a scan, named alike, or say whose files are with --patients."
+            "result per scan, named like it, or name the patients with --patients."
         )
     of_patient = [other for other in others if other.patient == scan.patient]
     of_patient += [other for other in others if _related(scan.slices.source.name, other.slices.source.name)]
@@ -225,7 +225,7 @@ def _why_not(scan: OpenedScan, found: Sequence[OpenedScan], others: Sequence[Ope
         of_patient = list(others[:1]) if len(others) == 1 else []
     if not of_patient:
         return (
-            f"Expected a scan of {name} for {scan.name}, but none has its patient or name. Add it, name it alike, or say whose "
+            f"Expected a scan of {name} for {scan.name}, but none has its patient or name. Add it, give it a matching name, or say whose "
             "files are with --patients or --patient-from-name."
         )
     return f"Expected {of_patient[0].name} of {name} to have the geometry of {scan.name}, but {difference(scan, of_patient[0])}."
@@ -238,15 +238,15 @@ def difference(scan: OpenedScan, other: OpenedScan) -> str:
         return f"slices are {ours.shape[0]} x {ours.shape[1]} and {theirs.shape[0]} x {theirs.shape[1]} pixels"
     if not ours.same_plane(theirs):
         pixel, of_other = ("{:.4g} x {:.4g}".format(*each.pixel_mm) for each in (ours, theirs))
-        return f"pixels are {pixel} and {of_other} mm" if pixel != of_other else "slices are turned against each other"
+        return f"pixels are {pixel} and {of_other} mm" if pixel != of_other else "slices have different orientations"
     nearest = np.linalg.norm(ours.corners[:, None] - theirs.corners[None], axis=2).min()
     most, others = (max(len(each.at(corner)) for corner in each.corners) for each in (ours, theirs))
     if nearest <= TOLERANCE_MM and most != others:
         return f"they have {most} and {others} slices at one place; evaluate each phase by itself"
     return (
-        f"no slice lies at the same place: the nearest are {nearest:.3g} mm apart"
+        f"no slices coincide: the nearest are {nearest:.3g} mm apart"
         if nearest > TOLERANCE_MM
-        else ("names and patients do not say that they belong together; name files alike, or use --patients")
+        else ("names and patients do not match; use matching names, or --patients")
     )
 
 

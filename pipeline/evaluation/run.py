@@ -54,14 +54,16 @@ class EvaluateOptions:
 
     def __post_init__(self) -> None:
         if not self.candidates and self.input is None:
-            raise ValueError("Expected at least one candidate to judge, but got none. Name files or folders after REF.")
+            raise ValueError(
+                "Expected at least one candidate to evaluate, but got none. Name files or folders after REF."
+            )
         if self.label_names is not None and self.labels is None:
             raise ValueError("Expected label volumes for the names of labels, but got none. Add --labels.")
         if self.region not in REGIONS:
             raise ValueError(f"Expected a region out of {', '.join(REGIONS)}, but got {self.region!r}.")
         if self.names and len(self.names) != len(self.candidates):
             raise ValueError(
-                f"Expected a name for each of {len(self.candidates)} candidates, but got {len(self.names)}. Give all or none."
+                f"Expected a name for each of {len(self.candidates)} candidates, but got {len(self.names)}. Name all of them or none."
             )
         if self.shown < 1 or self.seed < 0:
             raise ValueError(
@@ -96,7 +98,7 @@ def _evaluation(
 ) -> Evaluation:
     if (options.out / SUMMARY).exists() and not options.overwrite:
         raise OutputError(
-            f"Expected no evaluation in {options.out}, but it holds one. Replace it with --overwrite, or choose another folder."
+            f"{options.out} already holds an evaluation. Replace it with --overwrite, or choose another folder."
         )
     with scratch_folder(options.out) as scratch:
         evaluation = _evaluate(options, windows, scratch)
@@ -221,7 +223,7 @@ def _matched(
         series.append(MethodScans(method.key, scans, maps))
         if unused := left_over(scans, found[RESULT]):
             warnings.append(
-                f"{method.name}: {len(unused)} scans belong to no scan of the reference and were left out ({', '.join(unused[:3])})."
+                f"{method.name}: {len(unused)} scans belong to no scan of the reference and were ignored ({', '.join(unused[:3])})."
             )
         lacking = sum(place is None for own, other in zip(reference, scans) for place in own.grid.partners(other.grid))
         if lacking:
@@ -240,8 +242,8 @@ def _cautions(reference: Sequence[OpenedScan], patients: Sequence[str], options:
     guessed = sum(not scan.known for scan in reference)
     if guessed and len(reference) > 1 and options.patient_from_name == DEFAULT_NAME_RULE:
         found.append(
-            f"Whose {guessed} of {len(reference)} scans are was told from file names, up to the first underscore: {count} patients. "
-            "Say it with --patients or --patient-from-name where that is wrong."
+            f"The patients of {guessed} of {len(reference)} scans were taken from file names, up to the first underscore: {count} patients. "
+            "If that is wrong, use --patients or --patient-from-name."
         )
     return found
 

@@ -165,12 +165,12 @@ class Checkpoints:
         last = self.folder / LAST
         if last.exists() and not self.resume:
             raise CheckpointError(
-                f"Expected a folder without a run in {self.folder}, but it holds {LAST}. Go on with that run (--resume), or "
+                f"Expected a folder without a run in {self.folder}, but it holds {LAST}. Resume that run (--resume), or "
                 "name another output folder."
             )
         if self.resume and not last.exists():
             raise CheckpointError(
-                f"Expected a run to resume in {self.folder}, but it holds no {LAST}. Name the run's folder, or start anew "
+                f"Expected a run to resume in {self.folder}, but it holds no {LAST}. Name the run's folder, or start a new run "
                 "without --resume."
             )
 

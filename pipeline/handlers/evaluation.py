@@ -67,7 +67,7 @@ class EvaluationTable:
         self.bar: tqdm | None = None
         if (self.folder / "summary.json").exists() and not overwrite:
             raise OutputError(
-                f"Expected no evaluation in {self.folder}, but it holds one. Replace it with --overwrite, or choose another folder."
+                f"{self.folder} already holds an evaluation. Replace it with --overwrite, or choose another folder."
             )
 
     def attach(self, engine: Engine) -> None:

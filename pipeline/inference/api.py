@@ -203,7 +203,7 @@ def denoise(
         if out is None:
             raise ValueError("Expected a folder for the results of a path, but got none. Pass out=FOLDER.")
         if axes is not None:
-            raise ValueError("Expected axes for arrays only, but got them for a path. Leave them out.")
+            raise ValueError("axes cannot be combined with a path: files state their geometry. Omit it.")
         return denoise_scans(Path(source), Path(out), **network, **files)
     usual = DenoiseOptions()
     refused = [name for name, value in files.items() if value != getattr(usual, name)]
@@ -283,7 +283,9 @@ def _weights(asked: DenoiseOptions) -> Weights:
     weights = open_weights(asked.weights, device, precision=asked.precision, trust=asked.trust)
     check_save(weights, asked.settings(weights.trained_on))
     if weights.precision == "bf16" and not is_made_for_bf16(device) and is_main_process():
-        logger.warning("bf16 is slower than fp32 here, where nothing multiplies it; --precision auto chooses.")
+        logger.warning(
+            "bf16 is slower than fp32 on this machine, which has no hardware for it; --precision auto chooses the faster."
+        )
     return weights
 
 

@@ -234,7 +234,7 @@ class ArchiveRun:
         if self.asked.strict and self.found.unread:
             raise ScanError(
                 f"{self.source}: expected to read everything there (--strict) but passed over {self.found.others}; fetch it, or "
-                "leave out --strict"
+                "omit --strict"
             )
         if failed or strays:
             why = f"; {self.places.manifest} says why" if self.places.manifest else ""
@@ -273,7 +273,7 @@ class ArchiveRun:
             count = sum(map(len, self.found.passed_over.values()))  # others has names of files and values of tags
             self._say(f"passed over {self.found.others if self.deidentifier is None else f'{count} files'}")
         for scan, what in self._refused.items():
-            self._say(f"passed over {job_name(scan)}: {what}; --derived {self.tasks[0].verb[0]}s it all the same")
+            self._say(f"passed over {job_name(scan)}: {what}; --derived {self.tasks[0].verb[0]}s it anyway")
 
     def _one(self, job: Job) -> None:
         """Do one scan; its results appear when all are complete."""
@@ -308,7 +308,7 @@ class ArchiveRun:
         slices.problems += [*self._unreadable_beside(job.source), *self._left_out.get(job.source.files, ())]
         if slices.problems and self.asked.strict:
             raise ScanError(
-                f"{job.source.path}: {slices.problems[0]}; leave out --strict to {self.tasks[0].verb[0]} each slice all the same"
+                f"{job.source.path}: {slices.problems[0]}; omit --strict to {self.tasks[0].verb[0]} each slice anyway"
             )
         warnings = task.begin(slices)
         if self.deidentifier is not None:  # they go into the result's header, too
@@ -336,7 +336,7 @@ class ArchiveRun:
         found = digests(job, parts)
         if found["source"] != before:
             raise ScanError(
-                f"{job.source.path}: expected files that stay as they are but they were changed meanwhile; run again"
+                f"{job.source.path}: expected files that do not change during the run but they did; run again"
             )
         names = self._superseded.get(job.record) or {}
         superseding = {"supersedes": dict(names)} if names else {}

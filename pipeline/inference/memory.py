@@ -214,12 +214,12 @@ def _check_geometry(affine: np.ndarray) -> None:
         check_affine(affine, Path("volume"))
     except ScanError as error:
         raise ValueError(
-            f"Expected an affine that puts each voxel at a place of its own, but got {affine.tolist()}. Mend it."
+            f"Expected an affine that puts each voxel at a place of its own, but got {affine.tolist()}. Correct it."
         ) from error
 
 
 def _check_hu(array: np.ndarray) -> None:
-    """Refuse what is no HU, as for files."""
+    """Refuse values not in HU, as for files."""
     bad = array.size - int(np.isfinite(array).sum())
     if bad:
         raise ValueError(

@@ -192,7 +192,7 @@ def batch_for(weights: Weights, shape: tuple[int, int], settings: Settings) -> i
 def scan_warnings(slices: Slices, weights: Weights, strength: float = 1.0) -> list[str]:
     """Warnings about a scan, before it is denoised: its geometry, what lies outside of the training data, strengths above 1."""
     how = "one by one" if weights.slices == 1 else "with those beside them, of the same phase,"
-    warnings = [f"{problem}; slices are denoised {how} all the same" for problem in slices.problems]
+    warnings = [f"{problem}; slices are denoised {how} anyway" for problem in slices.problems]
     warnings += _strength_warnings(strength)
     if weights.trained_on:
         looked_at = [slices.read(number).hu for number in sampled(slices.count)]

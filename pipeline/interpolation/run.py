@@ -199,7 +199,7 @@ def scan_alpha(
         found = json.loads(config.read_text(encoding="utf-8")).get("dataset_dir") if config.is_file() else None
         if not isinstance(found, str):
             raise ConfigError(
-                f"Expected --data, since nothing beside {first} names a data set, but got none. Name one."
+                f"Expected --data, since nothing next to {first} names a data set, but got none. Name one."
             )
         data = Path(found)
     name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else checked_device(device)

@@ -167,7 +167,7 @@ def _warnings(
     if expected is not None and have < expected:
         warnings.append(f"{expected} objects were expected and {have} came")
     if job.edition > 1:
-        warnings.append(f"slices came late: this result takes the place of edition {job.edition - 1}")
+        warnings.append(f"slices came late: this result replaces edition {job.edition - 1}")
     others = Counter(f"{own.rule or 'no rule'}, {facts.origin}" for _, facts, own in each if own.rule != chosen.rule)
     warnings += [f"{count} objects left out ({what})" for what, count in sorted(others.items())]
     return warnings

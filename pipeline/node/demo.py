@@ -62,7 +62,7 @@ def run_demo(out: Path, *, slices: int, size: int, browser: bool, stay: bool, ov
         page = f"http://127.0.0.1:{ports['page']}"
         _wait(page, out)
         say(
-            f"4/4  It is through: {page}/jobs/1 shows it"
+            f"4/4  Done: {page}/jobs/1 shows it"
             + (f", the study with both series is in http://127.0.0.1:{ports['http']}/" if orthanc else "")
         )
         if browser:
@@ -153,7 +153,7 @@ def _until_open(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
             if one.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.1)
-    raise NodeError(f"Expected something to listen on port {port}, but nothing does. See {log}.")
+    raise NodeError(f"Expected a program to listen on port {port}, but none does. See {log}.")
 
 
 def _receive(folder: Path, port: int) -> None:
@@ -193,4 +193,4 @@ def _wait(page: str, out: Path) -> None:
         if values['ct_cncl_jobs{state="done"}'] != "0":
             return
         time.sleep(0.5)
-    raise NodeError(f"Expected the series to come through, but it did not. See {out / 'node.log'}.")
+    raise NodeError(f"Expected the series to arrive, but it did not. See {out / 'node.log'}.")

@@ -34,15 +34,15 @@ def health_of(node: Node) -> Health:
     if not node.receiver.is_listening:
         problems.append("it does not listen")
     if settings.workers and node.workers.alive < settings.workers:
-        problems.append(f"{settings.workers - node.workers.alive} of {settings.workers} workers do not run")
+        problems.append(f"{settings.workers - node.workers.alive} of {settings.workers} workers are not running")
     if not node.spool.has_room(settings.limits.free_bytes):
         problems.append("the disk is full: objects are refused")
     counts = node.jobs.counts()
     if counts["failed"]:
-        problems.append(f"failed jobs that wait for somebody: {counts['failed']}")
+        problems.append(f"failed jobs that wait for a person: {counts['failed']}")
     late = node.jobs.database.one("SELECT COUNT(*) FROM deliveries WHERE state = 'waiting' AND tries > 2")
     if late:
-        problems.append(f"{late} deliveries are not taken by their destination")
+        problems.append(f"{late} deliveries are not accepted by their destination")
     oldest = node.jobs.database.one("SELECT MIN(changed) FROM jobs WHERE state IN ('complete', 'denoising')")
     if oldest is not None and time.time() - oldest > _STUCK_S:
         problems.append(f"a job has waited for {(time.time() - oldest) / 60:.0f} minutes")
@@ -70,7 +70,7 @@ def metrics_of(node: Node) -> str:
     add("objects_total", "counter", "C-STORE requests by answer.", by("answer", dict(node.receiver.storing.counts)))
     add("connections_refused_total", "counter", "Before an association.", {"": node.receiver.refused_connections})
     add("workers_alive", "gauge", "Processes that denoise.", {"": node.workers.alive})
-    add("worker_deaths_total", "counter", "Processes that ended unasked.", {"": node.workers.deaths})
+    add("worker_deaths_total", "counter", "Processes that ended unexpectedly.", {"": node.workers.deaths})
     sent = {sending.destination.name: float(sending.objects) for sending in node.sendings}
     add("sent_objects_total", "counter", "Objects accepted by a destination.", by("destination", sent))
     failures = {sending.destination.name: float(sending.failures) for sending in node.sendings}

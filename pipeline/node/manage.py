@@ -29,7 +29,7 @@ def retry(jobs: Jobs, audit: Audit, number: int) -> str:
     after = "sending" if made else "complete"
     with jobs.database.change() as change:
         if not jobs.move_within(change, number, job.state, after, tries=0, next_try=0, error=None):
-            raise NodeError(f"Expected job {number} to be {job.state} still, but it has gone on.")
+            raise NodeError(f"Expected job {number} to be {job.state} still, but it has moved on.")
         if made:
             change.execute(
                 "UPDATE deliveries SET state = 'waiting', tries = 0, next_try = 0, changed = ? WHERE job = ? AND state IN ('failed', 'waiting')",
@@ -49,12 +49,10 @@ def drop(jobs: Jobs, audit: Audit, retention: Retention, number: int) -> str:
     """
     job = jobs.get(number)
     if job.state == "denoising":
-        raise NodeError(
-            f"Expected a job that nobody works on, but job {number} is being denoised. Wait, or stop the node."
-        )
+        raise NodeError(f"Expected an idle job, but job {number} is being denoised. Wait, or stop the node.")
     audit.say("dropped", job=job.id, study=job.study, series=job.series, state=job.state)
     if not jobs.move(number, job.state, "done", action={"do": "ignore", "reasons": ["dropped by a person"]}):
-        raise NodeError(f"Expected job {number} to be {job.state} still, but it has gone on.")
+        raise NodeError(f"Expected job {number} to be {job.state} still, but it has moved on.")
     retention.remove_files(jobs.get(number))
     with jobs.database.change() as change:
         change.execute("DELETE FROM jobs WHERE id = ?", (number,))

@@ -135,7 +135,7 @@ class Sending:
             )  # fmt: skip
 
     def _later(self, delivery: Delivery, error: str, *, moved: bool) -> None:
-        """Try again after a pause; a try in which the destination took something begins the count anew."""
+        """Try again after a pause; a try in which the destination took something restarts the count."""
         self.failures += 1
         retry, tries = self.settings.retry, 1 if moved else delivery.tries + 1
         state = "failed" if tries >= retry.tries else "waiting"

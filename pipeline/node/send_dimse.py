@@ -62,14 +62,14 @@ def send_by_c_store(
                 answer = "no answer" if code is None else f"status 0x{code:04X}"
                 raise NodeError(f"Expected {peer.aet} to store an object, but got {answer}.")
             if code in _WARNINGS:
-                logger.warning("%s stored an object with a remark, 0x%04X", peer.aet, code)
+                logger.warning("%s stored an object with a warning, 0x%04X", peer.aet, code)
             accepted(entry["uid"])
 
 
 def turn_over(taken: int, of: int, destination: Destination) -> NodeError:
     """What is said of a destination that takes too long."""
     return NodeError(
-        f"Expected {destination.name} to take {of} objects within {destination.turn_s:g} s, but it took {taken}; the rest comes in its next turn."
+        f"Expected {destination.name} to take {of} objects within {destination.turn_s:g} s, but it took {taken}; the rest follows in its next turn."
     )
 
 

@@ -68,7 +68,9 @@ class Node:
         swept = self.spool.sweep(row[0] for row in database.rows("SELECT path FROM objects WHERE path IS NOT NULL"))
         if released or swept:
             logger.info(
-                "put in order after a stop: %d jobs given back, %d unfinished files removed", len(released), swept
+                "recovered after a stop: %d jobs returned to the queue, %d unfinished files removed",
+                len(released),
+                swept,
             )
         self.receiver = Receiver(self.settings, self.spool, self.jobs, self.audit)
         self.watcher = Watcher(self.settings, self.jobs, self.receiver, self.audit)

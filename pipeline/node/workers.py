@@ -70,7 +70,7 @@ class Workers:
             if job.tries >= _MOST_DEATHS:
                 self.jobs.move(
                     number, "complete", "failed",
-                    error=f"expected the worker to live, but it ended {job.tries} times on this job (the last time with {code}): out of memory, or stuck?",
+                    error=f"expected the worker to survive, but it ended {job.tries} times on this job (the last time with {code}): out of memory, or stuck?",
                 )  # fmt: skip
 
     def stop(self, seconds: float) -> None:

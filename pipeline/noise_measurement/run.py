@@ -73,9 +73,7 @@ def measure_scans(
         raise ValueError(f"Expected one scan and its repetition but got {len(scans)} scans in {source}. Name one.")
     with nullcontext() if out is None else alone_in(out):
         if out is not None and not overwrite and any((out / name).exists() for name in RESULTS):
-            raise OutputError(
-                f"Expected {out} without results but it holds some. Choose another --out, or use --overwrite."
-            )
+            raise OutputError(f"{out} already holds results. Choose another --out, or use --overwrite.")
         return _measure_all(scans, out, repeat, maps=maps)
 
 

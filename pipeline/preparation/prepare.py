@@ -77,7 +77,7 @@ def prepare_data(options: PrepareOptions) -> dict[str, Any]:
     if options.realizations < 0 or (options.realizations and real):
         raise DataError(
             "Expected 0 or more noise realizations, and none for real pairs (--low, --pairs), but got "
-            f"{options.realizations}. Leave --realizations out."
+            f"{options.realizations}. Omit --realizations."
         )
     if not 0 <= options.photon_counts <= options.realizations or (options.photon_counts and options.dose_fraction == 1):
         raise DataError(

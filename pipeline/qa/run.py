@@ -29,7 +29,7 @@ RECORD = "evaluation.json"
 PHANTOMS = {"water": water, "discs": discs, "lesions": lesions}
 CAUTION = (
     "Phantoms are simpler than patients: uniform water, round discs. A network trained on anatomy may do better or worse there than "
-    "here. This test shows noise, sharpness, HU and detectability under known conditions; it is no release for patients."
+    "here. This test shows noise, sharpness, HU and detectability under known conditions; it is no clearance for use on patients."
 )
 CONSTANTS = {
     "noise, noise power": "middle of a water cylinder, patches of 32 x 32 pixels, differences of slices over sqrt(2), Hann window",
@@ -89,7 +89,7 @@ def run_qa(options: QAOptions) -> Evaluation:
     with alone_in(options.out):
         if (options.out / RECORD).exists() and not options.overwrite:
             raise OutputError(
-                f"Expected no results in {options.out}, but it holds some. Replace them with --overwrite, or choose another folder."
+                f"{options.out} already holds results. Replace them with --overwrite, or choose another folder."
             )
         denoisers, files = _denoisers(options)
         evaluation = evaluate_phantoms(

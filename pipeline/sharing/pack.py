@@ -34,7 +34,7 @@ CONFIGS = ("evaluate.json", "multi_gpu_train.json", "logging.conf")
 CODE = ("pipeline", "transforms")
 _NOT_CARRIED = ("cli",)  # the command line needs packages that a bundle does not
 FINE_TUNE = "fine_tune"
-"""Overlay with the settings for going on from finished weights: whoever has a bundle does not begin anew."""
+"""Overlay with the settings for going on from finished weights: whoever has a bundle need not start from scratch."""
 _VERSION = re.compile(r"\d+(\.\d+)*[a-z0-9]*(\.[a-z0-9]+)*(\+[A-Za-z0-9]+([._-][A-Za-z0-9]+)*)?", re.ASCII)
 """It becomes part of a file's name, and of a tag on the Hub."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip file can name
@@ -83,7 +83,7 @@ def pack(
         overlays = [*metadata["weights"]["variant"].split("+"), FINE_TUNE] if weights is None else []
     path = out / f"{NAME}_v{metadata['version']}.zip"
     if path.exists():
-        raise OutputError(f"Expected no {path.name} in {out}, but there is one. Remove it, or pass --version.")
+        raise OutputError(f"{out} already holds {path.name}. Remove it, or pass --version.")
     metadata["weights"]["variant"] = "+".join(Path(name).stem for name in overlays if name != FINE_TUNE)
     require("jsonschema", extra="verify", purpose="to check metadata.json")  # before minutes of exporting
     with alone_in(path), temporary_folder() as scratch:
@@ -133,7 +133,7 @@ def _write_bundle(folder: Path, bundle: Path, weights: Path, overlays: Sequence[
     if overlays and any(train.get(key) != value for key, value in definition.items()):
         raise ConfigError(
             f"Expected the overlays that {weights.name} was trained with, but {', '.join(overlays)} define another network. "
-            "Leave --with out to keep the training settings of train.json."
+            "Omit --with to keep the training settings of train.json."
         )
     inference = load_config([bundle / "configs" / "inference.json"])
     for name, config in (("train.json", train), ("inference.json", inference)):

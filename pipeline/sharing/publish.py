@@ -81,7 +81,9 @@ def _entry(source: Path, place: str) -> dict[str, Any]:
 def _merged(index: Any, source: Path, place: str) -> str:
     """The index with this bundle in it, whose version must not be there with other bits: who has it would never know."""
     if not isinstance(index, dict):
-        raise PublishError(f"Expected a mapping in the {INDEX} that is there, but got {type(index).__name__}. Mend it.")
+        raise PublishError(
+            f"Expected a mapping in the {INDEX} that is there, but got {type(index).__name__}. Correct it."
+        )
     own = _entry(source, place)
     earlier = index.get(source.stem)
     if earlier is not None and (
@@ -93,19 +95,19 @@ def _merged(index: Any, source: Path, place: str) -> str:
 
 def _another(source: Path) -> PublishError:
     return PublishError(
-        f"Expected {source.stem} to be new there or the same, but another one is there. Raise the version (ct-cncl pack --version)."
+        f"Expected {source.stem} to be new there or identical, but a different one is there. Raise the version (ct-cncl pack --version)."
     )
 
 
 def _to_folder(source: Path, target: str) -> list[Step]:
     folder = Path(target).expanduser().absolute()
     if not target or (folder.exists() and not folder.is_dir()):
-        raise PublishError(f"Expected a folder, but got {target!r}. Name one; it is made if it is not there.")
+        raise PublishError(f"Expected a folder, but got {target!r}. Name one; it is created if it does not exist.")
     index = folder / INDEX
     try:
         earlier = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
     except ValueError as error:
-        raise PublishError(f"Expected JSON in {index}, but got: {error}. Mend it.") from error
+        raise PublishError(f"Expected JSON in {index}, but got: {error}. Correct it.") from error
     merged = _merged(earlier, source, (folder / source.name).as_uri())
     there = folder / source.name
     if there.is_file() and not there.samefile(source) and file_checksum(there) != file_checksum(source):
@@ -143,7 +145,7 @@ def _to_server(source: Path, target: str) -> list[Step]:
         except ValueError as error:
             if isinstance(error, PublishError):
                 raise
-            raise PublishError(f"Expected JSON in {base}/{INDEX}, but got: {error}. Mend it.") from error
+            raise PublishError(f"Expected JSON in {base}/{INDEX}, but got: {error}. Correct it.") from error
         there = _request("GET", f"{base}/{source.name}")
         if there is not None and hashlib.sha256(there).hexdigest() != file_checksum(source):
             raise _another(source)  # in no index, but somebody may have it
@@ -190,9 +192,9 @@ def _request(method: str, url: str, content: bytes | None = None) -> bytes | Non
             return None
         if error.code in (301, 302, 303, 307, 308):
             raise PublishError(
-                f"Expected {url} to take {method} itself, but it leads to {error.headers.get('Location')}. Name that, if you trust it."
+                f"Expected {url} to accept {method} itself, but it redirects to {error.headers.get('Location')}. Name that, if you trust it."
             ) from error
-        raise PublishError(f"Expected {url} to take {method}, but got: {error.code} {error.reason}.") from error
+        raise PublishError(f"Expected {url} to accept {method}, but got: {error.code} {error.reason}.") from error
     except (OSError, http.client.HTTPException) as error:
         raise PublishError(f"Expected to reach {url}, but got: {error}.") from error
 

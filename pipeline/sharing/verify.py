@@ -151,7 +151,7 @@ def _check_size(source: Path) -> None:
         with zipfile.ZipFile(source) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise VerifyError(f"Expected a zip archive in {source}, but got: {error}. Get it anew.") from error
+        raise VerifyError(f"Expected a zip archive in {source}, but got: {error}. Download it again.") from error
     size = sum(member.file_size for member in members)
     if len(members) > _MOST_FILES or size > _MOST_BYTES:
         raise VerifyError(

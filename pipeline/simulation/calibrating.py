@@ -90,7 +90,7 @@ def _calibrated(slices: Slices, asked: SimulateOptions) -> Calibrated:
     frequency = np.arange(len(found.scan_power)) * found.spectrum_step_per_mm
     power = np.array(found.scan_power if found.spectrum_source == "scan" else ())
     warnings = (
-        *(f"{problem}; slices are simulated one by one all the same" for problem in slices.problems),
+        *(f"{problem}; slices are simulated one by one anyway" for problem in slices.problems),
         warning_of(truncated),
         unlike_the_model(frequency, power, kernel),
     )

@@ -58,7 +58,7 @@ def train_bundle(
     overrides = parse_overrides(assignments)
     if resume:
         if overlays:
-            raise ConfigError("--with cannot be combined with --resume: the run has its own config. Leave --with out.")
+            raise ConfigError("--with cannot be combined with --resume: the run has its own config. Omit --with.")
         if not (out / "config.json").is_file() or not (out / LAST).is_file():
             raise CheckpointError(
                 f"Expected a run to resume in {out}, but it has no config.json and {LAST}. Name the run's folder with --out."
@@ -99,9 +99,9 @@ def absolute_paths(overrides: Mapping[str, Any]) -> dict[str, Any]:
 def resume_hint(out: Path) -> str:
     """What an interrupted user wants to know: how far the run is, and how it goes on."""
     if not (out / LAST).is_file():
-        return f"Stopped before the first epoch was done: {out} holds no checkpoint yet."
+        return f"Stopped before the first epoch had finished: {out} holds no checkpoint yet."
     epoch = load_file(out / LAST)["trainer"]["iteration"] // load_file(out / LAST)["trainer"]["epoch_length"]
-    return f"Stopped. {out / LAST} holds the run after epoch {epoch}; go on with: ct-cncl train --resume --out {out}"
+    return f"Stopped. {out / LAST} holds the run after epoch {epoch}; resume with: ct-cncl train --resume --out {out}"
 
 
 def evaluate_run(

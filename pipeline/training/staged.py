@@ -109,7 +109,7 @@ def _trained(
     if resume and (stages or (out / RECORD).is_file()):
         if stages or data or overlays or assignments:
             raise ConfigError(
-                "Only --out can be combined with --resume: the stages have their own configs. Leave the other options out."
+                "Only --out can be combined with --resume: the stages have their own configs. Omit the other options."
             )
         return resume_stages(out)[-1]
     train_bundle(out=out, data=data, overlays=overlays, resume=resume, assignments=assignments)
@@ -153,7 +153,7 @@ def train_stages(
     """
     if (out / RECORD).exists() or (out / LAST).exists():
         raise OutputError(
-            f"Expected a folder without a run in {out}, but it holds one. Go on with it (--resume), or name another folder."
+            f"Expected a folder without a run in {out}, but it holds one. Resume it with --resume, or name another folder."
         )
     parsed = [parse_stage(text) for text in stages]
     common = parse_stage(" ".join(overlays))
@@ -198,7 +198,7 @@ def resume_stages(out: Path) -> list[Path]:
         ConfigError: ``out`` holds no stages.
     """
     if not (out / RECORD).is_file():
-        raise ConfigError(f"Expected stages in {out}, but it has no {RECORD}. Begin them with --stage.")
+        raise ConfigError(f"Expected stages in {out}, but it has no {RECORD}. Start them with --stage.")
     record = json.loads((out / RECORD).read_text(encoding="utf-8"))
     folders = [out / name for name in record["names"]]
     before: Path | None = None
@@ -211,7 +211,7 @@ def resume_stages(out: Path) -> list[Path]:
         elif not _complete(folder):
             train_bundle(out=folder, resume=True)
         if not _complete(folder):
-            logger.error("Stage %s was stopped before its end; no other stage begins.", folder.name)
+            logger.error("Stage %s was stopped early; no further stage is started.", folder.name)
             break
         before = folder
     return folders
@@ -234,7 +234,7 @@ def stages_hint(out: Path) -> str:
     names = json.loads((out / RECORD).read_text(encoding="utf-8"))["names"]
     begun = [name for name in names if (out / name / LAST).is_file()]
     if not begun:
-        return f"Stopped before the first epoch was done; go on with: ct-cncl train --resume --out {out}"
+        return f"Stopped before the first epoch had finished; resume with: ct-cncl train --resume --out {out}"
     state = load_file(out / begun[-1] / LAST)["trainer"]
     epoch = state["iteration"] // state["epoch_length"]
-    return f"Stopped in {begun[-1]} after epoch {epoch}; go on with: ct-cncl train --resume --out {out}"
+    return f"Stopped in {begun[-1]} after epoch {epoch}; resume with: ct-cncl train --resume --out {out}"

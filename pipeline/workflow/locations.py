@@ -70,7 +70,7 @@ def installed_bundle() -> Path:
         if (Path(folder) / "configs" / "metadata.json").is_file():
             return Path(folder)
     raise FileNotFoundError(
-        "Expected the bundle in the package ct_cncl.bundle, but it is not there. Install ct-cncl anew."
+        "Expected the bundle in the package ct_cncl.bundle, but it is not there. Reinstall ct-cncl."
     )
 
 

@@ -199,7 +199,7 @@ def run_workflow(workflow: ConfigWorkflow) -> ConfigWorkflow:
             # TensorBoard's writer names no file
             raise OutputError(
                 f"Expected to write the run's files, TensorBoard's events among them, but got: {cause.strerror}. Free some space; "
-                "`ct-cncl train --resume` goes on from the last checkpoint."
+                "`ct-cncl train --resume` continues from the last checkpoint."
             ) from error
         if _SHARED_MEMORY.search(str(cause)):
             raise ConfigError(_no_shared_memory()) from error

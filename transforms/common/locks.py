@@ -50,7 +50,7 @@ def alone_in(folder: str | Path, *, wait: bool = False) -> Iterator[bool]:
     with lock(path, wait=wait) as mine:
         if mine is False:
             raise OutputError(
-                f"Expected {folder} for this run alone, but {_holder(path)} is at work there. Wait until it is done, or choose another "
+                f"Expected {folder} for this run alone, but {_holder(path)} is already running there. Wait until it has finished, or choose another "
                 "folder."
             )
         if mine and not part_of_a_run:

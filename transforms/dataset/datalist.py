@@ -48,15 +48,15 @@ def read_datalist(folder: str | Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(
-            f"Expected {path} to be JSON, but it cannot be read: {error}. Prepare the data set anew."
+            f"Expected {path} to be JSON, but it cannot be read: {error}. Prepare the data set again."
         ) from error
     if not isinstance(content, dict):
         raise DataError(
-            f"Expected {path} to hold a JSON object, but got {type(content).__name__}. Prepare the data set anew."
+            f"Expected {path} to hold a JSON object, but got {type(content).__name__}. Prepare the data set again."
         )
     if content.get("format") != FORMAT:
         raise DataError(
-            f"Expected {path} of format {FORMAT}, but got {content.get('format')}. Prepare the data set anew."
+            f"Expected {path} of format {FORMAT}, but got {content.get('format')}. Prepare the data set again."
         )
     for split in SPLITS:
         for entry in content.setdefault(split, []):
@@ -64,7 +64,7 @@ def read_datalist(folder: str | Path) -> dict[str, Any]:
             if missing:
                 raise DataError(
                     f"Expected every entry of {path} to have {', '.join(missing)}, but one in {split} has not. Prepare the "
-                    "data set anew."
+                    "data set again."
                 )
             for key in VOLUMES:
                 entry[key] = str(folder / entry[key])
@@ -89,7 +89,7 @@ def check_patients(content: dict[str, Any]) -> None:
             if first_split != split:
                 raise DataError(
                     f"Expected every patient in one split, but {first_source} ({first_split}) and {entry['source']} "
-                    f"({split}) are of the same patient. Move one, or say whose they are with"
+                    f"({split}) are of the same patient. Move one, or name the patients with"
                     " --patients table.csv or --patient-from-name RULE."
                 )
 
@@ -107,13 +107,13 @@ def verify_checksums(content: dict[str, Any], splits: tuple[str, ...] = SPLITS) 
     files = [item for split in splits for entry in content[split] for item in _checksums(entry)]
     for path, _ in files:
         if not Path(path).is_file():
-            raise DataError(f"Expected {path}, which {DATALIST} names, but it is missing. Prepare the data set anew.")
+            raise DataError(f"Expected {path}, which {DATALIST} names, but it is missing. Prepare the data set again.")
     with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock
         for (path, expected), found in zip(files, pool.map(lambda item: file_checksum(Path(item[0])), files)):
             if found != expected:
                 raise DataError(
                     f"Expected {path} to have the SHA-256 {expected[:12]}..., but got {found[:12]}...: it has changed "
-                    "since it was prepared. Restore it, or prepare the data set anew."
+                    "since it was prepared. Restore it, or prepare the data set again."
                 )
 
 
@@ -156,6 +156,6 @@ def entries(content: dict[str, Any], split: str) -> list[dict[str, Any]]:
             f"Expected at least one volume in the {split} split, but there is none. Prepare the data set with "
             f"--{split}-fraction or --{split} SRC."
             if split != "training"
-            else "Expected at least one volume in the training split, but there is none. Prepare the data set anew."
+            else "Expected at least one volume in the training split, but there is none. Prepare the data set again."
         )
     return content[split]

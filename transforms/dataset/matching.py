@@ -145,8 +145,8 @@ def _why_not(scan: PairCandidate, of_patient: Sequence[PairCandidate], candidate
         )
     if not of_patient:
         return (
-            f"Expected a low-dose partner of the same patient for {scan}, but there is none. Add it, or say "
-            "whose the files are with --patients table.csv or --patient-from-name RULE."
+            f"Expected a low-dose partner of the same patient for {scan}, but there is none. Add it, or name "
+            "the patients with --patients table.csv or --patient-from-name RULE."
         )
     other = min(of_patient, key=lambda one: _distance(scan, one))
     if not scan.same_geometry(other):

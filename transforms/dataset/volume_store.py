@@ -84,7 +84,7 @@ class VolumeStore:
         return self._mapped[path]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what is memory-mapped: it would be copied whole to every worker that is started anew."""
+        """Without what is memory-mapped: it would be copied whole to every worker that is started."""
         return self.__dict__ | {"_mapped": {}}
 
 

@@ -157,7 +157,7 @@ def check_noise(entry: dict[str, Any], shape: tuple[int, ...], needed: int) -> N
         found = open_noise(path).values.shape
         if found != shape:
             raise DataError(
-                f"Expected noise realizations of the label's shape {shape}, but {path} has {found}. Prepare the data set anew."
+                f"Expected noise realizations of the label's shape {shape}, but {path} has {found}. Prepare the data set again."
             )
 
 

@@ -51,7 +51,7 @@ def all_slices(data: Sequence[dict[str, Any]]) -> list[SliceIndex]:
         if shapes[0] != shapes[1]:
             raise DataError(
                 f"Expected image and label of one shape, but {entry['image']} has {shapes[0]} and {entry['label']} has "
-                f"{shapes[1]}. Prepare the data set anew."
+                f"{shapes[1]}. Prepare the data set again."
             )
         slices += [SliceIndex(entry, z) for z in range(shapes[0][2])]
     return slices

@@ -48,7 +48,7 @@ def refused(tiny_dataset, tmp_path, monkeypatch):
             "redcnn: Expected a key of the config, but got 'network_def.content.width'",
         ),
         ({"extra": {"batch_sise": 1}}, "did you mean batch_size"),
-        ({"extra": {"max_epochs": 7}}, "no max_epochs=..., which the ablation sets itself"),
+        ({"extra": {"max_epochs": 7}}, "max_epochs=... cannot be set in an ablation"),
         ({"extra": {"batch_size": 0}}, "batch_size to be a whole number"),
         ({"variants": ("unet_ln_gelu+patches.size=16",)}, "no patches.size=... in unet_ln_gelu.patches.size=16"),
         ({"extra": {"network_def#content#norm": "knee"}}, "unet_ln_gelu: Expected a network that can be built"),
@@ -104,7 +104,7 @@ def test_overlays_may_move_but_not_become_others(refused, finished_ablation, tin
     (out / "ablation.json").write_text(
         json.dumps(record | {"variants": [["mine", [str(tmp_path / "a" / "mine.json")], []]]})
     )
-    assert "mine to be what it was" in refused(OutputError, out=out, variants=(str(tmp_path / "c" / "mine.json"),))
+    assert "overlays of mine in" in refused(OutputError, out=out, variants=(str(tmp_path / "c" / "mine.json"),))
     started = []
     monkeypatch.setattr("ct_cncl.pipeline.ablation.run._train", lambda _ablation, one, *_: started.append(one) or 1 / 0)
     with pytest.raises(ZeroDivisionError):

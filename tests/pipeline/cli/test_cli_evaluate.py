@@ -27,7 +27,7 @@ def test_files_are_judged_and_the_table_is_printed(command, tmp_path):
     ("arguments", "words"),
     [
         (("full", "denoised"), "Pass --out"),
-        (("full", "denoised", "--out", "o", "--split", "test"), "with a run only"),
+        (("full", "denoised", "--out", "o", "--split", "test"), "--split needs a run"),
         (("full", "denoised", "--out", "o", "--windows", ""), "at least one window"),
         (("full", "denoised", "--out", "o", "--region", "head"), "Expected a region"),
         (("full", "denoised", "low", "--out", "o", "--name", "one"), "name for each of 2"),
@@ -49,7 +49,7 @@ def test_file_options_are_refused_for_a_run(command, tmp_path):
     (tmp_path / "run" / "config.json").write_text("{}")
     code, _, errors = command("evaluate", tmp_path / "run", "--input", tmp_path, "--out", tmp_path / "o")
     assert code != 0
-    assert "Expected no --input with a run" in errors
+    assert "--input cannot be combined with a run" in errors
     code, _, errors = command("evaluate", tmp_path / "run", "--labels", tmp_path, "--out", tmp_path / "o")
     assert code != 0
-    assert "Expected no --labels with a run" in errors
+    assert "--labels cannot be combined with a run" in errors

@@ -126,7 +126,7 @@ def test_a_bad_series_does_not_stop_the_others(tmp_path, add, kind, capsys):
 def test_strict_refuses_what_otherwise_is_reported(tmp_path, add, capsys):
     write_series(tmp_path / "in" / "a", 1, slices=6)
     (tmp_path / "in" / "a" / "001.dcm").unlink()
-    with pytest.raises(ScanError, match="1 missing.*leave out --strict"):
+    with pytest.raises(ScanError, match="1 missing.*omit --strict"):
         denoise_scans(tmp_path / "in", tmp_path / "out", weights=add, strict=True, progress=False)
     (path,) = denoise_scans(tmp_path / "in", tmp_path / "out", weights=add, progress=False)
     assert len(list(path.iterdir())) == 5

@@ -54,7 +54,7 @@ def test_a_study_sent_round_three_times_grows_once(tmp_path, cncl, capsys):
     assert len(held[0]) == 6
     assert held[0] == held[1] == held[2]
     for kind in ("denoised", *ALL):
-        assert f"result of ct-cncl ({kind}); --derived denoises it all the same" in printed
+        assert f"result of ct-cncl ({kind}); --derived denoises it anyway" in printed
     states = [line["state"] for line in manifest(tmp_path / "out2")]
     assert sorted(states) == ["done", *["refused"] * 5]
 

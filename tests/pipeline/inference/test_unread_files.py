@@ -33,7 +33,7 @@ def test_slices_behind_dead_links_are_missed(tmp_path, add, capsys):
     assert "passed over 1 x links that lead nowhere (0005.dcm)" in said.out
     assert "got 1 that cannot be read and may hold slices of it" in said.err
     assert "may hold slices of it" in manifest(tmp_path / "out")[0]["warnings"][0]
-    with pytest.raises(ScanError, match="may hold slices of it; leave out --strict"):
+    with pytest.raises(ScanError, match="may hold slices of it; omit --strict"):
         denoise_scans(tmp_path / "in", tmp_path / "strict", weights=add, strict=True, progress=False)
 
 

@@ -178,7 +178,7 @@ def test_a_late_edition_whose_earlier_slices_are_gone_fails_until_they_come_agai
     late = one.jobs.get(2)
     assert (late.state, late.edition) == ("failed", 2)
     assert "send it again, then retry" in late.error
-    assert late.warnings == ["slices came late: this result takes the place of edition 1"]
+    assert late.warnings == ["slices came late: this result replaces edition 1"]
 
 
 def test_shadow_mode_of_the_node_sends_nothing(tmp_path):

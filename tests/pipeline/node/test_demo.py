@@ -30,7 +30,7 @@ def test_the_demo_in_small(tmp_path, command, monkeypatch):
     options = ("--slices", 2, "--size", 64, "--no-browser", "--no-stay")
     code, out, err = command("node", "demo", "--out", tmp_path / "demo", *options)
     assert (code, err) == (0, "")
-    assert "4/4  It is through: http://127.0.0.1:" in out
+    assert "4/4  Done: http://127.0.0.1:" in out
     lines = [json.loads(line) for line in (tmp_path / "demo/spool/audit.jsonl").read_text().splitlines()]
     assert {"received", "denoised", "delivered", "stopped"} <= {line["event"] for line in lines}
     assert "Traceback" not in (tmp_path / "demo/node.log").read_text()

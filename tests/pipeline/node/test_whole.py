@@ -113,7 +113,7 @@ def test_late_slices_are_a_new_edition_with_uids_of_its_own(node, there, tmp_pat
     assert finished(node, "1.2.826.3", 2)
     _, state, warnings, outcome, error = job_of(node, "1.2.826.3", 2)
     assert (state, error) == ("done", None)
-    assert "slices came late: this result takes the place of edition 1" in json.loads(warnings)
+    assert "slices came late: this result replaces edition 1" in json.loads(warnings)
     first = {entry["uid"] for entry in json.loads(job_of(node, "1.2.826.3")[3])["files"]}
     second = {entry["uid"] for entry in json.loads(outcome)["files"]}
     assert (len(first), len(second), first & second) == (8, 12, set())

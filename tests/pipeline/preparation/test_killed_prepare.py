@@ -52,7 +52,7 @@ def test_a_killed_run_is_tidied_up_by_the_next_and_nothing_else_is(tmp_path):
     process = begun(tmp_path / "data")
     (left,) = tmp_path.glob(".data.*.part")
     try:
-        with pytest.raises(OSError, match=f"process {process.pid} is at work"):
+        with pytest.raises(OSError, match=f"process {process.pid} is already running"):
             write(tmp_path / "data")
         assert left.is_dir()
     finally:

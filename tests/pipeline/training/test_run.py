@@ -79,9 +79,9 @@ def test_overlays_are_merged_in_order_and_assignments_come_last(tiny_dataset, tm
 
 
 def test_resume_hint(tiny_run, tmp_path):
-    assert resume_hint(tmp_path) == f"Stopped before the first epoch was done: {tmp_path} holds no checkpoint yet."
+    assert resume_hint(tmp_path) == f"Stopped before the first epoch had finished: {tmp_path} holds no checkpoint yet."
     assert resume_hint(tiny_run) == (
-        f"Stopped. {tiny_run / 'last.pt'} holds the run after epoch 2; go on with: ct-cncl train --resume --out {tiny_run}"
+        f"Stopped. {tiny_run / 'last.pt'} holds the run after epoch 2; resume with: ct-cncl train --resume --out {tiny_run}"
     )
 
 

@@ -71,7 +71,7 @@ def test_a_resume_is_bit_identical_wherever_it_was(finished, tiny_dataset, tmp_p
     monkeypatch.setattr(staged, "train_bundle", once)
     with pytest.raises(KeyboardInterrupt):
         train_run(out=out, stages=STAGES, data=tiny_dataset, assignments=COMMON)
-    assert stages_hint(out) == f"Stopped in 1_pixel_only after epoch 1; go on with: ct-cncl train --resume --out {out}"
+    assert stages_hint(out) == f"Stopped in 1_pixel_only after epoch 1; resume with: ct-cncl train --resume --out {out}"
     monkeypatch.setattr(staged, "train_bundle", train_bundle)
 
     from ct_cncl.pipeline.engines import CNCLTrainer
@@ -124,7 +124,7 @@ def test_a_stage_that_was_stopped_is_the_last(tiny_dataset, tmp_path, monkeypatc
         data=tiny_dataset,
         assignments=[*COMMON, "train.stop_on_collapse=true"],
     )
-    assert said == ["Stage 1_pixel_only was stopped before its end; no other stage begins."]
+    assert said == ["Stage 1_pixel_only was stopped early; no further stage is started."]
     assert not (tmp_path / "run" / "2_gan_lsgan").exists()
 
 
@@ -141,7 +141,7 @@ def test_stages_cannot_change_while_they_go_on(finished):
 
 
 def test_nothing_to_resume(tmp_path):
-    with pytest.raises(ConfigError, match="Begin them with --stage"):
+    with pytest.raises(ConfigError, match="Start them with --stage"):
         resume_stages(tmp_path)
     with pytest.raises(CheckpointError, match="run to resume"):
         train_run(out=tmp_path, resume=True)
@@ -183,7 +183,7 @@ def test_own_overlay_files_are_found_from_anywhere(tmp_path, monkeypatch):
 
 def test_hint_before_the_first_epoch(tmp_path, tiny_run):
     (tmp_path / "stages.json").write_text(json.dumps({"names": ["1_a"]}))
-    assert stages_hint(tmp_path).startswith("Stopped before the first epoch was done; go on with")
+    assert stages_hint(tmp_path).startswith("Stopped before the first epoch had finished; resume with")
     assert "after epoch 2" in stages_hint(tiny_run)
 
 

@@ -73,7 +73,7 @@ def held(tmp_path):
 @pytest.mark.parametrize("command", RUNS)
 def test_the_second_run_is_told_of_the_first(command, tmp_path, held):
     pid = held(tmp_path / "out")
-    with pytest.raises(OutputError, match=f"out for this run alone, but process {pid} is at work there"):
+    with pytest.raises(OutputError, match=f"out for this run alone, but process {pid} is already running there"):
         RUNS[command](tmp_path)
     assert not (tmp_path / "out").exists()
 

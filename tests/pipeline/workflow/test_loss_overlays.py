@@ -115,7 +115,7 @@ def test_what_is_said_about_a_discriminator_that_is_not_there_is_refused(overlay
 def test_a_discriminator_without_weight_is_refused(parts):
     with pytest.raises(Exception, match="Failed to instantiate") as caught:
         parts(**{"adversarial#weight": 0.0})("train#trainer")
-    assert "adversarial weight above 0 beside a discriminator, but got 0" in str(root_cause(caught.value))
+    assert "adversarial weight above 0 with a discriminator, but got 0" in str(root_cause(caught.value))
 
 
 def test_the_discriminator_may_be_null(parts):

@@ -30,7 +30,8 @@ def holder(tmp_path):
 def test_another_process_is_named(tmp_path, holder):
     with (
         pytest.raises(
-            OutputError, match=rf"Expected {tmp_path}/run for this run alone, but process {holder.pid} is at work"
+            OutputError,
+            match=rf"Expected {tmp_path}/run for this run alone, but process {holder.pid} is already running",
         ),
         alone_in(tmp_path / "run"),
     ):

@@ -129,5 +129,5 @@ def test_entries_of_a_split(tmp_path):
         entries(content, "validation")
     with pytest.raises(DataError, match="training, validation, test, but got 'train'"):
         entries(content, "train")
-    with pytest.raises(DataError, match="Prepare the data set anew"):
+    with pytest.raises(DataError, match="Prepare the data set again"):
         entries({"training": []}, "training")
