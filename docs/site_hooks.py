@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,6 +58,13 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Links of a page: to pages made here, and to files of the repository."""
     return LINK.sub(lambda found: f"{found[1]}{link(page.file.src_uri, found[2])}{found[3]}", markdown)
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    """Refuse a page that would ask another place for a part of itself."""
+    if found := re.search(r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=[\"']?(?:https?:)?//[^>]*>", output):
+        raise PluginError(f"{page.file.src_uri}: expected parts of this site only, but got {found[0]}.")
+    return output
 
 
 def target_of(page: str, written: str) -> str:
