@@ -1,1 +1,1 @@
-"""Trains several variants alike, judges them on the same slices and compares them in one table."""
+"""Trains several variants under the same conditions, evaluates them on the same slices and compares them in one table."""

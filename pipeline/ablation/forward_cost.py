@@ -1,4 +1,4 @@
-"""What one forward pass costs: multiplications on paper, seconds and memory measured in a process of its own."""
+"""Cost of one forward pass: operations by count, seconds and memory measured in a separate process."""
 
 from __future__ import annotations
 

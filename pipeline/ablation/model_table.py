@@ -1,4 +1,4 @@
-"""``ct-cncl models``: what every variant's network costs."""
+"""``ct-cncl models``: the cost of every variant's network."""
 
 from __future__ import annotations
 

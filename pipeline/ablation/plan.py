@@ -1,4 +1,4 @@
-"""What an ablation compares, whether it can be done, and whether it is the one that a folder already holds."""
+"""The plan of an ablation: what it compares, whether it can run, and whether a folder already holds it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the runs of an ablation amount to: a row a variant, read from the folders of the runs."""
+"""Results of an ablation: one row per variant, read from the folders of the runs."""
 
 from __future__ import annotations
 

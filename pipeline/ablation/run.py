@@ -1,4 +1,4 @@
-"""``ct-cncl ablate``: train variants alike, one after another, judge them on the same slices, compare them in a table."""
+"""``ct-cncl ablate``: train variants one after another, evaluate them on the same slices, compare them in a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of an ablation as CSV and Markdown; every header says its unit and range."""
+"""The table of an ablation as CSV and Markdown; every header states its unit and range."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command ``ct-cncl``: one small file a command, nothing heavy imported before it is needed."""
+"""The command ``ct-cncl``: one small file per command; heavy imports happen only when they are needed."""
 
 from ct_cncl.pipeline.cli.app import main
 

@@ -1,4 +1,4 @@
-"""``ct-cncl ablate``: several variants trained alike, one table."""
+"""``ct-cncl ablate``: several variants trained under the same conditions, in one table."""
 
 from __future__ import annotations
 

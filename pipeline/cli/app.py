@@ -1,4 +1,4 @@
-"""All commands in one application, and what an error looks like."""
+"""All commands in one application, and how errors are shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``ct-cncl models``: what the variants cost."""
+"""``ct-cncl models``: the cost of the variants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``ct-cncl node``: a DICOM node; series come in, denoised ones go on."""
+"""``ct-cncl node``: a DICOM node that receives series and sends denoised ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``ct-cncl prepare``: scans or phantoms to a data set."""
+"""``ct-cncl prepare``: a data set from scans or phantoms."""
 
 from __future__ import annotations
 

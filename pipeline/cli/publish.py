@@ -1,4 +1,4 @@
-"""``ct-cncl publish``: hand a packed bundle on."""
+"""``ct-cncl publish``: publish a packed bundle."""
 
 from __future__ import annotations
 

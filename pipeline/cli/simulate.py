@@ -1,4 +1,4 @@
-"""``ct-cncl simulate``: normal-dose scans in, low-dose partners out."""
+"""``ct-cncl simulate``: low-dose partners of normal-dose scans."""
 
 from __future__ import annotations
 

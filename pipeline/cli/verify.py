@@ -1,4 +1,4 @@
-"""``ct-cncl verify``: what a bundle would run, and whether it does what it says."""
+"""``ct-cncl verify``: what a bundle would run, and whether it works as it says."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What every room needs and none owns: errors, optional packages, checkpoint files, processes."""
+"""Shared by all folders of the pipeline: errors, optional packages, checkpoint files, processes."""

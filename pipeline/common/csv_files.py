@@ -1,4 +1,4 @@
-"""The one way in which tables become CSV: lines end in a line feed, None is an empty cell, numbers are in full."""
+"""The only CSV writer: lines end in a line feed, None is an empty cell, numbers keep all digits."""
 
 from __future__ import annotations
 

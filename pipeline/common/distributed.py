@@ -1,4 +1,4 @@
-"""One process or many: the few facts that configs and engines ask for. torchrun sets the environment they read."""
+"""One process or several: the few facts that configs and engines need, from the environment that torchrun sets."""
 
 from __future__ import annotations
 

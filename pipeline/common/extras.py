@@ -1,4 +1,4 @@
-"""Packages that few commands need: what is missing is said with the extra that brings it."""
+"""Packages that only a few commands need: an error names the extra that installs a missing one."""
 
 from __future__ import annotations
 

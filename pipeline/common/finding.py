@@ -1,4 +1,4 @@
-"""What a review of a stranger's files finds."""
+"""A finding in the review of a stranger's files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of CT slices side by side, every tile with its title and window."""
+"""Rows of CT slices side by side, each tile with its title and window."""
 
 from __future__ import annotations
 

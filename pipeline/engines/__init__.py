@@ -1,4 +1,4 @@
-"""Ignite engines on MONAI's: training and validation of CNCL, and what they need across processes."""
+"""Ignite engines built on MONAI's: training and validation of CNCL, and what several processes need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a config asks about a discriminator that may be null: training then goes without an adversary."""
+"""Helpers for configs whose discriminator may be null, which means training without an adversary."""
 
 from __future__ import annotations
 

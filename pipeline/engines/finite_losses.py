@@ -1,4 +1,4 @@
-"""Losses and gradients that are not finite: what ends a training, and what the scaler of fp16 skips.
+"""Losses and gradients that are not finite: when a training ends, and what the fp16 scaler skips.
 
 By hand: ignite's TerminateOnNan neither fails the run nor names the loss, and takes a step that fp16's scaler skips for the end.
 """

@@ -1,4 +1,4 @@
-"""What to do where a network does not fit into memory."""
+"""Advice for when a network does not fit into memory."""
 
 from __future__ import annotations
 

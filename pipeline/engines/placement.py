@@ -1,4 +1,4 @@
-"""How a generator is trained: on which device, in which memory format, compiled or not, with how many activations kept."""
+"""Placement of a generator in training: device, memory format, compilation, activations kept."""
 
 from __future__ import annotations
 

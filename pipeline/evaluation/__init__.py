@@ -1,4 +1,4 @@
-"""Judging denoised scans against a reference: what was found, and how it is found."""
+"""Evaluates denoised scans against a reference."""
 
 from ct_cncl.pipeline.evaluation.record import (
     INPUT,

@@ -1,4 +1,4 @@
-"""Going through the slices of a reference and of the methods that are judged against it."""
+"""Iterates over the slices of a reference and of the methods that are evaluated against it."""
 
 from __future__ import annotations
 

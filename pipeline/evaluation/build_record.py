@@ -1,4 +1,4 @@
-"""From judged slices to the record of an evaluation: spectra, means with intervals, comparisons, charts."""
+"""From evaluated slices to the record of an evaluation: spectra, means with intervals, comparisons, charts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tissues from label volumes: what their numbers mean, and which labels belong to which scan of the reference."""
+"""Tissues from label volumes: what the numbers mean, and which labels belong to which reference scan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which scan of a method belongs to which scan of the reference, and which slice to which: by patient and by place."""
+"""Matches scans and slices of a method to those of the reference, by patient and by position."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an evaluation was made, so that it can be made again."""
+"""Provenance of an evaluation, so that it can be repeated."""
 
 from __future__ import annotations
 

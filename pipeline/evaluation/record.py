@@ -1,4 +1,4 @@
-"""What an evaluation amounts to: the record that tables, CSV and the report are made of. Data only; nothing is computed here.
+"""The record of an evaluation, from which tables, CSV and the report are made. Data only; nothing is computed here.
 
 All images are slices (columns, rows): axis 0 to the right and axis 1 downwards in a picture, HU. Nothing in a record names a
 patient beyond the user's own file names: patients are "patient 1", "patient 2", ... in the order of the reference's files.

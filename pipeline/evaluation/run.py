@@ -1,4 +1,4 @@
-"""``ct-cncl evaluate``: any method's files against a reference."""
+"""``ct-cncl evaluate``: files of any method against a reference."""
 
 from __future__ import annotations
 

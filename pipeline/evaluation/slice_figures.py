@@ -1,4 +1,4 @@
-"""All figures of one slice: what is known of the reference, computed once, and every method judged against it."""
+"""All figures of one slice: values of the reference are computed once, then every method is evaluated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From slices to patients to means with intervals, and paired comparisons. Nothing that is missing goes into a mean."""
+"""From slices to patients to means with intervals, and paired comparisons. Missing values enter no mean."""
 
 from __future__ import annotations
 

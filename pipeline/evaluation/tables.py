@@ -1,4 +1,4 @@
-"""Evaluations as CSV files and as text. Every figure has its unit, data range or window beside it."""
+"""Evaluations as CSV files and as text. Every figure states its unit, data range or window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a branch collapse while the result still scores well? Said in the log, metrics.csv and TensorBoard when it happens."""
+"""Detects a branch that collapses while the result still scores well; reports to the log, metrics.csv and TensorBoard."""
 
 from __future__ import annotations
 

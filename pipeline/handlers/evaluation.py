@@ -1,4 +1,4 @@
-"""What an evaluation or an inference leaves behind: a table, a list of files."""
+"""Output of an evaluation or an inference: a table, a list of files."""
 
 from __future__ import annotations
 

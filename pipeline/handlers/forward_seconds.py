@@ -1,4 +1,4 @@
-"""How long the network takes for a slice, measured while it is evaluated."""
+"""Seconds that the network takes per slice, measured while it is evaluated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How like the reference's the noise of result and branches is, worked out while a network is evaluated."""
+"""Distance of the noise power spectra of result and branches from the reference's, computed during evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bar for the whole training."""
+"""A progress bar for the whole training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One readable line an epoch.
+"""One readable line per epoch.
 
 MONAI's StatsHandler logs a traceback for every exception, also for those that are one line for the user; this does not.
 """

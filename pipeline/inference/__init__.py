@@ -1,1 +1,1 @@
-"""Denoises: one scan or an archive, from files or from memory."""
+"""Denoises one scan or an archive, from files or from memory."""

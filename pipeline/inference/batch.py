@@ -1,4 +1,4 @@
-"""One run over what was found: each scan worked on, recorded and put in place, whatever becomes of the others.
+"""A batch run: each scan is processed, recorded and put in place, whatever becomes of the others.
 
 What is done to a scan is a :class:`Task`: it is denoised (:mod:`.denoising`), or a lower dose of it is simulated
 (:mod:`ct_cncl.pipeline.simulation`).

@@ -1,4 +1,4 @@
-"""What ``ct-cncl denoise`` does to every scan of a run."""
+"""The task of ``ct-cncl denoise`` for each scan of a batch run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What did not go well, in words for the terminal, a record and the manifest."""
+"""Failures of a batch run, worded for the terminal, a record and the manifest."""
 
 from __future__ import annotations
 

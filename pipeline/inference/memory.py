@@ -1,4 +1,4 @@
-"""What a volume in memory is: its slices, its geometry where it has one, and the way back to its own kind."""
+"""Volumes in memory: their slices, their geometry if they have one, and the way back to their own type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``ct-cncl denoise`` is asked for."""
+"""Options of ``ct-cncl denoise``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where results, their records and the manifest of one run go: into a folder, or, of one scan, under the name of a file."""
+"""Where results, records and the manifest of a run go: into a folder or, for one scan, under a file name."""
 
 from __future__ import annotations
 

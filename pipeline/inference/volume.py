@@ -1,4 +1,4 @@
-"""A volume in memory, denoised."""
+"""Denoises a volume in memory."""
 
 from __future__ import annotations
 

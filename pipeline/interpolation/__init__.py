@@ -1,1 +1,1 @@
-"""Networks between two checkpoints, and how noise and error change on the way."""
+"""Interpolates between the weights of two networks, and measures how noise and error change on the way."""

@@ -1,4 +1,4 @@
-"""What networks between two checkpoints are like: fidelity against noise texture."""
+"""Sweeps from one network to another: fidelity against noise texture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Network interpolation: a network between two checkpoints, and what lies on the way (ESRGAN, Wang et al. 2018, sec. 3.4)."""
+"""Network interpolation between two checkpoints (ESRGAN, Wang et al. 2018, sec. 3.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses: pixel, adversarial, texture and perceptual, and of a teacher."""
+"""Losses: pixel, adversarial, texture, perceptual and distillation."""
 
 from ct_cncl.pipeline.losses.adversarial import HingeLoss, LeastSquaresLoss, VanillaLoss, discriminator_accuracy
 from ct_cncl.pipeline.losses.distillation import DistillationLoss

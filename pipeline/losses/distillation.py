@@ -1,4 +1,4 @@
-"""Learning from a teacher: a larger network that has been trained, or an average of the student's own weights."""
+"""Learning from a teacher: a larger trained network, or an average of the student's own weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of merit, one file a family; each needs its data range or window. Pure functions first, classes for engines second."""
+"""Figures of merit, one file per family; each needs its data range or window. Pure functions first, then classes."""
 
 from ct_cncl.pipeline.metrics.bootstrap import Interval, bootstrap_mean
 from ct_cncl.pipeline.metrics.characterisation import Area, told_apart

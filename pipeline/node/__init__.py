@@ -1,1 +1,1 @@
-"""A DICOM node: series come in over the network, denoised ones go on, and nothing is lost on the way."""
+"""A DICOM node: receives series over the network, denoises them and sends the results on, without losing any."""

@@ -1,1 +1,1 @@
-"""The noise of scans, measured without a reference: figures, tables, a page."""
+"""Measures the noise of scans without a reference: figures, tables, a page."""

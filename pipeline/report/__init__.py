@@ -1,1 +1,1 @@
-"""Draws what people look at: reports as one HTML file, their tables and charts."""
+"""Renders reports: single HTML files, with their tables and charts."""

@@ -1,1 +1,1 @@
-"""Packs a bundle for others, publishes it, and checks what others have packed."""
+"""Packs a bundle for others, publishes it, and checks bundles that others packed."""

@@ -1,1 +1,1 @@
-"""The command ``simulate``: scans at a lower dose, with the run over archives that ``denoise`` has."""
+"""The command ``simulate``: scans at a lower dose, with the batch run that ``denoise`` uses."""

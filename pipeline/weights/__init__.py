@@ -1,1 +1,1 @@
-"""Trained weights: loading them, reviewing a stranger's, and the scans that they were trained on."""
+"""Trained weights: loading them, reviewing those of strangers, and describing the scans that they were trained on."""

@@ -1,1 +1,1 @@
-"""Makes the bundle's configs run: where things are, which overlays there are, how a network is built."""
+"""Runs the bundle's configs: locations, overlays, and how a network is built."""

@@ -1,4 +1,4 @@
-"""How fine a scan's noise is: the mean frequency of its power spectrum, which the reconstruction kernel decides."""
+"""Mean frequency of a scan's noise power spectrum, which the reconstruction kernel determines."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What every other room needs: atomic files, locks, checksums, errors, HU and network units."""
+"""Shared by all other folders: atomic files, locks, checksums, errors, HU and network units."""

@@ -1,4 +1,4 @@
-"""Numba's compiler, also where it may keep nothing."""
+"""Numba's compiler, which also works where it cannot cache."""
 
 from __future__ import annotations
 

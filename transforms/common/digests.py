@@ -1,4 +1,4 @@
-"""What files hold, as one number: whether they are still what they were when a record was written."""
+"""Digests of files, which show whether they have changed since a record was written."""
 
 from __future__ import annotations
 

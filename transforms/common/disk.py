@@ -1,4 +1,4 @@
-"""Room on a disk, taken before it is needed."""
+"""Disk space, allocated before it is needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""File names that a file system takes."""
+"""File names that a file system accepts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing so that a reader never sees half a file."""
+"""Atomic writing: a reader never sees half a file."""
 
 from __future__ import annotations
 

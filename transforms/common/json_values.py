@@ -1,4 +1,4 @@
-"""Values as strict JSON has them."""
+"""Values as strict JSON allows them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One process at a time: locks that the system lets go of when their process ends, however it ends."""
+"""One process at a time: locks that the system releases when their process ends, however it ends."""
 
 from __future__ import annotations
 

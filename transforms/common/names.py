@@ -1,4 +1,4 @@
-"""Names that are the same to a reader: letters with accents have two spellings, one of macOS's file names, one of spreadsheets."""
+"""Names that look the same compare equal: accented letters have two spellings (macOS's file names, spreadsheets)."""
 
 from __future__ import annotations
 

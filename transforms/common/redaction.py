@@ -1,4 +1,4 @@
-"""Messages without values: what of a text this project has written itself, and nothing that came from a file or its name."""
+"""Messages without values: only the words of this project, nothing that came from a file or its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders in the system's temporary one that do not outlive their process: what was killed is tidied up by the next."""
+"""Temporary folders that do not outlive their process; the next process removes what a killed one left."""
 
 from __future__ import annotations
 

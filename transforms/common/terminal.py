@@ -1,4 +1,4 @@
-"""Text for a terminal: names of files come from strangers, and a terminal obeys what it is sent."""
+"""Text for a terminal. File names come from strangers, and a terminal obeys control characters."""
 
 from __future__ import annotations
 

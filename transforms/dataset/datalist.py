@@ -1,4 +1,4 @@
-"""A prepared data set: one folder, its ``datalist.json``, and whether its files are still those it names."""
+"""A prepared data set: its folder, its ``datalist.json``, and whether its files are still those it names."""
 
 from __future__ import annotations
 

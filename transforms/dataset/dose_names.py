@@ -1,4 +1,4 @@
-"""Which dose a scan is of, as the names of series and folders say it.
+"""The dose of a scan, read from the names of series and folders.
 
 Words as in the Low Dose CT Grand Challenge (L067/full_1mm, L067/quarter_1mm, FD_1mm, QD_1mm; Mayo Clinic, 2016) and in
 TCIA's LDCT-and-Projection-data ("Full dose images", "Low Dose Images").

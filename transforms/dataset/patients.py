@@ -1,4 +1,4 @@
-"""Whose scan a file is, and which split a patient goes to. A patient is never in two splits."""
+"""Which patient a file belongs to, and which split a patient belongs to. A patient is never in two splits."""
 
 from __future__ import annotations
 

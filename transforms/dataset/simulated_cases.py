@@ -1,4 +1,4 @@
-"""Where training pairs come from: phantoms, and normal-dose scans with noise inserted; real pairs are in paired_cases.py.
+"""Training pairs from phantoms, and from normal-dose scans with noise inserted; real pairs are in paired_cases.py.
 
 A case is one pair of volumes that is generated lazily, so that a data set of any size needs the memory of one.
 """

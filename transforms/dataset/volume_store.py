@@ -1,4 +1,4 @@
-"""Where stored volumes are held while a training cuts patches from them: on disk, in RAM or on the device."""
+"""Storage of volumes while a training cuts patches from them: on disk, in RAM or on the device."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a training step gets: patches and the transforms that prepare them."""
+"""Patches for training, and the transforms that prepare them."""

@@ -1,4 +1,4 @@
-"""Transforms that take one item or a batch of items, and how a list of transforms is run over a batch.
+"""Transforms that take one item or a batch, and how a list of transforms is applied to a batch.
 
 What is drawn for sample k is a function of (seed, k) alone: before each sample every random transform of the list is seeded
 by (seed, k) and its own name, so that removing one transform changes nothing of what the others draw. Transforms of this

@@ -1,4 +1,4 @@
-"""The slice that is denoised, out of it and its neighbours."""
+"""Selects the slice that is denoised from it and its neighbours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a prepared data set to what a training step gets: numbered samples, lazily read, and the list of transforms over them.
+"""From a prepared data set to training patches: numbered samples, read lazily, with the list of transforms applied.
 
 Every random choice about a training sample is a function of (seed, sample number) alone. Sample numbers run on from epoch
 to epoch. So the order of workers, the number of processes and an interruption change nothing: a resumed run, and a run

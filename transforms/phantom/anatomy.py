@@ -1,4 +1,4 @@
-"""The public function: a simplified CT of one made-up patient."""
+"""The public function: a simplified CT of one invented patient."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Noise told from anatomy in the periodograms of patches, by what is known of both.
+"""Separates noise from anatomy in the periodograms of patches, by what is known of both.
 
 A patch shows ``l S(f) + A(f)``: S the noise of the scan, one for all patches but for its level l, and anatomy A. Known is:
 

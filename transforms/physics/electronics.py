@@ -1,4 +1,4 @@
-"""How much electronic noise a scan has where nobody says.
+"""The default electronic noise of a scan.
 
 A virtual ray of the simulation stands for many readings of the detector, each with electronic noise of its own: a channel of
 0.6 mm at the isocentre, rows of 0.6 mm, some 1152 readings a turn. The sum over the readings has as many times the variance.

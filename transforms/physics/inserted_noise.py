@@ -1,4 +1,4 @@
-"""What was inserted beside what was there: the spectrum of the added noise, as if it were the scan's own."""
+"""Compares inserted noise with the scan's own: the spectrum of the added noise, measured as if it were the scan's."""
 
 from __future__ import annotations
 

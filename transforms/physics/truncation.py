@@ -1,4 +1,4 @@
-"""Whether the body runs out of the field of view: then line integrals, and with them simulated noise, are too small."""
+"""Detects a body that extends beyond the field of view: line integrals and simulated noise are then too small."""
 
 from __future__ import annotations
 

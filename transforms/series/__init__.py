@@ -1,4 +1,4 @@
-"""Files to volumes in HU with their geometry, whole or slice by slice, and back into files of the same kind."""
+"""Reads files as volumes in HU with their geometry, whole or slice by slice, and writes files of the same kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What DICOM headers say about how a scan was acquired; nothing that tells whose it is."""
+"""What DICOM headers say about how a scan was acquired; nothing that identifies the patient."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Zip archives: unpacked beside the results, and nothing outside of that folder."""
+"""Zip archives, unpacked next to the results and nowhere else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DICOM files read within bounds: what a small file would grow to is known before memory is asked for it."""
+"""DICOM files read within bounds: how large a small file would become is known before memory is allocated."""
 
 from __future__ import annotations
 

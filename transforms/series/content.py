@@ -1,4 +1,4 @@
-"""What a DICOM series holds, as one digest: of attributes and pixels, not of how they are laid out in files."""
+"""The content of a DICOM series as one digest: attributes and pixels, however they are laid out in files."""
 
 from __future__ import annotations
 

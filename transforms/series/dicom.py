@@ -1,4 +1,4 @@
-"""DICOM CT in: slices in order, one affine, HU.
+"""Reads DICOM CT: slices in order, one affine, HU.
 
 Refused rather than guessed: slices twice at one place, gaps and uneven spacing (unless asked for), and slices whose
 position, orientation, pixel spacing or rescale is not stated, also where there is only one.

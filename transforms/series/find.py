@@ -1,4 +1,4 @@
-"""Which scans lie under a path: volume files, and DICOM series that are never mixed."""
+"""Finds the scans under a path: volume files, and DICOM series, which are never mixed."""
 
 from __future__ import annotations
 

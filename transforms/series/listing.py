@@ -1,4 +1,4 @@
-"""What lies in a folder: its files in a fixed order, and what is there without being readable as a file."""
+"""Lists a folder: its files in a fixed order, and entries that cannot be read as files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Marks by which a volume file says that it is a result of ours, whatever becomes of its name and of the record beside it.
+"""Marks by which a volume file says that it is a result of this project, even renamed and without its record.
 
 NIfTI has a field for the meaning of what is stored, ``intent_name`` of 16 characters, which no CT has a use for; MHA and NRRD have keys
 and values, TIFF a description. NPY has no room for words.

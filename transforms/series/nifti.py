@@ -1,4 +1,4 @@
-"""NIfTI in: header, geometry and HU of one .nii or .nii.gz file."""
+"""Reads NIfTI: header, geometry and HU of one .nii or .nii.gz file."""
 
 from __future__ import annotations
 

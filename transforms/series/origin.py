@@ -1,4 +1,4 @@
-"""Where an image comes from: a scanner, this program, or somebody's post-processing. What is refused is refused with its reason.
+"""Where an image comes from: a scanner, this program, or other post-processing. A refusal states its reason.
 
 Own marks are the Derivation Code, the Contributing Equipment and the Derivation Description; one of them is enough, since
 archives and de-identification take some away. What others derived is read from Image Type and Frame Type, value 3 and up

@@ -1,4 +1,4 @@
-"""What a file is that is neither DICOM nor a volume this package reads, and what to do with it."""
+"""Names files that are neither DICOM nor a volume this package reads, and says what to do with them."""
 
 from __future__ import annotations
 

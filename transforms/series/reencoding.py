@@ -1,4 +1,4 @@
-"""A data set from one encoding into another with its values' bytes as they are: only words change the order of their bytes.
+"""Converts a data set from one encoding to another. Values keep their bytes; only words change byte order.
 
 Decoding and encoding again would lose what does not decode: text in another character set than the one it states, private
 attributes whose words nobody knows but by their value representation.

@@ -1,4 +1,4 @@
-"""Results of a scan, written slice by slice beside each other, and put in place when all are complete."""
+"""Results of a scan, written slice by slice in parallel, and put in place when all are complete."""
 
 from __future__ import annotations
 

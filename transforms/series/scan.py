@@ -1,4 +1,4 @@
-"""What a scan is once it is read: HU, geometry, and what it takes to write it back the way it came.
+"""A scan once it is read: HU, geometry, and what is needed to write it back the same way.
 
 Axes are the file's own: for NIfTI its three voxel axes, for DICOM x = column, y = row, z = slice. Affines go from voxel
 indices to RAS millimetres, whatever the file's own convention.

@@ -1,4 +1,4 @@
-"""Scans slice by slice, so that memory does not grow with them: what a network sees of a slice, and what its writer needs."""
+"""Scans slice by slice, so that memory does not grow: what a network sees of a slice, and what its writer needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text of DICOM attributes that is to be read or extended, also where it breaks the standard's rules."""
+"""Text of DICOM attributes that is to be read or extended, even where it violates the standard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NIfTI out: rounded, never truncated; under the final name only when it is complete."""
+"""Writes NIfTI: rounded, never truncated; under the final name only when it is complete."""
 
 from __future__ import annotations
 

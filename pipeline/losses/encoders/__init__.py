@@ -1,4 +1,4 @@
-"""Encoders whose features judge texture and content: VGG-19, and one trained on CT."""
+"""Encoders whose features measure texture and content: VGG-19, and one trained on CT."""
 
 from ct_cncl.pipeline.losses.encoders.ct import CTAutoencoder, CTEncoder
 from ct_cncl.pipeline.losses.encoders.stages import ConvStages, frozen
