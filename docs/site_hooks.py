@@ -25,7 +25,7 @@ PAGES = {
 }
 """Page of the site: the file that it is made of."""
 API = {
-    "denoise": ("Denoise", "ct_cncl.pipeline", ()),
+    "functions": ("Denoise, simulate, evaluate, measure noise", "ct_cncl.pipeline", ()),
     "transforms": ("Transforms", "ct_cncl.transforms", ()),
     "physics": ("Physics", "ct_cncl.transforms.physics", ()),
     "series": ("Series", "ct_cncl.transforms.series", ()),
