@@ -173,7 +173,7 @@ class CNCLTrainer(Trainer):
 
     @property
     def resumable(self) -> dict[str, Any]:
-        """What a checkpoint needs beside networks, optimizers and schedulers: epoch and iteration, scalers, handlers' states."""
+        """What a checkpoint needs besides networks, optimizers and schedulers: epoch and iteration, scalers, handlers' states."""
         return {"trainer": self, "g_scaler": self.g_scaler, "d_scaler": self.d_scaler} | self.with_state
 
     def run(self) -> None:

@@ -24,7 +24,7 @@ DISTANCES = {
 """What is written, and of which of the evaluator's images."""
 
 SPECTRA = "radial"
-"""What the distances are of, written beside them; files without it are of before 24 November 2026, by single frequencies."""
+"""What the distances are of, written next to them; files without it are of before 24 November 2026, by single frequencies."""
 
 
 class NPSDistance:

@@ -141,7 +141,7 @@ def denoise(
         strength: how much of the noise that the network finds is removed: 0 (the scan itself) to 1, or "low", "medium", "high";
             None for 1.
         target_dose: instead of strength: the result looks as if taken at this multiple of the scan's dose, 1 or more, or "clean".
-        save: "removed" (source - result), "noise", "content", "disagreement", one or several: maps in HU beside the result.
+        save: "removed" (source - result), "noise", "content", "disagreement", one or several: maps in HU besides the result.
         axes: of an array or a tensor without geometry: "xyz" (columns, rows, slices), "zyx" (slices, rows, columns, as SimpleITK's
             arrays are) or "yxz". None takes it from the shape, where the slices are square or few; else it is asked for.
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
@@ -246,7 +246,7 @@ def denoise_scans(source: Path, out: Path, **options: Any) -> list[Path]:
     Raises:
         ScanError: nothing found, the only scan failed, or some of several did.
         CheckpointError: no weights, or weights of another network.
-        ConfigError: no config beside the weights, or one that would run code; unknown device.
+        ConfigError: no config next to the weights, or one that would run code; unknown device.
         OutputError: the results cannot be written.
     """
     asked = DenoiseOptions(**options)

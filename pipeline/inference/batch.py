@@ -101,7 +101,7 @@ class Task(Protocol):
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """What the results depend on beside source, variant, compression and de-identification."""
+        """What the results depend on besides source, variant, compression and de-identification."""
 
     def begin(self, slices: Slices) -> list[str]:
         """Look at a scan before its results are opened; warnings."""
@@ -116,7 +116,7 @@ class Task(Protocol):
         """Make the results, slice by slice."""
 
     def finish(self, job: Job, outcome: Outcome, *, single: bool) -> None:
-        """Write what goes beside results that are in place."""
+        """Write what goes next to results that are in place."""
 
 
 class ArchiveRun:

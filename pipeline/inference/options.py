@@ -14,7 +14,7 @@ from ct_cncl.transforms.series.dicom_file import COMPRESSIONS
 
 @dataclass(frozen=True)
 class DenoiseOptions:
-    """What ``ct-cncl denoise`` is asked for beside source and output; see its ``--help``.
+    """What ``ct-cncl denoise`` is asked for besides source and output; see its ``--help``.
 
     Raises:
         ValueError: a value outside its range.
@@ -52,7 +52,7 @@ class DenoiseOptions:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """What is saved beside the result; one name is a list of one.
+        """What is saved besides the result; one name is a list of one.
 
         >>> DenoiseOptions(save="noise, removed").kinds
         ('noise', 'removed')

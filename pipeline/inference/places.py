@@ -33,7 +33,7 @@ class Places:
     Attributes:
         folder: of the results.
         file: of the only result; None for results that are named after their scans.
-        records: folder of records and manifest; None puts records beside their results and the manifest into the folder.
+        records: folder of records and manifest; None puts records next to their results and the manifest into the folder.
         nifti: results are NIfTI whatever their source is.
     """
 

@@ -33,7 +33,7 @@ class Job:
         source: the scan.
         name: what the records call it: its path below what was searched, a tag for DICOM, and which of several things is made of it.
         request: digest of the source and of everything its result depends on; equal digests mean equal results.
-        options: digest of what beside the source it depends on.
+        options: digest of what besides the source it depends on.
         targets: by kind, where results go; the main one comes first.
         record: the file that says what became of it.
         work: a folder of its own for what is being made.
@@ -89,7 +89,7 @@ def plan(
     Args:
         sources: scans of one search.
         targets: for each and each variant, by kind, the file or folder of a result.
-        options: everything that the results depend on beside the source and the variant.
+        options: everything that the results depend on besides the source and the variant.
         variants: what is made of each scan.
         work: this process's own folder for what is being made.
         records: where the record of a denoised scan lies.

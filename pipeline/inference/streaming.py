@@ -27,7 +27,7 @@ from ct_cncl.transforms.series.slices import Slice, Slices
 from ct_cncl.transforms.series.values import RESULT, keep_padding, with_strength
 
 BRANCHES = ("noise", "content", "disagreement")
-"""What can be saved beside the result from weights that carry the branches; what was removed, from any."""
+"""What can be saved besides the result from weights that carry the branches; what was removed, from any."""
 SAVED = (*BRANCHES, REMOVED)
 _CPU_BATCH = range(2, 9)
 """Slices at once on the CPU: as many as torch has threads, within these bounds."""
@@ -69,7 +69,7 @@ class Settings:
 
     @property
     def branches(self) -> tuple[str, ...]:
-        """What the network must give beside the result."""
+        """What the network must give besides the result."""
         return tuple(kind for kind in self.kinds if kind in BRANCHES)
 
 

@@ -116,7 +116,7 @@ def _input_dose(trained_on: Mapping[str, Any], target_dose: float | str) -> floa
     except (TypeError, ValueError):
         raise ValueError(
             f"Expected weights that say for which dose they were trained, to reach target dose {target_dose}, but these do not. Use "
-            f'--strength, or write "{INPUT_DOSE}": [0.25, 0.25] into trained_on.json beside them (for quarter dose).'
+            f'--strength, or write "{INPUT_DOSE}": [0.25, 0.25] into trained_on.json next to them (for quarter dose).'
         ) from None
     if not (0 <= low < 1 and high - low <= 1e-6):
         raise ValueError(
@@ -127,7 +127,7 @@ def _input_dose(trained_on: Mapping[str, Any], target_dose: float | str) -> floa
 
 
 def strength_of_config(strength: float | str | None, target_dose: float | str | None, checkpoint: str | None) -> float:
-    """As :func:`chosen_strength`, for a bundle's inference.json: what its weights were trained on is read from beside them."""
+    """As :func:`chosen_strength`, for a bundle's inference.json: what its weights were trained on is read from next to them."""
     from ct_cncl.pipeline.weights.load import described_training
 
     known = described_training(Path(checkpoint)) if checkpoint and target_dose is not None else {}

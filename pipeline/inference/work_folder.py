@@ -1,6 +1,6 @@
 """The folder in which a process makes its results before they are put in place. It is removed when the process ends.
 
-Several processes may write into one folder of results. Each has its own folder of work and holds a lock beside it as long as
+Several processes may write into one folder of results. Each has its own folder of work and holds a lock next to it as long as
 it lives; what processes have left that were killed goes with the next one that comes by.
 """
 

@@ -82,7 +82,7 @@ def load_pair(first: Path, second: Path) -> tuple[Mapping[str, torch.Tensor], Ma
 
     Raises:
         CheckpointError: missing or unreadable.
-        ConfigError: no config beside one of them, or different networks.
+        ConfigError: no config next to one of them, or different networks.
     """
     states = [network_state(load_file(path)) for path in (first, second)]
     if _function(network_config(first)) != _function(network_config(second)):
@@ -118,7 +118,7 @@ def interpolate(first: Path, second: Path, *, alpha: float, out: Path, overwrite
     Raises:
         ValueError: alpha outside 0 to 1.
         CheckpointError: missing, unreadable, of different networks.
-        ConfigError: no config beside a checkpoint, or different networks.
+        ConfigError: no config next to a checkpoint, or different networks.
         OutputError: the folder holds something, or another process is writing there.
     """
     with alone_in(out):
@@ -186,7 +186,7 @@ def scan_alpha(
 
     Raises:
         CheckpointError: missing, unreadable, of different networks.
-        ConfigError: no config beside a checkpoint, different networks, unknown device, no matplotlib.
+        ConfigError: no config next to a checkpoint, different networks, unknown device, no matplotlib.
         DataError: the data set cannot be used, or has no uniform soft tissue.
     """
     from ct_cncl.pipeline.common.devices import checked_device

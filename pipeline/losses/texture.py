@@ -63,7 +63,7 @@ def texture_distance(
     Level and contrast weigh more in Gram matrices than noise does. ``centred`` compares covariances instead, each
     square's difference over the norm of its target's: level drops out, and a square with bone counts no more than one of
     liver. In tissue without structure the distance is then ``|noise power of features / target's - 1|``, 1 where all
-    noise is gone. It needs squares that are small beside organs.
+    noise is gone. It needs squares that are small compared with organs.
 
     Args:
         features: (B, C, H, W).

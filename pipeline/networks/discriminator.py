@@ -10,7 +10,7 @@ from ct_cncl.pipeline.networks.ends import LEVEL
 
 
 class Amplified(nn.Module):
-    """A discriminator whose input is amplified about 0 HU, so that noise is not tiny beside the image's level.
+    """A discriminator whose input is amplified about 0 HU, so that noise is not tiny compared with the image's level.
 
     In network units 10 HU of noise are 0.0025 on a level of 0.25: a discriminator then learns about noise slowly, and in
     bfloat16, whose steps are 8 HU there, not at all.

@@ -15,7 +15,7 @@ LEVEL = 0.25
 
 
 def amplified(image: torch.Tensor, gain: float, level: float = LEVEL) -> torch.Tensor:
-    """``gain * (image - level)``: 0 HU at 0, and noise that is not tiny beside the weights.
+    """``gain * (image - level)``: 0 HU at 0, and noise that is not tiny compared with the weights.
 
     In network units, 10 HU of noise are 0.0025 on a level of 0.25. With ``gain = 16``, a soft-tissue window of +-200 HU
     is +-0.8 and air is -4.

@@ -61,7 +61,7 @@ class InBF16(nn.Module):
 
 
 class BranchesInBF16(InBF16):
-    """A network that gives content and noise beside the result, likewise."""
+    """A network that gives content and noise besides the result, likewise."""
 
     def branches(self, image: torch.Tensor) -> Branches:
         """All estimates of ``image`` (B, slices, H, W), float32."""

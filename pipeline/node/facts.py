@@ -58,7 +58,7 @@ class Facts:
 
     @classmethod
     def from_plain(cls, values: dict[str, Any]) -> Facts:
-        """Back from JSON; what other versions of this program have written beside is left out."""
+        """Back from JSON; what other versions of this program have added is left out."""
         known = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
         return cls(**known | {"image_type": tuple(known.get("image_type") or ())})
 

@@ -24,7 +24,7 @@ class Guard:
     """Looks at every request before anything else does.
 
     Args:
-        hosts: names beside this machine's own, under which a proxy shows the page.
+        hosts: names besides this machine's own, under which a proxy shows the page.
     """
 
     def __init__(self, hosts: tuple[str, ...] = ()) -> None:

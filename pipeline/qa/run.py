@@ -81,7 +81,7 @@ def run_qa(options: QAOptions) -> Evaluation:
 
     Raises:
         CheckpointError: no weights, or of another network.
-        ConfigError: no config beside the weights, or an unknown device.
+        ConfigError: no config next to the weights, or an unknown device.
         OutputError: ``out`` holds results, or cannot be written.
     """
     from ct_cncl.pipeline.report.evaluation_page import write_page

@@ -20,7 +20,7 @@ INCHES = (4.9, 3.1)
 """Of a chart at 100 dots an inch; pages scale it to their column."""
 DPI = 100
 LETTERS = 48
-"""Names of categories that stand beside each other below an axis; more are turned."""
+"""Names of categories that stand next to each other below an axis; more are turned."""
 _TEXT, _GRID = "#5e0100", "#5e0200"
 _THEME = {_TEXT: "currentColor", _GRID: "var(--grid)"}
 _SETTINGS: dict[str, Any] = {

@@ -49,7 +49,7 @@ ALLOWED = {
     "ct_cncl.pipeline.training.trained.trained_network",
     "ct_cncl.pipeline.workflow.locations.DatasetSplit",
 }
-"""What a ``_target_`` may name, beside this project's transforms and the public classes of its networks, losses, handlers, engines."""
+"""What a ``_target_`` may name, besides this project's transforms and the public classes of its networks, losses, handlers, engines."""
 _PUBLIC = ("networks", "losses", "losses.encoders", "handlers", "engines")
 
 

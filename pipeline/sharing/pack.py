@@ -53,7 +53,7 @@ def pack(
     version: str | None = None,
     changes: str | None = None,
 ) -> Path:
-    """Write ``ct_cncl_v<version>.zip`` and its SHA-256 beside it.
+    """Write ``ct_cncl_v<version>.zip`` and its SHA-256 next to it.
 
     Args:
         out: folder for both.
@@ -114,7 +114,7 @@ def _metadata(bundle: Path, weights: Path, *, version: str | None, changes: str 
 
 
 def _trained_on(weights: Path) -> dict[str, Any]:
-    """What is known of the data: what lies beside the weights, or what the run's data set shows where it is still there."""
+    """What is known of the data: what lies next to the weights, or what the run's data set shows where it is still there."""
     found = open_weights(weights, torch.device("cpu")).trained_on
     config = weights.parent / "config.json"
     if found or not config.is_file():

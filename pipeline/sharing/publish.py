@@ -45,7 +45,7 @@ def publish(source: Path, *, to: str, target: str, dry_run: bool = True) -> list
     """Publish a packed bundle that stands the checks which need no execution.
 
     Args:
-        source: a zip of ``ct-cncl pack``, its SHA-256 beside it.
+        source: a zip of ``ct-cncl pack``, its SHA-256 next to it.
         to: "folder", "file-server" (HTTP PUT, as WebDAV servers take it) or "huggingface".
         target: a folder; a URL; ``owner/name`` of a repository.
         dry_run: only say what would be done.
@@ -59,7 +59,7 @@ def publish(source: Path, *, to: str, target: str, dry_run: bool = True) -> list
         OutputError: the folder cannot be written.
     """
     if not source.is_file() or not checksum_file(source).is_file():
-        raise PublishError(f"Expected a zip with its .sha256 beside it in {source}, but got none. Run `ct-cncl pack`.")
+        raise PublishError(f"Expected a zip with its .sha256 next to it in {source}, but got none. Run `ct-cncl pack`.")
     found = review_source(source)
     faults = [check.said for check in found.checks if check.state != OK] + found.review.doubts
     if faults:

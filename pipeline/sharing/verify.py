@@ -201,7 +201,7 @@ def _readable(bundle: Path) -> Check:
 
 
 def _archive(source: Path, bundle: Path) -> Check:
-    """Whether the zip is named for what is in it, and is the one that the file beside it names."""
+    """Whether the zip is named for what is in it, and is the one that the file next to it names."""
     listing = checksum_file(source)
     if listing.is_file() and listing.read_text(encoding="utf-8").split()[:1] != [file_checksum(source)]:
         return Check(ARCHIVE, FAILED, f"it is not the file that {listing.name} names")

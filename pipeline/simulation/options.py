@@ -81,7 +81,7 @@ class SimulateOptions:
         return None if self.nps is None else read_spectrum(self.nps)
 
     def requested(self) -> dict[str, Any]:
-        """All that a result depends on beside its source, its realization and how it is stored."""
+        """All that a result depends on besides its source, its realization and how it is stored."""
         names = (
             *("dose_fraction", "seed", "calibration", "incident_photons", "electronic_variance", "geometry", "route"),
             *("bowtie_mm", "current_modulation", "nifti"),

@@ -16,7 +16,7 @@ def simulate_scans(options: SimulateOptions) -> list[Path]:
 
     DICOM gives a derived series, other files keep format, geometry, shape and data type. Results of an earlier run with the same
     options and source are kept; so a run that was interrupted goes on, and several may share one folder. Each result has a record
-    (JSON) beside it, which says how it was made, and where noise was measured a picture of both spectra.
+    (JSON) next to it, which says how it was made, and where noise was measured a picture of both spectra.
 
     Args:
         options: what to do, and where.

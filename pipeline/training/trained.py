@@ -16,12 +16,12 @@ def trained_network(checkpoint: str | Path | None, *, context_slices: int | None
     """The network of a run with the weights of one of its checkpoints, on the CPU, in eval mode, without gradients.
 
     Args:
-        checkpoint: the run's ``best.pt`` or ``last.pt``, with the run's config.json beside it.
+        checkpoint: the run's ``best.pt`` or ``last.pt``, with the run's config.json next to it.
         context_slices: that it must take, since a student's input is what it is given; None takes any.
 
     Raises:
         CheckpointError: none named, missing, unreadable or of another network.
-        ConfigError: no config beside it, one that would run code, or a network that takes another number of slices.
+        ConfigError: no config next to it, one that would run code, or a network that takes another number of slices.
     """
     if checkpoint is None:
         raise CheckpointError(

@@ -232,7 +232,7 @@ def _stated(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def record_domain(folder: str | Path, trainer: Any) -> None:
-    """Write what a training will see beside its checkpoints, so that denoising can tell what lies outside of it.
+    """Write what a training will see next to its checkpoints, so that denoising can tell what lies outside of it.
 
     The data are read here, if nothing has asked for them before: what is wrong with them is said before a run begins.
 

@@ -24,7 +24,7 @@ from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.torch_archives import ArchiveError
 
 TRAINED_ON_KEY = "trained_on"
-"""Name of what describes the training data: ``trained_on.json`` beside a checkpoint, a key of a bundle's metadata."""
+"""Name of what describes the training data: ``trained_on.json`` next to a checkpoint, a key of a bundle's metadata."""
 _MOST_SLICES = 7
 
 
@@ -66,7 +66,7 @@ def open_weights(
     """Load weights and the network they belong to.
 
     Args:
-        path: a run's checkpoint, with the run's config.json beside it; a bundle's models/model.pt; a TorchScript (.ts) or ONNX
+        path: a run's checkpoint, with the run's config.json next to it; a bundle's models/model.pt; a TorchScript (.ts) or ONNX
             (.onnx) file; None for the bundle's own.
         device: to run on.
         precision: to compute in: "fp32", "bf16" or "auto", see :func:`~ct_cncl.pipeline.networks.precision.chosen_precision`.
@@ -74,7 +74,7 @@ def open_weights(
 
     Raises:
         CheckpointError: none there, damaged, or of another network; ONNX and bf16; TorchScript that does more than compute.
-        ConfigError: no config beside the weights, or one that would run code.
+        ConfigError: no config next to the weights, or one that would run code.
         ValueError: another precision.
     """
     path = _own_weights() if path is None else Path(path)
@@ -184,7 +184,7 @@ def _metadata(path: Path, text: str | bytes) -> dict[str, Any]:
 
 
 def described_training(path: Path) -> dict[str, Any]:
-    """What lies beside weights about their training data: ``trained_on.json``, or a key of a bundle's metadata; else nothing.
+    """What lies next to weights about their training data: ``trained_on.json``, or a key of a bundle's metadata; else nothing.
 
     Raises:
         ConfigError: a file that is no JSON.

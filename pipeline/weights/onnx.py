@@ -58,7 +58,7 @@ class OnnxNetwork(nn.Module):
 
 
 class OnnxBranches(OnnxNetwork):
-    """An ONNX graph that gives content and noise beside the result."""
+    """An ONNX graph that gives content and noise besides the result."""
 
     def branches(self, image: torch.Tensor) -> Branches:
         """All estimates of ``image`` (batch, slices, columns, rows)."""

@@ -1,4 +1,4 @@
-"""What files of weights would run beside arithmetic, found without unpickling or loading them."""
+"""What files of weights would run besides arithmetic, found without unpickling or loading them."""
 
 from __future__ import annotations
 

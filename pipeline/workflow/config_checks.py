@@ -18,7 +18,7 @@ from ct_cncl.pipeline.workflow.run_values import value_at
 DESCRIPTION = "_desc_"
 """Key of an overlay that says in a line what it is; it does nothing."""
 OWN_WORDS = ("_target_", "_disabled_", "_mode_", "_requires_", "_desc_")
-"""What MONAI takes beside the arguments of any component."""
+"""What MONAI takes besides the arguments of any component."""
 
 
 def check_keys(config: Mapping[str, Any], keys: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""The definition of a network that lies beside its weights: read as plain data, nothing of it is run."""
+"""The definition of a network that lies next to its weights: read as plain data, nothing of it is run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NETWORK_TARGETS = "ct_cncl.pipeline.networks."
 
 
 def network_config(weights: Path) -> dict[str, Any]:
-    """The network definition in the ``config.json`` beside ``weights``, without running any of that file.
+    """The network definition in the ``config.json`` next to ``weights``, without running any of that file.
 
     Only constructors in ``ct_cncl.pipeline.networks`` with plain arguments are taken.
 
@@ -36,7 +36,7 @@ def network_config(weights: Path) -> dict[str, Any]:
         path = weights.resolve().parent.parent / "configs" / "inference.json"
     if not path.is_file():
         raise ConfigError(
-            f"Expected the run's config.json beside {weights}, which says what network it is, but there is none. Name the "
+            f"Expected the run's config.json next to {weights}, which says what network it is, but there is none. Name the "
             "checkpoint in its run's folder."
         )
     try:

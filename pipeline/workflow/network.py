@@ -1,4 +1,4 @@
-"""Building the network that a definition beside weights names, without MONAI, which takes seconds to import."""
+"""Building the network that a definition next to weights names, without MONAI, which takes seconds to import."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def _tag() -> str:
 
 @contextmanager
 def replacing(path: str | Path, *, temporary: Path | None = None) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; when the block ends well, it takes the place of ``path`` at once.
+    """Give a temporary name next to ``path``; when the block ends well, it takes the place of ``path`` at once.
 
     On any error the temporary file is removed and ``path`` is as it was.
 

@@ -30,7 +30,7 @@ _held: dict[tuple[int, Path], int] = {}
 def alone_in(folder: str | Path, *, wait: bool = False) -> Iterator[bool]:
     """Hold a folder of results for one run; another run, on this machine or a shared file system, is told who holds it.
 
-    The lock is a hidden file beside the folder, ``.NAME.lock``, which is there for as long as it is held. Within one process a
+    The lock is a hidden file next to the folder, ``.NAME.lock``, which is there for as long as it is held. Within one process a
     run may hold the folder of the run that it is part of. File systems without locks keep nobody apart. What a killed run was
     writing in the folder goes, and so do its locks.
 
@@ -59,7 +59,7 @@ def alone_in(folder: str | Path, *, wait: bool = False) -> Iterator[bool]:
 
 
 def lock_of(folder: Path) -> Path:
-    """The lock file of a folder: hidden, beside it."""
+    """The lock file of a folder: hidden, next to it."""
     return folder.with_name(f".{fitting(folder.name, LONGEST - 6)}.lock")
 
 

@@ -1,4 +1,4 @@
-"""What libraries say beside our own messages: nothing a user could act on, and values of tags, UIDs among them."""
+"""What libraries say besides our own messages: nothing a user could act on, and values of tags, UIDs among them."""
 
 from __future__ import annotations
 

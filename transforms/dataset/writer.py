@@ -146,7 +146,7 @@ def _written(
 
 
 def _clean_up(folder: Path) -> None:
-    """What killed runs have left beside ``folder``: half a data set goes, one that was about to be replaced comes back."""
+    """What killed runs have left next to ``folder``: half a data set goes, one that was about to be replaced comes back."""
     own = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{8}}\.(part|old)")
     left = [
         path for path in folder.parent.iterdir() if own.fullmatch(path.name) and path.is_dir() and not path.is_symlink()

@@ -20,7 +20,7 @@ from ct_cncl.transforms.common.compiled import compiled
 
 # Everything but the assumption that no NaN or infinity occurs: a NaN that comes in must be seen in the result.
 SAFE_FASTMATH = {"arcp", "contract", "nsz", "reassoc"}
-# Numba stores the module's name in its cache beside the file. Imported under another name (pytest's doctests collect
+# Numba stores the module's name in its cache next to the file. Imported under another name (pytest's doctests collect
 # this file as transforms.physics._kernels), it would leave a cache that breaks `import ct_cncl.transforms.physics`.
 CACHE = __name__.startswith("ct_cncl.")
 EDGE = 1e-3

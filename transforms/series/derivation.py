@@ -117,7 +117,7 @@ class Derivation:
 
     @property
     def named(self) -> tuple[object, ...]:
-        """Everything that can change the object, beside its source and its kind."""
+        """Everything that can change the object, besides its source and its kind."""
         return (
             self.weights,
             self.version,
@@ -149,7 +149,7 @@ class Processing:
         code: Derivation code of our scheme, and its meaning.
         what: one line, of what the result holds; that of a simulated scan says "simulated".
         short: a few words for SeriesDescription.
-        settings: SHA-256 of everything that the result depends on beside its source, hexadecimal.
+        settings: SHA-256 of everything that the result depends on besides its source, hexadecimal.
         version: of this package.
         warnings: to be recorded in the result.
         compression: as in :class:`Derivation`.
@@ -183,7 +183,7 @@ class Processing:
 
     @property
     def named(self) -> tuple[object, ...]:
-        """Everything that can change the object, beside its source and its kind."""
+        """Everything that can change the object, besides its source and its kind."""
         return (self.code[0], self.settings, self.version, self.compression, self.content, self.warnings)
 
     def numbered(self, source: int, series_uid: str) -> str:

@@ -27,7 +27,7 @@ from ct_cncl.transforms.series.text import first_text
 
 CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
-_HU_TYPES = ("", "HU", "US")  # US: unspecified, what many scanners write beside true HU
+_HU_TYPES = ("", "HU", "US")  # US: unspecified, what many scanners write with true HU
 _HU_UNITS = ("", "HU", "[hnsf'U]")
 _DEFER = 4096
 _YOUNG_SYNTAXES = {

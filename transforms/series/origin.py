@@ -27,7 +27,7 @@ MODEL_NAME = "ct-cncl"
 ORIGIN_TAGS = (
     "DerivationDescription", "DerivationCodeSequence", "ContributingEquipmentSequence", "MonoenergeticEnergyEquivalent",
 )  # fmt: skip
-"""What a header must hold beside Image Type and the functional groups to be classified."""
+"""What a header must hold besides Image Type and the functional groups to be classified."""
 _THICK_MM = 3.0
 """A reformat thicker than this averages several reconstructed slices."""
 _KINDS = (
@@ -183,7 +183,7 @@ def _get(place: Dataset, name: str) -> Any:
 
 
 def origin_of_file(path: Path) -> Origin:
-    """Classify a volume file: a result of ours says so in its head, or has its record beside it (NPY can say nothing).
+    """Classify a volume file: a result of ours says so in its head, or has its record next to it (NPY can say nothing).
 
     Args:
         path: NIfTI, MHA, NRRD, TIFF or NPY.
