@@ -104,7 +104,7 @@ def checked_plan(ablation: Ablation) -> tuple[list[Variant], dict[str, Any]]:
 def shared_overrides(given: Mapping[str, Any], iterations: int | None) -> dict[str, Any]:
     """What holds for all variants: train.json's values of ``SHARED_KEYS``, over them what the user gave.
 
-    Epochs are short, so that there are curves to see and a checkpoint to go on from: see ``VALIDATIONS``, ``PATCHES`` and
+    Epochs are short, so that there are curves to see and a checkpoint to resume from: see ``VALIDATIONS``, ``PATCHES`` and
     ``VALIDATION_SLICES``.
 
     Raises:

@@ -39,8 +39,8 @@ def run_ablation(ablation: Ablation) -> list[VariantResult]:
     """Train and judge every variant, from where an earlier call stopped, and write the table and the page.
 
     ``out`` then holds ``runs/NAME`` (usable like those of ``ct-cncl train``), ``results.csv``, ``results.md`` and
-    ``report.html``; they are written anew after each variant. A training that fails with a loss that is not finite is noted in
-    the table, and the next variant goes on.
+    ``report.html``; they are rewritten after each variant. A training that fails with a loss that is not finite is noted in
+    the table, and the next variant follows.
 
     Returns:
         The results of all variants in ``out``, those of earlier calls included.

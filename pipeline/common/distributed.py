@@ -54,7 +54,7 @@ def start_processes() -> None:
         if device.type == "cuda":
             torch.cuda.set_device(device)
         store, own_rank, size = next(distributed.rendezvous("env://"))
-        # torchrun keeps its store when it starts the processes anew: without a prefix they read addresses of dead ones.
+        # torchrun keeps its store when it restarts the processes: without a prefix they read addresses of dead ones.
         store = distributed.PrefixStore(f"attempt{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         backend = "nccl" if device.type == "cuda" else "gloo"
         distributed.init_process_group(backend, store=store, rank=own_rank, world_size=size)

@@ -17,7 +17,7 @@ def is_installed(package: str) -> bool:
 
 
 def require(package: str, *, extra: str, purpose: str) -> None:
-    """Refuse to go on without ``package``.
+    """Refuse to continue without ``package``.
 
     Args:
         package: its import name.

@@ -69,9 +69,9 @@ class CNCLTrainer(Trainer):
         adversarial_loss: has ``generator(fake)``, ``discriminator(real, fake)`` and ``boundary`` on logits, needed with a
             discriminator.
         adversarial_weight: weight of the adversarial loss in the generator's step.
-        adversarial_start: the first so many iterations train the generator without the adversarial loss.
+        adversarial_start: number of first iterations that train the generator without the adversarial loss.
         d_every: the discriminator steps in every ``d_every``-th iteration.
-        d_start: not in the first so many; between ``d_start`` and ``adversarial_start`` it learns alone.
+        d_start: number of first iterations without training the discriminator; between ``d_start`` and ``adversarial_start`` it learns alone.
         precision: "fp32", "bf16" or "fp16", on CUDA; the CPU computes in float32, or in bf16 where it is "bf16_any".
         clip_grad_norm: largest norm of the generator's gradient; None leaves it alone.
         accumulate: parts that a batch is cut into, one after the other in memory; both networks still step once, by the

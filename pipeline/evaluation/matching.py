@@ -148,7 +148,7 @@ def match(reference: Sequence[OpenedScan], others: Sequence[OpenedScan], *, name
 
     Where headers or a table name the patient of both, they must be equal. Where only file names suggest one, names must be
     related (``scan`` and ``scan_denoised``, or the same beginning up to the first underscore), unless there is one scan each.
-    Of several candidates the one whose name goes on from the reference's is taken.
+    Of several candidates the one whose name extends the reference's is taken.
 
     Args:
         reference: scans that are the reference.
@@ -203,7 +203,7 @@ def _by_name(scan: OpenedScan, others: list[OpenedScan]) -> list[OpenedScan]:
 
 
 def _related(own: str, other: str) -> bool:
-    """Whether one name goes on from the other.
+    """Whether one name extends the other.
 
     >>> _related("scan", "scan_denoised"), _related("scan1", "scan12")
     (True, False)

@@ -128,7 +128,7 @@ def _image_quality(
     }
     for name, window in windows.items():
         span = span_of(window)
-        # Bound now: the loop goes on before they are called.
+        # Bound now: the loop continues before they are called.
         computed[f"psnr_{name}"] = lambda span=span: psnr(stack, wanted, data_range=span, mask=mask)  # type: ignore[misc]
         computed[f"ssim_{name}"] = lambda span=span: ssim(stack, wanted, data_range=span, mask=mask)  # type: ignore[misc]
         computed[f"vif_{name}"] = lambda span=span: vif(stack, wanted, data_range=span)  # type: ignore[misc]

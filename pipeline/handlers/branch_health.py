@@ -75,7 +75,7 @@ class BranchHealth:
             says so itself (``supervised``).
         start_from: the trained weights that the training begins with, if any.
         max_drop: dB.
-        patience: so many validations a branch may need to reach the input at all; an untrained network is far below. 5 where not
+        patience: number of validations that a branch may need to reach the input; an untrained network is far below. 5 where not
             given, 1 with ``start_from``.
         max_rise: a factor; 2 is a PSNR of 6 dB less.
         span: iterations that a moving average covers; checked as often.

@@ -32,7 +32,7 @@ class BudgetSchedule:
     Before each iteration every learning rate becomes its initial value times :func:`half_cosine` of that share, however
     many epochs fit in: no run is cut off at a high learning rate. Minutes count the time from an epoch's start to its last
     iteration, data loading included; validation, pictures and checkpoints are outside. What is used is in ``engine.state``
-    and so in the checkpoint: a resumed run goes on with the rest. The last epoch ends where the budget does, and is
+    and so in the checkpoint: a resumed run has the rest left. The last epoch ends where the budget does, and is
     validated and saved like any other. ``engine.state.max_epochs`` is kept at the number of epochs that the budget is
     expected to last.
 

@@ -57,9 +57,9 @@ def save_file(content: Mapping[str, Any], path: Path) -> None:
 
 
 def resuming(folder: str | Path, resume: bool | str) -> bool:
-    """Whether a training goes on with the run in ``folder``.
+    """Whether a training resumes the run in ``folder``.
 
-    After torchrun has started the processes anew (``--max-restarts``), False means "auto": the first try has left a run.
+    After torchrun has restarted the processes (``--max-restarts``), False means "auto": the first try has left a run.
 
     Args:
         folder: of the run.

@@ -63,6 +63,6 @@ class TrainingProgress:
             self.bar.close()
 
     def failed(self, engine: Engine, error: BaseException) -> None:
-        """Close the bar; the error goes on."""
+        """Close the bar; the error propagates."""
         self.close(engine)
         raise error

@@ -152,7 +152,7 @@ def denoise(
         progress: show a bar on a terminal.
         series: for paths only, as all that follow: these series, by number, name or tag; none for all.
         strict: refuse series whose slices are not in order.
-        derived: take what others, or this program, derived, too.
+        derived: also take results of this program and other derived images.
         compression: of DICOM results: "none", "jpeg2000" or "rle".
         deidentify: take out who the patient is.
         preview: a PNG of the middle slice before and after.

@@ -69,7 +69,7 @@ class RunOptions(Protocol):
 
     @property
     def derived(self) -> bool:
-        """Take what others, or this program, derived, too."""
+        """Also take results of this program and other derived images."""
 
     @property
     def compression(self) -> str:

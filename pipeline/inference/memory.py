@@ -19,13 +19,13 @@ _AS_DISPLAYED = np.diag([-1.0, -1.0, 1.0, 1.0])
 _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
 """LPS to RAS, or back."""
 _NO_CT_HU = 2.0
-"""No CT has all its values within so many HU."""
+"""No CT has all its values within this many HU."""
 _ASK = "Pass axes='xyz' for (columns, rows, slices), as NIfTI and MONAI have them, or axes='zyx' for (slices, rows, columns), as SimpleITK has them."
 
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """A volume as it was given.
+    """A volume as the caller passed it.
 
     Attributes:
         array: (x, y, z) values, a view.

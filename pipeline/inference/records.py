@@ -1,7 +1,7 @@
 """Progress records of a batch run: one record for each result.
 
 A record is written before its result is put in place ("unfinished") and again afterwards, so that a run that was killed at
-any moment goes on where it stopped. It holds digests of source and results: what is kept from before is what was made, from
+any moment resumes where it stopped. It holds digests of source and results: what is kept from before is what was made, from
 what lies there now. Records name files and digests, keyed where they are de-identified, never patients or UIDs.
 """
 

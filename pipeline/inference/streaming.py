@@ -135,7 +135,7 @@ def apply_network(weights: Weights, stack: np.ndarray, settings: Settings) -> di
 
 @cache
 def _workers(count: int, threads: int) -> ThreadPoolExecutor:
-    """Workers with so many of torch's threads each (one, where there are no more than slices): a slice each.
+    """Workers with an equal share of torch's threads (one each, if there are no more threads than slices), one slice per worker.
 
     A slice that is shared by all threads is as slow as the slowest of them at each layer; reading and writing take a core now
     and then, and all the others wait for it.

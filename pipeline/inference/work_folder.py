@@ -57,7 +57,7 @@ def work_folder(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def one_at_a_time(path: Path, purpose: str, *, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Hold a lock file, once no other process does; where there can be no locks, go on without.
+    """Hold a lock file, once no other process does; where locks are not available, continue without.
 
     Args:
         path: of the lock.

@@ -39,7 +39,7 @@ class SliceEvaluator:
 
     Args:
         data: entries of a split.
-        max_slices: at most so many, evenly spaced; None takes all.
+        max_slices: maximum number, evenly spaced; None takes all.
         device: where the network runs.
         context_slices: slices that the network takes.
 

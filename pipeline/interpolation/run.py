@@ -177,7 +177,7 @@ def scan_alpha(
         out: folder of both files.
         data: data set; None takes that of f's run.
         split: "training", "validation" or "test".
-        max_slices: at most so many, evenly spaced; None takes all.
+        max_slices: maximum number, evenly spaced; None takes all.
         device: "auto", "cpu", "cuda" or "cuda:N".
         progress: show a bar on a terminal.
 

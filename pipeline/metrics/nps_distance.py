@@ -20,7 +20,7 @@ def uniform_patches(reference: np.ndarray, *, size: int = PATCH, count: int = 8)
     Args:
         reference: normal-dose slice (x, y), HU.
         size: side, pixels, even.
-        count: at most so many.
+        count: the maximum number.
 
     Returns:
         (x, y) of the corner of lowest indices of each, calmest first; none where there is no soft tissue.

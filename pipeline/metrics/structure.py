@@ -35,7 +35,7 @@ def edges(image: torch.Tensor) -> torch.Tensor:
     [-23.0, -23.0, -5.0, 5.0, 23.0, 23.0]
     """
     kernels = [gaussian_1d(torch.tensor(sigma), truncated=4.0, approx="sampled").to(image) for sigma in SIGMAS]
-    # Beyond the border the image goes on: zeros there would be 0 HU, an edge against air.
+    # Beyond the border the image continues: zeros there would be 0 HU, an edge against air.
     narrow, wide = (
         weighted_means(pad(image, (kernel.numel() // 2,) * 4, mode="replicate"), kernel) for kernel in kernels
     )

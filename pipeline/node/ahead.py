@@ -133,7 +133,7 @@ class Ahead:
         scratch = self.spool.work / "ahead"
         read = [_slice(self.spool.folder / row["path"], scratch) for row in rows[:size]]
         whole = [hu for hu in read if hu is not None]
-        if len(whole) == size and len({hu.shape for hu in whole}) == 1:  # as in the job: so many at once
+        if len(whole) == size and len({hu.shape for hu in whole}) == 1:  # as in the job: this many at once
             apply_network(remembering(weights, self.spool, asked), np.stack(whole)[:, None], Settings())
         return True
 

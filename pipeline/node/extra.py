@@ -6,7 +6,7 @@ from ct_cncl.pipeline.common.extras import require
 
 
 def require_node() -> None:
-    """Refuse to go on without them.
+    """Refuse to continue without them.
 
     Raises:
         ConfigError: naming the extra that brings them.

@@ -149,7 +149,7 @@ class GuardedServer(ThreadedAssociationServer):
         return client, address
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002
-        """Whether to go on with a connection at all."""
+        """Whether to accept a connection at all."""
         open_now = len(self.active_associations) + self._shaking
         if allowed(self.settings.senders, client_address[0]) and open_now < self.settings.limits.connections:
             return True
@@ -193,7 +193,7 @@ class _Handler(RequestHandler):
 
 
 def _limited(assoc: Any, limits: Limits) -> Callable[[int], bytearray]:
-    """Reading that refuses PDUs longer than was offered, messages that would fill the memory, and whoever takes too long.
+    """Reading that refuses PDUs longer than was offered, messages that would fill the memory, and peers that take too long.
 
     pynetdicom asks for the six bytes of a PDU's head, then for its rest. A time limit of the socket holds for one piece: a peer
     that sends a byte a minute would hold an association for ever.

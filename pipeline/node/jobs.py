@@ -21,7 +21,7 @@ STATES = ("received", "complete", "denoising", "sending", "done", "failed")
 
 @dataclass(frozen=True)
 class Job:
-    """A series, as it was at one time.
+    """A series at one point in time.
 
     Attributes:
         edition: 1; more where slices came after an earlier edition was under way.

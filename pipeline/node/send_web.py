@@ -62,7 +62,7 @@ def _batches(files: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 def _posted(destination: Destination, batch: list[dict[str, Any]], within_s: float) -> set[str]:
-    """UIDs that the service refused; all of the request takes at most so many seconds."""
+    """UIDs that the service refused; the whole request takes at most this many seconds."""
     boundary = uuid.uuid4().hex
     head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
     tail = f"--{boundary}--\r\n".encode()

@@ -103,7 +103,7 @@ class Node:
         )
 
     def _every(self, name: str, act: Callable[[], object], *, pause: float = _SOON_S) -> None:
-        """Do something again and again in a thread of its own; what it raises is said once, and it goes on."""
+        """Repeat something in its own thread. An exception is logged once, and the thread continues."""
 
         def run() -> None:
             while not self._stop.is_set():

@@ -168,7 +168,7 @@ class Storing:
         return Answer(SUCCESS)
 
     def _again(self, new: _Arrival, digest: str, known: str, path: str | None) -> Answer:
-        """An object that came before: stored once; what retention has removed is stored again, for whoever sends it again."""
+        """An object that was received before: stored once; one that retention has removed is stored again."""
         identity = new.identity
         if digest != known and not (path and same_content(new.part.path, self.spool.folder / path)):
             self.audit.say(

@@ -49,7 +49,7 @@ RESULTS = ("noise.json", "noise.csv", "noise.html")
 def measure_scans(
     source: Path, *, out: Path | None = None, maps: bool = False, repeat: Path | None = None, overwrite: bool = False
 ) -> list[dict[str, Any]]:
-    """Measure every scan under ``source``; one that cannot be measured is named with its reason, and the others go on.
+    """Measure every scan under ``source``; one that cannot be measured is named with its reason, and the others are measured.
 
     Args:
         source: a file or folder of scans.

@@ -29,7 +29,7 @@ SHAPES_HU = (-20.0, -50.0)
 """Contrasts of the round and spiculated lesions that are to be told apart."""
 SHAPE_MM = 6.0
 INNER = 0.6
-"""Noise and blobs are looked for within so many radii of the phantom."""
+"""Noise and blobs are measured within this many radii of the phantom."""
 
 
 @dataclass(frozen=True, eq=False)

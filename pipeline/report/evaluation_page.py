@@ -122,7 +122,7 @@ def _hu(value: float) -> str:
 
 
 def _breakable(name: str) -> Markup:
-    """A name that may go on in the next line after an underscore, as names of files do."""
+    """A name that may break after an underscore, as file names do."""
     from markupsafe import Markup
 
     return Markup("_<wbr>").join(name.split("_"))

@@ -15,7 +15,7 @@ def simulate_scans(options: SimulateOptions) -> list[Path]:
     """Write low-dose partners of every scan under the source.
 
     DICOM gives a derived series, other files keep format, geometry, shape and data type. Results of an earlier run with the same
-    options and source are kept; so a run that was interrupted goes on, and several may share one folder. Each result has a record
+    options and source are kept; so an interrupted run can be resumed, and several may share one folder. Each result has a record
     (JSON) next to it, which says how it was made, and where noise was measured a picture of both spectra.
 
     Args:

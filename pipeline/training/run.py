@@ -43,8 +43,8 @@ def train_bundle(
         out: folder of the run.
         data: data set; None keeps the config's.
         overlays: names or paths, merged in order over train.json.
-        resume: go on with the run in ``out``, by its own config.
-        assignments: ``KEY=VALUE`` overrides; with ``resume=auto``, a run in ``out`` goes on by these configs.
+        resume: resume the run in ``out``, with its own config.
+        assignments: ``KEY=VALUE`` overrides; with ``resume=auto``, a run in ``out`` resumes with these configs.
 
     Returns:
         The finished workflow.
@@ -97,7 +97,7 @@ def absolute_paths(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def resume_hint(out: Path) -> str:
-    """What an interrupted user wants to know: how far the run is, and how it goes on."""
+    """What a user wants to know after an interruption: how far the run got, and how to resume it."""
     if not (out / LAST).is_file():
         return f"Stopped before the first epoch had finished: {out} holds no checkpoint yet."
     epoch = load_file(out / LAST)["trainer"]["iteration"] // load_file(out / LAST)["trainer"]["epoch_length"]

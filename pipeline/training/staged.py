@@ -79,12 +79,12 @@ def train_run(
         data: data set; None keeps the config's.
         overlays: names or paths, merged in order over train.json.
         stages: see ``train_stages``; none trains once.
-        resume: go on with what is in ``out``, by its own configs.
+        resume: resume what is in ``out``, with its own configs.
         assignments: ``KEY=VALUE`` overrides.
         report: write ``report.html`` into the folder of the run, of the last stage where there are several.
 
     Raises:
-        ConfigError: unknown keys or overlays, or stages that shall change while they go on.
+        ConfigError: unknown keys or overlays, or stages that would change on resuming.
         CheckpointError: nothing to resume, or a run where a new one should start.
         DataError: the data set cannot be used.
     """

@@ -24,7 +24,7 @@ SAMPLED = 4
 """Slices of a scan that are looked at."""
 _MOST_SCANS = 40
 _RATIO = 1.25
-"""Noise and spacing may lie so many times outside the range of the training data before it is worth a warning."""
+"""Factor by which noise and spacing may exceed the range of the training data before there is a warning."""
 _HU_MARGIN = 200.0
 _FREQUENCY_RATIO = 1.1
 """The same for the noise's frequency: kernels differ by less than levels."""

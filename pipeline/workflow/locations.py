@@ -216,7 +216,7 @@ def record_run(output_dir: str | Path, *, seed: int, resume: bool | str = False)
     Args:
         output_dir: the run's folder.
         seed: of weights and samples.
-        resume: whether a run in ``output_dir`` goes on, see :func:`~ct_cncl.pipeline.handlers.checkpoints.resuming`.
+        resume: whether a run in ``output_dir`` is resumed, see :func:`~ct_cncl.pipeline.handlers.checkpoints.resuming`.
 
     Raises:
         OutputError: the folder cannot be written.

@@ -27,7 +27,7 @@ def _tag() -> str:
 def replacing(path: str | Path, *, temporary: Path | None = None) -> Iterator[Path]:
     """Give a temporary name next to ``path``; when the block ends well, it takes the place of ``path`` at once.
 
-    On any error the temporary file is removed and ``path`` is as it was.
+    On any error the temporary file is removed and ``path`` is unchanged.
 
     Args:
         path: the final name; its folder is made where it is missing.

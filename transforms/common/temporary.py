@@ -24,7 +24,7 @@ def temporary_folder() -> Iterator[Path]:
     """An empty folder in the system's temporary one, for scans and bundles that are unpacked; gone when the block ends.
 
     A process that is killed cannot remove it. Therefore all of a user's lie in one folder, ``ct-cncl-USER``, which only that user
-    may read, and each is locked: whoever needs one first removes those that no process holds any more. Beside results,
+    may read, and each is locked: the next process first removes those that no process holds any more. Beside results,
     ``scratch_folder`` in ``files.py`` is the better place.
 
     Raises:

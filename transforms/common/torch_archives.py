@@ -10,7 +10,7 @@ _MOST_BESIDE = 4 << 20
 """Bytes of all but the weights; the largest of this project's networks has 0.2 MiB."""
 _MOST_MEMBERS = 20_000
 _MOST_PACKED = 8
-"""Torch stores weights as they are: a file whose parts are so many times larger than itself was not written by it."""
+"""Torch stores weights uncompressed: it did not write a file whose parts are this many times larger than the file."""
 _SPARE = 1 << 20
 
 

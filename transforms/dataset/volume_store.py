@@ -30,7 +30,7 @@ def mapped_volume(path: str) -> np.ndarray:
 
 @lru_cache(maxsize=256)
 def _mapped_volume(path: str, _inode: int, _changed_ns: int) -> np.ndarray:
-    """Opened once; the file's state tells a data set that was prepared anew from the one before."""
+    """Opened once; the file's state tells a data set that was prepared again from the one before."""
     image = nib.load(path)
     volume = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]
     if not isinstance(volume, np.memmap) or volume.dtype != np.dtype("<i2") or volume.ndim != 3:
@@ -77,7 +77,7 @@ class VolumeStore:
         if path not in self._mapped:
             stored: Any = nib.load(path).dataobj  # type: ignore[attr-defined]
             x, y, z = stored.shape
-            first = stored.offset // 2  # the header is of so many int16
+            first = stored.offset // 2  # length of the header in int16
             # Not numpy's memory map, which keeps a file open for each volume: a system allows about a thousand.
             values = torch.from_file(path, shared=False, size=first + x * y * z, dtype=torch.int16)
             self._mapped[path] = values.as_strided((x, y, z), (1, x, x * y), first)
@@ -89,6 +89,6 @@ class VolumeStore:
 
 
 def fitting_cache(size: int, device: torch.device) -> str:
-    """What "auto" means for so many bytes: "device" or "none"."""
+    """What "auto" means for this many bytes: "device" or "none"."""
     fits = device.type == "cuda" and size <= _SHARE * torch.cuda.mem_get_info(device)[0]
     return "device" if fits else "none"

@@ -106,7 +106,7 @@ def _bands(canvas: Canvas, patient: Patient, t: Array, phi: Array) -> Array:
 
 
 def _intercostal(canvas: Canvas, t: Array, phi: Array) -> Array:
-    """The layer between the ribs; below them it goes on as the innermost abdominal muscle."""
+    """The layer between the ribs; below them it continues as the innermost abdominal muscle."""
     inner, outer = RIB_LAYER
     thick = np.float32(0.5 * (outer - inner) - 0.6)
     margin = around_trunk(phi, [(0, 0), (0.5, -30), (1.0, -90), (1.57, -150), (3.14, -150)])

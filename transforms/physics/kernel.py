@@ -16,7 +16,7 @@ from scipy import fft
 from .geometry import FanBeam, Geometry, PixelSize
 
 BAND = 1.5
-"""The reconstruction's window ends at so many times the image's Nyquist frequency: beyond its corners."""
+"""The reconstruction's window ends at this multiple of the image's Nyquist frequency: beyond its corners."""
 OFF_CENTRE_MM = 90.0
 """Usual distance of tissue from the isocentre: there, rays of a fan lie closer on the source's side and farther on the other."""
 LEAST_RESPONSE = 0.04

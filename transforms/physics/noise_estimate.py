@@ -178,7 +178,7 @@ def tissue_windows(hu_slice: np.ndarray, hu_range: tuple[float, float] = SOFT_TI
 
 
 def slices_to_measure(windows: Sequence[int], most: int = 5) -> dict[int, int]:
-    """Of the slices with so many :func:`tissue_windows` each, those that are measured, and how many they hold.
+    """The slices that are measured, given the number of :func:`tissue_windows` in each, and how many they hold.
 
     They are spread over those with at least half as many as the best one; chosen from the chosen ones, they are the same.
 

@@ -37,7 +37,7 @@ class NoiseSpectrum:
         frequency, power = self.frequency_per_mm[own], self.power[own]
         log = np.log(np.maximum(power, FLOOR * power.max()) / frequency)
         inside = np.interp(frequency_per_mm, frequency, log)
-        # Beyond what was measured the kernel goes on to fall as it did at the end, and never rises.
+        # Beyond what was measured the kernel keeps falling as it did at the end, and never rises.
         last = min(len(log) - 1, 4)
         slope = min((log[-1] - log[-1 - last]) / (frequency[-1] - frequency[-1 - last]), 0.0)
         beyond = np.maximum(frequency_per_mm - frequency[-1], 0) * slope

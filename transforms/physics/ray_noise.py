@@ -13,7 +13,7 @@ from .projector import project
 from .settings import DoseSettings, relative_incident_photons
 
 LEAST_SIDE = 128
-"""Slices are taken down to about so many pixels a side: the variance varies slowly."""
+"""Slices are reduced to about this many pixels per side: the variance varies slowly."""
 VIEWS = 90
 
 

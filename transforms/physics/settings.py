@@ -45,9 +45,9 @@ class DoseSettings:
             photon-starvation correction (:mod:`.counts`).
         starvation_counts: photon-count simulation: where fewer photons arrive on average they are smoothed before the logarithm, wholly
             below half of it (:func:`.counts.smooth_photon_starvation`); 0: never.
-        starvation_channels: photon-count simulation: so many channels are averaged, odd.
-        starvation_views: photon-count simulation: over so many views, odd.
-        floor_counts: photon-count simulation: fewer photons count as so many.
+        starvation_channels: photon-count simulation: number of channels that are averaged, odd.
+        starvation_views: photon-count simulation: number of views that are averaged, odd.
+        floor_counts: photon-count simulation: fewer photons count as this many.
 
     Raises:
         ValueError: if a value is outside its range.

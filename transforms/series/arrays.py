@@ -84,7 +84,7 @@ def open_tiff(path: Path, scratch: Path) -> VolumeFile:
 
 
 _TAG = 64
-"""Before it becomes TIFF, the block starts with its dtype and its mark in so many bytes."""
+"""Before it becomes TIFF, the block starts with its dtype and its mark in this many bytes."""
 
 
 def _shape(path: Path, own: tuple[int, ...]) -> tuple[int, int, int]:

@@ -55,7 +55,7 @@ class Found:
         scans: volume files first, each kind sorted by path; no series that has a broken file.
         passed_over: files that are no CT image, by what they are ("LOCALIZER", "SR", "files of other kinds", ...).
         broken: files that cannot be read.
-        derived: files of the scans that are no scans themselves: results of ours and what others derived, in words.
+        derived: files that are not scans themselves: results of this project and other derived images, in words.
     """
 
     scans: list[ScanSource]

@@ -35,7 +35,7 @@ def scan_datalist(
         key: of each source.
         recursive: look into folders in it, too.
         missing_ok: an empty list where there is no ``path``: MONAI builds workflows before their data are there.
-        derived: False passes over results of ours and what others derived, as ``ct-cncl denoise`` does; the log names them.
+        derived: False skips results of this project and other derived images, as ``ct-cncl denoise`` does; the log names them.
 
     Raises:
         ScanError: as :func:`ct_cncl.transforms.series.find_scans`; without ``derived``, nothing else is there.

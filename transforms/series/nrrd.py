@@ -163,7 +163,7 @@ def _affine(fields: dict[str, str], dimensions: int) -> np.ndarray:
 
 
 def _in_mm(fields: dict[str, str], name: str, count: int) -> np.ndarray:
-    """The units of length along so many axes in mm; what is not stated is mm, as in other programs."""
+    """Units of length along this many axes, in mm; where none is stated it is mm, as in other programs."""
     words = [word.strip().lower() for word in re.findall(r'"([^"]*)"', fields.get(name, ""))] or ["mm"] * count
     unknown = [word for word in words if word not in _UNITS]
     if unknown or len(words) != count:

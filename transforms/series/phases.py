@@ -47,7 +47,7 @@ class Phases:
         self.phase = self._phases(frames, headers)
 
     def neighbour(self, number: int, steps: int) -> int:
-        """The slice so many places further on, of the same phase or else of the nearest; the ends repeat."""
+        """The slice this many places further, of the same phase or else of the nearest; the ends repeat."""
         there = self._at[min(max(int(self.place[number]) + steps, 0), len(self._at) - 1)]
         return int(there[np.abs(self.phase[there] - self.phase[number]).argmin()])
 

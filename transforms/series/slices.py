@@ -92,7 +92,7 @@ class Slices(Protocol):
         """Where a slice lies along the stored volume's axis of slices."""
 
     def neighbour(self, number: int, steps: int) -> int:
-        """The slice so many places towards the end of the turned volume (left, back or head); the last ones repeat.
+        """The slice this many places towards the end of the turned volume (left, back or head); the last ones repeat.
 
         Of several slices at one place it is that of the same phase.
         """

@@ -182,7 +182,7 @@ def with_strength(hu: np.ndarray, predicted: np.ndarray, strength: float) -> np.
     Args:
         hu: float32 HU, any shape.
         predicted: the network's result, the same shape.
-        strength: 0 to 1; above 1 the change goes on beyond the prediction.
+        strength: 0 to 1; above 1 the change exceeds the prediction.
     """
     return predicted if strength == 1 else hu if strength == 0 else hu + np.float32(strength) * (predicted - hu)
 
