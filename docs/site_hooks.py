@@ -79,7 +79,7 @@ def link(page: str, written: str) -> str:
     made = {source: name for name, source in PAGES.items()}
     if target in made:
         there = made[target]
-    elif target.startswith("docs/"):
+    elif is_in_site(target):
         there = target.removeprefix("docs/")
     elif (ROOT / target).is_file():
         there = f"repository/{target}.txt"
@@ -91,11 +91,12 @@ def link(page: str, written: str) -> str:
 def repository_files(page: str, text: str) -> set[str]:
     """Files outside of docs/ that a page links to and that are no pages themselves."""
     targets = {target_of(page, found[2]) for found in LINK.finditer(text)}
-    return {
-        each
-        for each in targets
-        if not each.startswith("docs/") and each not in PAGES.values() and (ROOT / each).is_file()
-    }
+    return {each for each in targets if not is_in_site(each) and each not in PAGES.values() and (ROOT / each).is_file()}
+
+
+def is_in_site(target: str) -> bool:
+    """Whether mkdocs takes a file of the repository itself."""
+    return target.startswith("docs/") and not target.endswith(".py")
 
 
 def exported(module: str) -> list[str]:
