@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ct_cncl.pipeline.ablation.answer import answer
 from ct_cncl.pipeline.ablation.plan import Ablation, checked_plan, join_record, values_lost
 from ct_cncl.pipeline.ablation.results import (
     FAILED,
@@ -166,7 +168,7 @@ def _evaluation(
         [0 if any(isinstance(row.get(key), int) for row in rows) else digits_of(key) for key in keys],
         conditions(record, rows),
     )
-    return evaluate_runs(
+    found = evaluate_runs(
         candidates,
         pairs_by_number(ablation.dataset, ablation.split, numbers),
         title="Variants compared",
@@ -175,6 +177,7 @@ def _evaluation(
         warnings=["The table of variants is over all slices of the split."],
         by_minutes=record["minutes"] is not None,
     )
+    return replace(found, verdict=answer(found, rows, split=ablation.split, data_range=data_range))
 
 
 def _maps(result: VariantResult) -> dict[str, np.ndarray]:

@@ -20,6 +20,7 @@ from ct_cncl.pipeline.evaluation.record import REFERENCE, Measure, SliceRow, Sli
 from ct_cncl.pipeline.evaluation.slice_figures import Figures, MeasuredSlice, measure_slice, reason
 from ct_cncl.pipeline.metrics.tissue import tissue_masks_from_labels
 from ct_cncl.transforms.common.hu import Window
+from ct_cncl.transforms.series.grid import SliceGrid
 
 _MOST_WORKERS = 4
 
@@ -108,7 +109,7 @@ def measure_slices(
         name, patient = reference[scan].name, patients[scan]
         result.add(judged, [method.key for method in methods], name=name, number=number, scan=scan, patient=patient)
         if (scan, number) in kept and read.reference is not None:
-            result.views.append(view_of(read, f"{name}, slice {number}", patient, reference[scan].grid.pixel_mm))
+            result.views.append(view_of(read, f"{name}, slice {number}", patient, reference[scan].grid, number))
         tick()
     return result
 
@@ -232,12 +233,13 @@ def _why_none(measure: str, method: str, no_labels: str) -> str:
     return "no disagreement map" if measure == "disagreement" else "not computed"
 
 
-def view_of(read: Place, label: str, patient: str, pixel_mm: tuple[float, float]) -> SliceView:
-    """A slice to be looked at, images rounded to whole HU."""
+def view_of(read: Place, label: str, patient: str, grid: SliceGrid, number: int) -> SliceView:
+    """A slice to be looked at, images rounded to whole HU; it is slice ``number`` of the grid."""
     images = {REFERENCE: read.reference, **read.images}
     maps = {key: own for key, own in read.maps.items() if own}
     note = "; ".join(f"{key}: {why}" for key, why in read.missing.items())
-    return SliceView(label, patient, pixel_mm, {k: _whole(v) for k, v in images.items() if v is not None}, maps, note)
+    whole = {key: _whole(image) for key, image in images.items() if image is not None}
+    return SliceView(label, patient, grid.pixel_mm, whole, maps, note, grid.sides, grid.position(number))
 
 
 def _whole(hu: np.ndarray) -> np.ndarray:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Literal
 
 from ct_cncl.pipeline.evaluation.all_slices import AllSlices
+from ct_cncl.pipeline.evaluation.answer import answer
 from ct_cncl.pipeline.evaluation.curves import (
     calibration_chart,
     error_power_chart,
@@ -65,7 +67,7 @@ def build_record(
     pairs = [(key, INPUT) for key in judged if INPUT in judged and key != INPUT]
     pairs += list(combinations([key for key in judged if key != INPUT], 2))
     comparisons = compare(collected.rows, rows, figures, pairs, seed=seed)
-    return Evaluation(
+    found = Evaluation(
         title=title,
         kind=kind,
         summary=verdict_sentences(methods, figures, summaries, comparisons),
@@ -90,3 +92,4 @@ def build_record(
         warnings=warnings,
         windows={name: (window.centre, window.width) for name, window in windows.items()},
     )
+    return replace(found, verdict=answer(found))

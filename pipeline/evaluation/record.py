@@ -71,6 +71,65 @@ class Measure:
         return f"{self.title} {self.unit}".strip() + f" ({self.conditions})"
 
 
+@dataclass(frozen=True)
+class KeyFigure:
+    """A figure that answers the question of an evaluation.
+
+    Attributes:
+        title: for example "Gain".
+        value: in ``unit``.
+        unit: "dB", "HU", "%"; empty for a figure without unit.
+        digits: decimals that people read.
+        low: lower end of its range; None where there is one value alone.
+        high: upper end.
+        range_of: what the range is, for example "95 % interval over 12 patients".
+        conditions: window, or where it was measured; never empty.
+        signed: whether a plus belongs before it.
+    """
+
+    title: str
+    value: float
+    unit: str
+    digits: int
+    low: float | None
+    high: float | None
+    range_of: str
+    conditions: str
+    signed: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer of an evaluation: what stands first on its page.
+
+    Attributes:
+        judged: what was judged: method, reference, scans.
+        sentence: the result in one sentence, with its figures.
+        figures: those figures, each with its range and window.
+    """
+
+    judged: str
+    sentence: str
+    figures: Sequence[KeyFigure] = ()
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Something in a slice to jump to.
+
+    Attributes:
+        label: what it is, for example "14 HU, 3 mm".
+        column: of its middle, pixels.
+        row: of its middle, pixels.
+        diameter_mm: its size.
+    """
+
+    label: str
+    column: float
+    row: float
+    diameter_mm: float
+
+
 @dataclass(frozen=True, eq=False)
 class SliceView:
     """A slice to be looked at.
@@ -82,6 +141,10 @@ class SliceView:
         images: by method key, (columns, rows) float32 or int16, HU; the reference always, others where they exist.
         maps: by method key, then by name out of :data:`MAPS`, the same shape, HU.
         note: what is special about it; may be empty.
+        sides: letters of the patient's sides at the left, top, right and bottom, for example ("R", "A", "L", "P"); empty
+            letters where nothing says.
+        position: of the slice in the patient, for example "S 12.5 mm"; empty where nothing says.
+        marks: to jump to.
     """
 
     label: str
@@ -90,6 +153,9 @@ class SliceView:
     images: Mapping[str, np.ndarray]
     maps: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
     note: str = ""
+    sides: tuple[str, str, str, str] = ("", "", "", "")
+    position: str = ""
+    marks: Sequence[Mark] = ()
 
 
 @dataclass(frozen=True)
@@ -301,6 +367,7 @@ class Evaluation:
         provenance: how to do it again.
         warnings: what a reader must know before trusting a figure; shown at the top.
         windows: those the figures were computed in, by name, (centre, width) HU.
+        verdict: the answer; None where there is none.
     """
 
     title: str
@@ -318,6 +385,7 @@ class Evaluation:
     provenance: Provenance
     warnings: Sequence[str] = ()
     windows: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    verdict: Verdict | None = None
 
     def method(self, key: str) -> Method:
         """The method with this key.

@@ -73,10 +73,9 @@ def summarise(
                 found.append(SummaryRow(method, measure.key, None, None, None, 0, over, _most_common(reasons)))
                 continue
             interval = bootstrap_mean(np.array(list(values.values())), seed=seed)
-            note = "" if interval.low is not None else f"fewer than {LEAST_VALUES} {over}: no interval"
+            note = ""
             if lacking and measure.key not in NOISE_KEYS:
-                text = f"missing on {len(lacking)} of {len(rows)} slices: {_most_common(lacking)}"
-                note = f"{note}; {text}" if note else text
+                note = f"missing on {len(lacking)} of {len(rows)} slices: {_most_common(lacking)}"
             found.append(SummaryRow(method, measure.key, *interval, over, note))
     return found
 
@@ -110,9 +109,8 @@ def compare(
                 continue
             a, b = (np.array([side[key] for key in both]) for side in (ours, theirs))
             interval = bootstrap_mean(a - b, seed=seed)
-            note = "" if interval.low is not None else f"fewer than {LEAST_VALUES} {over}: no interval"
             share = _share_better(a, b, measure)
-            found.append(ComparisonRow(first, second, measure.key, *interval, over, share, note))
+            found.append(ComparisonRow(first, second, measure.key, *interval, over, share))
     return found
 
 

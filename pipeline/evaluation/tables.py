@@ -10,6 +10,7 @@ from typing import Any
 
 from ct_cncl.pipeline.common.csv_files import csv_text
 from ct_cncl.pipeline.evaluation.record import ComparisonRow, Evaluation, Measure, PatientRow, SliceRow, SummaryRow
+from ct_cncl.pipeline.metrics.bootstrap import LEAST_VALUES
 from ct_cncl.transforms.common.files import replacing
 
 NOT_COMPUTED = "not computed"
@@ -49,6 +50,7 @@ def write_tables(evaluation: Evaluation, folder: Path, *, last: str = "summary.c
         "methods": [asdict(method) for method in evaluation.methods],
         "measures": [asdict(measure) for measure in evaluation.measures],
         "provenance": asdict(evaluation.provenance),
+        "verdict": None if evaluation.verdict is None else asdict(evaluation.verdict),
         "warnings": list(evaluation.warnings),
     }
     texts["evaluation.json"] = json.dumps(record, indent=2) + "\n"
@@ -111,7 +113,10 @@ def _comparison_table(evaluation: Evaluation, names: dict[str, str]) -> list[lis
 
 
 def _note(row: SummaryRow | ComparisonRow) -> str:
-    return row.note if row.count else f"{NOT_COMPUTED}: {row.note}"
+    if not row.count:
+        return f"{NOT_COMPUTED}: {row.note}"
+    few = f"fewer than {LEAST_VALUES} {row.over}: no interval" if row.low is None else ""
+    return "; ".join(filter(None, (few, row.note)))
 
 
 def _curve_table(evaluation: Evaluation) -> list[list[Any]]:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from ct_cncl.pipeline.evaluation.provenance import provenance
 from ct_cncl.pipeline.evaluation.record import INPUT, PAGE, REFERENCE, Evaluation, Method, SliceView
 from ct_cncl.pipeline.evaluation.tables import write_tables
+from ct_cncl.pipeline.qa.answer import answer
 from ct_cncl.pipeline.qa.insert_pages import InsertFindings
 from ct_cncl.pipeline.qa.inserts import insert_scans, measure_inserts, places_in
 from ct_cncl.pipeline.qa.measure import DoseResult, measure, transfers
@@ -235,4 +236,5 @@ def _evaluation(
             files={name: files.get(name, "") for name in found.names.values()}, constants=constants,
         ),
         warnings=[CAUTION],
+        verdict=answer(found, inserted, slices),
     )  # fmt: skip

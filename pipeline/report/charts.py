@@ -11,7 +11,8 @@ import numpy as np
 
 from ct_cncl.pipeline.evaluation.record import Chart, Curve, Evaluation
 from ct_cncl.pipeline.report.colours import DASHES, SERIES
-from ct_cncl.pipeline.report.tables import powers
+from ct_cncl.pipeline.report.findings import finding
+from ct_cncl.pipeline.report.tables import MINUS, Cell, Column, Sheet, powers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 INCHES = (4.9, 3.1)
 """Of a chart at 100 dots an inch; pages scale it to their column."""
 DPI = 100
+MOST_PLACES = 60
+"""Rows of the table behind a chart."""
 LETTERS = 48
 """Names of categories that stand next to each other below an axis; more are turned."""
 _TEXT, _GRID = "#5e0100", "#5e0200"
@@ -59,6 +62,10 @@ class DrawnChart(NamedTuple):
     svg: str
     key: list[tuple[str, Style]]
     """Names of the curves and how they look."""
+    finding: str
+    """What it says, empty where nothing can be said."""
+    table: Sheet
+    """What is drawn."""
 
 
 def method_colours(evaluation: Evaluation) -> dict[str, str]:
@@ -97,7 +104,13 @@ def draw_chart(chart: Chart, colours: Mapping[str, str]) -> DrawnChart:
         stream = io.StringIO()
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
     theme = _THEME | {stand_in: colour for colour, stand_in in stand_ins.items()}
-    return DrawnChart(chart, _for_page(stream.getvalue(), chart.key, theme), _key(chart.curves, styles))
+    return DrawnChart(
+        chart,
+        _for_page(stream.getvalue(), chart.key, theme),
+        _key(chart.curves, styles),
+        finding(chart),
+        chart_sheet(chart),
+    )
 
 
 def curve_styles(curves: Sequence[Curve], colours: Mapping[str, str]) -> list[Style]:
@@ -112,6 +125,34 @@ def curve_styles(curves: Sequence[Curve], colours: Mapping[str, str]) -> list[St
         rounds = max(order.index(curve.method) - 2, 0) // SERIES if curve.method in colours else 0
         styles.append(Style(colour, 1 if curve.dashed else (again + rounds) % len(DASHES)))
     return styles
+
+
+def chart_sheet(chart: Chart) -> Sheet:
+    """What a chart draws, a row a place on its axis; of many the first and every so many after it.
+
+    Args:
+        chart: with lines or bars.
+    """
+    names = [f"{one.name}" for one in chart.curves]
+    heads = [Column(powers(chart.x_label or "category")), *(Column(name) for name in names)]
+    if chart.categories:
+        rows = [
+            [Cell(str(name)), *(_value(float(one.y[place])) for one in chart.curves)]
+            for place, name in enumerate(chart.categories)
+        ]
+        return Sheet(f"chart-{chart.key}", chart.title, heads, rows, powers(chart.y_label))
+    drawn = [dict(zip(np.round(one.x, 6).tolist(), np.asarray(one.y).tolist())) for one in chart.curves]
+    places = sorted({x for own in drawn for x in own})
+    step = -(-len(places) // MOST_PLACES)
+    rows = [[_value(x), *(_value(own[x]) if x in own else Cell("") for own in drawn)] for x in places[:: max(step, 1)]]
+    note = powers(chart.y_label) + (f"; every {step}th of {len(places)}, all are in curves.csv" if step > 1 else "")
+    return Sheet(f"chart-{chart.key}", chart.title, heads, rows, note)
+
+
+def _value(value: float) -> Cell:
+    if not np.isfinite(value):
+        return Cell("")
+    return Cell(f"{value:.4g}".replace("-", MINUS), value)
 
 
 def _key(curves: Sequence[Curve], styles: Sequence[Style]) -> list[tuple[str, Style]]:

@@ -6,34 +6,29 @@ import base64
 import hashlib
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ct_cncl.pipeline.common.extras import is_installed
 from ct_cncl.pipeline.evaluation.record import Evaluation
+from ct_cncl.pipeline.metrics.bootstrap import LEAST_VALUES
 from ct_cncl.pipeline.report.charts import draw_chart, method_colours
+from ct_cncl.pipeline.report.frame import environment, styles, text_of
+from ct_cncl.pipeline.report.headline import headline
+from ct_cncl.pipeline.report.summary_tables import summary_sheets
 from ct_cncl.pipeline.report.tables import (
-    MINUS,
     comparison_sheet,
     other_sheet,
     patient_sheet,
-    powers,
     slice_sheet,
-    summary_sheets,
 )
 from ct_cncl.pipeline.report.viewer_data import PackedSlices, choose_slices, pack_planes
 from ct_cncl.transforms.common.files import replacing
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
 
 MAX_BYTES = 20_000_000
 """Of a page."""
 SENTENCE_BYTES = 500
 """For the page's remark that not all slices are shown."""
-TEMPLATES = Path(__file__).parent / "templates"
 SCRIPTS = ("pixels.js", "stage.js", "viewer.js", "gestures.js", "tables.js", "main.js")
 """In the order in which they need each other."""
-STYLES = ("theme.css", "page.css", "viewer.css", "print.css")
 
 
 def write_page(evaluation: Evaluation, path: str | Path, *, max_bytes: int = MAX_BYTES) -> Path:
@@ -62,17 +57,9 @@ def write_page(evaluation: Evaluation, path: str | Path, *, max_bytes: int = MAX
 
 def page_html(evaluation: Evaluation, *, max_bytes: int = MAX_BYTES) -> str:
     """The report as text; see :func:`write_page`."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,  # names of files come from outside; "safe" is only said of own scripts, styles, SVG and packed slices
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"hu": _hu, "powers": powers, "when": _when, "breakable": _breakable}
-    template = environment.get_template("page.html")
+    made = environment()
+    made.filters["when"] = _when
+    template = made.get_template("page.html")
     colours = method_colours(evaluation)
     charts = [draw_chart(one, colours) for one in evaluation.charts] if is_installed("matplotlib") else []
 
@@ -103,29 +90,22 @@ def _content(
     return {
         "evaluation": evaluation,
         "colours": colours,
-        "style": "\n".join(_text(name) for name in STYLES),
+        "style": styles("viewer.css"),
+        "headline": headline(evaluation),
         "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "viewer": packed.manifest,
         "planes": packed.planes,
         "left_out": packed.left_out,
         "limit_mb": round(max_bytes / 1e6),
+        "has_marks": any(one["marks"] for one in packed.manifest["slices"]),
         "has_disagreement": any(view["kind"] == "disagreement" for view in packed.manifest["views"]),
         "summaries": summary_sheets(evaluation, colours),
         "details": [sheet for sheet in optional if sheet is not None],
+        "least_values": LEAST_VALUES,
+        "several_patients": len({row.patient for row in evaluation.patient_rows}) > 1,
         "tables": [other_sheet(table) for table in evaluation.tables],
     }
-
-
-def _hu(value: float) -> str:
-    return f"{value:g}".replace("-", MINUS)
-
-
-def _breakable(name: str) -> Markup:
-    """A name that may break after an underscore, as file names do."""
-    from markupsafe import Markup
-
-    return Markup("_<wbr>").join(name.split("_"))
 
 
 def _when(created: str) -> str:
@@ -136,10 +116,6 @@ def _when(created: str) -> str:
         return created
 
 
-def _text(name: str) -> str:
-    return (TEMPLATES / name).read_text(encoding="utf-8")
-
-
 def _script() -> str:
     """All scripts as one, strict, and apart from the page's global names."""
-    return '(() => {\n"use strict";\n' + "\n".join(_text(name) for name in SCRIPTS) + "\n})();"
+    return '(() => {\n"use strict";\n' + "\n".join(text_of(name) for name in SCRIPTS) + "\n})();"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from ct_cncl.pipeline.evaluation.record import Evaluation, Measure, SummaryRow, Table
+from ct_cncl.pipeline.evaluation.record import Evaluation, Measure, Table
 
 MINUS = "\N{MINUS SIGN}"
 GROUPS = {
@@ -18,6 +19,8 @@ GROUPS = {
     "branches": "Branches",
 }
 """Headings of the groups of measures."""
+MOST_CARDS = 12
+"""Rows that a narrow screen shows as cards; longer tables are scrolled."""
 MOST_ROWS = 600
 """Rows of a table of slices on the page; the CSV has all."""
 
@@ -38,12 +41,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A header; ``window`` says to which of the chosen windows the column belongs, empty where to all."""
+    """A header; ``part`` says with which choice of columns it is shown, empty where with all."""
 
     title: str
     note: str = ""
     hint: str = ""
-    window: str = ""
+    part: str = ""
+    colour: str = ""
+    """Of the method it names."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +60,20 @@ class Sheet:
     columns: list[Column]
     rows: list[list[Cell]]
     note: str = ""
-    windows: list[str] = field(default_factory=list)
-    """Buttons that choose among columns, where there are some."""
     filtered: bool = False
     """Whether a box picks rows by their text."""
+    cards: bool = False
+    """Whether a narrow screen shows each row as a card."""
+
+    @property
+    def parts(self) -> list[str]:
+        """Buttons that choose among columns, where there are several."""
+        return parts_of(self.columns)
+
+    @property
+    def numeric(self) -> list[bool]:
+        """By column, whether it holds numbers, which stand at the right."""
+        return [any(row[place].value is not None for row in self.rows) for place in range(len(self.columns))]
 
     @property
     def choices(self) -> list[str]:
@@ -102,41 +117,36 @@ def best_rows(values: Sequence[float | None], better: str) -> set[int]:
     return {place for place, one in merits.items() if one == max(merits.values())}
 
 
-def summary_sheets(evaluation: Evaluation, colours: Mapping[str, str]) -> list[Sheet]:
-    """A table for each group of measures: a row a method, means with intervals."""
-    found = {(row.method, row.measure): row for row in evaluation.summaries}
-    judged = [one for one in evaluation.methods if any((one.key, m.key) in found for m in evaluation.measures)]
-    sheets = []
-    for group in dict.fromkeys(measure.group for measure in evaluation.measures):
-        measures = [measure for measure in evaluation.measures if measure.group == group]
-        rows = [[Cell(one.name, colour=colours.get(one.key, ""))] for one in judged]
-        for measure in measures:
-            column = [found.get((one.key, measure.key)) for one in judged]
-            best = best_rows([row.mean if row else None for row in column], measure.better)
-            for place, row in enumerate(column):
-                rows[place].append(_summary_cell(row, measure, best=place in best))
-        columns, windows = measure_columns(evaluation, measures)
-        title = GROUPS.get(group, group.capitalize())
-        sheets.append(Sheet(f"summary-{group}", title, [Column("method"), *columns], rows, windows=windows))
-    return sheets
+def measure_columns(evaluation: Evaluation, measures: Sequence[Measure], *, grouped: bool) -> list[Column]:
+    """Headers of measures; image figures belong to their window.
 
-
-def measure_columns(evaluation: Evaluation, measures: Sequence[Measure]) -> tuple[list[Column], list[str]]:
-    """Headers of measures, and the windows to choose among where there are several."""
-    windows = [window_of(measure, evaluation.windows) for measure in measures]
-    several = list(dict.fromkeys(window for window in windows if window))
-    several = several if len(several) > 1 else []
+    Args:
+        evaluation: says which windows there are.
+        measures: a column each.
+        grouped: whether other figures belong to their group, rather than to all windows.
+    """
     arrows = {"higher": " \N{UPWARDS ARROW}", "lower": " \N{DOWNWARDS ARROW}"}
-    columns = [
+    return [
         Column(
-            _titled(measure) + arrows.get(measure.better, ""),
-            powers(measure.conditions),
-            measure.description,
-            window if several else "",
+            titled(one) + arrows.get(one.better, ""),
+            short_conditions(one),
+            f"{one.description} {one.conditions}",
+            window_of(one, evaluation.windows)
+            or (GROUPS.get(one.group, "") if grouped and one.group != "image" else ""),
         )
-        for measure, window in zip(measures, windows)
+        for one in measures
     ]
-    return columns, several
+
+
+def parts_of(columns: Sequence[Column]) -> list[str]:
+    """What to choose among, where columns belong to several windows or groups."""
+    parts = list(dict.fromkeys(column.part for column in columns if column.part))
+    return parts if len(parts) > 1 else []
+
+
+def short_conditions(measure: Measure) -> str:
+    """The first clause: the window, or where it was measured; the page's section on the method has all."""
+    return powers(re.split(r"[,;(]", measure.conditions)[0].strip())
 
 
 def window_of(measure: Measure, windows: Mapping[str, tuple[float, float]]) -> str:
@@ -154,13 +164,13 @@ def comparison_sheet(evaluation: Evaluation) -> Sheet | None:
     for one in evaluation.comparisons:
         measure = evaluation.measure(one.measure)
         pair = f"{evaluation.method(one.first).name} {MINUS} {evaluation.method(one.second).name}"
-        interval = _interval(one.low, one.high, measure.digits)
+        interval = interval_text(one.low, one.high, measure.digits)
         share = "" if one.share_better is None else f"{100 * one.share_better:.0f} %"
         clear = one.low is not None and one.high is not None and (one.low > 0 or one.high < 0)
         rows.append(
             [
                 Cell(pair),
-                Cell(_titled(measure), note=powers(measure.conditions)),
+                Cell(titled(measure), note=short_conditions(measure)),
                 _figure(one.difference, measure.digits, one.note, best=clear),
                 Cell(interval, one.low),
                 Cell(share, one.share_better),
@@ -176,7 +186,7 @@ def patient_sheet(evaluation: Evaluation, colours: Mapping[str, str]) -> Sheet |
     """Means by patient and method."""
     if not evaluation.patient_rows:
         return None
-    columns, windows = measure_columns(evaluation, evaluation.measures)
+    columns = measure_columns(evaluation, evaluation.measures, grouped=True)
     rows = [
         [
             Cell(evaluation.method(row.method).name, colour=colours.get(row.method, "")),
@@ -187,7 +197,7 @@ def patient_sheet(evaluation: Evaluation, colours: Mapping[str, str]) -> Sheet |
         for row in evaluation.patient_rows
     ]
     heads = [Column("method"), Column("patient"), Column("slices")]
-    return Sheet("patients", "By patient", heads + columns, rows, windows=windows, filtered=True)
+    return Sheet("patients", "By patient", heads + columns, rows, filtered=True)
 
 
 def slice_sheet(evaluation: Evaluation, colours: Mapping[str, str], shown: Mapping[str, int]) -> Sheet | None:
@@ -200,7 +210,7 @@ def slice_sheet(evaluation: Evaluation, colours: Mapping[str, str], shown: Mappi
     """
     if not evaluation.slice_rows:
         return None
-    columns, windows = measure_columns(evaluation, evaluation.measures)
+    columns = measure_columns(evaluation, evaluation.measures, grouped=True)
     rows = []
     for row in evaluation.slice_rows[:MOST_ROWS]:
         label = slice_label(row.scan, row.slice)
@@ -215,7 +225,7 @@ def slice_sheet(evaluation: Evaluation, colours: Mapping[str, str], shown: Mappi
     more = len(evaluation.slice_rows) - len(rows)
     note = f"The first {len(rows)} rows; the CSV holds {more} more." if more else ""
     heads = [Column("method"), Column("slice"), Column("patient")]
-    return Sheet("slices", "By slice", heads + columns, rows, note, windows, filtered=True)
+    return Sheet("slices", "By slice", heads + columns, rows, note, filtered=True)
 
 
 def slice_label(scan: str, number: int) -> str:
@@ -237,10 +247,12 @@ def other_sheet(table: Table) -> Sheet:
         ]
         for row in table.rows
     ]
-    return Sheet(f"table-{table.key}", table.title, [Column(powers(name)) for name in table.columns], rows, table.note)
+    heads = [Column(powers(name)) for name in table.columns]
+    return Sheet(f"table-{table.key}", table.title, heads, rows, table.note, cards=len(rows) <= MOST_CARDS)
 
 
-def _titled(measure: Measure) -> str:
+def titled(measure: Measure) -> str:
+    """A figure with its unit."""
     return f"{measure.title} {powers(measure.unit)}".strip()
 
 
@@ -254,16 +266,8 @@ def _figure(value: float | None, digits: int, note: str = "", *, best: bool = Fa
     return Cell(number_text(value, digits), float(value), note, best)
 
 
-def _summary_cell(row: SummaryRow | None, measure: Measure, *, best: bool) -> Cell:
-    if row is None:
-        return Cell("")
-    if row.mean is None:
-        return Cell("not computed", note=row.note)
-    notes = [_interval(row.low, row.high, measure.digits), row.note]
-    return Cell(number_text(row.mean, measure.digits), row.mean, "; ".join(filter(None, notes)), best)
-
-
-def _interval(low: float | None, high: float | None, digits: int) -> str:
+def interval_text(low: float | None, high: float | None, digits: int) -> str:
+    """An interval as people read it, empty where there is none."""
     if low is None or high is None:
         return ""
     return f"{number_text(low, digits)} to {number_text(high, digits)}"

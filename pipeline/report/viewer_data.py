@@ -18,8 +18,10 @@ from ct_cncl.transforms.common.hu import WINDOWS
 
 STEPS = {"noise": 1.0, "content": 1.0, "disagreement": 0.5}
 """HU between two stored values of the maps; images are stored to 1 HU, as the files of scanners are."""
-ERRORS_SHOWN = 99.0
-"""Percentile of the input's absolute error that is still within the first scale of the differences."""
+ERRORS_SHOWN = 95
+"""Per cent of the results' errors around the body that are within the first scale of the differences."""
+STEPS_OF_SCALES = (1, 1.5, 2, 3, 4, 5, 6, 8, 10)
+"""Times a power of ten: where scales of maps end."""
 PRESETS = ("chest", "abdomen", "head", "bone", "full")
 """In the order of their keys 1 to 5."""
 
@@ -78,7 +80,8 @@ def choose_slices(
             "difference": as_hex(difference_map()),
             "disagreement": as_hex(sequential_map()),
         },
-        "scales": _scales(evaluation.slices),
+        "scales": _scales([evaluation.slices[position] for position in kept], [one["body"] for one in slices]),
+        "within": ERRORS_SHOWN,
         "window": _first_window(evaluation.windows),
     }
     return PackedSlices(manifest, planes, len(packed) - len(kept))
@@ -98,17 +101,17 @@ def evenly_within(sizes: Sequence[int], limit: int) -> list[int]:
 
 
 def error_scale(errors: np.ndarray) -> float:
-    """The HU at which maps of differences end: a percentile of absolute errors, rounded up to 1, 2 or 5 times a power of ten.
+    """The HU at which maps of differences end: a percentile of absolute errors, rounded up to a step of the scales.
 
     >>> error_scale(np.array([3.0, -13.0])), error_scale(np.zeros(3)), error_scale(np.array([np.nan]))
-    (20.0, 1.0, 1.0)
+    (15.0, 1.0, 1.0)
     """
     finite = np.abs(errors[np.isfinite(errors)])
     high = float(np.percentile(finite, ERRORS_SHOWN)) if finite.size else 0.0
     if not high > 0:
         return 1.0
     power = 10.0 ** np.floor(np.log10(high))
-    return float(next(factor * power for factor in (1, 2, 5, 10) if factor * power >= high))
+    return float(next(factor * power for factor in STEPS_OF_SCALES if factor * power >= high))
 
 
 def _packed_planes(one: SliceView) -> dict[str, str]:
@@ -128,6 +131,12 @@ def _described(one: SliceView, identities: Mapping[str, str]) -> dict[str, Any]:
         "columns": columns,
         "rows": rows,
         "spacing": [float(size) for size in one.spacing_mm],
+        "sides": list(one.sides),
+        "position": one.position,
+        "marks": [
+            {"label": mark.label, "column": mark.column + 0.5, "row": mark.row + 0.5, "diameter": mark.diameter_mm}
+            for mark in one.marks
+        ],
         "body": _body_box(one.images[REFERENCE]),
         "planes": {
             name: {"id": identity, "step": STEPS.get(name.partition(" ")[2], 1.0)}
@@ -217,18 +226,23 @@ def _views_of(
         yield "disagreement", f"{name}: disagreement of C and N", [(content, 1), (noise, 1), (INPUT, -1)], True
 
 
-def _scales(slices: Sequence[SliceView]) -> dict[str, float]:
-    """Where the scales of differences and of disagreement start, HU."""
-    errors = [
-        np.asarray(image, dtype=np.float32) - one.images[REFERENCE]
-        for one in slices
-        for key, image in one.images.items()
-        if key == INPUT or (INPUT not in one.images and key != REFERENCE)
-    ]
-    apart = [named["disagreement"] for one in slices for named in one.maps.values() if "disagreement" in named]
+def _scales(slices: Sequence[SliceView], boxes: Sequence[Sequence[int]]) -> dict[str, float]:
+    """Where the scales of differences and of disagreement start, HU: by the errors of results, of the input where it is alone.
+
+    Args:
+        slices: that are shown.
+        boxes: left, top, right and bottom of the body in each, pixels.
+    """
+    errors, apart = [], []
+    for one, (left, top, right, bottom) in zip(slices, boxes, strict=True):
+        judged = [key for key in one.images if key not in (REFERENCE, INPUT)] or [INPUT] * (INPUT in one.images)
+        shown = np.s_[left:right, top:bottom]
+        truth = np.asarray(one.images[REFERENCE][shown], dtype=np.float32)
+        errors += [(one.images[key][shown] - truth).ravel() for key in judged]
+        apart += [np.ravel(named["disagreement"][shown]) for named in one.maps.values() if "disagreement" in named]
     return {
-        "difference": error_scale(np.concatenate([error.ravel() for error in errors])) if errors else 1.0,
-        "disagreement": error_scale(np.concatenate([np.ravel(image) for image in apart])) if apart else 1.0,
+        name: error_scale(np.concatenate(values)) if values else 1.0
+        for name, values in (("difference", errors), ("disagreement", apart))
     }
 
 

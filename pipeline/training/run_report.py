@@ -29,6 +29,7 @@ from ct_cncl.transforms.common.hu import WINDOWS
 from ct_cncl.transforms.dataset.volume_store import mapped_volume
 from ct_cncl.transforms.patches.padding import PaddingMaskd
 from ct_cncl.transforms.patches.slice_pairs import SlicePairs, all_slices
+from ct_cncl.transforms.series.grid import SliceGrid
 from ct_cncl.transforms.series.orientation import slices_last
 from ct_cncl.transforms.series.values import RESULT, keep_padding
 
@@ -154,12 +155,12 @@ def evaluate_runs(
     collected = AllSlices()
     for place, (entry, z) in enumerate(pairs.places):
         scan = next(n for n, one in enumerate(scans) if one is entry)
-        read, turned_mm = _place(pairs, place, {key: one.slices for key, one in keys.items() if one.slices})
+        read, at = _place(pairs, place, {key: one.slices for key, one in keys.items() if one.slices})
         judged = measure_place(read, [m.key for m in figures if m.key not in NOISE_KEYS], windows, "scan")
         shown = [method.key for method in methods if method.key != REFERENCE]
         name = f"{pairs.split}/{Path(entry['label']).name.split('_label')[0].split('.nii')[0]}"
         collected.add(judged, shown, name=name, number=z, scan=scan, patient=patients[scan])
-        collected.views.append(view_of(read, f"{name}, slice {z}", patients[scan], turned_mm))
+        collected.views.append(view_of(read, f"{name}, slice {z}", patients[scan], *at))
     few = f"Figures are over the {len(pairs.places)} slices shown here, of the {pairs.split} split."
     return build_record(
         collected, methods, figures,
@@ -231,10 +232,10 @@ def _input_line(candidates: Mapping[str, Candidate], curves: Sequence[Curve]) ->
 
 def _place(
     pairs: Pairs, place: int, slices: Mapping[str, Mapping[str, np.ndarray]]
-) -> tuple[Place, tuple[float, float]]:
-    """One slice of everything, turned as a radiologist looks at it, and its pixel size."""
-    entry, _ = pairs.places[place]
-    turn, pixel_mm = _turning(entry)
+) -> tuple[Place, tuple[SliceGrid, int]]:
+    """One slice of everything, turned as a radiologist looks at it, and where it lies."""
+    entry, z = pairs.places[place]
+    turn, grid, forwards = _turning(entry)
     reference = turn(pairs.reference[place])
     found = Place(reference, padding_mask(reference), {INPUT: turn(pairs.image[place])})
     for key, own in slices.items():
@@ -244,16 +245,17 @@ def _place(
             continue
         found.images[key] = here[RESULT]
         found.maps[key] = {name: here[name] for name in BRANCHES if name in here}
-    return found, pixel_mm
+    return found, (grid, z if forwards else len(grid.corners) - 1 - z)
 
 
-def _turning(entry: Mapping[str, Any]) -> tuple[Any, tuple[float, float]]:
-    """What turns a stored slice (x, y) to (columns, rows), and the size of its pixels, mm."""
+def _turning(entry: Mapping[str, Any]) -> tuple[Any, SliceGrid, bool]:
+    """What turns a stored slice (x, y) to (columns, rows), the turned slices' grid, and whether they keep their order."""
     volume: Any = nib.load(entry["label"])
     order = slices_last(volume.affine, volume.shape, axis=2)
-    sizes = np.linalg.norm(order.affine[:3, :2], axis=0)
-    return lambda hu: np.ascontiguousarray(order.apply(hu[:, :, None])[:, :, 0]), (float(sizes[0]), float(sizes[1]))
+    lengths = [volume.shape[axis] for axis in np.argsort(order.forward[:, 0])]
+    grid = SliceGrid.of_volume(order.affine, lengths)
+    return lambda hu: np.ascontiguousarray(order.apply(hu[:, :, None])[:, :, 0]), grid, bool(order.forward[2, 1] > 0)
 
 
 def _pixel_mm(entry: Mapping[str, Any]) -> tuple[float, float]:
-    return _turning(entry)[1]
+    return _turning(entry)[1].pixel_mm

@@ -9,6 +9,8 @@ from ct_cncl.pipeline.evaluation.record import (
     ComparisonRow,
     Curve,
     Evaluation,
+    KeyFigure,
+    Mark,
     Measure,
     Method,
     PatientRow,
@@ -17,6 +19,7 @@ from ct_cncl.pipeline.evaluation.record import (
     SliceView,
     SummaryRow,
     Table,
+    Verdict,
 )
 
 SHAPE = (48, 40)
@@ -55,6 +58,9 @@ def tiny_slice(number: int, shape: tuple[int, int] = SHAPE) -> SliceView:
         (0.7, 0.7),
         {key: hu.astype(np.float32) for key, hu in images.items()},
         maps,
+        sides=("R", "A", "L", "P"),
+        position=f"S {3 * number:g} mm",
+        marks=[Mark(f"{HOSTILE} 14 HU", 30, 20, 4.0), Mark("5 HU", 10, 12, 6.0)] if number == 1 else [],
     )
 
 
@@ -119,6 +125,27 @@ def tiny_evaluation(slices: Sequence[SliceView] | None = None, methods: Sequence
         ),
         warnings=["Few patients."],
         windows={"full": (1024.0, 4096.0), "abdomen": (50.0, 400.0)},
+        verdict=Verdict(
+            "cncl and the input against the reference: 2 slices, 1 scan, 1 patient",
+            "cncl gains 3.00 dB PSNR on the input, leaves 25 % of its noise (10.0 of 40.0 HU) and has a structure leakage of 0.012 (0 is best).",
+            [
+                KeyFigure(
+                    "Gain in PSNR full",
+                    3.0,
+                    "dB",
+                    2,
+                    1.0,
+                    5.0,
+                    "95 % interval over 7 slices",
+                    "range 4096 HU",
+                    signed=True,
+                ),
+                KeyFigure(
+                    "Noise left", 10.0, "HU", 1, 9.5, 10.5, "smallest and largest of 2 slices", "in calm soft tissue"
+                ),
+                KeyFigure("Structure leakage", 0.012, "", 3, None, None, "1 slice, no range", "0 is best"),
+            ],
+        ),
     )
 
 

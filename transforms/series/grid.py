@@ -11,6 +11,10 @@ TOLERANCE_MM = 0.05
 """How far apart the same corner of two slices may lie: affines of NIfTI are single precision, positions are rounded."""
 
 
+_OBLIQUE = 0.25
+"""Cosine from which a direction is named: about 15 degrees out of the plane of the other two."""
+
+
 @dataclass(frozen=True, eq=False)
 class SliceGrid:
     """Pixels and places of a scan's slices, in RAS mm.
@@ -43,6 +47,26 @@ class SliceGrid:
         """Pixel size along columns and rows, mm."""
         return float(np.linalg.norm(self.steps[0])), float(np.linalg.norm(self.steps[1]))
 
+    @property
+    def sides(self) -> tuple[str, str, str, str]:
+        """The patient's sides at the left, top, right and bottom of a picture, as viewers letter them.
+
+        >>> SliceGrid.of_volume(np.diag([-0.7, -0.7, 3.0, 1.0]), (512, 512, 20)).sides
+        ('R', 'A', 'L', 'P')
+        """
+        across, down = self.steps
+        return direction_letters(-across), direction_letters(-down), direction_letters(across), direction_letters(down)
+
+    def position(self, number: int) -> str:
+        """How far a slice lies from the origin along the slices' normal, and in which direction of the patient.
+
+        >>> SliceGrid.of_volume(np.diag([-0.7, -0.7, 3.0, 1.0]), (512, 512, 20)).position(5)
+        'S 15.0 mm'
+        """
+        normal = np.cross(*self.steps)
+        along = float(self.corners[number] @ normal / np.linalg.norm(normal))
+        return f"{direction_letters(normal if along >= 0 else -normal)} {abs(along):.1f} mm"
+
     def same_plane(self, other: SliceGrid) -> bool:
         """Whether slices of both have the same pixels and directions."""
         extent = np.array(self.shape)[:, None]
@@ -72,3 +96,17 @@ class SliceGrid:
     def same_slices(self, other: SliceGrid) -> bool:
         """Whether both hold the same slices in the same order."""
         return self.partners(other) == list(range(len(self.corners))) and len(self.corners) == len(other.corners)
+
+
+def direction_letters(direction: np.ndarray) -> str:
+    """The patient's directions that a vector runs to, the one it runs to most first.
+
+    Args:
+        direction: (3,) RAS, any length but 0.
+
+    >>> direction_letters(np.array([-1.0, 0.1, 0.0])), direction_letters(np.array([0.0, -0.8, 0.6]))
+    ('L', 'PS')
+    """
+    unit = direction / np.linalg.norm(direction)
+    order = sorted(range(3), key=lambda axis: -abs(unit[axis]))
+    return "".join("RAS"[axis] if unit[axis] > 0 else "LPI"[axis] for axis in order if abs(unit[axis]) >= _OBLIQUE)

@@ -1,6 +1,6 @@
 // Mouse, pen and fingers on the stage: dragging (wipe line, window, pan), wheel, pinch, double click.
 
-const NEAR_LINE = { mouse: 10, pen: 16, touch: 28 }; // CSS pixels from the wipe line that still take hold of it
+const NEAR_LINE = 10; // CSS pixels from the wipe line within which a mouse takes hold of it
 const WHEEL_STEP = 60; // of deltaY for one slice
 const CLICK_MOVES = 4; // CSS pixels a click may move
 
@@ -11,14 +11,14 @@ function connectGestures(viewer) {
   let wheel = 0;
 
   const what = (event, pane) => {
-    const { state } = viewer;
+    const { state, dragging } = viewer;
     const box = pane.root.getBoundingClientRect();
     const fromLine = Math.abs(event.clientX - box.left - state.wipe * box.width);
-    if (pane.numbers.length === 2 && event.button === 0 && fromLine <= (NEAR_LINE[event.pointerType] ?? 16)) return "wipe";
+    const held = event.target === pane.handle || (event.pointerType !== "touch" && fromLine <= NEAR_LINE);
+    if (pane.numbers.length === 2 && event.button === 0 && held) return "wipe";
     if (event.button === 1 || event.shiftKey) return "pan";
-    if (event.button === 2) return state.drag === "window" ? "pan" : "window";
-    if (event.pointerType === "touch" && state.drag === "window") return viewer.zoomedIn ? "pan" : "wipe";
-    return state.drag;
+    if (event.button === 2) return dragging === "window" ? "pan" : "window";
+    return dragging; // what is lit, for a finger as for a mouse
   };
 
   stage.addEventListener("pointerdown", (event) => {

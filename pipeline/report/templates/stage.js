@@ -1,6 +1,10 @@
 // The stage: one pane or several, all showing the same place of the slice at the same magnification. It draws what the
 // viewer's state says and turns places on the screen into places of the slice; it never changes the state.
 
+const SIDES = ["left", "top", "right", "bottom"];
+const HANDLE_HALF = 34; // CSS pixels, half of what the wipe's handle is wide
+const RING = 1.8; // diameters of what it is around
+const PANE = { least: 170, usual: 250 }; // CSS pixels across of a pane in the layout "all": on a phone, else
 const MOST_SMOOTHED = 8; // device pixels a slice pixel; beyond, pixels are shown as they are
 
 function element(tag, className, text) {
@@ -35,23 +39,13 @@ class Stage {
     this.shown = shown;
     this.root.dataset.layout = state.layout;
     this.panes = plan.map((numbers) => new Pane(numbers, this.views));
-    const rows = this.rows(plan);
-    this.root.replaceChildren(...(state.layout === "all" ? rows : this.panes.map((pane) => pane.root)));
+    this.root.replaceChildren(...this.panes.map((pane) => pane.root));
+    this.spreadPanes();
   }
 
-  // In the layout "all" a row of panes for each method, reference and input together.
-  rows(plan) {
-    const groups = new Map();
-    plan.forEach(([number], place) => {
-      const { method } = this.views[number];
-      const group = method === "input" ? "reference" : method;
-      groups.set(group, [...(groups.get(group) ?? []), this.panes[place].root]);
-    });
-    return [...groups.values()].map((panes) => {
-      const row = element("div", "pane-row");
-      row.replaceChildren(...panes);
-      return row;
-    });
+  // In the layout "all" as many panes across as leave the fewest places empty in the last row.
+  spreadPanes() {
+    this.root.style.setProperty("--across", panesAcross(this.panes.length, this.root.clientWidth));
   }
 
   draw(state, slice, planes) {
@@ -98,13 +92,17 @@ class Pane {
       return label;
     });
     this.line = element("div", "wipe-line");
+    this.handle = element("div", "wipe-handle", "\u25c2 wipe \u25b8");
+    this.sides = SIDES.map((side) => element("span", `side ${side}`));
+    this.foot = element("p", "pane-foot");
+    this.ring = element("div", "ring");
     this.ruler = element("div", "ruler");
     this.ruler.append(element("span"));
     this.cross = element("div", "cross");
     this.cross.hidden = true;
     this.missing = element("p", "pane-missing", "not available for this slice");
-    const extras = numbers.length === 2 ? [this.line] : [this.cross];
-    this.root.append(this.canvas, ...this.labels, ...extras, this.ruler, this.missing);
+    const extras = numbers.length === 2 ? [this.line, this.handle] : [this.cross];
+    this.root.append(this.canvas, ...this.labels, ...this.sides, this.ring, ...extras, this.ruler, this.foot, this.missing);
     this.titles = numbers.map((number) => views[number].title);
     this.kinds = numbers.map((number) => views[number].kind);
     this.methods = numbers.map((number) => views[number].method);
@@ -156,15 +154,31 @@ class Pane {
 
   annotate(state, slice, layers, place) {
     this.line.style.left = `${100 * state.wipe}%`;
+    this.handle.style.left = `clamp(${HANDLE_HALF}px, ${100 * state.wipe}%, calc(100% - ${HANDLE_HALF}px))`; // never beyond the image
     this.missing.hidden = layers.every((layer) => layer.values);
     this.labels.forEach((label, number) => {
-      const figure = this.kinds[number] === "image" ? slice.figures[this.methods[number]] : "";
-      label.lastChild.textContent = figure ?? "";
+      label.lastChild.textContent = this.kinds[number] === "image"
+        ? slice.figures[this.methods[number]] ?? "" : rangeText(this.kinds[number], state);
     });
+    this.sides.forEach((side, number) => { side.textContent = slice.sides[number]; });
+    const [across, down] = slice.spacing.map((size) => size.toFixed(2));
+    const shown = this.kinds.includes("image") ? [`window ${windowText(state)}`] : [];
+    this.foot.textContent = [...shown, `pixel ${across} \u00d7 ${down} mm`, ...(slice.position ? [slice.position] : [])].join(" \u00b7 ");
+    this.encircle(slice.marks[state.mark], state, slice, place);
     const length = rulerLength(place.box.width / place.perMm / 3);
     this.ruler.style.width = `${(100 * length * place.perMm) / place.box.width}%`;
     this.ruler.firstChild.textContent = length >= 10 ? `${length / 10} cm` : `${length} mm`;
     this.canvas.setAttribute("aria-label", `${this.titles.join(" beside ")}, ${slice.label}`);
+  }
+
+  // A ring around the mark that was jumped to.
+  encircle(mark, state, slice, place) {
+    this.ring.hidden = !mark;
+    if (!mark) return;
+    const size = (RING * mark.diameter * place.perMm);
+    const x = (place.width / 2 + (mark.column - state.x) * place.x) / place.ratio;
+    const y = (place.height / 2 + (mark.row - state.y) * place.y) / place.ratio;
+    Object.assign(this.ring.style, { width: `${size}px`, height: `${size}px`, left: `${x - size / 2}px`, top: `${y - size / 2}px` });
   }
 
   // Column and row of the slice under a place on the screen; fractions of pixels, the middle of the first is 0.5.
@@ -189,4 +203,25 @@ class Pane {
 function rulerLength(most) {
   const power = 10 ** Math.floor(Math.log10(most));
   return [5, 2, 1].map((factor) => factor * power).find((length) => length <= most) ?? power;
+}
+
+// How many of so many panes stand side by side: the number, of those that fit, that leaves the fewest places empty.
+function panesAcross(count, width) {
+  const most = Math.max(1, Math.min(count, Math.floor(width / (width < 600 ? PANE.least : PANE.usual))));
+  const least = Math.ceil(most / 2);
+  let best = most;
+  for (let across = most; across >= least; across -= 1) {
+    const empty = (number) => Math.ceil(count / number) * number - count;
+    if (empty(across) < empty(best)) best = across;
+  }
+  return best;
+}
+
+function windowText({ centre, width }) {
+  return `${signed(round(centre))}/${round(width)} HU`;
+}
+
+function rangeText(kind, state) {
+  const [low, high] = rangeOfKind(kind, state);
+  return low === -high ? `\u00b1${round(high)} HU` : `${signed(round(low))} to ${signed(round(high))} HU`;
 }

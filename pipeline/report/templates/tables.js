@@ -1,4 +1,4 @@
-// Tables: sort by a column (its header is a button), keep rows that hold some text, show the columns of one window.
+// Tables: sort by a column (its header is a button), keep rows that hold some text, show some of the columns.
 
 function cellValue(cell) {
   if (cell.dataset.value !== undefined) return Number(cell.dataset.value);
@@ -51,7 +51,7 @@ function connectTables(viewer) {
     const table = document.getElementById(group.dataset.columnsOf);
     const buttons = [...group.querySelectorAll("button")];
     const show = (wanted) => {
-      for (const cell of table.querySelectorAll("[data-window]")) cell.hidden = wanted !== "" && cell.dataset.window !== wanted;
+      for (const cell of table.querySelectorAll("[data-part]")) cell.hidden = wanted !== "" && cell.dataset.part !== wanted;
       for (const button of buttons) button.setAttribute("aria-pressed", String(button.value === wanted));
     };
     for (const button of buttons) button.addEventListener("click", () => show(button.value));

@@ -4,6 +4,7 @@ const WIPE_STEP = 0.02;
 const ZOOM_STEP = 1.25;
 const EVENTS = { BUTTON: "click", INPUT: "input", SELECT: "change" };
 const FIT_MARGIN = 0.94;
+const JUMP_ZOOM = 4;
 const PAN_STEP = 0.08; // of what is visible
 const LIMITS = { zoom: [1, 32], wipe: [0, 1], centre: [-2000, 4000], width: [1, 6000], difference: [1, 2000], disagreement: [1, 2000] };
 
@@ -18,6 +19,10 @@ function nextRound(value, up) {
   return up ? steps.find((step) => step > value) ?? value : steps.reverse().find((step) => step < value) ?? value;
 }
 
+// With a finger the wipe is lit at first, with a mouse the window.
+const TOUCH = matchMedia("(pointer: coarse)").matches;
+const LEAST_STAGE = 250; // CSS pixels
+
 class Viewer {
   constructor(root, data) {
     this.root = root;
@@ -31,15 +36,28 @@ class Viewer {
     const preset = data.presets.find(({ name }) => name === data.window);
     this.state = {
       slice: 0, left: 0, right: 0, layout: "wipe", wipe: 0.5, centre: preset.centre, width: preset.width, smooth: true,
-      zoom: 1, x: 0, y: 0, drag: "window", ...data.scales, ...firstPair(data.views),
+      zoom: 1, x: 0, y: 0, mark: -1, drag: TOUCH ? "wipe" : "window", ...data.scales, ...firstPair(data.views),
     };
+    this.controls = this.connect();
+    this.fitScreen();
     this.stage.arrange(this.state, this.slice);
     this.home = 1; // the zoom at which the body fits
     this.fit();
-    this.controls = this.connect();
     this.root.addEventListener("keydown", (event) => this.key(event));
     new ResizeObserver(() => this.resized()).observe(this.stage.root);
+    addEventListener("resize", () => this.fitScreen());
     this.set({});
+    this.fitScreen(); // now that the label of the slice has its text
+  }
+
+  // The images take the height that the answer above and the controls beneath leave of the first screen.
+  fitScreen() {
+    const { root } = this.stage;
+    const main = root.parentElement;
+    const beneath = [...main.children].filter((one) => one !== root && one.offsetHeight && !one.matches(".spoken, .fine"))
+      .reduce((sum, one) => sum + one.offsetHeight + 4, 0);
+    const left = innerHeight - (root.getBoundingClientRect().top + scrollY) - beneath - 8;
+    main.style.setProperty("--stage-height", `${Math.round(clamp(left, [LEAST_STAGE, Math.max(LEAST_STAGE, root.clientWidth)]))}px`);
   }
 
   get slice() {
@@ -67,11 +85,19 @@ class Viewer {
 
   // A pane of another shape shows the whole body again, unless someone looks at a part of it.
   resized() {
+    this.stage.spreadPanes();
     if (!this.zoomedIn) {
       this.fit();
       this.showControls();
     }
     this.redraw();
+  }
+
+  // What dragging does: what is lit. Without two images in one pane there is nothing to wipe.
+  get dragging() {
+    const { drag, layout } = this.state;
+    if (drag !== "wipe" || layout === "wipe") return drag;
+    return TOUCH ? "pan" : "window";
   }
 
   get zoomedIn() {
@@ -81,6 +107,7 @@ class Viewer {
   // The one way to change what is shown.
   set(changes) {
     const before = this.slice;
+    if (changes.slice !== undefined && changes.mark === undefined && changes.slice !== this.state.slice) this.state.mark = -1;
     const refit = changes.layout !== undefined && changes.layout !== this.state.layout && !this.zoomedIn;
     Object.assign(this.state, changes);
     const { state, data } = this;
@@ -132,7 +159,7 @@ class Viewer {
   connect() {
     const find = (name) => [...this.root.querySelectorAll(`[data-set="${name}"]`)];
     const controls = {};
-    for (const name of ["slice", "wipe", "centre", "width", "zoom", "difference", "disagreement", "left", "right", "layout", "drag", "smooth"]) {
+    for (const name of ["slice", "wipe", "centre", "width", "zoom", "difference", "disagreement", "left", "right", "layout", "drag", "smooth", "mark"]) {
       controls[name] = find(name);
       for (const control of controls[name]) {
         control.addEventListener(EVENTS[control.tagName], () => this.take(name, control));
@@ -140,6 +167,11 @@ class Viewer {
     }
     for (const select of [...controls.left, ...controls.right]) {
       select.replaceChildren(...this.data.views.map(({ title }, number) => new Option(title, number)));
+    }
+    this.marks = this.data.slices.flatMap(({ marks }, slice) => marks.map((mark, number) => ({ ...mark, slice, number })));
+    for (const select of controls.mark) {
+      const options = this.marks.map(({ label, slice }, number) => new Option(`${number + 1}: ${label}, slice ${slice + 1}`, number));
+      select.replaceChildren(new Option(`one of ${this.marks.length} \u2026`, -1), ...options);
     }
     for (const [action, run] of Object.entries(this.actions())) {
       for (const button of this.root.querySelectorAll(`[data-do="${action}"]`)) button.addEventListener("click", run);
@@ -159,9 +191,21 @@ class Viewer {
   }
 
   take(name, control) {
-    if (control.tagName === "BUTTON") this.set({ [name]: control.value });
+    if (name === "mark") this.jump(Number(control.value));
+    else if (control.tagName === "BUTTON") this.set({ [name]: control.value });
     else if (control.type === "checkbox") this.set({ [name]: control.checked });
     else if (control.value !== "" && Number.isFinite(Number(control.value))) this.set({ [name]: Number(control.value) });
+  }
+
+  // Show a mark: its slice, large, in the middle.
+  jump(number) {
+    const mark = this.marks[number];
+    if (!mark) {
+      this.set({ mark: -1 });
+      return;
+    }
+    this.set({ slice: mark.slice, mark: mark.number });
+    this.set({ zoom: this.home * JUMP_ZOOM, x: mark.column, y: mark.row });
   }
 
   preset(number) {
@@ -173,7 +217,10 @@ class Viewer {
     const { state, data } = this;
     for (const [name, controls] of Object.entries(this.controls)) {
       for (const control of controls) {
-        if (control.tagName === "BUTTON") control.setAttribute("aria-pressed", String(control.value === state[name]));
+        if (control.tagName === "BUTTON") {
+          control.setAttribute("aria-pressed", String(control.value === (name === "drag" ? this.dragging : state[name])));
+          if (name === "drag" && control.value === "wipe") control.disabled = state.layout !== "wipe";
+        } else if (name === "mark") control.value = String(this.marks.findIndex((one) => one.slice === state.slice && one.number === state.mark));
         else if (control.type === "checkbox") control.checked = state[name];
         else if (control.type !== "number" || control !== document.activeElement) control.value = String(round(state[name]));
         if (control.type === "range") control.setAttribute("aria-valuetext", this.spoken(name));
@@ -186,7 +233,7 @@ class Viewer {
     for (const output of this.root.querySelectorAll("[data-show]")) output.textContent = this.spoken(output.dataset.show);
     for (const bar of this.root.querySelectorAll("[data-bar]")) this.showBar(bar);
     this.root.dataset.layout = state.layout;
-    this.stage.root.dataset.drag = state.drag;
+    this.stage.root.dataset.drag = this.dragging;
     this.stage.root.classList.toggle("zoomed", this.zoomedIn);
     const [left, right] = [state.left, state.right].map((number) => data.views[number].title);
     const said = `${this.spoken("slice")}; ${left} left, ${right} right; window ${round(state.centre)}/${round(state.width)} HU`;
@@ -287,6 +334,7 @@ class Viewer {
       " ": this.actions().swap,
       l: () => this.set({ layout: layouts[(layouts.indexOf(state.layout) + 1) % layouts.length] }),
       i: () => this.set({ smooth: !state.smooth }),
+      m: () => this.jump((this.marks.findIndex((one) => one.slice === state.slice && one.number === state.mark) + 1) % Math.max(1, this.marks.length)),
       ",": () => this.set({ difference: nextRound(state.difference, false), disagreement: nextRound(state.disagreement, false) }),
       ".": () => this.set({ difference: nextRound(state.difference, true), disagreement: nextRound(state.disagreement, true) }),
       ...Object.fromEntries(presets),

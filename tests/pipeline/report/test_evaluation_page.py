@@ -11,12 +11,13 @@ import pytest
 from tiny_evaluation import HOSTILE, MEASURES, METHODS, SHAPE, tiny_evaluation, tiny_slice
 from unpacking import unpack_plane
 
-from ct_cncl.pipeline.evaluation.record import INPUT, REFERENCE, SliceView
+from ct_cncl.pipeline.evaluation.record import INPUT, REFERENCE, Measure, SliceView, SummaryRow
 from ct_cncl.pipeline.report.charts import draw_chart, method_colours
 from ct_cncl.pipeline.report.colours import difference_map, sequential_map
 from ct_cncl.pipeline.report.evaluation_page import page_html, write_page
 from ct_cncl.pipeline.report.packing import DIGITS
-from ct_cncl.pipeline.report.tables import comparison_sheet, summary_sheets, window_of
+from ct_cncl.pipeline.report.summary_tables import summary_sheets
+from ct_cncl.pipeline.report.tables import comparison_sheet, window_of
 from ct_cncl.pipeline.report.viewer_data import choose_slices, pack_planes
 
 
@@ -161,9 +162,32 @@ def test_figures_are_the_ones_that_were_found():
     assert [cell.text for cell in image.rows[1][1:]] == ["33.00", "34.00"]
     assert image.rows[1][1].note == "32.00 to 34.00"
     assert [row[1].best for row in image.rows] == [False, False, True]  # the highest PSNR
-    assert [row[1].best for row in tissue.rows] == [True, False, False]  # the bias nearest to 0
-    assert image.windows == ["full", "abdomen"]
-    assert [column.window for column in image.columns] == ["", "full", "abdomen"]
+    assert image.parts == ["full", "abdomen"]
+    assert [column.part for column in image.columns] == ["", "full", "abdomen"]
+    assert image.numeric == [False, True, True]
+    (lung,) = tissue.rows  # tissues are rows, methods columns
+    assert [cell.text for cell in lung] == ["bias lung", "32.0", "35.0", "38.0"]
+    assert [column.title for column in tissue.columns] == ["tissue", "input, HU", "cncl, HU", f"{HOSTILE}, HU"]
+    assert [cell.best for cell in lung[1:]] == [True, False, False]  # the bias nearest to 0
+
+
+def test_the_reference_has_a_row_of_its_own_and_is_never_the_best():
+    evaluation = tiny_evaluation()
+    noise = Measure("noise", "Noise", "HU", "calm soft tissue, 24 x 24 pixels", "lower", 1, "Spread.", "noise")
+    rows = [
+        SummaryRow(key, "noise", value, None, None, 3, "patients")
+        for key, value in (("reference", 9.0), ("input", 30.0), ("candidate1", 12.0))
+    ]
+    shown = replace(evaluation, measures=[*MEASURES, noise], summaries=[*evaluation.summaries, *rows])
+    table = summary_sheets(shown, method_colours(shown))[0]
+    assert [(row[0].text, row[3].text, row[3].best) for row in table.rows] == [
+        ("reference", "9.0", False),
+        ("input", "30.0", False),
+        ("cncl", "12.0", True),
+        (HOSTILE, "\N{EN DASH}", False),
+    ]
+    assert table.rows[0][1].text == "\N{EN DASH}"  # it has no PSNR
+    assert table.columns[3].note == "calm soft tissue"
 
 
 def test_a_tissue_called_like_a_window_belongs_to_none():

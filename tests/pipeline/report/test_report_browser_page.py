@@ -14,12 +14,12 @@ def column(page, table, place):
 def test_tables_sort_by_mouse_and_keyboard(page):
     from selenium.webdriver.common.keys import Keys
 
-    header = page.browser.find_elements("css selector", "#summary-image thead button")[1]
+    header = page.browser.find_elements("css selector", "#summary thead button")[1]
     page.browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", header)
     header.click()
-    assert column(page, "summary-image", 1) == ["30.00", "33.00", "36.00"]
+    assert column(page, "summary", 1) == ["30.00", "33.00", "36.00"]
     header.send_keys(Keys.ENTER)
-    assert column(page, "summary-image", 1) == ["36.00", "33.00", "30.00"]
+    assert column(page, "summary", 1) == ["36.00", "33.00", "30.00"]
     assert header.find_element("xpath", "..").get_attribute("aria-sort") == "descending"
 
 
@@ -67,7 +67,7 @@ def test_paper_keeps_the_shape_of_the_picture_and_shows_all_windows(page):
         assert printed[0] != width
         assert printed[0] / printed[1] == pytest.approx(width / height, rel=0.01)
         assert printed[2] == pytest.approx(ruler, rel=0.02)
-        shown = "return [...document.querySelectorAll('#summary-image th')].filter((one) => one.offsetWidth > 0).length"
+        shown = "return [...document.querySelectorAll('#summary th')].filter((one) => one.offsetWidth > 0).length"
         assert page.browser.execute_script(shown) == 1 + 2 + 3  # method, both windows, rows
         assert (
             page.browser.execute_script("return getComputedStyle(document.documentElement).colorScheme") == "light only"

@@ -34,3 +34,15 @@ def test_phases_at_one_place_go_together_in_their_order():
     turned = SliceGrid(corners, steps, (64, 64), np.array([1, 0, 1, 0]))
     assert own.partners(turned) == [1, 0, 3, 2]
     assert own.partners(SliceGrid(corners[::2], steps, (64, 64), np.zeros(2, int))) == [None] * 4
+
+
+def test_sides_and_places_are_those_of_the_patient():
+    """An axial slice of a tilted gantry, and a sagittal one: letters and millimetres by hand."""
+    corners, steps = np.array([[100.0, 80.0, -20.0]]), np.array([[-0.5, 0.0, 0.0], [0.0, -0.45, -0.2]])
+    tilted = SliceGrid(corners, steps, (8, 8), np.zeros(1, int))
+    assert tilted.sides == ("R", "AS", "L", "PI")
+    along = np.array([0.0, -0.2, 0.45]) / np.hypot(0.2, 0.45)  # L x PI points to the head
+    assert tilted.position(0) == f"IA {-(corners[0] @ along):.1f} mm"
+    sagittal = SliceGrid(corners, np.array([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0]]), (8, 8), np.zeros(1, int))
+    assert sagittal.sides == ("A", "S", "P", "I")
+    assert sagittal.position(0) == "R 100.0 mm"
