@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 from pydicom.uid import (
     UID,
@@ -28,8 +30,11 @@ from ct_cncl.transforms.series.text import first_text
 CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 _HU_TYPES = ("", "HU", "US")  # US: unspecified, what many scanners write with true HU
+_GREY = ("", "MONOCHROME1", "MONOCHROME2")
 _HU_UNITS = ("", "HU", "[hnsf'U]")
 _DEFER = 4096
+_LONGEST_INTEGER = 1 << 31
+"""Integers in text (IS) are below it."""
 _YOUNG_SYNTAXES = {
     "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
     "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
@@ -42,7 +47,7 @@ _PROJECTION = 0x70291010
 _TAGS = [Tag(_PROJECTION), *map(Tag, [
     "PixelData", "SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "SeriesNumber", "PatientID",
     "SeriesDescription", "StudyInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID", "InstanceNumber",
-    "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation",
+    "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "PixelRepresentation",
     "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "RescaleSlope",
     "RescaleIntercept", "RescaleType", "PixelPaddingValue", "PixelPaddingRangeLimit",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "RealWorldValueMappingSequence",
@@ -92,9 +97,10 @@ def read_header(path: Path) -> Dataset:
 def stated_series_number(header: Dataset) -> int | None:
     """SeriesNumber; None where it is missing or no number, which is no reason to refuse an image."""
     try:
-        return None if header.get("SeriesNumber") is None else int(header.SeriesNumber)
+        number = None if header.get("SeriesNumber") is None else int(header.SeriesNumber)
     except Exception:  # pydicom raises nearly every built-in exception on damaged values
         return None
+    return number if number is None or abs(number) < _LONGEST_INTEGER else None
 
 
 def _syntax_of(path: Path) -> str:
@@ -130,6 +136,8 @@ def damaged(path: Path, error: BaseException | str) -> ScanError:
     """The error for a file that breaks off or does not parse."""
     first_line = next(iter(str(error).splitlines()), "")  # pydicom writes tracebacks into its messages
     what = first_line if isinstance(error, str) else f"{type(error).__name__}: {first_line}"
+    if isinstance(error, TypeError) and any(kind in first_line for kind in ("'MultiValue'", "'list'")):
+        what = "several values where there is one number"
     return ScanError(f"{path}: expected a complete DICOM file but got a damaged one ({what}); copy or export it again")
 
 
@@ -179,6 +187,11 @@ def frames_of(path: Path, header: Dataset, *, check_hu: bool = True) -> list[Fra
             raise ScanError(
                 f"{path}: expected one value a voxel but got {header.SamplesPerPixel} (colour); export the CT"
             )
+        shown_as = first_text(header.get("PhotometricInterpretation")).upper()
+        if shown_as not in _GREY:
+            raise ScanError(
+                f"{path}: expected grey values (MONOCHROME2) but got {shown_as}, whose values are no HU; export the CT"
+            )
         groups = header.get("PerFrameFunctionalGroupsSequence")
         if groups is None:
             if int(header.get("NumberOfFrames") or 1) != 1:
@@ -207,10 +220,11 @@ def _frame(path: Path, index: int | None, header: Dataset, places: list[Dataset]
     if spacing.min() <= 0:
         raise ScanError(f"{path}: expected a PixelSpacing above 0 mm but got {spacing.tolist()}; export it again")
     values = "PixelValueTransformationSequence"
-    slope, intercept = (_lookup(places, values, name) for name in ("RescaleSlope", "RescaleIntercept"))
-    if slope is None or intercept is None or float(slope) == 0:
+    slope, intercept = (_number_in(places, values, name) for name in ("RescaleSlope", "RescaleIntercept"))
+    if slope is None or intercept is None or slope == 0 or not math.isfinite(slope + intercept):
+        stated = (first_text(_lookup(places, values, name)) or None for name in ("RescaleSlope", "RescaleIntercept"))
         raise ScanError(
-            f"{path}: expected RescaleSlope and RescaleIntercept but got {slope} and {intercept}; stored values cannot "
+            f"{path}: expected RescaleSlope and RescaleIntercept but got {' and '.join(map(str, stated))}; stored values cannot "
             "become HU without them, export the original series"
         )
     rescale_type = first_text(_lookup(places, values, "RescaleType"))
@@ -220,10 +234,10 @@ def _frame(path: Path, index: int | None, header: Dataset, places: list[Dataset]
         )
     shape = (int(header.Rows), int(header.Columns))
     check_size(path, *shape)
-    thickness = float(_lookup(places, "PixelMeasuresSequence", "SliceThickness") or 0)
+    thickness = _thickness_in(places)
     return Frame(
         path, index, shape, position, orientation, (float(spacing[0]), float(spacing[1])), thickness,
-        float(slope), float(intercept), rescale_type, str(header.get("SOPInstanceUID") or ""), _number(header),
+        slope, intercept, rescale_type, str(header.get("SOPInstanceUID") or ""), _number(header),
     )  # fmt: skip
 
 
@@ -242,9 +256,16 @@ def grids_of(header: Dataset) -> np.ndarray:
             _lookup(places, "PlaneOrientationSequence", "ImageOrientationPatient"),
             _lookup(places, "PixelMeasuresSequence", "PixelSpacing"),
         )
-        grids.append(np.array([number for values in stated for number in values or []], dtype=np.float64))
-    alike = all(grid.shape == grids[0].shape and np.allclose(grid, grids[0], rtol=0, atol=1e-3) for grid in grids)
+        grids.append(
+            np.concatenate([np.array([] if value is None else value, dtype=np.float64).ravel() for value in stated])
+        )
+    alike = all(same_numbers(grid, grids[0]) for grid in grids)
     return grids[0] if alike else np.concatenate(grids)
+
+
+def same_numbers(some: np.ndarray, others: np.ndarray) -> bool:
+    """Whether two grids are one, as exactly as headers state them; what is not finite is the same wherever it stands."""
+    return some.shape == others.shape and np.allclose(some, others, rtol=0, atol=1e-3, equal_nan=True)
 
 
 def _number(header: Dataset) -> int:
@@ -263,6 +284,27 @@ def _lookup(places: list[Dataset], sequence: str, name: str) -> Any:
             if value is not None and value != "":
                 return value
     return None
+
+
+def _number_in(places: list[Dataset], sequence: str, name: str) -> float | None:
+    """A number; of several values the one that all of them are. None where no place states one.
+
+    Raises:
+        Exception: no number, or several.
+    """
+    value = _lookup(places, sequence, name)
+    several = value if isinstance(value, (list, tuple, MultiValue)) else [value]
+    one = several[0] if len(several) > 0 and len(set(several)) == 1 else value
+    return None if one is None else float(one)
+
+
+def _thickness_in(places: list[Dataset]) -> float:
+    """SliceThickness, mm; 0 where none can be used: it only tells how thick a single slice is."""
+    try:
+        thickness = _number_in(places, "PixelMeasuresSequence", "SliceThickness") or 0.0
+    except Exception:  # pydicom raises nearly every built-in exception on damaged values
+        return 0.0
+    return thickness if math.isfinite(thickness) and thickness > 0 else 0.0
 
 
 def _vector(path: Path, places: list[Dataset], sequence: str, name: str, length: int) -> np.ndarray:

@@ -33,6 +33,7 @@ def open_meta_image(path: Path, scratch: Path) -> VolumeFile:
         big = fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False")).lower() == "true"
         dtype = dtype.newbyteorder(">" if big else "<")
         affine = _affine(fields, len(sizes))
+        _refuse_other_scales(fields, len(sizes))
         channels = int(fields.get("ElementNumberOfChannels", 1))
     except ScanError:
         raise
@@ -50,7 +51,10 @@ def open_meta_image(path: Path, scratch: Path) -> VolumeFile:
         with path.open("rb") as stream:
             stream.seek(offset)
             size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-            voxels, offset = unpack(stream, scratch / "voxels", "zlib", path, size), 0
+            voxels, offset = (
+                unpack(stream, scratch / "voxels", "zlib", path, size=size, slice_bytes=size // shape[2]),
+                0,
+            )
 
     def head(wanted: np.dtype, _slope: float, _inter: float, mark: str) -> bytes:
         name = next(name for name, code in _TYPES.items() if np.dtype(code) == wanted.newbyteorder("="))
@@ -62,6 +66,21 @@ def open_meta_image(path: Path, scratch: Path) -> VolumeFile:
         return "".join(f"{key} = {value}\n" for key, value in own.items()).encode()
 
     return VolumeFile(path, voxels, offset, dtype, shape, "F", 1.0, 0.0, affine, head)
+
+
+def _refuse_other_scales(fields: dict[str, str], dimensions: int) -> None:
+    """What programs disagree about: ITK passes over units and scales that MetaIO defines."""
+    if int(fields.get("NDims", dimensions)) != dimensions:
+        raise ValueError(f"NDims {fields['NDims']}, not the {dimensions} of DimSize,")
+    unit = fields.get("DistanceUnits", "mm")
+    if unit not in ("mm", "?", ""):
+        raise ValueError(f"DistanceUnits {unit}, not mm,")
+    scale = [
+        float(fields.get(f"ElementToIntensityFunction{name}", default))
+        for name, default in (("Slope", 1), ("Offset", 0))
+    ]
+    if scale != [1, 0]:
+        raise ValueError(f"values to be scaled by {scale[0]:g} and {scale[1]:g}, not HU,")
 
 
 def _read_header(path: Path) -> tuple[dict[str, str], int]:

@@ -97,12 +97,28 @@ def native_words(dataset: Dataset, index: int, allocated: int) -> np.ndarray:
     size = shape[0] * shape[1] * word.itemsize
     frames = int(dataset.get("NumberOfFrames") or 1)
     data = element.value
-    if len(data) >= (frames + 1) * size:
-        raise ValueError(f"{len(data)} bytes of pixels where the header states {frames * size}")
+    refuse_more(data[frames * size :], len(data), frames * size, size, shape[1] * word.itemsize)
     if not little and allocated == 8 and element.VR == "OW":
         data = swapped(data, 2)
     stored = word if little else word.newbyteorder(">")
     return np.frombuffer(data, stored, shape[0] * shape[1], index * size).astype(word).reshape(shape)
+
+
+def refuse_more(rest: bytes, length: int, stated: int, frame: int, row: int) -> None:
+    """Refuse pixels behind those that the header counts: a frame, or rows that are not filled with zeros.
+
+    Args:
+        rest: what stands behind them.
+        length: bytes of all pixels.
+        stated: bytes of those that the header counts.
+        frame: bytes of one frame.
+        row: bytes of one row.
+
+    Raises:
+        ValueError: there are such.
+    """
+    if len(rest) >= frame or (len(rest) >= row and rest.strip(b"\0")):
+        raise ValueError(f"{length} bytes of pixels where the header states {stated}")
 
 
 def syntax_of(dataset: Dataset) -> UID:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import logging
 import math
+import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,15 @@ from ct_cncl.transforms.series.scan import (
     check_finite,
     check_looks_like_hu,
 )
-from ct_cncl.transforms.series.volume_file import MOST_DEFLATED, VolumeFile, gzipped, no_memory, unpack
+from ct_cncl.transforms.series.volume_file import (
+    MOST_DEFLATED,
+    VolumeFile,
+    behind,
+    gzipped,
+    no_memory,
+    refuse_more,
+    unpack,
+)
 from ct_cncl.transforms.series.write import header_bytes
 
 _UNITS = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
@@ -87,7 +97,10 @@ def open_nifti(path: Path, scratch: Path) -> VolumeFile:
     voxels, pack = path, None
     if path.name.lower().endswith(".gz"):
         with path.open("rb") as stream:
-            voxels = unpack(stream, scratch / "voxels", "gzip", path, offset + x * y * z * dtype.itemsize)
+            slice_bytes = x * y * dtype.itemsize
+            voxels = unpack(
+                stream, scratch / "voxels", "gzip", path, size=offset + z * slice_bytes, slice_bytes=slice_bytes
+            )
         pack = gzipped
 
     def head(wanted: np.dtype, slope: float, inter: float, mark: str) -> bytes:
@@ -151,11 +164,37 @@ def _storage(path: Path, image: Any) -> NiftiStorage:
         raise no_memory(path) from error
     except Exception as error:  # nibabel and its decompressors raise many kinds on damaged files
         raise _unreadable(path, error) from error
+    size = math.prod(shape) * dtype.itemsize
+    offset = int(header["vox_offset"])
+    if offset < header.single_vox_offset:
+        raise ScanError(
+            f"{path}: expected voxels behind the header, from byte {header.single_vox_offset} on, but got vox_offset {offset}, which "
+            "programs take for different places; mend the header, or convert the scan again"
+        )
+    slice_bytes = size // (*shape, 1)[2]
+    refuse_more(path, _behind(path, offset + size, slice_bytes), slice_bytes)
     affine = np.diag([*[_unit_in_mm(path, header)] * 3, 1.0]) @ image.affine
     storage = NiftiStorage(path, header, shape, check_affine(affine, path))
     if not np.isfinite(storage.slope_inter[1]):
         raise ScanError(f"{path}: expected a finite scl_inter but got {storage.slope_inter[1]}; mend the header")
     return storage
+
+
+def _behind(path: Path, start: int, slice_bytes: int) -> bytes:
+    """What stands behind the voxels; a packed file is unpacked for it only where its last four bytes, its size modulo 4 GiB, say so."""
+    if not path.name.lower().endswith(".gz"):
+        return behind(path, start, slice_bytes)
+    with path.open("rb") as stream:
+        stream.seek(-4, os.SEEK_END)
+        more = (int.from_bytes(stream.read(4), "little") - start) % (1 << 32)
+    if not slice_bytes <= more < 1 << 31:  # of several packed parts the last one is shorter than the whole
+        return b""
+    try:
+        with gzip.open(path) as unpacked:
+            unpacked.seek(start)
+            return unpacked.read(slice_bytes)
+    except (OSError, EOFError, zlib.error) as error:
+        raise _unreadable(path, error) from error
 
 
 def _unit_in_mm(path: Path, header: Any) -> float:

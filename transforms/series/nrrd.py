@@ -52,14 +52,20 @@ def open_nrrd(path: Path, scratch: Path) -> VolumeFile:
         if len(sizes) not in (2, 3):
             raise ScanError(f"{path}: expected one 3-D volume but got sizes {sizes}; split it into volumes")
         code = next(code for code, names in _TYPES.items() if fields["type"].lower() in names)
-        dtype = np.dtype(code).newbyteorder(">" if fields.get("endian", "little").lower() == "big" else "<")
+        dtype = np.dtype(code)
+        if dtype.itemsize > 1:
+            dtype = dtype.newbyteorder({"big": ">", "little": "<"}[fields["endian"].lower()])
+        _refuse_other_axes(fields)
         affine = _affine(fields, len(sizes))
         skips = _skips(fields)
     except ScanError:
         raise
     except StopIteration as error:
         raise incomplete(path, f"the unknown type {fields['type']} in its header") from error
-    except (KeyError, ValueError) as error:
+    except KeyError as error:
+        known = error.args[0] in ("sizes", "type", "endian")
+        raise incomplete(path, reason(error if known else KeyError("endian"))) from error
+    except ValueError as error:
         raise incomplete(path, reason(error)) from error
     if encoding not in ("raw", "gzip", "gz") or len(sizes) not in (2, 3) or min(sizes) < 1 or skips:
         raise ScanError(
@@ -71,7 +77,10 @@ def open_nrrd(path: Path, scratch: Path) -> VolumeFile:
         with path.open("rb") as stream:
             stream.seek(offset)
             size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-            voxels, offset = unpack(stream, scratch / "voxels", "gzip", path, size), 0
+            voxels, offset = (
+                unpack(stream, scratch / "voxels", "gzip", path, size=size, slice_bytes=size // shape[2]),
+                0,
+            )
         pack = _pack
 
     def head(wanted: np.dtype, _slope: float, _inter: float, mark: str) -> bytes:
@@ -116,6 +125,16 @@ def _pack(raw: Path, target: Path) -> None:
         while chunk := stream.read(1 << 22):
             out.write(chunk)
     packed.unlink()
+
+
+def _refuse_other_axes(fields: dict[str, str]) -> None:
+    """Axes of colours or of time, and values that were squeezed into an integer's range, are no HU along three axes of space."""
+    kinds = fields.get("kinds", "").lower().split()
+    others = [kind for kind in kinds if kind not in ("domain", "space", "???", "none")]
+    if others:
+        raise ValueError(f"axes of kind {others[0]}, not of space,")
+    if any(name in fields for name in ("old min", "oldmin", "old max", "oldmax")):
+        raise ValueError("quantized values (old min, old max), not HU,")
 
 
 def _skips(fields: dict[str, str]) -> bool:

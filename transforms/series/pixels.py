@@ -97,7 +97,10 @@ def layout_of(header: Dataset) -> PixelLayout:
             f"{bits} of {allocated} bits up to bit {header.get('HighBit')}; programs disagree about which bits those are: have the "
             "header mended, or export the series again"
         )
-    signed = int(header.get("PixelRepresentation", 0)) == 1
+    representation = int(header.get("PixelRepresentation", 0))
+    if representation not in (0, 1):
+        raise LayoutError(f"expected Pixel Representation 0 or 1 but got {representation}; have the header mended")
+    signed = representation == 1
     ends = [
         _as_stored(header.get(name), allocated, signed=signed)
         for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import pydicom
@@ -18,7 +18,7 @@ from ct_cncl.transforms.anatomy.regions import padding_mask
 from ct_cncl.transforms.series.acquisition import Acquisition, read_acquisition
 from ct_cncl.transforms.series.dicom import Series, open_stacks
 from ct_cncl.transforms.series.headers import damaged
-from ct_cncl.transforms.series.native_pixels import find_pixels, syntax_of
+from ct_cncl.transforms.series.native_pixels import find_pixels, refuse_more, syntax_of
 from ct_cncl.transforms.series.orientation import SliceOrder, slices_last
 from ct_cncl.transforms.series.phases import Phases
 from ct_cncl.transforms.series.pixels import PixelLayout, in_hu, layout_of, read_file, read_words, values_of
@@ -334,19 +334,21 @@ class _MultiFrame:
                     one["PixelData"].is_undefined_length = True
                 else:
                     size = int(one.Rows) * int(one.Columns) * self._bits // 8
-                    self._refuse_more_frames(size)
+                    self._refuse_more(stream, size)
                     data = self._pixels.read(stream, index * size, size)
                     one.add_new("PixelData", "OB", data)  # bytes in their own order, as OB has them
         except Exception as error:  # as above
             raise damaged(self.path, error) from error
         return one
 
-    def _refuse_more_frames(self, size: int) -> None:
-        """Pixels of a label that denies their compression, or of more frames than are stated, are no frames of this size."""
+    def _refuse_more(self, stream: BinaryIO, size: int) -> None:
+        """Pixels of a label that denies their compression, or of more frames or rows than are stated, are no frames of this size."""
         length = self._pixels.length
-        if length is None or length >= (self._count + 1) * size:
-            found = "compressed pixels" if length is None else f"{length} bytes of pixels"
-            raise ValueError(f"{found} where the header states {self._count} plain frames of {size} bytes")
+        if length is None:
+            raise ValueError(f"compressed pixels where the header states {self._count} plain frames of {size} bytes")
+        stated = self._count * size
+        rest = self._pixels.read(stream, stated, min(length - stated, size)) if length > stated else b""
+        refuse_more(rest, length, stated, size, size // int(self.header.Rows))
 
 
 def _inflated(path: Path, target: Path) -> Path:

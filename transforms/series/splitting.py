@@ -13,13 +13,12 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from ct_cncl.transforms.series.bounded import check_size
-from ct_cncl.transforms.series.headers import damaged, grids_of, stated_series_number
+from ct_cncl.transforms.series.headers import damaged, grids_of, same_numbers, stated_series_number
 from ct_cncl.transforms.series.orientation import slices_last
 from ct_cncl.transforms.series.origin import Origin, origin_of
 from ct_cncl.transforms.series.scan import ScanError, ScanSource
 
 logger = logging.getLogger(__name__)
-_SAME_DIRECTION = 1e-3
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,7 @@ class Member:
 
     def same_grid(self, other: Member) -> bool:
         """Whether both have the same pixels in the same direction."""
-        same = self.shape == other.shape and self.grid.shape == other.grid.shape
-        return same and np.allclose(self.grid, other.grid, rtol=0, atol=_SAME_DIRECTION)
+        return self.shape == other.shape and same_numbers(self.grid, other.grid)
 
 
 def member_of(file: Path, header: Dataset) -> Member:

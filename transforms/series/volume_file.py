@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import math
 import shutil
 import zlib
 from collections.abc import Callable
@@ -99,7 +100,35 @@ def open_volume(kind: str, path: Path, scratch: Path) -> VolumeFile:
     check_dtype(path, volume.dtype)
     check_affine(volume.affine, path)
     volume.block()  # a file that is too short is refused before anything is computed
+    if volume.voxels == path and kind != "tiff":  # its directory may stand behind the voxels
+        size = math.prod(volume.shape) * volume.dtype.itemsize
+        refuse_more(path, behind(path, volume.offset + size, size // volume.shape[2]), size // volume.shape[2])
     return volume
+
+
+def behind(path: Path, start: int, slice_bytes: int) -> bytes:
+    """What stands in a file behind its voxels, as far as :func:`refuse_more` needs it."""
+    with path.open("rb") as stream:
+        stream.seek(start)
+        return stream.read(max(slice_bytes, _CHUNK))
+
+
+def refuse_more(path: Path, rest: bytes, slice_bytes: int) -> None:
+    """Refuse a file with more slices than its header counts, which would be lost without a word. Zeros fill files up, and pass.
+
+    Args:
+        path: named in errors.
+        rest: what stands behind the voxels that the header counts.
+        slice_bytes: bytes of a slice.
+
+    Raises:
+        ScanError: at least a slice more.
+    """
+    if len(rest) >= slice_bytes and rest.strip(b"\0"):
+        raise ScanError(
+            f"{path}: expected the slices that its header counts but got more behind them; mend the header, or convert the scan "
+            "again"
+        )
 
 
 def read_volume(kind: str, path: Path, *, check_hu: bool = True) -> Scan:
@@ -156,7 +185,7 @@ def reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error} in its header"
 
 
-def unpack(stream: IO[bytes], target: Path, how: str, path: Path, size: int) -> Path:
+def unpack(stream: IO[bytes], target: Path, how: str, path: Path, *, size: int, slice_bytes: int) -> Path:
     """Inflate the rest of a stream into a file.
 
     Args:
@@ -165,9 +194,10 @@ def unpack(stream: IO[bytes], target: Path, how: str, path: Path, size: int) -> 
         how: "gzip" or "zlib".
         path: named in errors.
         size: bytes expected; what a damaged or hostile file holds beyond them is not unpacked.
+        slice_bytes: bytes of a slice.
 
     Raises:
-        ScanError: damaged or too short; the disk is full.
+        ScanError: damaged or too short, or at least a slice too long; the disk is full.
     """
     if size > MOST_DEFLATED * path.stat().st_size:  # before the disk is filled with what it states
         raise incomplete(path, "fewer voxels than its header states")
@@ -178,9 +208,9 @@ def unpack(stream: IO[bytes], target: Path, how: str, path: Path, size: int) -> 
                     left = size
                     while left > 0 and (chunk := unpacked.read(min(_CHUNK, left))):
                         left -= out.write(chunk)
-                    unpacked.read(_CHUNK)  # up to the end, where the checksum stands
+                    rest = unpacked.read(max(slice_bytes, _CHUNK))  # up to the end, where the checksum stands
             else:
-                left = _inflate(stream, out, size)
+                left, rest = _inflate(stream, out, size, slice_bytes)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise incomplete(path, f"{type(error).__name__}: {error}") from error
     except OSError as error:
@@ -189,15 +219,23 @@ def unpack(stream: IO[bytes], target: Path, how: str, path: Path, size: int) -> 
         ) from error
     if left:
         raise incomplete(path, "fewer voxels than its header states")
+    refuse_more(path, rest, slice_bytes)
     return target
 
 
-def _inflate(stream: IO[bytes], out: IO[bytes], size: int) -> int:
+def _inflate(stream: IO[bytes], out: IO[bytes], size: int, slice_bytes: int) -> tuple[int, bytes]:
+    """Bytes that are missing, and what comes behind, up to a slice."""
     inflater = zlib.decompressobj()
     left = size
     while left > 0 and not inflater.eof and (chunk := inflater.unconsumed_tail or stream.read(_CHUNK)):
         left -= out.write(inflater.decompress(chunk, min(left, _CHUNK)))
-    return left
+    rest = b""
+    while not left and len(rest) < slice_bytes and not inflater.eof:
+        chunk = inflater.unconsumed_tail or stream.read(_CHUNK)
+        if not chunk:
+            break
+        rest += inflater.decompress(chunk, slice_bytes - len(rest))
+    return left, rest
 
 
 def gzipped(raw: Path, target: Path) -> None:

@@ -1,0 +1,238 @@
+"""Headers that state less, other or more than their file holds: right values, or one line that names the field."""
+
+import gzip
+
+import numpy as np
+import pytest
+from derive_files import datasets, derive
+from enhanced_files import valid_enhanced
+from series_files import ct_series, ct_slice, nifti, refused, save
+
+from ct_cncl.transforms.series import find_scans, read_scan
+from ct_cncl.transforms.series.dicom import open_stacks
+from ct_cncl.transforms.series.slices import open_slices
+
+AFFINE = np.diag([-0.8, -0.8, 2.0, 1.0])
+
+
+def stored(slices=3):
+    return np.random.default_rng(0).integers(-1000, 2000, (5, 4, slices)).astype(np.int16)
+
+
+def packed(path):
+    other = path.with_name(path.name + ".gz")
+    other.write_bytes(gzip.compress(path.read_bytes()))
+    return other
+
+
+def text_volume(path, lines, values, end):
+    path.write_bytes("\n".join([*lines, end]).encode() + values.tobytes(order="F"))
+    return path
+
+
+def mha(path, *more, values=None, slices=3, compressed=False):
+    values = stored() if values is None else values
+    lines = [
+        "ObjectType = Image",
+        "NDims = 3",
+        "BinaryData = True",
+        "BinaryDataByteOrderMSB = False",
+        "ElementSpacing = 0.8 0.8 2",
+    ]
+    lines += [f"DimSize = 5 4 {slices}", "ElementType = MET_SHORT"]
+    lines = [line for line in lines if line.split(" = ")[0] not in {own.split(" = ")[0] for own in more}]
+    if compressed:
+        import zlib
+
+        body = np.frombuffer(zlib.compress(values.tobytes(order="F")), np.uint8)
+        return text_volume(path, [*lines, *more, "CompressedData = True"], body, "ElementDataFile = LOCAL\n")
+    return text_volume(path, [*lines, *more], values, "ElementDataFile = LOCAL\n")
+
+
+def nrrd(path, *more, values=None, slices=3, encoding="raw", endian=True):
+    values = stored() if values is None else values
+    lines = [
+        "NRRD0004",
+        "type: short",
+        "dimension: 3",
+        f"sizes: 5 4 {slices}",
+        f"encoding: {encoding}",
+        "space: left-posterior-superior",
+    ]
+    lines += ["space directions: (0.8,0,0) (0,0.8,0) (0,0,2)", *(["endian: little"] if endian else []), *more]
+    if encoding == "gzip":
+        values = np.frombuffer(gzip.compress(values.tobytes(order="F")), np.uint8)
+    return text_volume(path, lines, values, "\n")
+
+
+@pytest.mark.parametrize(
+    ("offset", "words"), [(0, "from byte 352 on, but got vox_offset 0"), (348, "vox offset 348 too low")]
+)
+def test_nifti_whose_voxels_would_start_within_its_header(tmp_path, offset, words):
+    """nibabel reads the header as voxels then, ITK starts at byte 348."""
+    path = nifti(tmp_path / "a.nii", stored(), AFFINE)
+    raw = bytearray(path.read_bytes())
+    raw[108:112] = np.float32(offset).tobytes()
+    path.write_bytes(raw)
+    for each in (path, packed(path)):
+        refused(each, words)
+
+
+MORE = {
+    "nifti": lambda path: nifti(path / "a.nii", stored(), AFFINE, dim=[3, 5, 4, 2, 1, 1, 1, 1]),
+    "nifti packed": lambda path: packed(nifti(path / "a.nii", stored(), AFFINE, dim=[3, 5, 4, 2, 1, 1, 1, 1])),
+    "mha": lambda path: mha(path / "a.mha", slices=2),
+    "mha packed": lambda path: mha(path / "a.mha", slices=2, compressed=True),
+    "nrrd": lambda path: nrrd(path / "a.nrrd", slices=2),
+    "nrrd packed": lambda path: nrrd(path / "a.nrrd", slices=2, encoding="gzip"),
+}
+
+
+@pytest.mark.parametrize("kind", MORE)
+def test_slices_that_the_header_does_not_count_are_not_lost(tmp_path, kind):
+    path = MORE[kind](tmp_path)
+    refused(path, "expected the slices that its header counts but got more behind them")
+    (source,) = find_scans(path)
+    with pytest.raises(ValueError, match="but got more behind them"):
+        open_slices(source, tmp_path)
+
+
+def test_a_few_bytes_behind_the_voxels_are_no_slice(tmp_path):
+    for make in (mha, nrrd):
+        path = make(tmp_path / f"a.{make.__name__}")
+        path.write_bytes(path.read_bytes() + b"\1" * 39)
+        np.testing.assert_array_equal(read_scan(path).hu, stored())
+    path = nifti(tmp_path / "a.nii", stored(), AFFINE)
+    path.write_bytes(path.read_bytes() + b"\1" * 39)
+    np.testing.assert_array_equal(read_scan(packed(path)).hu, stored())
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("DistanceUnits = cm", "DistanceUnits cm, not mm"),
+        ("DistanceUnits = um", "DistanceUnits um, not mm"),
+        ("ElementToIntensityFunctionSlope = 2", "scaled by 2 and 0, not HU"),
+        ("ElementToIntensityFunctionOffset = -1024", "scaled by 1 and -1024, not HU"),
+        ("NDims = 4", "NDims 4, not the 3 of DimSize"),
+    ],
+)
+def test_units_and_scales_of_mha_that_itk_passes_over(tmp_path, line, words):
+    refused(mha(tmp_path / "a.mha", line), words)
+
+
+def test_units_and_scales_of_mha_that_change_nothing(tmp_path):
+    same = ("DistanceUnits = mm", "ElementToIntensityFunctionSlope = 1", "ElementToIntensityFunctionOffset = 0")
+    np.testing.assert_array_equal(read_scan(mha(tmp_path / "a.mha", *same)).hu, stored())
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("kinds: domain domain time", "axes of kind time, not of space"),
+        ("kinds: RGB-color domain domain", "axes of kind rgb-color, not of space"),
+        ("old min: -1000", "quantized values (old min, old max), not HU"),
+    ],
+)
+def test_nrrd_that_is_no_volume_of_hu(tmp_path, line, words):
+    refused(nrrd(tmp_path / "a.nrrd", line), words)
+
+
+def test_nrrd_of_words_without_their_order(tmp_path):
+    refused(nrrd(tmp_path / "a.nrrd", endian=False), "no endian")
+
+
+def series(folder, **changes):
+    ct_series(folder, [(0, 0, 2.0 * k) for k in range(3)], **changes)
+    return folder
+
+
+def written(folder, tag, text):
+    """A series whose files say something else, byte for byte of the same length."""
+    for path in sorted(folder.iterdir()):
+        raw = path.read_bytes()
+        at = raw.index(tag, 132)
+        length = int.from_bytes(raw[at + 6 : at + 8], "little")
+        value = text + b" " * (len(text) % 2)
+        path.write_bytes(raw[: at + 6] + len(value).to_bytes(2, "little") + value + raw[at + 8 + length :])
+    return folder
+
+
+SLOPE, INTERCEPT = b"\x28\x00\x53\x10DS", b"\x28\x00\x52\x10DS"
+THICKNESS, SPACING, NUMBER = b"\x18\x00\x50\x00DS", b"\x28\x00\x30\x00DS", b"\x20\x00\x11\x00IS"
+
+
+@pytest.mark.parametrize(
+    ("tag", "text", "words"),
+    [
+        (SLOPE, b"nan", "expected RescaleSlope and RescaleIntercept but got nan and -1024"),
+        (SLOPE, b"-inf", "but got -inf and -1024"),
+        (INTERCEPT, b"inf", "but got 1 and inf"),
+        (SLOPE, b"1\\2", "several values where there is one number"),
+        (SPACING, b"0.5", "expected 2 numbers in PixelSpacing but got [0.5]"),
+        (SPACING, b"nan\\nan", "expected 2 numbers in PixelSpacing but got [nan, nan]"),
+    ],
+)
+def test_numbers_that_place_or_scale_nothing_are_named(tmp_path, tag, text, words):
+    """In one line for the series, not one for each slice."""
+    refused(written(series(tmp_path / "s"), tag, text), words)
+
+
+@pytest.mark.parametrize(("tag", "text"), [(SLOPE, b"1\\1"), (INTERCEPT, b"-1024\\-1024\\-1024")])
+def test_the_same_number_several_times_is_that_number(tmp_path, tag, text):
+    wanted = read_scan(series(tmp_path / "a")).hu
+    np.testing.assert_array_equal(read_scan(written(series(tmp_path / "b"), tag, text)).hu, wanted)
+
+
+@pytest.mark.parametrize("text", [b"nan", b"-2", b"2 mm", b"2\\3", b"inf"])
+def test_a_thickness_that_is_none_refuses_nothing(tmp_path, text):
+    folder = tmp_path / "s"
+    ct_series(folder, [(0, 0, 0)])
+    assert read_scan(written(folder, THICKNESS, text)).spacing.tolist() == [0.5, 0.5, 1.0]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of pydicom
+@pytest.mark.parametrize("text", [b"98765432109876543210", b"3\\4", b"CT-3", b"-99999999999"])
+def test_a_series_number_beyond_integers_is_none(tmp_path, text):
+    (source,) = find_scans(written(series(tmp_path / "s"), NUMBER, text))
+    assert source.number is None
+    made, _, _ = derive(written(series(tmp_path / "t", StudyInstanceUID="1.2.3"), NUMBER, text), tmp_path / "w")
+    assert all(10**9 < int(ds.SeriesNumber) < 2**31 for ds in datasets(made["denoised"]))
+
+
+def test_values_that_are_no_grey_values_are_refused(tmp_path):
+    refused(
+        series(tmp_path / "s", PhotometricInterpretation="PALETTE COLOR"),
+        "expected grey values (MONOCHROME2) but got PALETTE COLOR",
+    )
+    inverted, plain = (
+        read_scan(series(tmp_path / f"m{k}", PhotometricInterpretation=f"MONOCHROME{k}")).hu for k in (1, 2)
+    )
+    np.testing.assert_array_equal(inverted, plain)  # it says how to show them, not what they are
+    refused(series(tmp_path / "u", PixelRepresentation=2), "expected Pixel Representation 0 or 1 but got 2")
+
+
+def test_rows_that_the_header_does_not_count_are_not_lost(tmp_path):
+    values = np.random.default_rng(3).integers(1, 2000, (6, 4))
+    ds = ct_slice(values, (0, 0, 0))
+    ds.Rows = 5
+    refused(save(ds, tmp_path / "a.dcm"), "48 bytes of pixels where the header states 40")
+    ds.PixelData = values[:5].astype("<i2").tobytes() + bytes(20)
+    np.testing.assert_array_equal(read_scan(save(ds, tmp_path / "b.dcm")).hu[..., 0], values[:5].T - 1024.0)
+
+
+def test_rows_that_an_enhanced_header_does_not_count_shift_no_frame(tmp_path):
+    values = np.random.default_rng(4).integers(1, 2000, (4, 6, 4))
+    ds = valid_enhanced(values, [(0, 0, k) for k in range(4)])
+    ds.Rows = 5
+    (source,) = find_scans(save(ds, tmp_path / "a.dcm"))
+    slices = open_slices(source, tmp_path)
+    with pytest.raises(ValueError, match="192 bytes of pixels where the header states 160"):
+        slices.read(0)
+
+
+def test_a_grid_of_no_numbers_is_one_series(tmp_path):
+    (source,) = find_scans(written(series(tmp_path / "s"), SPACING, b"nan\\nan"))
+    assert len(source.files) == 3
+    with pytest.raises(ValueError, match="PixelSpacing"):
+        open_stacks(source)
