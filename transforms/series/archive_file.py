@@ -11,11 +11,20 @@ from ct_cncl.transforms.series.scan import ScanError
 
 _MOST_DEFLATED = 1100  # deflate packs no better than 1032 to 1
 _LEFT_FREE = 64 << 20
+_FIRST = b"PK\x03\x04"
 
 
 def is_zip(path: Path) -> bool:
-    """Whether a file is named as a zip archive."""
-    return path.is_file() and path.suffix.lower() == ".zip"
+    """Whether a file is a zip archive: it is called one, or starts as one."""
+    if not path.is_file():
+        return False
+    if path.suffix.lower() == ".zip":
+        return True
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(_FIRST)) == _FIRST
+    except OSError:
+        return False
 
 
 def unzip(path: Path, folder: Path) -> Path:

@@ -20,12 +20,11 @@ from ct_cncl.transforms.series.listing import UNREAD, list_files
 from ct_cncl.transforms.series.origin import Origin, origin_of_file
 from ct_cncl.transforms.series.other_kinds import (
     ADVICE,
-    COMPRESSED,
-    DETACHED,
     HEADLESS,
+    INDEX,
     OTHER_KINDS,
-    PACKED,
-    PAIRS,
+    POINTERS,
+    got_instead,
     kind_of_other,
 )
 from ct_cncl.transforms.series.scan import NIFTI_SUFFIXES, ScanError, ScanSource
@@ -73,7 +72,7 @@ class Found:
     @property
     def unread(self) -> list[Path]:
         """What may well stand for scans and was not read, as links whose data is not there."""
-        return [path for kind in (*UNREAD, HEADLESS) for path in self.passed_over.get(kind, [])]
+        return [path for kind in (*UNREAD, HEADLESS, POINTERS) for path in self.passed_over.get(kind, [])]
 
     @property
     def others(self) -> str:
@@ -207,13 +206,8 @@ def _single(path: Path) -> tuple[ScanSource, Origin]:
 
 def _refuse_other(path: Path) -> None:
     kind = kind_of_other(path)
-    if kind == PACKED:
-        raise ScanError(f"{path}: expected NIfTI or DICOM but got an archive; unpack it and name the folder")
-    if kind == PAIRS:
-        one = DETACHED.get(path.suffix.lower(), ".nii")
-        raise ScanError(f"{path}: expected {one} but got a header/image pair; convert it to one {one} file")
-    if kind == COMPRESSED:
-        raise ScanError(f"{path}: expected NIfTI or DICOM but got a compressed file; unpack it first")
+    if kind not in (OTHER_KINDS, HEADLESS):  # reading the header says what is wrong with those
+        raise ScanError(f"{path}: {got_instead(path, kind)}")
 
 
 def _suffix(path: Path, kinds: dict[str, str]) -> str:
@@ -260,7 +254,7 @@ def _grouped(files: Iterable[Path], root: Path) -> Found:
 def _ct_slice(file: Path) -> tuple[Member | None, str]:
     """What a CT image says of itself, else None and what it is. What claims to be DICOM must be readable."""
     if file.name.upper() == "DICOMDIR":
-        return None, "DICOMDIR"
+        return None, INDEX
     if not has_dicom_marker(file) and file.suffix.lower() not in DICOM_SUFFIXES:
         return None, kind_of_other(file)
     header = read_header(file)

@@ -23,6 +23,7 @@ from pydicom.uid import (
 from ct_cncl.transforms.series.acquisition import ACQUISITION_TAGS
 from ct_cncl.transforms.series.bounded import check_size, read_dataset
 from ct_cncl.transforms.series.origin import ORIGIN_TAGS
+from ct_cncl.transforms.series.other_kinds import HEADLESS, got_instead, kind_by_content
 from ct_cncl.transforms.series.phases import PHASE_TAGS
 from ct_cncl.transforms.series.scan import Frame, ScanError
 from ct_cncl.transforms.series.text import first_text
@@ -75,6 +76,8 @@ def read_header(path: Path) -> Dataset:
         ScanError: no DICOM file, or a damaged one.
     """
     if not has_dicom_marker(path):
+        if (kind := kind_by_content(path)) not in ("", HEADLESS):
+            raise ScanError(f"{path}: {got_instead(path, kind)}")
         raise ScanError(
             f"{path}: expected a DICOM file but got one without the DICM marker: not DICOM, cut off, or stored without "
             "its file header; export it again as a DICOM file (PS3.10)"

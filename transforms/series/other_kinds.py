@@ -9,25 +9,92 @@ PAIRS = "header/image pairs"
 PACKED = "archives"
 COMPRESSED = "compressed files"
 HEADLESS = "DICOM without its file header"
+DISKS = "disk images"
+VOLUMES = "volumes of other kinds"
+POINTERS = "pointers to data that was not fetched"
+EMPTY = "empty files"
+INDEX = "DICOMDIR"
 ADVICE = {
     PAIRS: "convert each header/image pair to one file (.mhd to .mha, .nhdr to .nrrd, .hdr and .img to .nii)",
     PACKED: "name one .zip archive itself, or unpack archives",
     COMPRESSED: "unpack compressed files",
     HEADLESS: "export DICOM with its file header (PS3.10)",
+    DISKS: "mount disk images, or unpack them",
+    VOLUMES: "convert other kinds of volumes to NIfTI",
+    POINTERS: "fetch the data (git lfs pull, git annex get)",
+    INDEX: "copy the whole medium, not its DICOMDIR alone",
 }
 """By kind."""
-ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
+_ONE = {
+    PAIRS: "a header/image pair",
+    PACKED: "an archive",
+    COMPRESSED: "a compressed file",
+    HEADLESS: "DICOM without its file header",
+    DISKS: "a disk image",
+    VOLUMES: "a volume of another kind",
+    POINTERS: "a pointer to data that was not fetched",
+    EMPTY: "an empty file",
+}
+_ADVICE_FOR_ONE = {
+    PACKED: "unpack it and name the folder",
+    COMPRESSED: "unpack it first",
+    DISKS: "mount it, or unpack it, and name the folder",
+    VOLUMES: "convert it to NIfTI",
+    POINTERS: "fetch it (git lfs pull, git annex get)",
+    EMPTY: "copy or export it again",
+}
+ARCHIVES = (
+    ".zip",
+    ".tar",
+    ".tgz",
+    ".tbz2",
+    ".txz",
+    ".tar.gz",
+    ".tar.bz2",
+    ".tar.xz",
+    ".tar.zst",
+    ".7z",
+    ".rar",
+    ".cab",
+    ".zipx",
+)
 DETACHED = {".hdr": ".nii", ".img": ".nii", ".mhd": ".mha", ".nhdr": ".nrrd"}
 """Suffix of a header or image of its own: the kind that holds both in one file."""
-COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst", ".z", ".lz4")
+COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst", ".z", ".lz4", ".lzma", ".br")
 _VOXELS = (".raw", ".zraw", ".img", ".raw.gz", ".img.gz", ".hdr.gz", ".bin")
+_OTHER_VOLUMES = (
+    ".mnc",
+    ".mnc2",
+    ".mgh",
+    ".mgz",
+    ".vtk",
+    ".vti",
+    ".par",
+    ".rec",
+    ".h5",
+    ".hdf5",
+    ".gipl",
+    ".head",
+    ".brik",
+)
+_FIRST_BYTES = (
+    (0, b"PK\x03\x04", PACKED), (0, b"PK\x05\x06", PACKED), (257, b"ustar", PACKED), (0, b"7z\xbc\xaf\x27\x1c", PACKED),
+    (0, b"Rar!\x1a\x07", PACKED), (0, b"MSCF\0\0", PACKED),
+    (0, b"\x1f\x8b\x08", COMPRESSED), (0, b"BZh", COMPRESSED), (0, b"\xfd7zXZ\0", COMPRESSED), (0, b"\x28\xb5\x2f\xfd", COMPRESSED),
+    (0, b"\x04\x22\x4d\x18", COMPRESSED),
+    (0x8001, b"CD001", DISKS), (0x8001, b"NSR0", DISKS), (0x8001, b"BEA01", DISKS),
+    (0, b"\x89HDF\r\n", VOLUMES), (0, b"# vtk DataFile", VOLUMES), (0, b"CDF\x01", VOLUMES),
+    (0, b"version https://git-lfs", POINTERS), (0, b"/annex/objects/", POINTERS),
+)  # fmt: skip
+"""Where a kind's mark stands, and the mark."""
+_HEAD = 0x8001 + 8
 
 
 def kind_of_other(path: Path) -> str:
     """A file's kind by its name, and by its first bytes where a name says nothing.
 
-    >>> kind_of_other(Path("scan.mhd")), kind_of_other(Path("scan.nii.bz2"))
-    ('header/image pairs', 'compressed files')
+    >>> kind_of_other(Path("scan.mhd")), kind_of_other(Path("scan.nii.bz2")), kind_of_other(Path("cd.iso"))
+    ('header/image pairs', 'compressed files', 'disk images')
     """
     name = path.name.lower()
     if path.suffix.lower() in DETACHED or (name.endswith(_VOXELS) and _has_header(path)):
@@ -36,7 +103,30 @@ def kind_of_other(path: Path) -> str:
         return PACKED
     if name.endswith(COMPRESSIONS):
         return COMPRESSED
-    return HEADLESS if not path.suffix and _starts_like_dicom(path) else OTHER_KINDS
+    if name.endswith((".iso", ".dmg")):
+        return DISKS
+    return kind_by_content(path) or (VOLUMES if name.endswith(_OTHER_VOLUMES) else OTHER_KINDS)
+
+
+def kind_by_content(path: Path) -> str:
+    """A file's kind by its first bytes, whatever it is called; empty where they say nothing."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_HEAD)
+    except OSError:
+        return ""
+    if not head:
+        return EMPTY
+    kind = next((kind for place, mark, kind in _FIRST_BYTES if head.startswith(mark, place)), "")
+    return kind or (HEADLESS if not path.suffix and _starts_like_dicom(head) else "")
+
+
+def got_instead(path: Path, kind: str) -> str:
+    """The end of a message about a file that is of another kind: what it is, and what to do."""
+    if kind == PAIRS:
+        one = DETACHED.get(path.suffix.lower(), ".nii")
+        return f"expected {one} but got a header/image pair; convert it to one {one} file"
+    return f"expected NIfTI or DICOM but got {_ONE[kind]}; {_ADVICE_FOR_ONE[kind]}"
 
 
 def _has_header(path: Path) -> bool:
@@ -44,11 +134,6 @@ def _has_header(path: Path) -> bool:
     return any(path.with_name(f"{stem}{suffix}").exists() for suffix in DETACHED)
 
 
-def _starts_like_dicom(path: Path) -> bool:
+def _starts_like_dicom(head: bytes) -> bool:
     """Whether a file starts with an attribute of group 0008, as a data set without preamble does."""
-    try:
-        with path.open("rb") as stream:
-            first = stream.read(4)
-    except OSError:
-        return False
-    return len(first) == 4 and first[:2] == b"\x08\x00" and first[3] == 0 and first[2] <= 0x18
+    return len(head) >= 4 and head[:2] == b"\x08\x00" and head[3] == 0 and head[2] <= 0x18
