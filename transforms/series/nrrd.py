@@ -52,9 +52,8 @@ def open_nrrd(path: Path, scratch: Path) -> VolumeFile:
         if len(sizes) not in (2, 3):
             raise ScanError(f"{path}: expected one 3-D volume but got sizes {sizes}; split it into volumes")
         code = next(code for code, names in _TYPES.items() if fields["type"].lower() in names)
-        dtype = np.dtype(code)
-        if dtype.itemsize > 1:
-            dtype = dtype.newbyteorder({"big": ">", "little": "<"}[fields["endian"].lower()])
+        order = "|" if code.endswith("1") else {"big": ">", "little": "<"}[fields["endian"].lower()]
+        dtype = np.dtype(order + code)
         _refuse_other_axes(fields)
         affine = _affine(fields, len(sizes))
         skips = _skips(fields)

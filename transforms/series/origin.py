@@ -1,7 +1,8 @@
 """Where an image comes from: a scanner, this program, or other post-processing. A refusal states its reason.
 
-Own marks are the Derivation Code, the Contributing Equipment and the Derivation Description; one of them is enough, since
-archives and de-identification take some away. What others derived is read from Image Type and Frame Type, value 3 and up
+Own marks are the Derivation Code, the Contributing Equipment, the Derivation Description, the Series Description and the coding
+scheme; one of them is enough, since archives and de-identification take some away, and so do converters to NIfTI, whose sidecars
+keep the Series Description. What others derived is read from Image Type and Frame Type, value 3 and up
 (PS3.3 C.7.6.1.1.2, C.8.16.1, C.8.15.3.1). DERIVED alone says nothing: some scanners write it of their originals, and
 reformats at full resolution are scans like any other.
 """
@@ -18,7 +19,7 @@ from typing import Any, Literal
 
 from pydicom.dataset import Dataset
 
-from ct_cncl.transforms.series.derivation import ALL_KINDS, KINDS, SCHEME, SIMULATED_CODE
+from ct_cncl.transforms.series.derivation import ALL_KINDS, KINDS, LOW_DOSE, SCHEME, SIMULATED_CODE, Kind
 from ct_cncl.transforms.series.marks import marked_kind
 from ct_cncl.transforms.series.scan import ScanSource
 
@@ -26,16 +27,17 @@ MODEL_NAME = "ct-cncl"
 """ManufacturerModelName among the Contributing Equipment."""
 ORIGIN_TAGS = (
     "DerivationDescription", "DerivationCodeSequence", "ContributingEquipmentSequence", "MonoenergeticEnergyEquivalent",
+    "SeriesDescription", "CodingSchemeIdentificationSequence",
 )  # fmt: skip
 """What a header must hold besides Image Type and the functional groups to be classified."""
 _THICK_MM = 3.0
 """A reformat thicker than this averages several reconstructed slices."""
 _KINDS = (
-    ("maximum intensity projection", r"\bT?MIP|\bMAX ?IP\b|\bMAXIMUM\b|\bPROJECTION IMAGE\b"),
-    ("minimum intensity projection", r"\bMIN ?IP|\bMNIP\b|\bMINIMUM\b"),
-    ("average of images", r"\bAVERAGED?\b|\bAVG\b|\bAVE\b|\bAIP\b|\bMEAN\b|\bMEDIAN\b"),
-    ("screen save", r"\bSCREEN ?(SAVE|SHOT|CAPTURE)|\bSECONDARY CAPTURE\b"),
-    ("volume rendering", r"\bVRT?\b|\bSSD\b|\bRENDER"),
+    ("maximum intensity projection", r"\b\w*MIP\b|\bMIP|\bMAX ?IP\b|\bMAXIMUM\b|\bPROJECTION IMAGE\b"),
+    ("minimum intensity projection", r"\bMIN ?I?P\b|\bMINIP|\bMNIP\b|\bMINIMUM\b"),
+    ("average of images", r"\bAVERAGED?\b|\bAVG\b|\bAVE\b|\bA(V|VE|VG)? ?IP\b|\bMEAN( ?IP)?\b|\bMEDIAN\b|\bRAY ?SUM\b"),
+    ("screen save", r"\bSCREEN ?(SAVE|SHOT|CAPTURE|DUMP)|\bSECONDARY CAPTURE\b|\bVXTL STATE\b"),
+    ("volume rendering", r"\bC?VRT?\b|\bSSD\b|\bRENDER|\bVOL(UME)? ?REN|\bSHADED\b|\bVIRTUAL (ENDO|COLON)|\bFLY ?THROUGH\b"),
     ("difference of images", r"\bSUBTRACT"),
     ("map", r"\bR?CB[FV]\b|\bMTT\b|\bTTP\b|\bTTD\b|\bTMAX\b|\bPERMEABILITY\b|\bPARAMETRIC\b|\bMAP\b|\bQUANTITY\b|\bSTD DEVIATION\b"),
     (
@@ -44,18 +46,22 @@ _KINDS = (
     ),
     (
         "material image",
-        r"\bMAT (SPECIFIC|REMOVED|FRACTIONAL|MODIFIED|VALUE BASED)\b|\bEFF ATOMIC NUM\b|\bZ ?EFF|\bELECTRON DENSITY\b|\bRHO\b|\bVNC|\bVUE\b|\bIODINE\b|\bPBV\b|\bSUPPR",
+        r"\bMAT (SPECIFIC|REMOVED|FRACTIONAL|MODIFIED|VALUE BASED)\b|\bEFF ATOMIC NUM\b|\bZ ?EFF|\bELECTRON DENSITY\b|\bRHO\b|\bMATERIAL\b|\bVNC|\bVIRTUAL (NON ?CONTRAST|UNENHANCED)\b|\bVUE\b|\bIODINE\b|\bPBV\b|\bSUPPR",
     ),
-    ("masked or fused image", r"\bMASKED\b|\bSEGMENT|\bFUSED\b|\bFUSION\b"),
+    ("masked or fused image", r"\bMASK(ED)?\b|\bSEGMENT|\bFUSED\b|\bFUSION\b|\bBONE ?(REMOV|SUBTR)"),
 )  # fmt: skip
 _ONLY_IF_DERIVED = (
-    ("map", r"\bPERFUSION\b|\bBF\b|\bBV\b|\bPS\b|\bDIVISION\b|\bMULTIPLICATION\b"),
+    (
+        "map",
+        r"\bPERFUSION\b|\bBF\b|\bBV\b|\bPS\b|\bDIVISION\b|\bMULTIPLICATION\b|\bNOISE\b|\bDISAGREEMENT\b|^CONTENT$|^REMOVED$",
+    ),
+    ("material image", r"\bMD\b|\bWATER\b|\bFAT\b|\bHAP\b|\bURIC\b"),
     ("sum of images", r"\bADDITION\b"),
     ("volume rendering", r"\b3D\b"),
     ("image with an overlay", r"\bOVERLAY\b"),
 )
 """Words that scanners write of their originals, too."""
-_REFORMAT = r"\bMPR|\bCPR\b|\bREFORMAT|\bRESAMPLED\b"
+_REFORMAT = r"\bMPR|\bCPR\b|\bCURVED\b|\bMULTI ?PLANAR\b|\bREFORMAT|\bRFMT\b|\bRESAMPLED\b"
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,9 @@ class Origin:
     def refused(self) -> bool:
         """Not denoised unless somebody insists."""
         return self.kind in ("result", "derived")
+
+
+_SIMULATED = Origin("simulated", "low dose simulated by ct-cncl")
 
 
 def origin_of(header: Dataset) -> Origin:
@@ -104,11 +113,31 @@ def _own(header: Dataset) -> Origin | None:
     ]
     texts = [text for text in texts if text.startswith(MODEL_NAME)]
     if not ours and not texts:
-        return None
+        return _described(_text(header, "SeriesDescription")) or _in_our_words(header)
     simulated = [text for text in texts if "simulat" in text]
     if ours - {SIMULATED_CODE} or len(simulated) < len(texts):
         return Origin("result", f"result of ct-cncl ({_kind_in(texts)})")
-    return Origin("simulated", "low dose simulated by ct-cncl")
+    return _SIMULATED
+
+
+def _described(series: str) -> Origin | None:
+    """What a Series Description says that it is, where it ends as ours do."""
+    words = f" {_plain(series.upper())} "
+    found = [kind for kind in ALL_KINDS.values() if f" {_plain(_label(kind).upper())} " in words]
+    if not found:
+        return None
+    others = [kind.name for kind in found if kind is not LOW_DOSE]
+    return Origin("result", f"result of ct-cncl ({others[-1]})") if others else _SIMULATED
+
+
+def _label(kind: Kind) -> str:
+    return f"{kind.label} CNCL" if kind.name in KINDS else kind.label
+
+
+def _in_our_words(header: Dataset) -> Origin | None:
+    """A header that names our coding scheme and nothing that is in it: all but a result's identification was taken away."""
+    schemes = {_text(item, "CodingSchemeDesignator") for item in _items(header, "CodingSchemeIdentificationSequence")}
+    return Origin("result", "result of ct-cncl (denoised)") if SCHEME in schemes else None
 
 
 def _kind_in(texts: list[str]) -> str:
@@ -143,7 +172,7 @@ def _of_others(header: Dataset) -> Origin | None:
         return Origin("derived", "virtual monoenergetic image")
     thickness = _thickness(header)
     reformat = [value for values in stated for value in values[2:] if re.search(_REFORMAT, _plain(value))]
-    thick = any("THICK" in value for values in stated for value in values[2:])
+    thick = any("THICK" in value or "SLAB" in value for values in stated for value in values[2:])
     if reformat and (thickness > _THICK_MM or thick):
         return Origin("derived", f"reformat in slabs of {thickness:g} mm (Image Type {reformat[0]})")
     return None
@@ -185,6 +214,8 @@ def _get(place: Dataset, name: str) -> Any:
 def origin_of_file(path: Path) -> Origin:
     """Classify a volume file: a result of ours says so in its head, or has its record next to it (NPY can say nothing).
 
+    What was converted from DICOM says it in the sidecar that dcm2niix and BIDS keep beside it, that of others too.
+
     Args:
         path: NIfTI, MHA, NRRD, TIFF or NPY.
     """
@@ -201,7 +232,22 @@ def origin_of_file(path: Path) -> Origin:
         kind = next((kind for kind, result in results.items() if PurePosixPath(str(result)).name == path.name), "")
         if kind in KINDS:
             return Origin("result", f"result of ct-cncl ({kind})")
-    return Origin()
+    return _beside(path.with_name(f"{path.name.partition('.nii')[0]}.json")) if ".nii" in path.name else Origin()
+
+
+def _beside(sidecar: Path) -> Origin:
+    """What a sidecar says of the DICOM images that were converted."""
+    stated = _read(sidecar)
+    header = Dataset()
+    values = stated.get("ImageType")
+    if isinstance(values, list) and all(isinstance(value, str) for value in values):
+        header.ImageType = [value.replace("\\", " ") for value in values]
+    if isinstance(stated.get("SliceThickness"), (int, float)):
+        header.SliceThickness = stated["SliceThickness"]
+    header.SeriesDescription = str(stated.get("SeriesDescription") or "").replace("\\", " ")
+    found = origin_of(header)
+    ours = stated.get("ManufacturersModelName") == MODEL_NAME and found.kind not in ("result", "simulated")
+    return Origin("result", "result of ct-cncl (denoised)") if ours else found
 
 
 def without_derived(
@@ -233,9 +279,14 @@ def without_derived(
 
 
 def _recorded(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    results = record.get("result") if isinstance(record, dict) and "weights" in record else None
+    record = _read(path)
+    results = record.get("result") if "weights" in record else None
     return results if isinstance(results, dict) else {}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -17,6 +17,9 @@ def numbered(how: str, phase: int, place: int) -> dict:
         "TemporalPositionIdentifier": once | {"TemporalPositionIdentifier": phase + 1},
         "AcquisitionNumber": once | {"AcquisitionNumber": 10 - phase},
         "NominalPercentageOfCardiacPhase": once | {"NominalPercentageOfCardiacPhase": 30.0 * phase},
+        "KVP": once | {"KVP": (140, 80, 120)[phase]},
+        "MonoenergeticEnergyEquivalent": once | {"MonoenergeticEnergyEquivalent": 40.0 + 10 * phase},
+        "ConvolutionKernel": once | {"ConvolutionKernel": ("B70f", "B30f", "B45f")[phase]},
         "AcquisitionTime": once | {"AcquisitionTime": f"12000{phase}.25"},
         "phase by phase": {"InstanceNumber": phase * PLACES + place + 1},
         "place by place": {"InstanceNumber": place * PHASES + phase + 1},
@@ -26,7 +29,8 @@ def numbered(how: str, phase: int, place: int) -> dict:
 
 
 HOW = [
-    "TemporalPositionIdentifier", "AcquisitionNumber", "NominalPercentageOfCardiacPhase", "AcquisitionTime",
+    "TemporalPositionIdentifier", "AcquisitionNumber", "NominalPercentageOfCardiacPhase", "KVP", "MonoenergeticEnergyEquivalent",
+    "ConvolutionKernel", "AcquisitionTime",
     "phase by phase", "place by place", "there and back", "a time of its own",
 ]  # fmt: skip
 

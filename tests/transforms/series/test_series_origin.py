@@ -1,6 +1,7 @@
 """What of a study is a scan, what is a result of ours, and what others derived: by marks, each of which is enough."""
 
 import json
+import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -26,17 +27,33 @@ REAL = [  # of scanners and their consoles
     ["DERIVED", "SECONDARY"],
     ["DERIVED", "SECONDARY", "MPR"],
     ["DERIVED", "SECONDARY", "REFORMATTED"],
+    ["DERIVED", "SECONDARY", "RFMT"],
+    ["ORIGINAL", "PRIMARY", "AXIAL", "CT_SOM5 SPI DUAL"],
+    ["ORIGINAL", "PRIMARY", "AXIAL", "GSI"],
+    ["DERIVED", "PRIMARY", "AXIAL", "DE", "ENERGY_PROP_WT"],
     ["DERIVED", "SECONDARY", "MPR", "CSA MPR", "", "CSAPARALLEL", "CORONAL", "CT_SOM5 SPI"],
     [],
 ]
 DERIVED = {
-    "maximum": ["MIP", "MAX_IP", "CSA MIP", "MIPTHICK", "MAXIMUM", "TMIP"],
+    "maximum": ["MIP", "MAX_IP", "CSA MIP", "MIPTHICK", "MAXIMUM", "TMIP", "THICKMIP", "CT_SOM5 MIP", "TSMIP", "MAXIP"],
     "minimum": ["MINIP", "MIN_IP", "MINIMUM"],
-    "average": ["AVERAGE", "AVG", "MEAN"],
-    "screen": ["SCREEN SAVE", "SCREENSAVE"],
-    "rendering": ["VRT", "VR", "SSD"],
+    "average": ["AVERAGE", "AVG", "MEAN", "MPR_AVE", "AVIP", "AVE_IP", "RAYSUM"],
+    "screen": ["SCREEN SAVE", "SCREENSAVE", "SCREEN_DUMP", "VXTL STATE"],
+    "rendering": ["VRT", "VR", "SSD", "CVRT", "VOLREN", "VOLUME_RENDER", "VIRTUAL_ENDOSCOPY"],
     "difference": ["SUBTRACTION"],
-    "map": ["CBF", "RCBV", "MTT", "TMAX", "PERFUSION", "QUANTITY"],
+    "map": [
+        "CBF",
+        "RCBV",
+        "MTT",
+        "TMAX",
+        "PERFUSION",
+        "QUANTITY",
+        "VPCT_CBV",
+        "NOISE",
+        "DISAGREEMENT",
+        "CONTENT",
+        "REMOVED",
+    ],
     "monoenergetic": ["VMI", "MONO_E_40", "MONOENERGETIC", "70 KEV", "40KEV", "KEV70"],
     "material": [
         "MAT_SPECIFIC",
@@ -49,9 +66,14 @@ DERIVED = {
         "IODINE",
         "PBV",
         "DE_CA_SUPPR",
+        "MATERIAL DENSITY",
+        "GSI MD",
+        "WATER(IODINE)",
+        "VIRTUAL_NONCONTRAST",
+        "VIRTUAL UNENHANCED",
     ],
     "overlay": ["CSA OVERLAY"],
-    "fused": ["FUSION"],
+    "fused": ["FUSION", "MASK", "BONE_REMOVED"],
 }
 
 
@@ -62,6 +84,7 @@ def test_scans_as_scanners_write_them(values):
     assert origin_of(header) == Origin()
 
 
+@pytest.mark.filterwarnings("ignore:The value length")  # of pydicom: scanners write longer ones
 @pytest.mark.parametrize(("words", "value"), [(words, value) for words, values in DERIVED.items() for value in values])
 def test_what_others_derived(words, value):
     header = Dataset()
@@ -83,6 +106,13 @@ def test_reformats_in_thick_slabs_and_images_of_one_energy():
     assert not origin_of(header).refused
     header.MonoenergeticEnergyEquivalent = 70.0
     assert "monoenergetic" in origin_of(header).what
+
+
+def test_reformats_in_slabs_by_other_words():
+    header = Dataset()
+    for value, thickness in (("RFMT", 5), ("CURVED", 8), ("MULTIPLANAR", 4), ("MPR_SLAB", 2)):
+        header.ImageType, header.SliceThickness = ["DERIVED", "SECONDARY", value], thickness
+        assert origin_of(header).what == f"reformat in slabs of {thickness} mm (Image Type {value})"
 
 
 def test_enhanced_frames_say_what_they_are():
@@ -169,3 +199,92 @@ def test_volume_files_are_known_by_the_record_beside_them(tmp_path):
         "a_noise.nii.gz": "result of ct-cncl (noise)",
     }
     assert origin_of_file(tmp_path / "a_noise.nii.gz").kind == "result"
+
+
+def with_denoised(kind):
+    return ("denoised", kind) if kind == "removed" else (kind,)
+
+
+def stripped(folder, names):
+    """What anonymizers leave of a result."""
+    headers = datasets(folder)
+    for header in headers:
+        for name in names:
+            delattr(header, name)
+    return headers
+
+
+MARKS = ("DerivationCodeSequence", "ContributingEquipmentSequence", "DerivationDescription")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "last", [("CodingSchemeIdentificationSequence",), ("SeriesDescription",)], ids=["description", "scheme"]
+)
+def test_a_result_without_its_marks_is_known_by_its_description_or_its_scheme(tmp_path, kind, last):
+    ct_series(tmp_path / "s", POSITIONS[:2], StudyInstanceUID="1.9", SeriesDescription="Thorax 2.0")
+    made, _, _ = derive(tmp_path / "s", tmp_path / "w", kinds=with_denoised(kind))
+    for header in stripped(made[kind], [*MARKS, *last]):
+        assert origin_of(header).kind == "result"
+        assert kind in origin_of(header).what or last == ("SeriesDescription",)
+
+
+def test_a_map_without_any_mark_is_known_by_its_image_type(tmp_path):
+    ct_series(tmp_path / "s", POSITIONS[:2], StudyInstanceUID="1.9")
+    for kind in ("noise", "content", "disagreement", "removed"):
+        made, _, _ = derive(tmp_path / "s", tmp_path / kind, kinds=with_denoised(kind))
+        for header in stripped(made[kind], [*MARKS, "SeriesDescription", "CodingSchemeIdentificationSequence"]):
+            assert origin_of(header).what.startswith("map (Image Type")
+
+
+def test_a_simulated_scan_is_known_by_its_description():
+    header = Dataset()
+    header.SeriesDescription = "Thorax 2.0 simulated low dose 0.25"
+    assert origin_of(header).kind == "simulated"
+    header.SeriesDescription = "Thorax 2.0 simulated low dose 0.25 denoised CNCL"
+    assert origin_of(header) == Origin("result", "result of ct-cncl (denoised)")
+    header.SeriesDescription = "Thorax denoised"
+    assert origin_of(header) == Origin()
+
+
+SIDECARS = {
+    "ours": ({"SeriesDescription": "Thorax 2.0 denoised CNCL", "ImageType": ["DERIVED", "SECONDARY", "AXIAL"]}, "result of ct-cncl (denoised)"),
+    "our map": ({"SeriesDescription": "x removed, source - result, HU CNCL"}, "result of ct-cncl (removed)"),
+    "our equipment": ({"ManufacturersModelName": "ct-cncl"}, "result of ct-cncl (denoised)"),
+    "our simulation": ({"ManufacturersModelName": "ct-cncl", "SeriesDescription": "simulated low dose 0.5"}, "low dose simulated by ct-cncl"),
+    "a MIP": ({"ImageType": ["DERIVED", "SECONDARY", "AXIAL", "MIP"]}, "maximum intensity projection (Image Type MIP)"),
+    "slabs": ({"ImageType": ["DERIVED", "SECONDARY", "MPR"], "SliceThickness": 8}, "reformat in slabs of 8 mm (Image Type MPR)"),
+    "a scanner's": ({"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"], "SeriesDescription": "Thorax 2.0"}, ""),
+    "nonsense": ({"ImageType": 3, "SeriesDescription": None, "SliceThickness": "x"}, ""),
+    "a list": ([1, 2], ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SIDECARS)
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_converted_results_are_known_by_their_sidecar(tmp_path, name, suffix):
+    content, what = SIDECARS[name]
+    path = nifti(tmp_path / f"a{suffix}", np.arange(-60, 60, dtype=np.int16).reshape(5, 4, 6), np.eye(4))
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    assert origin_of_file(path).what == what
+    assert search(tmp_path).derived == ({} if not what or "simulated" in what else {path: what})
+
+
+@pytest.mark.parametrize("kind", ["denoised", "removed"])
+def test_dcm2niix_converts_results_into_results(tmp_path, kind):
+    dcm2niix = pytest.importorskip("dcm2niix")
+    ct_series(
+        tmp_path / "s",
+        POSITIONS[:3],
+        StudyInstanceUID="1.9",
+        SeriesDescription="Thorax 2.0",
+        PatientName="A^B",
+        StudyDate="20200101",
+    )
+    made, _, _ = derive(tmp_path / "s", tmp_path / "w", kinds=with_denoised(kind))
+    (tmp_path / "out").mkdir()
+    subprocess.run(
+        [dcm2niix.bin, "-z", "y", "-o", str(tmp_path / "out"), str(made[kind])], check=True, capture_output=True
+    )
+    (path,) = (tmp_path / "out").glob("*.nii.gz")
+    assert origin_of_file(path) == Origin("result", f"result of ct-cncl ({kind})")
