@@ -17,6 +17,7 @@ from ct_cncl.pipeline.workflow.run import config_file, load_config, parse_overri
 from ct_cncl.pipeline.workflow.run_values import value_at
 from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.errors import OutputError
+from ct_cncl.transforms.common.file_names import absolute
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.dataset.datalist import DATALIST
 
@@ -72,7 +73,7 @@ class Ablation:
     @property
     def dataset(self) -> Path:
         """Absolute folder of the data set."""
-        return Path(default_dataset_dir()) if self.data is None else self.data.expanduser().absolute()
+        return Path(default_dataset_dir()) if self.data is None else absolute(self.data)
 
 
 def checked_plan(ablation: Ablation) -> tuple[list[Variant], dict[str, Any]]:

@@ -15,7 +15,7 @@ def checked_device(name: str) -> str:
     """
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).cpu()  # meta has shapes and no values
     except (RuntimeError, AssertionError) as error:
         first_line = str(error).splitlines()[0]
         raise ConfigError(

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from ct_cncl.pipeline.sharing.pack import NAME, checksum_file
 from ct_cncl.pipeline.sharing.verify import OK, opened, review_source
 from ct_cncl.transforms.common.checksums import file_checksum
+from ct_cncl.transforms.common.file_names import absolute
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.temporary import temporary_folder
 
@@ -100,7 +101,7 @@ def _another(source: Path) -> PublishError:
 
 
 def _to_folder(source: Path, target: str) -> list[Step]:
-    folder = Path(target).expanduser().absolute()
+    folder = absolute(target)
     if not target or (folder.exists() and not folder.is_dir()):
         raise PublishError(f"Expected a folder, but got {target!r}. Name one; it is created if it does not exist.")
     index = folder / INDEX

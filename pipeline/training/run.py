@@ -23,6 +23,7 @@ from ct_cncl.pipeline.workflow.run import (
     run_workflow,
 )
 from ct_cncl.pipeline.workflow.run_values import check_paths, check_run_values, value_at
+from ct_cncl.transforms.common.file_names import absolute
 from ct_cncl.transforms.common.locks import alone_in
 
 PATH_KEYS = ("start_from", "teacher_checkpoint", "texture#encoder#weights", "phantom_dir")
@@ -67,11 +68,11 @@ def train_bundle(
     else:
         files = [config_file("train.json"), *(overlay_file(name) for name in overlays)]
     overrides = absolute_paths(overrides)
-    overrides["output_dir"] = str(out.expanduser().absolute())
+    overrides["output_dir"] = str(absolute(out))
     if resume or overrides.get("resume") != "auto":
         overrides["resume"] = resume
     if data is not None:
-        overrides["dataset_dir"] = str(data.expanduser().absolute())
+        overrides["dataset_dir"] = str(absolute(data))
     config = with_settings(merged_config(files), overrides)
     check_paths([*files, overrides["output_dir"], *(value_at(config, key) for key in ("dataset_dir", *PATH_KEYS))])
     check_run_values(config, processes=world_size())
@@ -89,7 +90,7 @@ def _check_device(config: Mapping[str, Any]) -> None:
 def absolute_paths(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Overrides whose ``PATH_KEYS`` no longer depend on the working directory; expressions and references stay."""
     return {
-        key: str(Path(value).expanduser().absolute())
+        key: str(absolute(value))
         if key in PATH_KEYS and isinstance(value, str) and not value.startswith(("$", "@", "%"))
         else value
         for key, value in overrides.items()
@@ -134,21 +135,21 @@ def evaluate_run(
         DataError: the data set cannot be used.
     """
     checkpoint = run / BEST if run.is_dir() else run
-    folder = checkpoint.parent.expanduser().absolute()
+    folder = absolute(checkpoint.parent)
     if not (folder / "config.json").is_file():
         raise ConfigError(
             f"Expected a run with its config.json in {folder}, but there is none. Name a folder that `ct-cncl train` wrote."
         )
     overrides: dict[str, Any] = parse_overrides(assignments) | {
         "output_dir": str(folder),
-        "checkpoint": str(checkpoint.expanduser().absolute()),
+        "checkpoint": str(absolute(checkpoint)),
         "split": split,
         "overwrite": overwrite,
     }
     if data is not None:
-        overrides["dataset_dir"] = str(data.expanduser().absolute())
+        overrides["dataset_dir"] = str(absolute(data))
     if out is not None:
-        overrides["evaluation_dir"] = str(out.expanduser().absolute())
+        overrides["evaluation_dir"] = str(absolute(out))
     files = [folder / "config.json", config_file("evaluate.json"), *(overlay_file(name) for name in overlays)]
     config = with_settings(merged_config(files), overrides)
     check_paths([*files, *(config.get(key) for key in ("output_dir", "checkpoint", "evaluation_dir", "dataset_dir"))])

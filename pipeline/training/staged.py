@@ -17,6 +17,7 @@ from ct_cncl.pipeline.training.run import absolute_paths, resume_hint, train_bun
 from ct_cncl.pipeline.workflow.config_checks import about_what_is_there, check_keys, check_values
 from ct_cncl.pipeline.workflow.run import config_file, merged_config, overlay_file, parse_overrides
 from ct_cncl.transforms.common.errors import OutputError
+from ct_cncl.transforms.common.file_names import absolute
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.locks import alone_in
 
@@ -162,7 +163,7 @@ def train_stages(
             _checked_stage([*common.overlays, *stage.overlays], assignments, stage.assignments) for stage in parsed
         ],
         "names": [f"{number}_{stage.name}" for number, stage in enumerate(parsed, start=1)],
-        "data": None if data is None else str(data.expanduser().absolute()),
+        "data": None if data is None else str(absolute(data)),
     }
     with replacing(out / RECORD) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -224,7 +225,7 @@ def _complete(folder: Path) -> bool:
 
 
 def _best(folder: Path) -> Path:
-    return (folder / BEST if (folder / BEST).is_file() else folder / LAST).expanduser().absolute()
+    return absolute(folder / BEST if (folder / BEST).is_file() else folder / LAST)
 
 
 def stages_hint(out: Path) -> str:

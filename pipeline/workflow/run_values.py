@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,26 @@ _WHOLE = {
 }  # fmt: skip
 """Keys of whole numbers, and the least of them."""
 _POSITIVE = ("learning_rate", "adversarial#optimizer#lr", "validate#data_range_hu")
+_NUMBERS = (
+    "patches#air_weight",
+    "patches#lesion_prob",
+    "ema#decay",
+    "network_def#init_std",
+    "texture#weight",
+    "perceptual#weight",
+)
+"""Keys of other numbers, some of them null where they are left out, so that nothing in the config shows what they are."""
+_RANGES = ("patches#dose_range", "patches#nested_dose_range", "patches#zoom_range", "patches#sharpness_range")
+_NEEDED = (
+    "max_epochs",
+    "val_interval",
+    "batch_size",
+    "patches#size",
+    "patches#per_epoch",
+    "learning_rate",
+    "context_slices",
+)
+"""Keys that null leaves nothing for."""
 _SEPARATORS = ("#", "::")
 """How MONAI's configs write a key within a key, in values too: a path that holds one of them comes out as another path."""
 
@@ -51,6 +72,7 @@ def check_run_values(config: Mapping[str, Any], *, processes: int = 1) -> None:
 
     >>> check_run_values({"max_epochs": 2, "val_interval": "$@max_epochs", "patches": {"per_epoch": 8}, "batch_size": 4})
     """
+    _check_kinds(config)
     for key, least in _WHOLE.items():
         value = value_at(config, key)
         if isinstance(value, (int, float)) and (isinstance(value, (bool, float)) or value < least):
@@ -59,6 +81,12 @@ def check_run_values(config: Mapping[str, Any], *, processes: int = 1) -> None:
         value = value_at(config, key)
         if isinstance(value, (int, float)) and not 0 < value < float("inf"):
             raise ConfigError(f"Expected a number above 0 for {_written(key)}, but got {value}.")
+    for key, value in _numbers_in(config):
+        if not math.isfinite(value):
+            raise ConfigError(f"Expected a finite number for {key}, but got {value}.")
+    chance = value_at(config, "patches#lesion_prob")
+    if isinstance(chance, (int, float)) and not 0 <= chance <= 1:
+        raise ConfigError(f"Expected a number from 0 to 1 for patches.lesion_prob, but got {chance}.")
     patches, batch, interval, epochs = (
         value_at(config, key) for key in ("patches#per_epoch", "batch_size", "val_interval", "max_epochs")
     )
@@ -73,6 +101,38 @@ def check_run_values(config: Mapping[str, Any], *, processes: int = 1) -> None:
             f"Expected val_interval of at most max_epochs, but got {interval} and {epochs}: no epoch would be validated, and no best.pt "
             "written. Lower val_interval."
         )
+
+
+def _check_kinds(config: Mapping[str, Any]) -> None:
+    """Refuse words in the place of numbers, and numbers that are none, with which a training computes nothing."""
+    for key in (*_WHOLE, *_POSITIVE, *_NUMBERS):
+        value = value_at(config, key)
+        word = isinstance(value, str) and not value.startswith(("$", "@", "%"))
+        if word or isinstance(value, (list, Mapping)) or (value is None and key in _NEEDED and _is_null(config, key)):
+            raise ConfigError(f"Expected a number for {_written(key)}, but got {value!r}.")
+    for key in _RANGES:
+        value = value_at(config, key)
+        if isinstance(value, (str, int, float)) and not str(value).startswith(("$", "@", "%")):
+            raise ConfigError(f"Expected two numbers, [0.5, 1] for example, for {_written(key)}, but got {value!r}.")
+
+
+def _is_null(config: Mapping[str, Any], key: str) -> bool:
+    """Whether a key is there and holds null, which :func:`value_at` does not tell from a key that is not there."""
+    above, _, name = key.rpartition("#")
+    node = value_at(config, above) if above else config
+    return isinstance(node, Mapping) and name in node
+
+
+def _numbers_in(node: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """Every float of a config and its key, as users write it."""
+    if isinstance(node, float):
+        yield key, node
+    elif isinstance(node, Mapping):
+        for name, value in node.items():
+            yield from _numbers_in(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list):
+        for number, value in enumerate(node):
+            yield from _numbers_in(value, f"{key}.{number}")
 
 
 def check_paths(paths: Iterable[str | Path | None]) -> None:

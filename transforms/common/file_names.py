@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from pathlib import Path
 
 LONGEST = 255
 """Bytes of a name on all common file systems."""
@@ -23,3 +24,15 @@ def fitting(name: str, room: int) -> str:
         return name
     tag = hashlib.sha256(raw).hexdigest()[: _TAG - 1]
     return f"{raw[: room - _TAG].decode('utf-8', 'ignore')}_{tag}"
+
+
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """A path that no longer depends on the working directory, ``~`` being the user's home; ``~name`` of no user stays a name.
+
+    >>> absolute("/data/~nobody-of-that-name").name, absolute("~nobody-of-that-name").name
+    ('~nobody-of-that-name', '~nobody-of-that-name')
+    """
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        return Path(path).absolute()

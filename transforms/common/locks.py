@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ct_cncl.transforms.common.errors import OutputError
-from ct_cncl.transforms.common.file_names import LONGEST, fitting
+from ct_cncl.transforms.common.file_names import LONGEST, absolute, fitting
 
 try:
     import fcntl
@@ -44,7 +44,7 @@ def alone_in(folder: str | Path, *, wait: bool = False) -> Iterator[bool]:
     Raises:
         OutputError: another process holds it; it is named.
     """
-    folder = Path(os.path.abspath(Path(folder).expanduser()))  # noqa: PTH100  links stay
+    folder = Path(os.path.normpath(absolute(folder)))
     path = lock_of(folder)
     part_of_a_run = holds(path)
     with lock(path, wait=wait) as mine:

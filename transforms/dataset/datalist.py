@@ -11,6 +11,7 @@ from typing import Any
 
 from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.errors import DataError
+from ct_cncl.transforms.common.file_names import absolute
 
 DATALIST = "datalist.json"
 SPLITS = ("training", "validation", "test")
@@ -37,7 +38,7 @@ def read_datalist(folder: str | Path) -> dict[str, Any]:
     Raises:
         DataError: no such folder, no or no readable datalist, another format, or a patient in two splits.
     """
-    folder = Path(folder).expanduser().absolute()
+    folder = absolute(folder)
     path = folder / DATALIST
     if not path.is_file():
         raise DataError(

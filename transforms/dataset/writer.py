@@ -18,6 +18,7 @@ import numpy as np
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.errors import DataError, OutputError
+from ct_cncl.transforms.common.file_names import absolute
 from ct_cncl.transforms.common.files import partial_name
 from ct_cncl.transforms.common.json_values import plain
 from ct_cncl.transforms.common.locks import alone_in
@@ -95,7 +96,7 @@ def write_dataset(
         DataError: the folder exists, no case, or a pair that cannot be stored.
         OutputError: disk full or no permission, or another process is writing it.
     """
-    folder = Path(folder).expanduser().absolute()
+    folder = absolute(folder)
     if not any(splits.values()):
         raise DataError("Expected at least one scan to prepare, but got none. Name a folder with scans.")
     with alone_in(folder) as certain:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.series.marks import marked
-from ct_cncl.transforms.series.other_kinds import COMPRESSED, got_instead, kind_by_content
+from ct_cncl.transforms.series.other_kinds import COMPRESSED, EMPTY, got_instead, kind_by_content
 from ct_cncl.transforms.series.scan import (
     NiftiStorage,
     Scan,
@@ -137,7 +137,7 @@ def _open(path: Path) -> Any:
 
 def _unreadable(path: Path, error: BaseException) -> ScanError:
     kind = kind_by_content(path)
-    if kind and not (kind == COMPRESSED and path.name.lower().endswith(".gz")):
+    if kind not in ("", EMPTY) and not (kind == COMPRESSED and path.name.lower().endswith(".gz")):
         return ScanError(f"{path}: {got_instead(path, kind)}")
     return ScanError(
         f"{path}: expected a complete NIfTI file but got one that cannot be read ({type(error).__name__}: {error}); "

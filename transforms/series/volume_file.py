@@ -108,6 +108,8 @@ def open_volume(kind: str, path: Path, scratch: Path) -> VolumeFile:
 
 def behind(path: Path, start: int, slice_bytes: int) -> bytes:
     """What stands in a file behind its voxels, as far as :func:`refuse_more` needs it."""
+    if start >= path.stat().st_size:  # a damaged header may state any place
+        return b""
     with path.open("rb") as stream:
         stream.seek(start)
         return stream.read(max(slice_bytes, _CHUNK))

@@ -26,6 +26,25 @@ GOOD = {"max_epochs": 3, "val_interval": 1, "patches": {"per_epoch": 8}, "batch_
         ({"validate": {"dataset": {"max_slices": 0}}}, "for validate.dataset.max_slices, but got 0"),
         ({"learning_rate": 0}, "a number above 0 for learning_rate, but got 0"),
         ({"learning_rate": float("nan")}, "for learning_rate, but got nan"),
+        ({"learning_rate": float("inf")}, "for learning_rate, but got inf"),
+        ({"max_epochs": None}, "a number for max_epochs, but got None"),
+        ({"patches": {"per_epoch": 8, "size": [64, 64]}}, "a number for patches.size, but got [64, 64]"),
+        ({"train": {"trainer": {"accumulate": "x"}}}, "a number for train.trainer.accumulate, but got 'x'"),
+        ({"validate": {"dataset": {"max_slices": ".nan"}}}, "a number for validate.dataset.max_slices, but got '.nan'"),
+        ({"ema": {"decay": "high"}}, "a number for ema.decay, but got 'high'"),
+        ({"network_def": {"init_std": ".nan"}}, "a number for network_def.init_std, but got '.nan'"),
+        (
+            {"patches": {"per_epoch": 8, "dose_range": "[.nan,1]"}},
+            "two numbers, [0.5, 1] for example, for patches.dose_range",
+        ),
+        ({"patches": {"per_epoch": 8, "lesion_prob": 2}}, "a number from 0 to 1 for patches.lesion_prob, but got 2"),
+        (
+            {"patches": {"per_epoch": 8, "lesion_prob": -0.5}},
+            "a number from 0 to 1 for patches.lesion_prob, but got -0.5",
+        ),
+        ({"pixel_loss": {"content": float("nan")}}, "a finite number for pixel_loss.content, but got nan"),
+        ({"texture": {"weight": float("inf")}}, "a finite number for texture.weight, but got inf"),
+        ({"optimizer": {"betas": [float("nan"), 0.9]}}, "a finite number for optimizer.betas.0, but got nan"),
     ],
 )
 def test_refused(change, words):
@@ -44,6 +63,15 @@ def test_refused(change, words):
         {"max_epochs": "$2 + 1"},
         {"val_interval": "@max_epochs"},
         {"validate": {"dataset": {"max_slices": None}}},
+        {
+            "patches": {
+                "per_epoch": 8,
+                "dose_range": [0.1, 0.5],
+                "zoom_range": None,
+                "lesion_prob": 1,
+                "air_weight": "$0.1",
+            }
+        },
     ],
 )
 def test_taken(change):

@@ -53,7 +53,6 @@ KINDS = {
     "a.nii.gz": (lambda _: POINTER, "a pointer to data that was not fetched; fetch it"),
     "a.dcm": (lambda _: b"/annex/objects/MD5E-s12--aa.dcm\n", "a pointer to data that was not fetched; fetch it"),
     "b.dcm": (lambda _: b"", "an empty file; copy or export it again"),
-    "b.nii": (lambda _: b"", "an empty file; copy or export it again"),
     "c.nii": (gzip.compress, "a compressed file; unpack it"),
 }
 
