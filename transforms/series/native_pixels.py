@@ -1,4 +1,4 @@
-"""Pixels that are not compressed: which bytes of a file are a frame, whatever its transfer syntax claims of them.
+"""Pixels that are not decoded yet: which bytes of a file are a frame, whatever its transfer syntax claims of them.
 
 A label may be wrong: pydicom reads a data set by the encoding it finds, and the pixels must be found the same way.
 """
@@ -6,11 +6,12 @@ A label may be wrong: pydicom reads a data set by the encoding it finds, and the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, BinaryIO
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.encaps import parse_basic_offsets, parse_fragments
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 _PIXEL_TAG = {True: b"\xe0\x7f\x10\x00", False: b"\x7f\xe0\x00\x10"}
 _UNDEFINED = 0xFFFFFFFF
@@ -136,3 +137,22 @@ def is_little_endian(dataset: Dataset) -> bool:
     """The byte order that a data set was read in; of one made in memory, what its transfer syntax says."""
     little = dataset.original_encoding[1]
     return bool(syntax_of(dataset).is_little_endian) if little is None else bool(little)
+
+
+def refuse_more_items(stream: BinaryIO, frames: int, syntax: UID) -> None:
+    """Refuse compressed pixels of more frames than the header counts, which would be lost without a word.
+
+    The offset table tells them, or else the items of run-length coding, which has one for each frame; elsewhere a frame may have several.
+
+    Args:
+        stream: at the items.
+        frames: that the header counts.
+        syntax: of the file.
+
+    Raises:
+        ValueError: there are more.
+    """
+    table = parse_basic_offsets(stream)
+    found = len(table) or (parse_fragments(stream)[0] if syntax == RLELossless else 0)
+    if found > frames:
+        raise ValueError(f"{found} compressed frames where the header states {frames}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from pydicom.uid import JPEGExtended12Bit
 
 from ct_cncl.transforms.series.bounded import read_dataset
 from ct_cncl.transforms.series.headers import damaged
-from ct_cncl.transforms.series.native_pixels import native_words, syntax_of
+from ct_cncl.transforms.series.native_pixels import native_words, refuse_more_items, syntax_of
 from ct_cncl.transforms.series.scan import Frame, ScanError
 
 _FIRST_ITEM = b"\xfe\xff\x00\xe0"
@@ -124,6 +125,9 @@ def read_words(dataset: Dataset, frame: Frame) -> np.ndarray:
         if syntax_of(dataset).is_encapsulated:
             if dataset.PixelData[:4] != _FIRST_ITEM:
                 raise ValueError("plain pixels under the label of compressed ones")
+            refuse_more_items(
+                io.BytesIO(dataset.PixelData), int(dataset.get("NumberOfFrames") or 1), syntax_of(dataset)
+            )
             decoded = pixel_array(dataset, index=index, correct_unused_bits=False)
             words = decoded.astype(f"<i{word.itemsize}").view(word)
         else:

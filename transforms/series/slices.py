@@ -18,7 +18,7 @@ from ct_cncl.transforms.anatomy.regions import padding_mask
 from ct_cncl.transforms.series.acquisition import Acquisition, read_acquisition
 from ct_cncl.transforms.series.dicom import Series, open_stacks
 from ct_cncl.transforms.series.headers import damaged
-from ct_cncl.transforms.series.native_pixels import find_pixels, refuse_more, syntax_of
+from ct_cncl.transforms.series.native_pixels import find_pixels, refuse_more, refuse_more_items, syntax_of
 from ct_cncl.transforms.series.orientation import SliceOrder, slices_last
 from ct_cncl.transforms.series.phases import Phases
 from ct_cncl.transforms.series.pixels import PixelLayout, in_hu, layout_of, read_file, read_words, values_of
@@ -306,6 +306,7 @@ class _MultiFrame:
     def __init__(self, path: Path, scratch: Path) -> None:
         self.path = path
         self._where = path
+        self._counted = False
         try:
             if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
                 self._where = _inflated(path, scratch / f"inflated{len(list(scratch.glob('inflated*')))}")
@@ -329,6 +330,10 @@ class _MultiFrame:
         try:
             with self._where.open("rb") as stream:
                 if syntax.is_encapsulated:
+                    if not self._counted:
+                        stream.seek(self._pixels.start)
+                        refuse_more_items(stream, self._count, syntax)
+                        self._counted = True
                     stream.seek(self._pixels.start)
                     one.PixelData = encapsulate([get_frame(stream, index, number_of_frames=self._count)])
                     one["PixelData"].is_undefined_length = True

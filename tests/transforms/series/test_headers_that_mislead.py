@@ -3,9 +3,12 @@
 import gzip
 
 import numpy as np
+import pydicom
 import pytest
 from derive_files import datasets, derive
 from enhanced_files import valid_enhanced
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.uid import RLELossless
 from series_files import ct_series, ct_slice, nifti, refused, save
 
 from ct_cncl.transforms.series import find_scans, read_scan
@@ -236,3 +239,25 @@ def test_a_grid_of_no_numbers_is_one_series(tmp_path):
     assert len(source.files) == 3
     with pytest.raises(ValueError, match="PixelSpacing"):
         open_stacks(source)
+
+
+@pytest.mark.parametrize("table", [True, False])
+@pytest.mark.parametrize("frames", [3, 4])
+def test_compressed_frames_that_the_header_does_not_count_are_not_lost(tmp_path, table, frames):
+    """With or without an offset table; as many as are counted come out."""
+    values = np.random.default_rng(5).integers(1, 2000, (4, 6, 4))
+    ds = valid_enhanced(values, [(0, 0, k) for k in range(4)])
+    ds = pydicom.dcmread(save(ds, tmp_path / "plain.dcm"))
+    ds.compress(RLELossless, encapsulate_ext=False, generate_instance_uid=False)
+    ds.PixelData = encapsulate(list(generate_frames(ds.PixelData, number_of_frames=4)), has_bot=table)
+    ds.NumberOfFrames = frames
+    ds.PerFrameFunctionalGroupsSequence = list(ds.PerFrameFunctionalGroupsSequence)[:frames]
+    ds.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    (source,) = find_scans(tmp_path / "a.dcm")
+    slices = open_slices(source, tmp_path)
+    if frames == 3:
+        with pytest.raises(ValueError, match="4 compressed frames where the header states 3"):
+            slices.read(0)
+        return
+    for number in range(4):
+        np.testing.assert_array_equal(slices.read(number).stored.values, values[number])
