@@ -53,7 +53,7 @@ def denoised_kinds(
     """
     if array.ndim != 3 or array.size == 0 or not np.isfinite(array).all():
         raise ValueError(
-            f"Expected finite HU (columns, rows, slices), but got shape {array.shape}. Split or mend the volume."
+            f"Expected finite HU (columns, rows, slices), but got shape {array.shape}. Split or correct the volume."
         )
     results = {kind: np.empty_like(array, dtype=None if kind == RESULT else np.float32) for kind in settings.kinds}
     half, last = weights.slices // 2, array.shape[2] - 1

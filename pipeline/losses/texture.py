@@ -58,7 +58,7 @@ def texture_distance(
 
     With ``gram_matrices`` dividing by C, layers of 64 and of 512 channels weigh about alike. Not the norm's square, as in
     Gatys' loss: it grows with the fourth power of the contrast, so that the few patches with bone in air outvoted all soft
-    tissue by a factor of 100. Below :data:`SMOOTH` it is a parabola all the same, with a gradient of 0 for equal maps.
+    tissue by a factor of 100. Below :data:`SMOOTH` it is still a parabola, with a gradient of 0 for equal maps.
 
     Level and contrast weigh more in Gram matrices than noise does. ``centred`` compares covariances instead, each
     square's difference over the norm of its target's: level drops out, and a square with bone counts no more than one of

@@ -21,7 +21,7 @@ def _quiet_threads(args: threading.ExceptHookArgs) -> None:
 
 
 def quieten() -> None:
-    """Keep warnings of readers and drawers from the terminal, in this process and from now on; their errors are raised all the same."""
+    """Keep warnings of readers and drawers from the terminal, in this process and from now on; their errors are still raised."""
     for name in _LOUD:
         warnings.filterwarnings("ignore", module=rf"{name}(\.|$)")
         logging.getLogger(name).setLevel(logging.CRITICAL)

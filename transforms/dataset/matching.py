@@ -63,7 +63,7 @@ def match_pairs(
     Args:
         low: low-dose scans.
         full: full-dose scans.
-        across_frames: compare positions of different frames of reference all the same.
+        across_frames: compare positions of different frames of reference anyway.
 
     Returns:
         Index pairs (low, full), in the order of ``full``.

@@ -190,7 +190,7 @@ class SeededList:
         if not isinstance(made, Mapping):
             raise ValueError(
                 f"Expected a transform that makes one item of one, but {type(one).__name__} gave {type(made).__name__}. Give it "
-                "num_samples=1, or leave it out."
+                "num_samples=1, or remove it."
             )
         return made
 

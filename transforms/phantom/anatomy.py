@@ -113,11 +113,11 @@ def anatomical_phantom(
 def _check(seed: int, slices: int, size: int, region: str | None, slice_spacing_mm: float) -> None:
     for name, value, least in (("seed", seed, 0), ("slices", slices, 1), ("size", size, 16)):
         if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
-            raise ValueError(f"expected {name} to be a whole number >= {least}, got {value!r}, do pass such a number")
+            raise ValueError(f"Expected {name} to be a whole number of at least {least}, but got {value!r}.")
     if region not in _REGIONS:
-        raise ValueError(f"expected region 'chest', 'abdomen' or None, got {region!r}, do pass one of these")
+        raise ValueError(f"Expected region 'chest', 'abdomen' or None, but got {region!r}.")
     if not (np.isfinite(slice_spacing_mm) and slice_spacing_mm > 0):
-        raise ValueError(f"expected slice_spacing_mm > 0, got {slice_spacing_mm!r}, do pass a distance in mm")
+        raise ValueError(f"Expected slice_spacing_mm above 0 mm, but got {slice_spacing_mm!r}.")
 
 
 def _draw(seed: int, region: str | None) -> _Anatomy:

@@ -48,7 +48,7 @@ def output_syntax(source: Dataset, compression: str) -> UID:
         return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
     if not get_encoder(chosen).is_available:
         raise ScanError(
-            f"{compression}: expected an encoder for it but none is installed; pip install 'ct-cncl[dicom]', or leave it out"
+            f"{compression}: expected an encoder for it but none is installed; pip install 'ct-cncl[dicom]', or do not compress"
         )
     return chosen
 

@@ -327,5 +327,5 @@ def _check_units(path: Path, rescale_type: str, units: Any) -> None:
     if rescale_type.upper() not in _HU_TYPES or unit not in _HU_UNITS:
         raise ScanError(
             f"{path}: expected HU but got values stated in {unit or rescale_type}: a map, not a CT image; choose "
-            "the CT series, or pass check_hu=False to read them all the same"
+            "the CT series, or pass check_hu=False to read them anyway"
         )

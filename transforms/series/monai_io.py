@@ -53,7 +53,7 @@ def scan_datalist(
     if not scans:
         kinds = ", ".join(sorted(set(refused.values())))
         raise ScanError(
-            f"{path}: expected scans as a scanner made them but got only {kinds}; name the originals, or take these all the same "
+            f"{path}: expected scans as a scanner made them but got only {kinds}; name the originals, or take these anyway "
             "with derived=True"
         )
     return [{key: source} for source in scans]

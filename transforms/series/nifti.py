@@ -180,7 +180,7 @@ def _storage(path: Path, image: Any) -> NiftiStorage:
     affine = np.diag([*[_unit_in_mm(path, header)] * 3, 1.0]) @ image.affine
     storage = NiftiStorage(path, header, shape, check_affine(affine, path))
     if not np.isfinite(storage.slope_inter[1]):
-        raise ScanError(f"{path}: expected a finite scl_inter but got {storage.slope_inter[1]}; mend the header")
+        raise ScanError(f"{path}: expected a finite scl_inter but got {storage.slope_inter[1]}; correct the header")
     return storage
 
 
@@ -206,7 +206,7 @@ def _unit_in_mm(path: Path, header: Any) -> float:
     code = int(header["xyzt_units"]) & 0x07
     if code not in _UNITS:
         raise ScanError(
-            f"{path}: expected metres, millimetres or microns (xyzt_units 1, 2 or 3) but got the unknown unit {code}; mend the header"
+            f"{path}: expected metres, millimetres or microns (xyzt_units 1, 2 or 3) but got the unknown unit {code}; correct the header"
         )
     return _UNITS[code]
 

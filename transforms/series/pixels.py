@@ -96,7 +96,7 @@ def layout_of(header: Dataset) -> PixelLayout:
         raise LayoutError(
             "expected values in the lowest bits of 8, 16 or 32 (High Bit is Bits Stored - 1) but got "
             f"{bits} of {allocated} bits up to bit {header.get('HighBit')}; programs disagree about which bits those are: have the "
-            "header mended, or export the series again"
+            "header corrected, or export the series again"
         )
     representation = int(header.get("PixelRepresentation", 0))
     if representation not in (0, 1):

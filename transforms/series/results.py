@@ -83,7 +83,7 @@ def open_results(
         return DicomResults(slices, chosen, work, derivation, compression=compression, deidentifier=deidentifier)
     if deidentifier is not None:
         raise ScanError(
-            f"{slices.source.path}: expected DICOM to de-identify but got {slices.source.kind}; leave it out"
+            f"{slices.source.path}: expected DICOM to de-identify but got {slices.source.kind}; omit --deidentify"
         )
     assert isinstance(slices, VolumeSlices)
     return VolumeResults(slices, chosen, work, target=target)

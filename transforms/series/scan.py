@@ -216,12 +216,12 @@ def check_affine(affine: np.ndarray, path: Path) -> np.ndarray:
     """
     affine = np.array(affine, dtype=np.float64)
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
-        raise ScanError(f"{path}: expected a finite (4, 4) affine but got {affine.tolist()}; mend the file's header")
+        raise ScanError(f"{path}: expected a finite (4, 4) affine but got {affine.tolist()}; correct the file's header")
     spacing = voxel_spacing(affine)
     if (spacing <= 0).any() or abs(np.linalg.det(affine[:3, :3] / spacing)) < _PARALLEL:
         raise ScanError(
             f"{path}: expected an invertible affine but got one that puts different voxels at the same place "
-            f"(spacing {np.round(spacing, 4).tolist()} mm); mend the sform/qform"
+            f"(spacing {np.round(spacing, 4).tolist()} mm); correct the sform or qform"
         )
     return affine
 

@@ -81,7 +81,7 @@ class Slices(Protocol):
     step: float
     """mm from one slice to the next, as most of them lie: gaps and several phases at one place do not change it."""
     problems: list[str]
-    """What is wrong with the scan's geometry; each slice can be used all the same."""
+    """What is wrong with the scan's geometry; each slice can still be used."""
     acquisition: Acquisition | None
     """How the scan was acquired, where it says."""
 
