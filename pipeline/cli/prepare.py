@@ -70,7 +70,7 @@ def prepare(
     photon_counts: Annotated[
         int,
         typer.Option(
-            help="Number of these simulated from photon counts at --dose, with electronic noise and photon-starvation correction."
+            help="Number of the realizations that are simulated from photon counts at --dose, with electronic noise and photon-starvation correction."
         ),
     ] = 0,
     seed: Annotated[int, typer.Option(help="Seed for noise, split and phantoms.")] = 0,
