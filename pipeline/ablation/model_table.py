@@ -45,7 +45,6 @@ def model_table(
     timing: bool = True,
     repeats: int = 3,
     threads: int | None = None,
-    progress: bool = True,
 ) -> list[ModelRow]:
     """Parameters, multiplications, seconds and memory of variants, for one ``size`` x ``size`` slice on the CPU.
 
@@ -58,7 +57,6 @@ def model_table(
         timing: measure seconds and memory.
         repeats: timed passes, after one that is not counted.
         threads: of torch; None takes torch's default.
-        progress: show a bar on a terminal.
 
     Raises:
         ConfigError: unknown variants, or numbers that are too small.
@@ -70,7 +68,7 @@ def model_table(
     chosen = distinct([variant(PAPER), *(variant(name) for name in names if name != PAPER)]) if names else None
     rows: list[ModelRow] = []
     known: dict[str, ModelRow] = {}
-    bar = tqdm(chosen or variants_with_network(), unit="variant", disable=not (progress and sys.stderr.isatty()))
+    bar = tqdm(chosen or variants_with_network(), unit="variant", disable=not sys.stderr.isatty())
     for one in bar:
         bar.set_description(one.name)
         config = one.config()

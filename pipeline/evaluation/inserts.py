@@ -37,13 +37,12 @@ class _Volume(NamedTuple):
     pixel_mm: tuple[float, float]
 
 
-def write_with_inserts(scans: Path, out: Path, *, inserts: Sequence[Insert] = INSERTS, seed: int = 0) -> int:
+def write_with_inserts(scans: Path, out: Path, *, seed: int = 0) -> int:
     """Every scan with inserts at random places of soft tissue, as NIfTI of float32 HU, and the manifest that says where.
 
     Args:
         scans: a file or folder.
         out: folder to be made.
-        inserts: all kinds; they take turns.
         seed: of the places, 0 or above.
 
     Returns:
@@ -56,10 +55,10 @@ def write_with_inserts(scans: Path, out: Path, *, inserts: Sequence[Insert] = IN
     with alone_in(out):
         if out.exists() and any(out.iterdir()):
             raise OutputError(f"Expected a new folder for scans with inserts, but {out} holds files. Choose another.")
-        return _write(scans, out, inserts, seed)
+        return _write(scans, out, seed)
 
 
-def _write(scans: Path, out: Path, inserts: Sequence[Insert], seed: int) -> int:
+def _write(scans: Path, out: Path, seed: int) -> int:
     entries: list[dict[str, Any]] = []
     for source in find_scans(scans):
         scan = read_scan(source)
@@ -69,8 +68,8 @@ def _write(scans: Path, out: Path, inserts: Sequence[Insert], seed: int) -> int:
                 f"Expected scans of different names under {scans}, but got {source.name} twice. Rename one."
             )
         own = _volume(scan.hu, scan.affine)
-        places = insert_places(own.hu, own.pixel_mm, inserts, seed=seed)
-        added = own.order.undo(with_inserts(own.hu, places, inserts, own.pixel_mm))
+        places = insert_places(own.hu, own.pixel_mm, INSERTS, seed=seed)
+        added = own.order.undo(with_inserts(own.hu, places, INSERTS, own.pixel_mm))
         write_nifti(added, scan.affine, out / name)
         entries.append(
             {"scan": source.name, "file": name, "shape": list(own.hu.shape), "places": [list(p) for p in places]}
@@ -78,7 +77,7 @@ def _write(scans: Path, out: Path, inserts: Sequence[Insert], seed: int) -> int:
     total = sum(len(entry["places"]) for entry in entries)
     if not total:
         raise DataError(f"Expected soft tissue with room for inserts in {scans}, but there is none. Name other scans.")
-    content = {"seed": seed, "inserts": [one._asdict() for one in inserts], "scans": entries}
+    content = {"seed": seed, "inserts": [one._asdict() for one in INSERTS], "scans": entries}
     with replacing(out / MANIFEST) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return total
@@ -93,7 +92,6 @@ def evaluate_inserts(
     *,
     patients: PatientFinder,
     overwrite: bool = False,
-    command: str | None = None,
     page: Callable[[Evaluation, Path], object] | None = None,
 ) -> Evaluation:
     """Contrast kept and noise left of one method on real scans, by patient, as tables in ``out``.
@@ -106,7 +104,6 @@ def evaluate_inserts(
         out: folder of the tables.
         patients: says whose a scan is.
         overwrite: replace earlier ones.
-        command: as typed; None takes that of this process.
         page: writes the report, see :func:`~ct_cncl.pipeline.evaluation.run.evaluate_files`.
 
     Raises:
@@ -117,7 +114,7 @@ def evaluate_inserts(
         if (out / SUMMARY).exists() and not overwrite:
             raise OutputError(f"{out} already holds results. Replace them with --overwrite, or choose another folder.")
         with scratch_folder(out) as scratch:
-            evaluation = _evaluate(_manifest(manifest), (scans, plain, inserted), patients, scratch, command)
+            evaluation = _evaluate(_manifest(manifest), (scans, plain, inserted), patients, scratch)
         if page is not None:
             page(evaluation, out / PAGE)
         write_tables(evaluation, out, last=SUMMARY)
@@ -129,7 +126,6 @@ def _evaluate(
     paths: tuple[Path, Path, Path],
     patients: PatientFinder,
     scratch: Path,
-    command: str | None,
 ) -> Evaluation:
     kinds = [Insert(**one) for one in stated["inserts"]]
     shares: dict[str, list[tuple[int, float]]] = {}
@@ -142,7 +138,7 @@ def _evaluate(
         found = contrasts_kept(after.hu, with_them.hu, places, kinds, before.pixel_mm)
         shares.setdefault(scan.patient, []).extend((p.kind, share) for p, share in zip(places, found.tolist()))
         noise.setdefault(scan.patient, []).extend(_noise_left(before.hu, after.hu))
-    return _record(kinds, list(shares.values()), list(noise.values()), paths[1], command)
+    return _record(kinds, list(shares.values()), list(noise.values()), paths[1])
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -191,7 +187,6 @@ def _record(
     shares: Sequence[Sequence[tuple[int, float]]],
     noise: Sequence[Sequence[float]],
     plain: Path,
-    command: str | None,
 ) -> Evaluation:
     name = plain.resolve().name
     if not any(noise):
@@ -221,7 +216,7 @@ def _record(
         title=f"Contrast kept by {name}", kind="evaluation", summary=[f"{name} keeps {said}; {100 * left.mean:.0f} % of the noise is left."],
         methods=[Method(REFERENCE, "scans", "reference"), Method("candidate1", name, "candidate")],
         measures=[], slices=[], slice_rows=[], patient_rows=[], summaries=[], comparisons=[], charts=[chart], tables=[table],
-        provenance=provenance(command=command, windows={}, seeds={"bootstrap": 0}, files={name: ""}, constants={"inserts": note}),
+        provenance=provenance(windows={}, seeds={"bootstrap": 0}, files={name: ""}, constants={"inserts": note}),
     )  # fmt: skip
 
 

@@ -35,16 +35,14 @@ CONSTANTS = {
 
 def provenance(
     *,
-    command: str | None,
     windows: Mapping[str, Window],
     seeds: Mapping[str, int],
     files: Mapping[str, str],
     constants: Mapping[str, str] = CONSTANTS,
 ) -> Provenance:
-    """Versions, command and conditions of now.
+    """Versions, command of this process, and conditions of now.
 
     Args:
-        command: as typed; None takes that of this process.
         windows: by name.
         seeds: by what they are for.
         files: by method.
@@ -59,7 +57,7 @@ def provenance(
     }
     words = ", ".join(f"{name} {window}" for name, window in windows.items())
     return Provenance(
-        command or shlex.join(["ct-cncl", *sys.argv[1:]] if Path(sys.argv[0]).name == "ct-cncl" else sys.argv),
+        shlex.join(["ct-cncl", *sys.argv[1:]] if Path(sys.argv[0]).name == "ct-cncl" else sys.argv),
         datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds"),
         versions,
         f"windows (centre/width), whose width is the data range: {words}; RMSE, MAE, bias and standard deviation in HU without a window",

@@ -289,7 +289,6 @@ class Chart:
         y_label: with unit, for example "NPS, HU^2 mm^2".
         curves: at least one.
         categories: names of the groups of bars, for example tissues; then every curve has one value for each.
-        log_y: whether a logarithmic axis suits it.
         note: how it was measured, in a sentence or two.
     """
 
@@ -299,7 +298,6 @@ class Chart:
     y_label: str
     curves: Sequence[Curve]
     categories: Sequence[str] = ()
-    log_y: bool = False
     note: str = ""
 
 

@@ -49,8 +49,6 @@ class EvaluateOptions:
     shown: int = 20
     seed: int = 0
     overwrite: bool = False
-    progress: bool = True
-    command: str | None = None
 
     def __post_init__(self) -> None:
         if not self.candidates and self.input is None:
@@ -152,7 +150,7 @@ def _evaluate(options: EvaluateOptions, windows: dict[str, Window], scratch: Pat
         with_maps=any("disagreement" in one.maps for one in series), labels=labels.classes if labels else None,
     )  # fmt: skip
     total = sum(scan.slices.count for scan in reference)
-    with tqdm(total=total, desc="evaluating", unit="slice", disable=not _shows_bar(options)) as bar:
+    with tqdm(total=total, desc="evaluating", unit="slice", disable=not sys.stderr.isatty()) as bar:
         collected = measure_slices(
             reference, patients, series, figures,
             windows=windows, region=options.region, shown=options.shown, labels=labels, tick=bar.update,
@@ -168,7 +166,6 @@ def _evaluate(options: EvaluateOptions, windows: dict[str, Window], scratch: Pat
         title=f"Evaluation of {', '.join(m.name for m in methods if m.role == 'candidate') or 'the input'}",
         kind="evaluation",
         provenance=provenance(
-            command=options.command,
             windows=windows,
             seeds={"bootstrap": options.seed},
             files={method.name: method.description for method in methods},
@@ -177,10 +174,6 @@ def _evaluate(options: EvaluateOptions, windows: dict[str, Window], scratch: Pat
         tissues_by="labels" if labels else "the smoothed reference",
         warnings=[*warnings, *(labels.warnings if labels else ()), *_cautions(reference, patients, options)],
     )
-
-
-def _shows_bar(options: EvaluateOptions) -> bool:
-    return options.progress and sys.stderr.isatty()
 
 
 def _methods(options: EvaluateOptions) -> list[Method]:

@@ -166,7 +166,6 @@ def scan_alpha(
     split: str = "validation",
     max_slices: int | None = None,
     device: str = "auto",
-    progress: bool = True,
 ) -> list[ScanPoint]:
     """PSNR and NPS distance on the way from g (alpha 0) to f (alpha 1): ``curve.csv`` and ``curve.svg``.
 
@@ -179,7 +178,6 @@ def scan_alpha(
         split: "training", "validation" or "test".
         max_slices: maximum number, evenly spaced; None takes all.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        progress: show a bar on a terminal.
 
     Returns:
         The input's figures first, then a point an alpha.
@@ -211,8 +209,7 @@ def scan_alpha(
     )
     network = trained_network(first).to(judge.device)
     points = [judge.input()]
-    show = progress and sys.stderr.isatty()
-    with tqdm(total=len(alphas) * len(judge.pairs), desc="alpha", unit="slice", disable=not show) as bar:
+    with tqdm(total=len(alphas) * len(judge.pairs), desc="alpha", unit="slice", disable=not sys.stderr.isatty()) as bar:
         for alpha in alphas:
             network.load_state_dict(interpolated(*states, alpha=alpha))
             points.append(judge.network(network, alpha, bar))

@@ -32,8 +32,6 @@ class Disc(NamedTuple):
     """Of the edge, pixels: scale of the logistic function fitted to it."""
     contrast: float
     """Inside minus outside, HU."""
-    background: float
-    """HU."""
 
 
 class TaskTransfer(NamedTuple):
@@ -47,7 +45,6 @@ class TaskTransfer(NamedTuple):
     """Frequency at which it first falls to 0.5; NaN where it does not."""
     tenth_per_mm: float
     """Frequency at which it first falls to 0.1; NaN where it does not."""
-    disc: Disc
 
 
 def fit_disc(image: np.ndarray, *, centre: tuple[float, float], radius: float) -> Disc:
@@ -65,7 +62,7 @@ def fit_disc(image: np.ndarray, *, centre: tuple[float, float], radius: float) -
 
     >>> x, y = np.mgrid[:64, :64]
     >>> image = 50 / (1 + np.exp((np.hypot(x - 31.3, y - 32.2) - 12) / 0.5))
-    >>> [round(value, 2) for value in fit_disc(image, centre=(32, 32), radius=11)[:5]]
+    >>> [round(value, 2) for value in fit_disc(image, centre=(32, 32), radius=11)]
     [31.3, 32.2, 12.0, 0.5, 50.0]
     """
     from scipy.optimize import least_squares
@@ -93,11 +90,11 @@ def fit_disc(image: np.ndarray, *, centre: tuple[float, float], radius: float) -
     ).x
     if not (np.isfinite(found).all() and math.hypot(found[0] - centre[0], found[1] - centre[1]) < radius / 2):
         raise ValueError(f"Expected a disc of {inside - outside:.3g} HU that can be fitted, but noise outweighs it.")
-    return Disc(*(float(value) for value in found))
+    return Disc(*(float(value) for value in found[:5]))
 
 
 def _soft_disc(x: np.ndarray, y: np.ndarray, parameters: np.ndarray) -> np.ndarray:
-    """The model's values (n,), HU; parameters in the order of :class:`Disc`."""
+    """The model's values (n,), HU; parameters in the order of :class:`Disc`, then the background."""
     cx, cy, radius, width, contrast, background = parameters
     return background + contrast * expit((radius - np.hypot(x - cx, y - cy)) / width)
 
@@ -171,7 +168,7 @@ def task_transfer(image: np.ndarray, *, centre: tuple[float, float], radius_mm: 
     ttf /= np.sinc(frequency * BIN_PIXELS) ** 2  # of the difference, and of the mean over a bin
     ttf /= ttf[0]
     per_mm = frequency / pixel_mm
-    return TaskTransfer(per_mm, ttf, crossing(per_mm, ttf, 0.5), crossing(per_mm, ttf, 0.1), disc)
+    return TaskTransfer(per_mm, ttf, crossing(per_mm, ttf, 0.5), crossing(per_mm, ttf, 0.1))
 
 
 def crossing(frequency: np.ndarray, curve: np.ndarray, level: float) -> float:

@@ -101,13 +101,13 @@ def tissue_masks_from_labels(
     return {name: eroded(mask if valid is None else mask & valid) for name, mask in masks.items()}
 
 
-def eroded(mask: np.ndarray, reach: int = BORDER) -> np.ndarray:
-    """True where the mask (x, y) holds in the whole square of ``2 * reach + 1`` pixels; beyond the edge it holds everywhere.
+def eroded(mask: np.ndarray) -> np.ndarray:
+    """True where the mask (x, y) holds in the whole square of ``2 * BORDER + 1`` pixels; beyond the edge it holds everywhere.
 
     >>> eroded(np.pad(np.ones((5, 5), dtype=bool), 3)).sum()
     np.int64(1)
     """
-    return binary_erosion(mask, np.ones((3, 3)), iterations=reach, border_value=1)
+    return binary_erosion(mask, np.ones((3, 3)), iterations=BORDER, border_value=1)
 
 
 def hu_error(image: np.ndarray, reference: np.ndarray, mask: np.ndarray) -> HUError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ CREATE TABLE promises (
 """
 UPGRADES: dict[int, str] = {}
 """By the version that they start from: what makes the tables of the next version of them."""
+MOUNTS = Path("/proc/self/mounts")
 _SHARES = (
     "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "gpfs", "beegfs", "ocfs2", "gfs2", "fuse.sshfs",
     "fuse.glusterfs", "fuse.ceph", "fuse.s3fs", "fuse.rclone", "davfs", "ncpfs", "virtiofs",
@@ -145,18 +146,17 @@ def _run(connection: sqlite3.Connection, script: str) -> None:
             connection.execute(statement)
 
 
-def refuse_shares(folder: Path, mounts: Callable[[], str] | None = None) -> None:
+def refuse_shares(folder: Path) -> None:
     """Refuse a folder that other machines reach: SQLite's locks do not hold there.
 
     Args:
         folder: that need not exist yet.
-        mounts: gives the text of /proc/mounts.
 
     Raises:
         NodeError: naming the kind of share.
     """
     try:
-        text = (mounts or (lambda: Path("/proc/self/mounts").read_text(encoding="utf-8")))()
+        text = MOUNTS.read_text(encoding="utf-8")
     except OSError:  # no Linux: nothing says so
         return
     place, kind = "", ""

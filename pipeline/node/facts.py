@@ -48,7 +48,6 @@ class Facts:
     image_type: tuple[str, ...] = ()
     origin: str = "original"
     origin_says: str = ""
-    series_number: str = ""
     instance_number: int = 0
     instances: int | None = None
 
@@ -127,7 +126,6 @@ def facts_of(header: Dataset) -> Facts:
         image_type=tuple(_text(value).upper() for value in values),
         origin=origin,
         origin_says=says,
-        series_number=_text(header.get("SeriesNumber")),
         instance_number=_whole(header.get("InstanceNumber")) or 0,
         instances=_whole(header.get("NumberOfSeriesRelatedInstances")),
     )

@@ -41,7 +41,6 @@ class Job:
     latest: float
     changed: float
     tries: int
-    next_try: float
     rule: str
     error: str
     action: dict[str, Any]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -157,11 +156,11 @@ def sites(scanner: Scanner) -> list[tuple[int, int]]:
     return [(round(x), round(y)) for x, y in places]
 
 
-def lesions(scanner: Scanner, *, kinds: Sequence[tuple[float, float]] = LESIONS) -> list[Ellipse]:
-    """Water with lesions at all sites; kinds take turns."""
+def lesions(scanner: Scanner) -> list[Ellipse]:
+    """Water with lesions at all sites; those of ``LESIONS`` take turns."""
     middle, pixel = (scanner.settings.size - 1) / 2, scanner.settings.pixel_mm
     found = water(scanner)
     for k, (x, y) in enumerate(sites(scanner)):
-        diameter, contrast = kinds[k % len(kinds)]
+        diameter, contrast = LESIONS[k % len(LESIONS)]
         found.append(disc((x - middle) * pixel, (y - middle) * pixel, diameter / 2, contrast))
     return found

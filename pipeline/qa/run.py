@@ -58,8 +58,6 @@ class QAOptions:
     scan: ScanSettings = field(default_factory=ScanSettings)
     device: str = "auto"
     overwrite: bool = False
-    progress: bool = True
-    command: str | None = None
 
     def __post_init__(self) -> None:
         check_plan(self.doses, self.slices)
@@ -95,7 +93,7 @@ def run_qa(options: QAOptions) -> Evaluation:
         denoisers, files = _denoisers(options)
         evaluation = evaluate_phantoms(
             denoisers, doses=options.doses, slices=options.slices, scan=options.scan, files=files,
-            progress=options.progress and sys.stderr.isatty(), command=options.command,
+            progress=sys.stderr.isatty(),
         )  # fmt: skip
         write_page(evaluation, options.out / PAGE)
         write_tables(evaluation, options.out, last=RECORD)  # a killed run does not look done
@@ -129,7 +127,6 @@ def evaluate_phantoms(
     scan: ScanSettings,
     files: Mapping[str, str] | None = None,
     progress: bool = False,
-    command: str | None = None,
 ) -> Evaluation:
     """The phantom test of any denoisers.
 
@@ -140,7 +137,6 @@ def evaluate_phantoms(
         scan: how the phantoms are scanned.
         files: by name, what the denoiser is made of.
         progress: show a bar.
-        command: as typed; None takes that of this process.
 
     Raises:
         ValueError: doses or slices out of range.
@@ -182,7 +178,7 @@ def evaluate_phantoms(
                 bar.update()
             views += [_view(name, dose, images, scanner) for name, images in shown.items() if name != "water"]
     found = QAResults(scanner, keys, tuple(sorted(doses, reverse=True)), measured, transfers(scanner, clean["discs"]))
-    return _evaluation((found, inserted), views, slices, files or {}, command)
+    return _evaluation((found, inserted), views, slices, files or {})
 
 
 def _denoised(denoiser: Denoiser, volume: np.ndarray, title: str) -> np.ndarray:
@@ -205,7 +201,6 @@ def _evaluation(
     views: list[SliceView],
     slices: int,
     files: Mapping[str, str],
-    command: str | None,
 ) -> Evaluation:
     found, inserted = measured
     settings = found.scanner.settings
@@ -232,7 +227,7 @@ def _evaluation(
         charts=[*charts(found), *inserted.charts(found.shown_dose)],
         tables=[*tables(found), *inserted.tables(found.doses)],
         provenance=provenance(
-            command=command, windows={"full": WINDOWS["full"]}, seeds={"noise": settings.seed},
+            windows={"full": WINDOWS["full"]}, seeds={"noise": settings.seed},
             files={name: files.get(name, "") for name in found.names.values()}, constants=constants,
         ),
         warnings=[CAUTION],

@@ -98,7 +98,7 @@ def draw_chart(chart: Chart, colours: Mapping[str, str]) -> DrawnChart:
         if chart.categories:
             _bars(axes, chart, drawn)
         else:
-            _lines(axes, chart, drawn)
+            _lines(axes, drawn)
         axes.set_xlabel(powers(chart.x_label))
         axes.set_ylabel(powers(chart.y_label))
         stream = io.StringIO()
@@ -159,16 +159,12 @@ def _key(curves: Sequence[Curve], styles: Sequence[Style]) -> list[tuple[str, St
     return [(curve.name, style) for curve, style in zip(curves, styles)]
 
 
-def _lines(axes: Axes, chart: Chart, drawn: Sequence[tuple[Curve, str, str]]) -> None:
+def _lines(axes: Axes, drawn: Sequence[tuple[Curve, str, str]]) -> None:
     for curve, colour, dash in drawn:
         marker = "o" if len(curve.x) <= 20 and not curve.dashed else None
         axes.plot(curve.x, curve.y, dash, color=colour, linewidth=1.6, marker=marker, markersize=3)
         if curve.low is not None and curve.high is not None:
             axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
-    positive = [y for curve, _, _ in drawn for y in curve.y if y > 0]
-    if chart.log_y and positive:
-        axes.set_yscale("log")
-        axes.set_ylim(bottom=max(min(positive), max(positive) * 1e-4) * 0.8)
 
 
 def _bars(axes: Axes, chart: Chart, drawn: Sequence[tuple[Curve, str, str]]) -> None:
@@ -188,8 +184,6 @@ def _bars(axes: Axes, chart: Chart, drawn: Sequence[tuple[Curve, str, str]]) -> 
         for label in axes.get_xticklabels():
             label.set(horizontalalignment="right", rotation_mode="anchor")
     axes.grid(visible=False, axis="x")
-    if chart.log_y:
-        axes.set_yscale("log")
 
 
 def _for_page(svg: str, key: str, theme: Mapping[str, str]) -> str:

@@ -166,7 +166,7 @@ def evaluate_runs(
         collected, methods, figures,
         windows=windows, pixels=[_pixel_mm(entry) for entry in scans], patients=patients, seed=0, title=title,
         kind="training", warnings=[few, *warnings], tables=tables, charts=training_charts(keys, data_range, by_minutes),
-        provenance=provenance(command=None, windows=windows, seeds={"bootstrap": 0}, files={}, constants=CONSTANTS),
+        provenance=provenance(windows=windows, seeds={"bootstrap": 0}, files={}, constants=CONSTANTS),
     )  # fmt: skip
 
 

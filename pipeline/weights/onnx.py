@@ -33,7 +33,7 @@ class OnnxNetwork(nn.Module):
         multiple: what the graph wants the sides divisible by; smaller images are padded as the network itself pads.
     """
 
-    def __init__(self, session: Any, *, multiple: int = 1) -> None:
+    def __init__(self, session: Any, *, multiple: int) -> None:
         super().__init__()
         self.session = session
         self.multiple = multiple

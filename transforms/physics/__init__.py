@@ -11,7 +11,6 @@ from .dose import (
     hu_to_attenuation,
     insert_noise,
     noise_image,
-    simulate_doses,
     slice_generator,
 )
 from .fbp import APODISATIONS, Apodisation, back_project, fbp, filter_sinogram, ramp_filter
@@ -65,7 +64,6 @@ __all__ = [
     "read_spectrum",
     "relative_incident_photons",
     "resolution_phantom",
-    "simulate_doses",
     "slice_generator",
     "smooth_photon_starvation",
     "water_cylinder",

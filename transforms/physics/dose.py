@@ -287,55 +287,6 @@ def insert_noise(
     return result
 
 
-def simulate_doses(
-    hu_volume: np.ndarray,
-    pixel_mm: PixelSize,
-    settings: DoseSettings,
-    seed: int,
-    *,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Full and low dose of one noise-free object, as a scanner would have measured them, by photon-count simulation.
-
-    The photons of the low dose are a random part of those of the full dose, as when noise is inserted into a real scan; the
-    electronic noise of both has the variance Ne, whatever ``settings.route`` says. What lies on the object's grid is added to it: no resampling.
-
-    Args:
-        hu_volume: (x, y, z), HU, noise-free.
-        pixel_mm: (dx, dy) in mm.
-        settings: dose, photons, scanner, filter.
-        seed: 0 or above; the same seed gives the same noise.
-        progress: called with (slices done, slices in all) after each slice.
-
-    Returns:
-        (full, low), each (x, y, z) float32, HU; padding as it was.
-
-    Raises:
-        ValueError: as :func:`insert_noise`.
-    """
-    hu = check_hu(hu_volume, axes=3)
-    pixel = check_pixel_size(pixel_mm)
-    check_seed(seed)
-    padding = padding_mask(hu)
-    full, low = hu.astype(np.float32), hu.astype(np.float32)
-
-    def add(z: int) -> None:
-        rng = slice_generator(seed, z)
-        geometry = settings.rays((hu.shape[0], hu.shape[1]), pixel)
-        p = project(hu_to_attenuation(full[..., z], settings.mu_water_per_mm), pixel, geometry)
-        incident = settings.incident_photons * relative_incident_photons(p, geometry, settings)
-        incident_photons = measured_counts(p, incident, 0.0, rng)
-        kept = rng.binomial(incident_photons.astype(np.int64), settings.dose_fraction).astype(np.float64)
-        for volume, counts, fraction in ((full, incident_photons, 1.0), (low, kept, settings.dose_fraction)):
-            noisy = counts + rng.standard_normal(p.shape) * np.sqrt(settings.electronic_variance)
-            added = line_integrals_of_counts(noisy, fraction * incident, settings) - p
-            noise = _reconstruct(added.astype(np.float32), geometry, hu, pixel, settings)
-            volume[..., z] += np.where(padding[..., z], np.float32(0), noise)
-
-    _each_slice(add, hu.shape[2], progress)
-    return full, low
-
-
 def check_seed(seed: int) -> None:
     """Refuse a seed below 0 with a ValueError."""
     if seed < 0:

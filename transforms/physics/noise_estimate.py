@@ -41,6 +41,8 @@ MODEL_ERROR = 0.02
 """Relative error of the level for as much anatomy as noise, from trials with known noise on real anatomy."""
 
 
+FREQUENCIES = 96
+"""Of a spectrum over the plane, from 0 to the corner of an image's."""
 LOW_PEAK = 0.1
 """Spectra that peak below so much of the image's largest frequency are no filtered back projection's."""
 _ITERATIVE = re.compile(
@@ -75,8 +77,6 @@ class NoiseEstimate:
     """Where the spectrum is largest."""
     anatomy_share: float
     """Of the variance in the patches: what was taken out, 0 to 1."""
-    relative_level: np.ndarray
-    """(patches,) noise power of each patch over that expected at its place, mean 1."""
     ray_noise: tuple[float, float]
     """Mean of e^p and of its square over the rays through all patches, incident photons counted relative to N0."""
     corners: np.ndarray
@@ -270,7 +270,6 @@ def _estimate(
         frequency_error=math.sqrt(float(by_ring_f @ found.covariance @ by_ring_f) + model**2),
         peak_frequency_per_mm=float(frequency[np.argmax(spectrum)]),
         anatomy_share=anatomy,
-        relative_level=relative / relative.mean(),
         ray_noise=(float(photons[0]), float(photons[1])),
         corners=corners,
         patch_size=size,
@@ -321,8 +320,8 @@ def _smeared(log_gain: np.ndarray, size: int, pixel: PixelSize) -> np.ndarray:
     return np.log(np.maximum(power, 1e-300) / expected_ramp(size, pixel))
 
 
-def plane(pixel: PixelSize, count: int = 96) -> tuple[np.ndarray, np.ndarray]:
-    """Frequencies (count,) 1/mm from 0 to the corner of an image's, and the area (1/mm^2) of the plane that each stands for.
+def plane(pixel: PixelSize) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies (m,) 1/mm from 0 to the corner of an image's, and the area (1/mm^2) of the plane that each stands for.
 
     >>> frequency, area = plane((0.5, 0.5))
     >>> round(float(area.sum()), 6), round(float(frequency[-1]), 4)
@@ -330,9 +329,11 @@ def plane(pixel: PixelSize, count: int = 96) -> tuple[np.ndarray, np.ndarray]:
     """
     x, y = (np.fft.fftfreq(256, side) for side in pixel)
     radius = np.hypot(x[:, None], y[None, :]).ravel()
-    step = math.hypot(0.5 / pixel[0], 0.5 / pixel[1]) / (count - 1)
+    step = math.hypot(0.5 / pixel[0], 0.5 / pixel[1]) / (FREQUENCIES - 1)
     place = radius / step
-    low = np.minimum(place.astype(int), count - 2)
+    low = np.minimum(place.astype(int), FREQUENCIES - 2)
     share = place - low
-    area = np.bincount(low, weights=1 - share, minlength=count) + np.bincount(low + 1, weights=share, minlength=count)
-    return np.arange(count) * step, area / (256**2 * pixel[0] * pixel[1])
+    area = np.bincount(low, weights=1 - share, minlength=FREQUENCIES) + np.bincount(
+        low + 1, weights=share, minlength=FREQUENCIES
+    )
+    return np.arange(FREQUENCIES) * step, area / (256**2 * pixel[0] * pixel[1])

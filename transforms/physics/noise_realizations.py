@@ -5,7 +5,8 @@ object (Ne = 0). So a few stored realizations of "noise realization", that of ``
 price of a multiplication: cheap enough for every patch of a training.
 
 Electronic noise does not scale so. Where a ray has ``N = N0 exp(-p)`` photons at full dose, what should be inserted is
-larger than the scaled noise realization by :func:`electronic_excess`, ``sqrt(1 + (1 + a)/a * Ne/N)``, here for Ne = 100:
+larger than the scaled noise realization by ``sqrt(1 + (1 + a)/a * Ne/N)`` (Yu et al. 2012, J Comput Assist Tomogr 36(4):477,
+eq. 11), here for Ne = 100:
 
     N, photons    a = 0.5    a = 0.25    a = 0.1
     100,000       1.00       1.00        1.01
@@ -110,34 +111,6 @@ def noise_factor(dose_fraction: float, *, of: float = 1.0, noise_free: bool = Fa
     if not (0 < dose_fraction <= 1 and 0 < of <= 1):
         raise ValueError(f"Expected dose fractions above 0 and up to 1 but got {dose_fraction} of {of}.")
     return math.sqrt((1 if noise_free else 1 - dose_fraction) / (dose_fraction * of))
-
-
-def electronic_excess(
-    incident_photons: np.ndarray | float, dose_fraction: float, electronic_variance: float
-) -> np.ndarray:
-    """Deviation of a ray's true inserted noise over that of scaled noise realization: ``sqrt(1 + (1 + a)/a * Ne/N)``.
-
-    Args:
-        incident_photons: N = N0 exp(-p), photons that the ray has left at full dose, any shape.
-        dose_fraction: a, above 0 and up to 1.
-        electronic_variance: Ne, photons^2.
-
-    Returns:
-        The same shape, float64; 1 where scaling is exact.
-
-    Raises:
-        ValueError: the dose fraction is outside its range.
-
-    Source: Yu et al. 2012, J Comput Assist Tomogr 36(4):477, eq. 11.
-
-    >>> electronic_excess(np.array([1e2, 1e3, 1e4, 1e5]), 0.25, 100.0).round(3)
-    array([2.449, 1.225, 1.025, 1.002])
-    """
-    if not 0 < dose_fraction <= 1:
-        raise ValueError(f"Expected a dose fraction above 0 and up to 1 but got {dose_fraction}.")
-    return np.sqrt(
-        1 + (1 + dose_fraction) / dose_fraction * electronic_variance / np.asarray(incident_photons, dtype=float)
-    )
 
 
 def cut_off(noisy: ArrayOrTensor, clean: ArrayOrTensor, floor_hu: float | ArrayOrTensor) -> ArrayOrTensor:

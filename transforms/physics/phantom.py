@@ -74,17 +74,14 @@ def resolution_phantom(
     ]
 
 
-def low_contrast_phantom(
-    radius_mm: float = 100.0,
-    diameters_mm: Sequence[float] = (15, 9, 6, 4, 3, 2),
-    contrasts_hu: Sequence[float] = (14, 7, 5, 3),
-) -> list[Ellipse]:
+def low_contrast_phantom(radius_mm: float = 100.0) -> list[Ellipse]:
     """Water with a sector for each contrast, in it discs of falling size along a radius.
 
     >>> inserts = low_contrast_phantom()[1:]
     >>> len(inserts), inserts[0].value, inserts[0].a_mm
     (24, 14.0, 7.5)
     """
+    contrasts_hu, diameters_mm = (14, 7, 5, 3), (15, 9, 6, 4, 3, 2)
     phantom = water_cylinder(radius_mm)
     for n, contrast in enumerate(contrasts_hu):
         turn = 2 * math.pi * n / len(contrasts_hu)

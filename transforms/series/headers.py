@@ -240,7 +240,7 @@ def _frame(path: Path, index: int | None, header: Dataset, places: list[Dataset]
     thickness = _thickness_in(places)
     return Frame(
         path, index, shape, position, orientation, (float(spacing[0]), float(spacing[1])), thickness,
-        slope, intercept, rescale_type, str(header.get("SOPInstanceUID") or ""), _number(header),
+        slope, intercept, str(header.get("SOPInstanceUID") or ""), _number(header),
     )  # fmt: skip
 
 

@@ -108,7 +108,6 @@ class Frame:
         thickness: mm, 0 where the file states none.
         slope: HU = stored * slope + intercept.
         intercept: HU.
-        rescale_type: RescaleType, empty where the file states none.
         uid: SOPInstanceUID of the file. Not for logs.
         number: InstanceNumber, 0 where the file states none.
     """
@@ -122,7 +121,6 @@ class Frame:
     thickness: float
     slope: float
     intercept: float
-    rescale_type: str = ""
     uid: str = field(default="", repr=False)
     number: int = 0
 

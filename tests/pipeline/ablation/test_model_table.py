@@ -34,14 +34,14 @@ def unet_by_hand(width, size):
 
 @pytest.mark.parametrize(("names", "width"), [((), 64), (("width16",), 16)])
 def test_sizes_are_those_of_the_paper_s_layers(names, width):
-    row = model_table(names, size=256, timing=False, progress=False)[-1] if names else one_row("paper", size=256)
+    row = model_table(names, size=256, timing=False)[-1] if names else one_row("paper", size=256)
     weights, multiplications = unet_by_hand(width, 256)
     assert row.parameters == 2 * weights + 3
     assert row.gmac == pytest.approx((2 * multiplications + 2 * 256**2) / 1e9, rel=1e-12)
 
 
 def one_row(name, **options):
-    return {row.variant: row for row in model_table([name], timing=False, progress=False, **options)}[name]
+    return {row.variant: row for row in model_table([name], timing=False, **options)}[name]
 
 
 def test_the_paper_s_network_has_43_8_million_parameters_and_290_gmac():
@@ -77,7 +77,7 @@ def test_equal_networks_are_measured_once(monkeypatch):
     monkeypatch.setattr(
         module, "variants_with_network", lambda: [variant("paper"), variant("fusion_conv1x1"), variant("dual")]
     )
-    rows = model_table(progress=False, size=64)
+    rows = model_table(size=64)
     assert [row.variant for row in rows] == ["paper", "fusion_conv1x1", "dual"]
     assert len(measured) == 2
     assert rows[1][1:] == rows[0][1:] != rows[2][1:]
@@ -101,7 +101,7 @@ def test_a_measurement_that_fails_says_why():
 
 def test_csv_holds_what_is_shown(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "measure_in_process", lambda *_a, **_o: ForwardCost(0.25, 123.4, 2))
-    rows = model_table(["width16"], size=32, progress=False)
+    rows = model_table(["width16"], size=32)
     with write_models(tmp_path / "models.csv", rows, size=32).open(newline="") as stream:
         written = list(csv.DictReader(stream))
     assert [line["variant"] for line in written] == ["paper", "width16"]
@@ -125,4 +125,4 @@ def test_csv_holds_what_is_shown(tmp_path, monkeypatch):
 )
 def test_refuses(names, options, message):
     with pytest.raises(ConfigError, match=message):
-        model_table(names, progress=False, **options)
+        model_table(names, **options)

@@ -61,7 +61,7 @@ def test_a_lacking_dicom_slice_is_one_row_and_the_rest_is_judged(tmp_path):
     hu = anatomy(shape=(72, 64, 5))
     reference = dicom(tmp_path / "full", hu)
     dicom(tmp_path / "result", hu + 5, uid="1.2.4", skip=(2,))
-    options = EvaluateOptions(reference, (tmp_path / "result",), tmp_path / "out", windows=("full",), progress=False)
+    options = EvaluateOptions(reference, (tmp_path / "result",), tmp_path / "out", windows=("full",))
     found = evaluate_files(options)
     assert [round(row.values.get("rmse", -1)) for row in found.slice_rows] == [5, 5, -1, 5, 5]
     assert "no slice at this place" in found.slice_rows[2].missing["rmse"]
@@ -149,7 +149,7 @@ def test_phases_are_compared_with_their_own(tmp_path):
     assert sorted(partners) == list(range(9))
     for k, place in enumerate(partners):
         np.testing.assert_array_equal(own.slices.read(k).hu, other.slices.read(place).hu)
-    options = EvaluateOptions(reference, (tmp_path / "result",), tmp_path / "out", windows=("full",), progress=False)
+    options = EvaluateOptions(reference, (tmp_path / "result",), tmp_path / "out", windows=("full",))
     assert [row.values["rmse"] for row in evaluate_files(options).slice_rows] == [0.0] * 9
 
 

@@ -44,7 +44,6 @@ def test_the_disc_is_found():
     assert (disc.x, disc.y) == pytest.approx((40.3, 38.8), abs=0.02)
     assert disc.radius * PIXEL == pytest.approx(13.0, abs=0.05)
     assert disc.contrast == pytest.approx(300, rel=0.01)
-    assert disc.background == pytest.approx(0, abs=1.5)
 
 
 def test_with_noise_a_mean_over_realizations_still_tells():

@@ -78,5 +78,5 @@ def test_erosion_takes_off_its_reach():
     mask[5:15, 6:12] = True
     expected = np.zeros_like(mask)
     expected[7:13, 8:10] = True
-    assert (eroded(mask, 2) == expected).all()
-    assert eroded(np.ones((9, 7), dtype=bool), 2).all()  # nothing is known beyond the edge: it takes nothing off
+    assert (eroded(mask) == expected).all()
+    assert eroded(np.ones((9, 7), dtype=bool)).all()  # nothing is known beyond the edge: it takes nothing off

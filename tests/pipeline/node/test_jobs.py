@@ -1,6 +1,7 @@
 """The queue's states, editions and memory: every change once, whatever is killed, and tables of older and newer versions."""
 
 import sqlite3
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -238,14 +239,14 @@ server:/export /mnt/share nfs4 rw 0 0
         ("/mnt/shared", ""),
     ],
 )
-def test_network_shares_are_refused(folder, kind):
-    from pathlib import Path
-
+def test_network_shares_are_refused(folder, kind, tmp_path, monkeypatch):
+    (tmp_path / "mounts").write_text(MOUNTS, encoding="utf-8")
+    monkeypatch.setattr(database_module, "MOUNTS", tmp_path / "mounts")
     if kind:
         with pytest.raises(NodeError, match=rf"network share \({kind}\)"):
-            refuse_shares(Path(folder), lambda: MOUNTS)
+            refuse_shares(Path(folder))
     else:
-        refuse_shares(Path(folder), lambda: MOUNTS)
+        refuse_shares(Path(folder))
 
 
 def test_a_full_disk_is_an_error_and_loses_nothing(jobs, spool):

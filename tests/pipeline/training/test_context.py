@@ -69,7 +69,7 @@ def test_an_interpolation_is_judged_with_the_neighbours(run, tmp_path, monkeypat
 
 
 def test_the_table_of_models_counts_all_slices():
-    plain, context = model_table(["width16", "width16+context_slices=3"], size=64, timing=False, progress=False)[1:]
+    plain, context = model_table(["width16", "width16+context_slices=3"], size=64, timing=False)[1:]
     assert (
         context.parameters - plain.parameters == 2 * 2 * 16 * 9
     )  # two more slices into each branch's first convolution

@@ -11,7 +11,6 @@ from ct_cncl.transforms.physics import (
     line_integrals_of_counts,
     noise_image,
     phantom_hu,
-    simulate_doses,
     slice_generator,
     smooth_photon_starvation,
     water_cylinder,
@@ -124,24 +123,6 @@ def test_starved_shoulders_get_dark_bands_and_low_frequencies():
     profile = (profile + profile[::-1])[size // 2 :] / 2
     assert profile[7:14].mean() < -0.7
     assert profile[17:20].max() > 0.5
-
-
-def test_full_and_low_dose_of_one_object():
-    hu = np.repeat(phantom_hu(water_cylinder(75.0), (96, 96), PIXEL)[..., None], 24, axis=2)
-    settings = dataclasses.replace(PHOTON_COUNTS, electronic_variance=25.0)
-    full, low = simulate_doses(hu, PIXEL, settings, seed=4)
-    centre = (slice(30, 66), slice(30, 66))
-    sd_full, sd_low = (full - hu)[centre].std(), (low - hu)[centre].std()
-    reference = insert_noise(
-        hu, PIXEL, dataclasses.replace(settings, dose_fraction=1.0, route="formula"), 5, noise_free=True
-    )
-    assert sd_full == pytest.approx((reference - hu)[centre].std(), rel=0.05)
-    assert sd_low / sd_full == pytest.approx(2.0, rel=0.06)
-    # The low dose holds part of the full dose's photons: the noise of both goes together as sqrt(a).
-    correlation = np.corrcoef((full - hu)[centre].ravel(), (low - hu)[centre].ravel())[0, 1]
-    assert correlation == pytest.approx(0.5, abs=0.06)
-    again = simulate_doses(hu[..., :2], PIXEL, settings, seed=4)
-    np.testing.assert_array_equal(again[1], low[..., :2])
 
 
 @pytest.mark.parametrize(
