@@ -19,6 +19,7 @@ from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.file_names import absolute
 from ct_cncl.transforms.common.files import replacing
+from ct_cncl.transforms.common.json_values import read_json
 from ct_cncl.transforms.dataset.datalist import DATALIST
 
 SHARED_KEYS = (
@@ -170,7 +171,7 @@ def join_record(
     }
     earlier: list[tuple[str, list[str], list[str]]] = []
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
         earlier = found.pop("variants")
         _refuse_another(found, json.loads(json.dumps(record)), ablation.out)
     elif ablation.out.is_dir() and any(ablation.out.iterdir()):

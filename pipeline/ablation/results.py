@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from ct_cncl.pipeline.handlers.budget import SECONDS_KEY
 from ct_cncl.pipeline.handlers.kept_slices import KEPT
 from ct_cncl.pipeline.handlers.nps_distance import SPECTRA
 from ct_cncl.pipeline.workflow.overlays import network_without_weights, parameter_count
+from ct_cncl.transforms.common.json_values import read_json
 
 FAILED = "failed.json"
 """In a run's folder: why its training ended early."""
@@ -54,7 +54,7 @@ def is_evaluated(folder: Path) -> bool:
     """Whether an evaluation is complete, and its noise spectra are compared in today's way, as in all other rows."""
     if not all((folder / name).is_file() for name in JUDGED):
         return False
-    return json.loads((folder / NPS_FILE).read_text(encoding="utf-8")).get("spectra") == SPECTRA
+    return read_json(folder / NPS_FILE).get("spectra") == SPECTRA
 
 
 def variant_result(name: str, run: Path, *, split: str) -> VariantResult:
@@ -65,7 +65,7 @@ def variant_result(name: str, run: Path, *, split: str) -> VariantResult:
         run: its folder, trained and evaluated, or trained in vain.
         split: that was evaluated.
     """
-    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    config = read_json(run / "config.json")
     network = network_without_weights(config)
     curves = read_curves(run / "metrics.csv")
     history = read_progress(run / "metrics.csv")
@@ -79,11 +79,11 @@ def variant_result(name: str, run: Path, *, split: str) -> VariantResult:
     folder = evaluation_folder(run, split)
     slices: dict[str, np.ndarray] = {}
     if (folder / "summary.json").is_file():
-        means = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["means"]
+        means = read_json(folder / "summary.json")["means"]
         row |= scores(means, branches=hasattr(network, "branches"))
-        texture = json.loads((folder / NPS_FILE).read_text(encoding="utf-8"))
+        texture = read_json(folder / NPS_FILE)
         row |= {f"nps_distance{image}": texture[f"nps_distance{image}"] for image in IMAGES if f"psnr{image}" in row}
-        timing = json.loads((folder / "seconds.json").read_text(encoding="utf-8"))
+        timing = read_json(folder / "seconds.json")
         row["seconds_a_slice"] = timing["seconds"]
         row["timed_on"] = f"{timing['device']}, {timing['threads']} threads"
         with np.load(folder / "slices.npz") as stored:
@@ -110,7 +110,7 @@ def _note(run: Path, row: Mapping[str, Any]) -> str:
     """What a reader of the figures must know: a training that failed, a branch that is worse than the input, warnings."""
     notes = []
     if (run / FAILED).is_file():
-        error = json.loads((run / FAILED).read_text(encoding="utf-8"))["error"]
+        error = read_json(run / FAILED)["error"]
         notes.append(f"training failed: {error.split('. ')[0]}")
     images = {"C(y)": "_content", "y - N(y)": "_denoised", "result": ""}
     worse = [title for title, image in images.items() if row.get(f"psnr{image}", math.inf) < row.get("psnr_input", 0.0)]

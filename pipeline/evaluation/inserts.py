@@ -21,6 +21,7 @@ from ct_cncl.pipeline.metrics.inserts import INSERTS, Insert, Place, contrasts_k
 from ct_cncl.transforms.anatomy.regions import noise_level
 from ct_cncl.transforms.common.errors import DataError, OutputError
 from ct_cncl.transforms.common.files import replacing, scratch_folder
+from ct_cncl.transforms.common.json_values import read_json
 from ct_cncl.transforms.common.locks import alone_in
 from ct_cncl.transforms.dataset.patients import PatientFinder
 from ct_cncl.transforms.series import SliceOrder, find_scans, read_scan, to_slices, voxel_spacing
@@ -144,7 +145,7 @@ def _evaluate(
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST if folder.is_dir() else folder
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
         return {"inserts": list(found["inserts"]), "scans": {entry["scan"]: entry for entry in found["scans"]}}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(

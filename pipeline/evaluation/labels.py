@@ -14,6 +14,7 @@ from ct_cncl.pipeline.evaluation.matching import RESULT, OpenedScan, left_over, 
 from ct_cncl.pipeline.evaluation.measures import key_of
 from ct_cncl.pipeline.metrics.tissue import BORDER, PHANTOM_CLASSES
 from ct_cncl.transforms.common.errors import DataError
+from ct_cncl.transforms.common.json_values import read_json
 from ct_cncl.transforms.dataset.patients import PatientFinder
 from ct_cncl.transforms.phantom import TISSUES
 
@@ -61,7 +62,7 @@ def read_classes(path: Path | None) -> dict[str, tuple[int, ...]]:
     if path is None:
         return dict(PHANTOM_CLASSES)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except OSError as error:
         raise DataError(f"Expected names of labels in {path}, but it cannot be read: {error.strerror}.") from error
     except ValueError as error:

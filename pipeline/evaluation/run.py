@@ -49,6 +49,7 @@ class EvaluateOptions:
     shown: int = 20
     seed: int = 0
     overwrite: bool = False
+    progress: bool = True
 
     def __post_init__(self) -> None:
         if not self.candidates and self.input is None:
@@ -150,7 +151,9 @@ def _evaluate(options: EvaluateOptions, windows: dict[str, Window], scratch: Pat
         with_maps=any("disagreement" in one.maps for one in series), labels=labels.classes if labels else None,
     )  # fmt: skip
     total = sum(scan.slices.count for scan in reference)
-    with tqdm(total=total, desc="evaluating", unit="slice", disable=not sys.stderr.isatty()) as bar:
+    with tqdm(
+        total=total, desc="evaluating", unit="slice", disable=not (options.progress and sys.stderr.isatty())
+    ) as bar:
         collected = measure_slices(
             reference, patients, series, figures,
             windows=windows, region=options.region, shown=options.shown, labels=labels, tick=bar.update,

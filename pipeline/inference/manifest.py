@@ -11,7 +11,7 @@ from typing import Any
 from ct_cncl.pipeline.inference.records import Job, read_record, write_text
 from ct_cncl.pipeline.inference.work_folder import one_at_a_time
 from ct_cncl.transforms.common.errors import OutputError
-from ct_cncl.transforms.common.json_values import plain
+from ct_cncl.transforms.common.json_values import parsed_json, plain
 
 MANIFEST = "manifest.jsonl"
 _PRIVATE = ("request", "options", "digests", "settings", "calibration", "spectra")
@@ -48,6 +48,8 @@ def add_to_manifest(manifest: Manifest, record: Mapping[str, Any]) -> None:
     with one_at_a_time(manifest.lock, "the manifest"):
         try:
             manifest.path.parent.mkdir(parents=True, exist_ok=True)
+            if manifest.path.is_fifo():
+                manifest.path.unlink()  # to open it would wait for ever
             with manifest.path.open("a", encoding="utf-8") as stream:
                 stream.write(_line(record))
         except OSError as error:
@@ -75,6 +77,8 @@ def rewrite_manifest(manifest: Manifest, jobs: Iterable[Job], others: Iterable[M
 
 
 def _lines_of(path: Path) -> list[str]:
+    if not path.is_file():  # or a pipe, which would wait for ever
+        return []
     try:
         return [f"{line}\n" for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError):
@@ -84,7 +88,7 @@ def _lines_of(path: Path) -> list[str]:
 def _is_own(line: str, names: set[str], search: str) -> bool:
     """Whether a line is written again; what a killed process has left half-written goes."""
     try:
-        record = json.loads(line)
+        record = parsed_json(line)
         return bool(record["source"] in names or record.get("search") == search)
     except (ValueError, KeyError, TypeError, AttributeError):
         return True

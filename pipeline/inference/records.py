@@ -17,7 +17,7 @@ from typing import Any
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.digests import digest_of, digest_of_result
 from ct_cncl.transforms.common.files import replacing
-from ct_cncl.transforms.common.json_values import plain
+from ct_cncl.transforms.common.json_values import plain, read_json
 from ct_cncl.transforms.series import ScanError, ScanSource
 
 RECORD_SUFFIX = ".json"
@@ -234,7 +234,7 @@ def _compared(job: Job, made: Any) -> tuple[list[Path], list[Path]]:
     changed, lost = [], []
     for kind, target in job.targets.items():
         before = made.get(kind) if isinstance(made, dict) else None
-        now = digest_of_result(target, key=job.key).record() if target.exists() else None
+        now = digest_of_result(target, key=job.key).record() if target.is_file() or target.is_dir() else None
         if now == before and now is not None:
             continue
         if before is None or (now is not None and now["files"] >= before["files"] and now["size"] >= before["size"]):
@@ -247,7 +247,7 @@ def _compared(job: Job, made: Any) -> tuple[list[Path], list[Path]]:
 def read_record(path: Path) -> dict[str, Any]:
     """A record; empty where there is none that can be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -25,6 +25,7 @@ from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.hu import HU_RANGE
+from ct_cncl.transforms.common.json_values import read_json
 from ct_cncl.transforms.common.locks import alone_in
 from ct_cncl.transforms.dataset.datalist import entries, read_datalist
 
@@ -194,7 +195,7 @@ def scan_alpha(
     states = load_pair(first, second)
     if data is None:
         config = first.parent / "config.json"
-        found = json.loads(config.read_text(encoding="utf-8")).get("dataset_dir") if config.is_file() else None
+        found = read_json(config).get("dataset_dir") if config.is_file() else None
         if not isinstance(found, str):
             raise ConfigError(
                 f"Expected --data, since nothing next to {first} names a data set, but got none. Name one."

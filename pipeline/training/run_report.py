@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from ct_cncl.pipeline.weights.load import open_weights
 from ct_cncl.pipeline.workflow.locations import dataset_entries
 from ct_cncl.transforms.anatomy.regions import padding_mask
 from ct_cncl.transforms.common.hu import WINDOWS
+from ct_cncl.transforms.common.json_values import read_json
 from ct_cncl.transforms.dataset.volume_store import mapped_volume
 from ct_cncl.transforms.patches.padding import PaddingMaskd
 from ct_cncl.transforms.patches.slice_pairs import SlicePairs, all_slices
@@ -91,7 +91,7 @@ def training_report(run: Path) -> Path:
         DataError: the data set cannot be used.
     """
     best = run / BEST if (run / BEST).is_file() else run / LAST
-    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    config = read_json(run / "config.json")
     dataset = config["dataset_dir"]
     weights = open_weights(best, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     chosen = SlicePairs(

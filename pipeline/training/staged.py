@@ -19,6 +19,7 @@ from ct_cncl.pipeline.workflow.run import config_file, merged_config, overlay_fi
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.file_names import absolute
 from ct_cncl.transforms.common.files import replacing
+from ct_cncl.transforms.common.json_values import read_json
 from ct_cncl.transforms.common.locks import alone_in
 
 RECORD = "stages.json"
@@ -200,7 +201,7 @@ def resume_stages(out: Path) -> list[Path]:
     """
     if not (out / RECORD).is_file():
         raise ConfigError(f"Expected stages in {out}, but it has no {RECORD}. Start them with --stage.")
-    record = json.loads((out / RECORD).read_text(encoding="utf-8"))
+    record = read_json(out / RECORD)
     folders = [out / name for name in record["names"]]
     before: Path | None = None
     for folder, (overlays, assignments) in zip(folders, record["stages"], strict=True):
@@ -232,7 +233,7 @@ def stages_hint(out: Path) -> str:
     """What an interrupted user wants to know, for a run in stages or a single one."""
     if not (out / RECORD).is_file():
         return resume_hint(out)
-    names = json.loads((out / RECORD).read_text(encoding="utf-8"))["names"]
+    names = read_json(out / RECORD)["names"]
     begun = [name for name in names if (out / name / LAST).is_file()]
     if not begun:
         return f"Stopped before the first epoch had finished; resume with: ct-cncl train --resume --out {out}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import math
 import pickle
@@ -9,12 +10,12 @@ import pickletools
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ct_cncl.pipeline.weights.torchscript_code import CodeError, JudgedCode, judge_code
+from ct_cncl.pipeline.weights.torchscript_code import CodeError, JudgedCode, fits, judge_code
 from ct_cncl.transforms.common.torch_archives import ArchiveError, check_growth
 
 _MOST_CODE = 1 << 20
@@ -107,6 +108,10 @@ def _members(path: Path) -> tuple[dict[str, bytes], list[str]]:
     return members, doubts
 
 
+def _class_of(value: Any) -> str:
+    return value.full if isinstance(value, _Plain) else ""
+
+
 def _pickle_doubts(members: dict[str, bytes], kind: str, code: JudgedCode) -> list[str]:
     """Whatever the pickle would make beside the file's own classes, and tensors that reach beyond their bytes."""
     content = members.get(f"{kind}.pkl")
@@ -120,6 +125,7 @@ def _pickle_doubts(members: dict[str, bytes], kind: str, code: JudgedCode) -> li
         sizes = {name: len(part) for name, part in members.items() if name.startswith(f"{kind}/")}
         reader = _Reader(io.BytesIO(content), kind, sizes, code.classes)
         reader.load()
+        reader.compare(code.attributes)
     except Exception as error:  # a damaged pickle raises nearly every built-in exception
         raise ArchiveError(f"cannot be read: {type(error).__name__} in {kind}.pkl") from error
     return reader.doubts
@@ -128,8 +134,11 @@ def _pickle_doubts(members: dict[str, bytes], kind: str, code: JudgedCode) -> li
 class _Plain:
     """Stands for an object of the file's own classes."""
 
+    full = ""
+    built: list[tuple[str, Any]]
+
     def __setstate__(self, state: Any) -> None:
-        pass
+        self.built.append((self.full, state))
 
 
 class _Reader(pickle.Unpickler):
@@ -146,6 +155,7 @@ class _Reader(pickle.Unpickler):
         super().__init__(stream)
         self.kind, self.sizes, self.classes = kind, sizes, classes
         self.doubts: list[str] = []
+        self.built: list[tuple[str, Any]] = []
 
     def find_class(self, module: str, name: str) -> Any:
         """Stand-ins; nothing is imported."""
@@ -161,7 +171,14 @@ class _Reader(pickle.Unpickler):
             return name
         if full not in self.classes:
             self.doubts.append(ascii(full)[1:-1][:60])
-        return _Plain
+        return type("_Own", (_Plain,), {"full": full, "built": self.built})
+
+    def compare(self, attributes: Mapping[str, Mapping[str, ast.expr]]) -> None:
+        """Objects must be of the class that their attribute is declared as: torch believes the pickle, and reads beyond the end of a smaller one."""
+        for full, state in self.built:
+            for name, kind in attributes.get(full, {}).items():
+                if not isinstance(state, dict) or not fits(state.get(name), kind, _class_of):
+                    self.doubts.append(f"an attribute {ascii(name)[:30]} of another type than its class says")
 
     def persistent_load(self, pid: Any) -> int:
         """How many items a file of weights has; torch believes what the pickle says of it."""

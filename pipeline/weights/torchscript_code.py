@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 from ct_cncl.pipeline.weights.torchscript_operators import BUILTINS, PRIM_OPERATORS, TORCH_OPERATORS
 
@@ -36,11 +37,13 @@ class JudgedCode:
         doubts: what is not known to be harmless, each once, in the order of the text.
         texts: by module ("__torch__.a.b"), what torch may read.
         classes: full names of the classes that are defined.
+        attributes: by class, the type of each attribute.
     """
 
     doubts: list[str] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
     classes: set[str] = field(default_factory=set)
+    attributes: dict[str, dict[str, ast.expr]] = field(default_factory=dict)
 
 
 def judge_code(sources: Mapping[str, str]) -> JudgedCode:
@@ -59,6 +62,7 @@ def judge_code(sources: Mapping[str, str]) -> JudgedCode:
         for node in tree.body:
             if isinstance(node, ast.ClassDef):
                 judged.classes.add(f"{name}.{node.name}")
+                judged.attributes[f"{name}.{node.name}"] = dict(_declared(node))
                 methods |= {own.name for own in node.body if isinstance(own, ast.FunctionDef)}
             elif isinstance(node, ast.FunctionDef):
                 functions.add(f"{name}.{node.name}")
@@ -243,7 +247,10 @@ class _Judge:
     def _call(self, node: ast.Call) -> None:
         arguments = list(node.args)
         if isinstance(node.func, ast.Name) and node.func.id in ("annotate", "unchecked_cast", "uninitialized"):
-            self._type(arguments.pop(0) if arguments else None)
+            kind = arguments.pop(0) if arguments else None
+            self._type(kind)
+            if node.func.id != "annotate" and not _tagged(kind):
+                self._doubt(node, f"{node.func.id} of {_shown(kind)}")
         else:
             self._called(node.func)
         for argument in arguments:
@@ -311,6 +318,45 @@ def _stored(node: ast.AST) -> Iterator[tuple[str, ast.expr | None]]:
         for part in ast.walk(target):
             if isinstance(part, ast.Name):
                 yield part.id, None
+
+
+def _declared(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:
+    """Attributes of a class and their types."""
+    for own in node.body:
+        if isinstance(own, ast.AnnAssign) and isinstance(own.target, ast.Name):
+            yield own.target.id, own.annotation
+        elif isinstance(own, ast.Assign) and isinstance(own.targets[0], ast.Subscript):
+            place = own.targets[0].slice
+            if isinstance(place, ast.Constant) and isinstance(place.value, str):
+                yield place.value, own.value
+
+
+def _tagged(kind: ast.expr | None) -> bool:
+    """Whether torch looks at a value's type whenever it is used: objects and tuples of another size are read beyond their end."""
+    parts = () if kind is None else ast.walk(kind)
+    names = {part.id for part in parts if isinstance(part, ast.Name)}
+    return names <= (_TYPES | _GENERIC_TYPES) - {"Tuple"}
+
+
+def fits(value: Any, kind: ast.expr, class_of: Callable[[Any], str]) -> bool:
+    """Whether a pickled value is what its attribute is declared as, as far as classes go; torch tells other types apart itself.
+
+    Args:
+        value: that a pickle made.
+        kind: the declared type.
+        class_of: the full name of an object's class; empty for what is no object.
+    """
+    if isinstance(kind, ast.Subscript) and isinstance(kind.value, ast.Name):
+        parts = kind.slice.elts if isinstance(kind.slice, ast.Tuple) else [kind.slice]
+        if kind.value.id == "List":
+            return not isinstance(value, list) or all(fits(one, parts[0], class_of) for one in value)
+        if kind.value.id == "Tuple":
+            same = isinstance(value, tuple) and len(value) == len(parts)
+            return same and all(fits(one, part, class_of) for one, part in zip(value, parts))
+        return value is None or fits(value, parts[0], class_of)
+    if isinstance(kind, ast.Attribute):
+        return class_of(value) == _dotted(kind)
+    return True
 
 
 def _dotted(node: ast.AST) -> str:

@@ -25,7 +25,7 @@ from ct_cncl.pipeline.handlers.checkpoints import resuming
 from ct_cncl.pipeline.workflow.run_values import check_paths, check_run_values, value_at
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.files import replacing
-from ct_cncl.transforms.common.json_values import plain
+from ct_cncl.transforms.common.json_values import plain, read_json
 from ct_cncl.transforms.common.locks import alone_in
 from ct_cncl.transforms.dataset.datalist import DATALIST, entries, read_datalist, short_repeated, verify_checksums
 
@@ -226,11 +226,7 @@ def record_run(output_dir: str | Path, *, seed: int, resume: bool | str = False)
         return
     check_paths([output_dir])
     folder = Path(output_dir)
-    record = (
-        json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        if resuming(folder, resume) and (folder / "run.json").is_file()
-        else []
-    )
+    record = read_json(folder / "run.json") if resuming(folder, resume) and (folder / "run.json").is_file() else []
     record.append(_run_record(seed))
     config = _running_config()
     if config is not None and not (folder / "config.json").is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 from collections.abc import Iterable, Sequence
@@ -43,6 +44,8 @@ def digest_of(files: Iterable[tuple[str, Path]], *, key: bytes = b"") -> Digest:
     count = total = 0
     for name, path in files:
         own, size = hashlib.sha256(), 0
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "not a regular file", str(path))  # opening a pipe would wait for ever
         with path.open("rb") as stream:
             while chunk := stream.read(1 << 20):
                 own.update(chunk)

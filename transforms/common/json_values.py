@@ -1,11 +1,42 @@
-"""Values as strict JSON allows them."""
+"""Values as strict JSON allows them, and JSON files that anybody may have written."""
 
 from __future__ import annotations
 
+import errno
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file: opening a pipe would wait for ever.
+        ValueError: no UTF-8, no JSON, or nested too deeply for a parser.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return parsed_json(path.read_text(encoding="utf-8"))
+
+
+def parsed_json(text: str) -> Any:
+    """The value in a JSON text.
+
+    Raises:
+        ValueError: no JSON, or nested too deeply for a parser.
+
+    >>> parsed_json("[" * 100_000)
+    Traceback (most recent call last):
+    ValueError: nested too deeply
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def plain(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import zip_longest
@@ -12,6 +11,7 @@ from typing import Any
 from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.common.file_names import absolute
+from ct_cncl.transforms.common.json_values import read_json
 
 DATALIST = "datalist.json"
 SPLITS = ("training", "validation", "test")
@@ -46,7 +46,7 @@ def read_datalist(folder: str | Path) -> dict[str, Any]:
             "`ct-cncl prepare SRC --out DATA` and name its folder."
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError) as error:
         raise DataError(
             f"Expected {path} to be JSON, but it cannot be read: {error}. Prepare the data set again."

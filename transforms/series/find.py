@@ -228,10 +228,10 @@ def _grouped(files: Iterable[Path], root: Path) -> Found:
     skipped: dict[str, list[Path]] = {}
     broken: list[tuple[str, Broken]] = []
     for file in files:
-        if _suffix(file, _VOLUMES) and not has_dicom_marker(file):
-            volumes.append(_volume(file, root))
-            continue
         try:
+            if _suffix(file, _VOLUMES) and not has_dicom_marker(file):
+                volumes.append(_volume(file, root))
+                continue
             found, reason = _ct_slice(file)
         except ScanError as error:
             broken.append((_stated_series(file), Broken(file, error)))

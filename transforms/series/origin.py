@@ -9,7 +9,6 @@ reformats at full resolution are scans like any other.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +18,7 @@ from typing import Any, Literal
 
 from pydicom.dataset import Dataset
 
+from ct_cncl.transforms.common.json_values import read_json
 from ct_cncl.transforms.series.derivation import ALL_KINDS, KINDS, LOW_DOSE, SCHEME, SIMULATED_CODE, Kind
 from ct_cncl.transforms.series.marks import marked_kind
 from ct_cncl.transforms.series.scan import ScanSource
@@ -286,7 +286,7 @@ def _recorded(path: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = read_json(path)
+    except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -116,6 +116,38 @@ def test_a_damaged_record_keeps_nothing(tmp_path, add, value):
         denoise_scans(tmp_path / "in", tmp_path / "out", weights=add, progress=False)
 
 
+@pytest.mark.timeout(120)
+def test_a_pipe_in_place_of_a_result_or_a_manifest_is_replaced_and_never_opened(tmp_path, add):
+    hu = np.random.default_rng(0).integers(-1000, 1000, (16, 16, 2)).astype(np.int16)
+    (tmp_path / "in").mkdir()
+    nib.save(nib.Nifti1Image(hu, np.eye(4)), tmp_path / "in" / "a.nii")
+    (result,) = denoise_scans(tmp_path / "in", tmp_path / "out", weights=add, progress=False)
+    for path in (result, tmp_path / "out" / "manifest.jsonl"):
+        path.unlink()
+        os.mkfifo(path)
+    denoise_scans(tmp_path / "in", tmp_path / "out", weights=add, progress=False)
+    assert (np.asanyarray(nib.load(result).dataobj) == hu + 25).all()
+    assert [line["state"] for line in manifest(tmp_path / "out")] == ["done"]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("kind", ["deep", "pipe"])
+def test_a_record_that_no_parser_takes_ends_no_archive(tmp_path, add, kind):
+    expected = write_archive(tmp_path / "in", 2)
+    denoise_scans(tmp_path / "in", tmp_path / "out", weights=add, progress=False)
+    record = sorted((tmp_path / "out").rglob("*_denoised.json"))[0]
+    record.unlink()
+    if kind == "pipe":
+        os.mkfifo(record)
+    else:
+        record.write_text("[" * 100_000)
+    with pytest.raises(ScanError, match="expected to denoise 2 scans but 1 failed"):
+        denoise_scans(tmp_path / "in", tmp_path / "out", weights=add, progress=False)
+    assert sorted(line["state"] for line in manifest(tmp_path / "out")) == ["done", "failed"]
+    denoise_scans(tmp_path / "in", tmp_path / "out", weights=add, overwrite=True, progress=False)
+    check_all(tmp_path / "out", expected)
+
+
 def test_a_source_that_changes_while_it_is_read_leaves_no_result(tmp_path, add, monkeypatch):
     write_archive(tmp_path / "in", 1)
     from ct_cncl.pipeline.inference import denoising

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,6 +61,21 @@ def test_an_unreadable_sub_folder_is_one_failure(tmp_path, add, monkeypatch):
     assert "b: expected a readable folder but got Permission denied" in next(
         line["error"] for line in lines if line["error"]
     )
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file whose reading fails")
+@pytest.mark.parametrize("name", ["b.nii", "b.dcm"])
+def test_a_file_that_the_disk_does_not_give_is_one_failure(tmp_path, add, name):
+    write_series(tmp_path / "in", 1)
+    (tmp_path / "in" / name).symlink_to(
+        "/proc/self/mem"
+    )  # reading its beginning is an input/output error for root, too
+    with pytest.raises(ScanError, match="1 scan is denoised, but 1 file cannot be read"):
+        denoise_scans(tmp_path / "in", tmp_path / "out", weights=add, progress=False)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()]
+    assert sorted(line["state"] for line in lines) == ["done", "failed"]
+    (error,) = (line["error"] for line in lines if line["error"])
+    assert f"{name}: expected a readable file but got Input/output error" in error
 
 
 def test_links_in_a_circle(tmp_path):

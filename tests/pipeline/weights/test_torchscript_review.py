@@ -194,6 +194,51 @@ def exports(tmp_path_factory):
     return {name: folder / f"{name}.ts" for name in NETWORKS}
 
 
+@pytest.mark.parametrize("cast", ["unchecked_cast", "uninitialized"])
+@pytest.mark.parametrize(
+    "kind", ["__torch__.tiny_weights.Wide", "Tuple[Tensor, Tensor]", "Optional[List[__torch__.tiny_weights.Wide]]"]
+)
+def test_no_object_is_taken_for_a_larger_one(cast, kind, tmp_path):
+    """torch looks at no size there: the 2,900th attribute of an object of two killed the process."""
+    arguments = f"{kind}, self" if cast == "unchecked_cast" else kind
+    wide = "class Wide(Module):\n  a : Tensor\n  b : Tensor\n"
+    path = with_code(tmp_path / "model.ts", f"w = {cast}({arguments})", more=wide)
+    assert judge_torchscript(path).doubts == [f"{cast} of {kind if len(kind) <= 40 else kind[:40] + '...'}"]
+    refused(path)
+
+
+class One(torch.nn.Module):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image + 1
+
+
+class Two(torch.nn.Module):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image + 2
+
+
+class Both(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = One(), Two()
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.two(self.one(image))
+
+
+def test_an_attribute_of_another_class_than_declared_is_refused(tmp_path):
+    path = scripted(Both(), tmp_path / "model.ts")
+    assert judge_torchscript(path).doubts == []
+    with zipfile.ZipFile(path) as archive:
+        own = {name: archive.read(name) for name in archive.namelist()}
+    (name,) = (name for name in own if name.endswith("/data.pkl"))
+    assert own[name].count(b"\nOne\n") == 1
+    own[name] = own[name].replace(b"\nOne\n", b"\nTwo\n")
+    path = zipped(tmp_path / "swapped.ts", own)
+    assert judge_torchscript(path).doubts == ["an attribute 'one' of another type than its class says"]
+    refused(path)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_of_this_project_pass(name, exports):
     assert judge_torchscript(exports[name]).doubts == []
