@@ -158,6 +158,6 @@ def test_a_source_that_changes_while_it_is_read_leaves_no_result(tmp_path, add, 
         return []
 
     monkeypatch.setattr(denoising, "scan_warnings", changes)
-    with pytest.raises(ScanError, match="changed meanwhile"):
+    with pytest.raises(ScanError, match="expected files that do not change during the run but they did"):
         denoise_scans(tmp_path / "in", tmp_path / "out", weights=add, progress=False)
     assert not list((tmp_path / "out").rglob("*_denoised"))
