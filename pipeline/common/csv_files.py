@@ -28,7 +28,7 @@ def as_data(cell: Any) -> Any:
     >>> as_data("=1+1"), as_data("a"), as_data("-0.5"), as_data(-0.5)
     ("'=1+1", 'a', '-0.5', -0.5)
     """
-    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r", *"\uff1d\uff0b\uff0d\uff20")):
         return cell
     try:
         float(cell)

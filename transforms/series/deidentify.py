@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import secrets
 import uuid
 from collections.abc import Callable
@@ -31,6 +32,8 @@ EDITION = "2026c"
 _DATES = {"DA": "19000101", "TM": "000000", "DT": "19000101000000"}
 _KEY = ".deidentify-key"
 _BODY_PART = 0x00180015
+_NUMBERS = re.compile(rb"[0-9eE.+\- \\\0]*")
+"""What DS and IS are made of."""
 _GRAPHICS = (0x5000, 0x6000)
 _REFERENCES = ("SourceImageSequence", "ReferencedImageSequence")
 """Sequences whose items stay, with other UIDs (X/Z/U* of the profile)."""
@@ -82,6 +85,9 @@ class Deidentifier:
             if tag == _BODY_PART and str(dataset[tag].value).strip().upper() not in BODY_PARTS:
                 del dataset[tag]  # the profile leaves it, free text as it often is
                 continue
+            if _is_text_for_a_number(dataset, tag):
+                del dataset[tag]  # damaged, or a name: nobody can use it, and it would be copied as it is
+                continue
             action = self._actions.get((tag.group, tag.element))
             if action is not None:
                 self._apply(action, dataset, tag)
@@ -132,6 +138,14 @@ class Deidentifier:
             return UID(value)
         digest = hmac.new(self.key, value.encode("utf-8", "surrogateescape"), hashlib.sha256).digest()
         return UID(f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}")
+
+
+def _is_text_for_a_number(dataset: Dataset, tag: BaseTag) -> bool:
+    element = dataset.get_item(tag)
+    raw = getattr(element, "value", None)  # of an element that was decoded: numbers
+    return (
+        isinstance(raw, bytes) and representation_of(dataset, element) in ("DS", "IS") and not _NUMBERS.fullmatch(raw)
+    )
 
 
 def key_of(folder: Path) -> bytes:

@@ -78,8 +78,9 @@ def _walk(start: Path, found: Listing, seen: set[str], linked: list[Path], *, re
     for parent, folders, names in os.walk(start, onerror=refuse):
         here = Path(parent)
         inner = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX") if recursive else []
-        linked += [here / name for name in inner if (here / name).is_symlink()]
-        folders[:] = [name for name in inner if not (here / name).is_symlink()]
+        links = {name for name in inner if _is_link(here / name)}
+        linked += [here / name for name in inner if name in links]
+        folders[:] = [name for name in inner if name not in links]
         folders[:] = [name for name in folders if os.path.realpath(here / name) not in seen]
         seen.update(os.path.realpath(here / name) for name in folders)
         for name in sorted(names):
@@ -90,6 +91,13 @@ def _walk(start: Path, found: Listing, seen: set[str], linked: list[Path], *, re
                 found.broken[path] = ScanError(
                     f"{path}: expected a readable file but got {error.strerror or error}; check it"
                 )
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except OSError:  # longer than a path may be: listing it says so
+        return False
 
 
 def _take(path: Path, found: Listing) -> None:

@@ -78,6 +78,20 @@ def test_a_file_that_the_disk_does_not_give_is_one_failure(tmp_path, add, name):
     assert f"{name}: expected a readable file but got Input/output error" in error
 
 
+def test_folders_deeper_than_a_path_may_be_end_no_archive(tmp_path, add, monkeypatch):
+    write_series(tmp_path / "in", 1)
+    monkeypatch.chdir(tmp_path / "in")
+    for _ in range(25):
+        Path("d" * 200).mkdir()
+        os.chdir("d" * 200)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ScanError, match="1 scan is denoised, but 1 file cannot be read"):
+        denoise_scans(tmp_path / "in", tmp_path / "out", weights=add, progress=False)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()]
+    (error,) = (line["error"] for line in lines if line["error"])
+    assert "expected a readable folder but got File name too long" in error
+
+
 def test_links_in_a_circle(tmp_path):
     write_series(tmp_path / "in", 1)
     (tmp_path / "in" / "x.dcm").symlink_to(tmp_path / "in" / "x.dcm")
@@ -143,7 +157,8 @@ def test_cells_that_a_spreadsheet_would_run_are_quoted():
         ["-x", 1],
         ["@SUM(A1)", np.float64(2)],
         ["a", "b"],
+        ["\uff1d1+1", "\t=1"],
     ]
     lines = csv_text(rows).splitlines()
     assert lines[1] == "'=cmd|'/c calc'!A0,-3.5"
-    assert lines[2:] == ["'+1+1,-3.5", "'-x,1", "'@SUM(A1),2.0", "a,b"]
+    assert lines[2:] == ["'+1+1,-3.5", "'-x,1", "'@SUM(A1),2.0", "a,b", "'\uff1d1+1,'\t=1"]

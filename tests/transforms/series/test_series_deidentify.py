@@ -50,6 +50,20 @@ def series(folder):
     )
 
 
+@pytest.mark.parametrize("keyword", ["KVP", "SliceThickness", "XRayTubeCurrent", "WindowCenter", "InstanceNumber"])
+def test_text_in_the_place_of_a_number_goes(tmp_path, keyword):
+    series(tmp_path / "in")
+    path = sorted((tmp_path / "in").iterdir())[0]
+    ds = pydicom.dcmread(path)
+    ds.ExposureTime, ds.ReconstructionDiameter = 500, "350.5"
+    setattr(ds, keyword, "1234567890")
+    ds.save_as(path)
+    path.write_bytes(path.read_bytes().replace(b"1234567890", b"Zaphod^B  "))
+    clean = Deidentifier(KEY)(pydicom.dcmread(path))
+    assert keyword not in clean
+    assert (clean.ExposureTime, clean.ReconstructionDiameter) == (500, 350.5)
+
+
 def test_nothing_of_the_patient_is_left(tmp_path):
     stored = series(tmp_path / "in")
     for path in (tmp_path / "in").iterdir():
