@@ -119,7 +119,7 @@ def test_a_server_that_leads_elsewhere_gets_no_token_and_is_not_followed(server,
     (server[1] / "x").write_text("{}")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Redirects) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
-        with pytest.raises(PublishError, match=f"leads to {server[0]}/x"):
+        with pytest.raises(PublishError, match=f"redirects to {server[0]}/x"):
             _request("GET", f"http://127.0.0.1:{running.server_address[1]}/x")
         running.shutdown()
     assert got == ["Bearer secret"]
