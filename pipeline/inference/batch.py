@@ -267,6 +267,8 @@ class ArchiveRun:
         if len(self.jobs) > len(self.tasks):
             for source in dict.fromkeys(job.source for job in self.jobs):
                 self._say(f"found {job_name(source)}, {len(source.files)} files")
+        for note in self.found.notes:
+            say(f"warning: {note}", error=True)
         for record in self._unplaced[:_MOST_NAMED]:
             say(f"{record['source']}: error: {record['error']}", error=True)
         if self.found.passed_over:

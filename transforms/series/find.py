@@ -28,7 +28,7 @@ from ct_cncl.transforms.series.other_kinds import (
     kind_of_other,
 )
 from ct_cncl.transforms.series.scan import NIFTI_SUFFIXES, ScanError, ScanSource
-from ct_cncl.transforms.series.splitting import Member, member_of, split, unique_names
+from ct_cncl.transforms.series.splitting import Member, divided, member_of, split, unique_names
 
 logger = logging.getLogger(__name__)
 _VOLUMES = {".nii.gz": "nifti", ".nii": "nifti", ".mha": "mha", ".nrrd": "nrrd"}
@@ -61,6 +61,7 @@ class Found:
     passed_over: dict[str, list[Path]] = field(default_factory=dict)
     broken: list[Broken] = field(default_factory=list)
     derived: dict[Path, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def instead(self) -> str:
@@ -110,6 +111,8 @@ def found_scans(path: str | Path, *, recursive: bool = True) -> Found:
     found = search(path, recursive=recursive)
     if found.broken:
         raise found.broken[0].error
+    for note in found.notes:
+        logger.warning("%s: %s", path, note)
     if found.passed_over:
         logger.log(logging.WARNING if found.unread else logging.INFO, "%s: passed over %s", path, found.others)
     if not found.scans:
@@ -248,7 +251,8 @@ def _grouped(files: Iterable[Path], root: Path) -> Found:
     origins = {volume.path: origin_of_file(volume.path) for volume in volumes}
     origins |= {member.path: member.origin for members in series.values() for member in members}
     derived = {path: origin.what for path, origin in origins.items() if origin.refused}
-    return Found(scans, skipped, [replace(item, scan=rest.get(uid)) for uid, item in broken], derived)
+    notes = tuple(dict.fromkeys(note for members in series.values() if (note := divided(members))))
+    return Found(scans, skipped, [replace(item, scan=rest.get(uid)) for uid, item in broken], derived, notes)
 
 
 def _ct_slice(file: Path) -> tuple[Member | None, str]:

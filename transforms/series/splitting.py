@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,8 +16,6 @@ from ct_cncl.transforms.series.headers import damaged, grids_of, same_numbers, s
 from ct_cncl.transforms.series.orientation import slices_last
 from ct_cncl.transforms.series.origin import Origin, origin_of
 from ct_cncl.transforms.series.scan import ScanError, ScanSource
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -99,25 +96,35 @@ def split(members: Sequence[Member], root: Path) -> list[ScanSource]:
 
 def _identity(members: Sequence[Member]) -> Callable[[Member], tuple[object, ...]]:
     """What files must have in common; an attribute that nearly every file has a value of its own for says nothing."""
+    tells = _telling(members)
+    return lambda member: tuple(value for value, tell in zip(_stated(member), tells) if tell)
 
-    def stated(member: Member) -> tuple[object, ...]:
-        return member.study, member.number, member.frame_of_reference
 
-    several = [set(values) for values in zip(*map(stated, members))]
+def _stated(member: Member) -> tuple[object, ...]:
+    return member.study, member.number, member.frame_of_reference
+
+
+def _telling(members: Sequence[Member]) -> list[bool]:
+    """Whether study, series number and frame of reference tell files of one SeriesInstanceUID apart."""
+    several = [set(values) for values in zip(*map(_stated, members))]
     tells = [2 * len(values) <= len(members) for values in several]
     tells[2] = tells[2] and "" not in several[2]
-    if any(len(values) > 1 for values in several[:2]):
-        parted = any(tell and len(values) > 1 for tell, values in zip(tells, several))
-        logger.warning(
-            "%s: one SeriesInstanceUID stands for %d studies and %d series numbers; %s",
-            _folder(members),
-            len(several[0]),
-            len(several[1]),
-            "each is taken by itself"
-            if parted
-            else "nearly every file has one of its own, and they are taken for one series",
-        )
-    return lambda member: tuple(value for value, tell in zip(stated(member), tells) if tell)
+    return tells
+
+
+def divided(members: Sequence[Member]) -> str:
+    """One line where one SeriesInstanceUID stands for several studies or series numbers, else empty. No name of a file is in it."""
+    studies, numbers, _ = (set(values) for values in zip(*map(_stated, members)))
+    if len(studies) == 1 and len(numbers) == 1:
+        return ""
+    several = (len(values) > 1 for values in (studies, numbers, {member.frame_of_reference for member in members}))
+    parted = any(tell and more for tell, more in zip(_telling(members), several))
+    taken = (
+        "each is taken by itself"
+        if parted
+        else "nearly every file has one of its own, and they are taken for one series"
+    )
+    return f"one SeriesInstanceUID stands for {len(studies)} studies and {len(numbers)} series numbers; {taken}"
 
 
 def _with_fans(groups: list[list[Member]], identity: Callable[[Member], tuple[object, ...]]) -> list[list[Member]]:

@@ -105,6 +105,17 @@ def test_warnings_of_pydicom_say_no_uid(tmp_path, add):
     assert not any(secret in str(one.message) for one in caught for secret in SECRETS)
 
 
+def test_one_uid_for_two_studies_names_no_folder(tmp_path, add, capfd):
+    """Regression: the search said which folder it was, and folders are called as patients are."""
+    folder = tmp_path / "ward 3" / "FAMILY FIRST born1951"
+    write_series(folder / "a", 1, uid="7.8.9.1", StudyInstanceUID="7.8.9.8")
+    write_series(folder / "b", 2, uid="7.8.9.1", StudyInstanceUID="7.8.9.9")
+    denoise_scans(folder, tmp_path / "out", weights=add, deidentify=True)
+    said = "".join(capfd.readouterr())
+    assert "warning: one SeriesInstanceUID stands for 2 studies and 2 series numbers; each is taken by itself" in said
+    assert not [secret for secret in SECRETS if secret in said]
+
+
 @pytest.mark.parametrize(
     "text", ["FAMILY FIRST", "Müller", "1951-02-03", "02/03/1951", "MRN12345", "1.2.826.0.1", "12345", "/home/x"]
 )
