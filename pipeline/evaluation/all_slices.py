@@ -101,7 +101,7 @@ def measure_slices(
     slices = _Reader(reference, methods, labels)
     result = AllSlices()
 
-    def judge(job: tuple[int, int]) -> tuple[Place, MeasuredSlice]:
+    def judge(job: tuple[int, int]) -> tuple[SlicePlace, MeasuredSlice]:
         read = slices.read(*job)
         return read, measure_place(read, keys, windows, region)
 
@@ -115,7 +115,7 @@ def measure_slices(
 
 
 @dataclass
-class Place:
+class SlicePlace:
     """One place: what could be read there, and why something could not.
 
     Attributes:
@@ -145,9 +145,9 @@ class _Reader:
         self._partners: dict[int, list[int | None]] = {}
         self._lock = Lock()
 
-    def read(self, scan: int, number: int) -> Place:
+    def read(self, scan: int, number: int) -> SlicePlace:
         with self._lock:
-            own, found = self.scans[scan], Place()
+            own, found = self.scans[scan], SlicePlace()
             try:
                 whole = own.slices.read(number)
                 _refuse_constant(whole.hu)
@@ -168,7 +168,7 @@ class _Reader:
                 self._add_tissues(found, self.labels, scan, number)
             return found
 
-    def _add_tissues(self, found: Place, labels: Labels, scan: int, number: int) -> None:
+    def _add_tissues(self, found: SlicePlace, labels: Labels, scan: int, number: int) -> None:
         found.tissues = {}
         try:
             here = whole_labels(self._at(labels.scans[scan], self.scans[scan], number))
@@ -200,7 +200,7 @@ def _refuse_constant(hu: np.ndarray) -> None:
         raise ValueError(f"The image is constant, {float(hu.flat[0]):g} HU")
 
 
-def measure_place(read: Place, keys: Sequence[str], windows: Mapping[str, Window], region: str) -> MeasuredSlice:
+def measure_place(read: SlicePlace, keys: Sequence[str], windows: Mapping[str, Window], region: str) -> MeasuredSlice:
     """Every figure of every image at one place; each of ``keys`` has a value or a reason.
 
     Args:
@@ -233,7 +233,7 @@ def _why_none(measure: str, method: str, no_labels: str) -> str:
     return "no disagreement map" if measure == "disagreement" else "not computed"
 
 
-def view_of(read: Place, label: str, patient: str, grid: SliceGrid, number: int) -> SliceView:
+def view_of(read: SlicePlace, label: str, patient: str, grid: SliceGrid, number: int) -> SliceView:
     """A slice to be looked at, images rounded to whole HU; it is slice ``number`` of the grid."""
     images = {REFERENCE: read.reference, **read.images}
     maps = {key: own for key, own in read.maps.items() if own}
@@ -248,11 +248,11 @@ def _whole(hu: np.ndarray) -> np.ndarray:
 
 
 def _in_order(
-    work: Callable[[tuple[int, int]], tuple[Place, MeasuredSlice]], jobs: Sequence[tuple[int, int]]
-) -> Iterator[tuple[Place, MeasuredSlice]]:
+    work: Callable[[tuple[int, int]], tuple[SlicePlace, MeasuredSlice]], jobs: Sequence[tuple[int, int]]
+) -> Iterator[tuple[SlicePlace, MeasuredSlice]]:
     """Results of ``work`` in the order of the jobs; only a few slices are held at a time."""
     workers = max(1, min(_MOST_WORKERS, os.cpu_count() or 1, len(jobs)))
-    waiting: deque[Future[tuple[Place, MeasuredSlice]]] = deque()
+    waiting: deque[Future[tuple[SlicePlace, MeasuredSlice]]] = deque()
     with _one_torch_thread(), ThreadPoolExecutor(workers, "judge") as pool:
         for job in jobs:
             waiting.append(pool.submit(work, job))

@@ -25,7 +25,7 @@ from ct_cncl.transforms.common.json_values import read_json
 from ct_cncl.transforms.common.locks import alone_in
 from ct_cncl.transforms.dataset.patients import PatientFinder
 from ct_cncl.transforms.series import SliceOrder, find_scans, read_scan, to_slices, voxel_spacing
-from ct_cncl.transforms.series.nifti import write_nifti
+from ct_cncl.transforms.series.nifti import write_float_nifti
 
 MANIFEST = "inserts.json"
 """Beside the scans with inserts: where which insert lies, and in which scans."""
@@ -71,7 +71,7 @@ def _write(scans: Path, out: Path, seed: int) -> int:
         own = _volume(scan.hu, scan.affine)
         places = insert_places(own.hu, own.pixel_mm, INSERTS, seed=seed)
         added = own.order.undo(with_inserts(own.hu, places, INSERTS, own.pixel_mm))
-        write_nifti(added, scan.affine, out / name)
+        write_float_nifti(added, scan.affine, out / name)
         entries.append(
             {"scan": source.name, "file": name, "shape": list(own.hu.shape), "places": [list(p) for p in places]}
         )

@@ -27,7 +27,7 @@ from ct_cncl.pipeline.inference.places import Places
 from ct_cncl.pipeline.inference.records import (
     RECORD_SUFFIX,
     Job,
-    Variant,
+    ResultVariant,
     digests,
     job_name,
     look_for_results,
@@ -96,7 +96,7 @@ class Task(Protocol):
         """What is done to a scan, and what it then is: "denoise", "denoised"."""
 
     @property
-    def variant(self) -> Variant:
+    def variant(self) -> ResultVariant:
         """What tells its results from those of other tasks of the run."""
 
     @property

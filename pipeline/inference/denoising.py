@@ -8,7 +8,7 @@ from typing import Any
 
 from ct_cncl.pipeline.common.panel import DIFFERENCE_WINDOW, Tile, picture_panel, save_png
 from ct_cncl.pipeline.inference.options import DenoiseOptions
-from ct_cncl.pipeline.inference.records import Job, Variant
+from ct_cncl.pipeline.inference.records import Job, ResultVariant
 from ct_cncl.pipeline.inference.streaming import Outcome, denoise_slices, scan_warnings
 from ct_cncl.pipeline.weights.load import Weights
 from ct_cncl.transforms.common.hu import WINDOWS
@@ -32,9 +32,9 @@ class Denoising:
         self.settings = asked.settings(weights.trained_on)
 
     @property
-    def variant(self) -> Variant:
+    def variant(self) -> ResultVariant:
         """Its results are named after their kinds."""
-        return Variant({kind: kind for kind in self.settings.kinds})
+        return ResultVariant({kind: kind for kind in self.settings.kinds})
 
     @property
     def options(self) -> Mapping[str, Any]:

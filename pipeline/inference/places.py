@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ct_cncl.pipeline.inference.manifest import MANIFEST
-from ct_cncl.pipeline.inference.records import RECORD_SUFFIX, Variant
+from ct_cncl.pipeline.inference.records import RECORD_SUFFIX, ResultVariant
 from ct_cncl.transforms.series import ScanError, ScanSource
 from ct_cncl.transforms.series.deidentify import has_key
 from ct_cncl.transforms.series.results import result_name
@@ -77,7 +77,7 @@ class Places:
             return target.with_name(name)
         return self.records / target.parent.relative_to(self.folder) / name
 
-    def check(self, scans: Sequence[ScanSource], variants: Sequence[Variant]) -> None:
+    def check(self, scans: Sequence[ScanSource], variants: Sequence[ResultVariant]) -> None:
         """Refuse scans that do not fit into one file, and results that would replace their source.
 
         Raises:

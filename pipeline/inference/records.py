@@ -60,7 +60,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Variant:
+class ResultVariant:
     """One of the things that are made of each scan.
 
     Attributes:
@@ -78,7 +78,7 @@ def plan(
     sources: Iterable[ScanSource],
     targets: Iterable[Sequence[Mapping[str, Path]]],
     options: Mapping[str, Any],
-    variants: Sequence[Variant],
+    variants: Sequence[ResultVariant],
     *,
     work: Path,
     records: Callable[[Path], Path],

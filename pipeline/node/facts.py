@@ -12,7 +12,7 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from ct_cncl.pipeline.node.errors import NodeError
-from ct_cncl.pipeline.node.origin import ORIGIN_TAGS, origin_of
+from ct_cncl.pipeline.node.origin import ORIGIN_TAGS, origin_and_reason
 from ct_cncl.transforms.series.acquisition import ACQUISITION_TAGS, read_acquisition
 
 _TAGS: list[Any] = [
@@ -111,7 +111,7 @@ def _identity(header: Dataset) -> Identity:
 def facts_of(header: Dataset) -> Facts:
     """What a header says that rules ask for."""
     own = read_acquisition([header])
-    origin, says = origin_of(header)
+    origin, says = origin_and_reason(header)
     image_type = header.get("ImageType") or ()
     values = [image_type] if isinstance(image_type, str) else image_type
     return Facts(

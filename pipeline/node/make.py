@@ -22,7 +22,7 @@ from ct_cncl.pipeline.inference.records import read_record
 from ct_cncl.pipeline.inference.work_folder import work_folder
 from ct_cncl.pipeline.node.errors import NodeError
 from ct_cncl.pipeline.node.jobs import Job
-from ct_cncl.pipeline.node.spool import Spool, sync_folder
+from ct_cncl.pipeline.node.spool import Spool, sync_folder_or_fail
 from ct_cncl.pipeline.weights.domain import sampled
 from ct_cncl.pipeline.weights.load import Weights
 from ct_cncl.transforms.anatomy.regions import noise_level
@@ -94,7 +94,7 @@ def make(job: Job, members: Sequence[sqlite3.Row], spool: Spool, weights: Weight
     ]
     shutil.rmtree(final, ignore_errors=True)
     out.replace(final)
-    sync_folder(final.parent)
+    sync_folder_or_fail(final.parent)
     shutil.rmtree(work, ignore_errors=True)
     relative = [entry | {"path": entry["path"].relative_to(spool.folder).as_posix()} for entry in files]
     outcome = {

@@ -25,7 +25,7 @@ ORIGIN_TAGS = (
 _REFORMAT = re.compile(r"\b(?:MPR|CPR|REFORMAT|RESAMPLED)")
 
 
-def origin_of(header: Dataset) -> tuple[str, str]:
+def origin_and_reason(header: Dataset) -> tuple[str, str]:
     """What an image is and how it says so.
 
     Args:
@@ -36,7 +36,7 @@ def origin_of(header: Dataset) -> tuple[str, str]:
 
     >>> header = Dataset()
     >>> header.ImageType = ["DERIVED", "SECONDARY", "AXIAL", "MIP"]
-    >>> origin_of(header)
+    >>> origin_and_reason(header)
     ('derived', 'maximum intensity projection (Image Type MIP)')
     """
     image_type = header.get("ImageType") or ()

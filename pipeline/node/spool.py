@@ -84,9 +84,9 @@ class Spool:
         with part.open("rb") as stream:
             os.fsync(stream.fileno())
         part.replace(target)
-        sync_folder(target.parent)
+        sync_folder_or_fail(target.parent)
         if not known:
-            sync_folder(target.parent.parent)
+            sync_folder_or_fail(target.parent.parent)
 
     def sweep(self, known: Iterable[str]) -> int:
         """Remove what killed processes have left, before anything starts: half-written files, and objects that nobody was told are safe.
@@ -132,7 +132,7 @@ def _name(uid: str) -> str:
     return hashlib.sha256(uid.encode()).hexdigest()[:24]
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder_or_fail(folder: Path) -> None:
     """Make names in a folder survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -141,7 +141,7 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def content_digest(path: Path) -> str:
+def object_digest(path: Path) -> str:
     """SHA-256 of a DICOM file's data set and its transfer syntax; the rest of the file meta says who wrote it."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:

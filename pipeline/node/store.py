@@ -16,7 +16,7 @@ from ct_cncl.pipeline.node.jobs import Jobs
 from ct_cncl.pipeline.node.rules import decide
 from ct_cncl.pipeline.node.same_content import same_content
 from ct_cncl.pipeline.node.settings import NodeSettings
-from ct_cncl.pipeline.node.spool import Spool, content_digest, is_full
+from ct_cncl.pipeline.node.spool import Spool, is_full, object_digest
 from ct_cncl.transforms.series.headers import CT_CLASSES
 
 logger = logging.getLogger("ct_cncl.node")
@@ -140,14 +140,14 @@ class Storing:
 
     def _put_away(self, part: PartFile, identity: Identity) -> Answer:
         """What is no CT, where the configuration says so: kept for as long as results are, and nothing is made of it."""
-        place = self.spool.place_of(identity.series, identity.uid, content_digest(part.path))
+        place = self.spool.place_of(identity.series, identity.uid, object_digest(part.path))
         self.spool.keep(part.path, place.replace("objects/", "others/", 1))
         self.counts["other"] += 1
         return Answer(SUCCESS)
 
     def _kept(self, new: _Arrival) -> Answer:
         identity, limits = new.identity, self.settings.limits
-        digest = content_digest(new.part.path)
+        digest = object_digest(new.part.path)
         known = self.jobs.database.row("SELECT digest, path FROM objects WHERE uid = ?", identity.uid)
         if known is not None:
             return self._again(new, digest, known["digest"], known["path"])

@@ -25,7 +25,7 @@ from ct_cncl.transforms.common.terminal import say, shown
 from ct_cncl.transforms.physics.noise_estimate import NoNoiseError, unlike_the_model
 from ct_cncl.transforms.physics.simulation import pixel_of
 from ct_cncl.transforms.series import DicomStorage, Scan, ScanError, ScanSource, find_scans, read_scan, to_slices
-from ct_cncl.transforms.series.nifti import write_nifti
+from ct_cncl.transforms.series.nifti import write_float_nifti
 from ct_cncl.transforms.series.orientation import SliceOrder
 
 COLUMNS = {
@@ -135,7 +135,9 @@ def _row(scan: Scan, found: ScanSource, map_folder: Path | None, repeat: Path | 
         if found.kind == "dicom":
             write_dicom_map(found, target, noise.estimate)
         else:
-            write_nifti(noise_map(hu, pixel, noise.estimate), order.affine, target.with_name(f"{target.name}.nii.gz"))
+            write_float_nifti(
+                noise_map(hu, pixel, noise.estimate), order.affine, target.with_name(f"{target.name}.nii.gz")
+            )
     return row
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ct_cncl.pipeline.inference.records import Job, Variant
+from ct_cncl.pipeline.inference.records import Job, ResultVariant
 from ct_cncl.pipeline.inference.streaming import Outcome, stream_slices
 from ct_cncl.pipeline.preparation.spectra_picture import write_spectra_picture
 from ct_cncl.pipeline.simulation.calibrating import Calibrated, calibrated, in_the_series
@@ -69,10 +69,12 @@ class Simulating:
         self._found: Calibrated
 
     @property
-    def variant(self) -> Variant:
+    def variant(self) -> ResultVariant:
         """Results are named after dose and realization."""
         dose, number = f"{self.asked.dose_fraction:g}", self.realization
-        return Variant({LOW_DOSE.name: f"dose{dose}_r{number}"}, {"realization": number}, f"dose {dose}, r{number}")
+        return ResultVariant(
+            {LOW_DOSE.name: f"dose{dose}_r{number}"}, {"realization": number}, f"dose {dose}, r{number}"
+        )
 
     def begin(self, slices: Slices) -> list[str]:
         """Calibrate; warnings."""

@@ -13,7 +13,7 @@ import torch
 
 from ct_cncl.pipeline.common.checkpoint_file import BEST, LAST
 from ct_cncl.pipeline.common.csv_files import read_csv
-from ct_cncl.pipeline.evaluation.all_slices import AllSlices, Place, measure_place, view_of
+from ct_cncl.pipeline.evaluation.all_slices import AllSlices, SlicePlace, measure_place, view_of
 from ct_cncl.pipeline.evaluation.build_record import build_record
 from ct_cncl.pipeline.evaluation.measures import NOISE_KEYS, measures
 from ct_cncl.pipeline.evaluation.provenance import CONSTANTS, provenance
@@ -232,12 +232,12 @@ def _input_line(candidates: Mapping[str, Candidate], curves: Sequence[Curve]) ->
 
 def _place(
     pairs: Pairs, place: int, slices: Mapping[str, Mapping[str, np.ndarray]]
-) -> tuple[Place, tuple[SliceGrid, int]]:
+) -> tuple[SlicePlace, tuple[SliceGrid, int]]:
     """One slice of everything, turned as a radiologist looks at it, and where it lies."""
     entry, z = pairs.places[place]
     turn, grid, forwards = _turning(entry)
     reference = turn(pairs.reference[place])
-    found = Place(reference, padding_mask(reference), {INPUT: turn(pairs.image[place])})
+    found = SlicePlace(reference, padding_mask(reference), {INPUT: turn(pairs.image[place])})
     for key, own in slices.items():
         here = {name: turn(stack[place]) for name, stack in own.items()}
         if any(not (np.abs(hu) < BEYOND_HU).all() for hu in here.values()):

@@ -23,7 +23,7 @@ from ct_cncl.transforms.phantom.lungs import LungTrees, grow_lung_trees, paint_a
 from ct_cncl.transforms.phantom.patient import Patient, draw_patient
 from ct_cncl.transforms.phantom.skeleton import paint_ribs, paint_scapulae, paint_spine, paint_sternum
 from ct_cncl.transforms.phantom.table import paint_table
-from ct_cncl.transforms.phantom.tissues import Array, Lesion, Phantom
+from ct_cncl.transforms.phantom.tissues import Array, Phantom, PhantomLesion
 from ct_cncl.transforms.phantom.trunk import angle, outside_wall
 from ct_cncl.transforms.phantom.viscera import Glands, draw_glands, paint_glands, paint_kidney, paint_spleen
 from ct_cncl.transforms.phantom.wall import paint_deep_muscles, paint_muscles, paint_outline, skin_distance
@@ -105,7 +105,7 @@ def anatomical_phantom(
         labels=np.stack([canvas.labels for canvas in canvases], axis=2),
         affine=affine,
         lesions=tuple(
-            Lesion((-s.centre[0], -s.centre[1], s.centre[2] - middle), s.radius, s.contrast) for s in spheres
+            PhantomLesion((-s.centre[0], -s.centre[1], s.centre[2] - middle), s.radius, s.contrast) for s in spheres
         ),
     )
 

@@ -38,7 +38,7 @@ TISSUES: dict[str, int] = {
 
 
 @dataclass(frozen=True)
-class Lesion:
+class PhantomLesion:
     """A spherical liver lesion, known exactly.
 
     Attributes:
@@ -67,4 +67,4 @@ class Phantom:
     hu: npt.NDArray[np.float32]
     labels: npt.NDArray[np.uint8]
     affine: npt.NDArray[np.float64]
-    lesions: tuple[Lesion, ...]
+    lesions: tuple[PhantomLesion, ...]

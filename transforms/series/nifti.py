@@ -69,7 +69,7 @@ def read_nifti_storage(path: Path) -> NiftiStorage:
     return _storage(path, _open(path))
 
 
-def write_nifti(volume: np.ndarray, affine: np.ndarray, path: Path) -> None:
+def write_float_nifti(volume: np.ndarray, affine: np.ndarray, path: Path) -> None:
     """Write values that are nobody's result: a map, or scans for another program; equal values give equal bytes.
 
     Args:

@@ -7,7 +7,7 @@ pytest.importorskip("pynetdicom", reason="needs ct-cncl[node]")
 
 from ct_cncl.pipeline.node.errors import NodeError
 from ct_cncl.pipeline.node.facts import Facts, facts_of
-from ct_cncl.pipeline.node.origin import origin_of
+from ct_cncl.pipeline.node.origin import origin_and_reason
 from ct_cncl.pipeline.node.read_settings import read_settings
 from ct_cncl.pipeline.node.rules import decide
 
@@ -152,7 +152,7 @@ def enhanced_own():
     ],
 )
 def test_origins(made, origin):
-    assert origin_of(made)[0] == origin
+    assert origin_and_reason(made)[0] == origin
     assert facts_of(made).origin == origin
 
 
