@@ -155,7 +155,9 @@ def values_lost(one: Variant, overrides: Mapping[str, Any]) -> str:
 def join_record(
     ablation: Ablation, chosen: Sequence[Variant], overrides: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[Variant]]:
-    """The ablation's record, written or found equal in all but its variants; and the variants of all calls so far.
+    """The ablation's record, written or found equal in all but its variants; and the variants of this call, in its order.
+
+    The record keeps the variants of earlier calls, so that a name stands for one variant for as long as the folder is there.
 
     Raises:
         OutputError: the folder holds another ablation, or something else.
@@ -184,7 +186,8 @@ def join_record(
     record["variants"] = [[one.name, list(map(str, one.overlays)), list(one.settings)] for one in variants]
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    return record, variants
+    names = [one.name for one in chosen]
+    return record, sorted((one for one in variants if one.name in names), key=lambda one: names.index(one.name))
 
 
 def _joined(before: Sequence[Variant], chosen: Sequence[Variant], out: Path) -> list[Variant]:

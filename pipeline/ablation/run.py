@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from ct_cncl.pipeline.ablation.table import as_csv, as_markdown, digits_of, head
 from ct_cncl.pipeline.common.checkpoint_file import LAST, load_file
 from ct_cncl.pipeline.evaluation.record import PAGE, Evaluation, Table
 from ct_cncl.pipeline.handlers.budget import USED_KEY
+from ct_cncl.pipeline.handlers.pace import duration
 from ct_cncl.pipeline.report.evaluation_page import write_page
 from ct_cncl.pipeline.training.run import evaluate_run, train_bundle
 from ct_cncl.pipeline.training.run_report import Candidate, evaluate_runs, pairs_by_number, read_metrics
@@ -45,7 +47,8 @@ def run_ablation(ablation: Ablation) -> list[VariantResult]:
     the table, and the next variant follows.
 
     Returns:
-        The results of all variants in ``out``, those of earlier calls included.
+        The results of the variants of this call, in its order; runs of others in ``out`` stay, and come back into the table when they
+        are named again.
 
     Raises:
         ConfigError: a budget or variant that cannot be used, or unknown keys; before anything is trained.
@@ -61,28 +64,49 @@ def run_ablation(ablation: Ablation) -> list[VariantResult]:
 def _run(ablation: Ablation, chosen: list[Variant], overrides: Mapping[str, Any]) -> list[VariantResult]:
     record, chosen = join_record(ablation, chosen, overrides)
     results: list[VariantResult] = []
+    started = time.perf_counter()
+    say(_plan_in_words(ablation, chosen))
     for number, one in enumerate(chosen, start=1):
         run = ablation.out / "runs" / one.name
         say(f"{number}/{len(chosen)}  {one.name}")
         if not run.is_dir() and (lost := values_lost(one, overrides)):
             say(lost)
-        _train(ablation, one, run, overrides)
-        _evaluate(ablation, run)
+        _timed("trained", lambda one=one, run=run: _train(ablation, one, run, overrides))  # type: ignore[misc]
+        _timed(f"evaluated on all slices of the {ablation.split} split", lambda run=run: _evaluate(ablation, run))  # type: ignore[misc]
         results.append(variant_result(one.name, run, split=ablation.split))
         write_results(ablation, results, record)
         gc.collect()  # engines and handlers hold each other; free their networks before the next one
     table = (ablation.out / "results.md").read_text(encoding="utf-8")
+    say(f"{len(chosen)} variants in {duration(time.perf_counter() - started).removeprefix('about ')}")
     say("", *table.split("\n"), f"written to {ablation.out}: results.csv, results.md, {PAGE}")
     return results
 
 
-def _train(ablation: Ablation, one: Variant, run: Path, overrides: Mapping[str, Any]) -> None:
-    """Train from the start or from the run's last checkpoint; do nothing where the budget is used."""
+def _plan_in_words(ablation: Ablation, chosen: Sequence[Variant]) -> str:
+    """What is going to be done, before it is."""
+    count = len(chosen)
+    if ablation.minutes is None:
+        return f"{count} variants, {ablation.iterations} iterations of training each; how long that takes is said after the first steps"
+    whole = duration(60 * ablation.minutes * count)
+    return (
+        f"{count} variants, {ablation.minutes:g} min of training each: {whole}; validation and evaluation come on top"
+    )
+
+
+def _timed(done: str, work: Callable[[], bool]) -> None:
+    """Do a step, and say how long it took; nothing of a step that was done before."""
+    started = time.perf_counter()
+    if work():
+        say(f"     {done}: {duration(time.perf_counter() - started)}")
+
+
+def _train(ablation: Ablation, one: Variant, run: Path, overrides: Mapping[str, Any]) -> bool:
+    """Train from the start or from the run's last checkpoint; do nothing, and say so (False), where the budget is used."""
     if (run / FAILED).is_file():
-        return
+        return False
     resume = (run / LAST).is_file()
     if resume and load_file(run / LAST)["trainer"][USED_KEY] >= 1.0:
-        return
+        return False
     if not resume:
         (run / "config.json").unlink(
             missing_ok=True
@@ -102,14 +126,15 @@ def _train(ablation: Ablation, one: Variant, run: Path, overrides: Mapping[str, 
         with replacing(run / FAILED) as temporary:
             temporary.write_text(json.dumps({"error": str(error)}, indent=2) + "\n", encoding="utf-8")
         say(f"     {error} Continuing with the next variant.")
+    return True
 
 
-def _evaluate(ablation: Ablation, run: Path) -> None:
-    """Judge the run's best checkpoint, unless that is done."""
+def _evaluate(ablation: Ablation, run: Path) -> bool:
+    """Judge the run's best checkpoint, unless that is done (False)."""
     folder = evaluation_folder(run, ablation.split)
     judged = checkpoint_to_evaluate(run)
     if judged is None or is_evaluated(folder):
-        return
+        return False
     evaluate_run(
         judged,
         data=ablation.dataset,
@@ -122,6 +147,7 @@ def _evaluate(ablation: Ablation, run: Path) -> None:
             "validate.dataset.max_slices=null",
         ],  # the table is about all slices
     )
+    return True
 
 
 def write_results(ablation: Ablation, results: Sequence[VariantResult], record: Mapping[str, Any]) -> None:

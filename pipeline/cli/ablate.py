@@ -43,8 +43,8 @@ def ablate(
 
     Each variant's learning rate falls to zero by a half cosine over its budget, whatever its overlays say, so that none is cut
     off while it is still high. Seed, batch size, patches and doses come from train.json or from KEY=VALUE and are the same for
-    all; join a setting to a variant with + to change it there alone. The same command resumes after an interruption and adds
-    variants that are new.
+    all; join a setting to a variant with + to change it there alone. The same command resumes after an interruption.
+    Named anew, --with is the table: runs that are not named stay in --out, and come back when they are.
 
     Examples:
       ct-cncl ablate --data data/quarter --with paper --with cncl_fast --minutes 30 --out runs/fast batch_size=8

@@ -83,7 +83,9 @@ def denoise(
     trust: Annotated[
         bool,
         typer.Option(
-            "--trust", help="Run a .ts file without checking its code. Only if you know who made it; see SECURITY.md."
+            "--trust",
+            help="Run a .ts file without checking its code, and import the classes that a run's config names. Only if you know who made "
+            "it; see SECURITY.md.",
         ),
     ] = False,
 ) -> None:
@@ -103,12 +105,16 @@ def denoise(
       torchrun --no-python --nproc_per_node=2 ct-cncl denoise archive --weights model.ts --out denoised
     """
     from ct_cncl.pipeline.inference.api import denoise_scans
+    from ct_cncl.pipeline.weights.load import imports_of
+    from ct_cncl.transforms.common.terminal import say
 
     place = out or destination
     if place is None or (out and destination):
         raise typer.BadParameter(
             f"expected one place for the results, as DST or as --out, but got {'both' if place else 'none'}"
         )
+    if trust and weights is not None:
+        say(*imports_of(weights))
     denoise_scans(
         source,
         place,

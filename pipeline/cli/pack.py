@@ -23,6 +23,34 @@ def pack(
     ] = None,
     version: Annotated[Optional[str], typer.Option(help="Version of this bundle. Default: the project's.")] = None,
     changes: Annotated[Optional[str], typer.Option(help="What is new, for the bundle's changelog.")] = None,
+    card: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="Model card of own weights. Default: a stub that says what the run knows, and marks what you must write.",
+            metavar="FILE",
+        ),
+    ] = None,
+    authors: Annotated[str, typer.Option(help="Who trained own weights.", show_default=False)] = "",
+    data_source: Annotated[str, typer.Option(help="What own weights were trained on.", show_default=False)] = "",
+    licence: Annotated[
+        str,
+        typer.Option("--license", help="Of own weights and their data: a file, or the words.", show_default=False),
+    ] = "",
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust",
+            help="Import and run the classes of your own that the weights' config names; they go into the zip.",
+        ),
+    ] = False,
+    sealed: Annotated[
+        Optional[Path],
+        typer.Option(
+            "--seal",
+            help="Instead of packing weights: pack this bundle, whose card or metadata you edited, again with new checksums.",
+            metavar="BUNDLE",
+        ),
+    ] = None,
 ) -> None:
     """Write ct_cncl_v<version>.zip: configs, docs, weights as .pt, .ts and .onnx, the code they need, an example with its result.
 
@@ -32,10 +60,32 @@ def pack(
     Examples:
       ct-cncl pack --out dist
 
-      ct-cncl pack --weights runs/ours/best.pt --with cncl_fast --version 0.1.0+ours --changes "our scanner" --out dist
+      ct-cncl pack --weights runs/ours/best.pt --with cncl_fast --version 0.1.0+ours --changes "our scanner" --card card.md --authors "Jane Doe" --out dist
+
+      ct-cncl pack --seal unpacked/ct_cncl --out sealed
     """
+    from ct_cncl.pipeline.sharing.card import Texts
     from ct_cncl.pipeline.sharing.pack import checksum_file
     from ct_cncl.pipeline.sharing.pack import pack as pack_bundle
+    from ct_cncl.pipeline.sharing.seal import seal
+    from ct_cncl.pipeline.weights.load import imports_of
 
-    path = pack_bundle(out, weights=weights, overlays=overlays, version=version, changes=changes)
+    texts = Texts(card, authors, data_source, licence)
+    if sealed is not None:
+        others = {
+            "--weights": weights,
+            "--with": overlays,
+            "--version": version,
+            "--changes": changes,
+            "a card's options": texts != Texts(),
+        }
+        if given := [name for name, value in others.items() if value]:
+            raise typer.BadParameter(f"expected --seal with --out alone, but got {', '.join(given)}, too")
+        path = seal(sealed, out)
+    else:
+        if trust and weights is not None:
+            say(*imports_of(weights))
+        path = pack_bundle(
+            out, weights=weights, overlays=overlays, version=version, changes=changes, texts=texts, trust=trust
+        )
     say(f"{path}  {path.stat().st_size / 2**20:.1f} MiB", checksum_file(path).read_text(encoding="utf-8").split()[0])

@@ -29,6 +29,9 @@ def qa(
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Import and run the classes that a run's config names, and say which.")
+    ] = False,
 ) -> None:
     """Test a denoiser on phantoms: noise and its texture, sharpness by contrast, HU, detectability over dose, on one page.
 
@@ -40,6 +43,7 @@ def qa(
     """
     from ct_cncl.pipeline.qa.phantoms import ScanSettings
     from ct_cncl.pipeline.qa.run import PAGE, QAOptions, run_qa
+    from ct_cncl.pipeline.weights.load import imports_of
     from ct_cncl.transforms.common.terminal import say
 
     try:
@@ -54,10 +58,12 @@ def qa(
         cutoff=cutoff,
         seed=seed,
     )
+    if trust:
+        say(*(line for path in weights or () for line in imports_of(path)))
     evaluation = run_qa(
         QAOptions(
             weights=tuple(weights) if weights else (None,), out=out, doses=fractions, slices=slices, scan=scan,
-            device=device, overwrite=overwrite,
+            device=device, overwrite=overwrite, trust=trust,
         )
     )  # fmt: skip
     say(*evaluation.summary, *evaluation.warnings, f"written to {out}: {PAGE} and the tables as CSV")

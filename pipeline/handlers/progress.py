@@ -8,10 +8,11 @@ from ignite.engine import Engine, Events
 from tqdm import tqdm
 
 from ct_cncl.pipeline.common.distributed import is_main_process
+from ct_cncl.pipeline.handlers.pace import Pace
 
 
 class TrainingProgress:
-    """One bar over all iterations of a run, with epoch and loss; on a terminal only, logs stay readable.
+    """One bar over all iterations of a run, with epoch and loss; on a terminal only, logs stay readable. How long it takes is logged.
 
     Args:
         disable: show nothing; None shows the bar where standard error is a terminal.
@@ -27,6 +28,7 @@ class TrainingProgress:
         """Follow the engine from its start, wherever that is, to its end, in one process."""
         if not is_main_process():
             return
+        Pace().attach(engine)
         engine.add_event_handler(Events.EPOCH_STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.interval), self.update)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.update)

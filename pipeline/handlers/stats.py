@@ -46,5 +46,7 @@ class StatsLog:
             self.data_range,
             *(values[name] for name in ("psnr", "psnr_input", "psnr_content", "psnr_denoised", "ssim", "ssim_input")),
             *(values[name] for name in ("rmse", "rmse_input")),
-            f", N(y) with edges {values['edge_correlation']:.3f}" if "edge_correlation" in values else "",
+            f", correlation of N(y) with edges {values['edge_correlation']:.3f} (0 is best)"
+            if "edge_correlation" in values
+            else "",
         )

@@ -148,7 +148,7 @@ def denoise(
         batch_size: slices at once; None suits the device.
         threads: CPU threads of the network; None for torch's.
         precision: "fp32", "bf16" or "auto".
-        trust: run a .ts file whatever its code does; see SECURITY.md.
+        trust: run a .ts file whatever its code does, import the classes that a run's config names; see SECURITY.md.
         progress: show a bar on a terminal.
         series: for paths only, as all that follow: these series, by number, name or tag; none for all.
         strict: refuse series whose slices are not in order.

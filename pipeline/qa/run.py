@@ -58,6 +58,7 @@ class QAOptions:
     scan: ScanSettings = field(default_factory=ScanSettings)
     device: str = "auto"
     overwrite: bool = False
+    trust: bool = False
 
     def __post_init__(self) -> None:
         check_plan(self.doses, self.slices)
@@ -111,7 +112,7 @@ def _denoisers(options: QAOptions) -> tuple[dict[str, Denoiser], dict[str, str]]
     found: dict[str, Denoiser] = {}
     files = {}
     for path in options.weights:
-        weights = open_weights(path, device)
+        weights = open_weights(path, device, trust=options.trust)
         name = "bundled weights" if path is None else path.resolve().parent.name if path.suffix == ".pt" else path.stem
         name = name if name not in found else f"{name} ({len(found) + 1})"
         found[name] = lambda volume, weights=weights: denoise_volume(volume, weights, settings)  # type: ignore[misc]

@@ -37,7 +37,7 @@ class ExportError(ValueError):
     """A network cannot be exported; the message is one line."""
 
 
-def export_models(weights: Path, folder: Path, *, metadata: Mapping[str, Any]) -> None:
+def export_models(weights: Path, folder: Path, *, metadata: Mapping[str, Any], trust: bool = False) -> None:
     """Write ``model.pt`` (a plain state dict), ``model.ts``, ``model.onnx`` and the example with its result.
 
     A process of its own does it: the code inside a TorchScript file depends on the seed of Python's hashes and on what was
@@ -47,11 +47,13 @@ def export_models(weights: Path, folder: Path, *, metadata: Mapping[str, Any]) -
         weights: a run's checkpoint.
         folder: the bundle; the files go into its ``models``.
         metadata: of the bundle; goes into both exports, with the checksum of ``model.pt`` under "weights".
+        trust: import classes of the user's own that the weights' config names.
 
     Raises:
         ExportError: a network that cannot be exported, or whose exports give something else.
     """
     command = [sys.executable, "-m", "ct_cncl.pipeline.sharing.export", str(weights.resolve()), str(folder.resolve())]
+    command += ["--trust"] * trust
     done = subprocess.run(  # noqa: S603
         command,
         input=json.dumps(dict(metadata)),
@@ -150,8 +152,8 @@ def _text(metadata: Mapping[str, Any]) -> str:
     return json.dumps(dict(metadata), sort_keys=True)
 
 
-def _export(path: Path, folder: Path, metadata: dict[str, Any]) -> None:
-    weights = open_weights(path, torch.device("cpu"))
+def _export(path: Path, folder: Path, metadata: dict[str, Any], *, trust: bool) -> None:
+    weights = open_weights(path, torch.device("cpu"), trust=trust)
     models = folder / "models"
     write_state(path, models / "model.pt")
     metadata["axes"] = AXES_IN_WORDS
@@ -172,7 +174,7 @@ def _export(path: Path, folder: Path, metadata: dict[str, Any]) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     try:
-        _export(Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.stdin.read()))
+        _export(Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.stdin.read()), trust="--trust" in sys.argv[3:])
     except (ExportError, CheckpointError) as error:
         print(error, file=sys.stderr)  # noqa: T201
         sys.exit(1)

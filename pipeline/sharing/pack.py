@@ -14,11 +14,13 @@ import torch
 
 from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
 from ct_cncl.pipeline.common.extras import require
+from ct_cncl.pipeline.sharing.card import CARD, LICENCE_OF_DATA, Texts, stub_card
 from ct_cncl.pipeline.sharing.export import export_models
 from ct_cncl.pipeline.sharing.zoo_rules import CHECKSUMS, broken_rules
 from ct_cncl.pipeline.weights.load import TRAINED_ON_KEY, open_weights
 from ct_cncl.pipeline.workflow.definition import network_config, network_definition
 from ct_cncl.pipeline.workflow.locations import installed_bundle
+from ct_cncl.pipeline.workflow.own_code import CODE
 from ct_cncl.pipeline.workflow.run import load_config, merged_config, overlay_file
 from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.errors import OutputError
@@ -31,7 +33,7 @@ NAME = "ct_cncl"
 """Name of the bundle: its folder in the zip, the zip's own, and the package that it carries."""
 CONFIGS = ("evaluate.json", "multi_gpu_train.json", "logging.conf")
 """Configs that go in as they are. Overlays of the paper's network do not: the shared train.json defines another."""
-CODE = ("pipeline", "transforms")
+CARRIED = ("pipeline", "transforms")
 _NOT_CARRIED = ("cli",)  # the command line needs packages that a bundle does not
 FINE_TUNE = "fine_tune"
 """Overlay with the settings for going on from finished weights: whoever has a bundle need not start from scratch."""
@@ -52,6 +54,8 @@ def pack(
     overlays: Sequence[str] | None = None,
     version: str | None = None,
     changes: str | None = None,
+    texts: Texts | None = None,
+    trust: bool = False,
 ) -> Path:
     """Write ``ct_cncl_v<version>.zip`` and its SHA-256 next to it.
 
@@ -62,6 +66,8 @@ def pack(
             weights those that its metadata names and ``fine_tune``, for others none.
         version: of the shared bundle; None for the project's.
         changes: what is new in ``version``, where metadata.json does not say so yet.
+        trust: import and run classes of the user's own that the weights' config names; they go into the zip.
+        texts: card, authors, data source and licence of own weights; what is missing is a stub with marked places.
 
     Returns:
         The zip.
@@ -69,7 +75,8 @@ def pack(
     Raises:
         CheckpointError: no weights, or weights of another network.
         ConfigError: unknown overlays, or overlays of another network than the weights'.
-        PackError: a version without a line in the changelog; a bundle that breaks a rule of the model zoo.
+        DataError: a card that is not there.
+        PackError: texts for the shipped weights; a version without a line in the changelog; a bundle that breaks a rule of the model zoo.
         OutputError: the zip cannot be written, or is there already.
     """
     bundle = installed_bundle()
@@ -78,7 +85,15 @@ def pack(
         raise CheckpointError(
             "Expected --weights, since this version ships none, but got none. Train first: `ct-cncl train`, then pass RUN/best.pt."
         )
-    metadata = _metadata(bundle, weights or own, version=version, changes=changes)
+    if weights is None and texts not in (None, Texts()):
+        raise PackError(
+            "Expected own weights for an own card, authors, data source or licence, but got none. Pass --weights."
+        )
+    texts = texts or Texts()
+    texts.check()
+    metadata = _metadata(bundle, weights or own, version=version, changes=changes, trust=trust)
+    if weights is not None:
+        metadata |= texts.metadata()
     if overlays is None:
         overlays = [*metadata["weights"]["variant"].split("+"), FINE_TUNE] if weights is None else []
     path = out / f"{NAME}_v{metadata['version']}.zip"
@@ -88,14 +103,22 @@ def pack(
     require("jsonschema", extra="verify", purpose="to check metadata.json")  # before minutes of exporting
     with alone_in(path), temporary_folder() as scratch:
         folder = scratch / NAME
-        _write_bundle(folder, bundle, weights or own, overlays, metadata)
+        _write_bundle(
+            folder,
+            bundle,
+            weights or own,
+            overlays,
+            metadata,
+            texts=texts if weights is not None else None,
+            trust=trust,
+        )
         broken = broken_rules(folder)
         if broken:
             raise PackError(f"Expected a bundle that the model zoo takes, but {broken[0]}")
-        return _write_zip(folder, path)
+        return write_zip(folder, path)
 
 
-def _metadata(bundle: Path, weights: Path, *, version: str | None, changes: str | None) -> dict[str, Any]:
+def _metadata(bundle: Path, weights: Path, *, version: str | None, changes: str | None, trust: bool) -> dict[str, Any]:
     metadata: dict[str, Any] = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
     if version is not None:
         if not _VERSION.fullmatch(version):
@@ -109,13 +132,13 @@ def _metadata(bundle: Path, weights: Path, *, version: str | None, changes: str 
             'is new with --changes "...".'
         )
     metadata["required_packages_version"].pop("ct-cncl", None)  # the zip carries it
-    metadata[TRAINED_ON_KEY] = _trained_on(weights)
+    metadata[TRAINED_ON_KEY] = _trained_on(weights, trust=trust)
     return metadata
 
 
-def _trained_on(weights: Path) -> dict[str, Any]:
+def _trained_on(weights: Path, *, trust: bool) -> dict[str, Any]:
     """What is known of the data: what lies next to the weights, or what the run's data set shows where it is still there."""
-    found = open_weights(weights, torch.device("cpu")).trained_on
+    found = open_weights(weights, torch.device("cpu"), trust=trust).trained_on
     config = weights.parent / "config.json"
     if found or not config.is_file():
         return found
@@ -127,8 +150,17 @@ def _trained_on(weights: Path) -> dict[str, Any]:
     return training_domain(entries(read_datalist(folder), "training"))
 
 
-def _write_bundle(folder: Path, bundle: Path, weights: Path, overlays: Sequence[str], metadata: dict[str, Any]) -> None:
-    definition = network_config(weights)
+def _write_bundle(
+    folder: Path,
+    bundle: Path,
+    weights: Path,
+    overlays: Sequence[str],
+    metadata: dict[str, Any],
+    *,
+    texts: Texts | None,
+    trust: bool,
+) -> None:
+    definition = network_config(weights, trust=trust)
     train = _training(bundle, overlays)
     if overlays and any(train.get(key) != value for key, value in definition.items()):
         raise ConfigError(
@@ -141,16 +173,35 @@ def _write_bundle(folder: Path, bundle: Path, weights: Path, overlays: Sequence[
         _write_json(folder / "configs" / name, kept | {"context_slices": 1} | definition)
     for name in CONFIGS:
         _copy(bundle / "configs" / name, folder / "configs" / name)
-    for path in (bundle / "LICENSE", *sorted((bundle / "docs").iterdir())):
-        _copy(path, folder / path.relative_to(bundle))
+    _copy(bundle / "LICENSE", folder / "LICENSE")
+    _write_texts(folder, bundle, weights, metadata, texts)
     if (bundle / "models" / "ct_encoder.pt").is_file():
         _copy(bundle / "models" / "ct_encoder.pt", folder / "models" / "ct_encoder.pt")
     for path, name in carried_code().items():
         _copy(path, folder / name)
-    export_models(weights, folder, metadata=metadata)
+    if trust and (weights.parent / CODE).is_dir():
+        shutil.copytree(weights.parent / CODE, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    export_models(weights, folder, metadata=metadata, trust=trust)
     metadata["weights"]["sha256"] = file_checksum(folder / "models" / "model.pt")
     _write_json(folder / "configs" / "metadata.json", metadata)
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    write_checksums(folder)
+
+
+def _write_texts(folder: Path, bundle: Path, weights: Path, metadata: Mapping[str, Any], texts: Texts | None) -> None:
+    """Card and licence: the bundle's own for its own weights, else what their maker says, or a stub."""
+    if texts is None:
+        for path in sorted((bundle / "docs").iterdir()):
+            _copy(path, folder / path.relative_to(bundle))
+        return
+    card = stub_card(weights, metadata) if texts.card is None else texts.card.read_text(encoding="utf-8")
+    for name, text in ((CARD, card), (LICENCE_OF_DATA, texts.licence_text())):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def write_checksums(folder: Path) -> None:
+    """Write the SHA-256 of every file of a bundle into it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / CHECKSUMS)
     lines = [f"{file_checksum(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
     (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
 
@@ -169,7 +220,7 @@ def carried_code() -> dict[Path, str]:
     from ct_cncl import pipeline, transforms
 
     found = {}
-    for name, package in zip(CODE, (pipeline, transforms)):
+    for name, package in zip(CARRIED, (pipeline, transforms)):
         root = Path(str(package.__file__)).parent
         for path in sorted((*root.rglob("*.py"), *root.rglob("*.json"))):
             inside = path.relative_to(root)
@@ -188,7 +239,7 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _write_zip(folder: Path, path: Path) -> Path:
+def write_zip(folder: Path, path: Path) -> Path:
     """One top folder; names in order, one date, one mode, nothing compressed: zlib's output depends on its version."""
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for file in sorted(file for file in folder.rglob("*") if file.is_file()):

@@ -16,18 +16,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ct_cncl.pipeline.sharing.bundle_review import Review, review_bundle
+from ct_cncl.pipeline.sharing.card import CARD, is_card_of, places_to_write, same_tensors
 from ct_cncl.pipeline.sharing.config_review import read_config
 from ct_cncl.pipeline.sharing.pack import checksum_file
 from ct_cncl.pipeline.sharing.zoo_rules import CHECKSUMS as LISTING
 from ct_cncl.pipeline.sharing.zoo_rules import broken_rules, wrong_checksums
 from ct_cncl.pipeline.weights.torchscript_archive import judge_torchscript
+from ct_cncl.pipeline.workflow.locations import installed_bundle
 from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.temporary import temporary_folder
 from ct_cncl.transforms.series.archive_file import unzip
 from ct_cncl.transforms.series.scan import ScanError
 
 OK, FAILED, SKIPPED = "ok", "failed", "skipped"
-ARCHIVE, CHECKSUMS, READABLE = "archive", "checksums", "configs"
+ARCHIVE, CHECKSUMS, READABLE, CARD_CHECK = "archive", "checksums", "configs", "model card"
 _MOST_FILES = 5_000
 _MOST_BYTES = 2 << 30
 _LONGEST_SECONDS = 600
@@ -173,7 +175,27 @@ def _reviewed(source: Path, bundle: Path) -> Verified:
     if not broken:
         said = "schema, files, properties, README, sizes, no personal paths"
         found.checks.append(Check("rules of the model zoo", OK, said))
+    found.checks.append(_card(bundle))
     return found
+
+
+def _card(bundle: Path) -> Check:
+    """Whether the card is about these weights, and complete."""
+    own = installed_bundle()
+    if is_card_of(bundle / CARD, own / CARD) and not same_tensors(
+        bundle / "models" / "model.pt", own / "models" / "model.pt"
+    ):
+        return Check(
+            CARD_CHECK,
+            FAILED,
+            f"{CARD} describes the weights that ct-cncl ships, but these are others; pack with --card FILE",
+        )
+    places = places_to_write(bundle)
+    if places:
+        return Check(
+            CARD_CHECK, SKIPPED, f"{places} places of card, licence and metadata are still marked to be written"
+        )
+    return Check(CARD_CHECK, OK, "is about these weights" if (bundle / CARD).is_file() else "there is none")
 
 
 def _checksums(source: Path, bundle: Path) -> Check:

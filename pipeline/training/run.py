@@ -14,6 +14,7 @@ from ct_cncl.pipeline.common.devices import checked_device
 from ct_cncl.pipeline.common.distributed import is_main_process, world_size
 from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
 from ct_cncl.pipeline.workflow.overlays import with_settings
+from ct_cncl.pipeline.workflow.own_code import find_code, keep_code, use_code
 from ct_cncl.pipeline.workflow.run import (
     build_workflow,
     config_file,
@@ -67,6 +68,8 @@ def train_bundle(
         files = [out / "config.json"]
     else:
         files = [config_file("train.json"), *(overlay_file(name) for name in overlays)]
+    use_code(out)
+    folders = find_code(files[1:])
     overrides = absolute_paths(overrides)
     overrides["output_dir"] = str(absolute(out))
     if resume or overrides.get("resume") != "auto":
@@ -78,6 +81,8 @@ def train_bundle(
     check_run_values(config, processes=world_size())
     _check_device(config)
     with alone_in(out) if is_main_process() else nullcontext():
+        if is_main_process() and not (out / "config.json").is_file():
+            keep_code(config, folders, out)
         return run_workflow(build_workflow(files, run_id="training", overrides=overrides))
 
 
@@ -140,6 +145,7 @@ def evaluate_run(
         raise ConfigError(
             f"Expected a run with its config.json in {folder}, but there is none. Name a folder that `ct-cncl train` wrote."
         )
+    use_code(folder)
     overrides: dict[str, Any] = parse_overrides(assignments) | {
         "output_dir": str(folder),
         "checkpoint": str(absolute(checkpoint)),

@@ -93,7 +93,7 @@ def training_report(run: Path) -> Path:
     best = run / BEST if (run / BEST).is_file() else run / LAST
     config = read_json(run / "config.json")
     dataset = config["dataset_dir"]
-    weights = open_weights(best, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    weights = open_weights(best, torch.device("cuda" if torch.cuda.is_available() else "cpu"), trust=True)
     chosen = SlicePairs(
         dataset_entries(dataset, "validation", verify=False),
         PaddingMaskd("label"),

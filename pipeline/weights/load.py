@@ -20,6 +20,7 @@ from ct_cncl.pipeline.weights.torchscript_operators import REACHES_FILES
 from ct_cncl.pipeline.workflow.definition import network_config
 from ct_cncl.pipeline.workflow.locations import installed_bundle
 from ct_cncl.pipeline.workflow.network import build_network
+from ct_cncl.pipeline.workflow.own_code import build_trusted, own_targets, trusted_code
 from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.torch_archives import ArchiveError
 
@@ -70,7 +71,8 @@ def open_weights(
             (.onnx) file; None for the bundle's own.
         device: to run on.
         precision: to compute in: "fp32", "bf16" or "auto", see :func:`~ct_cncl.pipeline.networks.precision.chosen_precision`.
-        trust: load a TorchScript file as it is, whatever its code may do to this machine; without it, only a network's arithmetic.
+        trust: load a TorchScript file as it is, and import the classes that a run's config names, whatever their code may do to this
+            machine; without it, only a network's arithmetic.
 
     Raises:
         CheckpointError: none there, damaged, or of another network; ONNX and bf16; TorchScript that does more than compute.
@@ -120,16 +122,45 @@ def _opened(path: Path, *, trust: bool) -> tuple[nn.Module, dict[str, Any]]:
         from ct_cncl.pipeline.weights.onnx import open_onnx
 
         return open_onnx(path)
-    return _built(path), {}
+    return built_network(path, trust=trust), {}
 
 
-def _built(path: Path) -> nn.Module:
-    config = network_config(path)
+def built_network(path: Path, *, trust: bool = False) -> nn.Module:
+    """The network of a checkpoint, built from the definition beside it, with its weights.
+
+    Args:
+        path: of the checkpoint.
+        trust: import and run classes that are not this project's.
+
+    Raises:
+        CheckpointError: damaged, or of another network.
+        ConfigError: no definition, or one that would run code that is not trusted.
+    """
+    config = network_config(path, trust=trust)
     try:
-        network = build_network(config)
+        network = build_trusted(config, path) if trust and own_targets(config) else build_network(config)
+    except ConfigError:
+        raise
     except Exception as error:
         raise ConfigError(f"Expected the network of {path} to be buildable, but got: {error}.") from error
     return load_weights(network, path)
+
+
+def imports_of(path: Path) -> list[str]:
+    """What trust in a checkpoint imports and runs, a line; nothing where its network is of this project, or in the file itself.
+
+    Raises:
+        ConfigError: no config beside it.
+    """
+    if path.suffix in (".ts", ".onnx") or not path.is_file():
+        return []
+    names = own_targets(network_config(path, trust=True))
+    where = trusted_code(path)
+    return (
+        [f"trusted, and now imported and run: {', '.join(names)} ({where or 'wherever Python finds it'})"]
+        if names
+        else []
+    )
 
 
 def _scripted(path: Path) -> tuple[nn.Module, dict[str, Any]]:

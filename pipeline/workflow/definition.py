@@ -17,13 +17,14 @@ NETWORK_TARGETS = "ct_cncl.pipeline.networks."
 """What a network definition that comes with weights may build; anything else is not run."""
 
 
-def network_config(weights: Path) -> dict[str, Any]:
+def network_config(weights: Path, *, trust: bool = False) -> dict[str, Any]:
     """The network definition in the ``config.json`` next to ``weights``, without running any of that file.
 
     Only constructors in ``ct_cncl.pipeline.networks`` with plain arguments are taken.
 
     Args:
         weights: a run's checkpoint, or a file in a bundle's ``models``, whose ``configs/inference.json`` is read then.
+        trust: take any definition, to be built by :func:`~ct_cncl.pipeline.workflow.own_code.build_trusted`.
 
     Returns:
         Overrides for inference.json.
@@ -46,7 +47,8 @@ def network_config(weights: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ConfigError(f"Expected an object of JSON in {path}, but got a {type(config).__name__}. Name another run.")
     definition = network_definition(config)
-    _refuse_code(definition, path, definition)
+    if not trust:
+        _refuse_code(definition, path, definition)
     return definition
 
 
@@ -89,7 +91,7 @@ def _refuse_code(node: Any, path: Path, definition: Mapping[str, Any]) -> None:
         if "_target_" in node and target not in network_class_names():
             raise ConfigError(
                 f"Expected the network in {path} to be built from {NETWORK_TARGETS}*, but it names {target!r}, which was not run. "
-                "Run that config yourself with `python -m monai.bundle run` if you trust it."
+                f"If you know who made it, --trust (trust=True) imports and runs {target}."
             )
         for value in node.values():
             _refuse_code(value, path, definition)
@@ -100,6 +102,6 @@ def _refuse_code(node: Any, path: Path, definition: Mapping[str, Any]) -> None:
         node.startswith(("$", "%")) or (node[:1] == "@" and node[1:] not in {*NETWORK_KEYS, *definition})
     ):
         raise ConfigError(
-            f"Expected plain values in the network of {path}, but got the expression {node!r}, which was not run. Run that "
-            "config yourself with `python -m monai.bundle run` if you trust it."
+            f"Expected plain values in the network of {path}, but got the expression {node!r}, which was not run. If you "
+            "know who made it, --trust (trust=True) runs it."
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import json
-import logging
 import os
 import platform
 import shutil
@@ -27,6 +26,7 @@ from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.json_values import plain, read_json
 from ct_cncl.transforms.common.locks import alone_in
+from ct_cncl.transforms.common.terminal import say
 from ct_cncl.transforms.dataset.datalist import DATALIST, entries, read_datalist, short_repeated, verify_checksums
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ PHANTOMS = {"training": 24, "validation": 4, "test": 4}
 """Phantom "patients" in the default data set."""
 PHANTOM_SLICES = 4
 PHANTOM_DOSE = 0.25
-
-logger = logging.getLogger(__name__)
 
 
 def bundle_root() -> str:
@@ -175,7 +173,7 @@ def _prepare_phantoms(folder: Path) -> None:
         f".{folder.name}.*.part"
     ):  # of a preparation that was killed: nobody else is at work
         shutil.rmtree(left, ignore_errors=True)
-    logger.info("No data named: preparing phantoms in %s, once (about a minute on two cores).", folder)
+    say(f"No data named: preparing {sum(PHANTOMS.values())} phantoms in {folder}, once (some minutes).", error=True)
     first_seed, cases = 0, {}
     for split, count in PHANTOMS.items():
         cases[split] = phantom_cases(count, first_seed=first_seed, slices=PHANTOM_SLICES, dose_fraction=PHANTOM_DOSE)

@@ -155,7 +155,9 @@ def build_workflow(
     merged = merged_config(files)
     check_keys(merged, overrides)
     check_values(merged, overrides)
-    with _left_out("Not all config files are in"):  # where MONAI then looks for the two files that are named below
+    with _left_out(
+        "Not all config files are in", logging.getLogger("monai.bundle.workflows")
+    ):  # where MONAI then looks for the two files that are named below
         return ConfigWorkflow(
             config_file=[str(file) for file in files],
             meta_file=str(config_file("metadata.json")),
@@ -167,18 +169,19 @@ def build_workflow(
 
 
 @contextmanager
-def _left_out(beginning: str) -> Iterator[None]:
-    """Keeps messages of MONAI's workflows that begin so out of the log."""
-    logger = logging.getLogger("monai.bundle.workflows")
+def _left_out(beginning: str, *where: logging.Filterer) -> Iterator[None]:
+    """Keeps messages that begin so from loggers or handlers."""
 
     def others(record: logging.LogRecord) -> bool:
         return not record.getMessage().startswith(beginning)
 
-    logger.addFilter(others)
+    for each in where:
+        each.addFilter(others)
     try:
         yield
     finally:
-        logger.removeFilter(others)
+        for each in where:
+            each.removeFilter(others)
 
 
 def run_workflow(workflow: ConfigWorkflow) -> ConfigWorkflow:
@@ -188,9 +191,13 @@ def run_workflow(workflow: ConfigWorkflow) -> ConfigWorkflow:
         ``workflow``, whose components can be looked at.
     """
     try:
-        workflow.initialize()
-        workflow.run()
-        workflow.finalize()
+        # what ends it is raised, and one line for the user; ignite's line before it is empty after Ctrl-C
+        with _left_out(
+            "Engine run is terminating due to", *logging.root.handlers, *logging.getLogger("ignite").handlers
+        ):
+            workflow.initialize()
+            workflow.run()
+            workflow.finalize()
     except (RuntimeError, OSError) as error:
         cause = root_cause(error)
         if isinstance(cause, OSError) and cause.errno == errno.ENOSPC and cause.filename is None:

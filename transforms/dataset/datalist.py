@@ -12,6 +12,7 @@ from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.common.file_names import absolute
 from ct_cncl.transforms.common.json_values import read_json
+from ct_cncl.transforms.dataset.patients import rule_that_tells_apart
 
 DATALIST = "datalist.json"
 SPLITS = ("training", "validation", "test")
@@ -91,7 +92,7 @@ def check_patients(content: dict[str, Any]) -> None:
                 raise DataError(
                     f"Expected every patient in one split, but {first_source} ({first_split}) and {entry['source']} "
                     f"({split}) are of the same patient. Move one, or name the patients with"
-                    " --patients table.csv or --patient-from-name RULE."
+                    f" --patients table.csv or --patient-from-name RULE.{rule_that_tells_apart([first_source, entry['source']])}"
                 )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.dataset.dose_names import dose_of
 from ct_cncl.transforms.dataset.matching import PairCandidate, match_pairs
+from ct_cncl.transforms.dataset.pair_check import check_pair
 from ct_cncl.transforms.dataset.patients import PatientFinder
 from ct_cncl.transforms.dataset.simulated_cases import Case, Pair, scan_slices
 from ct_cncl.transforms.series import ScanSource, find_scans, read_scan
@@ -143,6 +144,7 @@ def _paired_maker(low: ScanSource, full: ScanSource) -> Callable[[], Pair]:
         scan = read_scan(full)
         image, _ = scan_slices(read_scan(low))
         label, order = scan_slices(scan)
+        check_pair(image, label, (_name(low), _name(full)))
         provenance = {"truth": "scan", "low_dose_source": low.name}
         return Pair(image, label, order.affine, provenance, acquisition=scan.acquisition)
 

@@ -90,6 +90,21 @@ def _read_table(path: Path) -> dict[str, str]:
     return table
 
 
+def rule_that_tells_apart(files: Iterable[str]) -> str:
+    """A rule on file names that finds more than one patient, as words for a message; empty where none does.
+
+    >>> rule_that_tells_apart(["nysbu_A1_1900.nii.gz", "nysbu_A1_1901.nii.gz", "nysbu_A2_1900.nii.gz"])
+    " For example --patient-from-name '^([^_.]+_[^_.]+)' finds 2 patients in these names."
+    """
+    names = [same_letters(name) for name in files]
+    for parts in range(1, 5):
+        rule = f"^({'_'.join(['[^_.]+'] * parts)})"
+        found = [match.group(1) if (match := re.search(rule, name)) else "" for name in names]
+        if len(set(found)) > 1 and all(found):
+            return f" For example --patient-from-name '{rule}' finds {len(set(found))} patients in these names."
+    return ""
+
+
 def hash_patient(patient: str, salt: str) -> str:
     """A salted SHA-256 of the patient, 16 hexadecimal digits: equal patients stay recognisable, names do not."""
     return hashlib.sha256(f"{salt}\0{patient}".encode("utf-8", "surrogateescape")).hexdigest()[:16]

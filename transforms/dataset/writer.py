@@ -23,7 +23,7 @@ from ct_cncl.transforms.common.files import partial_name
 from ct_cncl.transforms.common.json_values import plain
 from ct_cncl.transforms.common.locks import alone_in
 from ct_cncl.transforms.dataset.datalist import DATALIST, FORMAT, NOISE, SPLITS, TISSUES, VOLUMES, check_patients
-from ct_cncl.transforms.dataset.patients import hash_patient, split_patients
+from ct_cncl.transforms.dataset.patients import hash_patient, rule_that_tells_apart, split_patients
 from ct_cncl.transforms.dataset.simulated_cases import Case, Pair
 from ct_cncl.transforms.series import voxel_spacing
 
@@ -55,12 +55,17 @@ def split_cases(
     Raises:
         DataError: a patient in two splits, or too few patients.
     """
-    assigned = split_patients(
-        [case.patient for case in cases],
-        validation_fraction=0.0 if validation else validation_fraction,
-        test_fraction=0.0 if test else test_fraction,
-        seed=seed,
-    )
+    try:
+        assigned = split_patients(
+            [case.patient for case in cases],
+            validation_fraction=0.0 if validation else validation_fraction,
+            test_fraction=0.0 if test else test_fraction,
+            seed=seed,
+        )
+    except DataError as error:
+        if len({case.patient for case in cases}) > 1 or not (hint := rule_that_tells_apart(c.source for c in cases)):
+            raise
+        raise DataError(f"{error} All {len(cases)} scans are taken for one patient's.{hint}") from error
     splits: dict[str, list[Case]] = {split: [] for split in SPLITS}
     for case in cases:
         splits[assigned[case.patient]].append(case)

@@ -146,6 +146,9 @@ def test_repeated_when_done_changes_nothing_and_takes_up_a_further_variant(
     )
     run_ablation(ablation(finished_ablation, tiny_dataset, variants=("unet_relu",)))
     assert trained == ["unet_relu"]
+    assert list(table(finished_ablation)) == ["input", "unet_relu"]  # what is named now is the table
+    run_ablation(ablation(finished_ablation, tiny_dataset, variants=(*NAMES, "unet_relu")))
+    assert trained == ["unet_relu"]
     assert list(table(finished_ablation)) == ["input", *NAMES, "unet_relu"]
     assert {name: table(finished_ablation)[name] for name in before} == before
 

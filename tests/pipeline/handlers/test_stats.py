@@ -22,7 +22,7 @@ def test_structure_in_the_removed_noise_is_in_the_line(caplog):
     evaluator = evaluator_stub()
     metrics = {1: METRICS | {"edge_correlation": 0.1234}}
     got = lines(caplog, StatsLog(data_range=4096, evaluator=evaluator), [{}], metrics=metrics, evaluator=evaluator)
-    assert got[1].endswith("RMSE 100.00 HU (input 101.00), N(y) with edges 0.123.")
+    assert got[1].endswith("RMSE 100.00 HU (input 101.00), correlation of N(y) with edges 0.123 (0 is best).")
 
 
 def test_lines_of_a_validated_epoch(caplog):

@@ -19,6 +19,7 @@ from ct_cncl.pipeline.inference.api import denoise
 from ct_cncl.pipeline.metrics import nps_distance, tissue_masks, uniform_patches
 from ct_cncl.pipeline.metrics.nps_distance import patches_at
 from ct_cncl.pipeline.sharing import pack as pack_module
+from ct_cncl.pipeline.sharing import verify as verify_module
 from ct_cncl.pipeline.sharing.export import write_state, write_torchscript
 from ct_cncl.pipeline.sharing.pack import pack
 from ct_cncl.pipeline.sharing.verify import OK, verify
@@ -44,7 +45,7 @@ def shipping(tmp_path, monkeypatch):
     inference = own / "configs" / "inference.json"
     inference.write_text(json.dumps(json.loads(inference.read_text()) | TINY_NETWORK))
     write_state(path, own / "models" / "model.pt")
-    for module in (weights_module, pack_module):
+    for module in (weights_module, pack_module, verify_module):
         monkeypatch.setattr(module, "installed_bundle", lambda: own)
     return own, network
 

@@ -1,0 +1,124 @@
+"""Code of a user's own that a config names: found beside the overlay, kept in the run, imported again when it is trusted."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ct_cncl.pipeline.common.errors import ConfigError
+from ct_cncl.pipeline.workflow.locations import installed_bundle
+
+CODE = "code"
+"""Folder of a run that holds the user's modules which its config names."""
+_LIBRARIES = {"ct_cncl", "monai", "torch", "torchvision", "ignite", "numpy", "collections", "functools", "builtins"}
+
+
+def own_targets(node: Any) -> list[str]:
+    """Every ``_target_`` of a config that is neither this project's nor a library's, in order, each once.
+
+    >>> own_targets({"a": {"_target_": "own_parts.Net"}, "b": [{"_target_": "torch.nn.L1Loss"}, {"_target_": "RandFlipd"}]})
+    ['own_parts.Net']
+    """
+    found: list[str] = []
+    if isinstance(node, Mapping):
+        target = node.get("_target_")
+        if isinstance(target, str) and "." in target and target.partition(".")[0] not in _LIBRARIES:
+            found.append(target)
+    children: Iterable[Any] = node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ()
+    return list(dict.fromkeys([*found, *(target for child in children for target in own_targets(child))]))
+
+
+def find_code(overlays: Sequence[Path]) -> list[Path]:
+    """Let Python find modules that lie beside overlays; those of the bundle have none.
+
+    Returns:
+        The overlays' folders.
+    """
+    bundle = installed_bundle().resolve()
+    folders = [path.resolve().parent for path in overlays]
+    own = [folder for folder in dict.fromkeys(folders) if bundle not in (folder, *folder.parents)]
+    for folder in own:
+        _append(folder)
+    return own
+
+
+def keep_code(config: Mapping[str, Any], folders: Sequence[Path], run: Path) -> None:
+    """Copy into a run the modules from ``folders`` that its config names, so that it can be used where they are not.
+
+    Args:
+        config: merged.
+        folders: from :func:`find_code`.
+        run: the run's folder.
+    """
+    for top in dict.fromkeys(target.partition(".")[0] for target in own_targets(config)):
+        for folder in folders:
+            file, package = folder / f"{top}.py", folder / top
+            if file.is_file():
+                (run / CODE).mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, run / CODE / file.name)
+                break
+            if package.is_dir():
+                ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
+                shutil.copytree(package, run / CODE / top, dirs_exist_ok=True, ignore=ignore)
+                break
+
+
+def use_code(run: Path) -> None:
+    """Let Python find the modules that a run keeps."""
+    if (run / CODE).is_dir():
+        _append(run / CODE)
+
+
+def _append(folder: Path) -> None:
+    """At the end: nothing installed can be shadowed."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+        importlib.invalidate_caches()
+
+
+def trusted_code(weights: Path) -> Path | None:
+    """Where own modules lie that belong to weights: in the run beside them, or at the top of their bundle."""
+    for folder in (weights.parent / CODE, weights.resolve().parent.parent):
+        if folder.is_dir() and (folder.name == CODE or (folder / "configs" / "metadata.json").is_file()):
+            return folder
+    return None
+
+
+def build_trusted(definition: Mapping[str, Any], weights: Path) -> nn.Module:
+    """The network of a definition that names own classes: imports them, and runs them.
+
+    Args:
+        definition: config keys of the network, see :func:`~ct_cncl.pipeline.workflow.definition.network_definition`.
+        weights: to which it belongs.
+
+    Raises:
+        ConfigError: a module that is another one than that of these weights.
+    """
+    from monai.bundle import ConfigParser
+
+    folder = trusted_code(weights)
+    if folder is not None:
+        _append(folder)
+        _refuse_other_modules(definition, folder)
+    parser = ConfigParser()
+    parser.read_config(dict(definition))
+    return parser.get_parsed_content("network_def")
+
+
+def _refuse_other_modules(definition: Mapping[str, Any], folder: Path) -> None:
+    """Python keeps the first module of a name; weights of another version of it would give other images without a word."""
+    for top in dict.fromkeys(target.partition(".")[0] for target in own_targets(definition)):
+        own = folder / f"{top}.py"
+        if not own.is_file():
+            continue
+        loaded = Path(str(importlib.import_module(top).__file__))
+        if loaded.read_bytes() != own.read_bytes():
+            raise ConfigError(
+                f"Expected {top} of {own}, but another {top} is imported, from {loaded}. Rename one, or start Python where it is not found."
+            )
