@@ -7,14 +7,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ct_cncl.pipeline.evaluation.insert_views import SHOWN, evenly, insert_verdict, insert_views
 from ct_cncl.pipeline.evaluation.matching import RESULT, OpenedScan, locate, match
 from ct_cncl.pipeline.evaluation.provenance import provenance
-from ct_cncl.pipeline.evaluation.record import PAGE, REFERENCE, Chart, Curve, Evaluation, Method, Table
+from ct_cncl.pipeline.evaluation.record import (
+    INPUT,
+    PAGE,
+    REFERENCE,
+    Chart,
+    Curve,
+    Evaluation,
+    Method,
+    SliceView,
+    Table,
+)
 from ct_cncl.pipeline.evaluation.tables import write_tables
 from ct_cncl.pipeline.metrics.bootstrap import Interval, bootstrap_mean
 from ct_cncl.pipeline.metrics.inserts import INSERTS, Insert, Place, contrasts_kept, insert_places, with_inserts
@@ -129,6 +141,7 @@ def _evaluate(
     scratch: Path,
 ) -> Evaluation:
     kinds = [Insert(**one) for one in stated["inserts"]]
+    views: list[SliceView] = []
     shares: dict[str, list[tuple[int, float]]] = {}
     noise: dict[str, list[float]] = {}
     reference, *others = (locate(path, patients, scratch)[RESULT] for path in paths)
@@ -139,7 +152,20 @@ def _evaluate(
         found = contrasts_kept(after.hu, with_them.hu, places, kinds, before.pixel_mm)
         shares.setdefault(scan.patient, []).extend((p.kind, share) for p, share in zip(places, found.tolist()))
         noise.setdefault(scan.patient, []).extend(_noise_left(before.hu, after.hu))
-    return _record(kinds, list(shares.values()), list(noise.values()), paths[1])
+        volumes = {
+            INPUT: with_inserts(before.hu, places, kinds, before.pixel_mm), REFERENCE: after.hu, "candidate1": with_them.hu,
+        }  # fmt: skip
+        views += insert_views(
+            scan,
+            f"patient {list(shares).index(scan.patient) + 1}",
+            volumes,
+            places,
+            kinds,
+            most=-(-SHOWN // len(reference)),
+        )
+    return replace(
+        _record(kinds, list(shares.values()), list(noise.values()), paths[1]), slices=evenly(views, SHOWN)
+    )
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -215,7 +241,11 @@ def _record(
     said = ", ".join(f"{row[3]:.0f} % of {row[0]}" for row in rows if isinstance(row[3], float))
     return Evaluation(
         title=f"Contrast kept by {name}", kind="evaluation", summary=[f"{name} keeps {said}; {100 * left.mean:.0f} % of the noise is left."],
-        methods=[Method(REFERENCE, "scans", "reference"), Method("candidate1", name, "candidate")],
+        methods=[
+            Method(REFERENCE, f"{name} without inserts", "reference", "the method's results for the scans as they are"),
+            Method(INPUT, "scans with inserts", "input"), Method("candidate1", f"{name} with inserts", "candidate"),
+        ],
+        verdict=insert_verdict(name, rows, left, [len(one) for one in shares]),
         measures=[], slices=[], slice_rows=[], patient_rows=[], summaries=[], comparisons=[], charts=[chart], tables=[table],
         provenance=provenance(windows={}, seeds={"bootstrap": 0}, files={name: ""}, constants={"inserts": note}),
     )  # fmt: skip

@@ -25,6 +25,7 @@ from ct_cncl.pipeline.node.errors import NodeError
 from ct_cncl.pipeline.node.health import health_of, metrics_of
 from ct_cncl.pipeline.node.jobs import STATES, Job
 from ct_cncl.pipeline.node.page_guard import LARGEST_FORM, Guard
+from ct_cncl.pipeline.report.frame import TEMPLATES, styles
 from ct_cncl.transforms import __version__
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ logger = logging.getLogger("ct_cncl.node")
 _PICTURES = ("input", "result", "removed")
 _FOLDER = Path(__file__).parent / "templates"
 _SHOWN = 200
-_FILES = {"node.css": "text/css", "node.js": "text/javascript"}
+_FILES = {"page.css": "text/css", "node.css": "text/css", "node.js": "text/javascript"}
 
 
 class Page:
@@ -47,7 +48,7 @@ class Page:
 
     def __init__(self, node: Node, guard: Guard) -> None:
         self.node, self.guard = node, guard
-        loader = jinja2.FileSystemLoader(_FOLDER)
+        loader = jinja2.FileSystemLoader([_FOLDER, TEMPLATES])
         self.templates = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
         self.templates.filters["ago"] = ago
         self.app = Starlette(
@@ -168,6 +169,8 @@ class Page:
         name = request.path_params["name"]
         if name not in _FILES:
             return PlainTextResponse("no such file", 404)
+        if name == "page.css":
+            return Response(styles(), media_type=_FILES[name])
         return FileResponse(_FOLDER / name, media_type=_FILES[name])
 
     def health(self, request: Request) -> Response:  # noqa: ARG002

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import sys
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from tqdm import tqdm
 from ct_cncl.pipeline.common.csv_files import csv_text
 from ct_cncl.pipeline.noise_measurement.dicom_map import write_dicom_map
 from ct_cncl.pipeline.noise_measurement.measure import ScanNoise, measure_repeated, measure_scan, noise_map, spectrum_2d
-from ct_cncl.pipeline.preparation.spectra_picture import spectra_svg
+from ct_cncl.pipeline.noise_measurement.page import page
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.json_values import plain
@@ -41,8 +40,6 @@ COLUMNS = {
     "kvp": "kVp",
     "slice_thickness_mm": "thickness, mm",
 }
-FEW_PATCHES = 6
-"""Fewer give no interval."""
 RESULTS = ("noise.json", "noise.csv", "noise.html")
 
 
@@ -180,75 +177,9 @@ def _cell(value: Any) -> str:
 def _write(out: Path, rows: list[dict[str, Any]], failed: list[str]) -> None:
     content = {
         "noise.csv": csv_text([[*COLUMNS], *([row.get(key) for key in COLUMNS] for row in rows)]),
-        "noise.html": page(rows, failed),
+        "noise.html": page(rows, failed, COLUMNS),
         "noise.json": json.dumps(plain({"scans": rows, "not_measured": failed}), indent=2, allow_nan=False) + "\n",
     }
     for name, text in content.items():
         with replacing(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names that are no text
-
-
-def _band(row: dict[str, Any]) -> tuple[list[float], list[float]] | None:
-    """The 95 % interval of the radial spectrum; none over fewer than six patches."""
-    if row["patches"] < FEW_PATCHES:
-        return None
-    power = np.asarray(row["spectrum"]["power_hu2_mm2"])
-    half = 1.96 * power * np.asarray(row["spectrum"]["relative_error"])
-    return np.maximum(power - half, 0).tolist(), (power + half).tolist()
-
-
-def _about_band(row: dict[str, Any]) -> str:
-    patches = row["patches"]
-    if patches < FEW_PATCHES:
-        return f"{patches} patches: too few for an interval."
-    return f"Band: 95 % interval, from the spread over {patches} patches and the errors of the fit."
-
-
-def _picture_of_plane(power: np.ndarray) -> str:
-    """The 2-D spectrum, a square a frequency, black for none."""
-    side = len(power)
-    grey = np.rint(255 * power / power.max()).astype(int)
-    squares = "".join(
-        f'<rect x="{x}" y="{y}" width="1.02" height="1.02" fill="rgb({grey[x, y]},{grey[x, y]},{grey[x, y]})"/>'
-        for x in range(side)
-        for y in range(side)
-    )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {side} {side}" width="260" height="260">{squares}</svg>'
-        f"<p>2-D spectrum, frequency 0 in the middle, x to the right, y down; white {power.max():.3g} HU\u00b2 mm\u00b2. Anatomy at low "
-        "frequencies, which the radial spectrum has taken out, is in it.</p>"
-    )
-
-
-def page(rows: list[dict[str, Any]], failed: list[str]) -> str:
-    """One HTML page: the table, a spectrum for each scan, noise against dose where doses are stated."""
-    head = "".join(f"<th>{html.escape(title)}</th>" for title in COLUMNS.values())
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(_cell(row.get(key)))}</td>" for key in COLUMNS) + "</tr>" for row in rows
-    )
-    parts = [f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"]
-    parts += [f"<p>{html.escape(line)}</p>" for line in failed]
-    known = sorted((float(row["exposure_mas"]), float(row["level_hu"])) for row in rows if row.get("exposure_mas"))
-    if len({mas for mas, _ in known}) > 1:
-        x, y = zip(*known)
-        parts.append("<h2>Noise (HU) against exposure (mAs)</h2>")
-        parts.append(spectra_svg([("level, HU", x, y)], labels=("exposure, mAs", "level, HU")))
-    for row in rows:
-        spectrum = row["spectrum"]
-        curves = [(str(row["scan"]), list(spectrum["frequency_per_mm"]), list(spectrum["power_hu2_mm2"]))]
-        if "by_subtraction" in row:
-            exact = row["by_subtraction"]
-            curves.append(("by subtraction", exact["frequency_per_mm"], exact["power_hu2_mm2"]))
-        parts.append(f"<h2>{html.escape(str(row['scan']))}</h2>")
-        parts += [f"<p>{html.escape(remark)}</p>" for remark in row["remarks"]]
-        named = [(html.escape(name), x, y) for name, x, y in curves]
-        parts.append(spectra_svg(named, band=_band(row)))
-        parts.append(f"<p>{_about_band(row)}</p>")
-        parts.append(_picture_of_plane(np.asarray(row["spectrum_2d_hu2_mm2"])))
-    style = (
-        "body{font:15px system-ui,sans-serif;margin:2em}td,th{padding:.2em .8em;text-align:left}svg{max-width:640px}"
-    )
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Noise of CT scans</title>'
-        f"<style>{style}</style></head><body><h1>Noise of CT scans</h1>{''.join(parts)}</body></html>\n"
-    )

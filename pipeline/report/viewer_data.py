@@ -19,7 +19,7 @@ from ct_cncl.transforms.common.hu import WINDOWS
 STEPS = {"noise": 1.0, "content": 1.0, "disagreement": 0.5}
 """HU between two stored values of the maps; images are stored to 1 HU, as the files of scanners are."""
 ERRORS_SHOWN = 95
-"""Per cent of the results' errors around the body that are within the first scale of the differences."""
+"""Per cent of the results' errors around the body, 0 left out, that are within the first scale of the differences."""
 STEPS_OF_SCALES = (1, 1.5, 2, 3, 4, 5, 6, 8, 10)
 """Times a power of ten: where scales of maps end."""
 PRESETS = ("chest", "abdomen", "head", "bone", "full")
@@ -190,13 +190,15 @@ def _views(evaluation: Evaluation) -> list[dict[str, Any]]:
         maps = {name for one in evaluation.slices for name in one.maps.get(method.key, {})}
         views += [
             {"method": method.key, "kind": kind, "title": title, "terms": terms, "absolute": absolute}
-            for kind, title, terms, absolute in _views_of(method, maps, with_input=INPUT in images)
+            for kind, title, terms, absolute in _views_of(
+                method, maps, with_input=INPUT in images, truth=evaluation.method(REFERENCE).name
+            )
         ]
     return views
 
 
 def _views_of(
-    method: Method, maps: set[str], *, with_input: bool
+    method: Method, maps: set[str], *, with_input: bool, truth: str
 ) -> Iterator[tuple[str, str, list[tuple[str, int]], bool]]:
     """Kind, title, signed planes and whether the absolute value is shown."""
     key, name = method.key, method.name
@@ -204,7 +206,7 @@ def _views_of(
     yield "image", name, [(key, 1)], False
     if method.role == "reference":
         return
-    yield "difference", f"{name} {MINUS} reference", [(key, 1), (REFERENCE, -1)], False
+    yield "difference", f"{name} {MINUS} {truth}", [(key, 1), (REFERENCE, -1)], False
     if method.role == "input":
         return
     if with_input:
@@ -212,11 +214,11 @@ def _views_of(
     if "noise" in maps:
         yield "noise", f"{name}: N(y), noise predicted", [(noise, 1)], False
     if "content" in maps:
-        yield "difference", f"{name}: C(y) {MINUS} reference", [(content, 1), (REFERENCE, -1)], False
+        yield "difference", f"{name}: C(y) {MINUS} {truth}", [(content, 1), (REFERENCE, -1)], False
     if "noise" in maps and with_input:
         yield (
             "difference",
-            f"{name}: y {MINUS} N(y) {MINUS} reference",
+            f"{name}: y {MINUS} N(y) {MINUS} {truth}",
             [(INPUT, 1), (noise, -1), (REFERENCE, -1)],
             False,
         )
@@ -241,9 +243,14 @@ def _scales(slices: Sequence[SliceView], boxes: Sequence[Sequence[int]]) -> dict
         errors += [(one.images[key][shown] - truth).ravel() for key in judged]
         apart += [np.ravel(named["disagreement"][shown]) for named in one.maps.values() if "disagreement" in named]
     return {
-        name: error_scale(np.concatenate(values)) if values else 1.0
+        name: error_scale(_other_than_0(np.concatenate(values))) if values else 1.0
         for name, values in (("difference", errors), ("disagreement", apart))
     }
+
+
+def _other_than_0(errors: np.ndarray) -> np.ndarray:
+    """Where nothing differs there is nothing to see: such pixels set no scale."""
+    return errors[errors != 0]
 
 
 def _first_window(windows: Mapping[str, tuple[float, float]]) -> str:

@@ -1,0 +1,105 @@
+"""What the report of inserts shows first: the answer, and slices with the inserts to jump to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from ct_cncl.pipeline.evaluation.matching import OpenedScan
+from ct_cncl.pipeline.evaluation.record import KeyFigure, Mark, SliceView, Verdict
+from ct_cncl.pipeline.metrics.bootstrap import Interval
+from ct_cncl.pipeline.metrics.inserts import Insert, Place
+
+T = TypeVar("T")
+SHOWN = 20
+"""Slices of the page."""
+
+
+def insert_views(
+    scan: OpenedScan,
+    patient: str,
+    volumes: Mapping[str, np.ndarray],
+    places: Sequence[Place],
+    kinds: Sequence[Insert],
+    *,
+    most: int,
+) -> list[SliceView]:
+    """Slices of a scan that hold inserts.
+
+    Args:
+        scan: that the inserts were added to.
+        patient: "patient 1", ...
+        volumes: by method key, (columns, rows, slices) HU.
+        places: of the inserts.
+        kinds: all kinds of inserts.
+        most: of its slices.
+    """
+    views = []
+    for number in evenly(sorted({place.slice for place in places}), most):
+        marks = [
+            Mark(kinds[one.kind].name, one.x, one.y, kinds[one.kind].diameter_mm)
+            for one in places
+            if one.slice == number
+        ]
+        images = {key: np.rint(hu[..., number]).clip(-32768, 32767).astype(np.int16) for key, hu in volumes.items()}
+        grid = scan.grid
+        label = f"{scan.name}, slice {number}"
+        views.append(SliceView(label, patient, grid.pixel_mm, images, {}, "", grid.sides, grid.position(number), marks))
+    return views
+
+
+def evenly(views: Sequence[T], most: int) -> list[T]:
+    """At most so many, evenly spaced.
+
+    >>> evenly([1, 2, 3, 4, 5], 3)
+    [1, 3, 5]
+    """
+    chosen = np.unique(np.linspace(0, len(views) - 1, min(most, len(views))).round().astype(int))
+    return [views[number] for number in chosen.tolist()]
+
+
+def insert_verdict(
+    name: str, rows: Sequence[Sequence[float | str | None]], noise: Interval, counts: Sequence[int]
+) -> Verdict:
+    """Contrast kept of the insert that loses most and of the one that loses least, and the noise left.
+
+    Args:
+        name: of the method.
+        rows: of the table: insert, how many, patients, contrast kept %, its interval as text, ...
+        noise: left, a share.
+        counts: inserts of each patient.
+    """
+    known = [row for row in rows if isinstance(row[3], float)]
+    judged = f"{name}: {sum(counts)} inserts in scans of {len(counts)} patient{'s' * (len(counts) != 1)}"
+    low, high = noise.low, noise.high
+    few = f"mean over {noise.size} patient{'s' * (noise.size != 1)}, too few for an interval"
+    left = KeyFigure(
+        "Noise left", 100 * noise.mean, "%", 0, None if low is None else 100 * low, None if high is None else 100 * high,
+        few if low is None else f"95 % interval over {noise.size} patients", "in calm soft tissue, anatomy counts as noise",
+    )  # fmt: skip
+    figures, words = [], []
+    for title, row in _ends_of(known):
+        ends = [float(text) for text in str(row[4]).split(" to ")] if row[4] else [None, None]
+        of = (
+            f"95 % interval over {row[2]:.0f} patients"
+            if row[4]
+            else f"mean over {row[2]:.0f} patients, too few for an interval"
+        )
+        value = float(row[3] or 0.0)
+        figures.append(KeyFigure(f"Contrast kept, {title}", value, "%", 0, ends[0], ends[1], of, f"insert of {row[0]}"))
+        words.append(f"{value:.0f} % ({row[0]})")
+    if not words:
+        return Verdict(judged, f"{name} leaves {100 * noise.mean:.0f} % of the noise.", [left])
+    text = (
+        f"{name} keeps {' to '.join(words)} of the inserts' contrast and leaves {100 * noise.mean:.0f} % of the noise."
+    )
+    return Verdict(judged, text, [*figures, left])
+
+
+def _ends_of(rows: Sequence[Sequence[float | str | None]]) -> list[tuple[str, Sequence[float | str | None]]]:
+    if not rows:
+        return []
+    ordered = sorted(rows, key=lambda row: float(row[3] or 0.0))
+    return [("least", ordered[0])] if len(ordered) == 1 else [("least", ordered[0]), ("most", ordered[-1])]

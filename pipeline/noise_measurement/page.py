@@ -1,0 +1,132 @@
+"""The page of ``ct-cncl noise``: the answer, the table, a spectrum for each scan."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ct_cncl.pipeline.preparation.spectra_picture import spectra_svg
+from ct_cncl.pipeline.report.frame import environment, styles
+from ct_cncl.pipeline.report.headline import Headline, Shown
+from ct_cncl.pipeline.report.tables import Cell, Column, Sheet, number_text
+
+FEW_PATCHES = 6
+"""Fewer give no interval."""
+
+
+def page(rows: Sequence[Mapping[str, Any]], failed: Sequence[str], columns: Mapping[str, str]) -> str:
+    """One HTML page: the table, a spectrum for each scan, noise against dose where doses are stated.
+
+    Args:
+        rows: of the scans, as in ``noise.json``.
+        failed: what could not be measured, and why.
+        columns: of the table, headers by key.
+    """
+    heads = [Column(title) for title in columns.values()]
+    cells = [[_cell(row.get(key)) for key in columns] for row in rows]
+    exposures = [_exposure_plot(rows)]
+    content = {
+        "style": styles(),
+        "headline": _headline(rows, failed),
+        "sheet": Sheet("noise", "Noise of each scan", heads, cells, cards=True),
+        "plots": [one for one in exposures if one] + [_scan_plot(row) for row in rows],
+    }
+    return environment().get_template("noise.html").render(**content) + "\n"
+
+
+def _headline(rows: Sequence[Mapping[str, Any]], failed: Sequence[str]) -> Headline:
+    levels = [float(row["level_hu"]) for row in rows]
+    middles = [float(row["mean_frequency_per_mm"]) for row in rows]
+    count = f"{len(rows)} scan{'s' * (len(rows) != 1)}"
+    span = f"smallest and largest of {count}"
+    figures = [
+        _shown("Noise", levels, unit="HU", digits=1, span=span, conditions="standard deviation in soft tissue"),
+        _shown("Mean frequency", middles, unit="1/mm", digits=2, span=span, conditions="of the noise; lower is coarser"),
+    ]  # fmt: skip
+    sentence = (
+        f"Median noise of {figures[0].value} HU in soft tissue, its mean frequency {figures[1].value}/mm."
+        if rows
+        else ""
+    )
+    title = "Noise of CT scans"
+    return Headline(
+        "Noise", title, f"{count} measured without a reference", sentence, figures if rows else [], list(failed)
+    )
+
+
+def _shown(title: str, values: Sequence[float], *, unit: str, digits: int, span: str, conditions: str) -> Shown:
+    middle = number_text(float(np.median(values)), digits) if values else ""
+    if len(values) < 2:
+        return Shown(title, middle, unit, "one scan, no range", conditions)
+    low, high = (number_text(value, digits) for value in (min(values), max(values)))
+    return Shown(title, middle, unit, f"{low} to {high}, {span}", conditions)
+
+
+def _cell(value: Any) -> Cell:
+    if value is None:
+        return Cell("\N{EN DASH}")
+    if isinstance(value, (int, float)):
+        return Cell(f"{value:.3g}" if isinstance(value, float) else str(value), float(value))
+    return Cell(str(value))
+
+
+def _exposure_plot(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    known = sorted((float(row["exposure_mas"]), float(row["level_hu"])) for row in rows if row.get("exposure_mas"))
+    if len({mas for mas, _ in known}) < 2:
+        return None
+    x, y = zip(*known)
+    drawn = [spectra_svg([("level, HU", x, y)], labels=("exposure, mAs", "level, HU"))]
+    return {"title": "Noise against exposure", "remarks": [], "drawn": drawn, "notes": []}
+
+
+def _scan_plot(row: Mapping[str, Any]) -> dict[str, Any]:
+    spectrum = row["spectrum"]
+    curves = [(str(row["scan"]), list(spectrum["frequency_per_mm"]), list(spectrum["power_hu2_mm2"]))]
+    if "by_subtraction" in row:
+        exact = row["by_subtraction"]
+        curves.append(("by subtraction", exact["frequency_per_mm"], exact["power_hu2_mm2"]))
+    named = [(html.escape(name), x, y) for name, x, y in curves]
+    plane = np.asarray(row["spectrum_2d_hu2_mm2"])
+    about = (
+        f"2-D spectrum, frequency 0 in the middle, x to the right, y down; white {plane.max():.3g} HU\u00b2 mm\u00b2. Anatomy at low "
+        "frequencies, which the radial spectrum has taken out, is in it."
+    )
+    return {
+        "title": f"{row['scan']}: {row['level_hu']:.1f} HU, mean frequency {row['mean_frequency_per_mm']:.2f}/mm",
+        "remarks": list(row["remarks"]),
+        "drawn": [spectra_svg(named, band=_band(row)), _picture_of_plane(plane)],
+        "notes": [_about_band(row), about],
+    }
+
+
+def _band(row: Mapping[str, Any]) -> tuple[list[float], list[float]] | None:
+    """The 95 % interval of the radial spectrum; none over fewer than six patches."""
+    if row["patches"] < FEW_PATCHES:
+        return None
+    power = np.asarray(row["spectrum"]["power_hu2_mm2"])
+    half = 1.96 * power * np.asarray(row["spectrum"]["relative_error"])
+    return np.maximum(power - half, 0).tolist(), (power + half).tolist()
+
+
+def _about_band(row: Mapping[str, Any]) -> str:
+    patches = row["patches"]
+    if patches < FEW_PATCHES:
+        return f"{patches} patches: too few for an interval."
+    return f"Band: 95 % interval, from the spread over {patches} patches and the errors of the fit."
+
+
+def _picture_of_plane(power: np.ndarray) -> str:
+    """The 2-D spectrum, a square a frequency, black for none."""
+    side = len(power)
+    grey = np.rint(255 * power / power.max()).astype(int)
+    squares = "".join(
+        f'<rect x="{x}" y="{y}" width="1.02" height="1.02" fill="rgb({grey[x, y]},{grey[x, y]},{grey[x, y]})"/>'
+        for x in range(side)
+        for y in range(side)
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {side} {side}" style="max-width: 260px">{squares}</svg>'
+    )
