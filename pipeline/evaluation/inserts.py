@@ -163,9 +163,7 @@ def _evaluate(
             kinds,
             most=-(-SHOWN // len(reference)),
         )
-    return replace(
-        _record(kinds, list(shares.values()), list(noise.values()), paths[1]), slices=evenly(views, SHOWN)
-    )
+    return replace(_record(kinds, list(shares.values()), list(noise.values()), paths[1]), slices=evenly(views, SHOWN))
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -70,6 +70,7 @@ def choose_slices(
         one = evaluation.slices[position]
         slices.append(_described(one, own) | {"figures": _figures(evaluation, one.label)})
     _share_frames(slices)
+    _share_scales(slices, [evaluation.slices[position] for position in kept])
     manifest = {
         "slices": slices,
         "views": _views(evaluation),
@@ -80,7 +81,7 @@ def choose_slices(
             "difference": as_hex(difference_map()),
             "disagreement": as_hex(sequential_map()),
         },
-        "scales": _scales([evaluation.slices[position] for position in kept], [one["body"] for one in slices]),
+        "scales": slices[0]["scales"] if slices else {"difference": 1.0, "disagreement": 1.0},
         "within": ERRORS_SHOWN,
         "window": _first_window(evaluation.windows),
     }
@@ -155,12 +156,26 @@ def _body_box(hu: np.ndarray) -> list[int]:
     return [int(left), int(top), int(right) + step, int(bottom) + step]
 
 
+def _by_scan(slices: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+    """Positions of the slices of each scan."""
+    scans: dict[tuple[Any, ...], list[int]] = {}
+    for place, one in enumerate(slices):
+        scans.setdefault((one["label"].rpartition(", slice ")[0], one["columns"], one["rows"]), []).append(place)
+    return list(scans.values())
+
+
+def _share_scales(slices: Sequence[dict[str, Any]], views: Sequence[SliceView]) -> None:
+    """One scale of the maps for all slices of a scan: another scan's noise may be ten times as strong."""
+    for scan in _by_scan(slices):
+        shared = _scales([views[place] for place in scan], [slices[place]["body"] for place in scan])
+        for place in scan:
+            slices[place]["scales"] = shared
+
+
 def _share_frames(slices: Sequence[dict[str, Any]]) -> None:
     """One frame for all slices of a scan, so that scrolling through it does not move the picture."""
-    scans: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for one in slices:
-        scans.setdefault((one["label"].rpartition(", slice ")[0], one["columns"], one["rows"]), []).append(one)
-    for scan in scans.values():
+    for places in _by_scan(slices):
+        scan = [slices[place] for place in places]
         boxes = np.array([one["body"] for one in scan])
         shared = [*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()]
         for one in scan:

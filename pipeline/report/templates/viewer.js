@@ -21,6 +21,7 @@ function nextRound(value, up) {
 
 // With a finger the wipe is lit at first, with a mouse the window.
 const TOUCH = matchMedia("(pointer: coarse)").matches;
+const SCALES = ["difference", "disagreement"];
 const LEAST_STAGE = 250; // CSS pixels
 
 class Viewer {
@@ -111,10 +112,12 @@ class Viewer {
     const refit = changes.layout !== undefined && changes.layout !== this.state.layout && !this.zoomedIn;
     Object.assign(this.state, changes);
     const { state, data } = this;
+    if (SCALES.some((name) => changes[name] !== undefined)) this.ownScales = true; // of the person: no slice changes them
     for (const [name, limits] of Object.entries(LIMITS)) state[name] = clamp(state[name], limits);
     state.slice = clamp(state.slice, [0, data.slices.length - 1]);
     state.left = (state.left + data.views.length) % data.views.length;
     state.right = (state.right + data.views.length) % data.views.length;
+    if (!this.ownScales) Object.assign(state, this.slice.scales);
     const { columns, rows, body } = this.slice;
     const other = columns !== before.columns || rows !== before.rows;
     if (refit) this.stage.arrange(state, this.slice); // panes of another size
