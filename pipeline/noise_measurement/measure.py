@@ -111,7 +111,7 @@ def measure_repeated(first: np.ndarray, second: np.ndarray, pixel: tuple[float, 
     """Exact figures by subtraction of two scans of one object, (x, y, z) HU: the difference over sqrt(2) is one scan's noise.
 
     Raises:
-        ValueError: other shapes, or no soft tissue.
+        ValueError: other shapes, no soft tissue, or the same pixels twice.
     """
     if first.shape != second.shape:
         raise ValueError(
@@ -126,6 +126,8 @@ def measure_repeated(first: np.ndarray, second: np.ndarray, pixel: tuple[float, 
     else:
         raise ValueError("Expected soft tissue (-50 to 200 HU) in both scans but got no patch of it.")
     power = periodograms(np.concatenate([cut(noise[..., z], at, size) for z, at in enumerate(corners)]), pixel)
+    if not power.any():
+        raise ValueError("Expected two scans of one object but got the same pixels twice. Name its repetition.")
     ring = rings(size, pixel)
     total = ring.count * power.mean(axis=0)
     return {

@@ -16,6 +16,7 @@ from ct_cncl.pipeline.common.csv_files import csv_text
 from ct_cncl.pipeline.noise_measurement.dicom_map import write_dicom_map
 from ct_cncl.pipeline.noise_measurement.measure import ScanNoise, measure_repeated, measure_scan, noise_map, spectrum_2d
 from ct_cncl.pipeline.noise_measurement.page import page
+from ct_cncl.pipeline.noise_measurement.pairs import Measured, add_subtractions
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.json_values import plain
@@ -77,15 +78,17 @@ def measure_scans(
 def _measure_all(
     scans: Sequence[ScanSource], out: Path | None, repeat: Path | None, *, maps: bool
 ) -> list[dict[str, Any]]:
-    rows, failed = [], []
+    rows, failed, measured = [], [], []
     for found in tqdm(scans, desc="measuring", unit="scan", disable=not sys.stderr.isatty()):
-        row = _measured(found, out if maps else None, repeat)
-        if isinstance(row, str):
-            failed.append(f"{_name(found)}: not measured: {row}")
+        one = _measured(found, out if maps else None, repeat)
+        if isinstance(one, str):
+            failed.append(f"{_name(found)}: not measured: {one}")
         else:
-            rows.append(row)
+            rows.append(one.row)
+            measured.append(one)
     if not rows:
         raise ScanError("; ".join(failed))
+    add_subtractions(measured)
     say(*_lines(rows))
     say(*failed, error=True)
     if out is not None:
@@ -93,7 +96,7 @@ def _measure_all(
     return rows
 
 
-def _measured(found: ScanSource, map_folder: Path | None, repeat: Path | None) -> dict[str, Any] | str:
+def _measured(found: ScanSource, map_folder: Path | None, repeat: Path | None) -> Measured | str:
     """The figures, or why there are none."""
     try:
         return _row(read_scan(found, allow_irregular=True), found, map_folder, repeat)
@@ -111,7 +114,7 @@ def _slices(scan: Scan) -> tuple[np.ndarray, SliceOrder]:
     return np.ascontiguousarray(view), order
 
 
-def _row(scan: Scan, found: ScanSource, map_folder: Path | None, repeat: Path | None) -> dict[str, Any]:
+def _row(scan: Scan, found: ScanSource, map_folder: Path | None, repeat: Path | None) -> Measured:
     hu, order = _slices(scan)
     pixel = pixel_of(scan, order)
     noise = measure_scan(hu, pixel)
@@ -135,7 +138,8 @@ def _row(scan: Scan, found: ScanSource, map_folder: Path | None, repeat: Path | 
             write_float_nifti(
                 noise_map(hu, pixel, noise.estimate), order.affine, target.with_name(f"{target.name}.nii.gz")
             )
-    return row
+    grid = (hu.shape, *np.asarray(order.affine, dtype=float).round(2).ravel().tolist())
+    return Measured(row, grid, lambda: _slices(read_scan(found, allow_irregular=True))[0], pixel)
 
 
 def _protocol(scan: Scan) -> dict[str, Any]:
@@ -162,8 +166,9 @@ def _lines(rows: list[dict[str, Any]]) -> list[str]:
         lines += [f"{row['scan']}: {remark}" for remark in row["remarks"]]
         if "by_subtraction" in row:
             exact = row["by_subtraction"]
+            other = f" of {exact['other']}" if "other" in exact else ""
             lines.append(
-                f"{row['scan']}: by subtraction {exact['level_hu']:.2f} HU, mean frequency {exact['mean_frequency_per_mm']:.3f} / mm"
+                f"{row['scan']}: by subtraction{other} {exact['level_hu']:.2f} HU, mean frequency {exact['mean_frequency_per_mm']:.3f} / mm"
             )
     return lines
 

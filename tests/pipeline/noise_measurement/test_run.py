@@ -54,6 +54,52 @@ def test_a_repetition_gives_the_exact_level(tmp_path):
     assert row["by_subtraction"]["level_hu"] == pytest.approx(10, rel=0.02)
 
 
+@pytest.fixture
+def found(tmp_path, capsys):
+    """Measure volumes that lie in one folder; what the others are subtracted from, by name."""
+
+    def run(**volumes):
+        for name, hu in volumes.items():
+            save(tmp_path / f"{name}.nii.gz", hu)
+        rows = measure_scans(tmp_path)
+        return {row["scan"]: row.get("by_subtraction") for row in rows}, capsys.readouterr().out
+
+    return run
+
+
+def test_two_scans_of_one_object_in_a_folder_give_the_exact_level(found):
+    rows, said = found(a=volume(10), b=volume(10, seed=1))
+    assert [rows[name]["level_hu"] for name in "ab"] == [pytest.approx(10, rel=0.02)] * 2
+    assert (rows["a"]["other"], rows["b"]["other"]) == ("b", "a")
+    assert "a: by subtraction of b 10" in said.replace("9.9", "10.")
+
+
+def test_a_third_scan_is_subtracted_from_the_one_before(found):
+    rows, _ = found(a=volume(10), b=volume(10, seed=1), c=volume(10, seed=2))
+    assert [rows[name]["other"] for name in "abc"] == ["b", "a", "b"]
+
+
+OTHER = np.where(np.hypot(*np.meshgrid(np.arange(128) - 40, np.arange(128) - 80, indexing="ij")) < 20, 60.0, 0.0)[
+    ..., None
+]
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        volume(10),  # a copy
+        volume(20, seed=1),  # another dose
+        volume(8),  # the same noise, less of it
+        volume(10, seed=1) + OTHER + 40 * np.sin(np.arange(128) / 4)[:, None, None],  # another object
+        np.concatenate([volume(10, seed=1)] * 2, axis=2),  # another grid
+    ],
+    ids=["copy", "dose", "denoised", "object", "grid"],
+)
+def test_what_is_no_repetition_is_not_subtracted(found, second):
+    rows, _ = found(a=volume(10), b=second)
+    assert list(rows.values()) == [None] * len(rows)
+
+
 def test_the_published_level_is_the_mode():
     assert global_noise_level(volume(10), (1.0, 1.0)) == pytest.approx(10, rel=0.1)
 
@@ -65,6 +111,8 @@ def test_what_cannot_be_is_refused(tmp_path):
         measure_scans(tmp_path / "a.nii.gz", maps=True)
     with pytest.raises(ValueError, match="one object and grid"):
         measure_repeated(volume(1), volume(1)[:64], (1.0, 1.0))
+    with pytest.raises(ValueError, match="the same pixels twice"):
+        measure_repeated(volume(1), volume(1), (1.0, 1.0))
 
 
 def test_scans_of_one_name_have_maps_of_their_own_and_names_are_data(tmp_path, capsys):
