@@ -2,6 +2,7 @@
 
 Example:
     python benchmarks/node_throughput.py --slices 300 --precision fp32 bf16
+    python benchmarks/node_throughput.py --slices 1000 --associations 4
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from itertools import repeat
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
@@ -36,6 +39,7 @@ def main() -> None:
     parser.add_argument("--precision", nargs="+", default=["fp32"])
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--associations", type=int, default=1, help="that bring the slices, at once")
     parser.add_argument("--quiet", type=float, default=10.0, help="complete.quiet_s of the node")
     parser.add_argument("--late", action="store_true", help="begin only when the series is complete")
     asked = parser.parse_args()
@@ -81,7 +85,12 @@ def measured(folder: Path, files: list[Path], precision: str, asked: argparse.Na
         with running(path) as node:
             watch = Memory(node.process.pid)
             began = time.monotonic()
-            push(files, node.port)
+            with ThreadPoolExecutor(asked.associations) as pool:
+                list(
+                    pool.map(
+                        push, (files[k :: asked.associations] for k in range(asked.associations)), repeat(node.port)
+                    )
+                )
             last, last_clock = time.monotonic(), time.time()
             assert until(lambda: node.states() == ["done"], 1200), node.log.read_text()
             end = time.monotonic()
@@ -91,7 +100,7 @@ def measured(folder: Path, files: list[Path], precision: str, asked: argparse.Na
         assert len(there.times) == len(files)
     load = os.getloadavg()[0]
     return (
-        f"{len(files)} slices, {precision}, {asked.threads} threads, quiet {asked.quiet:g} s{', late' if asked.late else ''}: in {last - began:.1f} s, out "
+        f"{len(files)} slices over {asked.associations} associations, {precision}, {asked.threads} threads, quiet {asked.quiet:g} s{', late' if asked.late else ''}: in {last - began:.1f} s, out "
         f"{end - last:.1f} s after the last slice ({steps}); {watch.peak / 2**20:.0f} MiB at most (proportional set size of node and workers); {busy:.0f} s of CPU; load {load:.1f}"
     )
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -104,6 +105,7 @@ class Ahead:
         self.jobs: Jobs = worker.jobs
         self.spool: Spool = worker.spool
         self._seen: dict[int, set[str]] = {}
+        self._failed: set[int] = set()
 
     def look(self) -> bool:
         """Put a few slices through the network; whether there were any."""
@@ -111,31 +113,49 @@ class Ahead:
         self._tidy()
         own = [job for job in reversed(waiting) if job.id % max(self.settings.workers, 1) == self.number]
         self._seen = {job.id: self._seen.get(job.id, set()) for job in own}
-        return any(self._some_of(job) for job in own)
+        self._failed &= set(self._seen)
+        return any(self._some_of(job) for job in own if job.id not in self._failed)
 
     def _some_of(self, job: Job) -> bool:
+        """Put as many slices of a job through the network as go at once; whether there were that many.
+
+        A job of which this fails is left alone: it will say what is wrong in its own time, and the others do not wait for it.
+        """
+        try:
+            rows, asked = self._next(job)
+            if rows:
+                self._make(rows, asked)
+        except (ValueError, RuntimeError, OSError):
+            self._failed.add(job.id)
+            return False
+        return bool(rows)
+
+    def _next(self, job: Job) -> tuple[list[sqlite3.Row], Job]:
+        """Slices that have not been looked at, as many as go at once, and the job with its action; none where there are fewer."""
         seen = self._seen[job.id]
         rows = [row for row in self.jobs.members(job.id) if row["uid"] not in seen and row["path"]]
         if not rows:
-            return False
-        facts = Facts.from_plain(json.loads(rows[0]["facts"]))
-        action = decide(self.settings.rules, facts, job.sender).action
+            return [], job
+        action = decide(self.settings.rules, Facts.from_plain(json.loads(rows[0]["facts"])), job.sender).action
+        asked = replace(job, action=action.plain())
         if action.do != "denoise" or action.strength == 0:
             seen.update(row["uid"] for row in rows)
-            return False
-        asked = replace(job, action=action.plain())
+            return [], asked
         weights = self.worker.opened(asked)
         size = batch_for(weights, (1, 1), Settings())
         if not is_possible(weights, action.save) or len(rows) < size:
-            return False
+            return [], asked
         seen.update(row["uid"] for row in rows[:size])
-        folder_of(self.spool, job.id).mkdir(parents=True, exist_ok=True)
+        return rows[:size], asked
+
+    def _make(self, rows: list[sqlite3.Row], asked: Job) -> None:
+        folder_of(self.spool, asked.id).mkdir(parents=True, exist_ok=True)
         scratch = self.spool.work / "ahead"
-        read = [_slice(self.spool.folder / row["path"], scratch) for row in rows[:size]]
+        read = [_slice(self.spool.folder / row["path"], scratch) for row in rows]
         whole = [hu for hu in read if hu is not None]
-        if len(whole) == size and len({hu.shape for hu in whole}) == 1:  # as in the job: this many at once
-            apply_network(remembering(weights, self.spool, asked), np.stack(whole)[:, None], Settings())
-        return True
+        if len(whole) == len(rows) and len({hu.shape for hu in whole}) == 1:  # as in the job: this many at once
+            weights = remembering(self.worker.opened(asked), self.spool, asked)
+            apply_network(weights, np.stack(whole)[:, None], Settings())
 
     def _tidy(self) -> None:
         """Forget what was made of jobs that nobody will make any more."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ct_cncl.pipeline.node.database import refuse_shares
+from ct_cncl.pipeline.node.database import refuse_shares, refuse_unwritable
 from ct_cncl.pipeline.node.errors import NodeError, in_one_line
 from ct_cncl.pipeline.node.facts import read_object
 from ct_cncl.pipeline.node.read_settings import read_settings
@@ -34,10 +34,13 @@ def explain(config: Path, files: list[Path], sender: str | None = None) -> list[
     """
     settings = read_settings(config)
     refuse_shares(settings.spool)
+    refuse_unwritable(settings.spool)
     if settings.tls is not None:
         server_context(settings.tls)
     shadow = ", shadow mode" if settings.shadow else ""
-    counts = f"{len(settings.senders)} senders, {len(settings.destinations)} destinations, {len(settings.rules)} rules"
+    counts = (
+        f"senders: {len(settings.senders)}, destinations: {len(settings.destinations)}, rules: {len(settings.rules)}"
+    )
     lines = [f"{config}: good. {settings.aet} on {settings.host} port {settings.port}, {counts}{shadow}"]
     if not settings.rules:
         lines.append("There are no rules: everything is stored and ignored.")

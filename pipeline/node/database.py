@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -59,12 +60,16 @@ class Database:
         spool: its folder; it is made where it is missing.
 
     Raises:
-        NodeError: the folder lies on a network share, or the file is of a newer version of this program.
+        NodeError: the folder lies on a network share or cannot be written to, or the file is of a newer version of this program.
     """
 
     def __init__(self, spool: Path) -> None:
         refuse_shares(spool)
-        spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+        refuse_unwritable(spool)
+        try:
+            spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise _unwritable(spool, error.strerror) from error
         self.path = spool / FILE
         self._own = threading.local()
         self._prepare()
@@ -144,6 +149,26 @@ def _run(connection: sqlite3.Connection, script: str) -> None:
     for statement in script.split(";"):  # executescript would end the transaction
         if statement.strip():
             connection.execute(statement)
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Refuse a folder that this user cannot make or write to.
+
+    Args:
+        folder: that need not exist yet.
+
+    Raises:
+        NodeError: naming what is in the way.
+    """
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise _unwritable(folder, f"{there} is no folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise _unwritable(folder, f"this user may not write to {there}")
+
+
+def _unwritable(folder: Path, reason: object) -> NodeError:
+    return NodeError(f"Expected a spool that can be written to in {folder}, but {reason}. Choose another node.spool.")
 
 
 def refuse_shares(folder: Path) -> None:

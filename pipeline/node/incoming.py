@@ -200,17 +200,24 @@ def _limited(assoc: Any, limits: Limits) -> Callable[[int], bytearray]:
     """
     opened = time.monotonic()
 
+    def ended(reason: str) -> OSError:
+        logger.warning("cut off %s: %s", assoc.requestor.address_info.address, reason)
+        return OSError(reason)
+
     def limited(count: int) -> bytearray:
         now, message = time.monotonic(), assoc.dimse.message
         held = 0 if message is None else message.encoded_command_set.tell() + (message.data_set or _EMPTY).tell()
         if count > max(limits.pdu_bytes, 2**16) + 1024 or held > _LARGEST_MESSAGE:
-            raise OSError("longer than was offered")
+            raise ended("a PDU or message longer than was offered")
         part = None if message is None else message._data_set_file
         if part is not None and now - part.began > limits.object_s:
-            raise OSError(f"an object that took more than {limits.object_s:g} s")
+            raise ended(f"an object that took more than {limits.object_s:g} s")
         if message is None and now - opened > limits.association_s:
-            raise OSError(f"an association of more than {limits.association_s:g} s")
-        return _read_within(assoc.dul.socket.socket, count, now + limits.stall_s)
+            raise ended(f"an association of more than {limits.association_s:g} s")
+        try:
+            return _read_within(assoc.dul.socket.socket, count, now + limits.stall_s)
+        except TimeoutError:
+            raise ended(f"a PDU that took more than {limits.stall_s:g} s") from None
 
     return limited
 
@@ -219,7 +226,8 @@ def _read_within(stream: socket.socket, count: int, until: float) -> bytearray:
     """So many bytes, or fewer where the peer has closed.
 
     Raises:
-        OSError: they had not come by ``until``.
+        TimeoutError: they had not come by ``until``.
+        OSError: the connection is broken.
     """
     whole = bytearray(count)
     view, have = memoryview(whole), 0
@@ -229,7 +237,7 @@ def _read_within(stream: socket.socket, count: int, until: float) -> bytearray:
             break
         have += got
         if have < count and time.monotonic() > until:
-            raise OSError("a PDU that took too long")
+            raise TimeoutError
     view.release()
     del whole[have:]
     return whole

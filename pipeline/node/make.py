@@ -7,6 +7,8 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +77,8 @@ def make(job: Job, members: Sequence[sqlite3.Row], spool: Spool, weights: Weight
                 "expected all objects of the series in the spool, but some are gone; send it again, then retry"
             )
         os.link(spool.folder / row["path"], source / Path(row["path"]).name)
-    with work_folder(out) as making:
+    # What is said on the terminal is in the records, too; in a log it would name files.
+    with work_folder(out) as making, redirect_stderr(StringIO()):
         asked = options_of(job.action)
         run = ArchiveRun(
             source, places_of(out), search(source), tasks=[Denoising(weights, asked)], asked=asked, work=making

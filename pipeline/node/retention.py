@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sqlite3
 import time
+from contextlib import suppress
 
 from ct_cncl.pipeline.node.audit import Audit
 from ct_cncl.pipeline.node.jobs import Job, Jobs
@@ -14,6 +16,11 @@ from ct_cncl.pipeline.node.spool import Spool
 logger = logging.getLogger("ct_cncl.node")
 _HOUR, _DAY = 3600.0, 86400.0
 _STALE_S = 3600.0
+_NEEDLESS = (
+    "objects.path IS NOT NULL AND NOT EXISTS (SELECT 1 FROM members AS other JOIN jobs ON jobs.id = other.job "
+    "WHERE other.uid = objects.uid AND jobs.id <> ? AND (jobs.state <> 'done' OR jobs.kept = 1))"
+)
+"""Of an object: it lies here, and no job but this one needs it."""
 
 
 class Retention:
@@ -32,40 +39,56 @@ class Retention:
     def look(self) -> None:
         """Remove what is over time, then the oldest of what is done while there is too much."""
         keep = self.settings.keep
-        done = [job for job in reversed(self.jobs.all("done", most=100000)) if job.kept]
-        too_old = [job for job in done if time.time() - job.changed >= keep.hours * _HOUR]
-        for job in too_old:
-            self.remove_files(job)
-        rest = [job for job in done if job not in too_old]
+        until = time.time() - keep.hours * _HOUR
+        kept = self.jobs.database.rows("SELECT id, changed FROM jobs WHERE state = 'done' AND kept = 1 ORDER BY id")
+        for row in kept:
+            if row["changed"] <= until:
+                self.remove_files(self.jobs.get(row["id"]))
+        self._remove_needless(until)
+        rest = [row["id"] for row in kept if row["changed"] > until]
+        if rest and self.spool.size() > keep.bytes:
+            self._remove_needless(time.time())
         while rest and self.spool.size() > keep.bytes:
-            self.remove_files(rest.pop(0))
+            self.remove_files(self.jobs.get(rest.pop(0)))
         self._tidy_others(keep.hours * _HOUR)
         self._forget(keep.remember_days * _DAY)
 
     def remove_files(self, job: Job) -> None:
-        """Remove a job's results, and the objects that no other job still needs."""
+        """Remove a job's results and what the queue knows of each, and the objects that no other job still needs."""
         self.audit.say("removed", job=job.id, study=job.study, series=job.series)
         shutil.rmtree(self.spool.job_results(job.id), ignore_errors=True)
-        places = self.jobs.database.rows(
-            "SELECT objects.uid, objects.path FROM objects JOIN members USING (uid) WHERE members.job = ? AND objects.path IS NOT NULL "
-            "AND NOT EXISTS (SELECT 1 FROM members AS other JOIN jobs ON jobs.id = other.job WHERE other.uid = objects.uid "
-            "AND jobs.id <> ? AND (jobs.state <> 'done' OR jobs.kept = 1))",
-            job.id, job.id,
-        )  # fmt: skip
         with self.jobs.database.change() as change:  # the queue first: a kill leaves a file that the next start sweeps
-            change.executemany("UPDATE objects SET path = NULL WHERE uid = ?", [(row["uid"],) for row in places])
-            change.execute("UPDATE jobs SET kept = 0 WHERE id = ?", (job.id,))
-        for row in places:
-            (self.spool.folder / row["path"]).unlink(missing_ok=True)
+            rows = change.execute(
+                f"SELECT uid, path FROM objects JOIN members USING (uid) WHERE members.job = ? AND {_NEEDLESS}", (job.id, job.id)  # noqa: S608
+            ).fetchall()  # fmt: skip
+            _forget_paths(change, rows)
+            change.execute(
+                "UPDATE jobs SET kept = 0, outcome = json_remove(outcome, '$.files') WHERE id = ?", (job.id,)
+            )
+            change.execute("DELETE FROM sent WHERE job = ?", (job.id,))
+        self._unlink(rows)
         logger.info("job %d: files removed", job.id)
+
+    def _remove_needless(self, until: float) -> None:
+        """Objects that came again after they had been removed, and that nothing is made of."""
+        query = f"SELECT uid, path FROM objects INDEXED BY objects_patient WHERE received <= ? AND {_NEEDLESS}"  # noqa: S608
+        if self.jobs.database.row(query, until, 0) is None:
+            return
+        with self.jobs.database.change() as change:
+            rows = change.execute(query, (until, 0)).fetchall()
+            _forget_paths(change, rows)
+        self._unlink(rows)
+
+    def _unlink(self, rows: list[sqlite3.Row]) -> None:
+        for row in rows:
+            (self.spool.folder / row["path"]).unlink(missing_ok=True)
 
     def _tidy_others(self, seconds: float) -> None:
         for folder, limit in ((self.spool.others, seconds), (self.spool.incoming, _STALE_S)):
             for path in folder.rglob("*"):
-                if path.is_file() and time.time() - path.stat().st_mtime > max(
-                    limit, _STALE_S if folder == self.spool.incoming else 0
-                ):
-                    path.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):  # it was on its way in, and has got its name
+                    if path.is_file() and time.time() - path.stat().st_mtime > limit:
+                        path.unlink()
 
     def _forget(self, seconds: float) -> None:
         """Rows of what was done long ago; until then, objects that come again are known."""
@@ -79,3 +102,7 @@ class Retention:
             change.execute(
                 "DELETE FROM objects WHERE path IS NULL AND NOT EXISTS (SELECT 1 FROM members WHERE members.uid = objects.uid)"
             )
+
+
+def _forget_paths(change: sqlite3.Connection, rows: list[sqlite3.Row]) -> None:
+    change.executemany("UPDATE objects SET path = NULL WHERE uid = ?", [(row["uid"],) for row in rows])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+import uuid
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
@@ -176,10 +178,13 @@ class Storing:
                 address=new.address,
             )  # fmt: skip
             return Answer(OTHER_CONTENT, "another object has this SOP Instance UID")
-        if path is None:
-            place = self.spool.place_of(identity.series, identity.uid, digest)
+        if path is None or not (self.spool.folder / path).is_file():
+            # A name of its own: retention may be about to remove the file under the old one.
+            place = self.spool.place_of(identity.series, identity.uid, f"{uuid.uuid4().hex[:8]}-{digest}")
             self.spool.keep(new.part.path, place)
             with self.jobs.database.change() as change:
-                change.execute("UPDATE objects SET path = ? WHERE uid = ?", (place, identity.uid))
+                change.execute(
+                    "UPDATE objects SET path = ?, received = ? WHERE uid = ?", (place, time.time(), identity.uid)
+                )
         self.counts["again"] += 1
         return Answer(SUCCESS)

@@ -76,10 +76,7 @@ class Worker:
 
         if self._ahead_of_time is None:
             self._ahead_of_time = Ahead(self, self.number)
-        try:
-            return self._ahead_of_time.look()
-        except (ValueError, RuntimeError):  # the job will say what is wrong, in its own time
-            return False
+        return self._ahead_of_time.look()
 
     def _free_claims(self) -> None:
         try:
@@ -166,8 +163,15 @@ def main(config: str, name: str) -> None:
     )  # a node that starts waits until the workers of one that was killed are gone
     worker = Worker(settings, name)
     threading.Thread(target=_follow, args=(worker,), daemon=True).start()
-    worker.run()
-    held.close()
+    try:
+        worker.run()
+    except (
+        Exception
+    ) as error:  # files of a newer version beneath a program that runs, for one: the next process is all new
+        logger.error("%s cannot go on: %s", name, in_one_line(error))
+        sys.exit(1)
+    finally:
+        held.close()
 
 
 def worker_lock(spool: Path, *, shared: bool) -> IO[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pydicom
 from dicom_archive import write_series
-from tiny_node import Destination, Running, config, files_of, send, until
+from tiny_node import PATIENCE_S, Destination, Running, config, files_of, send, until
 from tiny_weights import Add, scripted
 
 OF_THE_MAKING = (
@@ -42,7 +42,7 @@ class Lives:
 
     def close(self):
         self.process.stdin.close()
-        self.process.wait(10)
+        self.process.wait(PATIENCE_S)
         self.log.close()
 
 
@@ -51,7 +51,7 @@ def keep_sending(files, port, stopped):
     left = list(files)
     while left and not stopped.is_set():
         try:
-            answers = send(left, port, timeout=1.5)  # pynetdicom may miss that the other side is gone
+            answers = send(left, port, opening=5, timeout=1.5)  # pynetdicom may miss that the other side is gone
         except Exception:  # the node died in the middle
             answers = [None] * len(left)
         left = [file for file, answer in zip(left, answers) if answer != 0]
@@ -129,9 +129,9 @@ def run_kills(folder, source, weights, *, seed, kills, down_s=0.0, most_steps=45
             there.start()
             up_again = None
         for sender in senders:
-            sender.join(120)
+            sender.join(PATIENCE_S)
             assert not sender.is_alive()
-        done = until(lambda: node.states() == ["done"] * len(folders), 120)
+        done = until(lambda: node.states() == ["done"] * len(folders), 2 * PATIENCE_S)
         assert done, (node.states(), (folder / "node.log").read_text()[-3000:])
         os.kill(last, signal.SIGTERM)
         assert lives.end() == 0

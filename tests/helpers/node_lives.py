@@ -65,8 +65,8 @@ def mark_steps(last):
     change, replace = Database.change, pathlib.Path.replace
 
     @contextlib.contextmanager
-    def marked_change(self):
-        with change(self) as connection:
+    def marked_change(self, **options):
+        with change(self, **options) as connection:
             before = connection.total_changes
             yield connection
             changed = connection.total_changes != before

@@ -7,7 +7,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from tiny_node import free_port, until
+from tiny_node import PATIENCE_S, free_port, until
 
 ORTHANC = shutil.which("Orthanc")
 DICOMWEB = next(iter(Path("/usr/share/orthanc/plugins").glob("libOrthancDicomWeb.so*")), None)
@@ -41,7 +41,7 @@ class Orthanc:
         self.log = folder / "orthanc.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen([ORTHANC, str(folder / "orthanc.json")], stdout=log, stderr=log)
-        assert until(self.answers, 60), self.log.read_text()
+        assert until(self.answers), self.log.read_text()
 
     def answers(self):
         assert self.process.poll() is None, self.log.read_text()
@@ -51,7 +51,7 @@ class Orthanc:
             return False
 
     def get(self, path, *, plain=False):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}{path}", timeout=30) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}{path}", timeout=PATIENCE_S) as answer:
             content = answer.read()
         return content if plain else json.loads(content)
 
@@ -59,7 +59,7 @@ class Orthanc:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.http}{path}", json.dumps(body).encode(), method="POST"
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
             return json.loads(answer.read() or b"null")
 
     def series(self):

@@ -113,3 +113,25 @@ def test_what_no_rule_wants_is_left_alone(set_up):
     bring(set_up.worker, files_of(set_up.folder / "more"))
     assert set_up.worker._ahead() is False
     assert not folder_of(set_up.worker.spool, 1).exists()
+
+
+def test_a_series_that_cannot_be_made_is_tried_once_and_holds_up_no_other(set_up):
+    """Weights that are none: the job will say so; the next series goes on, and nothing is opened again and again."""
+    bad = set_up.folder / "bad.ts"
+    bad.write_bytes(b"no weights")
+    rules = [
+        {"name": "bad", "match": {"kernel": "B70f"}, "weights": str(bad), "shadow": True},
+        {"name": "all", "weights": str(set_up.weights), "shadow": True},
+    ]
+    worker = Worker(read_settings(config(set_up.folder, None, "", rules=rules)), "worker1")
+    write_series(set_up.folder / "bad", 4, slices=SLICES, ConvolutionKernel="B70f")
+    bring(worker, files_of(set_up.folder / "bad"))
+    bring(worker, set_up.files)
+    opened, asked = worker.opened, []
+    worker.opened = lambda job: asked.append(job.id) or opened(job)
+    while worker._ahead():
+        pass
+    assert worker._ahead() is False
+    assert asked.count(1) == 1
+    assert not folder_of(worker.spool, 1).exists()
+    assert len(list(folder_of(worker.spool, 2).iterdir())) >= 4

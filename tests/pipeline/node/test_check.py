@@ -38,7 +38,7 @@ def test_good_and_tried(tmp_path, config, command):
     files = [tmp_path / name / "000.dcm" for name in ("soft", "sharp", "scout")]
     code, out, err = command("node", "--check", config, *[word for file in files for word in ("--try", file)])
     assert (code, err) == (0, "")
-    assert "good. NODE on 127.0.0.1 port 11112, 1 senders, 1 destinations, 1 rules" in out
+    assert "good. NODE on 127.0.0.1 port 11112, senders: 1, destinations: 1, rules: 1" in out
     soft, sharp, scout = (out.split(str(file))[1] for file in files)
     assert "soft: yes, kernel is B30f, wanted B3*" in soft
     assert "denoised (strength 0.7; fp32; weights of the bundle) and sent to pacs" in soft.split(str(files[1]))[0]
@@ -98,6 +98,18 @@ def test_without_the_extra_one_sentence_names_it(config, command, monkeypatch):
     assert code == 1
     assert "pip install 'ct-cncl[node]'" in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("how", ["--check", "--config"])
+def test_a_spool_that_cannot_be_written_to(tmp_path, config, command, how):
+    (tmp_path / "file").write_text("")
+    config.write_text(CONFIG.replace("spool: spool", "spool: file/spool"))
+    code, _, err = command("node", how, config)
+    assert code == 1
+    expected = (
+        f"Expected a spool that can be written to in {tmp_path / 'file/spool'}, but {tmp_path / 'file'} is no folder."
+    )
+    assert err == f"error: {expected} Choose another node.spool.\n"
 
 
 def test_no_queue_yet(config, command):

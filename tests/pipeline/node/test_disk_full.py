@@ -54,10 +54,10 @@ def test_full_and_empty_again(small_disk, tmp_path):
             assert set(send(files[-2:], node.port)) == {0xA700}
             assert node.process.poll() is None
             ballast.unlink()
-            assert until(lambda: node.states() == ["done"], 90), node.log.read_text()
+            assert until(lambda: node.states() == ["done"]), node.log.read_text()
             first = node.rows("SELECT COUNT(*) FROM members WHERE job = 1")[0][0]
             assert send(files, node.port) == [0] * 12  # what had been refused comes again
-            assert until(lambda: node.states() == ["done", "done"], 90), node.log.read_text()
+            assert until(lambda: node.states() == ["done", "done"]), node.log.read_text()
     assert first == stored
     whole = next(series for series in there.series().values() if len(series) == 12)
     for dataset in whole:

@@ -1,6 +1,7 @@
 """The queue's states, editions and memory: every change once, whatever is killed, and tables of older and newer versions."""
 
 import sqlite3
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -167,6 +168,39 @@ def test_retention_removes_what_is_done_and_nothing_else(jobs, spool):
     retention(spool, jobs, hours=0, bytes=2**40, remember_days=0).look()
     assert [job.id for job in jobs.all()] == [3, 2]  # the first is forgotten, and with it its object
     assert jobs.database.one("SELECT COUNT(*) FROM objects") == 2
+
+
+def test_what_the_queue_remembers_of_a_job_without_files_is_small(jobs, spool):
+    add(jobs, spool, "1.2.1")
+    jobs.move(1, "received", "complete")
+    jobs.claim("worker1")
+    files = [{"uid": f"1.{number}", "path": "x"} for number in range(300)]
+    jobs.finish(1, {"files": files, "slices": 300, "seconds": 60.0}, [], ())
+    with jobs.database.change() as change:
+        change.execute("INSERT INTO sent VALUES (1, 'pacs', '1.1')")
+    retention(spool, jobs, hours=0).look()
+    assert jobs.get(1).outcome == {"slices": 300, "seconds": 60.0}
+    assert jobs.database.one("SELECT COUNT(*) FROM sent") == 0
+    assert jobs.database.one("SELECT uid FROM objects") == "1.2.1"  # it is known when it comes again
+
+
+def test_an_object_that_comes_again_after_its_removal_goes_again(jobs, spool):
+    """It is stored for whoever asks for its commitment; nothing is made of it, and it must not stay for ever."""
+    add(jobs, spool, "1.2.1")
+    made(jobs, 1, ())
+    place = spool.folder / jobs.database.one("SELECT path FROM objects")
+    retention(spool, jobs, hours=0).look()
+    assert not place.exists()
+    again = place.with_name("again.dcm")
+    again.write_bytes(b"x")
+    with jobs.database.change() as change:
+        values = (again.relative_to(spool.folder).as_posix(), time.time())
+        change.execute("UPDATE objects SET path = ?, received = ?", values)
+    retention(spool, jobs, hours=1).look()
+    assert again.exists()
+    retention(spool, jobs, hours=0).look()
+    assert not again.exists()
+    assert jobs.database.one("SELECT path FROM objects") is None
 
 
 def test_objects_that_a_later_edition_needs_stay(jobs, spool):

@@ -13,7 +13,7 @@ from dicom_archive import write_series
 from orthanc import DICOMWEB, ORTHANC, Orthanc
 from PIL import Image
 from queued_job import QueuedJob
-from tiny_node import config, files_of, free_port, running, send, until
+from tiny_node import PATIENCE_S, config, files_of, free_port, running, send, until
 from tiny_weights import Add, scripted
 
 pytest.importorskip("pynetdicom", reason="needs ct-cncl[node]")
@@ -26,7 +26,7 @@ class Hospital:
         self.orthanc, self.node = orthanc, node
 
     def done(self, count):
-        return until(lambda: self.node.states().count("done") >= count, 90)
+        return until(lambda: self.node.states().count("done") >= count)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_study_in_series_back_in_the_same_study(hospital, tmp_path):
             str(hospital.orthanc.dicom),
             *map(str, files_of(tmp_path / "in")),
         ]
-        assert subprocess.run(command, timeout=60, check=False).returncode == 0
+        assert subprocess.run(command, timeout=PATIENCE_S, check=False).returncode == 0
     else:
         assert send(files_of(tmp_path / "in"), hospital.orthanc.dicom, called="ORTHANC") == [0] * 4
     assert hospital.done(1), hospital.node.log.read_text()
@@ -108,7 +108,7 @@ def test_orthanc_asks_us_for_commitment(hospital):
     ):
         asked = hospital.orthanc.post("/modalities/ct-cncl/storage-commitment", {"DicomInstances": wanted + more})
         report = f"/storage-commitment/{asked['ID']}"
-        assert until(lambda place=report: hospital.orthanc.get(place)["Status"] != "Pending", 30)
+        assert until(lambda place=report: hospital.orthanc.get(place)["Status"] != "Pending")
         found = hospital.orthanc.get(report)
         assert found["Status"] == status
         assert len(found["Success"]) == 4
@@ -120,7 +120,7 @@ def test_the_count_is_asked_for(hospital, tmp_path):
     write_series(tmp_path, 5, slices=5, Modality="CT")
     uploaded = [_upload(hospital.orthanc, file) for file in files_of(tmp_path)]
     hospital.orthanc.post("/modalities/ct-cncl/store", {"Resources": uploaded[:3], "Synchronous": True})
-    assert until(lambda: hospital.node.rows("SELECT state FROM jobs WHERE series = '1.2.826.5'") == [("done",)], 60)
+    assert until(lambda: hospital.node.rows("SELECT state FROM jobs WHERE series = '1.2.826.5'") == [("done",)])
     number, warnings = hospital.node.rows("SELECT id, warnings FROM jobs WHERE series = '1.2.826.5'")[0]
     assert json.loads(warnings) == []
     assert hospital.node.rows("SELECT COUNT(*) FROM members WHERE job = ?", number) == [(5,)]
@@ -128,8 +128,22 @@ def test_the_count_is_asked_for(hospital, tmp_path):
 
 def _upload(orthanc, file):
     request = urllib.request.Request(f"http://127.0.0.1:{orthanc.http}/instances", file.read_bytes(), method="POST")
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
         return json.loads(answer.read())["ID"]
+
+
+def test_what_came_while_the_node_was_away_goes_with_the_next_series(hospital, tmp_path):
+    """Orthanc tries once; the route tries what failed again."""
+    hospital.node.stop()
+    for number in (11, 12):
+        write_series(tmp_path / str(number), number, Modality="CT")
+        for file in files_of(tmp_path / str(number)):
+            _upload(hospital.orthanc, file)
+        if number == 11:
+            assert until(lambda: "Failure" in [job["State"] for job in hospital.orthanc.get("/jobs?expand")])
+            hospital.node.start()
+    query = "SELECT series FROM jobs WHERE state = 'done' AND series IN ('1.2.826.11', '1.2.826.12') ORDER BY series"
+    assert until(lambda: hospital.node.rows(query) == [("1.2.826.11",), ("1.2.826.12",)]), hospital.node.log.read_text()
 
 
 @pytest.mark.skipif(DICOMWEB is None, reason="needs Debian's package orthanc-dicomweb")

@@ -11,6 +11,7 @@ pytest.importorskip("starlette", reason="needs ct-cncl[node]")
 pytest.importorskip("uvicorn", reason="needs ct-cncl[node]")
 
 from page_of_node import add_job, made_up_node, served
+from tiny_node import PATIENCE_S
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ class Answer:
 
 def ask(address, path, method="GET", form=None, **headers):
     parts = urlsplit(address)
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=10)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=PATIENCE_S)
     body = urlencode(form) if form is not None else None
     sent = {"Content-Type": "application/x-www-form-urlencoded"} if body else {}
     connection.request(method, path, body, sent | {name.replace("_", "-"): value for name, value in headers.items()})

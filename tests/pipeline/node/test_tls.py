@@ -7,7 +7,7 @@ import ssl
 
 import pytest
 from dicom_archive import write_series
-from tiny_node import Destination, config, files_of, running, send, until
+from tiny_node import PATIENCE_S, Destination, config, files_of, running, send, until
 from tiny_weights import Add, scripted
 
 pytest.importorskip("pynetdicom", reason="needs ct-cncl[node]")
@@ -82,7 +82,7 @@ def whole(tls, tmp_path_factory):
     weights = scripted(Add(25.0), folder / "add.ts")
     with Destination(context=server_context(tls["pacs"])) as there:
         target = {"pacs": {"aet": "PACS", "host": "127.0.0.1", "port": there.port, "tls": words(tls["node"])}}
-        path = config(folder, there, weights, tls=words(tls["node"]), destinations=target, limits={"stall_s": 2})
+        path = config(folder, there, weights, tls=words(tls["node"]), destinations=target, limits={"stall_s": 5})
         with running(path) as node:
             yield node, there
 
@@ -90,8 +90,8 @@ def whole(tls, tmp_path_factory):
 def test_in_and_out_over_tls(whole, tls, tmp_path):
     node, there = whole
     write_series(tmp_path, 1)
-    assert send(files_of(tmp_path), node.port, tls=client_context(tls["scanner"])) == [0, 0, 0]
-    assert until(lambda: node.states() == ["done"], 90)
+    assert until(lambda: send(files_of(tmp_path), node.port, tls=client_context(tls["scanner"])) == [0, 0, 0])
+    assert until(lambda: node.states() == ["done"])
     assert len(there.times) == 3
 
 
@@ -99,7 +99,7 @@ def test_in_and_out_over_tls(whole, tls, tmp_path):
 def test_certificates_that_are_no_good(whole, tls, tmp_path, who):
     node, _ = whole
     write_series(tmp_path, 2)
-    assert send(files_of(tmp_path), node.port, tls=client_context(tls[who]), timeout=5) == [None] * 3
+    assert send(files_of(tmp_path), node.port, tls=client_context(tls[who])) == [None] * 3
     assert "refused a connection from 127.0.0.1: " in node.log.read_text()
 
 
@@ -108,27 +108,27 @@ def test_no_certificate_and_no_tls(whole, tls, tmp_path):
     write_series(tmp_path, 2)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(tls["scanner"].authority)
-    assert send(files_of(tmp_path), node.port, tls=context, timeout=5) == [None] * 3
-    assert send(files_of(tmp_path), node.port, timeout=5) == [None] * 3
+    assert send(files_of(tmp_path), node.port, tls=context) == [None] * 3
+    assert send(files_of(tmp_path), node.port) == [None] * 3
 
 
 def test_old_tls(whole, tls):
     node, _ = whole
     context = client_context(tls["scanner"])
     context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
-    with pytest.raises(OSError), socket.create_connection(("127.0.0.1", node.port), 5) as plain:  # noqa: PT011
+    with pytest.raises(OSError), socket.create_connection(("127.0.0.1", node.port), PATIENCE_S) as plain:  # noqa: PT011
         context.wrap_socket(plain, server_hostname="localhost")
 
 
 def test_who_says_nothing_keeps_nobody_waiting(whole, tls, tmp_path):
-    """A handshake that never comes is waited for in a thread of its own."""
+    """A handshake that never comes is waited for in a thread of its own: one after the other, 60 of them would take longer than a sender waits."""
     node, _ = whole
     write_series(tmp_path, 3)
-    held = [socket.create_connection(("127.0.0.1", node.port), 5) for _ in range(10)]
+    held = [socket.create_connection(("127.0.0.1", node.port), PATIENCE_S) for _ in range(60)]
     try:
-        assert send(files_of(tmp_path), node.port, tls=client_context(tls["scanner"]), timeout=5) == [0, 0, 0]
+        assert until(lambda: send(files_of(tmp_path), node.port, tls=client_context(tls["scanner"])) == [0, 0, 0])
         for one in held:
-            one.settimeout(10)
+            one.settimeout(PATIENCE_S)
             assert one.recv(100) == b""
     finally:
         for one in held:

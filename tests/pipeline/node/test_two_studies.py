@@ -17,7 +17,7 @@ def test_one_series_uid_in_two_studies_makes_a_series_in_each(tmp_path):
     with Destination() as there, running(config(tmp_path, there, weights)) as node:
         interleaved = [file for pair in zip(*both) for file in pair]
         assert send(interleaved, node.port) == [0] * 6
-        assert until(lambda: node.states() == ["done", "done"], 60), node.log.read_text()
+        assert until(lambda: node.states() == ["done", "done"]), node.log.read_text()
         jobs = node.rows(
             "SELECT jobs.study, COUNT(*) FROM jobs JOIN members ON job = jobs.id WHERE used = 1 GROUP BY jobs.id ORDER BY study"
         )

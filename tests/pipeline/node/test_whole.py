@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_archive import write_series
-from tiny_node import Destination, config, files_of, running, send, until
+from tiny_node import PATIENCE_S, Destination, config, files_of, running, send, until
 from tiny_weights import Add, scripted, tiny_cncl
 
 pytest.importorskip("pynetdicom", reason="needs ct-cncl[node]")
@@ -44,11 +44,11 @@ def job_of(node, series, edition=1):
 
 
 def finished(node, series, edition=1):
-    return until(lambda: (job_of(node, series, edition) or (0, ""))[1] in ("done", "failed"), 90)
+    return until(lambda: (job_of(node, series, edition) or (0, ""))[1] in ("done", "failed"))
 
 
 def page(node, path):
-    with urllib.request.urlopen(f"http://127.0.0.1:{node.page}{path}", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{node.page}{path}", timeout=PATIENCE_S) as answer:
         return answer.read().decode()
 
 
@@ -145,7 +145,7 @@ def test_a_series_that_cannot_be_denoised_fails_and_waits_for_a_person(node, tmp
     assert str(number) in out
     code, out, _ = command("node", "retry", number, "--config", node.path)
     assert (code, out.strip()) == (0, f"job {number} is complete now")
-    assert until(lambda: job_of(node, "1.2.826.7")[1] == "failed", 30)
+    assert until(lambda: job_of(node, "1.2.826.7")[1] == "failed")
     code, out, _ = command("node", "drop", number, "--config", node.path)
     assert (code, out.strip()) == (0, f"job {number} is dropped")
     assert job_of(node, "1.2.826.7") is None
@@ -157,11 +157,14 @@ def test_a_series_that_cannot_be_denoised_fails_and_waits_for_a_person(node, tmp
 
 def test_a_worker_that_is_killed_is_replaced_and_its_job_made(node, there, tmp_path):
     write_series(tmp_path / "in", 9)
-    tasks = Path(f"/proc/{node.process.pid}/task").glob("*/children")
-    children = [int(text) for task in tasks for text in task.read_text().split()]
-    assert len(children) == 1
-    os.kill(children[0], signal.SIGKILL)
-    assert until(lambda: "worker1 ended (-9)" in node.log.read_text(), 20)
+
+    def children():
+        tasks = Path(f"/proc/{node.process.pid}/task").glob("*/children")
+        return [int(text) for task in tasks for text in task.read_text().split()]
+
+    assert until(lambda: len(children()) == 1)
+    os.kill(children()[0], signal.SIGKILL)
+    assert until(lambda: "worker1 ended (-9)" in node.log.read_text())
     send(files_of(tmp_path / "in"), node.port)
     assert finished(node, "1.2.826.9")
     assert job_of(node, "1.2.826.9")[1] == "done"
@@ -172,6 +175,9 @@ def test_logs_audit_and_page_say_nothing_of_patients(node):
     texts = [node.log.read_text(), (node.spool / "audit.jsonl").read_text(), page(node, "/"), page(node, "/jobs/1")]
     for secret in ("Zaphod", "Beeblebrox", "Patient0", "Patient1"):
         assert not any(secret in text for text in texts)
+    assert [
+        line for line in node.log.read_text().splitlines() if not line.startswith("20")
+    ] == []  # every line is the log's own
     events = [line["event"] for line in node.audit()]
     assert {"started", "received", "denoised", "delivered", "failed", "retried", "dropped"} <= set(events)
     delivered = next(line for line in node.audit() if line["event"] == "delivered")
@@ -179,7 +185,7 @@ def test_logs_audit_and_page_say_nothing_of_patients(node):
 
 
 def test_health_and_metrics(node):
-    with urllib.request.urlopen(f"http://127.0.0.1:{node.page}/health", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{node.page}/health", timeout=PATIENCE_S) as answer:
         assert json.load(answer) == {"ok": True, "problems": []}
     lines = page(node, "/metrics").splitlines()
     values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
@@ -197,8 +203,8 @@ def test_what_one_run_of_the_program_leaves_the_next_finishes(tmp_path, there):
         for number in (21, 22):
             write_series(tmp_path / str(number), number)
             assert send(files_of(tmp_path / str(number)), first.port) == [0, 0, 0]
-        assert until(lambda: first.states() == ["complete", "complete"], 20)
+        assert until(lambda: first.states() == ["complete", "complete"])
     path.write_text(path.read_text().replace("workers: 0", "workers: 1"))
     with running(path) as second:
-        assert until(lambda: second.states() == ["done", "done"], 60)
+        assert until(lambda: second.states() == ["done", "done"])
     assert [line["event"] for line in second.audit()].count("stopped") == 2

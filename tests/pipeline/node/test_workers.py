@@ -9,6 +9,7 @@ from queued_job import QueuedJob
 
 pytest.importorskip("pynetdicom", reason="needs ct-cncl[node]")
 
+from ct_cncl.pipeline.node import worker
 from ct_cncl.pipeline.node.workers import Workers
 
 
@@ -30,3 +31,20 @@ def test_a_worker_whose_job_takes_too_long_is_ended_and_the_job_given_back(tmp_p
     workers.look()  # gives back, and starts another
     assert (workers.alive, workers.deaths, one.state) == (1, 1, "complete")
     workers.stop(0.0)
+
+
+def test_a_worker_that_cannot_go_on_says_so_in_one_line(tmp_path, monkeypatch, caplog):
+    """As when the program is upgraded beneath it: what it imports late is of another version. The node starts another."""
+    one = QueuedJob(tmp_path, {"aet": "PACS", "host": "127.0.0.1", "port": 104})
+    monkeypatch.setattr(worker, "set_up_logs", lambda: None)
+    monkeypatch.setattr(worker, "_follow", lambda _: None)
+
+    def broken(_):
+        raise ImportError("cannot import name 'x'")
+
+    monkeypatch.setattr(worker.Worker, "run", broken)
+    with pytest.raises(SystemExit) as ended:
+        worker.main(str(one.sending.settings.file), "worker1")
+    assert ended.value.code == 1
+    assert "worker1 cannot go on: ImportError: cannot import name 'x'" in caplog.text
+    assert "Traceback" not in caplog.text
