@@ -136,10 +136,17 @@ def test_the_page_has_charts_and_tables_for_every_dose_and_method():
 
 def test_weights_are_tested_and_the_page_written(tmp_path):
     weights = scripted(Add(8.0), tmp_path / "plus8.ts")
-    options = {"out": tmp_path / "qa", "doses": (0.5,), "slices": 4, "scan": SMALL, "device": "cpu", "progress": False}
+    options = {"out": tmp_path / "qa", "doses": (0.5,), "slices": 4, "scan": SMALL, "device": "cpu"}
     found = run_qa(QAOptions((weights,), **options))
     row = next(row for row in found.tables[2].rows if row[0] == "plus8")
     before = next(row for row in found.tables[2].rows if row[0] == "reconstruction")
+    assert [figure.title for figure in found.verdict.figures] == ["Noise left", "Contrast kept", "Detectability d'"]
+    assert [figure.value for figure in found.verdict.figures[:2]] == pytest.approx(
+        [100, 100], abs=0.1
+    )  # plus 8 HU alone
+    assert found.verdict.sentence.startswith(
+        "plus8 leaves 100 % of the noise in water at dose 0.5, keeps 100 % of the contrast"
+    )
     assert np.array(row[2:8]) - np.array(before[2:8]) == pytest.approx(8, abs=0.01)
     for name in ("report.html", "noise.csv", "transfer.csv", "linearity.csv", "detectability.csv", "evaluation.json"):
         assert (tmp_path / "qa" / name).is_file()
