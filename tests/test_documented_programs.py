@@ -114,7 +114,8 @@ def test_make_targets():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 def test_files_that_a_page_names_are_there(page):
-    """Sources, tests and configs in backticks, from the repository's root."""
+    """Sources, tests and configs in backticks, from the repository's root, or from the bundle's folder on pages about it."""
     text = page.read_text(encoding="utf-8")
     named = re.findall(r"`((?:tests|pipeline|transforms|benchmarks|bundles|docs)/[\w./-]+\.\w+)", text)
-    assert [name for name in named if not (ROOT / name).exists()] == []
+    places = [ROOT, BUNDLE] if page in BUNDLE_PAGES else [ROOT]
+    assert [name for name in named if not any((place / name).exists() for place in places)] == []
