@@ -14,7 +14,7 @@ from ct_cncl.transforms.series import ScanError
 
 
 def evaluate(root, *, candidates=("denoised",), **options):
-    settings = {"input": root / "low", "windows": ("full", "abdomen"), "progress": False, "command": "test"} | options
+    settings = {"input": root / "low", "windows": ("full", "abdomen")} | options
     folders = tuple(root / name for name in candidates)
     return evaluate_files(EvaluateOptions(root / "full", folders, root / "out", **settings))
 

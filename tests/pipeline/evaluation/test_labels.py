@@ -32,7 +32,7 @@ def phantom():
 
 
 def evaluate(root, **options):
-    settings = {"labels": root / "labels", "windows": ("full",), "progress": False, "command": "test"} | options
+    settings = {"labels": root / "labels", "windows": ("full",)} | options
     return evaluate_files(EvaluateOptions(root / "full", (root / "result",), root / "out", **settings))
 
 
