@@ -49,12 +49,14 @@ class AllSlices:
         patches: by patient, scan number and method ("reference" too), uniform patches (n, k, k) HU.
         calibration: by method, disagreement and absolute error of some pixels, parts of (2, n) HU.
         views: slices to be looked at.
+        reference_rows: noise and CNR of the reference itself on every slice.
     """
 
     rows: list[SliceRow] = field(default_factory=list)
     patches: dict[tuple[str, int, str], list[np.ndarray]] = field(default_factory=dict)
     calibration: dict[str, list[np.ndarray]] = field(default_factory=dict)
     views: list[SliceView] = field(default_factory=list)
+    reference_rows: list[SliceRow] = field(default_factory=list)
 
     def add(
         self, judged: MeasuredSlice, methods: Sequence[str], *, name: str, number: int, scan: int, patient: str
@@ -63,6 +65,8 @@ class AllSlices:
         for key in methods:
             figures = judged.figures[key]
             self.rows.append(SliceRow(key, name, number, patient, figures.values, figures.missing))
+        own = judged.reference
+        self.reference_rows.append(SliceRow(REFERENCE, name, number, patient, own.values, own.missing))
         for key, patches in judged.patches.items():
             if len(patches):
                 self.patches.setdefault((patient, scan, key), []).append(patches)

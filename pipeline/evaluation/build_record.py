@@ -23,6 +23,9 @@ from ct_cncl.pipeline.evaluation.summary import compare, patient_rows, summarise
 from ct_cncl.pipeline.evaluation.verdict import verdict_sentences
 from ct_cncl.transforms.common.hu import Window
 
+OF_REFERENCE = ("noise", "cnr_fat", "nps_peak", "nps_mean")
+"""Figures that the reference has by itself."""
+
 
 def build_record(
     collected: AllSlices,
@@ -61,9 +64,12 @@ def build_record(
     """
     powers = spectra(collected, pixels)
     judged = [method.key for method in methods if method.key != REFERENCE]
-    of_patients = noise_of_patients(powers, pixels, patients, judged)
+    of_patients = noise_of_patients(powers, pixels, patients, [REFERENCE, *judged])
     rows = patient_rows(collected.rows, figures, of_patients)
-    summaries = summarise(collected.rows, rows, figures, seed=seed)
+    own = [one for one in figures if one.key in OF_REFERENCE]
+    own_rows = patient_rows(collected.reference_rows, own, of_patients)
+    summaries = summarise(collected.reference_rows, own_rows, own, seed=seed)
+    summaries += summarise(collected.rows, rows, figures, seed=seed)
     pairs = [(key, INPUT) for key in judged if INPUT in judged and key != INPUT]
     pairs += list(combinations([key for key in judged if key != INPUT], 2))
     comparisons = compare(collected.rows, rows, figures, pairs, seed=seed)

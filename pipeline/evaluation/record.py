@@ -358,7 +358,7 @@ class Evaluation:
         slices: to be looked at, at most about 20.
         slice_rows: every method but the reference on every slice; empty for a phantom test.
         patient_rows: likewise by patient.
-        summaries: every method but the reference and every measure.
+        summaries: of the reference what it has by itself (noise, CNR, spectrum), of every other method every measure.
         comparisons: of candidates with the input and with each other.
         charts: noise power spectra, error per tissue, calibration, TTF, detectability, curves over training.
         tables: further tables.

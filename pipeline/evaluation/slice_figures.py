@@ -53,11 +53,13 @@ class MeasuredSlice:
         figures: by method.
         patches: by method, and under "reference", uniform patches (n, k, k) HU for noise power; empty where there are none.
         calibration: by method, disagreement and absolute error of some pixels, (2, n) HU.
+        reference: noise and CNR of the reference itself, which the methods' are read against.
     """
 
     figures: dict[str, Figures]
     patches: dict[str, np.ndarray]
     calibration: dict[str, np.ndarray]
+    reference: Figures = field(default_factory=Figures)
 
 
 def reason(error: BaseException) -> str:
@@ -98,6 +100,7 @@ def measure_slice(
     by_hu = tissue_masks(reference, valid=~padded)
     corners = uniform_patches(reference)
     judged.patches = {name: _patches(image, corners) for name, image in {**images, "reference": reference}.items()}
+    _noise(judged.reference, reference, judged.patches["reference"], by_hu)
     before = images.get(INPUT)
     for name, image in images.items():
         figures = judged.figures[name]

@@ -133,20 +133,23 @@ def _curve_table(evaluation: Evaluation) -> list[list[Any]]:
 _IN_TERMINAL = ("image", "noise", "structure", "branches")
 """Groups of measures that a terminal shows."""
 
+_BETTER = {"higher": "higher", "lower": "lower", "zero": "near 0", "": "-"}
+
 
 def as_text(evaluation: Evaluation) -> str:
-    """The summary as people read it in a terminal: a line a figure, a column a method, intervals below each other.
+    """The summary as people read it in a terminal: a line a figure with the way that is better, a column a method.
 
     Args:
         evaluation: what was found.
     """
-    methods = [method for method in evaluation.methods if method.role != "reference"]
     rows = {(row.method, row.measure): row for row in evaluation.summaries}
-    lines = [["", *(method.name for method in methods)]]
+    known = {method for method, _ in rows}
+    methods = [method for method in evaluation.methods if method.role != "reference" or method.key in known]
+    lines = [["", *(method.name for method in methods), "better"]]
     for measure in evaluation.measures:
         if measure.group in _IN_TERMINAL:
             cells = [_shown(rows.get((method.key, measure.key)), measure.digits) for method in methods]
-            lines.append([f"{measure.title} {measure.unit}".strip(), *cells])
+            lines.append([f"{measure.title} {measure.unit}".strip(), *cells, _BETTER[measure.better]])
     widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
     return "\n".join(
         "  ".join(

@@ -64,8 +64,9 @@ def _of_one(
         text += f" (95 % interval {gain.low:+.2f} to {gain.high:+.2f})" if gain.low is not None else ""
     parts = []
     if (noise := _mean(rows, method.key, "noise")) is not None:
-        before = _mean(rows, INPUT, "noise")
-        parts.append(f"noise {noise:.1f} HU" + (f" of {before:.1f}" if before is not None else ""))
+        before, own = _mean(rows, INPUT, "noise"), _mean(rows, REFERENCE, "noise")
+        text_noise = f"noise {noise:.1f} HU" + (f" of {before:.1f}" if before is not None else "")
+        parts.append(text_noise + (f" (the {REFERENCE} has {own:.1f})" if own is not None else ""))
     if (distance := _mean(rows, method.key, "nps_distance")) is not None:
         parts.append(f"noise power {100 * distance:.0f} % away from the {REFERENCE}'s")
     biases = {name: mean for name in tissues if (mean := _mean(rows, method.key, f"bias_{key_of(name)}")) is not None}

@@ -8,6 +8,7 @@ from evaluation_files import AFFINE, anatomy, noisy, save, three_patients
 from skimage.metrics import peak_signal_noise_ratio
 
 from ct_cncl.pipeline.evaluation.run import EvaluateOptions, evaluate_files
+from ct_cncl.pipeline.evaluation.tables import as_text
 from ct_cncl.pipeline.report.evaluation_page import write_page
 from ct_cncl.transforms.common.errors import DataError, OutputError
 from ct_cncl.transforms.series import ScanError
@@ -67,6 +68,21 @@ def test_figures_are_those_of_numpy_and_scikit_image(three):
     # the reference has 4 HU of its own, the input 30 more, the result 15
     assert summary(found, "candidate1", "noise").mean == pytest.approx(np.hypot(15, 4), rel=0.08)
     assert summary(found, "input", "noise").mean == pytest.approx(np.hypot(30, 4), rel=0.08)
+
+
+def test_the_reference_has_its_own_noise_and_cnr_beside_the_methods(three):
+    """It has 4 HU, the input 30 more: the noise between a result and the reference is what there is to gain."""
+    found, _ = three
+    own = {row.measure for row in found.summaries if row.method == "reference"}
+    assert own == {"noise", "cnr_fat", "nps_peak", "nps_mean"}
+    assert summary(found, "reference", "noise").mean == pytest.approx(4, rel=0.08)
+    assert summary(found, "reference", "cnr_fat").note == summary(found, "input", "cnr_fat").note != ""  # no fat in it
+    lines = as_text(found).splitlines()
+    assert lines[0].split() == ["reference", "input", "denoised", "better"]
+    (noise,) = [line for line in lines if line.startswith("Noise")]
+    assert float(noise.split()[2].split("(")[0]) == pytest.approx(4, rel=0.08)
+    assert next(line for line in lines if line.startswith("PSNR full")).endswith("higher")
+    assert "(the reference has 4." in found.summary[0] or "(the reference has 3." in found.summary[0]
 
 
 def test_few_patients_are_averaged_over_slices_and_that_is_said(three):

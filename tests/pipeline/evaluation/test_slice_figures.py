@@ -65,6 +65,18 @@ def test_noise_and_cnr_are_those_put_in():
     assert found["cnr_fat"] == pytest.approx(150 / found["noise"], rel=0.03)
 
 
+def test_the_reference_has_noise_and_cnr_of_its_own():
+    reference = np.random.default_rng(0).normal(50, 4, (96, 96)).astype(np.float32)
+    reference[:, :30] -= 150  # fat
+    nowhere = np.zeros(reference.shape, dtype=bool)
+    found = measure_slice(
+        reference, {"c": noisy(reference, 20).astype(np.float32)}, padded=nowhere, windows=WINDOW, region="scan"
+    ).reference.values
+    assert set(found) == {"noise", "cnr_fat"}
+    assert found["noise"] == pytest.approx(4, rel=0.1)
+    assert found["cnr_fat"] == pytest.approx(150 / found["noise"], rel=0.03)
+
+
 def rows(values, method="candidate1"):
     """One row a value, three slices a patient; None is a figure that is missing."""
     return [
