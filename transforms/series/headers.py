@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -135,10 +136,14 @@ def bare_copy(source: Dataset) -> Dataset:
     return copy.deepcopy(header)
 
 
+_QUOTED = re.compile(r"""(['"]).*\1""")
+
+
 def damaged(path: Path, error: BaseException | str) -> ScanError:
     """The error for a file that breaks off or does not parse."""
     first_line = next(iter(str(error).splitlines()), "")  # pydicom writes tracebacks into its messages
-    what = first_line if isinstance(error, str) else f"{type(error).__name__}: {first_line}"
+    # Python quotes the value that it could not convert, which may be a patient's.
+    what = first_line if isinstance(error, str) else f"{type(error).__name__}: {_QUOTED.sub('...', first_line)}"
     if isinstance(error, TypeError) and any(kind in first_line for kind in ("'MultiValue'", "'list'")):
         what = "several values where there is one number"
     return ScanError(f"{path}: expected a complete DICOM file but got a damaged one ({what}); copy or export it again")
