@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ct_cncl.transforms.common.files import replacing
+
+_FORMULA = re.compile("[\t\r]|[\\s\u200b\u2060\ufeff]*[-=+@\uff1d\uff0b\uff0d\uff20]")
+"""How a formula may begin: some programs drop blanks and characters without width before they look."""
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:
@@ -25,10 +29,10 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
 def as_data(cell: Any) -> Any:
     """A cell that no spreadsheet takes for a formula: names of files come from outside.
 
-    >>> as_data("=1+1"), as_data("a"), as_data("-0.5"), as_data(-0.5)
-    ("'=1+1", 'a', '-0.5', -0.5)
+    >>> as_data("=1+1"), as_data(" =1+1"), as_data("a"), as_data("-0.5"), as_data(-0.5)
+    ("'=1+1", "' =1+1", 'a', '-0.5', -0.5)
     """
-    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r", *"\uff1d\uff0b\uff0d\uff20")):
+    if not isinstance(cell, str) or not _FORMULA.match(cell):
         return cell
     try:
         float(cell)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ def open_npy(path: Path, scratch: Path) -> VolumeFile:  # noqa: ARG001  all open
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         offset, fortran = int(array.offset), bool(array.flags.f_contiguous and not array.flags.c_contiguous)
     except Exception as error:  # numpy's header parser raises many kinds on damaged files
-        raise incomplete(path, f"{type(error).__name__}: {error}") from error
+        # numpy goes on to advise allow_pickle=True, which would run code from the file.
+        first = re.split(r"\.\s", str(error))[0]
+        raise incomplete(path, f"{type(error).__name__}: {first}") from error
     own_shape = array.shape
     shape = _shape(path, own_shape)
 

@@ -158,7 +158,8 @@ def test_cells_that_a_spreadsheet_would_run_are_quoted():
         ["@SUM(A1)", np.float64(2)],
         ["a", "b"],
         ["\uff1d1+1", "\t=1"],
+        ["\u200b =1", " a"],
     ]
     lines = csv_text(rows).splitlines()
     assert lines[1] == "'=cmd|'/c calc'!A0,-3.5"
-    assert lines[2:] == ["'+1+1,-3.5", "'-x,1", "'@SUM(A1),2.0", "a,b", "'\uff1d1+1,'\t=1"]
+    assert lines[2:] == ["'+1+1,-3.5", "'-x,1", "'@SUM(A1),2.0", "a,b", "'\uff1d1+1,'\t=1", "'\u200b =1, a"]

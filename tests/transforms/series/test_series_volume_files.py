@@ -250,3 +250,12 @@ def test_a_bomb_is_not_unpacked(tmp_path):
     (tmp_path / "s").mkdir()
     open_slices(find_scans(packed)[0], tmp_path / "s")
     assert sum(entry.stat().st_size for entry in (tmp_path / "s").iterdir()) == path.stat().st_size
+
+
+def test_an_npy_with_an_endless_header_gets_no_advice_to_trust_it(tmp_path):
+    header = b"{'descr': '<i2', 'fortran_order': False, 'shape': (4, 4), " + b" " * 20_000 + b"}\n"
+    content = b"\x93NUMPY\x02\x00" + len(header).to_bytes(4, "little") + header + bytes(32)
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(ScanError, match=r"Header info length .* is large") as refused:
+        read_scan(tmp_path / "a.npy")
+    assert "allow_pickle" not in str(refused.value)
