@@ -172,8 +172,8 @@ class ArchiveRun:
         if self._refused:
             kinds = ", ".join(f"{count} x {what}" for what, count in sorted(Counter(self._refused.values()).items()))
             return ScanError(
-                f"{self.source}: expected scans as a scanner made them but got only {kinds}; name the originals, or {self.tasks[0].verb[0]} these all the "
-                "same with --derived"
+                f"{self.source}: expected scans as a scanner made them but got only {kinds}; name the originals, or {self.tasks[0].verb[0]} these anyway "
+                "with --derived"
             )
         # What was passed over has names of files and values of tags.
         seen = self.found.instead if self.deidentifier is None else "only files of other kinds; name the scans' folder"

@@ -101,7 +101,7 @@ class Clipped:
             (self.above, self.above_hu, self.highest_hu, "highest", False, ""),
         ]
         parts = [
-            f"{count} of {voxels} voxels of {kind} ({100 * count / voxels:.2g} %) clipped to {end:.0f} HU, the {name} that the file can "
+            f"{count} of {voxels} voxels of {kind} ({float(f'{100 * count / voxels:.2g}'):g} %) clipped to {end:.0f} HU, the {name} that the file can "
             f"hold, by up to {by:.0f} HU: {why if harmless else 'their HU are not to be measured'}"
             for count, by, end, name, harmless, why in ends
             if count

@@ -1,5 +1,8 @@
 """pack, verify and publish from the command line."""
 
+import json
+import zipfile
+
 import pytest
 from tiny_weights import tiny_cncl
 
@@ -36,6 +39,40 @@ def test_pack_verify_publish(command, weights, tmp_path):
     code, text, _ = command("publish", path, "--to", "folder", "--target", tmp_path / "models", "--no-dry-run")
     assert code == 0
     assert (tmp_path / "models" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_pack_takes_own_texts_and_seals_what_was_edited(command, tiny_run, tmp_path):
+    (tmp_path / "card.md").write_text("# Model Overview\n\nOurs.\n")
+    texts = (
+        "--card",
+        tmp_path / "card.md",
+        "--authors",
+        "Jane Doe",
+        "--data-source",
+        "Our scanner",
+        "--license",
+        "CC BY 4.0",
+    )
+    run = ("pack", "--weights", tiny_run / "best.pt", "--version", "0.1.0+ours")
+    code, _, errors = command(*run, *texts, "--out", tmp_path / "dist")
+    assert code == 0, errors
+    with zipfile.ZipFile(tmp_path / "dist" / "ct_cncl_v0.1.0+ours.zip") as archive:
+        archive.extractall(tmp_path / "unpacked")
+    bundle = tmp_path / "unpacked" / "ct_cncl"
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    assert (metadata["authors"], metadata["data_source"]) == ("Jane Doe", "Our scanner")
+    assert (bundle / "docs" / "README.md").read_text() == "# Model Overview\n\nOurs.\n"
+    assert (bundle / "docs" / "data_license.txt").read_text() == "CC BY 4.0\n"
+    (bundle / "docs" / "README.md").write_text("# Model Overview\n\nOurs, edited.\n")
+    assert "checksums" in command("verify", bundle, "--no-exec")[2]
+    code, _, errors = command("pack", "--seal", bundle, "--out", tmp_path / "sealed")
+    assert code == 0, errors
+    (path,) = (tmp_path / "sealed").glob("*.zip")
+    with zipfile.ZipFile(path) as archive:
+        assert archive.read("ct_cncl/docs/README.md") == b"# Model Overview\n\nOurs, edited.\n"
+    code, _, errors = command("pack", "--seal", bundle, "--authors", "Jane Doe", "--out", tmp_path / "other")
+    assert code != 0
+    assert "expected --seal with --out alone" in errors.replace("\n", " ")
 
 
 def test_verify_says_what_is_unknown_and_fails(command, tmp_path):
