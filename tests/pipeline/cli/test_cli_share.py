@@ -4,10 +4,13 @@ import json
 import zipfile
 
 import pytest
+from tiny_runs import ROOT
 from tiny_weights import tiny_cncl
 
 from ct_cncl.pipeline.sharing.pack import checksum_file
 from ct_cncl.transforms import __version__
+
+BUNDLE = ROOT / "bundles" / "ct_cncl"
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +45,9 @@ def test_pack_verify_publish(command, weights, tmp_path):
 
 
 def test_pack_takes_own_texts_and_seals_what_was_edited(command, tiny_run, tmp_path):
-    (tmp_path / "card.md").write_text("# Model Overview\n\nOurs.\n")
+    sections = [line for line in (BUNDLE / "docs" / "README.md").read_text().splitlines() if line.startswith("#")]
+    card = "\n\nOurs.\n\n".join(sections) + "\n"
+    (tmp_path / "card.md").write_text(card)
     texts = (
         "--card",
         tmp_path / "card.md",
@@ -53,7 +58,7 @@ def test_pack_takes_own_texts_and_seals_what_was_edited(command, tiny_run, tmp_p
         "--license",
         "CC BY 4.0",
     )
-    run = ("pack", "--weights", tiny_run / "best.pt", "--version", "0.1.0+ours")
+    run = ("pack", "--weights", tiny_run / "best.pt", "--version", "0.1.0+ours", "--changes", "ours")
     code, _, errors = command(*run, *texts, "--out", tmp_path / "dist")
     assert code == 0, errors
     with zipfile.ZipFile(tmp_path / "dist" / "ct_cncl_v0.1.0+ours.zip") as archive:
@@ -61,15 +66,15 @@ def test_pack_takes_own_texts_and_seals_what_was_edited(command, tiny_run, tmp_p
     bundle = tmp_path / "unpacked" / "ct_cncl"
     metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
     assert (metadata["authors"], metadata["data_source"]) == ("Jane Doe", "Our scanner")
-    assert (bundle / "docs" / "README.md").read_text() == "# Model Overview\n\nOurs.\n"
+    assert (bundle / "docs" / "README.md").read_text() == card
     assert (bundle / "docs" / "data_license.txt").read_text() == "CC BY 4.0\n"
-    (bundle / "docs" / "README.md").write_text("# Model Overview\n\nOurs, edited.\n")
-    assert "checksums" in command("verify", bundle, "--no-exec")[2]
+    (bundle / "docs" / "README.md").write_text(card + "Edited.\n")
+    assert command("verify", bundle, "--no-exec")[0] == 1
     code, _, errors = command("pack", "--seal", bundle, "--out", tmp_path / "sealed")
     assert code == 0, errors
     (path,) = (tmp_path / "sealed").glob("*.zip")
     with zipfile.ZipFile(path) as archive:
-        assert archive.read("ct_cncl/docs/README.md") == b"# Model Overview\n\nOurs, edited.\n"
+        assert archive.read("ct_cncl/docs/README.md").endswith(b"Edited.\n")
     code, _, errors = command("pack", "--seal", bundle, "--authors", "Jane Doe", "--out", tmp_path / "other")
     assert code != 0
     assert "expected --seal with --out alone" in errors.replace("\n", " ")
