@@ -142,6 +142,20 @@ def with_lesions(image: torch.Tensor, lesions: Sequence[Lesion]) -> torch.Tensor
     return image
 
 
+def lesion_weights(lesions: Sequence[Lesion], weight: float, like: torch.Tensor) -> torch.Tensor:
+    """``weight`` inside lesions and 1 elsewhere, (H, W) float32 for ``like`` (..., H, W); in between on soft edges.
+
+    >>> found = lesion_weights([Lesion(8.0, 8.0, (4.0, 4.0), 0.0, -20.0)], 5.0, torch.zeros(1, 17, 17))
+    >>> round(float(found[8, 8]), 1), round(float(found[8, 12]), 1), round(float(found[0, 0]), 1)
+    (5.0, 3.0, 1.0)
+    """
+    inside = torch.zeros(like.shape[-2:], dtype=torch.float32, device=like.device)
+    for lesion in lesions:
+        one = lesion_hu(lesion._replace(contrast_hu=1.0), (inside.shape[0], inside.shape[1]), device=inside.device)
+        inside = torch.maximum(inside, one)
+    return 1 + (weight - 1) * inside
+
+
 class RandLesionsd(RandomizableTransform, BatchTransform):
     """Dictionary version of :class:`RandLesions`; all keys get the same lesions.
 
@@ -153,7 +167,14 @@ class RandLesionsd(RandomizableTransform, BatchTransform):
         edge: see there.
         most: see there.
         tissue_key: the image in which soft tissue is looked for: the reference, which has less noise.
+        weight: of a lesion's pixels in the losses, where that of all others is 1; the weights of ``weight_key`` are multiplied
+            by it, and made where there are none. 1 leaves them alone. A loss of squares then learns as if lesions were as many
+            times as frequent: they keep more of their contrast, and noise is more often taken for one.
+        weight_key: weights (1, H, W) of the losses.
         allow_missing_keys: skip keys that are not there.
+
+    Raises:
+        ValueError: see :class:`RandLesions`; a weight of 0 or less.
     """
 
     def __init__(
@@ -166,11 +187,17 @@ class RandLesionsd(RandomizableTransform, BatchTransform):
         edge: Sequence[float] = (0.5, 2.0),
         most: int = 2,
         tissue_key: Hashable = "label",
+        weight: float = 1.0,
+        weight_key: Hashable = "weight",
         allow_missing_keys: bool = False,
     ) -> None:
+        if not weight > 0:
+            raise ValueError(f"Expected a weight of lesions above 0, but got {weight}.")
         RandomizableTransform.__init__(self)
-        BatchTransform.__init__(self, keys, allow_missing_keys, extra_keys=(tissue_key,))
+        BatchTransform.__init__(self, keys, allow_missing_keys, extra_keys=(tissue_key, weight_key))
         self.tissue_key = tissue_key
+        self.weight = float(weight)
+        self.weight_key = weight_key
         self.transform = RandLesions(prob, contrast_hu=contrast_hu, radius=radius, edge=edge, most=most)
 
     @property
@@ -196,8 +223,19 @@ class RandLesionsd(RandomizableTransform, BatchTransform):
 
     def apply(self, items: Items, drawn: Sequence[list[Lesion] | None]) -> Items:
         """(B, C, H, W), float32."""
-        if any(drawn):
+        lesions_of = [lesions or [] for lesions in drawn]
+        if any(lesions_of):
             for key in self.key_iterator(items):
-                images = [with_lesions(image, lesions or []) for image, lesions in zip(items[key], drawn, strict=True)]
-                items[key] = stacked(images)
+                items[key] = stacked(
+                    [with_lesions(image, lesions) for image, lesions in zip(items[key], lesions_of, strict=True)]
+                )
+        if self.weight != 1 and not self.fixed:
+            images = items[self.tissue_key]
+            before = items.get(self.weight_key, [torch.ones_like(image[:1], dtype=torch.float32) for image in images])
+            items[self.weight_key] = stacked(
+                [
+                    one * lesion_weights(lesions, self.weight, one)
+                    for one, lesions in zip(before, lesions_of, strict=True)
+                ]
+            )
         return items

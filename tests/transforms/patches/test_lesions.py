@@ -87,3 +87,30 @@ def test_switched_off_it_changes_nothing_and_bad_ranges_are_refused():
         RandLesions(contrast_hu=(0, 5))
     with pytest.raises(ValueError, match="most of at least 1"):
         RandLesions(most=0)
+
+
+def test_a_weight_is_that_of_a_lesions_pixels_and_multiplies_what_is_there():
+    batch = TISSUE.expand(6, 1, 64, 64)
+    air = torch.ones(6, 1, 64, 64)
+    air[..., :32] = 0.25
+    transform = RandLesionsd(["image", "label"], 0.6, weight=5.0).set_random_state(seed=5)
+    out = transform({"image": batch, "label": batch, "weight": air})
+    for label, weight, before in zip(out["label"], out["weight"], air):
+        changed = (label - TISSUE).abs()
+        inside = changed > 0.98 * changed.max() if changed.max() > 0 else torch.zeros_like(changed, dtype=torch.bool)
+        torch.testing.assert_close(weight[changed < 1e-4], before[changed < 1e-4], atol=1e-3, rtol=0)
+        torch.testing.assert_close(weight[inside], 5 * before[inside], atol=0.2, rtol=0)
+    assert bool((out["weight"] == air).all(dim=(1, 2, 3)).any())  # one without lesions
+    transform.set_random_state(seed=5)
+    made = transform({"image": batch, "label": batch})["weight"]
+    torch.testing.assert_close(made * air, out["weight"])
+    transform.set_random_state(seed=5)
+    alone = [transform({"image": one, "label": one})["weight"] for one in batch]
+    assert torch.equal(torch.stack(alone), made)
+
+
+def test_without_a_weight_none_are_made():
+    assert "weight" not in RandLesionsd(["image", "label"], 1.0)({"image": TISSUE, "label": TISSUE})
+    assert "weight" not in RandLesionsd(["image", "label"], 0.0, weight=5.0)({"image": TISSUE, "label": TISSUE})
+    with pytest.raises(ValueError, match="above 0, but got 0"):
+        RandLesionsd(["image", "label"], 1.0, weight=0)
