@@ -136,13 +136,13 @@ def bare_copy(source: Dataset) -> Dataset:
     return copy.deepcopy(header)
 
 
-_QUOTED = re.compile(r"""(['"]).*\1""")
+_QUOTED = re.compile(r"""(['"])(?![\d.,]{1,6}\1).*\1""")
 
 
 def damaged(path: Path, error: BaseException | str) -> ScanError:
     """The error for a file that breaks off or does not parse."""
     first_line = next(iter(str(error).splitlines()), "")  # pydicom writes tracebacks into its messages
-    # Python quotes the value that it could not convert, which may be a patient's.
+    # Python quotes the value that it could not convert: "0,5" says what is wrong, any other may be a patient's.
     what = first_line if isinstance(error, str) else f"{type(error).__name__}: {_QUOTED.sub('...', first_line)}"
     if isinstance(error, TypeError) and any(kind in first_line for kind in ("'MultiValue'", "'list'")):
         what = "several values where there is one number"
