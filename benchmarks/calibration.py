@@ -50,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sources", nargs="+", type=Path)
     parser.add_argument("--dose", type=float, default=0.25)
-    parser.add_argument("--slices", type=int, default=8, help="at most so many of each scan, evenly spread")
+    parser.add_argument("--slices", type=int, default=8, help="most slices of each scan, evenly spread")
     parser.add_argument("--pictures", type=Path)
     options = parser.parse_args()
     expected = math.sqrt(1 / options.dose)

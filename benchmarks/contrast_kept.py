@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, nargs="+", required=True)
     parser.add_argument("--scans", type=Path, help="scans that training did not see")
     parser.add_argument("--levels", default="10,23,40", help="noise in soft tissue, HU")
-    parser.add_argument("--slices", type=int, default=1, help="at most so many of each scan")
+    parser.add_argument("--slices", type=int, default=1, help="most slices of each scan")
     options = parser.parse_args()
     samples = list(scan_samples(options.scans, most=options.slices, seed=99)) if options.scans else []
     levels = [float(level) for level in options.levels.split(",")]

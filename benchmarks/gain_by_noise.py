@@ -249,7 +249,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--weights", type=Path, help="RUN/best.pt, .ts or .onnx; default: the bundle's own")
     parser.add_argument("--levels", default="10,15,20,30,40,50,60", help="input noise, HU")
-    parser.add_argument("--slices", type=int, default=10, help="at most so many of each scan")
+    parser.add_argument("--slices", type=int, default=10, help="most slices of each scan")
     parser.add_argument("--phantoms", type=int, default=6)
     parser.add_argument("--size", type=int, default=512, help="pixels a side of the phantoms")
     parser.add_argument("--seed", type=int, default=99)

@@ -72,7 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scans", type=Path, help="scans that training did not see")
     parser.add_argument("--weights", type=Path, help="RUN/best.pt, .ts or .onnx; default: the bundle's own")
-    parser.add_argument("--slices", type=int, default=6, help="at most so many of each scan")
+    parser.add_argument("--slices", type=int, default=6, help="most slices of each scan")
     parser.add_argument("--seed", type=int, default=99)
     options = parser.parse_args()
     samples = list(scan_samples(options.scans, most=options.slices, seed=options.seed))

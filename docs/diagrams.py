@@ -1,4 +1,4 @@
-"""The diagrams of the documentation, drawn anew: `.venv/bin/python docs/diagrams.py` (--branches: the picture of the branches, too)."""
+"""Draw the diagrams of the documentation: `.venv/bin/python docs/diagrams.py` (--branches: also the picture of the branches)."""
 
 from __future__ import annotations
 
