@@ -43,24 +43,37 @@ class Lesion(NamedTuple):
     """How far they do, as a share of the radius."""
 
 
-def lesion_hu(lesion: Lesion, shape: tuple[int, int], *, device: torch.device | None = None) -> torch.Tensor:
+def lesion_hu(lesion: Lesion, shape: tuple[int, int]) -> torch.Tensor:
     """What a lesion adds, (H, W) float32, HU: its contrast inside, half of it on the edge, nothing two edge widths further out.
 
     >>> disc = lesion_hu(Lesion(8.0, 8.0, (4.0, 4.0), 0.0, -20.0), (17, 17))
     >>> round(float(disc[8, 8]), 1), round(float(disc[8, 12]), 1), round(float(disc[8, 15]), 1)
     (-20.0, -10.0, -0.0)
     """
-    rows = torch.arange(shape[0], dtype=torch.float32, device=device)[:, None] - lesion.row
-    columns = torch.arange(shape[1], dtype=torch.float32, device=device)[None, :] - lesion.column
-    cos, sin = math.cos(lesion.angle), math.sin(lesion.angle)
-    along = (cos * rows + sin * columns) / lesion.radii[0]
-    across = (cos * columns - sin * rows) / lesion.radii[1]
-    outline: float | torch.Tensor = 1.0
-    if lesion.spicules:
-        rays = 0.5 + 0.5 * torch.cos(lesion.spicules * torch.atan2(across, along))
-        outline = 1.0 + lesion.spicule_length * rays**3
-    outside = (torch.sqrt(along**2 + across**2) - outline) * min(lesion.radii)  # pixels from the edge, nearly
-    return lesion.contrast_hu * torch.sigmoid(-4 / lesion.edge * outside)
+    return lesion.contrast_hu * coverages([lesion], torch.empty(shape))[0]
+
+
+def coverages(lesions: Sequence[Lesion], like: torch.Tensor) -> torch.Tensor:
+    """1 inside each lesion, 1/2 on its edge and 0 outside: (lesions, H, W) float32 for ``like`` (..., H, W)."""
+
+    def column(values: Sequence[float]) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=like.device).reshape(-1, 1, 1)
+
+    height, width = like.shape[-2:]
+    rows = torch.arange(height, dtype=torch.float32, device=like.device)[:, None] - column([one.row for one in lesions])
+    columns = torch.arange(width, dtype=torch.float32, device=like.device) - column([one.column for one in lesions])
+    cos, sin = (column([turn(one.angle) for one in lesions]) for turn in (math.cos, math.sin))
+    along = (cos * rows + sin * columns) / column([one.radii[0] for one in lesions])
+    across = (cos * columns - sin * rows) / column([one.radii[1] for one in lesions])
+    distance = torch.sqrt(along**2 + across**2)  # from the centre, where the ellipse is at 1
+    for number, one in enumerate(lesions):
+        outline: float | torch.Tensor = 1.0
+        if one.spicules:
+            rays = 0.5 + 0.5 * torch.cos(one.spicules * torch.atan2(across[number], along[number]))
+            outline = 1.0 + one.spicule_length * rays**3
+        distance[number] -= outline
+    pixels = distance * column([min(one.radii) for one in lesions])  # from the edge, nearly
+    return torch.sigmoid(-4 / column([one.edge for one in lesions]) * pixels)
 
 
 class RandLesions(RandomizableTransform):
@@ -131,29 +144,24 @@ class RandLesions(RandomizableTransform):
         """A patch (C, H, W), HU, with the lesions; of several slices all have them (they are larger than a slice is thick)."""
         if randomize:
             self.randomize(img)
-        return with_lesions(img, self.lesions)
+        return img.float() + lesions_hu(self.lesions, coverages(self.lesions, img))
 
 
-def with_lesions(image: torch.Tensor, lesions: Sequence[Lesion]) -> torch.Tensor:
-    """An image (..., H, W), HU, with lesions added, float32."""
-    image = image.float()
-    for lesion in lesions:
-        image = image + lesion_hu(lesion, (image.shape[-2], image.shape[-1]), device=image.device)
-    return image
+def lesions_hu(lesions: Sequence[Lesion], covered: torch.Tensor) -> torch.Tensor:
+    """What lesions of ``covered`` (lesions, H, W) add together, (H, W), HU."""
+    contrasts = torch.tensor([one.contrast_hu for one in lesions], dtype=torch.float32, device=covered.device)
+    return torch.tensordot(contrasts, covered, dims=1)
 
 
-def lesion_weights(lesions: Sequence[Lesion], weight: float, like: torch.Tensor) -> torch.Tensor:
-    """``weight`` inside lesions and 1 elsewhere, (H, W) float32 for ``like`` (..., H, W); in between on soft edges.
+def lesion_weights(weight: float, covered: torch.Tensor) -> torch.Tensor:
+    """``weight`` inside lesions and 1 elsewhere, (H, W) float32; in between on soft edges.
 
-    >>> found = lesion_weights([Lesion(8.0, 8.0, (4.0, 4.0), 0.0, -20.0)], 5.0, torch.zeros(1, 17, 17))
+    >>> disc = coverages([Lesion(8.0, 8.0, (4.0, 4.0), 0.0, -20.0)], torch.zeros(1, 17, 17))
+    >>> found = lesion_weights(5.0, disc)
     >>> round(float(found[8, 8]), 1), round(float(found[8, 12]), 1), round(float(found[0, 0]), 1)
     (5.0, 3.0, 1.0)
     """
-    inside = torch.zeros(like.shape[-2:], dtype=torch.float32, device=like.device)
-    for lesion in lesions:
-        one = lesion_hu(lesion._replace(contrast_hu=1.0), (inside.shape[0], inside.shape[1]), device=inside.device)
-        inside = torch.maximum(inside, one)
-    return 1 + (weight - 1) * inside
+    return 1 + (weight - 1) * covered.amax(dim=0)
 
 
 class RandLesionsd(RandomizableTransform, BatchTransform):
@@ -223,19 +231,26 @@ class RandLesionsd(RandomizableTransform, BatchTransform):
 
     def apply(self, items: Items, drawn: Sequence[list[Lesion] | None]) -> Items:
         """(B, C, H, W), float32."""
+        if self.fixed:
+            return items
         lesions_of = [lesions or [] for lesions in drawn]
+        images = items[self.tissue_key]
+        covered = [
+            coverages(lesions, image) if lesions else None for lesions, image in zip(lesions_of, images, strict=True)
+        ]
         if any(lesions_of):
+            added = [
+                image.new_zeros(image.shape[-2:], dtype=torch.float32) if one is None else lesions_hu(lesions, one)
+                for one, lesions, image in zip(covered, lesions_of, images, strict=True)
+            ]
             for key in self.key_iterator(items):
-                items[key] = stacked(
-                    [with_lesions(image, lesions) for image, lesions in zip(items[key], lesions_of, strict=True)]
-                )
-        if self.weight != 1 and not self.fixed:
-            images = items[self.tissue_key]
+                items[key] = stacked([image.float() + one for image, one in zip(items[key], added, strict=True)])
+        if self.weight != 1:
             before = items.get(self.weight_key, [torch.ones_like(image[:1], dtype=torch.float32) for image in images])
             items[self.weight_key] = stacked(
                 [
-                    one * lesion_weights(lesions, self.weight, one)
-                    for one, lesions in zip(before, lesions_of, strict=True)
+                    one if inside is None else one * lesion_weights(self.weight, inside)
+                    for one, inside in zip(before, covered, strict=True)
                 ]
             )
         return items
