@@ -117,7 +117,7 @@ def push(files: list[Path], port: int) -> None:
 
     ae = AE("SCANNER")
     ae.add_requested_context(CT, "1.2.840.10008.1.2.1")
-    with called(ae, Peer("NODE", "127.0.0.1", port)) as assoc:
+    with called(ae, Peer("NODE", "127.0.0.1", port), within_s=7200) as assoc:
         for file in files:
             assert assoc.send_c_store(pydicom.dcmread(file)).Status == 0
 

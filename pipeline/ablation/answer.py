@@ -9,7 +9,9 @@ from ct_cncl.pipeline.evaluation.answer import figures_of, first_psnr, in_words
 from ct_cncl.pipeline.evaluation.record import Evaluation, KeyFigure, Verdict
 
 
-def answer(found: Evaluation, rows: Sequence[Mapping[str, Any]], *, split: str, data_range: float) -> Verdict | None:
+def ablation_answer(
+    found: Evaluation, rows: Sequence[Mapping[str, Any]], *, split: str, data_range: float
+) -> Verdict | None:
     """The variant of the highest PSNR; None where no variant was judged.
 
     Args:

@@ -44,7 +44,7 @@ PATCHES = 640
 about as much as 30 slices of 512 x 512 do, so that validation takes a quarter of the time on top, be it fast or slow."""
 VALIDATION_SLICES = 8
 """Slices of the validations during training, where ``validate.dataset.max_slices`` is not given; the table is about all slices."""
-RECORD = "ablation.json"
+_RECORD = "ablation.json"
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def join_record(
     Raises:
         OutputError: the folder holds another ablation, or something else.
     """
-    path = ablation.out / RECORD
+    path = ablation.out / _RECORD
     record: dict[str, Any] = {
         "data_sha256": file_checksum(ablation.dataset / DATALIST),
         "minutes": ablation.minutes,

@@ -14,7 +14,7 @@ from ct_cncl.pipeline.common.csv_files import read_csv
 from ct_cncl.pipeline.handlers.branch_health import HEALTH_KEY
 from ct_cncl.pipeline.handlers.budget import SECONDS_KEY
 from ct_cncl.pipeline.handlers.kept_slices import KEPT
-from ct_cncl.pipeline.handlers.nps_distance import SPECTRA
+from ct_cncl.pipeline.handlers.nps_distance import SPECTRUM_KIND
 from ct_cncl.pipeline.workflow.overlays import network_without_weights, parameter_count
 from ct_cncl.transforms.common.json_values import read_json
 
@@ -24,7 +24,7 @@ NPS_FILE = "nps_distance.json"
 JUDGED = ("summary.json", "seconds.json", NPS_FILE, "slices.npz")
 """In a run's evaluation: what the table and the page are made of."""
 SCORES = ("psnr", "ssim", "rmse")
-IMAGES = ("", "_content", "_denoised", "_input")
+_IMAGES = ("", "_content", "_denoised", "_input")
 """Suffixes of the scores: result, C(y), y - N(y), input."""
 
 
@@ -54,7 +54,7 @@ def is_evaluated(folder: Path) -> bool:
     """Whether an evaluation is complete, and its noise spectra are compared in today's way, as in all other rows."""
     if not all((folder / name).is_file() for name in JUDGED):
         return False
-    return read_json(folder / NPS_FILE).get("spectra") == SPECTRA
+    return read_json(folder / NPS_FILE).get("spectra") == SPECTRUM_KIND
 
 
 def variant_result(name: str, run: Path, *, split: str) -> VariantResult:
@@ -82,7 +82,7 @@ def variant_result(name: str, run: Path, *, split: str) -> VariantResult:
         means = read_json(folder / "summary.json")["means"]
         row |= scores(means, branches=hasattr(network, "branches"))
         texture = read_json(folder / NPS_FILE)
-        row |= {f"nps_distance{image}": texture[f"nps_distance{image}"] for image in IMAGES if f"psnr{image}" in row}
+        row |= {f"nps_distance{image}": texture[f"nps_distance{image}"] for image in _IMAGES if f"psnr{image}" in row}
         timing = read_json(folder / "seconds.json")
         row["seconds_a_slice"] = timing["seconds"]
         row["timed_on"] = f"{timing['device']}, {timing['threads']} threads"
@@ -98,10 +98,10 @@ def variant_result(name: str, run: Path, *, split: str) -> VariantResult:
 def scores(means: Mapping[str, float], *, branches: bool) -> dict[str, float]:
     """Scores of an evaluation and the result's gains over the input; those of the branches only where there are two.
 
-    >>> scores({f"{s}{i}": 1.0 for s in SCORES for i in IMAGES}, branches=False)["gain_psnr"]
+    >>> scores({f"{s}{i}": 1.0 for s in SCORES for i in _IMAGES}, branches=False)["gain_psnr"]
     0.0
     """
-    images = IMAGES if branches else ("", "_input")
+    images = _IMAGES if branches else ("", "_input")
     row = {f"{score}{image}": means[f"{score}{image}"] for score in SCORES for image in images}
     return row | {f"gain_{score}": means[score] - means[f"{score}_input"] for score in SCORES}
 
@@ -141,5 +141,5 @@ def read_progress(path: Path) -> dict[str, Any]:
 
 def read_curves(path: Path) -> list[dict[str, float]]:
     """The validations in a run's ``metrics.csv``: iteration, training seconds and every score."""
-    names = ["iteration", SECONDS_KEY, *(f"{score}{image}" for score in SCORES for image in IMAGES)]
+    names = ["iteration", SECONDS_KEY, *(f"{score}{image}" for score in SCORES for image in _IMAGES)]
     return [{name: float(row[name]) for name in names if row.get(name)} for row in read_csv(path) if row.get("psnr")]

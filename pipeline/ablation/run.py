@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ct_cncl.pipeline.ablation.answer import answer
+from ct_cncl.pipeline.ablation.answer import ablation_answer
 from ct_cncl.pipeline.ablation.plan import Ablation, checked_plan, join_record, values_lost
 from ct_cncl.pipeline.ablation.results import (
     FAILED,
@@ -203,7 +203,7 @@ def _evaluation(
         warnings=["The table of variants is over all slices of the split."],
         by_minutes=record["minutes"] is not None,
     )
-    return replace(found, verdict=answer(found, rows, split=ablation.split, data_range=data_range))
+    return replace(found, verdict=ablation_answer(found, rows, split=ablation.split, data_range=data_range))
 
 
 def _maps(result: VariantResult) -> dict[str, np.ndarray]:

@@ -35,14 +35,14 @@ COLUMNS = {
     "note": "note",
 }
 """Headers by key, in order; {range} is the data range."""
-SHORT = (
+_SHORT = (
     *("gain_ssim", "gain_rmse", "ssim_content", "rmse_content", "nps_distance_content"),
     *("ssim_denoised", "rmse_denoised", "nps_distance_denoised", "timed_on"),
 )
 """Columns that only the CSV has."""
 OPTIONAL = ("nps_distance", "note")
 """Columns that people see only where there is something in them."""
-DIGITS = {"psnr": 2, "ssim": 4, "rmse": 2, "nps": 3, "seconds_a_slice": 3, "training_seconds": 0}
+_DIGITS = {"psnr": 2, "ssim": 4, "rmse": 2, "nps": 3, "seconds_a_slice": 3, "training_seconds": 0}
 """Decimals that people read, by key or its beginning."""
 
 
@@ -62,10 +62,10 @@ def headers(data_range: float, keys: Sequence[str] = tuple(COLUMNS)) -> list[str
     return [COLUMNS[key].format(range=f"{data_range:g}") for key in keys]
 
 
-def shown(key: str, value: Any) -> str:
+def figure_text(key: str, value: Any) -> str:
     """A figure as people read it.
 
-    >>> shown("psnr_content", 41.256), shown("gain_psnr", 4.8), shown("parameters", 2612345), shown("note", None)
+    >>> figure_text("psnr_content", 41.256), shown("gain_psnr", 4.8), shown("parameters", 2612345), shown("note", None)
     ('41.26', '+4.80', '2,612,345', '')
     """
     if value is None or value == "":
@@ -84,7 +84,7 @@ def digits_of(key: str) -> int:
     (2, 4)
     """
     name = key.removeprefix("gain_")
-    return next((count for start, count in DIGITS.items() if name.startswith(start)), 4)
+    return next((count for start, count in _DIGITS.items() if name.startswith(start)), 4)
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]], *, data_range: float) -> str:
@@ -95,8 +95,8 @@ def as_csv(rows: Sequence[Mapping[str, Any]], *, data_range: float) -> str:
 def readable_rows(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Keys and cells of the columns that people compare, the input's row first; see ``OPTIONAL``."""
     empty = [key for key in OPTIONAL if not any(row.get(key) for row in rows)]
-    keys = [key for key in COLUMNS if key not in SHORT and key not in empty]
-    return keys, [[shown(key, row.get(key)) for key in keys] for row in [input_row(rows), *rows]]
+    keys = [key for key in COLUMNS if key not in _SHORT and key not in empty]
+    return keys, [[figure_text(key, row.get(key)) for key in keys] for row in [input_row(rows), *rows]]
 
 
 def as_markdown(rows: Sequence[Mapping[str, Any]], *, data_range: float) -> str:

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import Any, overload
 
 import numpy as np
-import torch
 
 from ct_cncl.pipeline.api.geometry import pixel_size
+from ct_cncl.pipeline.inference.api import Volume
 from ct_cncl.pipeline.inference.memory import given
 from ct_cncl.pipeline.simulation.options import SimulateOptions
 from ct_cncl.pipeline.simulation.run import simulate_scans
 from ct_cncl.transforms.physics.simulation import calibrate, low_dose
 from ct_cncl.transforms.series.values import changed
-
-if TYPE_CHECKING:
-    import SimpleITK
-
-Volume = TypeVar("Volume", bound="np.ndarray | torch.Tensor | SimpleITK.Image")
 
 
 @overload

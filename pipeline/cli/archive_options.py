@@ -6,7 +6,7 @@ from typing import Annotated, Optional
 
 import typer
 
-Series = Annotated[
+ChosenSeries = Annotated[
     Optional[list[str]],
     typer.Option(help="Only this series, by number, name or tag. Can be repeated.", metavar="SERIES"),
 ]

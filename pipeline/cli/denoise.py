@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from ct_cncl.pipeline.cli.archive_options import Compress, Deidentify, Derived, Overwrite, Series, Strict
+from ct_cncl.pipeline.cli.archive_options import ChosenSeries, Compress, Deidentify, Derived, Overwrite, Strict
 
 
 def denoise(
@@ -54,7 +54,7 @@ def denoise(
             metavar="KINDS",
         ),
     ] = None,
-    series: Series = None,
+    series: ChosenSeries = None,
     strict: Strict = False,
     derived: Derived = False,
     compress: Compress = "none",

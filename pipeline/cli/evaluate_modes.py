@@ -110,7 +110,7 @@ def evaluate_with_inserts(
     Raises:
         ValueError: neither none nor two results, or nowhere to write what was found.
     """
-    from ct_cncl.pipeline.evaluation.inserts import SUMMARY, evaluate_inserts, write_with_inserts
+    from ct_cncl.pipeline.evaluation.inserts import INSERTS_TABLE, evaluate_inserts, write_with_inserts
     from ct_cncl.pipeline.evaluation.record import PAGE
     from ct_cncl.transforms.common.terminal import say
     from ct_cncl.transforms.dataset.patients import DEFAULT_NAME_RULE, PatientFinder
@@ -127,7 +127,7 @@ def evaluate_with_inserts(
     finder = PatientFinder(patients, patient_from_name or DEFAULT_NAME_RULE)
     plain, inserted = map(Path, results)
     found = evaluate_inserts(scans, plain, inserted, inserts, out, patients=finder, overwrite=overwrite, page=_page)
-    say(*found.summary, f"written to {out}: {PAGE}, {SUMMARY}")
+    say(*found.summary, f"written to {out}: {PAGE}, {INSERTS_TABLE}")
 
 
 def _page(found: Evaluation, path: Path) -> None:

@@ -115,6 +115,6 @@ def demo(
     Example:
       ct-cncl node demo --out node_demo
     """
-    from ct_cncl.pipeline.node.demo import run_demo
+    from ct_cncl.pipeline.node.demo import run_node_demo
 
-    run_demo(out, slices=slices, size=size, browser=browser, stay=stay, overwrite=overwrite)
+    run_node_demo(out, slices=slices, size=size, browser=browser, stay=stay, overwrite=overwrite)

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from ct_cncl.pipeline.cli.archive_options import Compress, Deidentify, Derived, Overwrite, Series, Strict
+from ct_cncl.pipeline.cli.archive_options import ChosenSeries, Compress, Deidentify, Derived, Overwrite, Strict
 
 
 def simulate(
@@ -70,7 +70,7 @@ def simulate(
         ),
     ] = 0.0,
     nifti: Annotated[bool, typer.Option("--nifti", help="Write NIfTI whatever the source is.")] = False,
-    series: Series = None,
+    series: ChosenSeries = None,
     strict: Strict = False,
     derived: Derived = False,
     compress: Compress = "none",

@@ -17,7 +17,7 @@ from ct_cncl.pipeline.evaluation.labels import Labels, whole_labels
 from ct_cncl.pipeline.evaluation.matching import OpenedScan
 from ct_cncl.pipeline.evaluation.measures import NOISE_KEYS
 from ct_cncl.pipeline.evaluation.record import REFERENCE, Measure, SliceRow, SliceView
-from ct_cncl.pipeline.evaluation.slice_figures import Figures, MeasuredSlice, measure_slice, reason
+from ct_cncl.pipeline.evaluation.slice_figures import Figures, MeasuredSlice, measure_slice, short_reason
 from ct_cncl.pipeline.metrics.tissue import tissue_masks_from_labels
 from ct_cncl.transforms.common.hu import Window
 from ct_cncl.transforms.series.grid import SliceGrid
@@ -157,14 +157,14 @@ class _Reader:
                 _refuse_constant(whole.hu)
                 found.reference, found.padded = whole.hu, whole.padded
             except ValueError as error:
-                found.missing = {method.key: f"the reference: {reason(error)}" for method in self.methods}
+                found.missing = {method.key: f"the reference: {short_reason(error)}" for method in self.methods}
                 return found
             for method in self.methods:
                 try:
                     image = self._at(method.scans[scan], own, number)
                     _refuse_constant(image)
                 except ValueError as error:
-                    found.missing[method.key] = reason(error)
+                    found.missing[method.key] = short_reason(error)
                     continue
                 found.images[method.key] = image
                 found.maps[method.key] = self._maps(method, scan, number)
@@ -177,7 +177,7 @@ class _Reader:
         try:
             here = whole_labels(self._at(labels.scans[scan], self.scans[scan], number))
         except ValueError as error:
-            found.no_labels = f"labels: {reason(error)}"
+            found.no_labels = f"labels: {short_reason(error)}"
             return
         valid = None if found.padded is None else ~found.padded
         found.tissues = tissue_masks_from_labels(here, labels.classes, valid=valid)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ct_cncl.pipeline.evaluation.measures import NOISE_KEYS, key_of, tissue_names
+from ct_cncl.pipeline.evaluation.measures import NOISE_KEYS, tissue_key, tissue_names
 from ct_cncl.pipeline.evaluation.record import (
     INPUT,
     ComparisonRow,
@@ -17,7 +17,7 @@ from ct_cncl.pipeline.evaluation.record import (
 )
 
 
-def answer(found: Evaluation) -> Verdict | None:
+def evaluation_answer(found: Evaluation) -> Verdict | None:
     """What the best candidate gains, how much noise it leaves and whether it harms structure; None without a figure.
 
     The best has the highest PSNR in the first window.
@@ -121,12 +121,12 @@ def _harm(found: Evaluation, best: Method) -> tuple[KeyFigure | None, str]:
     biases = {
         name: mean
         for name in tissue_names(found.measures)
-        if (mean := _mean(found, best.key, f"bias_{key_of(name)}")) is not None
+        if (mean := _mean(found, best.key, f"bias_{tissue_key(name)}")) is not None
     }
     if not biases:
         return None, ""
     tissue = max(biases, key=lambda name: abs(biases[name]))
-    measure = next(one for one in found.measures if one.key == f"bias_{key_of(tissue)}")
+    measure = next(one for one in found.measures if one.key == f"bias_{tissue_key(tissue)}")
     figure = _figure(found, best, measure, f"Largest bias, {tissue}", signed=True)
     return figure, f"is off by at most {biases[tissue]:+.1f} HU ({tissue})"
 

@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Literal
 
 from ct_cncl.pipeline.evaluation.all_slices import AllSlices
-from ct_cncl.pipeline.evaluation.answer import answer
+from ct_cncl.pipeline.evaluation.answer import evaluation_answer
 from ct_cncl.pipeline.evaluation.curves import (
     calibration_chart,
     error_power_chart,
@@ -98,4 +98,4 @@ def build_record(
         warnings=warnings,
         windows={name: (window.centre, window.width) for name, window in windows.items()},
     )
-    return replace(found, verdict=answer(found))
+    return replace(found, verdict=evaluation_answer(found))

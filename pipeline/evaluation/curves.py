@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ct_cncl.pipeline.evaluation.all_slices import AllSlices
-from ct_cncl.pipeline.evaluation.measures import NOISE_KEYS, key_of
+from ct_cncl.pipeline.evaluation.measures import NOISE_KEYS, tissue_key
 from ct_cncl.pipeline.evaluation.record import REFERENCE, Chart, Curve, Method, SummaryRow
-from ct_cncl.pipeline.evaluation.slice_figures import reason
+from ct_cncl.pipeline.evaluation.slice_figures import short_reason
 from ct_cncl.pipeline.metrics.disagreement import calibration_curve
 from ct_cncl.pipeline.metrics.noise_power import noise_figures
 from ct_cncl.pipeline.metrics.nps_distance import PATCH, nps_distance
@@ -63,7 +63,7 @@ def noise_of_patients(
                     figures = noise_figures(power, pixel_mm=pixels[scan])
                     distance = nps_distance(power, powers[patient, scan, REFERENCE])
                 except ValueError as error:
-                    why = reason(error)
+                    why = short_reason(error)
                     continue
                 rows.append((distance, figures.peak_per_mm, figures.mean_per_mm))
             if rows:
@@ -130,7 +130,7 @@ def tissue_charts(
     for kind, title in (("bias", "Bias of HU by tissue"), ("std", "Standard deviation of the HU error by tissue")):
         curves = []
         for method in methods:
-            own = [rows.get((method.key, f"{kind}_{key_of(name)}")) for name in names]
+            own = [rows.get((method.key, f"{kind}_{tissue_key(name)}")) for name in names]
             if any(row is not None and row.mean is not None for row in own):
                 mean, low, high = (
                     np.array([np.nan if row is None or getattr(row, end) is None else getattr(row, end) for row in own])

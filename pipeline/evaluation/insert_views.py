@@ -12,8 +12,8 @@ from ct_cncl.pipeline.evaluation.record import KeyFigure, Mark, SliceView, Verdi
 from ct_cncl.pipeline.metrics.bootstrap import Interval
 from ct_cncl.pipeline.metrics.inserts import Insert, Place
 
-T = TypeVar("T")
-SHOWN = 20
+_T = TypeVar("_T")
+SHOWN_SLICES = 20
 """Slices of the page."""
 
 
@@ -50,7 +50,7 @@ def insert_views(
     return views
 
 
-def evenly(views: Sequence[T], most: int) -> list[T]:
+def evenly(views: Sequence[_T], most: int) -> list[_T]:
     """At most so many, evenly spaced.
 
     >>> evenly([1, 2, 3, 4, 5], 3)

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ct_cncl.pipeline.evaluation.insert_views import SHOWN, evenly, insert_verdict, insert_views
-from ct_cncl.pipeline.evaluation.matching import RESULT, OpenedScan, locate, match
+from ct_cncl.pipeline.evaluation.insert_views import SHOWN_SLICES, evenly, insert_verdict, insert_views
+from ct_cncl.pipeline.evaluation.matching import OpenedScan, locate, match
 from ct_cncl.pipeline.evaluation.provenance import provenance
 from ct_cncl.pipeline.evaluation.record import (
     INPUT,
@@ -38,10 +38,11 @@ from ct_cncl.transforms.common.locks import alone_in
 from ct_cncl.transforms.dataset.patients import PatientFinder
 from ct_cncl.transforms.series import SliceOrder, find_scans, read_scan, to_slices, voxel_spacing
 from ct_cncl.transforms.series.nifti import write_float_nifti
+from ct_cncl.transforms.series.values import RESULT
 
-MANIFEST = "inserts.json"
+_MANIFEST = "inserts.json"
 """Beside the scans with inserts: where which insert lies, and in which scans."""
-SUMMARY = "inserts.csv"
+INSERTS_TABLE = "inserts.csv"
 
 
 class _Volume(NamedTuple):
@@ -91,7 +92,7 @@ def _write(scans: Path, out: Path, seed: int) -> int:
     if not total:
         raise DataError(f"Expected soft tissue with room for inserts in {scans}, but there is none. Name other scans.")
     content = {"seed": seed, "inserts": [one._asdict() for one in INSERTS], "scans": entries}
-    with replacing(out / MANIFEST) as temporary:
+    with replacing(out / _MANIFEST) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return total
 
@@ -124,13 +125,13 @@ def evaluate_inserts(
         OutputError: ``out`` holds results.
     """
     with alone_in(out):
-        if (out / SUMMARY).exists() and not overwrite:
+        if (out / INSERTS_TABLE).exists() and not overwrite:
             raise OutputError(f"{out} already holds results. Replace them with --overwrite, or choose another folder.")
         with scratch_folder(out) as scratch:
             evaluation = _evaluate(_manifest(manifest), (scans, plain, inserted), patients, scratch)
         if page is not None:
             page(evaluation, out / PAGE)
-        write_tables(evaluation, out, last=SUMMARY)
+        write_tables(evaluation, out, last=INSERTS_TABLE)
     return evaluation
 
 
@@ -161,19 +162,21 @@ def _evaluate(
             volumes,
             places,
             kinds,
-            most=-(-SHOWN // len(reference)),
+            most=-(-SHOWN_SLICES // len(reference)),
         )
-    return replace(_record(kinds, list(shares.values()), list(noise.values()), paths[1]), slices=evenly(views, SHOWN))
+    return replace(
+        _record(kinds, list(shares.values()), list(noise.values()), paths[1]), slices=evenly(views, SHOWN_SLICES)
+    )
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST if folder.is_dir() else folder
+    path = folder / _MANIFEST if folder.is_dir() else folder
     try:
         found = read_json(path)
         return {"inserts": list(found["inserts"]), "scans": {entry["scan"]: entry for entry in found["scans"]}}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(
-            f"Expected {MANIFEST} in {folder}, but got: {type(error).__name__}. Write it with `ct-cncl evaluate SCANS --inserts FOLDER`."
+            f"Expected {_MANIFEST} in {folder}, but got: {type(error).__name__}. Write it with `ct-cncl evaluate SCANS --inserts FOLDER`."
         ) from error
 
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from ct_cncl.pipeline.evaluation.matching import RESULT, OpenedScan, left_over, locate, match
-from ct_cncl.pipeline.evaluation.measures import key_of
-from ct_cncl.pipeline.metrics.tissue import BORDER, PHANTOM_CLASSES
+from ct_cncl.pipeline.evaluation.matching import OpenedScan, left_over, locate, match
+from ct_cncl.pipeline.evaluation.measures import tissue_key
+from ct_cncl.pipeline.metrics.tissue import PHANTOM_CLASSES, TISSUE_BORDER
 from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.common.json_values import read_json
 from ct_cncl.transforms.dataset.patients import PatientFinder
 from ct_cncl.transforms.phantom import TISSUES
+from ct_cncl.transforms.series.values import RESULT
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +39,7 @@ class Labels:
     def described(self) -> str:
         """Where tissues come from, in a sentence without its full stop."""
         numbers = ", ".join(f"{name} {stated(own)}" for name, own in self.classes.items())
-        return f"labels of {self.source}: {numbers}; {BORDER} pixels of each border taken off"
+        return f"labels of {self.source}: {numbers}; {TISSUE_BORDER} pixels of each border taken off"
 
 
 def stated(numbers: Sequence[int]) -> str:
@@ -70,7 +71,7 @@ def read_classes(path: Path | None) -> dict[str, tuple[int, ...]]:
     if not isinstance(content, dict) or not content:
         raise DataError(f"Expected {path.name} to hold names with their numbers, but it does not. {_EXAMPLE}")
     classes = {name.strip(): _numbers(own, name, path) for name, own in content.items()}
-    keys = [key_of(name) for name in classes]
+    keys = [tissue_key(name) for name in classes]
     if "" in keys or len(set(keys)) < len(content):
         raise DataError(
             f"Expected a name of its own for each tissue of {path.name}, but two are alike or one is empty."

@@ -15,9 +15,9 @@ from ct_cncl.transforms.dataset.patients import PatientFinder
 from ct_cncl.transforms.series import ScanSource, find_scans
 from ct_cncl.transforms.series.grid import TOLERANCE_MM, SliceGrid
 from ct_cncl.transforms.series.slices import DicomSlices, Slices, VolumeSlices, open_slices
+from ct_cncl.transforms.series.values import RESULT
 
-RESULT = "denoised"
-KINDS = ("denoised", "noise", "content", "disagreement")
+_KINDS = (RESULT, "noise", "content", "disagreement")
 """What ``ct-cncl denoise`` writes: told by the end of a volume's name, by ImageType in DICOM."""
 _SAMPLES = 5
 
@@ -58,7 +58,7 @@ def locate(
         path: a file or folder of DICOM, NIfTI or another kind that :func:`ct_cncl.transforms.series.find_scans` takes.
         patients: says whose a scan is.
         scratch: an existing folder, for as long as the scans are used.
-        kinds: out of :data:`KINDS`; with "denoised" alone every scan counts as one.
+        kinds: out of :data:`_KINDS`; with "denoised" alone every scan counts as one.
         check_hu: refuse results that are no HU; labels are none.
 
     Returns:
@@ -85,12 +85,12 @@ def locate(
 
 
 def kind_of(source: ScanSource) -> str:
-    """What a file of a method shows, out of :data:`KINDS`; "denoised" where nothing says otherwise."""
+    """What a file of a method shows, out of :data:`_KINDS`; "denoised" where nothing says otherwise."""
     if source.kind == "dicom":
         header = pydicom.dcmread(source.files[0], stop_before_pixels=True, specific_tags=["ImageType"])
         stated = {str(word).lower() for word in header.get("ImageType") or []}
-        return next((kind for kind in KINDS[1:] if kind in stated), RESULT)
-    return next((kind for kind in KINDS[1:] if source.name.endswith(f"_{kind}")), RESULT)
+        return next((kind for kind in _KINDS[1:] if kind in stated), RESULT)
+    return next((kind for kind in _KINDS[1:] if source.name.endswith(f"_{kind}")), RESULT)
 
 
 def _header_patient(source: ScanSource) -> str | None:

@@ -20,10 +20,10 @@ NOISE_KEYS = ("nps_distance", "nps_peak", "nps_mean")
 """Figures of a patient, not of a slice: a spectrum needs many patches."""
 
 
-def key_of(tissue: str) -> str:
+def tissue_key(tissue: str) -> str:
     """A tissue's name within keys.
 
-    >>> key_of("soft tissue")
+    >>> tissue_key("soft tissue")
     'soft_tissue'
     """
     return tissue.replace(" ", "_")
@@ -82,7 +82,7 @@ def _tissues(labels: Mapping[str, Sequence[int]] | None) -> list[Measure]:
         where = {name: f"labels {', '.join(map(str, numbers))}" for name, numbers in labels.items()}
     found = []
     for tissue, classed in where.items():
-        key, conditions = key_of(tissue), f"{classed}, borders taken off"
+        key, conditions = tissue_key(tissue), f"{classed}, borders taken off"
         text = "Mean of image - reference: HU that a reader would misread."
         found.append(Measure(f"bias_{key}", f"{_BIAS}{tissue}", "HU", conditions, "zero", 2, text, "tissue"))
         text = "Standard deviation of image - reference."

@@ -16,6 +16,8 @@ REFERENCE, INPUT = "reference", "input"
 """Keys of the methods that are not judged for themselves; candidates have the keys "candidate1", "candidate2", ..."""
 MAPS = ("noise", "content", "disagreement")
 """What a candidate may bring beside its result: N(y), C(y) and |C(y) - (y - N(y))|, HU."""
+Value = float | str | None
+"""What a cell of a table holds: a number in full, text, or nothing."""
 PAGE = "report.html"
 """File name of the report of an evaluation."""
 
@@ -317,7 +319,7 @@ class Table:
     key: str
     title: str
     columns: Sequence[str]
-    rows: Sequence[Sequence[float | str | None]]
+    rows: Sequence[Sequence[Value]]
     digits: Sequence[int] = ()
     note: str = ""
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ct_cncl.pipeline.evaluation.all_slices import MethodScans, measure_slices
 from ct_cncl.pipeline.evaluation.build_record import build_record
 from ct_cncl.pipeline.evaluation.labels import find_labels
-from ct_cncl.pipeline.evaluation.matching import RESULT, OpenedScan, left_over, locate, match
+from ct_cncl.pipeline.evaluation.matching import OpenedScan, left_over, locate, match
 from ct_cncl.pipeline.evaluation.measures import REGIONS, measures
 from ct_cncl.pipeline.evaluation.provenance import CONSTANTS, provenance
 from ct_cncl.pipeline.evaluation.record import INPUT, MAPS, PAGE, REFERENCE, Evaluation, Method
@@ -23,6 +23,7 @@ from ct_cncl.transforms.common.files import scratch_folder
 from ct_cncl.transforms.common.hu import WINDOWS, Window
 from ct_cncl.transforms.common.locks import alone_in
 from ct_cncl.transforms.dataset.patients import DEFAULT_NAME_RULE, PatientFinder
+from ct_cncl.transforms.series.values import RESULT
 
 SUMMARY = "summary.csv"
 

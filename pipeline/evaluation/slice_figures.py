@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from ct_cncl.pipeline.evaluation.measures import key_of, span_of
+from ct_cncl.pipeline.evaluation.measures import span_of, tissue_key
 from ct_cncl.pipeline.evaluation.record import INPUT
 from ct_cncl.pipeline.metrics.disagreement import rank_correlation
 from ct_cncl.pipeline.metrics.image_quality import mae, psnr, rmse, ssim
@@ -37,7 +37,7 @@ class Figures:
         try:
             value = float(compute())
         except ValueError as error:
-            self.missing[key] = reason(error)
+            self.missing[key] = short_reason(error)
             return
         if np.isfinite(value):
             self.values[key] = value
@@ -62,10 +62,10 @@ class MeasuredSlice:
     reference: Figures = field(default_factory=Figures)
 
 
-def reason(error: BaseException) -> str:
+def short_reason(error: BaseException) -> str:
     """An error's message as a note in a table: what was found, without what to do.
 
-    >>> reason(ValueError("Expected at least 50 pixels, but got 3. Give more."))
+    >>> short_reason(ValueError("Expected at least 50 pixels, but got 3. Give more."))
     'expected at least 50 pixels, but got 3'
     """
     text = " ".join(str(error).split()).split(". ")[0].rstrip(".")
@@ -140,7 +140,7 @@ def _image_quality(
             found = compute().tolist()
         except ValueError as error:
             for name in names:
-                figures[name].missing[key] = reason(error)
+                figures[name].missing[key] = short_reason(error)
             continue
         for name, value in zip(names, found):
             figures[name].add(key, lambda value=value: value)  # type: ignore[misc]
@@ -150,7 +150,7 @@ def _tissue_errors(
     figures: Figures, image: np.ndarray, reference: np.ndarray, tissues: Mapping[str, np.ndarray]
 ) -> None:
     for tissue, mask in tissues.items():
-        key = key_of(tissue)
+        key = tissue_key(tissue)
         if (count := int(mask.sum())) < LEAST_PIXELS:
             why = f"{count or 'no'} pixels of {tissue}"
             figures.missing |= {f"bias_{key}": why, f"std_{key}": why}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ct_cncl.pipeline.evaluation.measures import key_of, tissue_names
+from ct_cncl.pipeline.evaluation.measures import tissue_key, tissue_names
 from ct_cncl.pipeline.evaluation.record import INPUT, REFERENCE, ComparisonRow, Measure, Method, SummaryRow
 
 
@@ -69,7 +69,9 @@ def _of_one(
         parts.append(text_noise + (f" (the {REFERENCE} has {own:.1f})" if own is not None else ""))
     if (distance := _mean(rows, method.key, "nps_distance")) is not None:
         parts.append(f"noise power {100 * distance:.0f} % away from the {REFERENCE}'s")
-    biases = {name: mean for name in tissues if (mean := _mean(rows, method.key, f"bias_{key_of(name)}")) is not None}
+    biases = {
+        name: mean for name in tissues if (mean := _mean(rows, method.key, f"bias_{tissue_key(name)}")) is not None
+    }
     if biases:
         tissue = max(biases, key=lambda name: abs(biases[name]))
         parts.append(f"largest HU bias {biases[tissue]:+.1f} in {tissue}")

@@ -19,13 +19,13 @@ logger = logging.getLogger(__name__)
 
 ROWS = {"input": "_input", "C(y)": "_content", "y - N(y)": "_denoised", "result": ""}
 """Rows of the table and the suffix of their metrics."""
-COLUMNS = {"psnr": "PSNR dB", "ssim": "SSIM", "rmse": "RMSE HU"}
+_COLUMNS = {"psnr": "PSNR dB", "ssim": "SSIM", "rmse": "RMSE HU"}
 
 
 def format_table(metrics: dict[str, float], *, data_range: float, slices: int) -> str:
     """A plain-text table of means over slices: input, both branches, result.
 
-    >>> print(format_table({f"{m}{s}": 1.0 for m in COLUMNS for s in ROWS.values()}, data_range=4096, slices=2))
+    >>> print(format_table({f"{m}{s}": 1.0 for m in _COLUMNS for s in ROWS.values()}, data_range=4096, slices=2))
     mean over 2 slices, range 4096 HU
                 PSNR dB     SSIM  RMSE HU
     input          1.00   1.0000     1.00
@@ -35,12 +35,12 @@ def format_table(metrics: dict[str, float], *, data_range: float, slices: int) -
     """
     lines = [
         f"mean over {slices} slices, range {data_range:g} HU",
-        " " * 10 + "".join(f"{c:>9}" for c in COLUMNS.values()),
+        " " * 10 + "".join(f"{c:>9}" for c in _COLUMNS.values()),
     ]
     for row, suffix in ROWS.items():
-        values = (metrics[f"{name}{suffix}"] for name in COLUMNS)
+        values = (metrics[f"{name}{suffix}"] for name in _COLUMNS)
         lines.append(
-            f"{row:<10}" + "".join(f"{value:>9.{4 if name == 'ssim' else 2}f}" for name, value in zip(COLUMNS, values))
+            f"{row:<10}" + "".join(f"{value:>9.{4 if name == 'ssim' else 2}f}" for name, value in zip(_COLUMNS, values))
         )
     return "\n".join(lines)
 

@@ -23,7 +23,7 @@ DISTANCES = {
 }
 """What is written, and of which of the evaluator's images."""
 
-SPECTRA = "radial"
+SPECTRUM_KIND = "radial"
 """What the distances are of, written next to them; files without it are of before 24 November 2026, by single frequencies."""
 
 
@@ -76,7 +76,7 @@ class NPSDistance:
             for name, key in DISTANCES.items():
                 found[name].append(nps_distance(spectra[key], spectra["label"]))
         content: dict[str, Any] = {name: float(np.mean(found[name])) if found else None for name in DISTANCES}
-        content |= {"spectra": SPECTRA, "volumes": len(found["nps_distance"]), "patches": count}
+        content |= {"spectra": SPECTRUM_KIND, "volumes": len(found["nps_distance"]), "patches": count}
         with replacing(self.path) as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 

@@ -26,8 +26,8 @@ from ct_cncl.pipeline.inference.manifest import Manifest, add_to_manifest, rewri
 from ct_cncl.pipeline.inference.places import Places
 from ct_cncl.pipeline.inference.records import (
     RECORD_SUFFIX,
-    Job,
     ResultVariant,
+    ScanJob,
     digests,
     job_name,
     look_for_results,
@@ -43,7 +43,7 @@ from ct_cncl.transforms.common.redaction import redacted
 from ct_cncl.transforms.common.terminal import say, shown
 from ct_cncl.transforms.series import ScanError, ScanSource
 from ct_cncl.transforms.series.content import content_digest
-from ct_cncl.transforms.series.deidentify import Deidentifier, key_of
+from ct_cncl.transforms.series.deidentify import Deidentifier, pseudonym_key
 from ct_cncl.transforms.series.derivation import Derivation, Processing
 from ct_cncl.transforms.series.find import Broken, Found, choose
 from ct_cncl.transforms.series.origin import without_derived
@@ -115,7 +115,7 @@ class Task(Protocol):
     def apply(self, slices: Slices, writer: ResultWriter, tick: Callable[[int], object]) -> Outcome:
         """Make the results, slice by slice."""
 
-    def finish(self, job: Job, outcome: Outcome, *, single: bool) -> None:
+    def finish(self, job: ScanJob, outcome: Outcome, *, single: bool) -> None:
         """Write what goes next to results that are in place."""
 
 
@@ -140,7 +140,7 @@ class ArchiveRun:
         self.source, self.places, self.found = source, places, found
         self.tasks, self.asked = tasks, asked
         variants = [task.variant for task in tasks]
-        self.deidentifier = Deidentifier(key_of(places.key_folder)) if asked.deidentify else None
+        self.deidentifier = Deidentifier(pseudonym_key(places.key_folder)) if asked.deidentify else None
         chosen = choose(found.scans, asked.series)
         scans, self._refused, self._left_out = (
             (chosen, {}, {}) if asked.derived else without_derived(chosen, found.derived)
@@ -241,7 +241,7 @@ class ArchiveRun:
             raise ScanError(f"{self.source}: {outcome_of(len(share), failed, strays, self.tasks[0].verb)}{why}")
         return [job.result for job in done]
 
-    def _attempt(self, job: Job) -> bool:
+    def _attempt(self, job: ScanJob) -> bool:
         """Do one scan, or find it done; whether that went well. The only scan's error is the run's.
 
         Whatever happens to one scan of several, and to what is said and written of it, the others are done.
@@ -277,7 +277,7 @@ class ArchiveRun:
         for scan, what in self._refused.items():
             self._say(f"passed over {job_name(scan)}: {what}; --derived {self.tasks[0].verb[0]}s it anyway")
 
-    def _one(self, job: Job) -> None:
+    def _one(self, job: ScanJob) -> None:
         """Do one scan; its results appear when all are complete."""
         if job.source.files in self._known:
             raise self._known[job.source.files]
@@ -298,7 +298,7 @@ class ArchiveRun:
         for warning in (*outcome.warnings, *said):
             say(f"{job.name}: warning: {warning}", error=True)
 
-    def _made(self, job: Job) -> tuple[Outcome, dict[str, Any], dict[str, Clipped]]:
+    def _made(self, job: ScanJob) -> tuple[Outcome, dict[str, Any], dict[str, Clipped]]:
         task = self.tasks[job.variant]
         shutil.rmtree(job.work, ignore_errors=True)
         scratch, made = job.work / "scratch", job.work / "made"
@@ -365,7 +365,7 @@ class ArchiveRun:
     def _shows_progress(self) -> bool:
         return self.asked.progress and is_main_process() and sys.stderr.isatty()
 
-    def _record(self, job: Job, outcome: Outcome) -> dict[str, Any]:
+    def _record(self, job: ScanJob, outcome: Outcome) -> dict[str, Any]:
         return {
             "result": {kind: target.relative_to(self.places.folder).as_posix() for kind, target in job.targets.items()},
             "seconds": round(outcome.seconds, 3),
@@ -376,7 +376,7 @@ class ArchiveRun:
             **outcome.facts,
         }
 
-    def _failed(self, job: Job, error: BaseException) -> None:
+    def _failed(self, job: ScanJob, error: BaseException) -> None:
         content = self._failure(error, job.source.files)
         say(f"{job.name}: error: {content['error']}", error=True)
         try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ct_cncl.pipeline.common.panel import DIFFERENCE_WINDOW, Tile, picture_panel, save_png
 from ct_cncl.pipeline.inference.options import DenoiseOptions
-from ct_cncl.pipeline.inference.records import Job, ResultVariant
+from ct_cncl.pipeline.inference.records import ResultVariant, ScanJob
 from ct_cncl.pipeline.inference.streaming import Outcome, denoise_slices, scan_warnings
 from ct_cncl.pipeline.weights.load import Weights
 from ct_cncl.transforms.common.hu import WINDOWS
@@ -70,7 +70,7 @@ class Denoising:
         }
         return outcome
 
-    def finish(self, job: Job, outcome: Outcome, *, single: bool) -> None:
+    def finish(self, job: ScanJob, outcome: Outcome, *, single: bool) -> None:
         """The middle slice before and after, and what was removed, as a picture."""
         path = self.preview
         if path is None or outcome.middle is None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ct_cncl.pipeline.inference.records import Job, read_record, write_text
+from ct_cncl.pipeline.inference.records import ScanJob, read_record, write_text
 from ct_cncl.pipeline.inference.work_folder import one_at_a_time
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.json_values import parsed_json, plain
@@ -56,7 +56,7 @@ def add_to_manifest(manifest: Manifest, record: Mapping[str, Any]) -> None:
             raise OutputError(f"Expected to write {manifest.path}, but got: {error.strerror or error}.") from error
 
 
-def rewrite_manifest(manifest: Manifest, jobs: Iterable[Job], others: Iterable[Mapping[str, Any]] = ()) -> None:
+def rewrite_manifest(manifest: Manifest, jobs: Iterable[ScanJob], others: Iterable[Mapping[str, Any]] = ()) -> None:
     """Write it from all records: a line for each job, whichever process did it, and for each of the others.
 
     Lines of other searches stay. Every process does so when its share is done.

@@ -13,7 +13,7 @@ import torch
 from ct_cncl.transforms.series import ScanError, SliceOrder, slices_last
 from ct_cncl.transforms.series.scan import check_affine
 
-AXES = ("xyz", "zyx", "yxz")
+_AXES = ("xyz", "zyx", "yxz")
 """Orders of axes that an array may have: x runs along the columns, y along the rows, z through the slices."""
 _AS_DISPLAYED = np.diag([-1.0, -1.0, 1.0, 1.0])
 _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -54,15 +54,15 @@ def given(volume: Any, axes: str | None = None) -> Given:
 
     Args:
         volume: three axes; arrays and tensors may have a leading channel axis of length 1, as MONAI's have.
-        axes: the order of an array's axes, out of :data:`AXES`; None takes it from the shape, where that is clear. A volume with
+        axes: the order of an array's axes, out of :data:`_AXES`; None takes it from the shape, where that is clear. A volume with
             geometry (SimpleITK, MetaTensor with an affine) says it itself.
 
     Raises:
         TypeError: something else.
         ValueError: a shape, or values, that are no CT volume in HU; an order of axes that the shape does not show.
     """
-    if axes is not None and axes not in AXES:
-        raise ValueError(f"Expected axes out of {', '.join(AXES)}, but got {axes!r}.")
+    if axes is not None and axes not in _AXES:
+        raise ValueError(f"Expected axes out of {', '.join(_AXES)}, but got {axes!r}.")
     if type(volume).__module__.partition(".")[0] == "SimpleITK":
         found = _of_simpleitk(volume, axes)
     elif isinstance(volume, torch.Tensor):

@@ -26,7 +26,7 @@ _UNFINISHED = "unfinished"
 
 
 @dataclass(frozen=True)
-class Job:
+class ScanJob:
     """One scan, and what is to be made of it.
 
     Attributes:
@@ -83,7 +83,7 @@ def plan(
     work: Path,
     records: Callable[[Path], Path],
     key: bytes = b"",
-) -> list[Job]:
+) -> list[ScanJob]:
     """Jobs in the order of their sources, and of the variants of each.
 
     Args:
@@ -114,7 +114,9 @@ def plan(
             main = next(iter(own.values()))
             lock = work.parent / f"{_digest(str(main.absolute()))[:16]}.lock"
             place = work / request[:16]
-            jobs.append(Job(source, name, request, chosen[number], dict(own), records(main), place, lock, number, key))
+            jobs.append(
+                ScanJob(source, name, request, chosen[number], dict(own), records(main), place, lock, number, key)
+            )
     return jobs
 
 
@@ -141,7 +143,7 @@ def _size(path: Path) -> int:
         return -1
 
 
-def digests(job: Job, results: Mapping[str, Path] | None = None) -> dict[str, Any]:
+def digests(job: ScanJob, results: Mapping[str, Path] | None = None) -> dict[str, Any]:
     """Of the source and, where there are any, of results by kind, for a record.
 
     Raises:
@@ -167,7 +169,7 @@ class Earlier:
     supersedes: Mapping[str, str] = field(default_factory=dict)
 
 
-def look_for_results(job: Job, *, overwrite: bool) -> Earlier:
+def look_for_results(job: ScanJob, *, overwrite: bool) -> Earlier:
     """What is there of a job's results, and what becomes of it.
 
     What is not finished may be replaced: what a killed run has left, and results of which files were deleted, cut short or
@@ -213,7 +215,7 @@ def _names(record: Mapping[str, Any]) -> dict[str, str]:
     return {str(kind): str(name) for kind, name in names.items()} if isinstance(names, dict) else {}
 
 
-def _superseded_names(job: Job) -> dict[str, str]:
+def _superseded_names(job: ScanJob) -> dict[str, str]:
     """Names beside the results that none has yet."""
     number = 1
     while any(target.with_name(f"{target.name}_superseded{number}").exists() for target in job.targets.values()):
@@ -221,7 +223,7 @@ def _superseded_names(job: Job) -> dict[str, str]:
     return {kind: f"{target.name}_superseded{number}" for kind, target in job.targets.items() if target.exists()}
 
 
-def set_aside(job: Job, names: Mapping[str, str]) -> None:
+def set_aside(job: ScanJob, names: Mapping[str, str]) -> None:
     """Give superseded results their other names, those that have them already left out: a killed run began it."""
     for kind, name in names.items():
         target = job.targets[kind]
@@ -229,7 +231,7 @@ def set_aside(job: Job, names: Mapping[str, str]) -> None:
             target.rename(target.with_name(name))
 
 
-def _compared(job: Job, made: Any) -> tuple[list[Path], list[Path]]:
+def _compared(job: ScanJob, made: Any) -> tuple[list[Path], list[Path]]:
     """Results that somebody changed, and those of which something is missing: there is less of them than was made."""
     changed, lost = [], []
     for kind, target in job.targets.items():
@@ -253,7 +255,7 @@ def read_record(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def write_record(job: Job, state: str, content: Mapping[str, Any]) -> dict[str, Any]:
+def write_record(job: ScanJob, state: str, content: Mapping[str, Any]) -> dict[str, Any]:
     """Write what became of a job, at once or not at all.
 
     Args:

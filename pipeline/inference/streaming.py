@@ -16,7 +16,7 @@ import torch
 
 from ct_cncl.pipeline.inference.target_dose import MOST
 from ct_cncl.pipeline.networks import centre_slice
-from ct_cncl.pipeline.weights.domain import measure, outside, sampled
+from ct_cncl.pipeline.weights.domain import outside, sampled, scan_domain
 from ct_cncl.pipeline.weights.load import Weights
 from ct_cncl.transforms.anatomy.regions import padding_as_air
 from ct_cncl.transforms.common.hu import HU_RANGE, to_hu, to_network
@@ -196,7 +196,7 @@ def scan_warnings(slices: Slices, weights: Weights, strength: float = 1.0) -> li
     warnings += _strength_warnings(strength)
     if weights.trained_on:
         looked_at = [slices.read(number).hu for number in sampled(slices.count)]
-        found = measure(looked_at, [*map(float, slices.spacing[:2]), slices.step], slices.acquisition)
+        found = scan_domain(looked_at, [*map(float, slices.spacing[:2]), slices.step], slices.acquisition)
         warnings += outside(found, weights.trained_on)
     return warnings
 
@@ -223,7 +223,7 @@ def volume_warnings(
     warnings = _strength_warnings(strength)
     if weights.trained_on:
         looked_at = [slices[..., number].astype(np.float32) for number in sampled(slices.shape[2])]
-        found = measure(looked_at, spacing or (1.0, 1.0, 1.0), None)
+        found = scan_domain(looked_at, spacing or (1.0, 1.0, 1.0), None)
         if spacing is None:
             found = {key: value for key, value in found.items() if not key.endswith("_mm")}
         warnings += outside(found, weights.trained_on)

@@ -18,7 +18,7 @@ from ct_cncl.pipeline.common.extras import require
 from ct_cncl.pipeline.handlers.checkpoints import save_file
 from ct_cncl.pipeline.interpolation.alpha_sweep import ScanPoint, SliceEvaluator, curve_picture
 from ct_cncl.pipeline.training.trained import trained_network
-from ct_cncl.pipeline.weights.domain import TRAINED_ON_FILE, together
+from ct_cncl.pipeline.weights.domain import TRAINED_ON_FILE, joint_domain
 from ct_cncl.pipeline.weights.load import described_training
 from ct_cncl.pipeline.workflow.definition import network_config
 from ct_cncl.transforms.common.checksums import file_checksum
@@ -136,7 +136,7 @@ def _interpolate(first: Path, second: Path, *, alpha: float, out: Path, overwrit
     }
     own = first.parent / "config.json"
     config = own.read_bytes() if own.is_file() else json.dumps(network_config(first), indent=2).encode() + b"\n"
-    trained_on = together(described_training(path) for path in (first, second))
+    trained_on = joint_domain(described_training(path) for path in (first, second))
     with replacing(out / "interpolation.json") as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     with replacing(out / "config.json") as temporary:

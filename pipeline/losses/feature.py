@@ -12,7 +12,7 @@ from ct_cncl.pipeline.networks import Branches, centre_slice
 from ct_cncl.pipeline.networks.precision import autocast
 from ct_cncl.transforms.common.hu import to_network
 
-IMAGES = ("content", "denoised", "fused")
+_IMAGES = ("content", "denoised", "fused")
 """What may be judged: C(y), y - N(y) and the result."""
 PROBE_NOISE_HU = 25.0
 PROBE_TISSUE_HU = 50.0
@@ -93,9 +93,9 @@ class FeatureLoss:
     ) -> None:
         if min(texture, perceptual) < 0:
             raise ValueError(f"Expected weights of at least 0, but got {texture} and {perceptual}.")
-        unknown = [name for name in images if name not in IMAGES]
+        unknown = [name for name in images if name not in _IMAGES]
         if unknown or not images:
-            raise ValueError(f"Expected images of {', '.join(IMAGES)}, but got {', '.join(unknown) or 'none'}.")
+            raise ValueError(f"Expected images of {', '.join(_IMAGES)}, but got {', '.join(unknown) or 'none'}.")
         if norm not in {"l1", "l2"}:
             raise ValueError(f"Expected norm 'l1' or 'l2', but got {norm!r}.")
         self.texture = texture

@@ -50,7 +50,7 @@ class Charbonnier(nn.Module):
         return charbonnier(prediction, target, epsilon=self.epsilon)
 
 
-FLOOR = 2.0 / 4096
+_FLOOR = 2.0 / 4096
 """Mean error of 2 HU: images with a smaller one, of air alone, do not count for more."""
 
 
@@ -67,7 +67,7 @@ class BranchLoss(nn.Module):
         criterion: called as ``criterion(prediction, target)`` on network units, returns the error of each pixel (or their
             mean, where no pixel has a weight); L1 where not given.
         relative: divide the errors of each image by its input's mean error, ``mean criterion(y, x)`` (at least that of
-            :data:`FLOOR`): the share of the input's error that is left. Without it an image with 60 HU of noise counts
+            :data:`_FLOOR`): the share of the input's error that is left. Without it an image with 60 HU of noise counts
             as much as ten with 6 HU. Weights of 1 then stand for about 250 without it.
 
     Raises:
@@ -125,7 +125,7 @@ class BranchLoss(nn.Module):
 
     def _input_error(self, image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """(B, 1, 1, 1), at least what an error of FLOOR in every pixel costs."""
-        least = self.criterion(image.new_full((1,), FLOOR), image.new_zeros(1))
+        least = self.criterion(image.new_full((1,), _FLOOR), image.new_zeros(1))
         each = self.criterion(image, label)
         _check_pixels(each, image)
         return torch.maximum(each.mean(dim=(1, 2, 3), keepdim=True), least)

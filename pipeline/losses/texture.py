@@ -12,7 +12,7 @@ from torch.nn import functional
 SMOOTH = 1e-4
 """Gram matrices that differ by less are compared by squares; those of 25 HU of noise differ by about 1 (``noise_response``)."""
 
-FLOOR = 0.01
+_FLOOR = 0.01
 """Texture of 2.5 HU of noise: what is calmer (air, padding) is not compared relatively."""
 
 
@@ -69,7 +69,7 @@ def texture_distance(
         features: (B, C, H, W).
         target: the same shape.
         window: see :func:`gram_matrices`.
-        centred: relative distance of covariances, :data:`FLOOR` added to the target's norm.
+        centred: relative distance of covariances, :data:`_FLOOR` added to the target's norm.
 
     Returns:
         Scalar, 0 for equal maps.
@@ -82,7 +82,7 @@ def texture_distance(
     squared = difference.square().sum(dim=(-1, -2))
     distance = squared / (torch.sqrt(squared + SMOOTH**2) + SMOOTH)  # sqrt(s + e^2) - e, without cancellation
     if centred:
-        distance = distance / (wanted.square().sum(dim=(-1, -2)).sqrt() + FLOOR)
+        distance = distance / (wanted.square().sum(dim=(-1, -2)).sqrt() + _FLOOR)
     return distance.mean()
 
 

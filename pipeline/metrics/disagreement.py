@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-LEAST_VALUES = 20
+_LEAST_VALUES = 20
 
 
 class CalibrationCurve(NamedTuple):
@@ -36,9 +36,9 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """
     from scipy.stats import spearmanr
 
-    if first.shape != second.shape or first.size < LEAST_VALUES:
+    if first.shape != second.shape or first.size < _LEAST_VALUES:
         raise ValueError(
-            f"Expected at least {LEAST_VALUES} pairs of values, but got shapes {first.shape} and {second.shape}."
+            f"Expected at least {_LEAST_VALUES} pairs of values, but got shapes {first.shape} and {second.shape}."
         )
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise ValueError("Expected finite values, but got NaN or infinity.")
@@ -62,9 +62,9 @@ def calibration_curve(disagreement: np.ndarray, error: np.ndarray, *, bins: int 
     >>> curve.disagreement.tolist(), curve.error.tolist()
     ([24.5, 74.5], [49.0, 149.0])
     """
-    if disagreement.shape != error.shape or disagreement.size < max(bins, LEAST_VALUES):
+    if disagreement.shape != error.shape or disagreement.size < max(bins, _LEAST_VALUES):
         raise ValueError(
-            f"Expected at least {max(bins, LEAST_VALUES)} pairs, but got shapes {disagreement.shape} and {error.shape}."
+            f"Expected at least {max(bins, _LEAST_VALUES)} pairs, but got shapes {disagreement.shape} and {error.shape}."
         )
     order = np.argsort(disagreement, kind="stable")
     parts = np.array_split(order, bins)

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.ndimage import label
 from scipy.signal import fftconvolve
 
-LEVEL = 0.999
+_LEVEL = 0.999
 """Quantile of the unprocessed noise, filtered, that a blob exceeds."""
 
 
@@ -31,7 +31,7 @@ def blobs_per_cm2(
     """Blobs of a template's size where there is no signal.
 
     Residual and noise are filtered with the template; a blob is a connected region (8 neighbours) of the filtered residual's absolute
-    value above :data:`LEVEL`'s quantile of the filtered noise's.
+    value above :data:`_LEVEL`'s quantile of the filtered noise's.
 
     Args:
         residual: result less its known truth, (x, y, slices), HU.
@@ -54,7 +54,7 @@ def blobs_per_cm2(
             f"{region.shape} with {int(region.sum())} pixels."
         )
     seen, usual = (_filtered(image, template) for image in (residual, noise))
-    level = float(np.quantile(np.abs(usual[region]), LEVEL))
+    level = float(np.quantile(np.abs(usual[region]), _LEVEL))
     before, after = float(noise[region].std()), float(residual[region].std())
     area = residual.shape[2] * region.sum() * pixel_mm[0] * pixel_mm[1] / 100
     if after == 0:

@@ -10,7 +10,7 @@ import torch
 from monai.handlers import IgniteMetricHandler
 from monai.metrics.regression import RegressionMetric
 
-from ct_cncl.pipeline.metrics.local_moments import BORDER, ssim_map
+from ct_cncl.pipeline.metrics.local_moments import SSIM_BORDER, ssim_map
 from ct_cncl.transforms.common.hu import Window
 
 IMAGES = {"": "pred", "input": "image", "content": "content", "denoised": "denoised"}
@@ -117,7 +117,7 @@ def ssim(
         ValueError: as :func:`psnr`, or sides below 11.
     """
     image, reference, length = prepared(image, reference, data_range)
-    inside = None if mask is None else mask[..., BORDER:-BORDER, BORDER:-BORDER]
+    inside = None if mask is None else mask[..., SSIM_BORDER:-SSIM_BORDER, SSIM_BORDER:-SSIM_BORDER]
     return mean_over(ssim_map(image, reference, data_range=length), inside)
 
 

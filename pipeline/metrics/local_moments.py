@@ -8,7 +8,7 @@ import torch
 
 WINDOW, SIGMA = 11, 1.5
 """Of SSIM's Gaussian window, pixels."""
-BORDER = WINDOW // 2
+SSIM_BORDER = WINDOW // 2
 """Pixels on each side for which SSIM's window does not fit into the image."""
 
 

@@ -12,7 +12,7 @@ from ct_cncl.pipeline.metrics.local_moments import weighted_means
 
 SIGMAS = (1.5, 3.0)
 """Of the two Gaussians whose difference is taken for edges, in pixels."""
-EDGE_HU = (8.0, 60.0)
+_EDGE_HU = (8.0, 60.0)
 """Differences below the first are the reference's own noise, above the second all edges count alike: steps of about 50 and 400 HU."""
 LOCAL_WINDOW, LOCAL_STEP = 32, 16
 """Side and distance of the windows of the local correlation, pixels."""
@@ -40,7 +40,7 @@ def edges(image: torch.Tensor) -> torch.Tensor:
         weighted_means(pad(image, (kernel.numel() // 2,) * 4, mode="replicate"), kernel) for kernel in kernels
     )
     difference = narrow - wide
-    least, most = EDGE_HU
+    least, most = _EDGE_HU
     return difference.sign() * (difference.abs().clamp(least, most) - least)
 
 

@@ -20,7 +20,7 @@ TISSUE_HU: Mapping[str, tuple[float, float]] = {
 """Classes by the smoothed reference's HU; gaps between them leave out what is mixed."""
 SMOOTHING = 5
 """Side, pixels, of the mean that decides on the class: noise of single pixels must not."""
-BORDER = 2
+TISSUE_BORDER = 2
 """Pixels taken off at the border of each class: partial volume and blurred edges are no error of the tissue's HU."""
 LEAST_PIXELS = 50
 """Fewer pixels of a class say nothing about it."""
@@ -107,7 +107,7 @@ def eroded(mask: np.ndarray) -> np.ndarray:
     >>> eroded(np.pad(np.ones((5, 5), dtype=bool), 3)).sum()
     np.int64(1)
     """
-    return binary_erosion(mask, np.ones((3, 3)), iterations=BORDER, border_value=1)
+    return binary_erosion(mask, np.ones((3, 3)), iterations=TISSUE_BORDER, border_value=1)
 
 
 def hu_error(image: np.ndarray, reference: np.ndarray, mask: np.ndarray) -> HUError:

@@ -10,7 +10,7 @@ from ct_cncl.transforms.common.hu import Window
 
 SIGMA_N_SQ = 2.0
 """Variance of the eye's own noise, in squared grey levels."""
-LEVELS = 255.0
+_LEVELS = 255.0
 """Grey levels of the whole data range: the scale for which the variance was chosen."""
 SCALES = 4
 _EPS = 1e-10
@@ -48,7 +48,7 @@ def vif(image: torch.Tensor, reference: torch.Tensor, *, data_range: float | Win
     image, reference, length = prepared(image, reference, data_range)
     if min(image.shape[-2:]) < 41:
         raise ValueError(f"Expected slices with sides of at least 41 pixels, but got {tuple(image.shape[-2:])}.")
-    x, y = image * (LEVELS / length), reference * (LEVELS / length)
+    x, y = image * (_LEVELS / length), reference * (_LEVELS / length)
     kept = torch.zeros(image.shape[0], dtype=torch.float64, device=image.device)
     whole = torch.zeros_like(kept)
     for scale in range(SCALES):

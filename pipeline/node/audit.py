@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-FILE = "audit.jsonl"
+AUDIT_FILE = "audit.jsonl"
 
 
 class Audit:
@@ -21,7 +21,7 @@ class Audit:
     """
 
     def __init__(self, spool: Path) -> None:
-        self.path = spool / FILE
+        self.path = spool / AUDIT_FILE
 
     def say(self, event: str, **content: Any) -> None:
         """Add a line.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ct_cncl.pipeline.node import manage
 from ct_cncl.pipeline.node.audit import Audit
-from ct_cncl.pipeline.node.database import FILE, Database
+from ct_cncl.pipeline.node.database import DATABASE_FILE, Database
 from ct_cncl.pipeline.node.errors import NodeError
 from ct_cncl.pipeline.node.jobs import STATES, Jobs
 from ct_cncl.pipeline.node.read_settings import read_settings
@@ -42,6 +42,6 @@ def drop_job(config: Path, number: int) -> str:
 
 def _opened(config: Path) -> tuple[NodeSettings, Jobs, Audit]:
     settings = read_settings(config)
-    if not (settings.spool / FILE).is_file():
+    if not (settings.spool / DATABASE_FILE).is_file():
         raise NodeError(f"Expected a node's queue in {settings.spool}, but there is none yet. Start the node first.")
     return settings, Jobs(Database(settings.spool)), Audit(settings.spool)

@@ -12,7 +12,7 @@ from typing import Any
 
 from ct_cncl.pipeline.node.errors import NodeError
 
-FILE = "node.db"
+DATABASE_FILE = "node.db"
 VERSION = 1
 """Of the tables; see :data:`UPGRADES`."""
 _TABLES = """
@@ -70,7 +70,7 @@ class Database:
             spool.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise _unwritable(spool, error.strerror) from error
-        self.path = spool / FILE
+        self.path = spool / DATABASE_FILE
         self._own = threading.local()
         self._prepare()
 

@@ -28,7 +28,7 @@ _PLUGINS = Path("/usr/share/orthanc/plugins")
 _ROUTE = Path(__file__).parent / "templates" / "orthanc-route.lua"
 
 
-def run_demo(out: Path, *, slices: int, size: int, browser: bool, stay: bool, overwrite: bool) -> None:
+def run_node_demo(out: Path, *, slices: int, size: int, browser: bool, stay: bool, overwrite: bool) -> None:
     """Run the demo; everything is written to one folder and listens on this machine alone.
 
     Args:

@@ -12,13 +12,13 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from ct_cncl.pipeline.node.errors import NodeError
-from ct_cncl.pipeline.node.origin import ORIGIN_TAGS, origin_and_reason
+from ct_cncl.pipeline.node.origin import RULE_TAGS, origin_and_reason
 from ct_cncl.transforms.series.acquisition import ACQUISITION_TAGS, read_acquisition
 
 _TAGS: list[Any] = [
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientID", "IssuerOfPatientID", "Modality", "InstanceNumber",
     "SeriesNumber", "SeriesDescription", "StudyDescription", "Rows", "Columns", "NumberOfFrames", "NumberOfSeriesRelatedInstances",
-    "SharedFunctionalGroupsSequence", *ORIGIN_TAGS, *ACQUISITION_TAGS,
+    "SharedFunctionalGroupsSequence", *RULE_TAGS, *ACQUISITION_TAGS,
 ]  # fmt: skip
 _LONGEST = 64 * 2
 """Characters of any text that is kept."""

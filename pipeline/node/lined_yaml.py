@@ -12,7 +12,7 @@ import yaml
 
 from ct_cncl.pipeline.node.errors import NodeError
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 _MISSING: Any = object()
 _UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
@@ -48,7 +48,7 @@ class Section:
         place = f"{self.file}, line {line or self.line}: {self._path(key) or 'the file'}"
         return NodeError(f"{place}: expected {expected}, but got {got!r}.")
 
-    def take(self, key: str, convert: Callable[[Any], T], default: Any = _MISSING) -> T:
+    def take(self, key: str, convert: Callable[[Any], _T], default: Any = _MISSING) -> _T:
         """The value of ``key``.
 
         Args:
@@ -215,10 +215,10 @@ def choice(*names: str) -> Callable[[Any], str]:
     return convert
 
 
-def list_of(convert: Callable[[Any], T]) -> Callable[[Any], tuple[T, ...]]:
+def list_of(convert: Callable[[Any], _T]) -> Callable[[Any], tuple[_T, ...]]:
     """A converter: a list, or one value alone."""
 
-    def each(value: Any) -> tuple[T, ...]:
+    def each(value: Any) -> tuple[_T, ...]:
         return tuple(convert(item) for item in (value if isinstance(value, list) else [value]))
 
     return each

@@ -14,7 +14,7 @@ from ct_cncl.transforms.series import origin as series_origin
 
 ORIGINS = ("original", "own", "localizer", "reformat", "derived")
 """What an image can be; rules match originals unless they name others."""
-ORIGIN_TAGS = (
+RULE_TAGS = (
     "ImageType",
     "SliceThickness",
     "SharedFunctionalGroupsSequence",
@@ -29,7 +29,7 @@ def origin_and_reason(header: Dataset) -> tuple[str, str]:
     """What an image is and how it says so.
 
     Args:
-        header: with at least :data:`ORIGIN_TAGS`.
+        header: with at least :data:`RULE_TAGS`.
 
     Returns:
         One of :data:`ORIGINS`, and the reason in a few words.

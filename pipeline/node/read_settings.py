@@ -18,7 +18,7 @@ from ct_cncl.pipeline.node.settings import (
     Limits,
     Network,
     NodeSettings,
-    Page,
+    PageSettings,
     Peer,
     Retry,
     Sender,
@@ -144,13 +144,13 @@ def _keep(section: Section | None) -> Keep:
     return taken
 
 
-def _page(node: Section) -> Page | None:
+def _page(node: Section) -> PageSettings | None:
     section = node.section("page")
     if section is None:
-        return Page()
+        return PageSettings()
     on = section.take("on", flag, True)
-    taken = Page(
-        section.take("port", whole(0, 65535), Page.port),
+    taken = PageSettings(
+        section.take("port", whole(0, 65535), PageSettings.port),
         section.take("names", flag, False),
         section.take("hosts", list_of(text), ()),
     )

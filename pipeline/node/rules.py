@@ -18,7 +18,7 @@ from ct_cncl.transforms.series.derivation import KINDS
 _TEXTS = ("ae", "modality", "manufacturer", "kernel", "body_part", "series_description", "study_description")
 _NUMBERS = ("kvp", "slice_thickness")
 _RANGE = re.compile(r"\s*(>=|<=|>|<|=)?\s*([0-9.]+)\s*(?:(?:-|to)\s*([0-9.]+))?\s*")
-SAVED = tuple(name for name in KINDS if name != "denoised")
+_SAVED = tuple(name for name in KINDS if name != "denoised")
 """Further results that a rule can ask for."""
 PRECISIONS = ("fp32", "bf16", "auto")
 
@@ -176,7 +176,7 @@ def _action(section: Section, destinations: Sequence[str], *, derived: bool) -> 
         strength=1.0 if strength is None else strength,
         target_dose=target,
         precision=section.take("precision", choice(*PRECISIONS), "fp32"),
-        save=section.take("save", list_of(choice(*SAVED)), ()),
+        save=section.take("save", list_of(choice(*_SAVED)), ()),
         send=tuple(dict.fromkeys(send)),
         shadow=shadow,
         derived=derived,

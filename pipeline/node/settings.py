@@ -127,7 +127,7 @@ class Keep:
 
 
 @dataclass(frozen=True)
-class Page:
+class PageSettings:
     """The page on this machine. ``hosts``: further names under which a proxy shows it."""
 
     port: int = 8104
@@ -159,4 +159,4 @@ class NodeSettings:
     complete: Complete = Complete()
     retry: Retry = Retry()
     keep: Keep = Keep()
-    page: Page | None = Page()
+    page: PageSettings | None = PageSettings()

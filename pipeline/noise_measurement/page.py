@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ct_cncl.pipeline.metrics.bootstrap import LEAST_VALUES
 from ct_cncl.pipeline.preparation.spectra_picture import spectra_svg
 from ct_cncl.pipeline.report.frame import environment, styles
 from ct_cncl.pipeline.report.headline import Headline, Shown
 from ct_cncl.pipeline.report.tables import Cell, Column, Sheet, number_text
-
-FEW_PATCHES = 6
-"""Fewer give no interval."""
 
 
 def page(rows: Sequence[Mapping[str, Any]], failed: Sequence[str], columns: Mapping[str, str]) -> str:
@@ -104,7 +102,7 @@ def _scan_plot(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _band(row: Mapping[str, Any]) -> tuple[list[float], list[float]] | None:
     """The 95 % interval of the radial spectrum; none over fewer than six patches."""
-    if row["patches"] < FEW_PATCHES:
+    if row["patches"] < LEAST_VALUES:
         return None
     power = np.asarray(row["spectrum"]["power_hu2_mm2"])
     half = 1.96 * power * np.asarray(row["spectrum"]["relative_error"])
@@ -113,7 +111,7 @@ def _band(row: Mapping[str, Any]) -> tuple[list[float], list[float]] | None:
 
 def _about_band(row: Mapping[str, Any]) -> str:
     patches = row["patches"]
-    if patches < FEW_PATCHES:
+    if patches < LEAST_VALUES:
         return f"{patches} patches: too few for an interval."
     return f"Band: 95 % interval, from the spread over {patches} patches and the errors of the fit."
 

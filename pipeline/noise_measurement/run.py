@@ -28,7 +28,7 @@ from ct_cncl.transforms.series import DicomStorage, Scan, ScanError, ScanSource,
 from ct_cncl.transforms.series.nifti import write_float_nifti
 from ct_cncl.transforms.series.orientation import SliceOrder
 
-COLUMNS = {
+_COLUMNS = {
     "scan": "scan",
     "level_hu": "level, HU",
     "level_error": "relative error",
@@ -159,8 +159,8 @@ def _remarks(noise: ScanNoise, kernel: str | None) -> list[str]:
 
 
 def _lines(rows: list[dict[str, Any]]) -> list[str]:
-    table = [list(COLUMNS.values())] + [[shown(_cell(row.get(key))) for key in COLUMNS] for row in rows]
-    widths = [max(len(line[k]) for line in table) for k in range(len(COLUMNS))]
+    table = [list(_COLUMNS.values())] + [[shown(_cell(row.get(key))) for key in _COLUMNS] for row in rows]
+    widths = [max(len(line[k]) for line in table) for k in range(len(_COLUMNS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in table]
     for row in rows:
         lines += [f"{row['scan']}: {remark}" for remark in row["remarks"]]
@@ -181,8 +181,8 @@ def _cell(value: Any) -> str:
 
 def _write(out: Path, rows: list[dict[str, Any]], failed: list[str]) -> None:
     content = {
-        "noise.csv": csv_text([[*COLUMNS], *([row.get(key) for key in COLUMNS] for row in rows)]),
-        "noise.html": page(rows, failed, COLUMNS),
+        "noise.csv": csv_text([[*_COLUMNS], *([row.get(key) for key in _COLUMNS] for row in rows)]),
+        "noise.html": page(rows, failed, _COLUMNS),
         "noise.json": json.dumps(plain({"scans": rows, "not_measured": failed}), indent=2, allow_nan=False) + "\n",
     }
     for name, text in content.items():

@@ -22,7 +22,7 @@ from ct_cncl.transforms.dataset.writer import split_cases, write_dataset
 
 logger = logging.getLogger(__name__)
 
-SPECTRA = "spectra.svg"
+SPECTRA_FILE = "spectra.svg"
 """Beside the datalist, where noise was measured and inserted."""
 
 
@@ -105,7 +105,9 @@ def prepare_data(options: PrepareOptions) -> dict[str, Any]:
             progress=lambda done, _total: bar.update(done - bar.n),
         )
     entries = [entry for split in SPLITS for entry in datalist[split]]
-    write_mean_spectra([entry.get("provenance", {}).get("spectra", {}) for entry in entries], options.out / SPECTRA)
+    write_mean_spectra(
+        [entry.get("provenance", {}).get("spectra", {}) for entry in entries], options.out / SPECTRA_FILE
+    )
     for split in SPLITS:
         chosen = datalist[split]
         people = len({entry["patient"] for entry in chosen})

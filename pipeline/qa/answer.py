@@ -14,7 +14,7 @@ from ct_cncl.pipeline.qa.pages import INTERVAL, QAResults
 from ct_cncl.pipeline.qa.phantoms import LESIONS
 
 
-def answer(found: QAResults, inserted: InsertFindings, slices: int) -> Verdict | None:
+def phantom_answer(found: QAResults, inserted: InsertFindings, slices: int) -> Verdict | None:
     """Noise left, contrast kept and detectability of the denoiser that leaves the least noise, at the shown dose.
 
     Args:

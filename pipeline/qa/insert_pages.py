@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ct_cncl.pipeline.evaluation.record import INPUT, REFERENCE, Chart, Curve, Table
+from ct_cncl.pipeline.evaluation.record import INPUT, REFERENCE, Chart, Curve, Table, Value
 from ct_cncl.pipeline.inference.target_dose import STRENGTHS
 from ct_cncl.pipeline.metrics.bootstrap import Interval
 from ct_cncl.pipeline.metrics.characterisation import Area
@@ -19,9 +19,8 @@ from ct_cncl.pipeline.qa.inserts import SHAPE_MM, SHAPES_HU, InsertResult, Inser
 from ct_cncl.pipeline.qa.measure import transfers
 from ct_cncl.pipeline.qa.phantoms import Scanner
 
-EDGE_HU = 50.0
+_EDGE_HU = 50.0
 """Contrast of the edge whose transfer the table of strengths gives."""
-Cell = float | str | None
 LEVELS_HU = (0.1, 0.3)
 """Shifts of a large disc's mean that are told: unnoticed, and seen."""
 
@@ -74,7 +73,7 @@ class InsertFindings:
         for name, share in STRENGTHS.items():
             if share not in made:
                 made[share] = judge(before.mixed(after, share))
-            transfer = transfers(scanner, first + share * (second - first))[EDGE_HU]
+            transfer = transfers(scanner, first + share * (second - first))[_EDGE_HU]
             known = isinstance(transfer, TaskTransfer) and math.isfinite(transfer.half_per_mm)
             half = transfer.half_per_mm if known and isinstance(transfer, TaskTransfer) else None
             self.strengths.append(StrengthRow(self.names[key], f"{name} ({share:g})", made[share], half))
@@ -106,23 +105,23 @@ def insert_tables(
     """
     each = [(names[key], dose, found[key, dose]) for key in names for dose in doses if (key, dose) in found]
     judged = [(name, dose, own) for name, dose, own in each if name not in (names.get(INPUT), names.get(REFERENCE))]
-    kept: list[list[Cell]] = [
+    kept: list[list[Value]] = [
         [name, dose, 100 * own.noise_left, *(cell for one in INSERTS for cell in _share(own.kept.get(one)))]
         for name, dose, own in judged
     ]
     heads = [head for one in INSERTS for head in (f"{one.name}: kept %", "95 %")]
-    blobs: list[list[Cell]] = [
+    blobs: list[list[Value]] = [
         [name, dose, one.name, own.blobs[one].visible, own.blobs[one].relative] for name, dose, own in each for one in INSERTS
     ]  # fmt: skip
-    shapes: list[list[Cell]] = [
+    shapes: list[list[Value]] = [
         [name, dose, contrast, *_area(own.areas[contrast])] for contrast in SHAPES_HU for name, dose, own in each
     ]
-    levels: list[list[Cell]] = [
+    levels: list[list[Value]] = [
         [name, dose, own.shifts_hu.size, *(100 * float((np.abs(own.shifts_hu) > at).mean()) for at in LEVELS_HU),
          float(np.abs(own.shifts_hu).max())]
         for name, dose, own in judged if own.shifts_hu.size
     ]  # fmt: skip
-    named: list[list[Cell]] = [
+    named: list[list[Value]] = [
         [row.method, row.strength, 100 * row.result.noise_left,
          *(100 * row.result.kept[one].mean if one in row.result.kept else None for one in INSERTS),
          max(b.relative for b in row.result.blobs.values()), row.half_per_mm]
@@ -158,14 +157,14 @@ def insert_tables(
     ]  # fmt: skip
 
 
-def _share(found: Interval | None) -> tuple[Cell, Cell]:
+def _share(found: Interval | None) -> tuple[Value, Value]:
     if found is None:
         return None, "no place"
     known = found.low is not None and found.high is not None
     return 100 * found.mean, f"{100 * found.low:.0f} to {100 * found.high:.0f}" if known else ""  # type: ignore[operator]
 
 
-def _area(found: Area | str) -> tuple[Cell, Cell, Cell]:
+def _area(found: Area | str) -> tuple[Value, Value, Value]:
     if isinstance(found, str):
         return None, None, f"not computed: {found}"
     return found.area, f"{found.low:.2f} to {found.high:.2f}", ""

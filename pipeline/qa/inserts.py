@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ct_cncl.pipeline.evaluation.slice_figures import reason
+from ct_cncl.pipeline.evaluation.slice_figures import short_reason
 from ct_cncl.pipeline.metrics.bootstrap import Interval, bootstrap_mean
 from ct_cncl.pipeline.metrics.characterisation import Area, told_apart
 from ct_cncl.pipeline.metrics.false_structure import Blobs, blobs_per_cm2
@@ -135,7 +135,7 @@ def _told_apart(scanner: Scanner, scans: InsertScans, number: int) -> Area | str
     try:
         return told_apart(first, second, difference_of_gaussian_channels(size))
     except ValueError as error:
-        return reason(error)
+        return short_reason(error)
 
 
 def places_in(scanner: Scanner, clean: np.ndarray, slices: int) -> list[Place]:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ct_cncl.pipeline.evaluation.slice_figures import reason
+from ct_cncl.pipeline.evaluation.slice_figures import short_reason
 from ct_cncl.pipeline.metrics.noise_power import NoiseFigures, noise_figures, noise_power_of_differences
 from ct_cncl.pipeline.metrics.observer import Detectability, channelised_hotelling, difference_of_gaussian_channels
 from ct_cncl.pipeline.metrics.resolution import TaskTransfer, task_transfer
 from ct_cncl.pipeline.qa.phantoms import CONTRASTS_HU, LESIONS, Scanner, discs, sites
 from ct_cncl.transforms.anatomy.regions import NoisePower
 
-PATCH = 32
+_PATCH = 32
 """Side of the patches of noise power, pixels."""
 REGION_MM = 18.0
 """Side of the regions that the observer sees."""
@@ -45,7 +45,7 @@ class DoseResult:
     detectability: Mapping[tuple[float, float], Detectability | str]
 
 
-def measure(scanner: Scanner, water: np.ndarray, discs_scan: np.ndarray, lesions: np.ndarray) -> DoseResult:
+def measure_dose(scanner: Scanner, water: np.ndarray, discs_scan: np.ndarray, lesions: np.ndarray) -> DoseResult:
     """All figures of three scans.
 
     Args:
@@ -91,10 +91,10 @@ def noise_power(scanner: Scanner, water: np.ndarray) -> NoisePower:
     if pairs < 1:
         raise ValueError(f"Expected 2 or more slices of water, but got {water.shape[2]}.")
     half = int(0.6 * scanner.settings.radius_mm / scanner.settings.pixel_mm / np.sqrt(2))
-    start, count = scanner.settings.size // 2 - half, 2 * half // PATCH
-    corners = [(start + PATCH * i, start + PATCH * j) for i in range(count) for j in range(count)]
+    start, count = scanner.settings.size // 2 - half, 2 * half // _PATCH
+    corners = [(start + _PATCH * i, start + _PATCH * j) for i in range(count) for j in range(count)]
     first, second = ([water[..., 2 * k + side] for k in range(pairs)] for side in (0, 1))
-    return noise_power_of_differences(first, second, [corners] * pairs, pixel_mm=scanner.pixel, size=PATCH)
+    return noise_power_of_differences(first, second, [corners] * pairs, pixel_mm=scanner.pixel, size=_PATCH)
 
 
 def transfers(scanner: Scanner, averaged: np.ndarray) -> dict[float, TaskTransfer | str]:
@@ -107,7 +107,7 @@ def transfers(scanner: Scanner, averaged: np.ndarray) -> dict[float, TaskTransfe
                 averaged, centre=centre, radius_mm=part.a_mm, pixel_mm=scanner.settings.pixel_mm
             )
         except ValueError as error:
-            found[contrast] = reason(error)
+            found[contrast] = short_reason(error)
     return found
 
 
@@ -129,7 +129,7 @@ def _detectability(present: np.ndarray, absent: np.ndarray, channels: np.ndarray
     try:
         return channelised_hotelling(present, absent, channels)
     except ValueError as error:
-        return reason(error)
+        return short_reason(error)
 
 
 def regions(volume: np.ndarray, places: list[tuple[int, int]], size: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ct_cncl.pipeline.evaluation.record import INPUT, REFERENCE, Chart, Curve, Table
+from ct_cncl.pipeline.evaluation.record import INPUT, REFERENCE, Chart, Curve, Table, Value
 from ct_cncl.pipeline.metrics.nps_distance import nps_distance
 from ct_cncl.pipeline.metrics.observer import Detectability
 from ct_cncl.pipeline.metrics.resolution import TaskTransfer
@@ -20,7 +20,6 @@ REFERENCE_DOSE = 0.25
 """The dose that single charts show, or the one next to it: quarter dose."""
 INTERVAL = 1.96
 _LOWEST = 2
-Cell = float | str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,10 +145,10 @@ def _each(found: QAResults) -> list[tuple[str, str, float, DoseResult]]:
 
 def _noise_table(found: QAResults) -> Table:
     full = found.measured[INPUT, found.doses[0]].power
-    rows: list[list[Cell]] = []
+    rows: list[list[Value]] = []
     for _, name, dose, own in _each(found):
         before, noise = found.measured[INPUT, dose].noise, own.noise
-        figures: list[Cell] = [None] * 4
+        figures: list[Value] = [None] * 4
         if noise is not None and before is not None:
             share = 100 * noise.level_hu / before.level_hu
             figures = [noise.level_hu, share, noise.peak_per_mm, noise.mean_per_mm]
@@ -172,7 +171,7 @@ def _of_unit_power(power: NoisePower) -> NoisePower:
 
 
 def _transfer_table(found: QAResults) -> Table:
-    rows: list[list[Cell]] = []
+    rows: list[list[Value]] = []
     for contrast in CONTRASTS_HU:
         clean = found.clean[contrast]
         half = clean.half_per_mm if isinstance(clean, TaskTransfer) else math.nan
@@ -196,7 +195,7 @@ def _finite(value: float) -> float | None:
 
 def _linearity_table(found: QAResults) -> Table:
     nominal = np.array(CONTRASTS_HU)
-    rows: list[list[Cell]] = []
+    rows: list[list[Value]] = []
     for _, name, dose, own in _each(found):
         values = np.array([own.disc_hu[contrast] for contrast in CONTRASTS_HU])
         slope, offset = np.polyfit(nominal, values, 1)
@@ -219,7 +218,7 @@ def _linearity_table(found: QAResults) -> Table:
 
 
 def _detectability_table(found: QAResults) -> Table:
-    rows: list[list[Cell]] = []
+    rows: list[list[Value]] = []
     for diameter, contrast in LESIONS:
         for _, name, dose, own in _each(found):
             one = own.detectability[diameter, contrast]

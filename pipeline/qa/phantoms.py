@@ -12,7 +12,7 @@ from ct_cncl.transforms.physics.dose import added_noise_variance
 from ct_cncl.transforms.physics.fbp import fbp
 from ct_cncl.transforms.physics.phantom import (
     Ellipse,
-    Phantom,
+    Ellipses,
     disc,
     phantom_line_integrals,
     resolution_phantom,
@@ -88,15 +88,15 @@ class Scanner:
         self.incident_photons *= (float(trial[middle].std()) / settings.noise_hu) ** 2
         """Incident photons a channel and view at full dose."""
 
-    def line_integrals(self, phantom: Phantom) -> np.ndarray:
+    def line_integrals(self, phantom: Ellipses) -> np.ndarray:
         """(views, channels) float32, in closed form."""
         return phantom_line_integrals(phantom, self.geometry, MU_WATER_PER_MM).astype(np.float32)
 
-    def clean(self, phantom: Phantom) -> np.ndarray:
+    def clean(self, phantom: Ellipses) -> np.ndarray:
         """The scan without noise, (x, y) float32, HU: what reconstruction alone makes of the phantom."""
         return self._image(self.line_integrals(phantom)) - np.float32(1000)
 
-    def scan(self, phantom: Phantom, dose: float, slices: int, *, stream: int) -> np.ndarray:
+    def scan(self, phantom: Ellipses, dose: float, slices: int, *, stream: int) -> np.ndarray:
         """Slices of the same phantom with noise of their own, (x, y, slices) float32, HU.
 
         Args:

@@ -14,10 +14,10 @@ from tqdm import tqdm
 from ct_cncl.pipeline.evaluation.provenance import provenance
 from ct_cncl.pipeline.evaluation.record import INPUT, PAGE, REFERENCE, Evaluation, Method, SliceView
 from ct_cncl.pipeline.evaluation.tables import write_tables
-from ct_cncl.pipeline.qa.answer import answer
+from ct_cncl.pipeline.qa.answer import phantom_answer
 from ct_cncl.pipeline.qa.insert_pages import InsertFindings
 from ct_cncl.pipeline.qa.inserts import insert_scans, measure_inserts, places_in
-from ct_cncl.pipeline.qa.measure import DoseResult, measure, transfers
+from ct_cncl.pipeline.qa.measure import DoseResult, measure_dose, transfers
 from ct_cncl.pipeline.qa.pages import QAResults, charts, sentences, shown_dose, tables
 from ct_cncl.pipeline.qa.phantoms import Scanner, ScanSettings, discs, lesions, water
 from ct_cncl.transforms.common.errors import OutputError
@@ -26,13 +26,13 @@ from ct_cncl.transforms.common.locks import alone_in
 
 Denoiser = Callable[[np.ndarray], np.ndarray]
 """Slices (x, y, slices) float32 HU in, the same shape out."""
-RECORD = "evaluation.json"
-PHANTOMS = {"water": water, "discs": discs, "lesions": lesions}
+_RECORD = "evaluation.json"
+_PHANTOMS = {"water": water, "discs": discs, "lesions": lesions}
 CAUTION = (
     "Phantoms are simpler than patients: uniform water, round discs. A network trained on anatomy may do better or worse there than "
     "here. This test shows noise, sharpness, HU and detectability under known conditions; it is no clearance for use on patients."
 )
-CONSTANTS = {
+_CONSTANTS = {
     "noise, noise power": "middle of a water cylinder, patches of 32 x 32 pixels, differences of slices over sqrt(2), Hann window",
     "task transfer": "edge of discs in the mean over slices, centre and radius fitted, bins of 0.1 pixel",
     "linearity": "mean over 0.6 of a disc's radius against the disc's HU by construction",
@@ -87,7 +87,7 @@ def run_qa(options: QAOptions) -> Evaluation:
     from ct_cncl.pipeline.report.evaluation_page import write_page
 
     with alone_in(options.out):
-        if (options.out / RECORD).exists() and not options.overwrite:
+        if (options.out / _RECORD).exists() and not options.overwrite:
             raise OutputError(
                 f"{options.out} already holds results. Replace them with --overwrite, or choose another folder."
             )
@@ -97,7 +97,7 @@ def run_qa(options: QAOptions) -> Evaluation:
             progress=sys.stderr.isatty(),
         )  # fmt: skip
         write_page(evaluation, options.out / PAGE)
-        write_tables(evaluation, options.out, last=RECORD)  # a killed run does not look done
+        write_tables(evaluation, options.out, last=_RECORD)  # a killed run does not look done
     return evaluation
 
 
@@ -145,19 +145,19 @@ def evaluate_phantoms(
     check_plan(doses, slices)
     keys = {f"candidate{n}": name for n, name in enumerate(denoisers, start=1)}
     scanner = Scanner(scan)
-    clean = {name: scanner.clean(make(scanner)) for name, make in PHANTOMS.items()}
+    clean = {name: scanner.clean(make(scanner)) for name, make in _PHANTOMS.items()}
     measured: dict[tuple[str, float], DoseResult] = {}
     views: list[SliceView] = []
     places, inserted = places_in(scanner, clean["water"], slices), InsertFindings(keys, {}, {}, [])
-    steps = len(doses) * (len(PHANTOMS) + 1) * (1 + len(denoisers))
+    steps = len(doses) * (len(_PHANTOMS) + 1) * (1 + len(denoisers))
     with tqdm(total=steps, desc="phantoms", unit="scan", disable=not progress) as bar:
         for dose in sorted(doses, reverse=True):
             scans = {}
-            for stream, (name, make) in enumerate(PHANTOMS.items()):
+            for stream, (name, make) in enumerate(_PHANTOMS.items()):
                 scans[name] = scanner.scan(make(scanner), dose, slices, stream=stream)
                 bar.update()
-            measured[INPUT, dose] = measure(scanner, scans["water"], scans["discs"], scans["lesions"])
-            others = scanner.scan(water(scanner), dose, slices, stream=len(PHANTOMS))
+            measured[INPUT, dose] = measure_dose(scanner, scans["water"], scans["discs"], scans["lesions"])
+            others = scanner.scan(water(scanner), dose, slices, stream=len(_PHANTOMS))
             plain = insert_scans(scanner, scans["water"], others, places)
             first, second = (0.5 * (one + clean["water"][..., None]) for one in (scans["water"], others))
             less = insert_scans(scanner, first, second, places)  # half the noise: four times the dose
@@ -171,7 +171,7 @@ def evaluate_phantoms(
                     results[name] = _denoised(denoisers[title], volume, title)
                     shown[name][key] = results[name][..., 0]
                     bar.update()
-                measured[key, dose] = measure(scanner, results["water"], results["discs"], results["lesions"])
+                measured[key, dose] = measure_dose(scanner, results["water"], results["discs"], results["lesions"])
                 own = plain.through(partial(_denoised, denoisers[title], title=title), results["water"])
                 inserted.found[key, dose] = judge(own)
                 if dose == shown_dose(doses):
@@ -211,7 +211,7 @@ def _evaluation(
         *(Method(key, name, "candidate", files.get(name, "")) for key, name in found.names.items()),
     ]
     words = ", ".join(f"{key} {value}" for key, value in asdict(settings).items())
-    constants = CONSTANTS | {
+    constants = _CONSTANTS | {
         "scan": f"{words}; {found.scanner.incident_photons:.4g} photons a channel and view at full dose; {slices} slices a dose and phantom"
     }
     return Evaluation(
@@ -232,5 +232,5 @@ def _evaluation(
             files={name: files.get(name, "") for name in found.names.values()}, constants=constants,
         ),
         warnings=[CAUTION],
-        verdict=answer(found, inserted, slices),
+        verdict=phantom_answer(found, inserted, slices),
     )  # fmt: skip

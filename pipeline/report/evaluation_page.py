@@ -11,7 +11,7 @@ from ct_cncl.pipeline.common.extras import is_installed
 from ct_cncl.pipeline.evaluation.record import Evaluation
 from ct_cncl.pipeline.metrics.bootstrap import LEAST_VALUES
 from ct_cncl.pipeline.report.charts import draw_chart, method_colours
-from ct_cncl.pipeline.report.frame import environment, styles, text_of
+from ct_cncl.pipeline.report.frame import environment, styles, template_text
 from ct_cncl.pipeline.report.headline import headline
 from ct_cncl.pipeline.report.summary_tables import summary_sheets
 from ct_cncl.pipeline.report.tables import (
@@ -118,4 +118,4 @@ def _when(created: str) -> str:
 
 def _script() -> str:
     """All scripts as one, strict, and apart from the page's global names."""
-    return '(() => {\n"use strict";\n' + "\n".join(text_of(name) for name in SCRIPTS) + "\n})();"
+    return '(() => {\n"use strict";\n' + "\n".join(template_text(name) for name in SCRIPTS) + "\n})();"

@@ -36,10 +36,10 @@ def environment(*folders: Path) -> Environment:
 
 def styles(*more: str) -> str:
     """The style sheet of every page, and further files of the templates' folder after it."""
-    return "\n".join(text_of(name) for name in (*STYLES, *more))
+    return "\n".join(template_text(name) for name in (*STYLES, *more))
 
 
-def text_of(name: str) -> str:
+def template_text(name: str) -> str:
     """A file of the templates' folder."""
     return (TEMPLATES / name).read_text(encoding="utf-8")
 

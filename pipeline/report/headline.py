@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ct_cncl.pipeline.evaluation.record import Evaluation, KeyFigure
 from ct_cncl.pipeline.report.tables import number_text, powers
 
-KINDS = {"evaluation": "Evaluation", "qa": "Phantom test", "training": "Training"}
+_KINDS = {"evaluation": "Evaluation", "qa": "Phantom test", "training": "Training"}
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,19 @@ def headline(evaluation: Evaluation) -> Headline:
     verdict = evaluation.verdict
     candidates = [one.name for one in evaluation.methods if one.role == "candidate"]
     return Headline(
-        KINDS[evaluation.kind],
+        _KINDS[evaluation.kind],
         evaluation.title,
         ", ".join(candidates) if verdict is None else verdict.judged,
         next(iter(evaluation.summary), "") if verdict is None else verdict.sentence,
-        [] if verdict is None else [shown(one) for one in verdict.figures],
+        [] if verdict is None else [shown_figure(one) for one in verdict.figures],
         list(evaluation.warnings),
     )
 
 
-def shown(figure: KeyFigure) -> Shown:
+def shown_figure(figure: KeyFigure) -> Shown:
     """A figure as people read it.
 
-    >>> shown(KeyFigure("Gain", 4.5, "dB", 2, 4.0, 5.0, "95 % interval over 7 patients", "window full", signed=True))
+    >>> shown_figure(KeyFigure("Gain", 4.5, "dB", 2, 4.0, 5.0, "95 % interval over 7 patients", "window full", signed=True))
     Shown(title='Gain', value='+4.50', unit='dB', span='+4.00 to +5.00, 95 % interval over 7 patients', conditions='window full')
     """
     span = figure.range_of

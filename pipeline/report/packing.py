@@ -56,13 +56,13 @@ def pack_plane(hu: np.ndarray, *, step: float = 1.0) -> str:
     planes = (folded & 255).astype(np.uint8).tobytes() + (folded >> 8).astype(np.uint8).tobytes()
     # Z_FILTERED: what is left after the differences is noise, for which matches of three bytes only cost.
     packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_FILTERED)
-    return text_of(packer.compress(planes) + packer.flush())
+    return packed_text(packer.compress(planes) + packer.flush())
 
 
-def text_of(data: bytes) -> str:
+def packed_text(data: bytes) -> str:
     """Bytes as base 85 in :data:`DIGITS`; the last group is as short as its bytes allow.
 
-    >>> len(text_of(bytes(8))), len(text_of(bytes(9)))
+    >>> len(packed_text(bytes(8))), len(text_of(bytes(9)))
     (10, 12)
     """
     lacking = -len(data) % 4

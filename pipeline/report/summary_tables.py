@@ -17,7 +17,7 @@ from ct_cncl.pipeline.report.tables import (
     titled,
 )
 
-SHORT = ("noise", "nps_distance", "cnr_fat", "leakage")
+_SHORT = ("noise", "nps_distance", "cnr_fat", "leakage")
 """Figures of the first table beside those of the image; the others follow in a second."""
 _BIAS, _SPREAD = "bias_", "std_"
 
@@ -25,7 +25,7 @@ _BIAS, _SPREAD = "bias_", "std_"
 def summary_sheets(evaluation: Evaluation, colours: Mapping[str, str]) -> list[Sheet]:
     """Figures by method, HU by tissue, and what remains."""
     measures = [one for one in evaluation.measures if one.group != "tissue"]
-    first = [one for one in measures if one.group == "image" or one.key in SHORT]
+    first = [one for one in measures if one.group == "image" or one.key in _SHORT]
     rest = [one for one in measures if one not in first]
     found = _Summaries(evaluation)
     return [

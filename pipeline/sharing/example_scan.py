@@ -17,7 +17,7 @@ from ct_cncl.pipeline.weights.load import Weights
 from ct_cncl.transforms.common.files import replacing
 
 SCAN = "example/scan.nii"
-RESULT = "example/scan_denoised.nii"
+_RESULT = "example/scan_denoised.nii"
 SHAPE = (96, 80, 2)
 NOISE_HU = 25.0
 
@@ -57,7 +57,7 @@ def write_example(weights: Weights, folder: Path) -> None:
     """
     hu = example_hu()
     denoised = denoise_volume(hu, replace(weights, network=_InDouble(weights.network)), Settings())
-    for name, volume in ((SCAN, hu), (RESULT, denoised)):
+    for name, volume in ((SCAN, hu), (_RESULT, denoised)):
         with replacing(folder / name) as temporary:
             # Columns towards the patient's left, rows towards the back: as scans are shown, so nothing is turned.
             temporary.write_bytes(nib.Nifti1Image(volume, np.diag([-0.8, -0.8, 5.0, 1.0])).to_bytes())

@@ -31,7 +31,7 @@ from ct_cncl.transforms.dataset.datalist import entries, read_datalist
 
 NAME = "ct_cncl"
 """Name of the bundle: its folder in the zip, the zip's own, and the package that it carries."""
-CONFIGS = ("evaluate.json", "multi_gpu_train.json", "logging.conf")
+_CONFIGS = ("evaluate.json", "multi_gpu_train.json", "logging.conf")
 """Configs that go in as they are. Overlays of the paper's network do not: the shared train.json defines another."""
 CARRIED = ("pipeline", "transforms")
 _NOT_CARRIED = ("cli",)  # the command line needs packages that a bundle does not
@@ -171,7 +171,7 @@ def _write_bundle(
     for name, config in (("train.json", train), ("inference.json", inference)):
         kept = {key: value for key, value in config.items() if key != "_meta_"}
         _write_json(folder / "configs" / name, kept | {"context_slices": 1} | definition)
-    for name in CONFIGS:
+    for name in _CONFIGS:
         _copy(bundle / "configs" / name, folder / "configs" / name)
     _copy(bundle / "LICENSE", folder / "LICENSE")
     _write_texts(folder, bundle, weights, metadata, texts)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 BUNDLE, TOLERANCE_HU = Path.cwd(), 0.5
-CONFIGS = BUNDLE / "configs"
-META, INFERENCE = str(CONFIGS / "metadata.json"), str(CONFIGS / "inference.json")
+_CONFIGS = BUNDLE / "configs"
+META, INFERENCE = str(_CONFIGS / "metadata.json"), str(_CONFIGS / "inference.json")
 
 
 class Skipped(Exception):  # noqa: N818
@@ -36,7 +36,7 @@ def properties_of_inference(scratch: Path) -> str:
 def properties_of_training(scratch: Path) -> str:
     """All that MONAI requires of a training workflow can be built, on a data set made of the example."""
     options = {"dataset_dir": str(_dataset(scratch)), "output_dir": str(scratch / "train"), "patches#size": 32}
-    return _missing("train", str(CONFIGS / "train.json"), **options)
+    return _missing("train", str(_CONFIGS / "train.json"), **options)
 
 
 def exports_equal(scratch: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ct_cncl.pipeline.inference.records import Job, ResultVariant
+from ct_cncl.pipeline.inference.records import ResultVariant, ScanJob
 from ct_cncl.pipeline.inference.streaming import Outcome, stream_slices
 from ct_cncl.pipeline.preparation.spectra_picture import write_spectra_picture
 from ct_cncl.pipeline.simulation.calibrating import Calibrated, calibrated, in_the_series
@@ -124,7 +124,7 @@ class Simulating:
         }
         return outcome
 
-    def finish(self, job: Job, outcome: Outcome, *, single: bool) -> None:  # noqa: ARG002
+    def finish(self, job: ScanJob, outcome: Outcome, *, single: bool) -> None:  # noqa: ARG002
         """A picture of both spectra, where they were measured."""
         path = job.record.with_suffix(".svg")
         if outcome.facts["spectra"]:

@@ -20,7 +20,7 @@ from ct_cncl.transforms.dataset.datalist import read_datalist
 from ct_cncl.transforms.dataset.simulated_cases import phantom_cases
 from ct_cncl.transforms.dataset.writer import split_cases, write_dataset
 
-PHANTOMS = {"training": 16, "validation": 2, "test": 4}
+_PHANTOMS = {"training": 16, "validation": 2, "test": 4}
 """Phantom patients; seeds run on, so that those of the test are unseen."""
 SLICES = 4
 DOSE = 0.25
@@ -52,7 +52,7 @@ def run_demo(
     """
     started = time.monotonic()
     _make_room(out, overwrite=overwrite)
-    counts = phantoms or PHANTOMS
+    counts = phantoms or _PHANTOMS
     say(f"1/4  Preparing {sum(counts.values())} phantoms of {SLICES} slices, quarter dose against a noise-free truth")
     data = out / "data"
     _prepare(data, counts, size)

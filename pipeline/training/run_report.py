@@ -33,7 +33,7 @@ from ct_cncl.transforms.series.grid import SliceGrid
 from ct_cncl.transforms.series.orientation import slices_last
 from ct_cncl.transforms.series.values import RESULT, keep_padding
 
-SHOWN = 6
+_SHOWN = 6
 """Slices of a training's report."""
 BEYOND_HU = 1e6
 """What no image holds: a network whose training failed gives it."""
@@ -97,7 +97,7 @@ def training_report(run: Path) -> Path:
     chosen = SlicePairs(
         dataset_entries(dataset, "validation", verify=False),
         PaddingMaskd("label"),
-        max_slices=SHOWN,
+        max_slices=_SHOWN,
         context_slices=weights.slices,
     )
     settings = Settings(save=BRANCHES if weights.has_branches else ())

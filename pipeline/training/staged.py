@@ -22,7 +22,7 @@ from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.json_values import read_json
 from ct_cncl.transforms.common.locks import alone_in
 
-RECORD = "stages.json"
+_RECORD = "stages.json"
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ def _trained(
     """Train as :func:`train_run` says; the folder of the last run."""
     if not resume and stages:
         return train_stages(stages, out=out, data=data, overlays=overlays, assignments=assignments)[-1]
-    if resume and (stages or (out / RECORD).is_file()):
+    if resume and (stages or (out / _RECORD).is_file()):
         if stages or data or overlays or assignments:
             raise ConfigError(
                 "Only --out can be combined with --resume: the stages have their own configs. Omit the other options."
@@ -153,7 +153,7 @@ def train_stages(
         OutputError: the folder holds a run or stages already.
         DataError: the data set cannot be used.
     """
-    if (out / RECORD).exists() or (out / LAST).exists():
+    if (out / _RECORD).exists() or (out / LAST).exists():
         raise OutputError(
             f"Expected a folder without a run in {out}, but it holds one. Resume it with --resume, or name another folder."
         )
@@ -166,7 +166,7 @@ def train_stages(
         "names": [f"{number}_{stage.name}" for number, stage in enumerate(parsed, start=1)],
         "data": None if data is None else str(absolute(data)),
     }
-    with replacing(out / RECORD) as temporary:
+    with replacing(out / _RECORD) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return resume_stages(out)
 
@@ -199,9 +199,9 @@ def resume_stages(out: Path) -> list[Path]:
     Raises:
         ConfigError: ``out`` holds no stages.
     """
-    if not (out / RECORD).is_file():
-        raise ConfigError(f"Expected stages in {out}, but it has no {RECORD}. Start them with --stage.")
-    record = read_json(out / RECORD)
+    if not (out / _RECORD).is_file():
+        raise ConfigError(f"Expected stages in {out}, but it has no {_RECORD}. Start them with --stage.")
+    record = read_json(out / _RECORD)
     folders = [out / name for name in record["names"]]
     before: Path | None = None
     for folder, (overlays, assignments) in zip(folders, record["stages"], strict=True):
@@ -231,9 +231,9 @@ def _best(folder: Path) -> Path:
 
 def stages_hint(out: Path) -> str:
     """What an interrupted user wants to know, for a run in stages or a single one."""
-    if not (out / RECORD).is_file():
+    if not (out / _RECORD).is_file():
         return resume_hint(out)
-    names = read_json(out / RECORD)["names"]
+    names = read_json(out / _RECORD)["names"]
     begun = [name for name in names if (out / name / LAST).is_file()]
     if not begun:
         return f"Stopped before the first epoch had finished; resume with: ct-cncl train --resume --out {out}"

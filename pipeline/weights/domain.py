@@ -33,7 +33,9 @@ INPUT_DOSE = "input_dose"
 _RANGES = ("noise_hu", "noise_per_mm", "pixel_mm", "slice_mm", "hu", INPUT_DOSE)
 
 
-def measure(slices: Sequence[np.ndarray], spacing: Sequence[float], acquisition: Acquisition | None) -> dict[str, Any]:
+def scan_domain(
+    slices: Sequence[np.ndarray], spacing: Sequence[float], acquisition: Acquisition | None
+) -> dict[str, Any]:
     """What is compared: level and frequency of the noise, spacing, HU range, body part, contrast.
 
     The frequency stands for the reconstruction kernel, whose names mean something else with every vendor and which NIfTI does
@@ -48,7 +50,7 @@ def measure(slices: Sequence[np.ndarray], spacing: Sequence[float], acquisition:
         "noise_hu" (std in soft tissue), "noise_per_mm" (its mean frequency), "pixel_mm", "slice_mm", "hu" (0.1 % and 99.9 % quantiles outside padding),
         "body_part", "contrast", "kernel" (for words only); what is unknown is left out.
 
-    >>> measure([np.full((32, 32), 40.0)], (0.7, 0.7, 5), None)["pixel_mm"]
+    >>> scan_domain([np.full((32, 32), 40.0)], (0.7, 0.7, 5), None)["pixel_mm"]
     [0.7, 0.7]
     """
     found: dict[str, Any] = {"pixel_mm": sorted(map(float, spacing[:2])), "slice_mm": [float(spacing[2])] * 2}
@@ -79,10 +81,10 @@ def sampled(count: int) -> list[int]:
     return [int((2 * k + 1) * count // (2 * number)) for k in range(number)]
 
 
-def together(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def joint_domain(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The domain of several scans: ranges from the least to the greatest, every body part and contrast.
 
-    >>> together([{"noise_hu": [10, 10]}, {"noise_hu": [14, 14], "contrast": [True]}])
+    >>> joint_domain([{"noise_hu": [10, 10]}, {"noise_hu": [14, 14], "contrast": [True]}])
     {'noise_hu': [10, 14], 'contrast': [True]}
     """
     result: dict[str, Any] = {}
@@ -100,8 +102,8 @@ def outside(scan: Mapping[str, Any], trained_on: Mapping[str, Any]) -> list[str]
     """Warnings, one line each, for what of a scan lies outside of what the weights were trained on; unknown things pass.
 
     Args:
-        scan: from :func:`measure`.
-        trained_on: from :func:`together`, as stored with the weights.
+        scan: from :func:`scan_domain`.
+        trained_on: from :func:`joint_domain`, as stored with the weights.
 
     >>> outside({"noise_hu": [60.0, 60.0]}, {"noise_hu": [10.0, 20.0]})
     ['noise of 60 HU lies outside the 10 to 20 HU of the training data']
@@ -156,13 +158,13 @@ def training_domain(
         target = nested_dose_range or (1.0, 1.0)
         doses = (min(dose_range) * min(target), max(dose_range) * max(target))
     chosen = entries[:: -(-len(entries) // _MOST_SCANS)] if entries else []
-    found = together([*(_entry_domain(entry, doses) for entry in chosen), *map(_stated, entries)])
+    found = joint_domain([*(_entry_domain(entry, doses) for entry in chosen), *map(_stated, entries)])
     if zoom_range is not None and "pixel_mm" in found:
         low, high = found["pixel_mm"]
         found["pixel_mm"] = [low / max(zoom_range), high / min(zoom_range)]
     relative = [_relative_dose(entry, dose_range, nested=nested_dose_range is not None) for entry in entries]
     if relative and all(relative):
-        found |= together({INPUT_DOSE: list(dose)} for dose in relative if dose)
+        found |= joint_domain({INPUT_DOSE: list(dose)} for dose in relative if dose)
     return found
 
 
@@ -223,7 +225,7 @@ def noise_at_doses(
 def _measured(path: str) -> dict[str, Any]:
     image: Any = nib.load(path)
     slices = [np.asarray(image.dataobj[..., z], dtype=np.float32) for z in sampled(image.shape[2])]
-    return measure(slices, [float(size) for size in image.header.get_zooms()[:3]], None)
+    return scan_domain(slices, [float(size) for size in image.header.get_zooms()[:3]], None)
 
 
 def _stated(entry: Mapping[str, Any]) -> dict[str, Any]:

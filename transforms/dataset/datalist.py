@@ -21,7 +21,7 @@ FORMAT = 2
 VOLUMES = ("image", "label")
 NOISE = "noise"
 """Key of an entry's noise realization, a list of volumes; not every entry has it."""
-TISSUES = "tissues"
+TISSUE_LABELS = "tissues"
 """Key of a phantom's label volume, for ``ct-cncl evaluate --labels``; only phantoms of validation and test have one."""
 
 
@@ -70,8 +70,8 @@ def read_datalist(folder: str | Path) -> dict[str, Any]:
                 )
             for key in VOLUMES:
                 entry[key] = str(folder / entry[key])
-            if TISSUES in entry:
-                entry[TISSUES] = str(folder / entry[TISSUES])
+            if TISSUE_LABELS in entry:
+                entry[TISSUE_LABELS] = str(folder / entry[TISSUE_LABELS])
             if NOISE in entry:
                 entry[NOISE] = [str(folder / path) for path in entry[NOISE]]
     check_patients(content)
@@ -140,7 +140,7 @@ def short_repeated(entries: Sequence[dict[str, Any]], slices: int) -> list[dict[
 def _checksums(entry: dict[str, Any]) -> list[tuple[str, str]]:
     """(path, checksum) of every volume of an entry."""
     stated = entry.get("checksum", {})
-    files = [(entry[key], stated.get(key, "none")) for key in (*VOLUMES, TISSUES) if key in entry]
+    files = [(entry[key], stated.get(key, "none")) for key in (*VOLUMES, TISSUE_LABELS) if key in entry]
     noise = entry.get(NOISE, [])
     return files + list(zip_longest(noise, stated.get(NOISE, [])[: len(noise)], fillvalue="none"))
 

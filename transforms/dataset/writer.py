@@ -22,7 +22,7 @@ from ct_cncl.transforms.common.file_names import absolute
 from ct_cncl.transforms.common.files import partial_name
 from ct_cncl.transforms.common.json_values import plain
 from ct_cncl.transforms.common.locks import alone_in
-from ct_cncl.transforms.dataset.datalist import DATALIST, FORMAT, NOISE, SPLITS, TISSUES, VOLUMES, check_patients
+from ct_cncl.transforms.dataset.datalist import DATALIST, FORMAT, NOISE, SPLITS, TISSUE_LABELS, VOLUMES, check_patients
 from ct_cncl.transforms.dataset.patients import hash_patient, rule_that_tells_apart, split_patients
 from ct_cncl.transforms.dataset.simulated_cases import Case, Pair
 from ct_cncl.transforms.series import voxel_spacing
@@ -218,9 +218,9 @@ def _write_case(partial: Path, split: str, number: int, case: Case, salt: str) -
         _write_int16(partial / entry[key], hu, pair.affine)
         entry["checksum"][key] = file_checksum(partial / entry[key])
     if pair.tissues is not None and split != "training":  # results are judged by them
-        entry[TISSUES] = f"{split}/{number:04d}_{TISSUES}.nii"
-        _write_labels(partial / entry[TISSUES], pair.tissues, pair.affine)
-        entry["checksum"][TISSUES] = file_checksum(partial / entry[TISSUES])
+        entry[TISSUE_LABELS] = f"{split}/{number:04d}_{TISSUE_LABELS}.nii"
+        _write_labels(partial / entry[TISSUE_LABELS], pair.tissues, pair.affine)
+        entry["checksum"][TISSUE_LABELS] = file_checksum(partial / entry[TISSUE_LABELS])
     if split == "training" and pair.noise:  # random doses are for training; other splits have one
         entry["noise_model"] = pair.noise_model
         entry[NOISE], entry["checksum"][NOISE] = [], []

@@ -107,7 +107,7 @@ def stacked(values: Sequence[torch.Tensor] | torch.Tensor) -> torch.Tensor:
     return values if isinstance(values, torch.Tensor) else torch.stack(list(values))
 
 
-def together(items: Sequence[Mapping[Hashable, Any]]) -> Items:
+def collated(items: Sequence[Mapping[Hashable, Any]]) -> Items:
     """A batch of items; images of one size are stacked, everything else is a list."""
     batch: Items = {}
     for key in items[0]:
@@ -165,7 +165,7 @@ class SeededList:
             else:
                 single = list(each(batch)) if batch is not None else single
                 single = [self._one_by_one(place, base, item) for base, item in zip(bases, single, strict=True)]
-                batch = together(single)
+                batch = collated(single)
         return list(each(batch)) if batch is not None else single
 
     def _placed(self, batch: Items) -> Items:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from ct_cncl.transforms.phantom.frame import Frame
+from ct_cncl.transforms.phantom.frame import PatientFrame
 from ct_cncl.transforms.phantom.tissues import TISSUES, Array, Field
 from ct_cncl.transforms.phantom.waves import Waves
 
@@ -40,7 +40,7 @@ class Canvas:
     y: Array
     height: float
     px: float
-    frame: Frame
+    frame: PatientFrame
 
     def around(self, u: float, v: float, reach: float) -> Canvas:
         """The view that holds everything within ``reach`` nominal mm of (u, v); what it paints lands here."""
@@ -85,7 +85,7 @@ class Canvas:
             self.labels[cover >= 0.5] = TISSUES[tissue]
 
 
-def new_canvas(frame: Frame, fields: Mapping[str, Waves], x: Array, y: Array, height: float) -> Canvas:
+def new_canvas(frame: PatientFrame, fields: Mapping[str, Waves], x: Array, y: Array, height: float) -> Canvas:
     """An empty slice (air) at ``height`` mm with pixel centres ``x`` and ``y`` (mm)."""
     u, v, z = frame.grid(x, y, height)
     px = float(x[1] - x[0])

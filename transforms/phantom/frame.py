@@ -11,7 +11,7 @@ from ct_cncl.transforms.phantom.waves import Waves, draw_waves
 
 
 @dataclass(frozen=True)
-class Frame:
+class PatientFrame:
     """Size, turn and smooth deformation of one patient.
 
     Nominal coordinates are (u, v, z) in mm: to the patient's left, backwards, towards the head; u = v = 0 is the middle
@@ -63,9 +63,9 @@ class Frame:
         return np.concatenate([flat[:, :2] - back, flat[:, 2:]], axis=1)
 
 
-def draw_frame(rng: np.random.Generator, scale: tuple[float, float, float], shift: tuple[float, float]) -> Frame:
+def draw_frame(rng: np.random.Generator, scale: tuple[float, float, float], shift: tuple[float, float]) -> PatientFrame:
     """Draw turn and deformation of a patient of the given size and place."""
-    return Frame(
+    return PatientFrame(
         scale=scale,
         turn=float(np.clip(rng.normal(0, 0.035), -0.09, 0.09)),
         shift=shift,

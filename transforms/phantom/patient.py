@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ct_cncl.transforms.phantom.frame import Frame, draw_frame
+from ct_cncl.transforms.phantom.frame import PatientFrame, draw_frame
 from ct_cncl.transforms.phantom.shapes import Ellipsoid, rotation, triple
-from ct_cncl.transforms.phantom.table import Table, draw_table
+from ct_cncl.transforms.phantom.table import PatientTable, draw_table
 from ct_cncl.transforms.phantom.waves import Waves, draw_waves
 
 # Typical HU by contrast phase (low, high): none, arterial, portal venous, late.
@@ -67,7 +67,7 @@ class Patient:
 
     spacing: float
     centre: float
-    frame: Frame
+    frame: PatientFrame
     fat: float
     belly: float
     muscle: float
@@ -79,7 +79,7 @@ class Patient:
     calcified: bool
     organs: dict[str, Ellipsoid]
     rib_shift: float
-    table: Table
+    table: PatientTable
     fields: dict[str, Waves]
 
 

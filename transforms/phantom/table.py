@@ -10,7 +10,7 @@ from ct_cncl.transforms.phantom.canvas import Canvas
 
 
 @dataclass(frozen=True)
-class Table:
+class PatientTable:
     """A table, level in the picture; lengths in picture mm.
 
     Attributes:
@@ -33,9 +33,9 @@ class Table:
     mattress: float
 
 
-def draw_table(rng: np.random.Generator) -> Table:
+def draw_table(rng: np.random.Generator) -> PatientTable:
     """Draw a table."""
-    return Table(
+    return PatientTable(
         gap=float(rng.uniform(1, 7)),
         curve=float(rng.uniform(0.0006, 0.0013)),
         half_width=float(rng.uniform(188, 215)),
@@ -47,7 +47,7 @@ def draw_table(rng: np.random.Generator) -> Table:
     )
 
 
-def paint_table(canvas: Canvas, table: Table, top: float) -> None:
+def paint_table(canvas: Canvas, table: PatientTable, top: float) -> None:
     """Paint the table on an empty slice; ``top`` is the y of the lowest point of its surface in picture mm."""
     x, y = canvas.x[:, None], canvas.y[None, :]
     surface = np.float32(top) - np.float32(table.curve) * x * x

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ct_cncl.transforms.phantom.canvas import Canvas
-from ct_cncl.transforms.phantom.frame import Frame
+from ct_cncl.transforms.phantom.frame import PatientFrame
 from ct_cncl.transforms.phantom.tissues import Array, Field
 
-LONGEST = 8.0
+_LONGEST = 8.0
 """Tubes are cut into pieces of at most this length in mm, so that each touches few pixels."""
 
 
@@ -23,7 +23,7 @@ class Tubes:
     r0: Field
     r1: Field
 
-    def in_picture(self, frame: Frame) -> Tubes:
+    def in_picture(self, frame: PatientFrame) -> Tubes:
         """The same in picture coordinates."""
         scale = frame.mean
         return Tubes(frame.to_picture(self.start), frame.to_picture(self.end), self.r0 * scale, self.r1 * scale)
@@ -49,7 +49,7 @@ def polyline(points: Field, radii: Field) -> Tubes:
             inner_r = np.stack([0.75 * radii[:-1] + 0.25 * radii[1:], 0.25 * radii[:-1] + 0.75 * radii[1:]], 1)
             points = np.concatenate([points[:1], inner_p.reshape(-1, 3), points[-1:]])
             radii = np.concatenate([radii[:1], inner_r.reshape(-1), radii[-1:]])
-    pieces = np.maximum(np.ceil(np.linalg.norm(np.diff(points, axis=0), axis=1) / LONGEST).astype(int), 1)
+    pieces = np.maximum(np.ceil(np.linalg.norm(np.diff(points, axis=0), axis=1) / _LONGEST).astype(int), 1)
     place = np.concatenate([i + np.arange(n) / n for i, n in enumerate(pieces)] + [[len(points) - 1.0]])
     index = np.arange(len(points))
     path = np.stack([np.interp(place, index, points[:, k]) for k in range(3)], axis=1)

@@ -21,7 +21,7 @@ from scipy.special import polygamma
 
 from .patch_spectra import Rings
 
-LEVELS = np.exp(np.linspace(-0.6, 0.6, 7))
+_LEVELS = np.exp(np.linspace(-0.6, 0.6, 7))
 """Levels l that a patch may have, relative to what is expected at its place."""
 AMOUNTS = 10.0 ** np.linspace(-1.5, 3.0, 9)
 """Amounts a of anatomy, relative to the noise at REFERENCE of the Nyquist frequency."""
@@ -42,7 +42,7 @@ CALM = 0.7
 noise then, and the data may say more of the kernel (FREE_TWIST)."""
 STEP, SMOOTH = 0.063, 0.42
 """Fractions of the Nyquist frequency; beyond SMOOTH kernels may end abruptly, and differences may be larger."""
-SHOWN = 0.02
+_SHOWN = 0.02
 """Of a given spectrum's largest power: rings with less play no part."""
 ROUNDS = 40
 
@@ -94,7 +94,7 @@ def separate(
     if shape is not None:
         # Where a given spectrum ends, what little there is (aliasing, rounding) is not of its shape and would set the level.
         log_power = np.log(ramp) + shape
-        used = used & (log_power > log_power.max() + np.log(SHOWN))
+        used = used & (log_power > log_power.max() + np.log(_SHOWN))
     relative = ring.frequency / nyquist
     shapes, with_kernel = _anatomy(relative[used])
     if calm:
@@ -136,11 +136,11 @@ class _Problem:
 
     @property
     def level(self) -> np.ndarray:
-        return np.repeat(LEVELS, len(self.shapes))
+        return np.repeat(_LEVELS, len(self.shapes))
 
     @property
     def kind(self) -> np.ndarray:
-        return np.tile(np.arange(len(self.shapes)), len(LEVELS))
+        return np.tile(np.arange(len(self.shapes)), len(_LEVELS))
 
     def smoothed(self, target: np.ndarray, information: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log gain of all rings and its covariance, from targets of the used ones and what they know of them."""
@@ -196,7 +196,7 @@ def _fitted(problem: _Problem, start: np.ndarray) -> _Fit:
 def _power(problem: _Problem, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of every level and anatomy: the power (c, rings) that moves with the noise, and 1 / all power (n, c, rings)."""
     with_kernel = problem.with_kernel[:, None]
-    tied = LEVELS[:, None, None] * noise + np.where(with_kernel, noise, 0) * problem.shapes
+    tied = _LEVELS[:, None, None] * noise + np.where(with_kernel, noise, 0) * problem.shapes
     fixed = np.where(with_kernel, 0, problem.scale * problem.base) * problem.shapes
     whole = (tied + fixed).reshape(-1, noise.size)
     return tied.reshape(-1, noise.size), 1 / (whole[None] + problem.white)
@@ -205,7 +205,7 @@ def _power(problem: _Problem, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def _belief(problem: _Problem, inverse: np.ndarray, share: np.ndarray, spread: float) -> np.ndarray:
     """Probability (n, c) of each level and anatomy in each patch."""
     fit = np.log(inverse) @ problem.weight - np.einsum("nr,ncr->nc", problem.weight * problem.data, inverse)
-    prior = np.exp(-0.5 * (np.log(LEVELS) / spread) ** 2)
+    prior = np.exp(-0.5 * (np.log(_LEVELS) / spread) ** 2)
     fit += np.log(np.repeat(prior / prior.sum(), len(share))) + np.log(share)[problem.kind]
     belief = np.exp(fit - fit.max(axis=1, keepdims=True))
     return belief / belief.sum(axis=1, keepdims=True)

@@ -19,7 +19,7 @@ from ._kernels import run_in_threads
 from .counts import added_line_integrals, line_integrals_of_counts, measured_counts
 from .fbp import fbp
 from .geometry import Geometry, PixelSize, check_pixel_size
-from .kernel import oversampled, shape_noise, window_of
+from .kernel import apodisation_of, oversampled, shape_noise
 from .projector import project
 from .settings import MU_WATER_PER_MM, DoseSettings, check_noise_model, relative_incident_photons
 
@@ -206,7 +206,7 @@ def _reconstruct(
     shape = (hu.shape[0], hu.shape[1])
     name, cutoff = settings.apodisation, settings.cutoff
     if settings.kernel_gain:
-        name, cutoff = window_of(geometry, pixel)
+        name, cutoff = apodisation_of(geometry, pixel)
     noise = fbp(sinogram, geometry, shape, pixel, apodisation=name, cutoff=cutoff)
     noise *= np.float32(1000 / settings.mu_water_per_mm)
     if settings.kernel_gain:

@@ -35,7 +35,7 @@ def oversampled(geometry: Geometry, pixel: PixelSize) -> tuple[Geometry, int]:
     return dataclasses.replace(geometry, channels=geometry.channels * factor, channel_spacing_mm=spacing), factor
 
 
-def window_of(geometry: Geometry, pixel: PixelSize) -> tuple[str, float]:
+def apodisation_of(geometry: Geometry, pixel: PixelSize) -> tuple[str, float]:
     """Apodisation and cut-off (fraction of the detector's Nyquist frequency) of the reconstruction that is shaped afterwards."""
     return "cosine", BAND * geometry.isocentre_spacing_mm / min(pixel)
 
@@ -80,7 +80,7 @@ def sampling_response(pixel: PixelSize, spacing: float, stretch: float) -> tuple
 def shape_noise(
     noise: np.ndarray, pixel: PixelSize, geometry: Geometry, gain: np.ndarray, step_per_mm: float
 ) -> np.ndarray:
-    """Noise of a reconstruction as with :func:`window_of`, given the spectrum ``G^2(f) |f|``.
+    """Noise of a reconstruction as with :func:`apodisation_of`, given the spectrum ``G^2(f) |f|``.
 
     Args:
         noise: (x, y), HU.

@@ -23,11 +23,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TypeVar
 
 import numpy as np
 import torch
 
+from ct_cncl.transforms.common.hu import ArrayOrTensor
 from ct_cncl.transforms.physics import DoseSettings, insert_noise
 
 SCANNER_FLOOR_HU = -1024.0
@@ -35,8 +35,6 @@ SCANNER_FLOOR_HU = -1024.0
 
 ELECTRONIC_VARIANCE = 100.0
 """Ne of noise realizations by photon-count simulation, photons^2: what scanners usually have."""
-
-ArrayOrTensor = TypeVar("ArrayOrTensor", np.ndarray, torch.Tensor)
 
 
 def noise_realization(

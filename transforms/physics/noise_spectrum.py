@@ -12,7 +12,7 @@ import numpy as np
 LEAST_LINES = 5
 MM_COLUMNS = ("frequency_per_mm", "1/mm", "per_mm", "cycles/mm", "lp/mm")
 CM_COLUMNS = ("frequency_per_cm", "1/cm", "per_cm", "cycles/cm", "lp/cm")
-FLOOR = 1e-6
+_FLOOR = 1e-6
 """Powers below this share of the largest count as this: beyond the end of a kernel there is none."""
 
 
@@ -35,7 +35,7 @@ class NoiseSpectrum:
         """Log of the power over a ramp's, ``|f|``, at the given frequencies (m,); below the lowest measured one as there."""
         own = self.frequency_per_mm > 0
         frequency, power = self.frequency_per_mm[own], self.power[own]
-        log = np.log(np.maximum(power, FLOOR * power.max()) / frequency)
+        log = np.log(np.maximum(power, _FLOOR * power.max()) / frequency)
         inside = np.interp(frequency_per_mm, frequency, log)
         # Beyond what was measured the kernel keeps falling as it did at the end, and never rises.
         last = min(len(log) - 1, 4)

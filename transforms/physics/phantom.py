@@ -43,7 +43,7 @@ class Ellipse:
             raise ValueError(f"Expected half axes above 0 mm but got {self.a_mm} and {self.b_mm}.")
 
 
-Phantom = Sequence[Ellipse]
+Ellipses = Sequence[Ellipse]
 """Ellipses over air (-1000 HU), in any order: their values add up."""
 
 
@@ -93,7 +93,7 @@ def low_contrast_phantom(radius_mm: float = 100.0) -> list[Ellipse]:
     return phantom
 
 
-def phantom_hu(phantom: Phantom, shape: tuple[int, int], pixel_mm: PixelSize, *, samples: int = 8) -> np.ndarray:
+def phantom_hu(phantom: Ellipses, shape: tuple[int, int], pixel_mm: PixelSize, *, samples: int = 8) -> np.ndarray:
     """The pixel image of ellipses in air, each pixel the mean over its area.
 
     Args:
@@ -121,7 +121,7 @@ def phantom_hu(phantom: Phantom, shape: tuple[int, int], pixel_mm: PixelSize, *,
     return fine.reshape(shape[0], samples, shape[1], samples).mean(axis=(1, 3))
 
 
-def phantom_line_integrals(phantom: Phantom, geometry: Geometry, mu_water_per_mm: float) -> np.ndarray:
+def phantom_line_integrals(phantom: Ellipses, geometry: Geometry, mu_water_per_mm: float) -> np.ndarray:
     """Line integrals of ellipses in closed form: chords, ``2 v a b sqrt(s^2 - t^2) / s^2``.
 
     Args:

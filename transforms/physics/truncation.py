@@ -9,7 +9,7 @@ from scipy.ndimage import minimum_filter, uniform_filter
 
 from ct_cncl.transforms.anatomy.regions import padding_mask
 
-BODY_HU = -300.0
+_DENSE_HU = -300.0
 """Above it: fat, soft tissue, bone. Lung, clothes, and foam in tables and cushions lie below."""
 SOLID_MM = 20.0
 """Side of the square that must be body all through at the edge of the field: shells and rails of tables are thinner."""
@@ -49,7 +49,7 @@ def truncated_share(hu_slice: np.ndarray, pixel_mm: tuple[float, float]) -> floa
     edge = fits & ~_whole_windows(fits, 3)
     if not edge.any():
         return 0.0
-    solid = uniform_filter((hu > BODY_HU).astype(np.float64), window, mode="mirror") > 0.95
+    solid = uniform_filter((hu > _DENSE_HU).astype(np.float64), window, mode="mirror") > 0.95
     return float(solid[edge].mean())
 
 

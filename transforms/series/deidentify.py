@@ -148,7 +148,7 @@ def _is_text_for_a_number(dataset: Dataset, tag: BaseTag) -> bool:
     )
 
 
-def key_of(folder: Path) -> bytes:
+def pseudonym_key(folder: Path) -> bytes:
     """The key of a folder of results: made once, in ``.deidentify-key``; without it nobody can link results to sources.
 
     Raises:

@@ -20,8 +20,8 @@ from ct_cncl.transforms.series.listing import UNREAD, list_files
 from ct_cncl.transforms.series.origin import Origin, origin_of_file
 from ct_cncl.transforms.series.other_kinds import (
     ADVICE,
+    DICOMDIR,
     HEADLESS,
-    INDEX,
     OTHER_KINDS,
     POINTERS,
     got_instead,
@@ -258,7 +258,7 @@ def _grouped(files: Iterable[Path], root: Path) -> Found:
 def _ct_slice(file: Path) -> tuple[Member | None, str]:
     """What a CT image says of itself, else None and what it is. What claims to be DICOM must be readable."""
     if file.name.upper() == "DICOMDIR":
-        return None, INDEX
+        return None, DICOMDIR
     if not has_dicom_marker(file) and file.suffix.lower() not in DICOM_SUFFIXES:
         return None, kind_of_other(file)
     header = read_header(file)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ct_cncl.transforms.series.marks import MARK_KEY
 from ct_cncl.transforms.series.scan import ScanError
-from ct_cncl.transforms.series.volume_file import VolumeFile, incomplete, reason, unpack
+from ct_cncl.transforms.series.volume_file import VolumeFile, header_problem, incomplete, unpack
 
 _TYPES = {
     "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
@@ -38,7 +38,7 @@ def open_meta_image(path: Path, scratch: Path) -> VolumeFile:
     except ScanError:
         raise
     except (KeyError, ValueError) as error:
-        raise incomplete(path, reason(error)) from error
+        raise incomplete(path, header_problem(error)) from error
     plain = fields.get("BinaryData", "True").lower() == "true" and fields["ElementDataFile"].strip() == "LOCAL"
     if not plain or len(sizes) not in (2, 3) or min(sizes) < 1 or channels != 1:
         raise ScanError(

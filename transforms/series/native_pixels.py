@@ -98,14 +98,14 @@ def native_words(dataset: Dataset, index: int, allocated: int) -> np.ndarray:
     size = shape[0] * shape[1] * word.itemsize
     frames = int(dataset.get("NumberOfFrames") or 1)
     data = element.value
-    refuse_more(data[frames * size :], len(data), frames * size, size, shape[1] * word.itemsize)
+    refuse_more_pixels(data[frames * size :], len(data), frames * size, size, shape[1] * word.itemsize)
     if not little and allocated == 8 and element.VR == "OW":
         data = swapped(data, 2)
     stored = word if little else word.newbyteorder(">")
     return np.frombuffer(data, stored, shape[0] * shape[1], index * size).astype(word).reshape(shape)
 
 
-def refuse_more(rest: bytes, length: int, stated: int, frame: int, row: int) -> None:
+def refuse_more_pixels(rest: bytes, length: int, stated: int, frame: int, row: int) -> None:
     """Refuse pixels behind those that the header counts: a frame, or rows that are not filled with zeros.
 
     Args:

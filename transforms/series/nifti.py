@@ -30,7 +30,7 @@ from ct_cncl.transforms.series.volume_file import (
     behind,
     gzipped,
     no_memory,
-    refuse_more,
+    refuse_more_slices,
     unpack,
 )
 from ct_cncl.transforms.series.write import header_bytes
@@ -176,7 +176,7 @@ def _storage(path: Path, image: Any) -> NiftiStorage:
             "programs take for different places; mend the header, or convert the scan again"
         )
     slice_bytes = size // (*shape, 1)[2]
-    refuse_more(path, _behind(path, offset + size, slice_bytes), slice_bytes)
+    refuse_more_slices(path, _behind(path, offset + size, slice_bytes), slice_bytes)
     affine = np.diag([*[_unit_in_mm(path, header)] * 3, 1.0]) @ image.affine
     storage = NiftiStorage(path, header, shape, check_affine(affine, path))
     if not np.isfinite(storage.slope_inter[1]):

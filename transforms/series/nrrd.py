@@ -9,7 +9,7 @@ import numpy as np
 
 from ct_cncl.transforms.series.marks import MARK_KEY, MARK_LINE
 from ct_cncl.transforms.series.scan import ScanError
-from ct_cncl.transforms.series.volume_file import VolumeFile, gzipped, incomplete, reason, unpack
+from ct_cncl.transforms.series.volume_file import VolumeFile, gzipped, header_problem, incomplete, unpack
 
 _TYPES = {
     "i1": ("signed char", "int8", "int8_t"), "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
@@ -63,9 +63,9 @@ def open_nrrd(path: Path, scratch: Path) -> VolumeFile:
         raise incomplete(path, f"the unknown type {fields['type']} in its header") from error
     except KeyError as error:
         known = error.args[0] in ("sizes", "type", "endian")
-        raise incomplete(path, reason(error if known else KeyError("endian"))) from error
+        raise incomplete(path, header_problem(error if known else KeyError("endian"))) from error
     except ValueError as error:
-        raise incomplete(path, reason(error)) from error
+        raise incomplete(path, header_problem(error)) from error
     if encoding not in ("raw", "gzip", "gz") or len(sizes) not in (2, 3) or min(sizes) < 1 or skips:
         raise ScanError(
             f"{path}: expected one 3-D volume, raw or packed with gzip, but got sizes {sizes} and encoding {encoding!r}; convert it"

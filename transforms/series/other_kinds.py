@@ -10,19 +10,19 @@ PACKED = "archives"
 COMPRESSED = "compressed files"
 HEADLESS = "DICOM without its file header"
 DISKS = "disk images"
-VOLUMES = "volumes of other kinds"
+_VOLUMES = "volumes of other kinds"
 POINTERS = "pointers to data that was not fetched"
 EMPTY = "empty files"
-INDEX = "DICOMDIR"
+DICOMDIR = "DICOMDIR"
 ADVICE = {
     PAIRS: "convert each header/image pair to one file (.mhd to .mha, .nhdr to .nrrd, .hdr and .img to .nii)",
     PACKED: "name one .zip archive itself, or unpack archives",
     COMPRESSED: "unpack compressed files",
     HEADLESS: "export DICOM with its file header (PS3.10)",
     DISKS: "mount disk images, or unpack them",
-    VOLUMES: "convert other kinds of volumes to NIfTI",
+    _VOLUMES: "convert other kinds of volumes to NIfTI",
     POINTERS: "fetch the data (git lfs pull, git annex get)",
-    INDEX: "copy the whole medium, not its DICOMDIR alone",
+    DICOMDIR: "copy the whole medium, not its DICOMDIR alone",
 }
 """By kind."""
 _ONE = {
@@ -31,7 +31,7 @@ _ONE = {
     COMPRESSED: "a compressed file",
     HEADLESS: "DICOM without its file header",
     DISKS: "a disk image",
-    VOLUMES: "a volume of another kind",
+    _VOLUMES: "a volume of another kind",
     POINTERS: "a pointer to data that was not fetched",
     EMPTY: "an empty file",
 }
@@ -39,7 +39,7 @@ _ADVICE_FOR_ONE = {
     PACKED: "unpack it and name the folder",
     COMPRESSED: "unpack it first",
     DISKS: "mount it, or unpack it, and name the folder",
-    VOLUMES: "convert it to NIfTI",
+    _VOLUMES: "convert it to NIfTI",
     POINTERS: "fetch it (git lfs pull, git annex get)",
     EMPTY: "copy or export it again",
 }
@@ -60,7 +60,7 @@ ARCHIVES = (
 )
 DETACHED = {".hdr": ".nii", ".img": ".nii", ".mhd": ".mha", ".nhdr": ".nrrd"}
 """Suffix of a header or image of its own: the kind that holds both in one file."""
-COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst", ".z", ".lz4", ".lzma", ".br")
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".z", ".lz4", ".lzma", ".br")
 _VOXELS = (".raw", ".zraw", ".img", ".raw.gz", ".img.gz", ".hdr.gz", ".bin")
 _OTHER_VOLUMES = (
     ".mnc",
@@ -83,7 +83,7 @@ _FIRST_BYTES = (
     (0, b"\x1f\x8b\x08", COMPRESSED), (0, b"BZh", COMPRESSED), (0, b"\xfd7zXZ\0", COMPRESSED), (0, b"\x28\xb5\x2f\xfd", COMPRESSED),
     (0, b"\x04\x22\x4d\x18", COMPRESSED),
     (0x8001, b"CD001", DISKS), (0x8001, b"NSR0", DISKS), (0x8001, b"BEA01", DISKS),
-    (0, b"\x89HDF\r\n", VOLUMES), (0, b"# vtk DataFile", VOLUMES), (0, b"CDF\x01", VOLUMES),
+    (0, b"\x89HDF\r\n", _VOLUMES), (0, b"# vtk DataFile", _VOLUMES), (0, b"CDF\x01", _VOLUMES),
     (0, b"version https://git-lfs", POINTERS), (0, b"/annex/objects/", POINTERS),
 )  # fmt: skip
 """Where a kind's mark stands, and the mark."""
@@ -101,11 +101,11 @@ def kind_of_other(path: Path) -> str:
         return PAIRS
     if name.endswith(ARCHIVES):
         return PACKED
-    if name.endswith(COMPRESSIONS):
+    if name.endswith(_COMPRESSED):
         return COMPRESSED
     if name.endswith((".iso", ".dmg")):
         return DISKS
-    return kind_by_content(path) or (VOLUMES if name.endswith(_OTHER_VOLUMES) else OTHER_KINDS)
+    return kind_by_content(path) or (_VOLUMES if name.endswith(_OTHER_VOLUMES) else OTHER_KINDS)
 
 
 def kind_by_content(path: Path) -> str:

@@ -18,7 +18,7 @@ from ct_cncl.transforms.anatomy.regions import padding_mask
 from ct_cncl.transforms.series.acquisition import Acquisition, read_acquisition
 from ct_cncl.transforms.series.dicom import Series, open_stacks
 from ct_cncl.transforms.series.headers import damaged
-from ct_cncl.transforms.series.native_pixels import find_pixels, refuse_more, refuse_more_items, syntax_of
+from ct_cncl.transforms.series.native_pixels import find_pixels, refuse_more_items, refuse_more_pixels, syntax_of
 from ct_cncl.transforms.series.orientation import SliceOrder, slices_last
 from ct_cncl.transforms.series.phases import Phases
 from ct_cncl.transforms.series.pixels import PixelLayout, in_hu, layout_of, read_file, read_words, values_of
@@ -353,7 +353,7 @@ class _MultiFrame:
             raise ValueError(f"compressed pixels where the header states {self._count} plain frames of {size} bytes")
         stated = self._count * size
         rest = self._pixels.read(stream, stated, min(length - stated, size)) if length > stated else b""
-        refuse_more(rest, length, stated, size, size // int(self.header.Rows))
+        refuse_more_pixels(rest, length, stated, size, size // int(self.header.Rows))
 
 
 def _inflated(path: Path, target: Path) -> Path:

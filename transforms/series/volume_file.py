@@ -102,12 +102,12 @@ def open_volume(kind: str, path: Path, scratch: Path) -> VolumeFile:
     volume.block()  # a file that is too short is refused before anything is computed
     if volume.voxels == path and kind != "tiff":  # its directory may stand behind the voxels
         size = math.prod(volume.shape) * volume.dtype.itemsize
-        refuse_more(path, behind(path, volume.offset + size, size // volume.shape[2]), size // volume.shape[2])
+        refuse_more_slices(path, behind(path, volume.offset + size, size // volume.shape[2]), size // volume.shape[2])
     return volume
 
 
 def behind(path: Path, start: int, slice_bytes: int) -> bytes:
-    """What stands in a file behind its voxels, as far as :func:`refuse_more` needs it."""
+    """What stands in a file behind its voxels, as far as :func:`refuse_more_slices` needs it."""
     if start >= path.stat().st_size:  # a damaged header may state any place
         return b""
     with path.open("rb") as stream:
@@ -115,7 +115,7 @@ def behind(path: Path, start: int, slice_bytes: int) -> bytes:
         return stream.read(max(slice_bytes, _CHUNK))
 
 
-def refuse_more(path: Path, rest: bytes, slice_bytes: int) -> None:
+def refuse_more_slices(path: Path, rest: bytes, slice_bytes: int) -> None:
     """Refuse a file with more slices than its header counts, which would be lost without a word. Zeros fill files up, and pass.
 
     Args:
@@ -176,10 +176,10 @@ def incomplete(path: Path, what: object) -> ScanError:
     )
 
 
-def reason(error: Exception) -> str:
+def header_problem(error: Exception) -> str:
     """Why a text header cannot be understood.
 
-    >>> reason(KeyError("DimSize"))
+    >>> header_problem(KeyError("DimSize"))
     'no DimSize, or one that is not known, in its header'
     """
     if isinstance(error, KeyError):
@@ -221,7 +221,7 @@ def unpack(stream: IO[bytes], target: Path, how: str, path: Path, *, size: int, 
         ) from error
     if left:
         raise incomplete(path, "fewer voxels than its header states")
-    refuse_more(path, rest, slice_bytes)
+    refuse_more_slices(path, rest, slice_bytes)
     return target
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from tiny_evaluation import MEASURES, METHODS, tiny_evaluation
 
-from ct_cncl.pipeline.evaluation.answer import answer, judged
+from ct_cncl.pipeline.evaluation.answer import evaluation_answer, judged
 from ct_cncl.pipeline.evaluation.record import ComparisonRow, KeyFigure, Measure, SliceRow, SummaryRow
 
 NOISE = Measure("noise", "Noise", "HU", "calm patches, 24 x 24 pixels", "", 2, "Spread.", "noise")
@@ -38,7 +38,7 @@ def found():
 
 
 def test_sentence_and_figures_are_the_record_s(found):
-    verdict = answer(found)
+    verdict = evaluation_answer(found)
     assert verdict.judged == "cncl and the input against the reference (full dose): 2 slices, 1 scan, 1 patient"
     assert verdict.sentence == (
         "cncl gains 3.75 dB PSNR on the input, leaves 25 % of its noise (10.5 of 42.0 HU) and has a structure leakage of 0.030 (0 is best)."
@@ -53,13 +53,13 @@ def test_sentence_and_figures_are_the_record_s(found):
 
 def test_an_interval_is_shown_where_there_is_one(found):
     row = replace(found.comparisons[0], low=3.5, high=4.0, count=7, over="patients")
-    figure = answer(replace(found, comparisons=[row])).figures[0]
+    figure = evaluation_answer(replace(found, comparisons=[row])).figures[0]
     assert (figure.low, figure.high, figure.range_of) == (3.5, 4.0, "95 % interval over 7 patients")
 
 
 def test_the_best_of_several_is_said(found):
     more = [SummaryRow("candidate2", "psnr_full", 40.0, 39.0, 41.0, 7, "slices")]
-    verdict = answer(replace(found, methods=METHODS, summaries=[*found.summaries, *more]))
+    verdict = evaluation_answer(replace(found, methods=METHODS, summaries=[*found.summaries, *more]))
     assert verdict.sentence.startswith("Best of 2 by PSNR: <img")
     assert [figure.title for figure in verdict.figures] == ["PSNR"]
     assert verdict.figures[0].value == 40.0
@@ -72,18 +72,18 @@ def test_without_an_input_the_largest_bias_is_told(found):
         found, methods=[METHODS[0], METHODS[2]], measures=[MEASURES[0], NOISE, BIAS], summaries=[*summaries, bias],
         comparisons=[], slice_rows=[row for row in found.slice_rows if row.method != "input"],
     )  # fmt: skip
-    verdict = answer(alone)
+    verdict = evaluation_answer(alone)
     assert verdict.sentence == "cncl has PSNR 34.25 dB, holds 10.5 HU of noise and is off by at most -2.5 HU (bone)."
     assert verdict.figures[2].title == "Largest bias, bone"
     assert judged(alone) == "cncl against the reference (full dose): 2 slices, 1 scan, 1 patient"
 
 
 def test_no_figure_no_answer(found):
-    assert answer(replace(found, measures=[])) is None
-    assert answer(replace(found, summaries=[])) is None
+    assert evaluation_answer(replace(found, measures=[])) is None
+    assert evaluation_answer(replace(found, summaries=[])) is None
 
 
 def test_one_slice_has_no_range(found):
     one = [row for row in found.slice_rows if row.slice == 0]
-    figure = answer(replace(found, slice_rows=one)).figures[1]
+    figure = evaluation_answer(replace(found, slice_rows=one)).figures[1]
     assert (figure.low, figure.high, figure.range_of) == (None, None, "1 slice, no range")

@@ -12,7 +12,7 @@ from dicom_archive import write_series
 from tiny_weights import Add, scripted
 
 from ct_cncl.pipeline.inference.api import denoise_scans
-from ct_cncl.pipeline.weights.domain import measure, outside
+from ct_cncl.pipeline.weights.domain import outside, scan_domain
 from ct_cncl.transforms.series import Acquisition, ScanError
 
 TRAINED_ON = {"slice_mm": [1.0, 5.0], "noise_per_mm": [0.3, 0.43]}
@@ -43,7 +43,7 @@ def texture(*, smooth=0, size=128):
 @pytest.mark.parametrize("kernel", ["", "B80f"])
 def test_the_kernel_is_judged_by_the_noise_and_called_by_its_tag(smooth, unlike, kernel):
     """A bare ramp, a standard kernel, a very smooth one; NIfTI names none, and no name decides."""
-    found = measure(texture(smooth=smooth), (0.7, 0.7, 2.0), Acquisition(kernel=kernel) if kernel else None)
+    found = scan_domain(texture(smooth=smooth), (0.7, 0.7, 2.0), Acquisition(kernel=kernel) if kernel else None)
     texts = outside(found, TRAINED_ON)
     assert bool(texts) is unlike
     if unlike:

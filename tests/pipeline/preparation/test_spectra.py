@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from ct_cncl.pipeline.preparation.prepare import SPECTRA, PrepareOptions, prepare_data
+from ct_cncl.pipeline.preparation.prepare import SPECTRA_FILE, PrepareOptions, prepare_data
 from ct_cncl.transforms.physics import DoseSettings, insert_noise
 
 PIXEL = 2.0
@@ -24,8 +24,8 @@ def test_a_data_set_holds_both_spectra_and_draws_their_mean(tmp_path):
         spectra = entry["provenance"]["spectra"]
         assert spectra["inserted_over_own_level"] == pytest.approx(1, abs=0.1)
         assert len(spectra["frequency_per_mm"]) == len(spectra["scan_hu2_mm2"])
-    picture = (tmp_path / "out" / SPECTRA).read_text()
+    picture = (tmp_path / "out" / SPECTRA_FILE).read_text()
     assert picture.count("<polyline") == 2
     assert "mean of 2" in picture
     prepare_data(PrepareOptions(tmp_path / "out", (tmp_path / "in",), validation_fraction=0.5, overwrite=True))
-    assert (tmp_path / "out" / SPECTRA).read_text() == picture
+    assert (tmp_path / "out" / SPECTRA_FILE).read_text() == picture

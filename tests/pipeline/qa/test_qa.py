@@ -10,7 +10,7 @@ from tiny_weights import Add, scripted
 
 from ct_cncl.pipeline.evaluation.record import INPUT
 from ct_cncl.pipeline.metrics import noise_figures
-from ct_cncl.pipeline.qa.measure import detectabilities, measure, noise_power
+from ct_cncl.pipeline.qa.measure import detectabilities, measure_dose, noise_power
 from ct_cncl.pipeline.qa.phantoms import LESIONS, Scanner, ScanSettings, discs, lesions, sites, water
 from ct_cncl.pipeline.qa.run import QAOptions, evaluate_phantoms, run_qa
 from ct_cncl.transforms.common.errors import OutputError
@@ -31,7 +31,7 @@ def scans(scanner):
 
 @pytest.fixture(scope="module")
 def found(scanner, scans):
-    return measure(scanner, *scans)
+    return measure_dose(scanner, *scans)
 
 
 def test_noise_at_full_dose_is_what_was_asked_for_and_goes_with_the_root_of_the_dose(scanner):
@@ -68,7 +68,7 @@ def test_a_blur_multiplies_the_transfer_by_its_own_at_every_contrast(scanner, sc
     """Of a Gaussian of sigma s the transfer is exp(-2 (pi s f)^2), and its noise power the square of that."""
     sigma = 0.9
     blurred = [gaussian_filter(scan, (sigma, sigma, 0)) for scan in scans]
-    before, after = (measure(scanner, *each) for each in (scans, blurred))
+    before, after = (measure_dose(scanner, *each) for each in (scans, blurred))
     for contrast in (-800.0, 340.0, 950.0):
         one, other = before.transfer[contrast], after.transfer[contrast]
         gaussian = np.exp(-2 * (math.pi * sigma * SMALL.pixel_mm * one.frequency) ** 2)
@@ -83,18 +83,18 @@ def test_a_blur_multiplies_the_transfer_by_its_own_at_every_contrast(scanner, sc
 def test_hotelling_s_detectability_does_not_change_by_a_blur_but_by_noise(scanner, scans):
     """A filter that can be undone takes nothing from an ideal observer; noise that is added does."""
     kind = LESIONS[2]
-    plain = measure(scanner, *scans).detectability[kind]
-    blurred = measure(scanner, *(gaussian_filter(scan, (0.6, 0.6, 0)) for scan in scans)).detectability[kind]
+    plain = measure_dose(scanner, *scans).detectability[kind]
+    blurred = measure_dose(scanner, *(gaussian_filter(scan, (0.6, 0.6, 0)) for scan in scans)).detectability[kind]
     rng = np.random.default_rng(0)
     coarse = [scan + gaussian_filter(rng.normal(0, 90, scan.shape), (1.5, 1.5, 0)) for scan in scans]
-    worse = measure(scanner, *coarse).detectability[kind]
+    worse = measure_dose(scanner, *coarse).detectability[kind]
     assert blurred.d_prime == pytest.approx(plain.d_prime, rel=0.15)
     assert worse.d_prime < 0.75 * plain.d_prime
 
 
 def test_a_bias_is_found_where_it_is(scanner, scans):
     shifted = [np.where(scan > 200, scan * 1.02, scan).astype(np.float32) for scan in scans]
-    found = measure(scanner, *shifted).disc_hu
+    found = measure_dose(scanner, *shifted).disc_hu
     assert found[950.0] == pytest.approx(1.02 * 950, abs=4)
     assert found[-100.0] == pytest.approx(-100, abs=4)
 

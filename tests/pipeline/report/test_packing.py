@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from unpacking import bytes_of, unpack_plane
 
-from ct_cncl.pipeline.report.packing import DIGITS, pack_plane, text_of
+from ct_cncl.pipeline.report.packing import DIGITS, pack_plane, packed_text
 
 
 def test_whole_hu_come_back_exactly():
@@ -55,7 +55,7 @@ def test_text_is_base_85_of_the_bytes(size):
     """Python's own Ascii85 with other characters, which writes z for four zero bytes."""
     data = np.random.default_rng(size).integers(1, 256, size).astype(np.uint8).tobytes()
     own = "".join(DIGITS[code - 33] for code in base64.a85encode(data))
-    assert text_of(data) == own
+    assert packed_text(data) == own
     assert bytes_of(own) == data
 
 

@@ -12,7 +12,14 @@ from tiny_patches import pairs
 from tiny_weights import Add, scripted
 
 from ct_cncl.pipeline.inference.api import denoise_scans
-from ct_cncl.pipeline.weights.domain import measure, noise_at_doses, outside, record_domain, together, training_domain
+from ct_cncl.pipeline.weights.domain import (
+    joint_domain,
+    noise_at_doses,
+    outside,
+    record_domain,
+    scan_domain,
+    training_domain,
+)
 from ct_cncl.transforms.dataset.datalist import read_datalist
 from ct_cncl.transforms.series import Acquisition
 
@@ -41,7 +48,7 @@ def entry(folder, *, low=20.0, full=10.0, **stated):
 
 def test_measured_values_are_those_of_the_scan():
     slices = list(np.moveaxis(tissue(17.0), 2, 0))
-    found = measure(slices, (0.9, 0.8, 2.5), Acquisition(body_part="CHEST", contrast=True))
+    found = scan_domain(slices, (0.9, 0.8, 2.5), Acquisition(body_part="CHEST", contrast=True))
     assert found["pixel_mm"] == [0.8, 0.9]
     assert found["slice_mm"] == [2.5, 2.5]
     assert found["noise_hu"][0] == found["noise_hu"][1] == pytest.approx(17.0, rel=0.12)  # a low quantile
@@ -52,13 +59,13 @@ def test_measured_values_are_those_of_the_scan():
 
 def test_padding_and_scans_without_tissue_say_nothing_of_noise_and_range():
     padded = np.where(np.arange(96)[:, None] < 48, -2000.0, -900.0) * np.ones((96, 96))
-    found = measure([padded], (1, 1, 1), None)
+    found = scan_domain([padded], (1, 1, 1), None)
     assert found["hu"] == [-900, -900]
     assert not {"noise_hu", "body_part", "contrast"} & set(found)
 
 
 def test_ranges_and_what_was_seen_come_together():
-    found = together([{"hu": [-1000, 500], "body_part": ["CHEST"]}, {"hu": [-900, 900], "body_part": ["ABDOMEN"]}])
+    found = joint_domain([{"hu": [-1000, 500], "body_part": ["CHEST"]}, {"hu": [-900, 900], "body_part": ["ABDOMEN"]}])
     assert found == {"hu": [-1000, 900], "body_part": ["ABDOMEN", "CHEST"]}
 
 
@@ -136,7 +143,7 @@ def test_the_dose_of_inputs_relative_to_their_references(tmp_path):
     assert found(scan, unknown, dose_range=(0.2, 0.2)) == [0.2, 0.2]
     assert found(scan, phantom, dose_range=(0.2, 0.2)) == [0.0, 0.2]
     assert found(scan, phantom, dose_range=(0.2, 0.2), nested_dose_range=(0.1, 1.0)) == [0.2, 0.2]
-    assert together([{"input_dose": [0.25, 0.25]}, {"input_dose": [0.5, 0.5]}]) == {"input_dose": [0.25, 0.5]}
+    assert joint_domain([{"input_dose": [0.25, 0.25]}, {"input_dose": [0.5, 0.5]}]) == {"input_dose": [0.25, 0.5]}
 
 
 def test_training_records_what_it_saw(tiny_run, tiny_dataset, tmp_path):

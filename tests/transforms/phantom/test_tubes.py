@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from ct_cncl.transforms.phantom.canvas import Canvas, new_canvas
-from ct_cncl.transforms.phantom.frame import Frame, draw_frame
+from ct_cncl.transforms.phantom.frame import PatientFrame, draw_frame
 from ct_cncl.transforms.phantom.tubes import Tubes, coverage, join, polyline
 
 
 @pytest.fixture
-def frame() -> Frame:
+def frame() -> PatientFrame:
     return draw_frame(np.random.default_rng(0), (1.05, 0.95, 1.0), (3.0, -20.0))
 
 

@@ -13,7 +13,7 @@ from series_files import POSITIONS, ct_series, ct_slice, nifti, save
 
 pytest.importorskip("dicomanonymizer", reason="needs dicom-anonymizer")
 from ct_cncl.transforms.series import ScanError, read_scan
-from ct_cncl.transforms.series.deidentify import Deidentifier, key_of
+from ct_cncl.transforms.series.deidentify import Deidentifier, pseudonym_key
 
 SECRET = "Zaphod"
 KEY = b"k" * 32
@@ -122,11 +122,11 @@ def test_burned_in_names_and_other_formats_are_refused(tmp_path):
 
 
 def test_the_key_is_made_once_and_for_its_owner(tmp_path):
-    key = key_of(tmp_path / "out")
-    assert key == key_of(tmp_path / "out")
+    key = pseudonym_key(tmp_path / "out")
+    assert key == pseudonym_key(tmp_path / "out")
     assert len(key) == 32
     assert (tmp_path / "out" / ".deidentify-key").stat().st_mode & 0o077 == 0
-    assert key != key_of(tmp_path / "other")
+    assert key != pseudonym_key(tmp_path / "other")
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 
