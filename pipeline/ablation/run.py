@@ -24,7 +24,8 @@ from ct_cncl.pipeline.ablation.results import (
 )
 from ct_cncl.pipeline.ablation.table import as_csv, as_markdown, digits_of, headers, input_row, readable_rows
 from ct_cncl.pipeline.common.checkpoint_file import LAST, load_file
-from ct_cncl.pipeline.evaluation.record import PAGE, Evaluation, Table
+from ct_cncl.pipeline.evaluation.charts import Table
+from ct_cncl.pipeline.evaluation.record import PAGE, Evaluation
 from ct_cncl.pipeline.handlers.budget import USED_KEY
 from ct_cncl.pipeline.handlers.pace import duration
 from ct_cncl.pipeline.report.evaluation_page import write_page

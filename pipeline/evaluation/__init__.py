@@ -1,12 +1,11 @@
 """Evaluates denoised scans against a reference."""
 
+from ct_cncl.pipeline.evaluation.charts import Chart, Curve, Table
 from ct_cncl.pipeline.evaluation.record import (
     INPUT,
     MAPS,
     REFERENCE,
-    Chart,
     ComparisonRow,
-    Curve,
     Evaluation,
     Measure,
     Method,
@@ -15,7 +14,6 @@ from ct_cncl.pipeline.evaluation.record import (
     SliceRow,
     SliceView,
     SummaryRow,
-    Table,
 )
 
 __all__ = [

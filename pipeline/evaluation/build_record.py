@@ -9,6 +9,7 @@ from typing import Literal
 
 from ct_cncl.pipeline.evaluation.all_slices import AllSlices
 from ct_cncl.pipeline.evaluation.answer import evaluation_answer
+from ct_cncl.pipeline.evaluation.charts import Chart, Table
 from ct_cncl.pipeline.evaluation.curves import (
     calibration_chart,
     error_power_chart,
@@ -18,7 +19,7 @@ from ct_cncl.pipeline.evaluation.curves import (
     tissue_charts,
 )
 from ct_cncl.pipeline.evaluation.measures import tissue_names
-from ct_cncl.pipeline.evaluation.record import INPUT, REFERENCE, Chart, Evaluation, Measure, Method, Provenance, Table
+from ct_cncl.pipeline.evaluation.record import INPUT, REFERENCE, Evaluation, Measure, Method, Provenance
 from ct_cncl.pipeline.evaluation.summary import compare, patient_rows, summarise
 from ct_cncl.pipeline.evaluation.verdict import verdict_sentences
 from ct_cncl.transforms.common.hu import Window

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ct_cncl.pipeline.evaluation.all_slices import AllSlices
+from ct_cncl.pipeline.evaluation.charts import Chart, Curve
 from ct_cncl.pipeline.evaluation.measures import NOISE_KEYS, tissue_key
-from ct_cncl.pipeline.evaluation.record import REFERENCE, Chart, Curve, Method, SummaryRow
+from ct_cncl.pipeline.evaluation.record import REFERENCE, Method, SummaryRow
 from ct_cncl.pipeline.evaluation.slice_figures import short_reason
 from ct_cncl.pipeline.metrics.disagreement import calibration_curve
 from ct_cncl.pipeline.metrics.noise_power import noise_figures

@@ -13,20 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ct_cncl.pipeline.evaluation.charts import Chart, Curve, Table
 from ct_cncl.pipeline.evaluation.insert_views import SHOWN_SLICES, evenly, insert_verdict, insert_views
 from ct_cncl.pipeline.evaluation.matching import OpenedScan, locate, match
 from ct_cncl.pipeline.evaluation.provenance import provenance
-from ct_cncl.pipeline.evaluation.record import (
-    INPUT,
-    PAGE,
-    REFERENCE,
-    Chart,
-    Curve,
-    Evaluation,
-    Method,
-    SliceView,
-    Table,
-)
+from ct_cncl.pipeline.evaluation.record import INPUT, PAGE, REFERENCE, Evaluation, Method, SliceView
 from ct_cncl.pipeline.evaluation.tables import write_tables
 from ct_cncl.pipeline.metrics.bootstrap import Interval, bootstrap_mean
 from ct_cncl.pipeline.metrics.inserts import INSERTS, Insert, Place, contrasts_kept, insert_places, with_inserts

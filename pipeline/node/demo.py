@@ -42,9 +42,11 @@ def run_node_demo(out: Path, *, slices: int, size: int, browser: bool, stay: boo
     Raises:
         NodeError: the folder holds something, or the series does not come through.
     """
+    out = out.absolute()  # Orthanc runs in a folder of its own
     _make_room(out, overwrite=overwrite)
     ports = dict(zip(("node", "page", "dicom", "http"), _free_ports(4)))
     orthanc = shutil.which("Orthanc")
+    config = _write_config(out, ports, orthanc=bool(orthanc))
     processes: list[subprocess.Popen[bytes]] = []
     try:
         if orthanc:
@@ -53,7 +55,6 @@ def run_node_demo(out: Path, *, slices: int, size: int, browser: bool, stay: boo
         else:
             say(f"1/4  Orthanc is not installed (Debian: apt install orthanc): results go to {out / 'received'}")
             _receive(out / "received", ports["dicom"])
-        config = _write_config(out, ports, orthanc=bool(orthanc))
         say(f"2/4  The node on port {ports['node']}, set up by {config}")
         processes.append(_start_node(config, out, ports["node"]))
         say(f"3/4  A phantom's series of {slices} slices, at a quarter of the dose")

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ct_cncl.pipeline.evaluation.record import INPUT, REFERENCE, Chart, Curve, Table, Value
+from ct_cncl.pipeline.evaluation.charts import Chart, Curve, Table, Value
+from ct_cncl.pipeline.evaluation.record import INPUT, REFERENCE
 from ct_cncl.pipeline.inference.target_dose import STRENGTHS
 from ct_cncl.pipeline.metrics.bootstrap import Interval
 from ct_cncl.pipeline.metrics.characterisation import Area

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ct_cncl.pipeline.evaluation.record import INPUT, REFERENCE, Chart, Curve, Table, Value
+from ct_cncl.pipeline.evaluation.charts import Chart, Curve, Table, Value
+from ct_cncl.pipeline.evaluation.record import INPUT, REFERENCE
 from ct_cncl.pipeline.metrics.nps_distance import nps_distance
 from ct_cncl.pipeline.metrics.observer import Detectability
 from ct_cncl.pipeline.metrics.resolution import TaskTransfer

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ct_cncl.pipeline.evaluation.record import Chart, Curve, Evaluation
+from ct_cncl.pipeline.evaluation.charts import Chart, Curve
+from ct_cncl.pipeline.evaluation.record import Evaluation
 from ct_cncl.pipeline.report.colours import DASHES, SERIES
 from ct_cncl.pipeline.report.findings import finding
 from ct_cncl.pipeline.report.tables import MINUS, Cell, Column, Sheet, powers

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ct_cncl.pipeline.evaluation.record import INPUT, REFERENCE, Chart, Curve
+from ct_cncl.pipeline.evaluation.charts import Chart, Curve
+from ct_cncl.pipeline.evaluation.record import INPUT, REFERENCE
 from ct_cncl.pipeline.report.tables import MINUS, number_text
 
 SAME = 0.05

@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ct_cncl.pipeline.evaluation.record import Evaluation, Measure, Table
+from ct_cncl.pipeline.evaluation.charts import Table
+from ct_cncl.pipeline.evaluation.record import Evaluation, Measure
 
 MINUS = "\N{MINUS SIGN}"
 GROUPS = {

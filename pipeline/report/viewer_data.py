@@ -206,14 +206,14 @@ def _views(evaluation: Evaluation) -> list[dict[str, Any]]:
         views += [
             {"method": method.key, "kind": kind, "title": title, "terms": terms, "absolute": absolute}
             for kind, title, terms, absolute in _views_of(
-                method, maps, with_input=INPUT in images, truth=evaluation.method(REFERENCE).name
+                method, maps, with_input=INPUT in images, reference=evaluation.method(REFERENCE).name
             )
         ]
     return views
 
 
 def _views_of(
-    method: Method, maps: set[str], *, with_input: bool, truth: str
+    method: Method, maps: set[str], *, with_input: bool, reference: str
 ) -> Iterator[tuple[str, str, list[tuple[str, int]], bool]]:
     """Kind, title, signed planes and whether the absolute value is shown."""
     key, name = method.key, method.name
@@ -221,7 +221,7 @@ def _views_of(
     yield "image", name, [(key, 1)], False
     if method.role == "reference":
         return
-    yield "difference", f"{name} {MINUS} {truth}", [(key, 1), (REFERENCE, -1)], False
+    yield "difference", f"{name} {MINUS} {reference}", [(key, 1), (REFERENCE, -1)], False
     if method.role == "input":
         return
     if with_input:
@@ -229,11 +229,11 @@ def _views_of(
     if "noise" in maps:
         yield "noise", f"{name}: N(y), noise predicted", [(noise, 1)], False
     if "content" in maps:
-        yield "difference", f"{name}: C(y) {MINUS} {truth}", [(content, 1), (REFERENCE, -1)], False
+        yield "difference", f"{name}: C(y) {MINUS} {reference}", [(content, 1), (REFERENCE, -1)], False
     if "noise" in maps and with_input:
         yield (
             "difference",
-            f"{name}: y {MINUS} N(y) {MINUS} {truth}",
+            f"{name}: y {MINUS} N(y) {MINUS} {reference}",
             [(INPUT, 1), (noise, -1), (REFERENCE, -1)],
             False,
         )
@@ -254,8 +254,8 @@ def _scales(slices: Sequence[SliceView], boxes: Sequence[Sequence[int]]) -> dict
     for one, (left, top, right, bottom) in zip(slices, boxes, strict=True):
         judged = [key for key in one.images if key not in (REFERENCE, INPUT)] or [INPUT] * (INPUT in one.images)
         shown = np.s_[left:right, top:bottom]
-        truth = np.asarray(one.images[REFERENCE][shown], dtype=np.float32)
-        errors += [(one.images[key][shown] - truth).ravel() for key in judged]
+        reference = np.asarray(one.images[REFERENCE][shown], dtype=np.float32)
+        errors += [(one.images[key][shown] - reference).ravel() for key in judged]
         apart += [np.ravel(named["disagreement"][shown]) for named in one.maps.values() if "disagreement" in named]
     return {
         name: error_scale(_other_than_0(np.concatenate(values))) if values else 1.0

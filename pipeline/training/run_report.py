@@ -15,9 +15,10 @@ from ct_cncl.pipeline.common.checkpoint_file import BEST, LAST
 from ct_cncl.pipeline.common.csv_files import read_csv
 from ct_cncl.pipeline.evaluation.all_slices import AllSlices, SlicePlace, measure_place, view_of
 from ct_cncl.pipeline.evaluation.build_record import build_record
+from ct_cncl.pipeline.evaluation.charts import Chart, Curve, Table
 from ct_cncl.pipeline.evaluation.measures import NOISE_KEYS, measures
 from ct_cncl.pipeline.evaluation.provenance import CONSTANTS, provenance
-from ct_cncl.pipeline.evaluation.record import INPUT, PAGE, REFERENCE, Chart, Curve, Evaluation, Method, Table
+from ct_cncl.pipeline.evaluation.record import INPUT, PAGE, REFERENCE, Evaluation, Method
 from ct_cncl.pipeline.handlers.budget import SECONDS_KEY
 from ct_cncl.pipeline.inference.streaming import BRANCHES, Settings, apply_network
 from ct_cncl.pipeline.report.evaluation_page import write_page

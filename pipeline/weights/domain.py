@@ -185,11 +185,11 @@ def _entry_domain(entry: Mapping[str, Any], doses: tuple[float, float] | None) -
     found = _measured(entry["image"])
     if doses is None or "noise_hu" not in found:
         return found
-    truth = _measured(entry["label"]).get("noise_hu", [0.0, 0.0])[1]
+    reference = _measured(entry["label"]).get("noise_hu", [0.0, 0.0])[1]
     noise_free = bool(entry.get("noise_model", {}).get("noise_free"))
     found["noise_hu"] = noise_at_doses(
         found["noise_hu"][1],
-        0.0 if noise_free else truth,
+        0.0 if noise_free else reference,
         entry.get("dose_fraction") or 1.0,
         doses,
         noise_free=noise_free,
@@ -202,14 +202,14 @@ def noise_at_doses(
 ) -> list[float]:
     """Noise of images at two doses, from that at one.
 
-    Noise is inserted with variance u^2 (1/d - 1), or u^2 / d into a truth without any; ``u`` follows from what is there.
+    Noise is inserted with variance u^2 (1/d - 1), or u^2 / d into a reference without any; ``u`` follows from what is there.
 
     Args:
         image: noise at ``dose_fraction``, HU.
-        label: noise of the truth, HU.
+        label: noise of the reference, HU.
         dose_fraction: of the image.
         doses: lowest and highest.
-        noise_free: the truth is without noise.
+        noise_free: the reference is without noise.
 
     Returns:
         The noise at the highest dose, then at the lowest, HU.
@@ -217,7 +217,7 @@ def noise_at_doses(
     >>> noise_at_doses(20.0, 10.0, 0.25, (0.0625, 1.0), noise_free=False)
     [10.0, 40.0]
     """
-    own = 0.0 if noise_free else 1.0  # what of 1/d the truth has already
+    own = 0.0 if noise_free else 1.0  # what of 1/d the reference has already
     unit = max(image**2 - label**2, 0.0) / max(1 / dose_fraction - own, 1e-6)
     return [float(np.sqrt(label**2 + unit * (1 / dose - own))) for dose in (doses[1], doses[0])]
 

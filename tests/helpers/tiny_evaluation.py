@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ct_cncl.pipeline.evaluation.charts import Chart, Curve, Table
 from ct_cncl.pipeline.evaluation.record import (
-    Chart,
     ComparisonRow,
-    Curve,
     Evaluation,
     KeyFigure,
     Mark,
@@ -18,7 +17,6 @@ from ct_cncl.pipeline.evaluation.record import (
     SliceRow,
     SliceView,
     SummaryRow,
-    Table,
     Verdict,
 )
 

@@ -2,8 +2,6 @@
 
 import json
 import zlib
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -15,7 +13,7 @@ from tiny_weights import Add, MeanOfThree, scripted, tiny_cncl
 from ct_cncl.pipeline.common.errors import CheckpointError
 from ct_cncl.pipeline.inference.api import denoise, denoise_scans
 from ct_cncl.pipeline.inference.streaming import Settings, apply_network, batch_for
-from ct_cncl.pipeline.weights.load import Weights, open_weights
+from ct_cncl.pipeline.weights.load import open_weights
 from ct_cncl.transforms.common.hu import to_hu, to_network
 from ct_cncl.transforms.series import ScanError, read_scan
 
@@ -343,57 +341,6 @@ def test_memory_does_not_grow_with_the_scan(tmp_path):
     denoise_slices(Many(), writer, weights, Settings(batch_size=4))
     assert writer.seen == [(k, -float(k)) for k in range(400)]
     assert most <= 40
-
-
-def test_batches_suit_the_device(tmp_path):
-    weights = open_weights(scripted(Add(0.0), tmp_path / "a.ts"), CPU)
-    assert batch_for(weights, (512, 512), Settings(batch_size=7)) == 7
-    threads = torch.get_num_threads()
-    try:
-        for asked, expected in ((1, 2), (2, 2), (5, 5), (64, 8)):
-            torch.set_num_threads(asked)
-            assert batch_for(weights, (512, 512), Settings()) == expected
-    finally:
-        torch.set_num_threads(threads)
-
-
-class Threads(torch.nn.Module):
-    """Adds to each image how many threads torch has where it is computed, in HU."""
-
-    def forward(self, image):
-        return image + torch.get_num_threads() / 4096
-
-
-def test_slices_are_denoised_side_by_side_each_by_its_share_of_the_threads(monkeypatch):
-    """Where torch has one thread, or there is one slice, in torch's own; the number of threads is as it was before."""
-    stack = volume((16, 12, 5), high=300).transpose(2, 0, 1)[:, None].astype(np.float32)
-    weights = Weights(Threads().eval(), CPU, "")
-
-    def threads_of(weights, stack):
-        added = apply_network(weights, stack, Settings())["denoised"] - stack[:, 0]
-        return added.mean(axis=(1, 2)).round().tolist()
-
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(3)
-        assert threads_of(weights, stack) == [1] * 5
-        with ThreadPoolExecutor(1) as later:  # a thread that starts afterwards takes what torch was told last
-            assert later.submit(threads_of, weights, stack[:1]).result() == [3]
-        torch.set_num_threads(8)  # fewer slices than threads: none is left idle
-        assert threads_of(weights, stack[:2]) == [4] * 2
-        torch.set_num_threads(3)
-        assert threads_of(weights, stack[:1]) == [3]
-        assert threads_of(replace(weights, own_threads=True), stack) == [3] * 5
-
-        def broken(*_):
-            raise RuntimeError("no memory")
-
-        monkeypatch.setattr(Threads, "forward", broken)
-        with pytest.raises(RuntimeError, match="no memory"):
-            threads_of(weights, stack)
-        assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)
 
 
 @pytest.mark.gpu

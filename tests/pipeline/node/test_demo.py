@@ -24,11 +24,12 @@ def test_the_phantom_as_dicom_is_the_phantom(tmp_path):
 
 
 def test_the_demo_in_small(tmp_path, command, monkeypatch):
-    """Through Orthanc where it is installed, else into a folder."""
+    """Through Orthanc where it is installed, else into a folder; named as in the documentation, by a relative path."""
     # Another test's captured stream may be closed behind a logger of pynetdicom: nothing of the demo.
     monkeypatch.setattr("logging.raiseExceptions", False)
+    monkeypatch.chdir(tmp_path)
     options = ("--slices", 2, "--size", 64, "--no-browser", "--no-stay")
-    code, out, err = command("node", "demo", "--out", tmp_path / "demo", *options)
+    code, out, err = command("node", "demo", "--out", "demo", *options)
     assert (code, err) == (0, "")
     assert "4/4  Done: http://127.0.0.1:" in out
     lines = [json.loads(line) for line in (tmp_path / "demo/spool/audit.jsonl").read_text().splitlines()]
