@@ -31,6 +31,8 @@ BRANCHES = ("noise", "content", "disagreement")
 SAVED = (*BRANCHES, REMOVED)
 _CPU_BATCH = range(2, 9)
 """Slices at once on the CPU: as many as torch has threads, within these bounds."""
+_MOST_HU = 1e6
+"""No CT number is as large: metal has some 30000 HU where a scanner goes so far."""
 _MOST_AT_ONCE = 32
 _SHARE_OF_MEMORY = 0.5
 
@@ -301,7 +303,7 @@ def stream_slices(
             before = time.perf_counter()
             images = apply(batch, read, stack)
             outcome.network_seconds += time.perf_counter() - before
-            _refuse_nan(images, slices)
+            _refuse_nan(images, slices, stack)
             outcome.voxels += sum(own.hu.size for own in read)
             low, high = min(low, float(stack.min())), max(high, float(stack.max()))
             if slices.count // 2 in batch:
@@ -322,9 +324,14 @@ def stream_slices(
     return outcome
 
 
-def _refuse_nan(images: Mapping[str, np.ndarray], slices: Slices) -> None:
+def _refuse_nan(images: Mapping[str, np.ndarray], slices: Slices, stack: np.ndarray) -> None:
     for name, image in images.items():
         if not np.isfinite(image).all():
+            largest = float(np.abs(stack).max())
+            if largest > _MOST_HU:
+                raise ScanError(
+                    f"{slices.source.path}: expected HU but got values up to {largest:g}; replace them, or convert the scan again"
+                )
             raise ScanError(
                 f"{slices.source.path}: expected finite HU from the network but its {name} image holds NaN or infinity; use other "
                 "weights"

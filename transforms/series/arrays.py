@@ -56,6 +56,7 @@ def open_tiff(path: Path, scratch: Path) -> VolumeFile:
             dtype, own_shape, order = np.dtype(series.dtype), tuple(series.shape), tiff.byteorder
             check_size(path, int(page.imagelength), int(page.imagewidth))
             colour = page.samplesperpixel != 1 or len(tiff.series) != 1
+            shown = _odd_display(page)
             offset = series.dataoffset
             voxels = path
             if offset is None and not colour:
@@ -70,6 +71,11 @@ def open_tiff(path: Path, scratch: Path) -> VolumeFile:
     if colour:
         raise ScanError(
             f"{path}: expected grey slices of one size but got colour or several images; export the CT values"
+        )
+    if shown:
+        raise ScanError(
+            f"{path}: expected grey slices that are larger where they are brighter, the right way up, but got {shown}; export the CT "
+            "values"
         )
     shape = _shape(path, own_shape)
 
@@ -86,6 +92,17 @@ def open_tiff(path: Path, scratch: Path) -> VolumeFile:
     return VolumeFile(path, voxels, offset, dtype.newbyteorder(order), shape, "F", 1.0, 0.0, _AS_DISPLAYED, head, pack)
 
 
+def _odd_display(page: Any) -> str:
+    """What a TIFF says of how its values are shown, where that leaves open what they are; empty of plain grey values."""
+    shown = getattr(page.photometric, "name", str(page.photometric))
+    if shown != "MINISBLACK":
+        return f"{shown}"
+    turned = page.tags.get(_ORIENTATION)
+    return "" if turned is None or int(turned.value) == 1 else f"Orientation {int(turned.value)}"
+
+
+_ORIENTATION = 274
+"""TIFF's tag."""
 _TAG = 64
 """Before it becomes TIFF, the block starts with its dtype and its mark in this many bytes."""
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
 import pydicom
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
+from pydicom.filereader import read_partial
+from pydicom.tag import BaseTag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from ct_cncl.transforms.series.scan import ScanError
@@ -28,11 +32,53 @@ def read_dataset(path: Path, **options: Any) -> Dataset:
     Raises:
         ScanError: a deflated file that would grow beyond reason.
     """
+    _check_deflated(path)
+    return pydicom.dcmread(path, **options)
+
+
+def read_attributes(path: Path, tags: Sequence[BaseTag], *, defer: int) -> Dataset:
+    """Some attributes of a file that has each of them once, within the bounds of :func:`read_dataset`.
+
+    Args:
+        path: the file.
+        tags: what is read.
+        defer: values of more bytes are read when they are asked for.
+
+    Raises:
+        ScanError: a deflated file that would grow beyond reason.
+        ValueError: one of them twice: programs take the first or the last.
+    """
+    _check_deflated(path)
+    with open(path, "rb") as stream:  # noqa: PTH123  pydicom reads what it defers from the name of this stream, which must be text
+        return read_partial(stream, _Once(set(tags)), defer_size=defer, specific_tags=list(tags))
+
+
+class _Once:
+    """Asked by pydicom at every attribute whether to stop: refuses one that was there before.
+
+    Args:
+        tags: those that matter.
+    """
+
+    def __init__(self, tags: Container[int]) -> None:
+        self.tags, self.seen = tags, set[int]()
+        self._begun = False
+
+    def __call__(self, tag: BaseTag, _representation: str | None, _length: int) -> bool:
+        if not self._begun:  # the first is asked for twice: pydicom looks ahead for the encoding
+            self._begun = True
+        elif tag in self.seen and tag in self.tags:
+            raise ValueError(f"{keyword_for_tag(tag) or tag} twice")
+        else:
+            self.seen.add(tag)
+        return False
+
+
+def _check_deflated(path: Path) -> None:
     with path.open("rb") as stream:
         deflated = str(DeflatedExplicitVRLittleEndian).encode() in stream.read(_META)
     if deflated:
         _check_inflated(path)
-    return pydicom.dcmread(path, **options)
 
 
 def _check_inflated(path: Path) -> None:

@@ -22,7 +22,7 @@ from pydicom.uid import (
 )
 
 from ct_cncl.transforms.series.acquisition import ACQUISITION_TAGS
-from ct_cncl.transforms.series.bounded import check_size, read_dataset
+from ct_cncl.transforms.series.bounded import check_size, read_attributes
 from ct_cncl.transforms.series.origin import ORIGIN_TAGS
 from ct_cncl.transforms.series.other_kinds import HEADLESS, got_instead, kind_by_content
 from ct_cncl.transforms.series.phases import PHASE_TAGS
@@ -47,11 +47,11 @@ _YOUNG_SYNTAXES = {
 _PROJECTION = 0x70291010
 """Number of detector rows in DICOM-CT-PD: projections that call themselves CT images, as in TCIA's LDCT collection."""
 _TAGS = [Tag(_PROJECTION), *map(Tag, [
-    "PixelData", "SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "SeriesNumber", "PatientID",
+    "PixelData", "FloatPixelData", "DoubleFloatPixelData", "SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "SeriesNumber", "PatientID",
     "SeriesDescription", "StudyInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID", "InstanceNumber",
     "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "PixelRepresentation",
     "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "RescaleSlope",
-    "RescaleIntercept", "RescaleType", "PixelPaddingValue", "PixelPaddingRangeLimit",
+    "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "PixelPaddingValue", "PixelPaddingRangeLimit",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "RealWorldValueMappingSequence",
     *ACQUISITION_TAGS, *ORIGIN_TAGS, *PHASE_TAGS,
 ])]  # fmt: skip
@@ -85,7 +85,7 @@ def read_header(path: Path) -> Dataset:
         )
     try:
         # Not stop_before_pixels: that the pixels are there shows that the header is whole. Their reading is deferred.
-        header = read_dataset(path, defer_size=_DEFER, specific_tags=_TAGS)
+        header = read_attributes(path, _TAGS, defer=_DEFER)
         for tag in ("SOPClassUID", "ImageType", "SeriesInstanceUID", "PatientID"):
             header.get(tag)  # values are parsed on access: a damaged one shows here
         header.file_meta.get("MediaStorageSOPClassUID")
@@ -141,7 +141,10 @@ _QUOTED = re.compile(r"""(['"])(?![\d.,]{1,6}\1).*\1""")
 
 def damaged(path: Path, error: BaseException | str) -> ScanError:
     """The error for a file that breaks off or does not parse."""
-    first_line = next(iter(str(error).splitlines()), "")  # pydicom writes tracebacks into its messages
+    lines = [
+        line.strip() for line in str(error).splitlines() if line.strip()
+    ]  # pydicom writes tracebacks into its messages
+    first_line = next((line for line in lines if not line.endswith(":")), lines[0] if lines else "")
     # Python quotes the value that it could not convert: "0,5" says what is wrong, any other may be a patient's.
     what = first_line if isinstance(error, str) else f"{type(error).__name__}: {_QUOTED.sub('...', first_line)}"
     if isinstance(error, TypeError) and any(kind in first_line for kind in ("'MultiValue'", "'list'")):
@@ -161,7 +164,8 @@ def passed_over(path: Path, header: Dataset) -> str:
     if kinds[1] is None:
         raise damaged(path, "no SOPClassUID")
     if not any(kind in CT_CLASSES for kind in kinds):
-        return first_text(header.get("Modality")) or "no CT image"
+        modality = first_text(header.get("Modality"))
+        return _class_name(UID(str(kinds[1]))) if modality in ("", "CT") else modality
     syntax = header.file_meta.get("TransferSyntaxUID") or UID("")
     unknown = _unknown_syntax(path, syntax)
     if unknown is not None:
@@ -170,6 +174,10 @@ def passed_over(path: Path, header: Dataset) -> str:
         raise ScanError(
             f"{path}: expected pixels but got the address of a server that has them (JPIP); export the images"
         )
+    if "FloatPixelData" in header or "DoubleFloatPixelData" in header:
+        raise ScanError(
+            f"{path}: expected whole numbers as stored values but got Float Pixel Data, which CT images do not have; export the CT"
+        )
     if "PixelData" not in header:
         raise damaged(path, "no pixels")
     if _PROJECTION in header:
@@ -177,6 +185,13 @@ def passed_over(path: Path, header: Dataset) -> str:
     image_type = header.get("ImageType") or ""
     values = [image_type] if isinstance(image_type, str) else image_type
     return "LOCALIZER" if "LOCALIZER" in [str(value).upper() for value in values] else ""
+
+
+def _class_name(kind: UID) -> str:
+    """What objects of a SOP class are, in the standard's words."""
+    if kind.is_private or kind.name == kind:
+        return "images of a private kind (SOP Class)" if kind.is_private else "objects of an unknown kind (SOP Class)"
+    return kind.name.removesuffix(" Storage")
 
 
 def frames_of(path: Path, header: Dataset, *, check_hu: bool = True) -> list[Frame]:
@@ -227,6 +242,11 @@ def _frame(path: Path, index: int | None, header: Dataset, places: list[Dataset]
                         f"{orientation.tolist()}; the geometry is unknown, export the series again")  # fmt: skip
     if spacing.min() <= 0:
         raise ScanError(f"{path}: expected a PixelSpacing above 0 mm but got {spacing.tolist()}; export it again")
+    if header.get("ModalityLUTSequence"):
+        raise ScanError(
+            f"{path}: expected RescaleSlope and RescaleIntercept but got a Modality LUT Sequence, which CT images do not have and programs "
+            "prefer or pass over; export the original series"
+        )
     values = "PixelValueTransformationSequence"
     slope, intercept = (_number_in(places, values, name) for name in ("RescaleSlope", "RescaleIntercept"))
     if slope is None or intercept is None or slope == 0 or not math.isfinite(slope + intercept):
@@ -240,7 +260,9 @@ def _frame(path: Path, index: int | None, header: Dataset, places: list[Dataset]
         _check_units(
             path, rescale_type, _lookup(places, "RealWorldValueMappingSequence", "MeasurementUnitsCodeSequence")
         )
-    shape = (int(header.Rows), int(header.Columns))
+    shape = (int(header.get("Rows") or 0), int(header.get("Columns") or 0))
+    if min(shape) < 1:
+        raise damaged(path, f"{shape[0]} rows of {shape[1]} columns")
     check_size(path, *shape)
     thickness = _thickness_in(places)
     return Frame(

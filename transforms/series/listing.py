@@ -13,6 +13,8 @@ DANGLING = "links that lead nowhere"
 LOOPS = "links to a folder above them"
 HIDDEN = "hidden scans"
 SPECIAL = "devices and pipes"
+_OTHERS_WORK = frozenset({".git", ".unfinished"})
+"""Hidden folders whose DICOM is named elsewhere, or is none yet."""
 UNREAD = (DANGLING, LOOPS, HIDDEN, SPECIAL)
 """Kinds of entries that may well stand for scans and are not read."""
 
@@ -39,7 +41,8 @@ class Listing:
 def list_files(folder: Path, *, recursive: bool = True) -> Listing:
     """Files under a folder, folders behind links included, each folder once.
 
-    Hidden files and folders, and a Mac archive's shadow copies, are left out; hidden files in DICOM are noted.
+    Hidden files and folders, and a Mac archive's shadow copies, are left out; hidden DICOM is noted, but that of git-annex, which
+    links name, and our own unfinished work.
 
     Raises:
         ScanError: the folder itself cannot be read.
@@ -77,6 +80,9 @@ def _walk(start: Path, found: Listing, seen: set[str], linked: list[Path], *, re
 
     for parent, folders, names in os.walk(start, onerror=refuse):
         here = Path(parent)
+        for name in folders if recursive else []:
+            if name.startswith(".") and name not in _OTHERS_WORK and not _is_link(here / name):
+                _note_hidden(here / name, found)
         inner = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX") if recursive else []
         links = {name for name in inner if _is_link(here / name)}
         linked += [here / name for name in inner if name in links]
@@ -91,6 +97,16 @@ def _walk(start: Path, found: Listing, seen: set[str], linked: list[Path], *, re
                 found.broken[path] = ScanError(
                     f"{path}: expected a readable file but got {error.strerror or error}; check it"
                 )
+
+
+def _note_hidden(folder: Path, found: Listing) -> None:
+    """What a hidden folder holds in DICOM; one that cannot be read hides it well."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name not in _OTHERS_WORK)
+        for name in sorted(names):
+            path = Path(parent) / name
+            if path.is_file() and _is_dicom(path):
+                found.leave_out(path, HIDDEN)
 
 
 def _is_link(path: Path) -> bool:

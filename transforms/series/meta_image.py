@@ -30,24 +30,30 @@ def open_meta_image(path: Path, scratch: Path) -> VolumeFile:
         if len(sizes) not in (2, 3):
             raise ScanError(f"{path}: expected one 3-D volume but got {len(sizes)} dimensions; split it into volumes")
         dtype = np.dtype(_TYPES[fields["ElementType"]])
-        big = fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False")).lower() == "true"
+        big = _flag(fields, "BinaryDataByteOrderMSB", "ElementByteOrderMSB")
         dtype = dtype.newbyteorder(">" if big else "<")
         affine = _affine(fields, len(sizes))
         _refuse_other_scales(fields, len(sizes))
         channels = int(fields.get("ElementNumberOfChannels", 1))
+        binary, compressed = _flag(fields, "BinaryData", absent=True), _flag(fields, "CompressedData")
     except ScanError:
         raise
     except (KeyError, ValueError) as error:
         raise incomplete(path, header_problem(error)) from error
-    plain = fields.get("BinaryData", "True").lower() == "true" and fields["ElementDataFile"].strip() == "LOCAL"
-    if not plain or len(sizes) not in (2, 3) or min(sizes) < 1 or channels != 1:
+    if (
+        not binary
+        or fields["ElementDataFile"] != "LOCAL"
+        or len(sizes) not in (2, 3)
+        or min(sizes) < 1
+        or channels != 1
+    ):
         raise ScanError(
             f"{path}: expected one 3-D volume of binary numbers in one file but got {len(sizes)} dimensions, "
             f"{fields.get('ElementNumberOfChannels', 1)} channels, voxels in {fields['ElementDataFile']}; convert it"
         )
     shape = (sizes[0], sizes[1], sizes[2] if len(sizes) == 3 else 1)
     voxels = path
-    if fields.get("CompressedData", "False").lower() == "true":
+    if compressed:
         with path.open("rb") as stream:
             stream.seek(offset)
             size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
@@ -68,8 +74,26 @@ def open_meta_image(path: Path, scratch: Path) -> VolumeFile:
     return VolumeFile(path, voxels, offset, dtype, shape, "F", 1.0, 0.0, affine, head)
 
 
+def _flag(fields: dict[str, str], *names: str, absent: bool = False) -> bool:
+    """Yes or no, by the first letter as ITK reads it.
+
+    Raises:
+        ValueError: neither, or two names of one thing that disagree.
+    """
+    stated = {name: fields[name][:1].lower() for name in names if name in fields}
+    for name, letter in stated.items():
+        if letter not in ("t", "1", "f", "0"):
+            raise ValueError(f"{name} {fields[name]}, not True or False,")
+    yes = {letter in ("t", "1") for letter in stated.values()}
+    if len(yes) > 1:
+        raise ValueError(f"{' and '.join(stated)} that disagree")
+    return yes.pop() if yes else absent
+
+
 def _refuse_other_scales(fields: dict[str, str], dimensions: int) -> None:
     """What programs disagree about: ITK passes over units and scales that MetaIO defines."""
+    if int(fields.get("HeaderSize", 0)) > 0:
+        raise ValueError(f"HeaderSize {fields['HeaderSize']}, which programs count from different places,")
     if int(fields.get("NDims", dimensions)) != dimensions:
         raise ValueError(f"NDims {fields['NDims']}, not the {dimensions} of DimSize,")
     unit = fields.get("DistanceUnits", "mm")
@@ -92,16 +116,20 @@ def _read_header(path: Path) -> tuple[dict[str, str], int]:
             key, separator, value = line.decode("latin-1").partition("=")
             if not separator or not line.endswith(b"\n") or len(fields) > 200:
                 raise incomplete(path, "no MetaImage header")
+            if key.strip() in fields:
+                raise incomplete(path, f"{key.strip()} twice in its header")
             fields[key.strip()] = value.strip()
         return fields, stream.tell()
 
 
 def _affine(fields: dict[str, str], dimensions: int) -> np.ndarray:
     def numbers(*names: str) -> np.ndarray | None:
-        text = next((fields[name] for name in names if name in fields), None)
-        return None if text is None else np.array([float(part) for part in text.split()])
+        stated = {name: [float(part) for part in fields[name].split()] for name in names if name in fields}
+        if any(one != other for one in stated.values() for other in stated.values()):
+            raise ValueError(f"{' and '.join(stated)} that disagree")
+        return np.array(next(iter(stated.values()))) if stated else None
 
-    spacing = numbers("ElementSpacing", "ElementSize")
+    spacing = numbers("ElementSpacing") if "ElementSpacing" in fields else numbers("ElementSize")
     directions = numbers("TransformMatrix", "Rotation", "Orientation")
     offset = numbers("Offset", "Position", "Origin")
     affine = np.eye(4)

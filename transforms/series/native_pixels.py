@@ -97,7 +97,7 @@ def native_words(dataset: Dataset, index: int, allocated: int) -> np.ndarray:
     word = np.dtype(f"<u{allocated // 8}")
     size = shape[0] * shape[1] * word.itemsize
     frames = int(dataset.get("NumberOfFrames") or 1)
-    data = element.value
+    data = element.value or b""
     refuse_more_pixels(data[frames * size :], len(data), frames * size, size, shape[1] * word.itemsize)
     if not little and allocated == 8 and element.VR == "OW":
         data = swapped(data, 2)

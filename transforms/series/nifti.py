@@ -23,6 +23,7 @@ from ct_cncl.transforms.series.scan import (
     check_affine,
     check_finite,
     check_looks_like_hu,
+    voxel_spacing,
 )
 from ct_cncl.transforms.series.volume_file import (
     MOST_DEFLATED,
@@ -35,6 +36,9 @@ from ct_cncl.transforms.series.volume_file import (
 )
 from ct_cncl.transforms.series.write import header_bytes
 
+logger = logging.getLogger(__name__)
+_SAME_SPACING = 0.01
+"""Share by which the voxel sizes of two fields may differ."""
 _UNITS = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 
 
@@ -53,6 +57,8 @@ def read_nifti(path: Path, *, check_hu: bool = True) -> Scan:
     """
     image = _open(path)
     storage = _storage(path, image)
+    for problem in _contradictions(storage.header):
+        logger.warning("%s: %s", path, problem)
     hu = _hu(path, image, storage)
     check_finite(hu, path)
     if check_hu:
@@ -112,22 +118,61 @@ def open_nifti(path: Path, scratch: Path) -> VolumeFile:
         return header_bytes(header)
 
     slope, inter = storage.slope_inter
-    return VolumeFile(path, voxels, offset, dtype, (x, y, z), "F", slope, inter, storage.affine, head, pack)
+    return VolumeFile(
+        path,
+        voxels,
+        offset,
+        dtype,
+        (x, y, z),
+        "F",
+        slope,
+        inter,
+        storage.affine,
+        head,
+        pack,
+        _contradictions(storage.header),
+    )
+
+
+def _contradictions(header: Any) -> tuple[str, ...]:
+    """Where qform and sform, or pixdim and sform, state another voxel size or other directions: programs choose between them."""
+    if int(header["sform_code"]) <= 0:
+        return ()
+    affine, stated = header.get_sform(), np.abs(np.asarray(header["pixdim"][1:4], dtype=np.float64))
+    spacing = voxel_spacing(affine)
+    usable = np.isfinite(stated).all() and (stated > 0).all()
+    if usable and not np.allclose(stated, spacing, rtol=_SAME_SPACING, atol=0):
+        sizes = [" x ".join(f"{length:.4g}" for length in lengths) for lengths in (spacing, stated)]
+        return (
+            f"expected sform and pixdim to state one voxel size but got {sizes[0]} and {sizes[1]}: the sform counts here, not in all programs",
+        )
+    if int(header["qform_code"]) <= 0:
+        return ()
+    try:
+        other = header.get_qform()
+    except Exception:  # nibabel raises several kinds on quaternions that are none
+        return ("expected a qform that states directions but got one that does not: the sform counts",)
+    ways = ["".join(nib.aff2axcodes(own)) for own in (affine, other)]
+    if ways[0] == ways[1]:
+        return ()
+    return (
+        f"expected qform and sform to run one way but got {ways[1]} and {ways[0]}: the sform counts here, not in all programs",
+    )
 
 
 def _open(path: Path) -> Any:
     """The nibabel image of a file, voxels not read."""
-    logger = logging.getLogger("nibabel.global")
-    disabled = logger.disabled
+    noisy = logging.getLogger("nibabel.global")
+    disabled = noisy.disabled
     try:
-        logger.disabled = True  # nibabel prints header repairs to stderr
+        noisy.disabled = True  # nibabel prints header repairs to stderr
         image = nib.load(path)
     except MemoryError as error:
         raise no_memory(path) from error
     except Exception as error:  # nibabel and its decompressors raise many kinds on damaged files
         raise _unreadable(path, error) from error
     finally:
-        logger.disabled = disabled
+        noisy.disabled = disabled
     if not isinstance(image, nib.Nifti1Image):
         raise ScanError(
             f"{path}: expected a NIfTI-1 or NIfTI-2 volume but got {type(image).__name__}; convert it first"
@@ -152,7 +197,11 @@ def _storage(path: Path, image: Any) -> NiftiStorage:
     if dtype.fields is not None or dtype.kind not in "iuf":
         kind = "RGB" if dtype.fields is not None else str(dtype)
         raise ScanError(f"{path}: expected one real number a voxel (HU) but got {kind}; export the CT values instead")
-    if len(shape) < 2 or min(shape) < 1 or any(length != 1 for length in shape[3:]):
+    if not shape or min(shape) < 1:
+        raise ScanError(
+            f"{path}: expected dimensions of at least 1 but got {shape}; the header is damaged, convert the scan again"
+        )
+    if len(shape) < 2 or any(length != 1 for length in shape[3:]):
         raise ScanError(
             f"{path}: expected one 3-D volume but got shape {shape}; split it into volumes "
             "(fslsplit, nibabel.four_to_three)"

@@ -33,6 +33,7 @@ _UNITS = {
 }
 """Units of length in mm."""
 _LONGEST_HEADER = 1 << 16
+_MAGIC = re.compile(rb"NRRD000[1-5]")
 
 
 def open_nrrd(path: Path, scratch: Path) -> VolumeFile:
@@ -55,6 +56,7 @@ def open_nrrd(path: Path, scratch: Path) -> VolumeFile:
         order = "|" if code.endswith("1") else {"big": ">", "little": "<"}[fields["endian"].lower()]
         dtype = np.dtype(order + code)
         _refuse_other_axes(fields)
+        _refuse_contradictions(fields, len(sizes))
         affine = _affine(fields, len(sizes))
         skips = _skips(fields)
     except ScanError:
@@ -136,6 +138,20 @@ def _refuse_other_axes(fields: dict[str, str]) -> None:
         raise ValueError("quantized values (old min, old max), not HU,")
 
 
+def _refuse_contradictions(fields: dict[str, str], dimensions: int) -> None:
+    """What the format forbids and programs read in different ways."""
+    if int(fields.get("dimension", dimensions)) != dimensions:
+        raise ValueError(f"dimension {fields['dimension']}, not the {dimensions} of sizes,")
+    limits = [name for name in ("axis mins", "axismins", "axis maxs", "axismaxs") if name in fields]
+    if limits:
+        raise ValueError(f"{limits[0]}, which programs read in different ways,")
+    directed = "space directions" in fields
+    if directed and ("spacings" in fields or "units" in fields):
+        raise ValueError("spacings or units beside space directions, which state them already,")
+    if not directed and "space origin" in fields:
+        raise ValueError("a space origin without space directions")
+
+
 def _skips(fields: dict[str, str]) -> bool:
     return any(int(fields.get(name, 0)) != 0 for name in ("byte skip", "byteskip", "line skip", "lineskip"))
 
@@ -146,7 +162,7 @@ def _read_header(path: Path) -> tuple[list[str], dict[str, str], int]:
     with path.open("rb") as stream:
         while True:
             line = stream.readline(_LONGEST_HEADER)
-            if not line.endswith(b"\n") or len(lines) > 1000 or (not lines and not line.startswith(b"NRRD")):
+            if not line.endswith(b"\n") or len(lines) > 1000 or (not lines and not _MAGIC.fullmatch(line.rstrip())):
                 raise incomplete(path, "no NRRD header")
             text = line.decode("utf-8", "replace").rstrip("\r\n")
             if not text:
@@ -154,7 +170,13 @@ def _read_header(path: Path) -> tuple[list[str], dict[str, str], int]:
             lines.append(text)
         offset = stream.tell()
     pairs = [line.partition(":") for line in lines[1:] if not line.startswith("#") and ":=" not in line]
-    return lines, {key.strip().lower(): value.strip() for key, _, value in pairs}, offset
+    fields: dict[str, str] = {}
+    for key, _, value in pairs:
+        name = key.strip().lower()
+        if name in fields:
+            raise incomplete(path, f"{name} twice in its header")
+        fields[name] = value.strip()
+    return lines, fields, offset
 
 
 def _affine(fields: dict[str, str], dimensions: int) -> np.ndarray:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.encaps import get_frame
 from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import JPEGExtended12Bit
 
 from ct_cncl.transforms.series.bounded import read_dataset
+from ct_cncl.transforms.series.coded_pixels import check_coded_size
 from ct_cncl.transforms.series.headers import damaged
 from ct_cncl.transforms.series.native_pixels import native_words, refuse_more_items, syntax_of
 from ct_cncl.transforms.series.scan import Frame, ScanError
+from ct_cncl.transforms.series.values import AIR_HU
 
 _FIRST_ITEM = b"\xfe\xff\x00\xe0"
 """How compressed pixels start, always little-endian."""
@@ -88,17 +92,19 @@ def layout_of(header: Dataset) -> PixelLayout:
     Raises:
         LayoutError: one that no CT has.
     """
-    allocated, bits = (
-        int(header.get("BitsAllocated", 16)),
-        int(header.get("BitsStored", header.get("BitsAllocated", 16))),
-    )
+    missing = [name for name in ("BitsAllocated", "BitsStored", "PixelRepresentation") if header.get(name) is None]
+    if missing:
+        raise LayoutError(
+            f"expected {missing[0]}, which says how values are stored, but got none; export the series again"
+        )
+    allocated, bits = int(header.BitsAllocated), int(header.BitsStored)
     if allocated not in (8, 16, 32) or not 0 < bits <= allocated or int(header.get("HighBit", bits - 1)) != bits - 1:
         raise LayoutError(
             "expected values in the lowest bits of 8, 16 or 32 (High Bit is Bits Stored - 1) but got "
             f"{bits} of {allocated} bits up to bit {header.get('HighBit')}; programs disagree about which bits those are: have the "
             "header corrected, or export the series again"
         )
-    representation = int(header.get("PixelRepresentation", 0))
+    representation = int(header.PixelRepresentation)
     if representation not in (0, 1):
         raise LayoutError(f"expected Pixel Representation 0 or 1 but got {representation}; have the header mended")
     signed = representation == 1
@@ -125,8 +131,10 @@ def read_words(dataset: Dataset, frame: Frame) -> np.ndarray:
         if syntax_of(dataset).is_encapsulated:
             if dataset.PixelData[:4] != _FIRST_ITEM:
                 raise ValueError("plain pixels under the label of compressed ones")
-            refuse_more_items(
-                io.BytesIO(dataset.PixelData), int(dataset.get("NumberOfFrames") or 1), syntax_of(dataset)
+            count = int(dataset.get("NumberOfFrames") or 1)
+            refuse_more_items(io.BytesIO(dataset.PixelData), count, syntax_of(dataset))
+            check_coded_size(
+                get_frame(dataset.PixelData, index, number_of_frames=count), syntax_of(dataset), *frame.shape
             )
             decoded = pixel_array(dataset, index=index, correct_unused_bits=False)
             words = decoded.astype(f"<i{word.itemsize}").view(word)
@@ -222,6 +230,25 @@ def padding_in_hu(headers: dict[Path, Dataset], frames: list[Frame]) -> tuple[fl
     except Exception as error:  # pydicom raises nearly every built-in exception on damaged values
         raise damaged(frames[0].path, error) from error
     return found.pop() if len(found) == 1 else (None, None)
+
+
+def padding_among_tissue(headers: dict[Path, Dataset], frames: Sequence[Frame]) -> str:
+    """What is odd about padding that a header states at HU which tissue has, where such voxels would be left alone; else empty.
+
+    Raises:
+        ScanError: padding that is no number.
+    """
+    try:
+        stated = [_frame_padding(headers[frame.path], frame) for frame in frames]
+    except Exception as error:  # as above
+        raise damaged(frames[0].path, error) from error
+    ends = [end for pair in stated for end in pair if end is not None]
+    if not ends or max(ends) <= AIR_HU:
+        return ""
+    return (
+        f"expected padding below {AIR_HU:g} HU but the header states {min(ends):g} to {max(ends):g} HU: voxels of these values count as "
+        "padding and stay as they are"
+    )
 
 
 def _frame_padding(header: Dataset, frame: Frame) -> tuple[float | None, float | None]:

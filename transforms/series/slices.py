@@ -21,7 +21,15 @@ from ct_cncl.transforms.series.headers import damaged
 from ct_cncl.transforms.series.native_pixels import find_pixels, refuse_more_items, refuse_more_pixels, syntax_of
 from ct_cncl.transforms.series.orientation import SliceOrder, slices_last
 from ct_cncl.transforms.series.phases import Phases
-from ct_cncl.transforms.series.pixels import PixelLayout, in_hu, layout_of, read_file, read_words, values_of
+from ct_cncl.transforms.series.pixels import (
+    PixelLayout,
+    in_hu,
+    layout_of,
+    padding_among_tissue,
+    read_file,
+    read_words,
+    values_of,
+)
 from ct_cncl.transforms.series.scan import Frame, ScanError, ScanSource, voxel_spacing
 from ct_cncl.transforms.series.volume_file import VolumeFile, open_volume
 
@@ -131,7 +139,7 @@ class VolumeSlices:
         self.count = volume.shape[self.order.axis]
         self.spacing = voxel_spacing(self.order.affine)
         self.step = float(self.spacing[2])
-        self.problems: list[str] = []
+        self.problems = list(volume.problems)
         self.acquisition: Acquisition | None = None
 
     def read(self, number: int) -> Slice:
@@ -269,6 +277,7 @@ def _problems(stacks: Sequence[Series]) -> list[str]:
     found = [f"left out {copies} second copies of the same image" if copies else ""]
     found.append(f"expected slices in one direction but got {len(stacks)}" if len(stacks) > 1 else "")
     found += [problem for stack in stacks for problem in (stack.doubled, stack.irregular)]
+    found += [padding_among_tissue(stack.headers, stack.frames) for stack in stacks]
     places = {str(header.get("FrameOfReferenceUID") or "") for stack in stacks for header in stack.headers.values()}
     found.append(
         f"expected one frame of reference but got {len(places)}: positions in them need not be comparable"

@@ -38,6 +38,7 @@ class VolumeFile:
         affine: (4, 4) float64, voxel -> RAS mm.
         head: what precedes the voxels in a file like this, uncompressed, for a dtype, a slope, an inter and a mark (see ``marks.py``).
         pack: turns head and voxels, in one uncompressed file, into a file of the source's format; None where they are one.
+        problems: what in the head does not fit together.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class VolumeFile:
     affine: np.ndarray
     head: Callable[[np.dtype, float, float, str], bytes]
     pack: Callable[[Path, Path], None] | None = None
+    problems: tuple[str, ...] = ()
 
     def block(self) -> np.ndarray:
         """(x, y, z) stored values, mapped into memory, read-only.

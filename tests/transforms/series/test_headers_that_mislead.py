@@ -6,7 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 from derive_files import datasets, derive
-from enhanced_files import valid_enhanced
+from enhanced_files import item, valid_enhanced
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import RLELossless
 from series_files import ct_series, ct_slice, nifti, refused, save
@@ -261,3 +261,185 @@ def test_compressed_frames_that_the_header_does_not_count_are_not_lost(tmp_path,
         return
     for number in range(4):
         np.testing.assert_array_equal(slices.read(number).stored.values, values[number])
+
+
+@pytest.mark.parametrize("yes", ["True", "T", "1", "true"])
+def test_flags_of_mha_are_read_by_their_first_letter(tmp_path, yes):
+    """As ITK does; "1" was read as no, and every voxel with its bytes swapped."""
+    values = stored().astype(">i2")
+    path = mha(tmp_path / "a.mha", f"BinaryDataByteOrderMSB = {yes}", f"BinaryData = {yes}", values=values)
+    np.testing.assert_array_equal(read_scan(path).hu, stored())
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["BinaryDataByteOrderMSB = maybe"], "BinaryDataByteOrderMSB maybe, not True or False"),
+        (["ElementByteOrderMSB = True"], "BinaryDataByteOrderMSB and ElementByteOrderMSB that disagree"),
+        (["HeaderSize = 100"], "HeaderSize 100, which programs count from different places"),
+        (["Comment = a", "Comment = b"], "Comment twice in its header"),
+        (["Offset = 0 0 0", "Origin = 9 9 9"], "Offset and Origin that disagree"),
+    ],
+)
+def test_mha_that_says_two_things(tmp_path, lines, words):
+    refused(mha(tmp_path / "a.mha", *lines), words)
+
+
+def test_mha_that_says_one_thing_twice(tmp_path):
+    path = mha(
+        tmp_path / "a.mha", "Offset = 1 2 3", "Origin = 1.0 2 3", "HeaderSize = -1", "ElementByteOrderMSB = False"
+    )
+    np.testing.assert_array_equal(read_scan(path).hu, stored())
+    np.testing.assert_array_equal(read_scan(path).affine[:3, 3], [-1, -2, 3])
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("sizes: 5 4 2", "sizes twice in its header"),
+        ("spacings: 1 1 1", "spacings or units beside space directions"),
+        ('units: "mm" "mm" "s"', "spacings or units beside space directions"),
+        ("axis mins: 0 0 0", "axis mins, which programs read in different ways"),
+    ],
+)
+def test_nrrd_that_says_two_things(tmp_path, line, words):
+    refused(nrrd(tmp_path / "a.nrrd", line), words)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (b"dimension: 3", b"dimension: 2", "dimension 2, not the 3 of sizes"),
+        (b"NRRD0004", b"NRRD0009", "no NRRD header"),
+        (
+            b"space directions: (0.8,0,0) (0,0.8,0) (0,0,2)",
+            b"space origin: (1,2,3)",
+            "a space origin without space directions",
+        ),
+    ],
+)
+def test_nrrd_that_fits_no_version_of_its_format(tmp_path, old, new, words):
+    path = nrrd(tmp_path / "a.nrrd")
+    path.write_bytes(path.read_bytes().replace(old, new))
+    refused(path, words)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"pixdim": [1, 0.8, 0.8, 5, 0, 0, 0, 0]}, "one voxel size but got 0.8 x 0.8 x 2 and 0.8 x 0.8 x 5"),
+        ({"quatern_b": 1, "quatern_c": 0, "quatern_d": 0}, "qform and sform to run one way but got RPI and LPS"),
+    ],
+)
+def test_qform_and_sform_that_disagree_are_told(tmp_path, caplog, fields, words):
+    """ITK takes the one, nibabel the other; a copy of the header keeps both."""
+    path = nifti(tmp_path / "a.nii", stored(), AFFINE, **fields)
+    assert words in " ".join(opened(path, tmp_path).problems)
+    np.testing.assert_array_equal(read_scan(path).affine.round(6), AFFINE)
+    assert words in caplog.text
+
+
+@pytest.mark.parametrize("codes", [{"qform": 0}, {"sform": 0}, {}])
+def test_forms_that_agree_or_stand_alone_are_no_problem(tmp_path, codes):
+    assert opened(nifti(tmp_path / "a.nii", stored(), AFFINE, **codes), tmp_path).problems == []
+
+
+def opened(path, scratch):
+    (source,) = find_scans(path)
+    return open_slices(source, scratch)
+
+
+@pytest.mark.parametrize("length", [0, -4])
+def test_nifti_without_slices_is_damaged_and_not_to_be_split(tmp_path, length):
+    path = nifti(tmp_path / "a.nii", stored(), AFFINE)
+    raw = bytearray(path.read_bytes())
+    raw[46:48] = np.int16(length).tobytes()
+    path.write_bytes(raw)
+    refused(path, "expected dimensions of at least 1 but got")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"photometric": "miniswhite"}, "MINISWHITE"), ({"extratags": [(274, 3, 1, 3, True)]}, "Orientation 3")],
+)
+def test_tiff_that_is_shown_inverted_or_turned(tmp_path, options, words):
+    """Programs turn such values round, or do not."""
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "a.tif", stored().T, **{"photometric": "minisblack"} | options)
+    refused(tmp_path / "a.tif", words)
+
+
+def repeated(folder, tag, change):
+    """A series whose files get one attribute twice."""
+    for path in sorted(folder.iterdir()):
+        raw = path.read_bytes()
+        at = raw.index(tag, 132)
+        end = at + 8 + int.from_bytes(raw[at + 6 : at + 8], "little")
+        path.write_bytes(raw[:end] + change(raw[at:end]) + raw[end:])
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("tag", "change", "word"),
+    [
+        (INTERCEPT, lambda element: element.replace(b"-1024", b"-1000"), "RescaleIntercept"),
+        (SPACING, lambda element: element, "PixelSpacing"),
+        (b"\x28\x00\x10\x00US", lambda element: element[:8] + b"\x20\x00", "Rows"),
+    ],
+)
+def test_an_attribute_that_is_there_twice_is_refused(tmp_path, tag, change, word):
+    """pydicom takes the last, dcmtk and GDCM the first: HU differed by 24 without a word."""
+    refused(repeated(series(tmp_path / "s"), tag, change), f"ValueError: {word} twice")
+
+
+def test_other_attributes_may_be_there_twice(tmp_path):
+    folder = repeated(series(tmp_path / "a", PatientComments="x"), b"\x10\x00\x00\x40LT", bytes)
+    np.testing.assert_array_equal(read_scan(folder).hu, read_scan(series(tmp_path / "b")).hu)
+
+
+@pytest.mark.parametrize("name", ["BitsStored", "PixelRepresentation"])
+def test_values_whose_layout_is_not_stated_are_refused(tmp_path, name):
+    refused(series(tmp_path / "s", **{name: None}), f"expected {name}, which says how values are stored, but got none")
+
+
+def test_images_without_rows_or_pixels_are_named(tmp_path):
+    refused(series(tmp_path / "a", Rows=0), "0 rows of 6 columns")
+    refused(series(tmp_path / "b", FloatPixelData=b"\0" * 96, PixelData=None), "but got Float Pixel Data")
+
+
+def test_a_modality_lut_is_refused(tmp_path):
+    """dcmtk prefers it to slope and intercept, others pass over it."""
+    table = item(LUTDescriptor=[4, 0, 16], ModalityLUTType="HU")
+    table.add_new(0x00283006, "OW", np.arange(4, dtype="<u2").tobytes())
+    refused(series(tmp_path / "s", ModalityLUTSequence=[table]), "but got a Modality LUT Sequence")
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("1.2.840.10008.5.1.4.1.1.7", "expected a CT image but got Secondary Capture Image;"),
+        ("1.3.46.670589.5.0.1", "images of a private kind (SOP Class)"),
+        ("1.2.840.10008.5.1.4.1.1.99.9", "objects of an unknown kind (SOP Class)"),
+    ],
+)
+def test_what_calls_itself_ct_and_is_none_is_named(tmp_path, kind, words):
+    """It was "expected a CT image but got CT"."""
+    folder = series(tmp_path / "s", SOPClassUID=kind)
+    refused(next(folder.iterdir()), words)
+
+
+@pytest.mark.parametrize(
+    ("padding", "limit", "words"),
+    [
+        (0, None, "the header states 0 to 0 HU"),
+        (-1024, 500, "the header states -1024 to 500 HU"),
+        (-2000, None, ""),
+        (-2000, -950, ""),
+    ],
+)
+def test_padding_among_tissue_is_told(tmp_path, padding, limit, words):
+    """Such voxels are left as they are; where the range held the whole patient, nothing was denoised, without a word."""
+    more = {} if limit is None else {"PixelPaddingRangeLimit": limit}
+    folder = series(tmp_path / "s", intercept="0", PixelPaddingValue=padding, **more)
+    problems = " ".join(opened(folder, tmp_path).problems)
+    assert words in problems if words else problems == ""

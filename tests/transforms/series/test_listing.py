@@ -78,6 +78,18 @@ def test_hidden_slices_and_pipes_are_named(tmp_path):
     }
 
 
+def test_scans_in_hidden_folders_are_named(tmp_path):
+    """But those of git-annex, which links name, and our own work."""
+    series(tmp_path / "in")
+    for name in (".old/deep", ".git/annex", ".unfinished/1"):
+        series(tmp_path / "in" / name, count=1)
+    (tmp_path / "in" / ".old" / "notes.txt").write_text("no scan")
+    os.mkfifo(tmp_path / "in" / ".old" / "pipe")
+    found = search(tmp_path / "in")
+    assert [str(path.relative_to(tmp_path)) for path in found.unread] == ["in/.old/deep/000.dcm"]
+    assert len(found.scans[0].files) == 3
+
+
 def test_data_sets_without_their_file_header_are_named(tmp_path):
     series(tmp_path / "in")
     content = (tmp_path / "in" / "000.dcm").read_bytes()
