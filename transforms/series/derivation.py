@@ -17,6 +17,8 @@ _MADE_UP = (1_000_000, 2_147_482)
 SCHEME = "99CTCNCL"
 DENOISED_CODE, SIMULATED_CODE, NOISE_MAP_CODE = "CNCL", "LOWDOSE", "NOISEMAP"
 """Derivation codes of our scheme: of denoised scans, of simulated low-dose scans, of noise that was measured."""
+IMPLEMENTATION = UID(f"2.25.{uuid.uuid5(_NAMESPACE, 'implementation').int}")
+"""Implementation Class UID in the file meta information of what is derived (PS3.10, 7.1)."""
 PART_MARK = "#"
 """Between a SeriesInstanceUID and the number of a part, where a series was split."""
 

@@ -16,6 +16,7 @@ from pydicom.multival import MultiValue
 from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
 from ct_cncl.transforms.series.derivation import (
+    IMPLEMENTATION,
     KINDS,
     PART_MARK,
     SCHEME,
@@ -26,6 +27,7 @@ from ct_cncl.transforms.series.derivation import (
     result_series_number,
 )
 from ct_cncl.transforms.series.headers import bare_copy, stated_series_number
+from ct_cncl.transforms.series.marks import mark_of
 from ct_cncl.transforms.series.origin import MODEL_NAME
 from ct_cncl.transforms.series.scan import Frame, ScanError
 from ct_cncl.transforms.series.text import label_description
@@ -97,6 +99,8 @@ def derived_header(
     header.file_meta = FileMetaDataset()
     header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID
     header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
+    header.file_meta.ImplementationClassUID = IMPLEMENTATION
+    header.file_meta.ImplementationVersionName = mark_of(kind.name)
     return header
 
 

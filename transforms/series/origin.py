@@ -1,7 +1,7 @@
 """Where an image comes from: a scanner, this program, or other post-processing. A refusal states its reason.
 
-Own marks are the Derivation Code, the Contributing Equipment, the Derivation Description, the Series Description and the coding
-scheme; one of them is enough, since archives and de-identification take some away, and so do converters to NIfTI, whose sidecars
+Own marks are the Derivation Code, the Contributing Equipment, the Derivation Description, the Series Description, the coding
+scheme and the file meta information, as long as nobody writes it anew; one of them is enough, since archives and de-identification take some away, and so do converters to NIfTI, whose sidecars
 keep the Series Description. What others derived is read from Image Type and Frame Type, value 3 and up
 (PS3.3 C.7.6.1.1.2, C.8.16.1, C.8.15.3.1). DERIVED alone says nothing: some scanners write it of their originals, and
 reformats at full resolution are scans like any other.
@@ -19,8 +19,16 @@ from typing import Any, Literal
 from pydicom.dataset import Dataset
 
 from ct_cncl.transforms.common.json_values import read_json
-from ct_cncl.transforms.series.derivation import ALL_KINDS, KINDS, LOW_DOSE, SCHEME, SIMULATED_CODE, Kind
-from ct_cncl.transforms.series.marks import marked_kind
+from ct_cncl.transforms.series.derivation import (
+    ALL_KINDS,
+    IMPLEMENTATION,
+    KINDS,
+    LOW_DOSE,
+    SCHEME,
+    SIMULATED_CODE,
+    Kind,
+)
+from ct_cncl.transforms.series.marks import mark_of, marked_kind
 from ct_cncl.transforms.series.scan import ScanSource
 
 MODEL_NAME = "ct-cncl"
@@ -135,7 +143,12 @@ def _label(kind: Kind) -> str:
 
 
 def _in_our_words(header: Dataset) -> Origin | None:
-    """A header that names our coding scheme and nothing that is in it: all but a result's identification was taken away."""
+    """A header that names our coding scheme and nothing that is in it, or a file that we wrote: all else was taken away."""
+    meta = getattr(header, "file_meta", None) or Dataset()
+    if _get(meta, "ImplementationClassUID") == IMPLEMENTATION:
+        said = _text(meta, "ImplementationVersionName")
+        kind = next((kind for kind in ALL_KINDS if mark_of(kind) == said), "denoised")
+        return _SIMULATED if kind == LOW_DOSE.name else Origin("result", f"result of ct-cncl ({kind})")
     schemes = {_text(item, "CodingSchemeDesignator") for item in _items(header, "CodingSchemeIdentificationSequence")}
     return Origin("result", "result of ct-cncl (denoised)") if SCHEME in schemes else None
 
