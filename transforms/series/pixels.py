@@ -19,7 +19,7 @@ from ct_cncl.transforms.series.coded_pixels import check_coded_size
 from ct_cncl.transforms.series.headers import damaged
 from ct_cncl.transforms.series.native_pixels import native_words, refuse_more_items, syntax_of
 from ct_cncl.transforms.series.scan import Frame, ScanError
-from ct_cncl.transforms.series.values import AIR_HU
+from ct_cncl.transforms.series.values import ONLY_AIR_HU
 
 _FIRST_ITEM = b"\xfe\xff\x00\xe0"
 """How compressed pixels start, always little-endian."""
@@ -243,10 +243,10 @@ def padding_among_tissue(headers: dict[Path, Dataset], frames: Sequence[Frame]) 
     except Exception as error:  # as above
         raise damaged(frames[0].path, error) from error
     ends = [end for pair in stated for end in pair if end is not None]
-    if not ends or max(ends) <= AIR_HU:
+    if not ends or max(ends) <= ONLY_AIR_HU:
         return ""
     return (
-        f"expected padding below {AIR_HU:g} HU but the header states {min(ends):g} to {max(ends):g} HU: voxels of these values count as "
+        f"expected padding below {ONLY_AIR_HU:g} HU but the header states {min(ends):g} to {max(ends):g} HU: voxels of these values count as "
         "padding and stay as they are"
     )
 

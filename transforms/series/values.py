@@ -31,7 +31,7 @@ class Range:
     whole: bool = True
 
 
-AIR_HU = -900.0
+ONLY_AIR_HU = -900.0
 """Below this lies nothing but air."""
 
 
@@ -95,7 +95,7 @@ class Clipped:
                 self.below_hu,
                 self.lowest_hu,
                 "lowest",
-                self.lowest_hu <= AIR_HU,
+                self.lowest_hu <= ONLY_AIR_HU,
                 "air, no tissue is changed",
             ),
             (self.above, self.above_hu, self.highest_hu, "highest", False, ""),
