@@ -21,6 +21,8 @@ from ct_cncl.transforms.series.native_pixels import native_words, refuse_more_it
 from ct_cncl.transforms.series.scan import Frame, ScanError
 from ct_cncl.transforms.series.values import ONLY_AIR_HU
 
+_HIGHEST_HU = 3071.0
+"""Of 12 bits, which hold all tissue."""
 _FIRST_ITEM = b"\xfe\xff\x00\xe0"
 """How compressed pixels start, always little-endian."""
 
@@ -242,11 +244,12 @@ def padding_among_tissue(headers: dict[Path, Dataset], frames: Sequence[Frame]) 
         stated = [_frame_padding(headers[frame.path], frame) for frame in frames]
     except Exception as error:  # as above
         raise damaged(frames[0].path, error) from error
-    ends = [end for pair in stated for end in pair if end is not None]
-    if not ends or max(ends) <= ONLY_AIR_HU:
+    ranges = [sorted(end for end in pair if end is not None) for pair in stated]
+    among = [ends for ends in ranges if ends and ends[-1] > ONLY_AIR_HU and ends[0] <= _HIGHEST_HU]
+    if not among:
         return ""
     return (
-        f"expected padding below {ONLY_AIR_HU:g} HU but the header states {min(ends):g} to {max(ends):g} HU: voxels of these values count as "
+        f"expected padding below {ONLY_AIR_HU:g} HU but the header states {among[0][0]:g} to {among[0][-1]:g} HU: voxels of these values count as "
         "padding and stay as they are"
     )
 

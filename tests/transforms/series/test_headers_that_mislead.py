@@ -205,6 +205,7 @@ def test_what_calls_itself_ct_and_is_none_is_named(tmp_path, kind, words):
         (-1024, 500, "the header states -1024 to 500 HU"),
         (-2000, None, ""),
         (-2000, -950, ""),
+        (30000, None, ""),
     ],
 )
 def test_padding_among_tissue_is_told(tmp_path, padding, limit, words):
