@@ -128,7 +128,7 @@ def outside(scan: Mapping[str, Any], trained_on: Mapping[str, Any]) -> list[str]
         (least, most), (low, high) = scan["hu"], trained_on["hu"]
         if least < low - _HU_MARGIN or most > high + _HU_MARGIN:
             warnings.append(
-                f"values from {least:.0f} to {most:.0f} HU exceed the {low:.0f} to {high:.0f} HU of the training data"
+                f"values from {round(least):.6g} to {round(most):.6g} HU exceed the {low:.0f} to {high:.0f} HU of the training data"
             )
     for key, what in (("body_part", "body part"), ("contrast", "contrast")):
         new = [value for value in scan.get(key, ()) if trained_on.get(key) and value not in trained_on[key]]
