@@ -27,6 +27,33 @@ def add(tmp_path_factory):
     return scripted(Add(25.0), tmp_path_factory.mktemp("weights") / "add.ts")
 
 
+class Square(torch.nn.Module):
+    """Overflows where a value is beyond all reason; times infinity, everywhere."""
+
+    def __init__(self, times: float) -> None:
+        super().__init__()
+        self.times = times
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image * image * self.times
+
+
+@pytest.mark.parametrize(
+    ("times", "voxel", "words"),
+    [
+        (1.0, 1e30, "expected HU but got values up to 1e\\+30; replace them"),
+        (float("inf"), 40.0, "expected finite HU from the network .*; use other weights"),
+    ],
+)
+def test_results_that_are_no_numbers_blame_the_scan_or_the_weights(tmp_path, times, voxel, words):
+    hu = np.full((2, 8, 8), -100, np.float32)
+    hu[1, 2, 3] = voxel
+    np.save(tmp_path / "a.npy", hu)
+    weights = scripted(Square(times), tmp_path / "w" / "square.ts")
+    with pytest.raises(ScanError, match=words):
+        denoise_scans(tmp_path / "a.npy", tmp_path / "out", weights=weights, trust=True, progress=False)
+
+
 def test_a_pipe_named_as_a_scan_is_passed_over_and_never_opened(tmp_path):
     """In a process with a time limit: who opens a pipe waits for its writer."""
     write_series(tmp_path / "in", 1)
