@@ -27,6 +27,8 @@ from ct_cncl.pipeline.node.spool import is_full
 logger = logging.getLogger("ct_cncl.node")
 _LARGEST_MESSAGE = 16 * 2**20
 """Bytes of a message that is held in memory: commands, and data sets of anything but C-STORE."""
+_PDU_KINDS = [bytes([kind]) for kind in range(1, 8)]
+"""First bytes of PDUs (PS3.8 section 9.3)."""
 
 
 class PartFile:
@@ -196,15 +198,18 @@ def _limited(assoc: Any, limits: Limits) -> Callable[[int], bytearray]:
     """Reading that refuses PDUs longer than was offered, messages that would fill the memory, and peers that take too long.
 
     pynetdicom asks for the six bytes of a PDU's head, then for its rest. A time limit of the socket holds for one piece: a peer
-    that sends a byte a minute would hold an association for ever.
+    that sends a byte a minute would hold an association for ever. Of an unknown kind of PDU it reads the head alone, says so in the
+    log, and takes the next six bytes for another head: bytes that are no DICOM would fill the log.
     """
     opened = time.monotonic()
+    is_head, unknown = True, 0
 
     def ended(reason: str) -> OSError:
         logger.warning("cut off %s: %s", assoc.requestor.address_info.address, reason)
         return OSError(reason)
 
     def limited(count: int) -> bytearray:
+        nonlocal is_head, unknown
         now, message = time.monotonic(), assoc.dimse.message
         held = 0 if message is None else message.encoded_command_set.tell() + (message.data_set or _EMPTY).tell()
         if count > max(limits.pdu_bytes, 2**16) + 1024 or held > _LARGEST_MESSAGE:
@@ -215,9 +220,14 @@ def _limited(assoc: Any, limits: Limits) -> Callable[[int], bytearray]:
         if message is None and now - opened > limits.association_s:
             raise ended(f"an association of more than {limits.association_s:g} s")
         try:
-            return _read_within(assoc.dul.socket.socket, count, now + limits.stall_s)
+            piece = _read_within(assoc.dul.socket.socket, count, now + limits.stall_s)
         except TimeoutError:
             raise ended(f"a PDU that took more than {limits.stall_s:g} s") from None
+        is_known = not is_head or piece[:1] in _PDU_KINDS
+        is_head, unknown = not (is_head and is_known), unknown + (not is_known)
+        if unknown > 1:  # the first is answered with an abort
+            raise ended("bytes that are no DICOM")
+        return piece
 
     return limited
 

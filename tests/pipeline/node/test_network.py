@@ -181,6 +181,16 @@ def test_garbage(impatient, kind):
                 continue
 
 
+def test_garbage_without_end_does_not_fill_the_log(impatient):
+    before = impatient.log.read_text().count("Unknown PDU")
+    with socket.create_connection(("127.0.0.1", impatient.port), PATIENCE_S) as one:
+        one.settimeout(PATIENCE_S)
+        with suppress(ConnectionError):
+            for _ in range(10**5):
+                one.sendall(bytes(6000))
+    assert impatient.log.read_text().count("Unknown PDU") - before == 1
+
+
 def test_a_half_pdu_that_stalls_is_closed(impatient):
     with socket.create_connection(("127.0.0.1", impatient.port), PATIENCE_S) as one:
         one.sendall(struct.pack(">BBL", 1, 0, 1000) + b"x" * 10)
