@@ -1,4 +1,4 @@
-"""docs/explanations/architecture.md: the folders are those of the layers test, and a slice goes through the modules that the page lists."""
+"""docs/explanations/architecture.md: a slice goes through the modules that the page lists, to a file and to a training step."""
 
 import re
 import sys
@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from dicom_archive import write_series
-from test_layers import LAYERS
 from tiny_pairs import entry
 from tiny_patches import pairs
 from tiny_runs import ROOT
@@ -46,18 +45,6 @@ def listed(heading):
         if re.match(r" {4,6}[a-z_]+(/|\s)", line) and found:
             names.append(found[0])
     return names
-
-
-def test_the_folders_are_those_of_the_layers():
-    lines = [line.split("  ")[0] for line in (line.strip() for line in block("The folders"))]
-    cut = next(place for place, line in enumerate(lines) if line.startswith("--"))
-    for top, own in (("pipeline", lines[:cut]), ("transforms", lines[cut + 1 :])):
-        wanted = [
-            {room.partition(".")[2] for room in layer}
-            for layer in LAYERS
-            if all(room.startswith(f"{top}.") for room in layer)
-        ]
-        assert [set(line.split(", ")) for line in own] == wanted
 
 
 @cache

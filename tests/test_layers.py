@@ -1,6 +1,7 @@
 """The order of the rooms: a package imports only from packages below it, and every module lies in a package."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -112,3 +113,15 @@ def test_every_package_says_in_one_sentence_what_lives_there():
             assert said, f"{room} says nothing"
             assert said.splitlines()[0].endswith("."), f"{path}: {said!r}"
             assert room in DEPTH, f"{path} has no layer"
+
+
+def test_the_architecture_page_shows_these_layers():
+    page = (ROOT / "docs/explanations/architecture.md").read_text(encoding="utf-8")
+    shown = re.search(r"## The folders\n(?s:.*?)\n((?:    .*\n)+)", page)[1]
+    for top, lines in zip(("pipeline", "transforms"), re.split(r" *--.*--\n", shown), strict=True):
+        layers = [
+            {room.partition(".")[2] for room in layer}
+            for layer in LAYERS
+            if all(room.startswith(f"{top}.") for room in layer)
+        ]
+        assert [set(line.strip().split("  ")[0].split(", ")) for line in lines.splitlines()] == layers

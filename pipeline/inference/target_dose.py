@@ -20,8 +20,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ct_cncl.pipeline.weights.domain import INPUT_DOSE
-
 CLEAN = "clean"
 """The target without noise."""
 STRENGTHS = {"low": 0.5, "medium": 0.75, "high": 1.0}
@@ -110,6 +108,8 @@ def chosen_strength(
 
 
 def _input_dose(trained_on: Mapping[str, Any], target_dose: float | str) -> float:
+    from ct_cncl.pipeline.weights.domain import INPUT_DOSE  # with torch, that whoever only names strengths does without
+
     stated = trained_on.get(INPUT_DOSE)
     try:
         low, high = map(float, stated or ())

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 _LEAST_VALUES = 20
+_BINS = 10
 
 
 class CalibrationCurve(NamedTuple):
@@ -47,27 +48,28 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     return float(spearmanr(first.ravel(), second.ravel()).statistic)
 
 
-def calibration_curve(disagreement: np.ndarray, error: np.ndarray, *, bins: int = 10) -> CalibrationCurve:
+def calibration_curve(disagreement: np.ndarray, error: np.ndarray) -> CalibrationCurve:
     """Mean absolute error of pixels by their disagreement: on the diagonal where it is as large as the error.
+
+    The pixels are in ten groups of equally many.
 
     Args:
         disagreement: (n,), HU, 0 or more.
         error: (n,), result - reference, HU.
-        bins: of equally many pixels.
 
     Raises:
-        ValueError: shapes differ, or fewer values than 20 or than bins.
+        ValueError: shapes differ, or fewer values than 20.
 
-    >>> curve = calibration_curve(np.arange(100.0), -2 * np.arange(100.0), bins=2)
-    >>> curve.disagreement.tolist(), curve.error.tolist()
-    ([24.5, 74.5], [49.0, 149.0])
+    >>> curve = calibration_curve(np.arange(100.0), -2 * np.arange(100.0))
+    >>> curve.disagreement.tolist()[:2], curve.error.tolist()[:2]
+    ([4.5, 14.5], [9.0, 29.0])
     """
-    if disagreement.shape != error.shape or disagreement.size < max(bins, _LEAST_VALUES):
+    if disagreement.shape != error.shape or disagreement.size < _LEAST_VALUES:
         raise ValueError(
-            f"Expected at least {max(bins, _LEAST_VALUES)} pairs, but got shapes {disagreement.shape} and {error.shape}."
+            f"Expected at least {_LEAST_VALUES} pairs, but got shapes {disagreement.shape} and {error.shape}."
         )
     order = np.argsort(disagreement, kind="stable")
-    parts = np.array_split(order, bins)
+    parts = np.array_split(order, _BINS)
     return CalibrationCurve(
         np.array([disagreement[part].mean(dtype=np.float64) for part in parts]),
         np.array([np.abs(error[part]).mean(dtype=np.float64) for part in parts]),

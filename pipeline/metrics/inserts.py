@@ -61,13 +61,12 @@ class Place(NamedTuple):
     kind: int
 
 
-def insert_image(insert: Insert, pixel_mm: tuple[float, float], *, angle: float = 0.0) -> np.ndarray:
+def insert_image(insert: Insert, pixel_mm: tuple[float, float]) -> np.ndarray:
     """What an insert adds, averaged over each pixel, its middle in the middle one.
 
     Args:
         insert: the object.
         pixel_mm: (dx, dy) in mm.
-        angle: of a star's first spike, radians.
 
     Returns:
         (2 m + 1, 2 n + 1) float64, HU, 0 at the border.
@@ -83,7 +82,7 @@ def insert_image(insert: Insert, pixel_mm: tuple[float, float], *, angle: float 
     radius = np.hypot(x[:, None], y[None, :])
     edge = np.full_like(radius, insert.diameter_mm / 2)
     if insert.spiculated:  # r(a) = c (1 + b cos 6a)^2, c such that the area is the disc's
-        wave = (1 + _BLUNT * np.cos(_SPIKES * (np.arctan2(y[None, :], x[:, None]) - angle))) ** 2
+        wave = (1 + _BLUNT * np.cos(_SPIKES * np.arctan2(y[None, :], x[:, None]))) ** 2
         mean = 1 + 3 * _BLUNT**2 + 3 * _BLUNT**4 / 8  # of the wave's square
         edge = edge * wave / math.sqrt(mean)
     if insert.edge_mm > 0:

@@ -25,7 +25,7 @@ from ct_cncl.pipeline.node.read_settings import read_settings
 from ct_cncl.pipeline.node.settings import NodeSettings
 from ct_cncl.pipeline.node.spool import Spool, is_full
 
-if TYPE_CHECKING:  # torch takes seconds to import: only where there is a job
+if TYPE_CHECKING:  # torch takes seconds to import: in this process alone, once it runs
     from ct_cncl.pipeline.node.ahead import Ahead
     from ct_cncl.pipeline.weights.load import Weights
 
@@ -52,6 +52,8 @@ class Worker:
 
     def run(self) -> None:
         """Work until it is told to stop."""
+        import ct_cncl.pipeline.node.make  # noqa: F401  torch takes seconds: before the first job comes, not with it
+
         while not self.stopping.is_set():
             self.stopping.wait(self._turn())
 
@@ -183,3 +185,5 @@ def worker_lock(spool: Path, *, shared: bool) -> IO[str]:
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    logging.shutdown()
+    os._exit(0)  # taking torch apart takes longer than a stop may on a busy machine, and there is nothing left to write

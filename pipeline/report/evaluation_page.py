@@ -31,7 +31,7 @@ SCRIPTS = ("pixels.js", "stage.js", "viewer.js", "gestures.js", "tables.js", "ma
 """In the order in which they need each other."""
 
 
-def write_page(evaluation: Evaluation, path: str | Path, *, max_bytes: int = MAX_BYTES) -> Path:
+def write_page(evaluation: Evaluation, path: str | Path) -> Path:
     """Write the report of an evaluation.
 
     The page holds its slices as whole HU with every window to look at them, tables that sort, charts as SVG, and how to do it
@@ -40,7 +40,6 @@ def write_page(evaluation: Evaluation, path: str | Path, *, max_bytes: int = MAX
     Args:
         evaluation: what was found.
         path: of the HTML file; replaced where there is one.
-        max_bytes: of the page; where its slices need more, fewer are shown, evenly spaced.
 
     Returns:
         ``path``.
@@ -49,14 +48,14 @@ def write_page(evaluation: Evaluation, path: str | Path, *, max_bytes: int = MAX
         OutputError: the file cannot be written.
     """
     path = Path(path)
-    page = page_html(evaluation, max_bytes=max_bytes)
+    page = page_html(evaluation)
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
 
 
 def page_html(evaluation: Evaluation, *, max_bytes: int = MAX_BYTES) -> str:
-    """The report as text; see :func:`write_page`."""
+    """The report as text; see :func:`write_page`. Where its slices need more than ``max_bytes``, fewer are shown, evenly spaced."""
     made = environment()
     made.filters["when"] = _when
     template = made.get_template("page.html")

@@ -108,7 +108,6 @@ class DatasetSplit(Sequence[dict[str, Any]]):
     Args:
         dataset_dir: a data set written by ``ct-cncl prepare``; None for phantoms, which are made once, into the user's cache.
         split: "training", "validation" or "test".
-        verify: compare every volume of the split with its checksum.
         also: another data set, whose entries come after these; None for none.
         least_slices: entries of fewer slices come more than once, until they count for as many or nearly.
         full_dose_as_input: the full-dose volume as input, too: what an autoencoder trains on.
@@ -122,21 +121,19 @@ class DatasetSplit(Sequence[dict[str, Any]]):
         dataset_dir: str | Path | None,
         split: str,
         *,
-        verify: bool = True,
         also: str | Path | None = None,
         least_slices: int = 1,
         full_dose_as_input: bool = False,
     ) -> None:
         self.folders = [dataset_dir] if also is None else [dataset_dir, also]
         self.split = split
-        self.verify = verify
         self.least_slices = least_slices
         self.full_dose_as_input = full_dose_as_input
 
     @cached_property
     def entries(self) -> list[dict[str, Any]]:
         """All of them."""
-        found = [entry for folder in self.folders for entry in dataset_entries(folder, self.split, verify=self.verify)]
+        found = [entry for folder in self.folders for entry in dataset_entries(folder, self.split)]
         if self.full_dose_as_input:
             found = [entry | {"image": entry["label"]} for entry in found]
         return short_repeated(found, self.least_slices)

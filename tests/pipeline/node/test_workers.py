@@ -48,3 +48,9 @@ def test_a_worker_that_cannot_go_on_says_so_in_one_line(tmp_path, monkeypatch, c
     assert ended.value.code == 1
     assert "worker1 cannot go on: ImportError: cannot import name 'x'" in caplog.text
     assert "Traceback" not in caplog.text
+
+
+def test_the_node_s_own_process_does_without_torch():
+    """It would hold 200 MiB for nothing; so would ``ct-cncl node queue``, and take seconds to start."""
+    code = "import sys, ct_cncl.pipeline.node.service, ct_cncl.pipeline.node.page, ct_cncl.pipeline.node.command; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
