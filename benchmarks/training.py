@@ -1,8 +1,10 @@
 """Patches a second in training, and what a step spends outside of the networks: cncl_fast and the paper's CNCL, one process.
 
     .venv/bin/python benchmarks/training.py [--quick] [--json FILE] [--compile]
+    OMP_NUM_THREADS=1 .venv/bin/python benchmarks/training.py --share
 
-The bundle's own trainer with all its handlers, without validation; both networks see the same patches.
+--share measures alone what a step of cncl_fast spends outside of forward, backward and optimizer, with one thread and in processor
+time, which other work on the machine leaves alone. The bundle's own trainer with all its handlers, without validation; both networks see the same patches.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +32,17 @@ PIXEL_ONLY: dict[str, Any] = {"discriminator": None}
 class Clock:
     """Seconds of the iterations after the first few, and of them those within the networks' steps."""
 
-    def __init__(self, trainer: Any, *, skip: int) -> None:
+    def __init__(self, trainer: Any, *, skip: int, now: Callable[[], float]) -> None:
+        self.now = now
         self.skip, self.begun, self.ended, self.inside, self.input, self.asked = skip, 0.0, 0.0, 0.0, 0.0, 0.0
         self.profile = profile(activities=[ProfilerActivity.CUDA])
         steps = trainer._steps
 
         def timed(parts: Any) -> Any:
-            started = time.perf_counter()
+            started = now()
             output = steps(parts)
             if self.counts(trainer):
-                self.inside += time.perf_counter() - started
+                self.inside += now() - started
             return output
 
         trainer._steps = timed
@@ -50,7 +54,7 @@ class Clock:
         return trainer.state.iteration > self.skip
 
     def batch_started(self, trainer: Any) -> None:
-        self.asked = time.perf_counter()
+        self.asked = self.now()
         if trainer.state.iteration == self.skip:  # the one before has just ended
             self.begun = self.asked
             if torch.cuda.is_available():
@@ -58,23 +62,25 @@ class Clock:
 
     def batch_completed(self, trainer: Any) -> None:
         if trainer.state.iteration >= self.skip:
-            self.input += time.perf_counter() - self.asked
+            self.input += self.now() - self.asked
 
     def completed(self, _trainer: Any) -> None:
-        self.ended = time.perf_counter()
+        self.ended = self.now()
 
     def stop(self) -> tuple[float, float]:
         """Seconds of the iterations, and share of them in which a GPU computed; none without one."""
         if not torch.cuda.is_available():
             return self.ended - self.begun, float("nan")
         torch.cuda.synchronize()
-        wall = time.perf_counter() - self.begun
+        wall = self.now() - self.begun
         self.profile.stop()
         return wall, sum(event.self_device_time_total for event in self.profile.key_averages()) / 1e6 / wall
 
 
-def trained(data: Path, name: str, *, batch: int, steps: int, **overrides: Any) -> dict[str, float]:
-    """Train for so many steps, and some before; patches a second and shares of the time."""
+def trained(
+    data: Path, name: str, *, batch: int, steps: int, now: Callable[[], float] = time.perf_counter, **overrides: Any
+) -> dict[str, float]:
+    """Train for so many steps, and some before; patches a second and shares of the time, by the clock ``now``."""
     skip = 2
     with tempfile.TemporaryDirectory() as folder:
         values = {
@@ -86,7 +92,7 @@ def trained(data: Path, name: str, *, batch: int, steps: int, **overrides: Any) 
         workflow = build_workflow(files, run_id="training", overrides=values)
         workflow.initialize()
         trainer = workflow.parser.get_parsed_content("train#trainer")
-        clock = Clock(trainer, skip=skip)
+        clock = Clock(trainer, skip=skip, now=now)
         # A run that would never validate is refused; this one ends an epoch before it would.
         trainer.add_event_handler(Events.EPOCH_COMPLETED, trainer.terminate)
         trainer.run()
@@ -98,6 +104,21 @@ def trained(data: Path, name: str, *, batch: int, steps: int, **overrides: Any) 
         "seconds_per_step": wall / steps,
         "gpu_busy": busy,
     }
+
+
+def share_outside(data: Path, *, quick: bool) -> list[dict[str, Any]]:
+    """What a step spends outside of forward, backward and optimizer, on the CPU, in processor time."""
+    batch, steps = (2, 2) if quick else (8, 60)
+    results = []
+    for kind, settings in {"pixel losses": PIXEL_ONLY, "with adversary": {}}.items():
+        own = trained(data, "cncl_fast", batch=batch, steps=steps, now=time.process_time, device="cpu", **settings)
+        what = (
+            f"cncl_fast, {kind}, {batch} patches of {SIDE} x {SIDE}, {torch.get_num_threads()} thread, fp32: {100 * own['outside']:.1f} % of "
+            f"{1000 * own['seconds_per_step']:.0f} ms of processor time a step are outside of forward, backward and optimizer "
+            f"(input {100 * own['input']:.1f} %)"
+        )
+        results.append({"what": what, "ours": own})
+    return results
 
 
 def step_cost(name: str, *, batch: int, side: int = SIDE) -> tuple[float, float]:
@@ -192,13 +213,17 @@ def main() -> None:
     """Print, ratio first."""
     parser = options(__doc__)
     parser.add_argument("--compile", action="store_true", help="torch.compile, too: minutes")
+    parser.add_argument("--share", action="store_true", help="only the share of a step outside of the networks")
     asked = parser.parse_args()
     logging.disable(logging.INFO)
-    torch.set_num_threads(asked.threads)
+    torch.set_num_threads(1 if asked.share else asked.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as folder:
         small = {"volumes": 2, "side": 96, "depth": 2} if asked.quick else {"volumes": 2, "side": 512, "depth": 10}
         data = dataset(Path(folder) / "data", **small)
+        if asked.share:
+            report(share_outside(data, quick=asked.quick), asked)
+            return
         top = ceiling(device, quick=asked.quick)
         results = [top, *compared(data, top["flops_per_second"], quick=asked.quick)]
         results += settings(data, quick=asked.quick, compiled=asked.compile)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import zipfile
 from pathlib import Path
 
 import monai  # noqa: F401  now: the stream of its log handler must not be one that a test captures and closes
@@ -31,6 +32,21 @@ def packed_tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights, _ = tiny_cncl(folder / "run")
     (folder / "run" / "trained_on.json").write_text(json.dumps({"noise_hu": [10.0, 60.0]}))
     return pack(folder / "dist", weights=weights)
+
+
+@pytest.fixture(scope="session")
+def described_tiny(packed_tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``packed_tiny`` with all places written that its card, licence and metadata mark, and sealed again."""
+    from ct_cncl.pipeline.sharing.card import CARD, LICENCE_OF_DATA, TO_WRITE
+    from ct_cncl.pipeline.sharing.seal import seal
+
+    folder = tmp_path_factory.mktemp("described")
+    with zipfile.ZipFile(packed_tiny) as archive:
+        archive.extractall(folder)
+    bundle = folder / "ct_cncl"
+    for name in (CARD, LICENCE_OF_DATA, "configs/metadata.json"):
+        (bundle / name).write_text((bundle / name).read_text().replace(TO_WRITE, "For tests"))
+    return seal(bundle, folder / "dist")
 
 
 @pytest.fixture

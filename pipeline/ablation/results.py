@@ -83,6 +83,7 @@ def variant_result(name: str, run: Path, *, split: str) -> VariantResult:
         row |= scores(means, branches=hasattr(network, "branches"))
         texture = read_json(folder / NPS_FILE)
         row |= {f"nps_distance{image}": texture[f"nps_distance{image}"] for image in _IMAGES if f"psnr{image}" in row}
+        row["nps_reason"] = texture.get("reason")
         timing = read_json(folder / "seconds.json")
         row["seconds_a_slice"] = timing["seconds"]
         row["timed_on"] = f"{timing['device']}, {timing['threads']} threads"

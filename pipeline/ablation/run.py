@@ -226,6 +226,7 @@ def conditions(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> 
         else f"{record['minutes']:g} min of training (validation and checkpoints not counted)"
     )
     textured = any(row.get("nps_distance") is not None for row in rows)
+    reason = next((row["nps_reason"] for row in rows if row.get("nps_reason")), None)
     timed = sorted({row["timed_on"] for row in rows if row.get("timed_on")})
     return (
         f"Each variant: {budget}, seed {values['seed']}, batches of {values['batch_size']} patches of {values['patches#size']} x "
@@ -235,6 +236,8 @@ def conditions(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> 
         + (
             " NPS distance: noise power spectra in the calmest soft tissue, 0 the reference's noise, 1 none left."
             if textured
+            else f" No NPS distance (of noise power spectra): {reason}."
+            if reason
             else ""
         )
     )

@@ -88,8 +88,16 @@ def digits_of(key: str) -> int:
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]], *, data_range: float) -> str:
-    """All columns, numbers in full, the input's row first."""
-    return csv_text([headers(data_range), *([row.get(key) for key in COLUMNS] for row in [input_row(rows), *rows])])
+    """All columns, numbers in full, the input's row first; a note says why columns of noise spectra are empty."""
+    lines = [input_row(rows), *map(_reasoned, rows)]
+    return csv_text([headers(data_range), *([row.get(key) for key in COLUMNS] for row in lines)])
+
+
+def _reasoned(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not row.get("nps_reason"):
+        return row
+    notes = [row.get("note"), f"no NPS distance: {row['nps_reason']}"]
+    return {**row, "note": "; ".join(filter(None, notes))}
 
 
 def readable_rows(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

@@ -51,12 +51,18 @@ def evaluate(
         What was found: ``summary`` in sentences, ``measures``, rows by slice and by patient.
 
     Raises:
+        TypeError: arrays in the place of paths.
         ValueError: options or scans that cannot be used, or do not belong together; one line.
         OutputError: ``out`` holds an evaluation, or cannot be written.
     """
     from ct_cncl.pipeline.report.evaluation_page import write_page
 
     several = [candidates] if isinstance(candidates, (str, Path)) else candidates
+    for each in (reference, *several):
+        if not isinstance(each, (str, Path)):
+            raise TypeError(
+                f"Expected paths of scans, but got {type(each).__name__}. For arrays there are the measures of ct_cncl.pipeline.metrics."
+            )
     options = EvaluateOptions(
         reference=Path(reference),
         candidates=tuple(map(Path, several)),

@@ -4,15 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
+import torch
 
 from ct_cncl.pipeline.api.geometry import pixel_size
 from ct_cncl.pipeline.inference.memory import given
 from ct_cncl.pipeline.noise_measurement.measure import measure_scan
 from ct_cncl.pipeline.noise_measurement.run import measure_scans
 from ct_cncl.transforms.common.json_values import plain
+
+if TYPE_CHECKING:
+    import SimpleITK
+
+Volume: TypeAlias = "np.ndarray | torch.Tensor | SimpleITK.Image"
+
+
+@overload
+def noise(
+    source: Volume, *, pixel_mm: float | Sequence[float] | None = None, axes: str | None = None
+) -> dict[str, Any]: ...
+
+
+@overload
+def noise(
+    source: str | Path,
+    out: str | Path | None = None,
+    *,
+    maps: bool = False,
+    repeat: str | Path | None = None,
+    overwrite: bool = False,
+) -> list[dict[str, Any]]: ...
 
 
 def noise(

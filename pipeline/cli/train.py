@@ -61,7 +61,9 @@ def train(
         say(*overlay_list().split("\n"))
         return
     from ct_cncl.pipeline.training.staged import stages_hint, train_run
+    from ct_cncl.pipeline.workflow.run import start_logging
 
+    start_logging()
     try:
         train_run(
             out=out,

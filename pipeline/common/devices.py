@@ -17,8 +17,8 @@ def checked_device(name: str) -> str:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()  # meta has shapes and no values
     except (RuntimeError, AssertionError) as error:
-        first_line = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
         raise ConfigError(
-            f"Expected a device of this machine (auto, cpu, cuda, cuda:N), but got {name!r}: {first_line}."
+            f"Expected a device of this machine (auto, cpu, cuda, cuda:N), but got {name!r}: {reason}."
         ) from error
     return name

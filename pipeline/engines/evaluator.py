@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any
 
 import torch
-from ignite.metrics import Metric
+from ignite.metrics import Average, Metric
 from monai.engines.evaluator import Evaluator
 from monai.engines.utils import IterationEvents
 from monai.inferers import Inferer, SimpleInferer
@@ -20,6 +21,7 @@ from ct_cncl.pipeline.networks import Branches, centre_slice
 from ct_cncl.pipeline.networks.precision import autocast
 from ct_cncl.transforms.common.hu import to_hu
 
+_LOSS = "validation_loss"
 _ADVICE = (
     "Set precision=bf16 or train.dataset.cache=none, or make validate#inferer a SlidingWindowInferer in an overlay."
 )
@@ -28,7 +30,7 @@ _ADVICE = (
 class CNCLEvaluator(Evaluator):
     """Runs a generator in eval mode on pairs of whole slices and keeps every branch for metrics and pictures.
 
-    ``engine.state.output`` holds, all (B, 1, H, W) in HU: ``image`` (low dose y), ``label`` (reference x), ``content`` C(y),
+    ``engine.state.output`` holds, (B, 1, H, W) in HU: ``image`` (low dose y), ``label`` (reference x), ``content`` C(y),
     ``denoised`` y - N(y) and ``pred`` (the result). Where the data say which voxels are the scanner's padding ("padding",
     boolean), all three predictions have the input's value there, as the denoised files have.
 
@@ -38,6 +40,7 @@ class CNCLEvaluator(Evaluator):
             (B, C, H, W), with the one that is denoised in the centre.
         generator: returns ``Branches`` (see ``BranchOutputs``).
         metrics: Ignite metrics by name; the first is the key metric, greater is better.
+        pixel_loss: the training's; the sum of its terms, a mean over slices, is then the metric ``validation_loss``.
         inferer: calls the generator; MONAI's SimpleInferer where not given.
         precision: see :data:`~ct_cncl.pipeline.networks.precision.DTYPES`.
         val_handlers: Ignite handlers.
@@ -50,6 +53,7 @@ class CNCLEvaluator(Evaluator):
         val_data_loader: DataLoader,
         generator: nn.Module,
         metrics: dict[str, Metric],
+        pixel_loss: Callable[..., dict[str, torch.Tensor]] | None = None,
         inferer: Inferer | None = None,
         precision: str = "fp32",
         val_handlers: Sequence[Any] | None = None,
@@ -57,6 +61,9 @@ class CNCLEvaluator(Evaluator):
         self.generator = generator
         self.inferer = SimpleInferer() if inferer is None else inferer
         self.precision = precision
+        self.pixel_loss = pixel_loss
+        if pixel_loss is not None:
+            metrics = metrics | {_LOSS: Average(output_transform=itemgetter(_LOSS), device=device)}
         names = list(metrics)
         super().__init__(
             device=device,
@@ -97,6 +104,9 @@ class CNCLEvaluator(Evaluator):
             CommonKeys.PRED: predicted.fused,
         }
         output = {name: to_hu(value) for name, value in output.items()}
+        if self.pixel_loss is not None:
+            with torch.no_grad():
+                output[_LOSS] = torch.stack(list(self.pixel_loss(predicted, image, label).values())).sum()
         if "padding" in batchdata:
             padding = batchdata["padding"].to(engine.state.device)
             for name in ("content", "denoised", CommonKeys.PRED):

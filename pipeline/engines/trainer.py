@@ -274,6 +274,9 @@ class CNCLTrainer(Trainer):
                 terms = {CommonKeys.LOSS: torch.stack(list(terms.values())).sum()} | terms
                 self.g_scaler.scale(_shared(terms[CommonKeys.LOSS], part.share)).backward()
             _add(output, terms, part.share)
+        self.fire_event(
+            IterationEvents.BACKWARD_COMPLETED
+        )  # gradients of the whole batch, not clipped, scaled by g_scaler
         if self.clip_grad_norm is not None:
             self.g_scaler.unscale_(self.g_optimizer)
             nn.utils.clip_grad_norm_(self.generator.parameters(), self.clip_grad_norm)

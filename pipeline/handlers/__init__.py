@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ct_cncl.pipeline.handlers.pictures import PicturePanel
     from ct_cncl.pipeline.handlers.progress import TrainingProgress
     from ct_cncl.pipeline.handlers.stats import StatsLog
+    from ct_cncl.pipeline.handlers.step_figures import StepFigures
 
 __all__ = [
     "EMA",
@@ -30,6 +31,7 @@ __all__ = [
     "MetricsCSV",
     "PicturePanel",
     "StatsLog",
+    "StepFigures",
     "TrainingProgress",
     "WrittenFiles",
     "loss_terms",
@@ -50,6 +52,7 @@ _MODULES = {
     "PicturePanel": "pictures",
     "TrainingProgress": "progress",
     "StatsLog": "stats",
+    "StepFigures": "step_figures",
 }
 
 

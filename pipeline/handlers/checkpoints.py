@@ -233,5 +233,7 @@ class Checkpoints:
         if not score > self.best_score:
             return False
         self.best_score, self.best_epoch = score, epoch
-        logger.info("Best %s so far: %.4f, epoch %d.", name, score, epoch)
+        if is_main_process():
+            shown = f"{score:.2f} dB" if name == "psnr" else f"{score:.4g}"
+            logger.info("Best %s so far: %s, epoch %d.", name.upper(), shown, epoch)
         return True

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ignite.engine import Engine, Events
 
-from ct_cncl.pipeline.metrics.nps_distance import MIN_PATCHES, nps_distance, patches_at, uniform_patches
+from ct_cncl.pipeline.metrics.nps_distance import MIN_PATCHES, PATCH, nps_distance, patches_at, uniform_patches
 from ct_cncl.transforms.anatomy.regions import noise_power_spectrum
 from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.patches.slice_pairs import SlicePairs
@@ -26,13 +26,16 @@ DISTANCES = {
 SPECTRUM_KIND = "radial"
 """What the distances are of, written next to them; files without it are of before 24 November 2026, by single frequencies."""
 
+_NOISE_FREE = "the reference is a phantom without noise"
+_NO_TISSUE = f"no volume has {MIN_PATCHES} calm soft-tissue patches of {PATCH} x {PATCH} pixels"
+
 
 class NPSDistance:
     """Writes the distances of noise power spectra to the reference's (``nps_distance``) as JSON, means over volumes.
 
     Spectra are those of the same patches in both, the calmest soft tissue of the reference (``uniform_patches``). Volumes with
     fewer than ``MIN_PATCHES`` of them are left out; where none is left, or the reference is a phantom without noise, the
-    distances are null. Attach it to the evaluator (``CNCLEvaluator``) with batches of one slice, in the order of the data set.
+    distances are null, and "reason" says which. Attach it to the evaluator (``CNCLEvaluator``) with batches of one slice, in the order of the data set.
 
     Args:
         path: of the file.
@@ -44,6 +47,7 @@ class NPSDistance:
         self.dataset = dataset
         self.patches: dict[str, dict[str, list[np.ndarray]]] = {}
         self.spacing: dict[str, tuple[float, float]] = {}
+        self.noise_free = False
 
     def attach(self, engine: Engine) -> None:
         """Collect patches during the evaluation, write at its end."""
@@ -54,6 +58,7 @@ class NPSDistance:
         """Keep the patches of this slice in every image."""
         entry, _ = self.dataset.slices[(engine.state.iteration - 1) % engine.state.epoch_length]
         if entry.get("provenance", {}).get("truth") == "noise-free":
+            self.noise_free = True
             return
         slices = {key: _slice(engine.state.output[key]) for key in ("label", *DISTANCES.values())}
         corners = uniform_patches(slices["label"])
@@ -76,6 +81,8 @@ class NPSDistance:
             for name, key in DISTANCES.items():
                 found[name].append(nps_distance(spectra[key], spectra["label"]))
         content: dict[str, Any] = {name: float(np.mean(found[name])) if found else None for name in DISTANCES}
+        if not found:
+            content["reason"] = _NOISE_FREE if self.noise_free else _NO_TISSUE
         content |= {"spectra": SPECTRUM_KIND, "volumes": len(found["nps_distance"]), "patches": count}
         with replacing(self.path) as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -13,6 +13,15 @@ from ct_cncl.pipeline.common.distributed import is_main_process
 
 logger = logging.getLogger(__name__)
 
+_TERMS = (
+    "Terms: y is the low-dose image, x the full-dose one. C(y) and y - N(y) are what the two branches make of y; the result joins "
+    "them. Losses carry their weights; loss is the sum that the branches learn from."
+)
+_OF_JUDGE = (
+    " The discriminator tells x from results: d_real and d_fake are its mean outputs of either, d_accuracy how often it is right "
+    "(0.5: it guesses)."
+)
+
 
 class StatsLog:
     """Logs the epoch's mean losses and the validation metrics after each epoch.
@@ -25,6 +34,7 @@ class StatsLog:
     def __init__(self, *, data_range: float, evaluator: Engine | None = None) -> None:
         self.data_range = data_range
         self.evaluator = evaluator
+        self.explained = False
 
     def attach(self, engine: Engine) -> None:
         """Log after each epoch, in one process."""
@@ -32,6 +42,7 @@ class StatsLog:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
+        self._explain(engine)
         losses = ", ".join(
             f"{name.removeprefix('loss_')} {value:.4g}" for name, value in engine.state.epoch_losses.items()
         )
@@ -42,11 +53,19 @@ class StatsLog:
         values = evaluator.state.metrics
         logger.info(
             "Validation, range %g HU: PSNR %.2f dB (input %.2f, C(y) %.2f, y - N(y) %.2f), SSIM %.4f (input %.4f), "
-            "RMSE %.2f HU (input %.2f)%s.",
+            "RMSE %.2f HU (input %.2f)%s%s.",
             self.data_range,
             *(values[name] for name in ("psnr", "psnr_input", "psnr_content", "psnr_denoised", "ssim", "ssim_input")),
             *(values[name] for name in ("rmse", "rmse_input")),
+            f", pixel losses {values['validation_loss']:.4g}" if "validation_loss" in values else "",
             f", correlation of N(y) with edges {values['edge_correlation']:.3f} (0 is best)"
             if "edge_correlation" in values
             else "",
         )
+
+    def _explain(self, engine: Engine) -> None:
+        """What the words mean, once, before the first line that has them."""
+        if self.explained:
+            return
+        self.explained = True
+        logger.info(_TERMS + (_OF_JUDGE if "loss_discriminator" in engine.state.epoch_losses else ""))

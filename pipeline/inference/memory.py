@@ -67,6 +67,10 @@ def given(volume: Any, axes: str | None = None) -> Given:
         found = _of_simpleitk(volume, axes)
     elif isinstance(volume, torch.Tensor):
         found = _of_tensor(volume, axes)
+    elif isinstance(volume, np.ma.MaskedArray):
+        raise TypeError(
+            "Expected an array without a mask, but got a masked one. Fill it: volume.filled(-1024), for example."
+        )
     elif isinstance(volume, np.ndarray):
         found = _of_array(np.asarray(volume), axes, lambda result: result)
     else:
@@ -96,6 +100,11 @@ def _of_array(array: np.ndarray, axes: str | None, finish: Callable[[np.ndarray]
 
 
 def _of_tensor(tensor: torch.Tensor, axes: str | None) -> Given:
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type == "meta":
+        kind = "quantized" if tensor.is_quantized else tensor.device if tensor.device.type == "meta" else tensor.layout
+        raise ValueError(
+            f"Expected a tensor that holds a number for each voxel, but got a {kind} one. Pass a dense one."
+        )
     plain = tensor.detach().cpu()
     plain = plain.as_subclass(torch.Tensor)
     array = (plain.float() if tensor.dtype is torch.bfloat16 else plain).numpy()
@@ -202,6 +211,8 @@ def _check_kind(array: np.ndarray, shape: tuple[int, ...]) -> None:
 def _advice(shape: tuple[int, ...]) -> str:
     if len(shape) == 2:
         return "Give a single slice a third axis: volume[..., None]."
+    if len(shape) == 4 and shape[-1] == 1:
+        return "Here the channel comes last: pass volume[..., 0]."
     if len(shape) == 4:
         return f"Denoise the {shape[0]} volumes one by one: volume[k]."
     if len(shape) == 5:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ct_cncl.pipeline.inference.streaming import Settings
 from ct_cncl.pipeline.inference.target_dose import checked_strength, checked_target, chosen_strength
+from ct_cncl.transforms.common.numbers import is_whole
 from ct_cncl.transforms.series.dicom_file import COMPRESSIONS
 
 
@@ -42,8 +43,8 @@ class DenoiseOptions:
     def __post_init__(self) -> None:
         if self.compression not in COMPRESSIONS:
             raise ValueError(f"Expected a compression out of {', '.join(COMPRESSIONS)}, but got {self.compression!r}.")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"Expected at least 1 thread, but got {self.threads}.")
+        if self.threads is not None and not is_whole(self.threads):
+            raise ValueError(f"Expected at least 1 thread, but got {self.threads!r}.")
         if self.strength is not None:
             checked_strength(self.strength)
         if self.target_dose is not None:
@@ -57,7 +58,7 @@ class DenoiseOptions:
         >>> DenoiseOptions(save="noise, removed").kinds
         ('noise', 'removed')
         """
-        texts = [self.save] if isinstance(self.save, str) else self.save or ()
+        texts = self.save or () if isinstance(self.save, (list, tuple)) or not self.save else [self.save]
         return tuple(name for text in texts for part in str(text).split(",") if (name := part.strip()))
 
     def settings(self, trained_on: Mapping[str, Any]) -> Settings:

@@ -20,6 +20,7 @@ from ct_cncl.pipeline.weights.domain import outside, sampled, scan_domain
 from ct_cncl.pipeline.weights.load import Weights
 from ct_cncl.transforms.anatomy.regions import padding_as_air
 from ct_cncl.transforms.common.hu import HU_RANGE, to_hu, to_network
+from ct_cncl.transforms.common.numbers import is_whole
 from ct_cncl.transforms.series import ScanError
 from ct_cncl.transforms.series.derivation import REMOVED
 from ct_cncl.transforms.series.results import ResultWriter
@@ -61,8 +62,8 @@ class Settings:
         unknown = sorted(set(self.save) - set(SAVED))
         if unknown:
             raise ValueError(f"Expected to save {', '.join(SAVED)}, but got {', '.join(unknown)}.")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ValueError(f"Expected a batch size of at least 1, but got {self.batch_size}.")
+        if self.batch_size is not None and not is_whole(self.batch_size):
+            raise ValueError(f"Expected a batch size of at least 1, but got {self.batch_size!r}.")
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ct_cncl.pipeline.sharing.card import TO_WRITE
 from ct_cncl.pipeline.sharing.pack import NAME, checksum_file
 from ct_cncl.pipeline.sharing.verify import CARD_CHECK, OK, SKIPPED, opened, review_source
 from ct_cncl.transforms.common.checksums import file_checksum
@@ -56,14 +57,19 @@ def publish(source: Path, *, to: str, target: str, dry_run: bool = True) -> list
 
     Raises:
         VerifyError: no packed bundle.
-        PublishError: a bundle with faults, another bundle of this version there, no way to reach it.
+        PublishError: a bundle with faults or places that are still to be written, another bundle of this version there, no way to reach it.
         OutputError: the folder cannot be written.
     """
     if not source.is_file() or not checksum_file(source).is_file():
         raise PublishError(f"Expected a zip with its .sha256 next to it in {source}, but got none. Run `ct-cncl pack`.")
     found = review_source(source)
-    unwritten = (CARD_CHECK, SKIPPED)  # a card with marked places is its maker's business; `verify` counts them
-    faults = [one.said for one in found.checks if one.state != OK and (one.name, one.state) != unwritten]
+    card = next((one for one in found.checks if one.name == CARD_CHECK and one.state == SKIPPED), None)
+    if card is not None:
+        raise PublishError(
+            f"Expected a bundle that says what its weights are, but got {source.name}: {card.said}. Write them (search for "
+            f"{TO_WRITE}), then run `ct-cncl pack --seal`; or pack with --card, --authors, --data-source and --license."
+        )
+    faults = [one.said for one in found.checks if one.state != OK]
     faults += found.review.doubts
     if faults:
         raise PublishError(f"Expected a bundle without faults, but {source.name} has {len(faults)}: {faults[0]}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ct_cncl.transforms.common.checksums import file_checksum
+from ct_cncl.transforms.common.numbers import is_whole
 from ct_cncl.transforms.physics import DoseSettings, NoiseSpectrum, read_spectrum
 from ct_cncl.transforms.physics.simulation import CALIBRATIONS
 from ct_cncl.transforms.series.dicom_file import COMPRESSIONS
@@ -52,9 +53,9 @@ class SimulateOptions:
             bowtie_mm=self.bowtie_mm,
             current_modulation=self.current_modulation,
         )
-        if self.realizations < 1 or self.seed < 0:
+        if not is_whole(self.realizations) or not is_whole(self.seed, least=0):
             raise ValueError(
-                f"Expected 1 or more realizations and a seed of 0 or above but got {self.realizations} and {self.seed}."
+                f"Expected 1 or more realizations and a seed of 0 or above but got {self.realizations!r} and {self.seed!r}."
             )
         if self.calibration not in CALIBRATIONS:
             raise ValueError(f"Expected a calibration out of {', '.join(CALIBRATIONS)} but got {self.calibration!r}.")

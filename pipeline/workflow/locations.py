@@ -31,6 +31,7 @@ from ct_cncl.transforms.dataset.datalist import DATALIST, entries, read_datalist
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigWorkflow
+    from torch.utils.tensorboard import SummaryWriter
 
 PHANTOMS = {"training": 24, "validation": 4, "test": 4}
 """Phantom "patients" in the default data set."""
@@ -202,7 +203,9 @@ def start_run(*, seed: int) -> None:
     set_determinism(seed=seed)
 
 
-def record_run(output_dir: str | Path, *, seed: int, resume: bool | str = False) -> None:
+def record_run(
+    output_dir: str | Path, *, seed: int, resume: bool | str = False, writer: SummaryWriter | None = None
+) -> None:
     """Write the run's record into its folder, when its training begins.
 
     The record is ``config.json`` (all config files and overrides merged) and ``run.json`` (git revision, seed, versions,
@@ -212,6 +215,7 @@ def record_run(output_dir: str | Path, *, seed: int, resume: bool | str = False)
         output_dir: the run's folder.
         seed: of weights and samples.
         resume: whether a run in ``output_dir`` is resumed, see :func:`~ct_cncl.pipeline.handlers.checkpoints.resuming`.
+        writer: TensorBoard's, which gets the hyper-parameters; None for none.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -229,6 +233,10 @@ def record_run(output_dir: str | Path, *, seed: int, resume: bool | str = False)
             temporary.write_text(json.dumps(plain(config), indent=2) + "\n", encoding="utf-8")
     with replacing(folder / "run.json") as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    if writer is not None and config is not None:
+        from ct_cncl.pipeline.workflow.hyper_parameters import write_hyper_parameters
+
+        write_hyper_parameters(writer, config)
 
 
 def _run_record(seed: int) -> dict[str, Any]:

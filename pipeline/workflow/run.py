@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from logging.config import fileConfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,11 @@ WRAPPERS = ("Failed to evaluate", "Failed to instantiate", "applying transform")
 def config_file(name: str) -> Path:
     """A config of the installed bundle, for example ``train.json``."""
     return installed_bundle() / "configs" / name
+
+
+def start_logging() -> None:
+    """Log as the bundle's ``logging.conf`` says: MONAI's own format, so that lines of both are alike, to standard error."""
+    fileConfig(config_file("logging.conf"), disable_existing_loggers=False)
 
 
 def overlay_files() -> dict[str, Path]:
@@ -155,9 +161,9 @@ def build_workflow(
     merged = merged_config(files)
     check_keys(merged, overrides)
     check_values(merged, overrides)
-    with _left_out(
-        "Not all config files are in", logging.getLogger("monai.bundle.workflows")
-    ):  # where MONAI then looks for the two files that are named below
+    # about where MONAI looks for the two files that are named below
+    about_places = ("Not all config files are in", "Setting logging properties")
+    with _left_out(about_places, logging.getLogger("monai.bundle.workflows")):
         return ConfigWorkflow(
             config_file=[str(file) for file in files],
             meta_file=str(config_file("metadata.json")),
@@ -169,7 +175,7 @@ def build_workflow(
 
 
 @contextmanager
-def _left_out(beginning: str, *where: logging.Filterer) -> Iterator[None]:
+def _left_out(beginning: str | tuple[str, ...], *where: logging.Filterer) -> Iterator[None]:
     """Keeps messages that begin so from loggers or handlers."""
 
     def others(record: logging.LogRecord) -> bool:

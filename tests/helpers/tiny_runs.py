@@ -10,6 +10,8 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "ct"
 """Real CT, where a checkout has it."""
+LOG_LINE = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} - (INFO|WARNING|ERROR) - "
+"""How a line of the log begins, whoever logs it."""
 TINY = {
     "network_def#content#width": 4,
     "network_def#content#depth": 2,

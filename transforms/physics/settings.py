@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -138,9 +139,9 @@ class DoseSettings:
 
 def check_noise_model(dose_fraction: float, incident_photons: float, electronic_variance: float) -> None:
     """Refuse a dose fraction, photons or an electronic variance outside their range with a ValueError."""
-    if not 0 < dose_fraction <= 1:
+    if not isinstance(dose_fraction, Real) or not 0 < dose_fraction <= 1:
         raise ValueError(
-            f"Expected a dose fraction above 0 and up to 1 but got {dose_fraction}. Quarter dose is 0.25, not 25."
+            f"Expected a dose fraction above 0 and up to 1 but got {dose_fraction!r}. Quarter dose is 0.25, not 25."
         )
     if not (math.isfinite(incident_photons) and incident_photons > 0):
         raise ValueError(

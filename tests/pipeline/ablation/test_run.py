@@ -75,6 +75,13 @@ def test_the_table_is_what_checkpoint_and_slices_give(finished_ablation, tiny_da
     assert (row["iterations"], row["patches seen"], row["of epochs"]) == ("4", "8", "4")
 
 
+def test_empty_columns_of_noise_spectra_have_a_reason(finished_ablation):
+    said = "No NPS distance (of noise power spectra): no volume has 4 calm soft-tissue patches of 24 x 24 pixels."
+    assert said in (finished_ablation / "results.md").read_text()
+    assert "no volume has 4 calm soft-tissue patches" in table(finished_ablation)[NAMES[0]]["note"]
+    assert table(finished_ablation)[NAMES[0]]["NPS distance to the reference"] == ""
+
+
 def test_variants_are_trained_alike_to_a_learning_rate_near_zero(finished_ablation):
     for name in NAMES:
         with (finished_ablation / "runs" / name / "metrics.csv").open(newline="") as stream:

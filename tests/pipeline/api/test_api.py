@@ -1,6 +1,9 @@
 """What Python users import: the commands as functions, with the same values for arrays as for files."""
 
 import inspect
+import pydoc
+import re
+import rlcompleter
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +81,9 @@ def test_noise_in_memory_is_that_of_the_file(volume, tmp_path, capsys):
         (lambda v: pipeline.noise(v, pixel_mm=-1), "one number or two, but got -1"),
         (lambda v: pipeline.noise(image(v), pixel_mm=0.7), "which the volume states itself"),
         (lambda v: pipeline.simulate(v, dose=1.5, pixel_mm=1), "dose"),
+        (lambda v: pipeline.simulate(v, dose="half", pixel_mm=1), "dose fraction above 0 and up to 1 but got 'half'"),
+        (lambda v: pipeline.simulate(v, dose=0.5, pixel_mm=1, seed="a"), "seed of 0 or above but got 1 and 'a'"),
+        (lambda v: pipeline.simulate(v, dose=0.5, pixel_mm=1, seed=1.5), "seed of 0 or above but got 1 and 1.5"),
         (lambda v: pipeline.simulate(v + 2000, dose=0.5, pixel_mm=1), "slope and intercept"),
         (lambda v: pipeline.simulate("scan.nii", dose=0.5), "out=FOLDER"),
         (lambda v: pipeline.noise(v, maps=True, pixel_mm=1), "with a path only"),
@@ -86,6 +92,12 @@ def test_noise_in_memory_is_that_of_the_file(volume, tmp_path, capsys):
 def test_what_cannot_be_used_is_refused_with_its_cause(volume, call, words):
     with pytest.raises(ValueError, match=words):
         call(volume)
+
+
+def test_arrays_are_not_paths(volume, tmp_path):
+    for call in ((volume, "b"), ("a", volume), ("a", [tmp_path, volume])):
+        with pytest.raises(TypeError, match=r"Expected paths of scans, but got .*ct_cncl.pipeline.metrics"):
+            pipeline.evaluate(*call, tmp_path / "out")
 
 
 def test_evaluate_gives_what_its_command_gives(volume, tmp_path):
@@ -102,48 +114,68 @@ def test_evaluate_gives_what_its_command_gives(volume, tmp_path):
 SCRIPT = """
 from pathlib import Path
 import numpy as np
+import torch
 from ct_cncl.pipeline import denoise, evaluate, noise, simulate
 
 volume = np.zeros((8, 8, 2), np.int16)
-reveal_type(denoise(volume))
-reveal_type(denoise(volume, save="noise"))
-reveal_type(denoise("scan.nii", "out"))
-reveal_type(simulate(volume, dose=0.5))
-denoise(volume, strenght=0.5)
-denoise(volume, series=("1",))
+a: np.ndarray = denoise(volume, strength="low", batch_size=2)
+b: dict[str, np.ndarray] = denoise(volume, save=("noise", "removed"))
+c: list[Path] = denoise("scan.nii", Path("out"), series=("1",), overwrite=True)
+d: np.ndarray = simulate(volume, dose=0.5, pixel_mm=(0.7, 0.7))
+e: list[Path] = simulate(Path("scan.nii"), "out", dose=0.5)
+f: dict = noise(volume, pixel_mm=0.7)
+g: list[dict] = noise("scan.nii", maps=True)
+h: list = evaluate("a", ["b", "c"], "out", windows=("chest",)).slice_rows
 """
+WRONG = [
+    "denoise(volume, strenght=0.5)",
+    "denoise(volume, series=('1',))",
+    "denoise(volume, 'out')",
+    "denoise('scan.nii')",
+    "denoise('scan.nii', 'out', axes='xyz')",
+    "denoise(volume, device=0)",
+    "denoise([1, 2, 3])",
+    "wrong1: list[Path] = denoise(volume)",
+    "wrong2: np.ndarray = denoise(volume, save='noise')",
+    "simulate(volume)",
+    "simulate(volume, dose='0.5')",
+    "noise(volume, maps=True)",
+    "wrong3: dict = noise('scan.nii')",
+    "evaluate('a', 'b')",
+    "evaluate('a', 'b', 'out', windows=3)",
+]
+"""What a type checker must refuse, a line each."""
 
 
 @pytest.mark.slow
 def test_a_users_script_is_type_checked(tmp_path):
-    """As installed: the packages say that they are typed."""
+    """As installed: the packages say that they are typed. Right calls pass; each wrong one is found in its line."""
     site = tmp_path / "site" / "ct_cncl"
     site.mkdir(parents=True)
     root = Path(pipeline.__file__).parent.parent
     for name in ("pipeline", "transforms"):
         assert (root / name / "py.typed").is_file()
         (site / name).symlink_to(root / name)
-    (tmp_path / "script.py").write_text(SCRIPT)
-    command = [
-        sys.executable,
-        "-m",
-        "mypy",
-        "--config-file=",
-        "--ignore-missing-imports",
-        "--follow-imports=silent",
-        "script.py",
-    ]
+    right = SCRIPT.rstrip()
+    (tmp_path / "script.py").write_text("\n".join([right, *WRONG]) + "\n")
+    options = ("--config-file=", "--ignore-missing-imports", "--follow-imports=silent", "script.py")
     done = subprocess.run(
-        command,
+        [sys.executable, "-m", "mypy", *options],
         cwd=tmp_path,
         env={"MYPYPATH": str(tmp_path / "site"), "PATH": "/usr/bin"},
         capture_output=True,
         text=True,
         check=False,
     )
-    lines = [line for line in done.stdout.splitlines() if line.startswith("script.py")]
-    assert "numpy.ndarray" in lines[0]
-    assert "dict[" in lines[1].lower()
-    assert "pathlib.Path" in lines[2]
-    assert "numpy.ndarray" in lines[3]
-    assert sum("error: No overload variant" in line for line in lines) == 2
+    found = {int(number) for number in re.findall(r"(?m)^script.py:(\d+): error:", done.stdout)}
+    first = len(right.splitlines()) + 1
+    assert found == set(range(first, first + len(WRONG))), done.stdout + done.stderr
+
+
+def test_names_and_options_complete_themselves():
+    """What a notebook asks: attributes of the package, and the signature of what is called."""
+    assert rlcompleter.Completer({"pipeline": pipeline}).complete("pipeline.den", 0) == "pipeline.denoise("
+    assert {"strength", "target_dose", "save", "axes"} <= set(inspect.signature(pipeline.denoise).parameters)
+    said = pydoc.plain(pydoc.render_doc(pipeline.denoise))
+    assert "strength: how much of the noise that the network finds is removed" in said
+    assert '>>> result = denoise(volume, device="cpu")' in said

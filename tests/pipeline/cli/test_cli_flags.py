@@ -1,12 +1,14 @@
 """Options that change what a command does: each as a user types it, and what became of it."""
 
+import re
+
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
 import typer
 from dicom_archive import write_series
-from tiny_runs import ROOT, TINY, assignments
+from tiny_runs import LOG_LINE, ROOT, TINY, assignments
 from tiny_weights import Add, scripted, tiny_cncl
 
 from ct_cncl.pipeline.cli.app import app
@@ -107,21 +109,23 @@ def test_denoise_takes_one_series_packs_it_and_takes_the_name_out(command, tmp_p
     assert len(files) == len(list((tmp_path / "in" / "s3").iterdir()))
 
 
-def test_publish_does_nothing_unless_told(command, tmp_path, packed_tiny):
-    run = ("publish", packed_tiny, "--to", "folder", "--target", tmp_path / "models")
+def test_publish_does_nothing_unless_told(command, tmp_path, described_tiny):
+    run = ("publish", described_tiny, "--to", "folder", "--target", tmp_path / "models")
     code, text, _ = command(*run, "--dry-run")
     assert (code, (tmp_path / "models").exists()) == (0, False)
     assert text.startswith("would ")
     assert command(*run)[1] == text  # the default
     assert command(*run, "--no-dry-run")[0] == 0
-    assert (tmp_path / "models" / packed_tiny.name).is_file()
+    assert (tmp_path / "models" / described_tiny.name).is_file()
 
 
 @pytest.mark.parametrize("flag", ["--report", "--no-report"])
 def test_train_writes_the_report_or_does_not(command, tmp_path, tiny_dataset, flag):
     run = assignments(TINY | {"max_epochs": 1})
-    code, _, errors = command("train", "--data", tiny_dataset, "--out", tmp_path / "run", flag, *run)
+    code, text, errors = command("train", "--data", tiny_dataset, "--out", tmp_path / "run", flag, *run)
     assert code == 0, errors
+    assert text == ""
+    assert [line for line in errors.splitlines() if not re.match(LOG_LINE, line)] == []
     assert (tmp_path / "run" / "report.html").is_file() == (flag == "--report")
 
 

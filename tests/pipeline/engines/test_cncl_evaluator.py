@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader
 
 from ct_cncl.pipeline.engines import CNCLEvaluator
 from ct_cncl.pipeline.engines.memory import MemoryShortageError
+from ct_cncl.pipeline.losses import BranchLoss
 from ct_cncl.pipeline.metrics import quality_metrics
 from ct_cncl.pipeline.networks import Branches, BranchOutputs
 
@@ -39,6 +40,25 @@ def test_output_is_in_hu_with_the_padding_restored():
         torch.testing.assert_close(output[name][0], torch.where(padding, hu, hu + offset), rtol=0, atol=1e-3)
     assert engine.state.key_metric_name == "psnr"
     assert abs(engine.state.metrics["rmse_input"] - 5) < 1e-3
+
+
+@pytest.mark.parametrize("averaging", [1, 2])
+def test_the_validation_loss_is_the_mean_of_the_weighted_pixel_losses_over_slices(averaging):
+    """Known adds 10, -20 and 30 HU; the noise is 5 HU, or -5."""
+    hu = torch.randint(-1000, 1000, (1, 12, 13)).float()
+    items = [{"image": (hu + 1024) / 4096, "label": (hu - noise + 1024) / 4096} for noise in (5.0, -5.0)][:averaging]
+    engine = CNCLEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(items),
+        generator=Known(),
+        metrics=quality_metrics(4096),
+        pixel_loss=BranchLoss(content=1, noise=2, fused=3),
+    )
+    engine.run()
+    errors = [(15, 25, 35), (5, 15, 25)][:averaging]
+    expected = sum(content + 2 * noise + 3 * fused for content, noise, fused in errors) / averaging / 4096
+    assert engine.state.metrics["validation_loss"] == pytest.approx(expected, rel=1e-4)
+    assert engine.state.key_metric_name == "psnr"
 
 
 def evaluator(network, **options):

@@ -47,6 +47,15 @@ def network():
     return nn.Conv2d(1, 1, 1)
 
 
+def test_the_best_score_is_said_by_one_process(tmp_path, caplog, monkeypatch):
+    with caplog.at_level("INFO", logger="ct_cncl"):
+        train(tmp_path / "first", network(), scores=(21.5, 1, 43.25))
+        monkeypatch.setenv("RANK", "1")
+        train(tmp_path / "second", network(), scores=(1, 3))
+    said = [record.getMessage() for record in caplog.records if "so far" in record.getMessage()]
+    assert said == ["Best PSNR so far: 21.50 dB, epoch 1.", "Best PSNR so far: 43.25 dB, epoch 3."]
+
+
 def test_last_and_best(tmp_path):
     train(tmp_path, network())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["best.pt", "last.pt"]

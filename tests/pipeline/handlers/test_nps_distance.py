@@ -87,8 +87,13 @@ def test_volumes_with_few_patches_and_phantoms_are_left_out(data, tmp_path, monk
     network = BranchOutputs(nn.Conv2d(1, 1, 1))
     phantoms = [entry | {"provenance": {"truth": "noise-free"}} for entry in data]
     empty = {f"nps_distance{image}": None for image in ("", "_content", "_denoised", "_input")}
-    assert evaluate(network, phantoms, tmp_path / "p.json") == empty | {"spectra": "radial", "volumes": 0, "patches": 0}
+    empty |= {"spectra": "radial", "volumes": 0, "patches": 0}
+    reason = {"reason": "the reference is a phantom without noise"}
+    assert evaluate(network, phantoms, tmp_path / "p.json") == empty | reason
     alone = evaluate(network, data[:1], tmp_path / "a.json")
+    assert "reason" not in alone
     assert evaluate(network, [data[0], *phantoms[1:]], tmp_path / "m.json") == alone
     monkeypatch.setattr(noise_texture, "uniform_patches", lambda reference: CORNERS[:1])  # two in two slices, of four
-    assert evaluate(network, data, tmp_path / "f.json")["volumes"] == 0
+    few = evaluate(network, data, tmp_path / "f.json")
+    assert few["volumes"] == 0
+    assert few["reason"] == "no volume has 4 calm soft-tissue patches of 24 x 24 pixels"

@@ -73,6 +73,7 @@ def test_shapes_that_do_not_show_it_are_asked_about(steps, shape):
         (np.where(np.arange(6) == 2, np.nan, hu(dtype=np.float32)), "finite HU, but got 480 NaN"),
         (hu((24, 20)), r"three axes.*\(24, 20\).*volume\[..., None\]"),
         (hu((2, 24, 20, 6)), "2 volumes one by one"),
+        (hu((24, 20, 6, 1)), r"channel comes last: pass volume\[..., 0\]"),
         (hu((1, 1, 24, 20, 6)), "out of their batch"),
         (hu((24, 20, 0 + 1))[..., :0], r"voxels, but got shape \(24, 20, 0\)"),
         (hu().astype(complex), "one real number a voxel, HU, but got complex128"),
@@ -92,9 +93,25 @@ def test_other_kinds_are_refused_by_name(steps):
         denoise(hu().tolist(), weights=steps)
 
 
+def test_what_holds_no_number_for_each_voxel_is_refused(steps):
+    """torch's own words were of storage and of data pointers; the mask was dropped."""
+    volume = torch.from_numpy(hu(dtype=np.float32))
+    kinds = {"meta": volume.to("meta"), "torch.sparse_coo": volume.to_sparse()}
+    kinds["quantized"] = torch.quantize_per_tensor(volume, 1.0, 0, torch.qint32)
+    for kind, odd in kinds.items():
+        with pytest.raises(ValueError, match=f"a number for each voxel, but got a {kind} one"):
+            denoise(odd, weights=steps)
+    with pytest.raises(TypeError, match="without a mask"):
+        denoise(np.ma.masked_less(hu(), -900), weights=steps)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"save": 3}, "removed, but got 3"),
+        ({"batch_size": 1.5}, "batch size of at least 1, but got 1.5"),
+        ({"batch_size": "2"}, "batch size of at least 1, but got '2'"),
+        ({"threads": "2"}, "at least 1 thread, but got '2'"),
         ({"axes": "zxyw"}, "axes out of xyz, zyx, yxz"),
         ({"save": "gate"}, "noise, content, disagreement, removed, but got gate"),
         ({"out": "somewhere"}, "Expected out with a path only"),

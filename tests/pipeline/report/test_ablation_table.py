@@ -44,6 +44,15 @@ def test_no_column_for_notes_without_a_note():
     assert "note" in as_csv(ROWS[:1], data_range=4096.0)
 
 
+def test_empty_columns_of_noise_spectra_say_why():
+    """In the CSV, which has them; people are told once, above the table."""
+    why = {"nps_distance": None, "nps_reason": "the reference is a phantom without noise"}
+    rows = list(csv.DictReader(io.StringIO(as_csv([ROWS[0] | why, ROWS[1] | why], data_range=4096.0))))
+    assert [row["NPS distance to the reference"] for row in rows] == ["", "", ""]
+    said = "no NPS distance: the reference is a phantom without noise"
+    assert [row["note"] for row in rows] == ["", said, f"training failed; {said}"]
+
+
 def test_a_table_of_failures_alone():
     rows = list(csv.DictReader(io.StringIO(as_csv(ROWS[1:], data_range=4096.0))))
     assert [row["variant"] for row in rows] == ["input", "wild"]

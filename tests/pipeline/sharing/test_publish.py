@@ -18,8 +18,8 @@ STEM = f"ct_cncl_v{__version__}"
 
 
 @pytest.fixture
-def packed(packed_tiny):
-    return packed_tiny
+def packed(described_tiny):
+    return described_tiny
 
 
 @pytest.fixture
@@ -57,6 +57,18 @@ def test_a_folder(packed, tmp_path):
         assert (target / path.name).read_bytes() == path.read_bytes()
     index = json.loads((target / INDEX).read_text())
     assert index == {STEM: {"source": (target / packed.name).as_uri(), "checksum": file_checksum(packed)}}
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize("way", ["folder", "file-server", "huggingface"])
+def test_a_card_with_places_to_be_written_is_not_published(packed_tiny, tmp_path, server, way, dry_run):
+    """It used to be: whoever downloads such weights learns nothing of whose they are."""
+    url, folder, asked = server
+    target = {"folder": str(tmp_path / "models"), "file-server": url, "huggingface": "hospital/ct_cncl"}[way]
+    with pytest.raises(PublishError, match=r"says what its weights are, .*: \d+ places .*TO BE WRITTEN.*pack --seal"):
+        publish(packed_tiny, to=way, target=target, dry_run=dry_run)
+    assert not (tmp_path / "models").exists()
+    assert (list(folder.iterdir()), asked) == ([], [])
 
 
 def test_other_entries_of_an_index_stay(packed, tmp_path):

@@ -2,13 +2,14 @@
 
 import csv
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 import torch
 from tiny_patches import pairs
-from tiny_runs import TINY, assignments, fire_arguments, free_port
+from tiny_runs import LOG_LINE, TINY, assignments, fire_arguments, free_port
 
 from ct_cncl.pipeline.training.run import train_bundle
 from ct_cncl.pipeline.workflow.run import config_file
@@ -24,6 +25,9 @@ def test_two_gloo_processes_equal_one(tiny_dataset, tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+    for words in ("Terms: ", "Epoch 2 of 3", "dB, epoch 1."):  # said by one of the processes, in MONAI's format
+        (line,) = [line for line in done.stderr.splitlines() if words in line]
+        assert re.match(LOG_LINE, line)
 
     del overrides["dataset_dir"]
     threads = torch.get_num_threads()

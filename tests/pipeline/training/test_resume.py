@@ -1,6 +1,7 @@
 """A run that was killed ends with the weights of one that was not."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import time
 
 import pytest
 import torch
-from tiny_runs import TINY, assignments, same
+from tiny_runs import LOG_LINE, TINY, assignments, same
 
 from ct_cncl.pipeline.training.run import train_bundle
 
@@ -55,7 +56,7 @@ def test_workers_change_nothing(tiny_dataset, tmp_path, undisturbed):
     assert same(result["network_def"], undisturbed["network_def"])
 
 
-def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_resume(tiny_dataset, tmp_path):
+def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_resume(tiny_dataset, tmp_path, undisturbed):
     out = tmp_path / "run"
     code = "from ct_cncl.pipeline.cli import main; main()"
     arguments = assignments(RUN | {"max_epochs": 500})
@@ -76,5 +77,11 @@ def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_resume(tiny_dataset, tmp_pa
     assert process.returncode == 130
     assert f"ct-cncl train --resume --out {out}" in errors
     assert "Traceback" not in errors
-    assert torch.load(out / "last.pt", weights_only=True)["trainer"]["iteration"] >= 4
+    said = errors.splitlines()  # ignite's own word was an ERROR that ended in a colon
+    assert [line for line in said if not re.match(LOG_LINE, line)] == ["", said[-1]]
+    assert "ERROR" not in errors
+    assert said[-1].startswith("Stopped. ")
+    assert 4 <= torch.load(out / "last.pt", weights_only=True)["trainer"]["iteration"] <= 160
     assert not list(out.glob("*.part"))
+    train_bundle(out=out, resume=True, assignments=["max_epochs=40"])
+    assert same(torch.load(out / "last.pt", weights_only=True)["network_def"], undisturbed["network_def"])

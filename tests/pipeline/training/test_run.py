@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_runs import TINY, assignments
 
 from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
@@ -76,6 +77,25 @@ def test_overlays_are_merged_in_order_and_assignments_come_last(tiny_dataset, tm
     assert all(place.is_absolute() for place in places)
     assert [place.resolve() for place in places] == [(tmp_path / "run").resolve(), tiny_dataset.resolve()]
     assert [row["iteration"] for row in rows(tmp_path / "run" / "metrics.csv")] == ["2"]  # 8 patches, 4 at a time
+
+
+def test_tensorboard_shows_what_a_run_does(tiny_dataset, tmp_path):
+    """Losses, learning rates, validation with its loss, gradients and speed; the figures of metrics.csv."""
+    changed = TINY | {"patches#per_epoch": 24, "train#handlers#7#interval": 4}
+    train_bundle(out=tmp_path / "run", data=tiny_dataset, assignments=assignments(changed))
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    steps = {tag: [each.step for each in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    by_epoch = {"lr/generator", "lr/discriminator", "psnr", "ssim_content", "validation_loss", "patches_per_second"}
+    assert [steps[tag] for tag in by_epoch] == [[1, 2]] * len(by_epoch)
+    assert steps["gradient_norm"] == [4, 8, 12, 16, 20, 24]
+    assert steps["loss"] == steps["loss_noise"] == steps["d_accuracy"] == [10, 20]
+    table = rows(tmp_path / "run" / "metrics.csv")
+    for tag in ("psnr", "validation_loss"):
+        assert [each.value for each in events.Scalars(tag)] == pytest.approx(
+            [float(row[tag]) for row in table], rel=1e-4
+        )
+    assert float(table[0]["validation_loss"]) > 0
+    assert all(each.value > 0 for tag in ("gradient_norm", "patches_per_second") for each in events.Scalars(tag))
 
 
 def test_resume_hint(tiny_run, tmp_path):

@@ -1,8 +1,10 @@
+import configparser
 import json
 import logging
 from pathlib import Path
 
 import pytest
+from monai.apps.utils import DEFAULT_FMT
 
 from ct_cncl.pipeline.common.errors import ConfigError
 from ct_cncl.pipeline.workflow.config_checks import check_keys, check_overlay, check_values
@@ -21,6 +23,14 @@ BASE = {
     "content_predictor": {"_target_": "ct_cncl.pipeline.networks.UNet", "depth": 4},
     "list": [{"a": 1}],
 }
+
+
+def test_log_lines_look_as_monai_s_own():
+    """So that those of `monai.bundle run` and of torchrun are all of one format, MONAI's own among them."""
+    settings = configparser.RawConfigParser()
+    settings.read(config_file("logging.conf"))
+    assert settings["formatter_plain"]["format"] == DEFAULT_FMT
+    assert "datefmt" not in settings["formatter_plain"]
 
 
 def test_parse_overrides():
