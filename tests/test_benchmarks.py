@@ -3,6 +3,7 @@
 import importlib
 import json
 import logging
+import re
 import sys
 
 import pytest
@@ -34,6 +35,22 @@ def test_quick_run(benchmarks, name, tmp_path, monkeypatch, capsys):
     text = (tmp_path / "docs" / "performance.md").read_text()
     assert f"| {ratios[0]['ratio']:.1f} | {ratios[0]['what']} |" in text
     assert (tmp_path / "docs" / "images" / f"performance_{name}.png").stat().st_size > 5000
+
+
+@pytest.mark.slow
+def test_the_share_outside_of_the_networks_is_measured_alone(benchmarks, monkeypatch, capsys):
+    """In processor time: something, and never all."""
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(sys, "argv", ["training", "--quick", "--share"])
+    try:
+        benchmarks("training").main()
+    finally:
+        torch.set_num_threads(threads)
+    said = capsys.readouterr().out
+    shares = [float(text) for text in re.findall(r"fp32: ([\d.]+) % of \d+ ms of processor time", said)]
+    assert len(shares) == 2
+    assert all(0 < share < 100 for share in shares)
+    assert "patches/s" not in said
 
 
 @pytest.mark.slow

@@ -127,3 +127,10 @@ def _shapes_of(names: list[str], own: Mapping[str, torch.Tensor], state: Mapping
     """The first tensor that differs in shape, with both shapes."""
     name = names[0]
     return f"{name} has shape {tuple(state[name].shape)} there and {tuple(own[name].shape)} here"
+
+
+def missing_checkpoint(path: Path) -> CheckpointError:
+    """What to say of a path that is no file: the run's folder may have been named in the place of its checkpoint."""
+    if (path / BEST).is_file():
+        return CheckpointError(f"Expected a checkpoint, but {path} is a folder. Name {path / BEST}.")
+    return CheckpointError(f"Expected a checkpoint in {path}, but there is none. Name a run's best.pt.")

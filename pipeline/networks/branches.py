@@ -66,8 +66,24 @@ class BranchOutputs(nn.Module):
         self.network = network
 
     def forward(self, image: torch.Tensor) -> Branches:
-        """``image`` (B, C, H, W) to the ``Branches`` of its centre slice."""
+        """``image`` (B, C, H, W) to the ``Branches`` of its centre slice.
+
+        Raises:
+            ValueError: a network with one output gives something else than (B, 1, H, W).
+        """
         if hasattr(self.network, "branches"):
             return self.network.branches(image)  # type: ignore[operator]
         fused = self.network(image)
+        _check_output(fused, image)
         return Branches(content=fused, noise=centre_slice(image) - fused, fused=fused)
+
+
+def _check_output(output: object, image: torch.Tensor) -> None:
+    """Refuse what is no slice of the image: losses would take another number of channels, repeated, for an answer."""
+    wanted = (image.shape[0], 1, *image.shape[-2:])
+    if not isinstance(output, torch.Tensor) or tuple(output.shape) != wanted:
+        got = tuple(output.shape) if isinstance(output, torch.Tensor) else f"a {type(output).__name__}"
+        raise ValueError(
+            f"Expected a network that gives {wanted} for images {tuple(image.shape)}, the denoised slice of each, but got {got}. Change what "
+            "its forward returns (padding=1 keeps the size in a 3 x 3 convolution)."
+        )

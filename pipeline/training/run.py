@@ -14,7 +14,7 @@ from ct_cncl.pipeline.common.devices import checked_device
 from ct_cncl.pipeline.common.distributed import is_main_process, world_size
 from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
 from ct_cncl.pipeline.workflow.overlays import with_settings
-from ct_cncl.pipeline.workflow.own_code import find_code, keep_code, use_code
+from ct_cncl.pipeline.workflow.own_code import check_targets, find_code, keep_code, use_code
 from ct_cncl.pipeline.workflow.run import (
     build_workflow,
     config_file,
@@ -80,6 +80,7 @@ def train_bundle(
     check_paths([*files, overrides["output_dir"], *(value_at(config, key) for key in ("dataset_dir", *PATH_KEYS))])
     check_run_values(config, processes=world_size())
     _check_device(config)
+    check_targets(config, folders)
     with alone_in(out) if is_main_process() else nullcontext():
         if is_main_process() and not (out / "config.json").is_file():
             keep_code(config, folders, out)

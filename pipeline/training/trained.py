@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from ct_cncl.pipeline.common.checkpoint_file import load_weights
+from ct_cncl.pipeline.common.checkpoint_file import load_weights, missing_checkpoint
 from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
 from ct_cncl.pipeline.workflow.definition import network_config
 from ct_cncl.pipeline.workflow.network import build_network
@@ -29,7 +29,7 @@ def trained_network(checkpoint: str | Path | None, *, context_slices: int | None
         )
     path = Path(checkpoint)
     if not path.is_file():
-        raise CheckpointError(f"Expected a checkpoint in {path}, but there is none. Name a run's best.pt.")
+        raise missing_checkpoint(path)
     config = network_config(path)
     found = config.get("context_slices", 1)  # not in runs of earlier versions
     if context_slices is not None and found != context_slices:

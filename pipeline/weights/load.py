@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ct_cncl.pipeline.common.checkpoint_file import first_line, load_weights
+from ct_cncl.pipeline.common.checkpoint_file import first_line, load_weights, missing_checkpoint
 from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
 from ct_cncl.pipeline.networks import Branches
 from ct_cncl.pipeline.networks.precision import chosen_precision, in_precision
@@ -81,7 +81,7 @@ def open_weights(
     """
     path = _own_weights() if path is None else Path(path)
     if not path.is_file():
-        raise CheckpointError(f"Expected a checkpoint in {path}, but there is none. Name a run's best.pt.")
+        raise missing_checkpoint(path)
     chosen = _precision(precision, device, path)
     network, described = _opened(path, trust=trust)
     network = network.to(device).eval()

@@ -23,6 +23,7 @@ def write_hyper_parameters(writer: SummaryWriter, config: Mapping[str, Any]) -> 
         writer: of the run.
         config: merged, with overrides.
     """
+    assert writer.file_writer is not None
     for summary in hparams(hyper_parameters(config), dict.fromkeys(HPARAM_SCORES, 0.0))[:2]:
         writer.file_writer.add_summary(summary)
 

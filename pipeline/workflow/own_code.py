@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import pydoc
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -122,3 +124,33 @@ def _refuse_other_modules(definition: Mapping[str, Any], folder: Path) -> None:
             raise ConfigError(
                 f"Expected {top} of {own}, but another {top} is imported, from {loaded}. Rename one, or start Python where it is not found."
             )
+
+
+def check_targets(config: Mapping[str, Any], folders: Sequence[Path]) -> None:
+    """Refuse a config that names own classes which are not there, or cannot be imported.
+
+    Args:
+        config: merged.
+        folders: where they may lie, from :func:`find_code`.
+
+    Raises:
+        ConfigError: naming the class, and what may have been meant.
+    """
+    for target in own_targets(config):
+        try:
+            found = pydoc.locate(target)  # as MONAI does
+        except pydoc.ErrorDuringImport as error:
+            raise ConfigError(f"Expected to import {target}, but got: {' '.join(str(error).split())}.") from error
+        if found is None:
+            raise ConfigError(f"Expected {target} to be a class or function, but {_missing(target, folders)}")
+
+
+def _missing(target: str, folders: Sequence[Path]) -> str:
+    module, _, name = target.rpartition(".")
+    there = pydoc.locate(module)
+    if there is None:
+        places = " or ".join(str(folder) for folder in folders) or "the overlay's folder"
+        return f"there is no module {module}. Put {module.partition('.')[0]}.py into {places}, beside the overlay, or install it."
+    close = difflib.get_close_matches(name, dir(there), n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"define {name} there."
+    return f"{module} ({getattr(there, '__file__', 'built in')}) has no {name}; {hint}"

@@ -199,7 +199,9 @@ def run_workflow(workflow: ConfigWorkflow) -> ConfigWorkflow:
     try:
         # what ends it is raised, and one line for the user; ignite's line before it is empty after Ctrl-C
         with _left_out(
-            "Engine run is terminating due to", *logging.root.handlers, *logging.getLogger("ignite").handlers
+            ("Engine run is terminating due to", "Current run is terminating due to"),
+            *logging.root.handlers,
+            *logging.getLogger("ignite").handlers,
         ):
             workflow.initialize()
             workflow.run()

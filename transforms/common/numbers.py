@@ -12,4 +12,4 @@ def is_whole(value: Any, *, least: int = 1) -> bool:
     >>> is_whole(2), is_whole(0), is_whole(1.5), is_whole("2"), is_whole(True)
     (True, False, False, False, False)
     """
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least

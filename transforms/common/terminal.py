@@ -31,9 +31,11 @@ def say(*lines: str, error: bool = False) -> None:
     A terminal that is gone or cannot show a letter ends nothing.
 
     Args:
-        lines: what breaks one is escaped.
+        lines: what breaks one is escaped; none print nothing.
         error: to standard error.
     """
+    if not lines:
+        return
     stream: TextIO = sys.stderr if error else sys.stdout
     text = "\n".join(map(shown, lines))
     encoding = getattr(stream, "encoding", None) or "utf-8"

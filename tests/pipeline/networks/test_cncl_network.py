@@ -129,3 +129,18 @@ def test_branch_outputs_of_cncl_and_of_a_plain_network():
     torch.testing.assert_close(content, 2 * image)
     torch.testing.assert_close(noise, -image)
     torch.testing.assert_close(fused, 2 * image)
+
+
+@pytest.mark.parametrize(
+    ("network", "got"),
+    [
+        (nn.Conv2d(1, 2, 3, padding=1), r"\(2, 2, 8, 6\)"),
+        (nn.Conv2d(1, 1, 3), r"\(2, 1, 6, 4\)"),
+        (nn.Flatten(), r"\(2, 48\)"),
+        (nn.MaxPool2d(1, return_indices=True), "a tuple"),
+    ],
+)
+def test_a_network_that_gives_no_slice_is_refused(network, got):
+    """Two channels used to be compared with one, by broadcasting, with a warning that nobody sees in a training."""
+    with pytest.raises(ValueError, match=rf"gives \(2, 1, 8, 6\) for images \(2, 1, 8, 6\).*but got {got}"):
+        BranchOutputs(network)(torch.rand(2, 1, 8, 6))

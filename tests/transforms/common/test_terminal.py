@@ -43,3 +43,9 @@ def test_cut_names_stay_two_and_stay_text():
     assert len(names) == 2
     for name in names:
         assert 90 < len(name.encode()) <= 101
+
+
+def test_no_line_is_no_empty_line(capsys):
+    say()
+    say("a")
+    assert capsys.readouterr().out == "a\n"
