@@ -64,6 +64,10 @@ def overlay_file(name: str) -> Path:
     known = overlay_files()
     if name in known:
         return known[name]
+    if Path(name).name != name:
+        raise ConfigError(
+            f"Expected an overlay in {name}, but there is no such file. Check its path; names of overlays: ct-cncl train --list."
+        )
     close = difflib.get_close_matches(name, known, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(sorted(known))}."
     raise ConfigError(f"Expected the name or path of an overlay, but got {name!r}; {hint}")
