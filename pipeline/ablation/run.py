@@ -78,20 +78,21 @@ def _run(ablation: Ablation, chosen: list[Variant], overrides: Mapping[str, Any]
         write_results(ablation, results, record)
         gc.collect()  # engines and handlers hold each other; free their networks before the next one
     table = (ablation.out / "results.md").read_text(encoding="utf-8")
-    say(f"{len(chosen)} variants in {duration(time.perf_counter() - started).removeprefix('about ')}")
+    say(f"{_variants(chosen)} in {duration(time.perf_counter() - started).removeprefix('about ')}")
     say("", *table.split("\n"), f"written to {ablation.out}: results.csv, results.md, {PAGE}")
     return results
 
 
 def _plan_in_words(ablation: Ablation, chosen: Sequence[Variant]) -> str:
     """What is going to be done, before it is."""
-    count = len(chosen)
     if ablation.minutes is None:
-        return f"{count} variants, {ablation.iterations} iterations of training each; how long that takes is said after the first steps"
-    whole = duration(60 * ablation.minutes * count)
-    return (
-        f"{count} variants, {ablation.minutes:g} min of training each: {whole}; validation and evaluation come on top"
-    )
+        return f"{_variants(chosen)}, {ablation.iterations} iterations of training each; how long that takes is said after the first steps"
+    whole = duration(60 * ablation.minutes * len(chosen))
+    return f"{_variants(chosen)}, {ablation.minutes:g} min of training each: {whole}; validation and evaluation come on top"
+
+
+def _variants(chosen: Sequence[Variant]) -> str:
+    return f"{len(chosen)} variant{'s' * (len(chosen) != 1)}"
 
 
 def _timed(done: str, work: Callable[[], bool]) -> None:

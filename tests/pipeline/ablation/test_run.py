@@ -18,7 +18,7 @@ from tiny_runs import assignments
 from unpacking import unpack_plane
 
 from ct_cncl.pipeline.ablation.plan import Ablation
-from ct_cncl.pipeline.ablation.run import run_ablation
+from ct_cncl.pipeline.ablation.run import _plan_in_words, run_ablation
 from ct_cncl.pipeline.cli import app as application
 from ct_cncl.pipeline.handlers import BudgetSchedule
 from ct_cncl.pipeline.inference.api import denoise_scans
@@ -285,7 +285,18 @@ def test_the_page_has_the_table_and_curves_of_result_and_both_branches(finished_
         assert box[: box.index("</figure>")].count("<li>") == len(compared) + (chart != "Training loss")
 
 
-def test_single_network_has_no_scores_of_branches(tiny_dataset, tmp_path):
+def test_the_plan_names_the_whole_before_it_begins():
+    options = {"out": Path("out"), "variants": ("a",) * 9}
+    said = _plan_in_words(Ablation(**options, minutes=60), [None] * 9)
+    assert said == "9 variants, 60 min of training each: about 9.0 hours; validation and evaluation come on top"
+    said = _plan_in_words(Ablation(**options, iterations=400), [None])
+    assert said.startswith(
+        "1 variant, 400 iterations of training each; how long that takes is said after the first steps"
+    )
+
+
+def test_single_network_has_no_scores_of_branches(tiny_dataset, tmp_path, capsys):
+    """And each step has its line: what is done, how long it took, and the whole."""
     extra = {"network_def#width": 4}
     options = {key: value for key, value in OVERRIDES.items() if "predictor" not in key and "network_def" not in key}
     results = run_ablation(
@@ -297,6 +308,10 @@ def test_single_network_has_no_scores_of_branches(tiny_dataset, tmp_path):
             assignments=tuple(assignments(options | extra)),
         )
     )
+    said = capsys.readouterr().out.splitlines()
+    steps = [r"1 variant, 1 iterations of training each; .*", "1/1  redcnn", r"     trained: about \d+ seconds"]
+    steps += [r"     evaluated on all slices of the validation split: about \d+ seconds", r"1 variant in \d+ seconds"]
+    assert all(re.fullmatch(step, line) for step, line in zip(steps, said)), said[:6]
     row = table(tmp_path / "out")["redcnn"]
     assert row["C(y) PSNR dB"] == row["y - N(y) PSNR dB"] == ""
     assert float(row["PSNR dB (range 4096 HU)"]) == pytest.approx(results[0].row["psnr"])
