@@ -19,6 +19,10 @@ PixelSize = tuple[float, float]
 """(dx, dy) in mm, for array axes 0 and 1."""
 
 
+_SMALLEST_MM, _LARGEST_MM = 0.01, 50.0
+"""No CT of a patient has pixels beyond; a coarse test object may come near."""
+
+
 def check_pixel_size(pixel_mm: PixelSize | None) -> PixelSize:
     """``pixel_mm`` as two floats, or a refusal: physics without a known spacing would be wrong, never approximate.
 
@@ -26,7 +30,7 @@ def check_pixel_size(pixel_mm: PixelSize | None) -> PixelSize:
         pixel_mm: (dx, dy) in mm; numpy scalars are welcome.
 
     Raises:
-        ValueError: if it is missing, does not hold two values, or one of them is not finite and above 0.
+        ValueError: if it is missing, does not hold two values, or one of them is not finite and above 0, or is of no CT.
 
     >>> check_pixel_size((0.5, 1))
     (0.5, 1.0)
@@ -39,6 +43,11 @@ def check_pixel_size(pixel_mm: PixelSize | None) -> PixelSize:
         raise ValueError(f"Expected pixel_mm as two values (dx, dy) in mm but got {len(values)}: {values}. {hint}")
     if not all(math.isfinite(value) and value > 0 for value in values):
         raise ValueError(f"Expected pixel_mm with two finite values above 0 mm but got {values}. {hint}")
+    if not all(_SMALLEST_MM <= value <= _LARGEST_MM for value in values):
+        raise ValueError(
+            f"Expected pixels of {_SMALLEST_MM:g} to {_LARGEST_MM:g} mm but got {values[0]:g} x {values[1]:g} mm, as where metres or microns "
+            f"are taken for mm. Correct the header. {hint}"
+        )
     return values[0], values[1]
 
 

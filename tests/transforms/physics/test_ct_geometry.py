@@ -38,3 +38,11 @@ def test_bad_pixel_size_is_refused_with_what_to_do(bad):
 def test_impossible_geometry_is_refused(bad):
     with pytest.raises(ValueError, match="Expected"):
         ParallelBeam(**({"views": 4, "channels": 4, "channel_spacing_mm": 1.0} | bad))
+
+
+@pytest.mark.parametrize("pixel", [(0.0008, 0.0008), (500.0, 500.0), (0.8, 800.0)])
+def test_pixels_of_no_ct_are_refused(pixel):
+    """Metres or microns under the name of mm: noise was inserted into nonsense, or an array of no size was searched for its maximum."""
+    with pytest.raises(ValueError, match=r"Expected pixels of 0\.01 to 50 mm but got .* metres or microns"):
+        check_pixel_size(pixel)
+    assert check_pixel_size((0.01, 50)) == (0.01, 50.0)
