@@ -18,7 +18,7 @@ from ct_cncl.pipeline.evaluation.matching import OpenedScan
 from ct_cncl.pipeline.evaluation.measures import NOISE_KEYS
 from ct_cncl.pipeline.evaluation.record import REFERENCE, Measure, SliceRow, SliceView
 from ct_cncl.pipeline.evaluation.slice_figures import Figures, MeasuredSlice, measure_slice, short_reason
-from ct_cncl.pipeline.metrics.tissue import tissue_masks_from_labels
+from ct_cncl.pipeline.metrics.tissue import SMOOTHING, tissue_masks_from_labels
 from ct_cncl.transforms.common.hu import Window
 from ct_cncl.transforms.series.grid import SliceGrid
 
@@ -155,6 +155,7 @@ class _Reader:
             try:
                 whole = own.slices.read(number)
                 _refuse_constant(whole.hu)
+                _refuse_small(whole.hu)
                 found.reference, found.padded = whole.hu, whole.padded
             except ValueError as error:
                 found.missing = {method.key: f"the reference: {short_reason(error)}" for method in self.methods}
@@ -202,6 +203,13 @@ class _Reader:
 def _refuse_constant(hu: np.ndarray) -> None:
     if hu.min() == hu.max():
         raise ValueError(f"The image is constant, {float(hu.flat[0]):g} HU")
+
+
+def _refuse_small(hu: np.ndarray) -> None:
+    if min(hu.shape) < SMOOTHING + 2:
+        raise ValueError(
+            f"Expected slices with sides of at least {SMOOTHING + 2} pixels, but got {hu.shape[0]} x {hu.shape[1]}"
+        )
 
 
 def measure_place(read: SlicePlace, keys: Sequence[str], windows: Mapping[str, Window], region: str) -> MeasuredSlice:

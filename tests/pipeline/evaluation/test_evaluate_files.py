@@ -222,6 +222,18 @@ def test_a_reference_that_is_broken_or_constant_judges_nobody(tmp_path):
     assert summary(found, "candidate1", "rmse").mean == pytest.approx(3)
 
 
+def test_slices_of_a_few_pixels_judge_nobody(tmp_path):
+    """They ended the whole evaluation, without a name."""
+    narrow = np.random.default_rng(0).normal(0, 300, (64, 5, 2)).astype(np.float32)
+    for folder in ("full", "result"):
+        save(tmp_path / folder / "a.nii.gz", anatomy(shape=(72, 64, 2)).astype(np.float32), dtype=np.float32)
+        save(tmp_path / folder / "b.nii.gz", narrow, dtype=np.float32)
+    found = evaluate(tmp_path, candidates=("result",), input=None)
+    rows = rows_of(found, "candidate1")
+    assert [bool(row.values) for row in rows] == [True, True, False, False]
+    assert "expected slices with sides of at least 7 pixels, but got" in rows[2].missing["psnr_full"]
+
+
 def test_candidates_are_compared_with_the_input_and_with_each_other(tmp_path):
     root = three_patients(tmp_path)
     for number in range(3):
