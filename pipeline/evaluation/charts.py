@@ -69,6 +69,7 @@ class Table:
         rows: cells; numbers in full (people's rounding is ``digits``), text, or None for an empty cell.
         digits: decimals by column.
         note: how it was measured.
+        names: leading columns that say what a row is of; paper repeats them where it holds a table in parts.
     """
 
     key: str
@@ -77,3 +78,4 @@ class Table:
     rows: Sequence[Sequence[Value]]
     digits: Sequence[int] = ()
     note: str = ""
+    names: int = 1

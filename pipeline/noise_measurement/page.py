@@ -8,11 +8,25 @@ from typing import Any
 
 import numpy as np
 
+from ct_cncl.pipeline.evaluation.charts import Chart, Curve
 from ct_cncl.pipeline.metrics.bootstrap import LEAST_VALUES
 from ct_cncl.pipeline.preparation.spectra_picture import spectra_svg
+from ct_cncl.pipeline.report.charts import chart_sheet
 from ct_cncl.pipeline.report.frame import environment, styles
 from ct_cncl.pipeline.report.headline import Headline, Shown
 from ct_cncl.pipeline.report.tables import Cell, Column, Sheet, number_text
+
+RESULT_FILE = "noise.json"
+"""Beside the page: every figure in full."""
+DECIMALS = {
+    "level_hu": 1,
+    "level_error": 3,
+    "global_noise_level_hu": 1,
+    "mean_frequency_per_mm": 3,
+    "peak_frequency_per_mm": 3,
+    "anatomy_share": 3,
+}
+"""Decimals by column; what scanners state stays as it is."""
 
 
 def page(rows: Sequence[Mapping[str, Any]], failed: Sequence[str], columns: Mapping[str, str]) -> str:
@@ -23,14 +37,15 @@ def page(rows: Sequence[Mapping[str, Any]], failed: Sequence[str], columns: Mapp
         failed: what could not be measured, and why.
         columns: of the table, headers by key.
     """
-    heads = [Column(title) for title in columns.values()]
-    cells = [[_cell(row.get(key)) for key in columns] for row in rows]
+    known = [key for key in columns if any(row.get(key) is not None for row in rows)]
+    heads = [Column(columns[key]) for key in known]
+    cells = [[_cell(row.get(key), DECIMALS.get(key)) for key in known] for row in rows]
     exposures = [_exposure_plot(rows)]
     content = {
         "style": styles(),
         "headline": _headline(rows, failed),
         "sheet": Sheet("noise", "Noise of each scan", heads, cells, cards=True),
-        "plots": [one for one in exposures if one] + [_scan_plot(row) for row in rows],
+        "plots": [one for one in exposures if one] + [_scan_plot(number, row) for number, row in enumerate(rows)],
     }
     return environment().get_template("noise.html").render(**content) + "\n"
 
@@ -63,11 +78,12 @@ def _shown(title: str, values: Sequence[float], *, unit: str, digits: int, span:
     return Shown(title, middle, unit, f"{low} to {high}, {span}", conditions)
 
 
-def _cell(value: Any) -> Cell:
+def _cell(value: Any, digits: int | None = None) -> Cell:
+    """With the digits of its column, so that numbers below each other can be compared."""
     if value is None:
         return Cell("\N{EN DASH}")
     if isinstance(value, (int, float)):
-        return Cell(f"{value:.3g}" if isinstance(value, float) else str(value), float(value))
+        return Cell(f"{value:g}" if digits is None else number_text(float(value), digits), float(value))
     return Cell(str(value))
 
 
@@ -76,27 +92,37 @@ def _exposure_plot(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     if len({mas for mas, _ in known}) < 2:
         return None
     x, y = zip(*known)
-    drawn = [spectra_svg([("level, HU", x, y)], labels=("exposure, mAs", "level, HU"))]
-    return {"title": "Noise against exposure", "remarks": [], "drawn": drawn, "notes": []}
+    labels = ("exposure, mAs", "level, HU")
+    chart = Chart("exposure", "Noise against exposure", *labels, [Curve("", labels[1], np.array(x), np.array(y))])
+    drawn = [spectra_svg([(labels[1], x, y)], labels=labels)]
+    return {"title": chart.title, "remarks": [], "drawn": drawn, "notes": [], "sheet": chart_sheet(chart, RESULT_FILE)}
 
 
-def _scan_plot(row: Mapping[str, Any]) -> dict[str, Any]:
+def _scan_plot(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
     spectrum = row["spectrum"]
     curves = [(str(row["scan"]), list(spectrum["frequency_per_mm"]), list(spectrum["power_hu2_mm2"]))]
     if "by_subtraction" in row:
         exact = row["by_subtraction"]
         curves.append(("by subtraction", exact["frequency_per_mm"], exact["power_hu2_mm2"]))
-    named = [(html.escape(name), x, y) for name, x, y in curves]
+    named = [
+        (html.escape(name) if len(curves) > 1 else "", x, y) for name, x, y in curves
+    ]  # the title names a single one
+    band = _band(row)
+    ends = [] if band is None else [("lower end", curves[0][1], band[0]), ("upper end", curves[0][1], band[1])]
+    listed = [Curve("", name, np.asarray(x), np.asarray(y)) for name, x, y in (curves[0], *ends, *curves[1:])]
+    chart = Chart(f"spectrum-{number}", f"Noise power of {row['scan']}", "frequency, 1/mm", "HU^2 mm^2", listed)
     plane = np.asarray(row["spectrum_2d_hu2_mm2"])
+    white = number_text(float(f"{plane.max():.3g}"), 0)
     about = (
-        f"2-D spectrum, frequency 0 in the middle, x to the right, y down; white {plane.max():.3g} HU\u00b2 mm\u00b2. Anatomy at low "
+        f"2-D spectrum, frequency 0 in the middle, x to the right, y down; white {white} HU\u00b2 mm\u00b2. Anatomy at low "
         "frequencies, which the radial spectrum has taken out, is in it."
     )
     return {
         "title": f"{row['scan']}: {row['level_hu']:.1f} HU, mean frequency {row['mean_frequency_per_mm']:.2f}/mm",
         "remarks": list(row["remarks"]),
-        "drawn": [spectra_svg(named, band=_band(row)), _picture_of_plane(plane)],
+        "drawn": [spectra_svg(named, band=band), _picture_of_plane(plane)],
         "notes": [_about_band(row), about],
+        "sheet": chart_sheet(chart, RESULT_FILE),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from ct_cncl.transforms.common.files import replacing
 
-WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 640, 400, 70, 40, 20, 50
+WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 480, 320, 64, 34, 16, 48
 COLOURS = ("#1f4e9c", "#c2571a")
 
 
@@ -61,6 +62,17 @@ def write_mean_spectra(each: Sequence[Mapping[str, Any]], path: Path) -> None:
         )
 
 
+def round_ticks(end: float) -> list[float]:
+    """Round numbers from 0 to the end of an axis, four to nine of them.
+
+    >>> round_ticks(0.52), round_ticks(1050.0)
+    ([0.0, 0.1, 0.2, 0.3, 0.4, 0.5], [0.0, 200.0, 400.0, 600.0, 800.0, 1000.0])
+    """
+    power = 10.0 ** math.floor(math.log10(end / 4))
+    step = max(factor * power for factor in (1, 2, 5) if factor * power <= end / 4)
+    return [round(n * step, 12) for n in range(int(end / step * (1 + 1e-9)) + 1)]
+
+
 def spectra_svg(
     curves: Sequence[tuple[str, Sequence[float], Sequence[float]]],
     labels: tuple[str, str] = ("frequency, 1/mm", "noise power, HU\u00b2 mm\u00b2"),
@@ -89,11 +101,12 @@ def spectra_svg(
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
         f'<path d="M{LEFT},{TOP}V{TOP + high}H{LEFT + wide}" fill="none" stroke="#666"/>',
     ]
-    for n in range(6):
-        x, y = right * n / 5, top * n / 5
-        at_x, at_y = (float(value) for value in place(x, y).split(","))
-        parts.append(f'<text x="{at_x}" y="{TOP + high + 18}" text-anchor="middle">{x:.2f}</text>')
-        parts.append(f'<text x="{LEFT - 8}" y="{at_y + 4}" text-anchor="end">{y:.3g}</text>')
+    for x in round_ticks(right):
+        at = place(x, 0).partition(",")[0]
+        parts.append(f'<text x="{at}" y="{TOP + high + 18}" text-anchor="middle">{x:g}</text>')
+    for y in round_ticks(top):
+        at = place(0, y).partition(",")[2]
+        parts.append(f'<text x="{LEFT - 8}" y="{float(at) + 4:.1f}" text-anchor="end">{y:,g}</text>')
     parts.append(f'<text x="{LEFT + wide / 2}" y="{HEIGHT - 10}" text-anchor="middle">{labels[0]}</text>')
     parts.append(f'<text x="{LEFT}" y="{TOP - 8}">{labels[1]}</text>')
     if band is not None:

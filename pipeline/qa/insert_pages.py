@@ -110,7 +110,7 @@ def insert_tables(
         [name, dose, 100 * own.noise_left, *(cell for one in INSERTS for cell in _share(own.kept.get(one)))]
         for name, dose, own in judged
     ]
-    heads = [head for one in INSERTS for head in (f"{one.name}: kept %", "95 %")]
+    heads = [head for one in INSERTS for head in (f"{one.name}: kept %", "95 % interval")]
     blobs: list[list[Value]] = [
         [name, dose, one.name, own.blobs[one].visible, own.blobs[one].relative] for name, dose, own in each for one in INSERTS
     ]  # fmt: skip
@@ -134,6 +134,7 @@ def insert_tables(
             (0, 2, 0, *[0, 0] * len(INSERTS)),
             "Mean of f(y + s) - f(y) over the insert's disc, over the insert's mean there; s is added to noisy water without noise of its own. "
             "Intervals are over slices. Noise left: standard deviation of result - truth over the input's.",
+            names=2,
         ),
         Table(
             "false_structure", "False structure", ["method", "dose", "like an insert of", "blobs/cm2 at the input's level", "relative to the noise left"],
@@ -142,7 +143,7 @@ def insert_tables(
             "signal; then with both noises at one standard deviation: above the input's number, what noise is left is blobbier than the scan's.",
         ),
         Table(
-            "characterisation", f"Round or spiculated, {SHAPE_MM:g} mm", ["method", "dose", "contrast HU", "area under ROC", "95 %", "note"],
+            "characterisation", f"Round or spiculated, {SHAPE_MM:g} mm", ["method", "dose", "contrast HU", "area under ROC", "95 % interval", "note"],
             shapes, (0, 2, 0, 3, 0, 0),
             "Channelised Hotelling observer, trained on half of the realizations and tested on the others; 0.5 is guessing.",
         ),
@@ -153,7 +154,7 @@ def insert_tables(
         Table(
             "strengths", "Strengths by name", ["method", "strength", "noise left %", *(f"{one.name}: kept %" for one in INSERTS),
             "blobs/cm2, relative, most", "TTF 50 % at 50 HU, 1/mm"], named, (0, 0, 0, *[0] * len(INSERTS), 3, 3),
-            "At the dose that single charts show.",
+            "At the dose that single charts show.", names=2,
         ),
     ]  # fmt: skip
 

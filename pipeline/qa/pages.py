@@ -163,7 +163,7 @@ def _noise_table(found: QAResults) -> Table:
         f"Distance of NPS shape: to the reconstruction at dose {found.doses[0]:g}, both of unit power: 0 the same texture. Uniformity: "
         "largest difference of four regions near the rim from the middle."
     )
-    return Table("noise", "Noise and uniformity in water", columns, rows, (0, 2, 2, 0, 3, 3, 3, 2, 2), note)
+    return Table("noise", "Noise and uniformity in water", columns, rows, (0, 2, 2, 0, 3, 3, 3, 2, 2), note, names=2)
 
 
 def _of_unit_power(power: NoisePower) -> NoisePower:
@@ -187,7 +187,7 @@ def _transfer_table(found: QAResults) -> Table:
             rows.append([contrast, name, dose, _finite(one.half_per_mm), _finite(one.tenth_per_mm), share, ""])
     columns = ["disc HU", "method", "dose", "TTF 50 % 1/mm", "TTF 10 % 1/mm", "50 % of that without noise, %", "note"]
     note = "From the mean over all slices. A denoiser is not linear: read it by contrast and dose. Noise makes low contrasts uncertain."
-    return Table("transfer", "Task transfer", columns, rows, (0, 0, 2, 3, 3, 0, 0), note)
+    return Table("transfer", "Task transfer", columns, rows, (0, 0, 2, 3, 3, 0, 0), note, names=3)
 
 
 def _finite(value: float) -> float | None:
@@ -215,7 +215,7 @@ def _linearity_table(found: QAResults) -> Table:
         "largest deviation HU",
     ]
     digits = (0, 2, *[1] * len(CONTRASTS_HU), 4, 2, 6, 2)
-    return Table("linearity", "HU linearity", columns, rows, digits, "Mean over 0.6 of each disc's radius.")
+    return Table("linearity", "HU linearity", columns, rows, digits, "Mean over 0.6 of each disc's radius.", names=2)
 
 
 def _detectability_table(found: QAResults) -> Table:
@@ -229,7 +229,7 @@ def _detectability_table(found: QAResults) -> Table:
                 rows.append([diameter, contrast, name, dose, one.d_prime, one.error, one.area, ""])
     columns = ["diameter mm", "contrast HU", "method", "dose", "d'", "standard error", "area under ROC", "note"]
     note = "Channelised Hotelling observer, d' free of the bias of few samples; standard error by the jackknife."
-    return Table("detectability", "Low-contrast detectability", columns, rows, (0, 0, 0, 2, 2, 2, 3, 0), note)
+    return Table("detectability", "Low-contrast detectability", columns, rows, (0, 0, 0, 2, 2, 2, 3, 0), note, names=4)
 
 
 def sentences(found: QAResults) -> list[str]:

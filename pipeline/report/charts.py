@@ -128,11 +128,12 @@ def curve_styles(curves: Sequence[Curve], colours: Mapping[str, str]) -> list[St
     return styles
 
 
-def chart_sheet(chart: Chart) -> Sheet:
+def chart_sheet(chart: Chart, file: str = "curves.csv") -> Sheet:
     """What a chart draws, a row a place on its axis; of many the first and every so many after it.
 
     Args:
         chart: with lines or bars.
+        file: beside the page that has all of them.
     """
     names = [f"{one.name}" for one in chart.curves]
     heads = [Column(powers(chart.x_label or "category")), *(Column(name) for name in names)]
@@ -146,7 +147,7 @@ def chart_sheet(chart: Chart) -> Sheet:
     places = sorted({x for own in drawn for x in own})
     step = -(-len(places) // MOST_PLACES)
     rows = [[_value(x), *(_value(own[x]) if x in own else Cell("") for own in drawn)] for x in places[:: max(step, 1)]]
-    note = powers(chart.y_label) + (f"; every {step}th of {len(places)}, all are in curves.csv" if step > 1 else "")
+    note = powers(chart.y_label) + (f"; every {step}th of {len(places)}, all are in {file}" if step > 1 else "")
     return Sheet(f"chart-{chart.key}", chart.title, heads, rows, note)
 
 

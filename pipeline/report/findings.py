@@ -40,11 +40,14 @@ def _power(chart: Chart) -> str:
     if before is None:
         return ""
     level, middle = _level(before)
+    lowest = f" above {before.x.min():.2f}/mm" if before.x.min() > 0 else ""  # the whole noise is another figure
     parts = []
     for one in _candidates(chart):
         own, mean = _level(one)
         if level > 0 and own > 0:
-            parts.append(f"{one.name}: {100 * own / level:.0f} % of the input's noise, {_texture(mean / middle)}")
+            parts.append(
+                f"{one.name}: {100 * own / level:.0f} % of the input's noise{lowest}, {_texture(mean / middle)}"
+            )
     return "; ".join(parts)
 
 
@@ -113,7 +116,7 @@ def _over_training(chart: Chart) -> str:
     parts = []
     for one in _candidates(chart):
         best = int(np.argmax(one.y))
-        parts.append(f"{one.name}: best {one.y[best]:.2f} dB at {one.x[best]:g}")
+        parts.append(f"{one.name}: best {one.y[best]:.2f} dB at {one.x[best]:g} {chart.x_label}")
     return "; ".join(parts)
 
 
@@ -138,12 +141,10 @@ def _transfer(chart: Chart) -> str:
     for one in _candidates(chart):
         own, other = _half(one), None if clean is None else _half(clean)
         if own is not None and other is not None:
-            share = own / other
-            word = (
-                "as sharp as without noise"
-                if abs(share - 1) <= SAME
-                else f"50 % at {100 * share:.0f} % of the frequency without noise"
-            )
+            change = own / other - 1
+            word = "as sharp as without noise"
+            if abs(change) > SAME:
+                word = f"{100 * abs(change):.0f} % {'less sharp' if change < 0 else 'sharper'} than without noise"
             parts.append(f"{one.name}: {word}")
     return "; ".join(parts)
 
@@ -173,7 +174,8 @@ def _detectability(chart: Chart) -> str:
         then = dict(zip(before.x.tolist(), before.y.tolist()))
         changes = [own - then[dose] for dose, own in zip(one.x.tolist(), one.y.tolist()) if dose in then]
         if changes:
-            parts.append(f"{one.name}: d' changes by {_signed(min(changes), 1)} to {_signed(max(changes), 1)}")
+            span = list(dict.fromkeys(_signed(change, 1) for change in (min(changes), max(changes))))
+            parts.append(f"{one.name}: d' changes by {' to '.join(span)}")
     return "; ".join(parts)
 
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parent / "templates"
-STYLES = ("theme.css", "page.css", "tables.css", "print.css")
-"""Of every page, in their order."""
+STYLES = ("theme.css", "page.css", "tables.css")
+"""Of every page, in their order; what is for paper comes last."""
 
 
 def environment(*folders: Path) -> Environment:
@@ -35,8 +35,8 @@ def environment(*folders: Path) -> Environment:
 
 
 def styles(*more: str) -> str:
-    """The style sheet of every page, and further files of the templates' folder after it."""
-    return "\n".join(template_text(name) for name in (*STYLES, *more))
+    """The style sheet of every page, with further files of the templates' folder."""
+    return "\n".join(template_text(name) for name in (*STYLES, *more, "print.css"))
 
 
 def template_text(name: str) -> str:

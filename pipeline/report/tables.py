@@ -24,6 +24,10 @@ MOST_CARDS = 12
 """Rows that a narrow screen shows as cards; longer tables are scrolled."""
 MOST_ROWS = 600
 """Rows of a table of slices on the page; the CSV has all."""
+MOST_ACROSS = 9
+"""Columns that a sheet of paper holds in letters that can be read; wider tables are printed in parts."""
+MOST_PRINTED = 120
+"""Rows that are printed of a table in parts, all parts together."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class Sheet:
     """Whether a box picks rows by their text."""
     cards: bool = False
     """Whether a narrow screen shows each row as a card."""
+    names: int = 1
+    """Leading columns that say what a row is of."""
 
     @property
     def parts(self) -> list[str]:
@@ -75,6 +81,34 @@ class Sheet:
     def numeric(self) -> list[bool]:
         """By column, whether it holds numbers, which stand at the right."""
         return [any(row[place].value is not None for row in self.rows) for place in range(len(self.columns))]
+
+    @property
+    def wide(self) -> bool:
+        """Whether paper cannot hold all columns side by side."""
+        return len(self.columns) > MOST_ACROSS
+
+    @property
+    def printed(self) -> list[Sheet]:
+        """What paper holds of a wide table: the names of the rows and the columns of one choice, a few at a time."""
+        if not self.wide:
+            return []
+        own = range(self.names, len(self.columns))
+        room = MOST_ACROSS - self.names
+        sheets: list[Sheet] = []
+        for part in dict.fromkeys(self.columns[place].part for place in own):
+            places = [place for place in own if self.columns[place].part == part]
+            title = part or ("other figures" if self.parts else "")
+            share = -(-len(places) // -(-len(places) // room))  # parts of about the same width
+            sheets += [
+                self._with_columns(title, places[start : start + share]) for start in range(0, len(places), share)
+            ]
+        return sheets if sum(len(one.rows) for one in sheets) <= MOST_PRINTED else []
+
+    def _with_columns(self, title: str, places: Sequence[int]) -> Sheet:
+        """The names of the rows and some columns, of the rows that have a figure there."""
+        shown = [*range(self.names), *places]
+        rows = [[row[place] for place in shown] for row in self.rows if any(row[place].text for place in places)]
+        return Sheet("", title, [self.columns[place] for place in shown], rows, names=self.names)
 
     @property
     def choices(self) -> list[str]:
@@ -198,7 +232,7 @@ def patient_sheet(evaluation: Evaluation, colours: Mapping[str, str]) -> Sheet |
         for row in evaluation.patient_rows
     ]
     heads = [Column("method"), Column("patient"), Column("slices")]
-    return Sheet("patients", "By patient", heads + columns, rows, filtered=True)
+    return Sheet("patients", "By patient", heads + columns, rows, filtered=True, cards=True, names=len(heads))
 
 
 def slice_sheet(evaluation: Evaluation, colours: Mapping[str, str], shown: Mapping[str, int]) -> Sheet | None:
@@ -226,7 +260,7 @@ def slice_sheet(evaluation: Evaluation, colours: Mapping[str, str], shown: Mappi
     more = len(evaluation.slice_rows) - len(rows)
     note = f"The first {len(rows)} rows; the CSV holds {more} more." if more else ""
     heads = [Column("method"), Column("slice"), Column("patient")]
-    return Sheet("slices", "By slice", heads + columns, rows, note, filtered=True)
+    return Sheet("slices", "By slice", heads + columns, rows, note, filtered=True, cards=True, names=len(heads))
 
 
 def slice_label(scan: str, number: int) -> str:
@@ -249,7 +283,8 @@ def other_sheet(table: Table) -> Sheet:
         for row in table.rows
     ]
     heads = [Column(powers(name)) for name in table.columns]
-    return Sheet(f"table-{table.key}", table.title, heads, rows, table.note, cards=len(rows) <= MOST_CARDS)
+    cards = len(rows) <= MOST_CARDS
+    return Sheet(f"table-{table.key}", table.title, heads, rows, table.note, cards=cards, names=table.names)
 
 
 def titled(measure: Measure) -> str:

@@ -19,7 +19,7 @@ from ct_cncl.transforms.common.hu import WINDOWS
 STEPS = {"noise": 1.0, "content": 1.0, "disagreement": 0.5}
 """HU between two stored values of the maps; images are stored to 1 HU, as the files of scanners are."""
 ERRORS_SHOWN = 95
-"""Per cent of the results' errors around the body, 0 left out, that are within the first scale of the differences."""
+"""Per cent of the best result's errors around the body, 0 left out, that are within the first scale of the differences."""
 STEPS_OF_SCALES = (1, 1.5, 2, 3, 4, 5, 6, 8, 10)
 """Times a power of ten: where scales of maps end."""
 PRESETS = ("chest", "abdomen", "head", "bone", "full")
@@ -102,12 +102,12 @@ def evenly_within(sizes: Sequence[int], limit: int) -> list[int]:
 
 
 def error_scale(errors: np.ndarray) -> float:
-    """The HU at which maps of differences end: a percentile of absolute errors, rounded up to a step of the scales.
+    """The HU at which a map ends: a percentile of absolute errors, 0 left out, rounded up to a step of the scales.
 
     >>> error_scale(np.array([3.0, -13.0])), error_scale(np.zeros(3)), error_scale(np.array([np.nan]))
     (15.0, 1.0, 1.0)
     """
-    finite = np.abs(errors[np.isfinite(errors)])
+    finite = np.abs(errors[np.isfinite(errors) & (errors != 0)])  # where nothing differs there is nothing to see
     high = float(np.percentile(finite, ERRORS_SHOWN)) if finite.size else 0.0
     if not high > 0:
         return 1.0
@@ -244,28 +244,26 @@ def _views_of(
 
 
 def _scales(slices: Sequence[SliceView], boxes: Sequence[Sequence[int]]) -> dict[str, float]:
-    """Where the scales of differences and of disagreement start, HU: by the errors of results, of the input where it is alone.
+    """Where the scales of differences and of disagreement start, HU.
+
+    The result with the smallest errors sets that of differences, so that its map is not black beside a worse one's; the input
+    where it is alone.
 
     Args:
         slices: that are shown.
         boxes: left, top, right and bottom of the body in each, pixels.
     """
-    errors, apart = [], []
+    errors: dict[str, list[np.ndarray]] = {}
+    apart = []
     for one, (left, top, right, bottom) in zip(slices, boxes, strict=True):
         judged = [key for key in one.images if key not in (REFERENCE, INPUT)] or [INPUT] * (INPUT in one.images)
         shown = np.s_[left:right, top:bottom]
         reference = np.asarray(one.images[REFERENCE][shown], dtype=np.float32)
-        errors += [(one.images[key][shown] - reference).ravel() for key in judged]
+        for key in judged:
+            errors.setdefault(key, []).append((one.images[key][shown] - reference).ravel())
         apart += [np.ravel(named["disagreement"][shown]) for named in one.maps.values() if "disagreement" in named]
-    return {
-        name: error_scale(_other_than_0(np.concatenate(values))) if values else 1.0
-        for name, values in (("difference", errors), ("disagreement", apart))
-    }
-
-
-def _other_than_0(errors: np.ndarray) -> np.ndarray:
-    """Where nothing differs there is nothing to see: such pixels set no scale."""
-    return errors[errors != 0]
+    each = [error_scale(np.concatenate(own)) for own in errors.values() if any(part.any() for part in own)]
+    return {"difference": min(each, default=1.0), "disagreement": error_scale(np.concatenate(apart)) if apart else 1.0}
 
 
 def _first_window(windows: Mapping[str, tuple[float, float]]) -> str:

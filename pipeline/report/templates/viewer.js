@@ -246,7 +246,7 @@ class Viewer {
   spoken(name) {
     const { state, data } = this;
     const texts = {
-      slice: () => `Slice ${state.slice + 1} of ${data.slices.length}: ${this.slice.label}${this.slice.note ? ` (${this.slice.note})` : ""}`,
+      slice: () => `Image ${state.slice + 1} of ${data.slices.length}: ${this.slice.label}${this.slice.note ? ` (${this.slice.note})` : ""}`,
       patient: () => this.slice.patient,
       wipe: () => `${Math.round(100 * state.wipe)} %`,
       zoom: () => `${Math.round(100 * state.zoom)} %`,

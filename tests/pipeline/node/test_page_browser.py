@@ -1,7 +1,6 @@
 """The page in Debian's chromium, headless: on a desk and on a phone, by keyboard alone, without an error on its console."""
 
 import os
-import shutil
 
 import pytest
 
@@ -9,22 +8,11 @@ pytest.importorskip("pynetdicom", reason="needs ct-cncl[node]")
 pytest.importorskip("uvicorn", reason="needs ct-cncl[node]")
 pytest.importorskip("selenium", reason="needs selenium")
 
-import selenium.webdriver
+from chromium import assert_fits, chromium, requests, screen
 from page_of_node import add_job, made_up_node, served
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from tiny_node import until
-
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-FLAGS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--no-first-run",
-]
 
 
 @pytest.fixture(scope="module")
@@ -42,37 +30,22 @@ def node(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(node, tmp_path_factory):
-    if not (CHROMIUM and DRIVER):
-        pytest.skip("needs Debian's chromium and chromium-driver")
-    options = selenium.webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    with served(node) as address:
-        found = selenium.webdriver.Chrome(options=options, service=Service(DRIVER))
-        found.set_page_load_timeout(120)
+    with served(node) as address, chromium(tmp_path_factory.mktemp("profile")) as found:
         found.address = address
-        try:
-            yield found
-        finally:
-            found.quit()
+        yield found
 
 
 @pytest.fixture(params=[(1280, 900), (390, 844)], ids=["desk", "phone"])
 def sized(browser, request):
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {
-            "width": request.param[0],
-            "height": request.param[1],
-            "deviceScaleFactor": 1,
-            "mobile": request.param[0] < 800,
-        },
-    )
-    yield browser
+    width, height = request.param
+    requests(browser)  # of the tests before
+    with screen(browser, width, height, width < 800):
+        yield browser
     errors = [entry["message"] for entry in browser.get_log("browser")]
     assert errors == []
+    asked = requests(browser)
+    assert asked
+    assert all(url.startswith((f"{browser.address}/", "data:")) for url in asked), asked
 
 
 def keep(browser, name):
@@ -83,13 +56,9 @@ def keep(browser, name):
         browser.save_screenshot(f"{folder}/{name}_{width}.png")
 
 
-def overflow(browser):
-    return browser.execute_script("return document.documentElement.scrollWidth - innerWidth")
-
-
 def test_the_queue_fits(sized):
     sized.get(sized.address)
-    assert overflow(sized) <= 0
+    assert_fits(sized)
     links = sized.find_elements(By.CSS_SELECTOR, "tbody a")
     assert [link.text for link in links] == ["6", "5", "4", "3", "2", "1"]
     assert "failed jobs" in sized.find_element(By.CLASS_NAME, "health").text
@@ -98,7 +67,7 @@ def test_the_queue_fits(sized):
 
 def test_a_job_fits_and_its_pictures_are_there(sized):
     sized.get(f"{sized.address}/jobs/1")
-    assert overflow(sized) <= 0
+    assert_fits(sized)
     assert until(
         lambda: sized.execute_script(
             "return [...document.images].every(image => image.complete && image.naturalWidth > 0)"
@@ -107,7 +76,7 @@ def test_a_job_fits_and_its_pictures_are_there(sized):
     assert len(sized.find_elements(By.CSS_SELECTOR, ".pictures img")) == 3
     keep(sized, "job")
     sized.get(f"{sized.address}/jobs/5")
-    assert overflow(sized) <= 0
+    assert_fits(sized)
     keep(sized, "failed")
 
 

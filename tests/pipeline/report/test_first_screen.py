@@ -2,33 +2,25 @@
 
 from contextlib import contextmanager
 
+import chromium
 import pytest
 
 BOX = """
 const box = (one) => { const { left, top, right, bottom } = one.getBoundingClientRect(); return [left, top, right, bottom]; };
 return [...document.querySelectorAll(arguments[0])].filter((one) => one.offsetWidth).map(box);
 """
-WIDE = """
-return [...document.querySelectorAll("body *")].filter((one) => !one.closest(".scroll, .skip, .spoken, svg, script, .pane"))
-  .filter((one) => one.getBoundingClientRect().right > innerWidth + 0.5).map((one) => one.outerHTML.slice(0, 80));
-"""
 
 
 @contextmanager
-def screen(page, width, height, touch):
-    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": touch}
-    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    page.browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": touch})
-    try:
+def screen(page, *size):
+    """The page opened anew on a screen of that size."""
+    with chromium.screen(page.browser, *size):
         page.browser.refresh()
         page.settle()
         yield
-    finally:
-        page.browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
-        page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-@pytest.fixture(params=[(1400, 1000, False), (390, 844, True)], ids=["desktop", "phone"])
+@pytest.fixture(params=[chromium.DESKTOP, chromium.PHONE], ids=["desktop", "phone"])
 def sized(request, page):
     with screen(page, *request.param):
         yield page, *request.param[:2]
@@ -61,10 +53,8 @@ def test_answer_figures_and_a_whole_image_are_on_the_first_screen(sized):
 
 
 def test_nothing_is_wider_than_the_page(sized):
-    page, width, _ = sized
-    page.browser.execute_script("for (const one of document.querySelectorAll('details')) one.open = true")
-    assert page.browser.execute_script("return document.documentElement.scrollWidth") <= width
-    assert page.browser.execute_script(WIDE) == []
+    page, _, _ = sized
+    chromium.assert_fits(page.browser)
 
 
 def test_cautions_are_one_line_that_unfolds(sized):

@@ -3,11 +3,11 @@
 Pixels are read from the page's own canvas with interpolation switched off.
 """
 
-import json
 import time
 
 import numpy as np
 import pytest
+from chromium import requests
 from report_browser import INPUT, READ, REFERENCE, RESULT, assert_grey, grey, hu_at, pixels
 from tiny_evaluation import HOSTILE, SHAPE, tiny_slice
 
@@ -16,9 +16,7 @@ from ct_cncl.transforms.common.hu import WINDOWS, Window
 
 
 def test_loads_without_errors_or_requests(opened, page):
-    log = [json.loads(entry["message"])["message"] for entry in opened.get_log("performance")]
-    asked = {entry["params"]["request"]["url"] for entry in log if entry["method"] == "Network.requestWillBeSent"}
-    asked = {url for url in asked if not url.startswith(("chrome:", "chrome-untrusted:"))}
+    asked = requests(opened)
     assert asked == {opened.current_url.split("#")[0]}, asked
     assert opened.get_log("browser") == []
     assert opened.execute_script("return window.hacked") is None
