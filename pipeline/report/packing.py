@@ -62,7 +62,7 @@ def pack_plane(hu: np.ndarray, *, step: float = 1.0) -> str:
 def packed_text(data: bytes) -> str:
     """Bytes as base 85 in :data:`DIGITS`; the last group is as short as its bytes allow.
 
-    >>> len(packed_text(bytes(8))), len(text_of(bytes(9)))
+    >>> len(packed_text(bytes(8))), len(packed_text(bytes(9)))
     (10, 12)
     """
     lacking = -len(data) % 4

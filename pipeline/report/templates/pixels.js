@@ -5,7 +5,7 @@ const NOT_FINITE = -32768; // as in packing.py
 const NOT_FINITE_COLOUR = [255, 0, 255, 255];
 const KEPT_SLICES = 3; // unpacked at once: a phone has little memory
 
-// Base 85, the inverse of text_of in packing.py: five characters are four bytes, the last group is as short as its bytes.
+// Base 85, the inverse of packed_text in packing.py: five characters are four bytes, the last group is as short as its bytes.
 function bytesOfText(text) {
   const lacking = (5 - (text.length % 5)) % 5;
   const bytes = new Uint8Array(((text.length + lacking) / 5) * 4);
