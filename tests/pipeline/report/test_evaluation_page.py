@@ -102,6 +102,20 @@ def test_planes_in_the_page_are_the_images(elements):
             np.testing.assert_allclose(found, wanted, atol=plane["step"] / 2)
 
 
+@pytest.mark.parametrize(
+    ("first", "scale"), [(3.0, 3.0), (0.0, 400.0)], ids=["the better one", "one that is the reference"]
+)
+def test_maps_start_in_the_window_of_the_best_result(first, scale, page):
+    """A worse one beside it would make its map black; one without errors has no map to be seen."""
+    one = tiny_slice(0)
+    truth = one.images[REFERENCE]
+    sign = np.where(np.indices(truth.shape).sum(axis=0) % 2, 1.0, -1.0).astype(np.float32)
+    images = one.images | {"candidate1": truth + first * sign, "candidate2": truth + 400 * sign}
+    (described,) = packed(tiny_evaluation([replace(one, images=images)])).manifest["slices"]
+    assert described["scales"]["difference"] == scale
+    assert "Starts where 95 % of the errors of the best result in this scan lie within." in page
+
+
 def test_views_are_sums_of_planes():
     evaluation = tiny_evaluation()
     views = {view["title"]: view for view in packed(evaluation).manifest["views"]}

@@ -136,7 +136,10 @@ def test_a_finger_does_what_is_lit(page):
         assert page.window.width > 500
         assert page.window.centre < 50
         assert 0.3 < page.value("wipe") < 0.45
-        finger(page, (page.value("wipe"), 0.8), (60, 0))  # the handle itself
+        (_, top, _, bottom), pane = boxes(page, ".wipe-handle")[0], boxes(page, ".pane")[0]
+        finger(
+            page, (page.value("wipe"), ((top + bottom) / 2 - pane[1]) / (pane[3] - pane[1])), (60, 0)
+        )  # the handle itself
         assert page.value("wipe") > 0.5
         press(page, "drag", "pan")
         page.keys("+", "+", "+")
