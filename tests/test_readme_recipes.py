@@ -58,6 +58,6 @@ def test_recipes(scans, monkeypatch, capsys):
     assert {"a_dose0.25_r1.nii.gz", "a_dose0.25_r1.nii.gz.json", "manifest.jsonl"} <= low
     assert {"best.pt", "metrics.csv", "report.html"} <= {path.name for path in (scans / "runs/fast").iterdir()}
     assert {"report.html", "patients.csv", "summary.csv"} <= {path.name for path in (scans / "report").iterdir()}
-    assert (scans / "dist/ct_cncl_v0.1.0+ours.zip").is_file()
+    assert (scans / "dist/ct_cncl_v0.2.0+ours.zip").is_file()
     assert "FAILED" not in capsys.readouterr().out
     shutil.rmtree(scans)

@@ -60,7 +60,7 @@ def pack(
     Examples:
       ct-cncl pack --out dist
 
-      ct-cncl pack --weights runs/ours/best.pt --with cncl_fast --version 0.1.0+ours --changes "our scanner" --card card.md --authors "Jane Doe" --out dist
+      ct-cncl pack --weights runs/ours/best.pt --with cncl_fast --version 0.2.0+ours --changes "our scanner" --card card.md --authors "Jane Doe" --out dist
 
       ct-cncl pack --seal unpacked/ct_cncl --out sealed
     """

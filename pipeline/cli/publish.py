@@ -22,9 +22,9 @@ def publish(
     other content is never replaced. A file server must accept HTTP PUT; CT_CNCL_PUBLISH_TOKEN is sent as a bearer token, over https.
 
     Examples:
-      ct-cncl publish dist/ct_cncl_v0.1.0.zip --to folder --target /srv/models --no-dry-run
+      ct-cncl publish dist/ct_cncl_v0.2.0.zip --to folder --target /srv/models --no-dry-run
 
-      ct-cncl publish dist/ct_cncl_v0.1.0.zip --to huggingface --target hospital/ct_cncl
+      ct-cncl publish dist/ct_cncl_v0.2.0.zip --to huggingface --target hospital/ct_cncl
     """
     from ct_cncl.pipeline.sharing.publish import publish as publish_bundle
 

@@ -26,7 +26,7 @@ def verify(
     first listed and compared with the installed release. Anything that the release does not have is run only with --trust.
 
     Examples:
-      ct-cncl verify dist/ct_cncl_v0.1.0.zip
+      ct-cncl verify dist/ct_cncl_v0.2.0.zip
 
       ct-cncl verify downloads/strangers_bundle.zip --no-exec
     """

@@ -10,12 +10,13 @@ from typing import Any
 from ct_cncl.pipeline.common.errors import ConfigError
 
 _WHOLE = {
-    "max_epochs": 1, "val_interval": 1, "patches#per_epoch": 1, "batch_size": 1, "patches#size": 1, "train#trainer#accumulate": 1,
+    "max_epochs": 1, "val_interval": 1, "patches#per_epoch": 1, "batch_size": 1, "patches#size": 1, "patches#lesions_most": 1,
+    "train#trainer#accumulate": 1,
     "adversarial#d_every": 1, "context_slices": 1, "validate#dataset#max_slices": 1, "train#dataloader#num_workers": 0,
     "adversarial#d_start": 0, "adversarial#start": 0, "seed": 0,
 }  # fmt: skip
 """Keys of whole numbers, and the least of them."""
-_POSITIVE = ("learning_rate", "adversarial#optimizer#lr", "validate#data_range_hu")
+_POSITIVE = ("learning_rate", "adversarial#optimizer#lr", "validate#data_range_hu", "patches#lesion_weight")
 _NUMBERS = (
     "patches#air_weight",
     "patches#lesion_prob",

@@ -58,10 +58,10 @@ def test_pack_takes_own_texts_and_seals_what_was_edited(command, tiny_run, tmp_p
         "--license",
         "CC BY 4.0",
     )
-    run = ("pack", "--weights", tiny_run / "best.pt", "--version", "0.1.0+ours", "--changes", "ours")
+    run = ("pack", "--weights", tiny_run / "best.pt", "--version", "0.2.0+ours", "--changes", "ours")
     code, _, errors = command(*run, *texts, "--out", tmp_path / "dist")
     assert code == 0, errors
-    with zipfile.ZipFile(tmp_path / "dist" / "ct_cncl_v0.1.0+ours.zip") as archive:
+    with zipfile.ZipFile(tmp_path / "dist" / "ct_cncl_v0.2.0+ours.zip") as archive:
         archive.extractall(tmp_path / "unpacked")
     bundle = tmp_path / "unpacked" / "ct_cncl"
     metadata = json.loads((bundle / "configs" / "metadata.json").read_text())

@@ -38,6 +38,8 @@ GOOD = {"max_epochs": 3, "val_interval": 1, "patches": {"per_epoch": 8}, "batch_
             "two numbers, [0.5, 1] for example, for patches.dose_range",
         ),
         ({"patches": {"per_epoch": 8, "lesion_prob": 2}}, "a number from 0 to 1 for patches.lesion_prob, but got 2"),
+        ({"patches": {"per_epoch": 8, "lesions_most": 0}}, "of at least 1 for patches.lesions_most, but got 0"),
+        ({"patches": {"per_epoch": 8, "lesion_weight": 0}}, "a number above 0 for patches.lesion_weight, but got 0"),
         (
             {"patches": {"per_epoch": 8, "lesion_prob": -0.5}},
             "a number from 0 to 1 for patches.lesion_prob, but got -0.5",
