@@ -97,7 +97,8 @@ def test_there_are_many():
 @pytest.mark.parametrize("words", LINES, ids=" ".join)
 def test_command_line(words, monkeypatch):
     monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("S", "benchmarks/cncl_fast_search")  # as docs/reference/variants.md has it
+    monkeypatch.setenv("S", "benchmarks/cncl_fast_search")  # as docs/results/networks.md has it
+    monkeypatch.setenv("V", "benchmarks/cncl_fast_search/version_0_1.json")
     name, parameters = parsed([os.path.expandvars(word) for word in words if word != "..."])
     CHECKS.get(name, check_nothing)(parameters)
 
@@ -107,7 +108,8 @@ def test_every_overlay_that_a_page_names_is_there(page):
     """In prose, too, where no command line is parsed."""
     for text in re.findall(r"--with '?([\w./$=+\[\],-]+)", page.read_text(encoding="utf-8")):
         if text not in {"A", "B", "OVERLAY"}:
-            variant(text.replace("$S", str(ROOT / "benchmarks/cncl_fast_search")).rstrip(".,"))
+            search = str(ROOT / "benchmarks/cncl_fast_search")
+            variant(text.replace("$V", f"{search}/version_0_1.json").replace("$S", search).rstrip(".,"))
 
 
 @pytest.mark.parametrize(
