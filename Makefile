@@ -53,8 +53,9 @@ weights: $(STAMP)
 	$(BIN)/ct-cncl prepare $(SCANS)/train --validation $(SCANS)/val --dose 0.25 --realizations 4 --seed 11 --patient-from-name '^(nysbu_[^_]+|[^_]+)' --out data/weights
 	$(BIN)/ct-cncl prepare --phantoms 12 --slices 4 --realizations 4 --seed 12 --validation-fraction 0.1 --out data/phantoms
 	grep -q "$$(find data/weights/ data/phantoms/ -name '*.nii' | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -c1-64)" $(CARD)/data_checksums.txt || echo 'Other bits than those of the shipped weights: another version, processor or numpy rounds otherwise.'
-	$(BIN)/ct-cncl train $(STAGE) --out runs/pixel $(SETTINGS) val_interval=4 seed=21
-	$(BIN)/ct-cncl train $(STAGE) --with texture_centred --out runs/natural $(SETTINGS) start_from=runs/pixel/best.pt learning_rate=1e-4 max_epochs=2 patches.per_epoch=4800 texture.weight=3 seed=22
+	$(BIN)/ct-cncl train $(STAGE) --out runs/first $(SETTINGS) max_epochs=10 lr_scheduler.T_max=28 val_interval=10 seed=21
+	$(BIN)/ct-cncl train $(STAGE) --out runs/pixel $(SETTINGS) start_from=runs/first/best.pt learning_rate=6e-4 max_epochs=10 val_interval=5 seed=22
+	$(BIN)/ct-cncl train $(STAGE) --with texture_centred --out runs/natural $(SETTINGS) start_from=runs/pixel/best.pt learning_rate=1e-4 max_epochs=2 patches.per_epoch=4800 texture.weight=3 seed=23
 	$(BIN)/ct-cncl interpolate runs/pixel runs/natural --alpha 0.25 --out runs/mixed
 
 clean:
