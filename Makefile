@@ -44,7 +44,7 @@ CT ?= ../shared/ct
 SCANS := data/scans
 CARD := bundles/ct_cncl/docs
 STAGE := --data data/weights --with quarter_dose
-SETTINGS := phantom_dir=data/phantoms precision=bf16_any train.dataloader.num_workers=1
+SETTINGS := phantom_dir=data/phantoms precision=bf16_any train.dataloader.num_workers=1 network_def.level_sigma=1.5
 weights: $(STAMP)
 	sed -n 's,  shared/ct/,  $(CT)/,p' $(CARD)/data_checksums.txt | sha256sum --check --quiet -
 	mkdir -p $(SCANS)/train $(SCANS)/val
@@ -56,7 +56,7 @@ weights: $(STAMP)
 	$(BIN)/ct-cncl train $(STAGE) --out runs/first $(SETTINGS) max_epochs=10 lr_scheduler.T_max=28 val_interval=10 seed=21
 	$(BIN)/ct-cncl train $(STAGE) --out runs/pixel $(SETTINGS) start_from=runs/first/best.pt learning_rate=6e-4 max_epochs=10 val_interval=5 seed=22
 	$(BIN)/ct-cncl train $(STAGE) --with texture_centred --out runs/natural $(SETTINGS) start_from=runs/pixel/best.pt learning_rate=1e-4 max_epochs=2 patches.per_epoch=4800 texture.weight=3 seed=23
-	$(BIN)/ct-cncl interpolate runs/pixel runs/natural --alpha 0.25 --out runs/mixed
+	$(BIN)/ct-cncl interpolate runs/pixel runs/natural --alpha 0.5 --out runs/mixed
 
 clean:
 	rm -rf .venv demo bench site
