@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import os
@@ -18,6 +19,8 @@ from torch.nn import functional
 
 from ct_cncl.pipeline.common.checkpoint_file import load_file, network_state
 from ct_cncl.pipeline.common.errors import CheckpointError
+from ct_cncl.pipeline.networks.branches import centre_slice
+from ct_cncl.pipeline.networks.level import keep_level
 from ct_cncl.pipeline.sharing.example_scan import write_example
 from ct_cncl.pipeline.weights.load import Weights, open_weights
 from ct_cncl.pipeline.weights.onnx import AXES, AXES_IN_WORDS, METADATA, OUTPUTS, open_onnx
@@ -91,15 +94,22 @@ def write_torchscript(network: nn.Module, path: Path, *, metadata: Mapping[str, 
 
 
 class _Padded(nn.Module):
-    """The network with its padding as plain arithmetic, and its outputs in the order of ``OUTPUTS``."""
+    """The network with its padding as plain arithmetic, and its outputs in the order of ``OUTPUTS``.
+
+    What keeps the level comes after the crop, as in the network: it must not see what was padded.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = network
+        self.network = copy.copy(network)
         self.multiple = int(getattr(network, "multiple", 1))
+        self.level_sigma = float(getattr(network, "level_sigma", 0.0))
+        if self.level_sigma > 0:
+            self.network.level_sigma = 0.0  # type: ignore[assignment]
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         columns, rows = image.shape[-2:]
+        whole = image
         if self.multiple > 1:
             image = functional.pad(image, [0, -rows % self.multiple, 0, -columns % self.multiple], mode="reflect")
         if hasattr(self.network, "branches"):
@@ -107,7 +117,10 @@ class _Padded(nn.Module):
             images: tuple[torch.Tensor, ...] = (predicted.fused, predicted.content, predicted.noise)
         else:
             images = (self.network(image),)
-        return tuple(one[..., :columns, :rows] for one in images)
+        result, *others = (one[..., :columns, :rows] for one in images)
+        if self.level_sigma > 0:
+            result = keep_level(centre_slice(whole), result, self.level_sigma)
+        return (result, *others)
 
 
 def write_onnx(network: nn.Module, path: Path, *, slices: int, metadata: Mapping[str, Any]) -> None:

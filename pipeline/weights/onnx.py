@@ -30,7 +30,7 @@ class OnnxNetwork(nn.Module):
 
     Args:
         session: an ``onnxruntime.InferenceSession`` with the input "image" and the outputs ``OUTPUTS``.
-        multiple: what the graph wants the sides divisible by; smaller images are padded as the network itself pads.
+        multiple: what the graph pads the sides to, by itself; images too small for that, below twice as much, are padded before.
     """
 
     def __init__(self, session: Any, *, multiple: int) -> None:
@@ -49,7 +49,9 @@ class OnnxNetwork(nn.Module):
             RuntimeError: an image that the graph does not take.
         """
         columns, rows = image.shape[-2:]
-        padded = pad_to_multiple(image.float().cpu(), self.multiple)
+        padded = image.float().cpu()
+        if min(columns, rows) < 2 * self.multiple:
+            padded = pad_to_multiple(padded, self.multiple)
         try:
             found = self.session.run(list(names), {"image": padded.numpy()})
         except Exception as error:  # ONNX Runtime's exceptions have no common base
