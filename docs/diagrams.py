@@ -1,4 +1,4 @@
-"""Draw the diagrams of the documentation: `.venv/bin/python docs/diagrams.py` (--branches: also the picture of the branches)."""
+"""Draw the diagrams of the documentation: `.venv/bin/python docs/diagrams.py` (--pictures: also those that the shipped weights make)."""
 
 from __future__ import annotations
 
@@ -150,16 +150,48 @@ def branches() -> None:
     names["figure"].savefig(IMAGES / "branches.png", dpi=110)
 
 
+def quarter_dose() -> None:
+    """The README's picture: a chest phantom at a quarter of the dose, its result, the phantom itself, and what was removed."""
+    import matplotlib as mpl
+    import torch
+    from monai.data import MetaTensor
+
+    from ct_cncl.pipeline import denoise
+    from ct_cncl.transforms import SimulateLowDose
+    from ct_cncl.transforms.phantom import anatomical_phantom
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    phantom = anatomical_phantom(77, slices=1, size=512, region="chest")
+    simulate = SimulateLowDose(0.25, incident_photons=1e5, seed=1)
+    low = simulate(MetaTensor(torch.as_tensor(phantom.hu)[None], affine=torch.as_tensor(phantom.affine)))[0].numpy()
+    result = denoise(low, axes="xyz", device="cpu", progress=False)
+    figure, axes = plt.subplots(1, 4, figsize=(20.64, 5.38), facecolor="black", layout="constrained")
+    tiles = [
+        ("quarter dose", low, 50, 400),
+        ("denoised", result, 50, 400),
+        ("truth", phantom.hu, 50, 400),
+        ("removed", low - result, 0, 200),
+    ]
+    for axis, (name, image, centre, width) in zip(axes.flat, tiles, strict=True):
+        axis.imshow(image[:, :, 0].T, cmap="gray", vmin=centre - width / 2, vmax=centre + width / 2)
+        axis.set_title(f"{name} [{centre}/{width} HU]", color="white", loc="left")
+        axis.axis("off")
+    figure.savefig(IMAGES / "quarter_dose.png", dpi=100)
+
+
 def main() -> None:
     """Draw."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--branches", action="store_true", help="also images/branches.png, with the shipped weights")
+    parser.add_argument("--pictures", action="store_true", help="also the pictures that the shipped weights make")
     asked = parser.parse_args()
     network()
     way_of_a_slice()
     dose_law()
-    if asked.branches:
+    if asked.pictures:
         branches()
+        quarter_dose()
 
 
 if __name__ == "__main__":
