@@ -104,7 +104,9 @@ def test_cncl_fast_exports_with_weights_that_are_not_zero(tmp_path):
         for name in ("model.onnx", "model.ts"):
             found = open_weights(tmp_path / name, CPU).branches(image)
             assert largest_hu(found.noise, expected.noise) < 0.05
-            assert largest_hu(found.fused, expected.fused) < 0.05  # its level is kept by the image without what was padded
+            assert (
+                largest_hu(found.fused, expected.fused) < 0.05
+            )  # its level is kept by the image without what was padded
 
 
 def test_three_slices(tmp_path):
