@@ -42,4 +42,4 @@ def ablation_answer(
     judged = f"{len(rows)} variant{'s' * (len(rows) > 1)}, trained alike, on the {split} split"
     judged += f"; {failed} could not be judged" if failed else ""
     rank = f"Best of {len(known)} by PSNR: " if several else ""
-    return Verdict(judged, f"{rank}{best['variant']} {in_words(words)}.", figures)
+    return Verdict(judged, f"{rank}{best['variant']} {in_words(words)}.", figures, method.key if method else "")

@@ -33,7 +33,7 @@ def evaluation_answer(found: Evaluation) -> Verdict | None:
     best = max(known, key=lambda one: _mean(found, one.key, first.key) or 0.0)
     parts = figures_of(found, best, first)
     rank = f"Best of {len(known)} by PSNR: " if len(known) > 1 else ""
-    return Verdict(judged(found), f"{rank}{best.name} {in_words(list(parts.values()))}.", list(parts))
+    return Verdict(judged(found), f"{rank}{best.name} {in_words(list(parts.values()))}.", list(parts), best.key)
 
 
 def first_psnr(found: Evaluation) -> Measure | None:

@@ -108,11 +108,13 @@ class Verdict:
         judged: what was judged: method, reference, scans.
         sentence: the result in one sentence, with its figures.
         figures: those figures, each with its range and window.
+        method: key of the method that the sentence is about; empty where it is about none of the pictures.
     """
 
     judged: str
     sentence: str
     figures: Sequence[KeyFigure] = ()
+    method: str = ""
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def phantom_answer(found: QAResults, inserted: InsertFindings, slices: int) -> V
     rank = f"Least noise of {len(known)}: " if len(known) > 1 else ""
     doses = ", ".join(f"{one:g}" for one in found.doses)
     judged = f"{' and '.join(found.names.values())} on phantoms of water, discs and lesions: dose {doses}, {slices} slices each"
-    return Verdict(judged, f"{rank}{name} {in_words(parts)}.", figures)
+    return Verdict(judged, f"{rank}{name} {in_words(parts)}.", figures, key)
 
 
 def _shares(found: QAResults, key: str) -> dict[float, float]:

@@ -74,6 +74,7 @@ def choose_slices(
     manifest = {
         "slices": slices,
         "views": _views(evaluation),
+        "first": "" if evaluation.verdict is None else evaluation.verdict.method,
         "presets": [{"name": name, "centre": WINDOWS[name].centre, "width": WINDOWS[name].width} for name in PRESETS],
         "colours": {
             "image": as_hex(grey_map()),

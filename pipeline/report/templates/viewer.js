@@ -37,7 +37,7 @@ class Viewer {
     const preset = data.presets.find(({ name }) => name === data.window);
     this.state = {
       slice: 0, left: 0, right: 0, layout: "wipe", wipe: 0.5, centre: preset.centre, width: preset.width, smooth: true,
-      zoom: 1, x: 0, y: 0, mark: -1, drag: TOUCH ? "wipe" : "window", ...data.scales, ...firstPair(data.views),
+      zoom: 1, x: 0, y: 0, mark: -1, drag: TOUCH ? "wipe" : "window", ...data.scales, ...firstPair(data.views, data.first),
     };
     this.controls = this.connect();
     this.fitScreen();
@@ -345,10 +345,11 @@ class Viewer {
   }
 }
 
-// Input beside the first result, or whatever there is.
-function firstPair(views) {
+// Input beside the result that the verdict is about, or the first one, or whatever there is.
+function firstPair(views, first) {
   const images = views.flatMap(({ kind, method }, number) => (kind === "image" ? [{ method, number }] : []));
-  const candidate = images.find(({ method }) => method !== "input" && method !== "reference") ?? images[0];
+  const results = images.filter(({ method }) => method !== "input" && method !== "reference");
+  const candidate = results.find(({ method }) => method === first) ?? results[0] ?? images[0];
   const other = images.find(({ method }) => method === "input") ?? images[0];
   return { left: other.number, right: candidate.number };
 }

@@ -1,9 +1,14 @@
 """The first screen in a real browser, on a desktop and on a phone: answer, figures, a whole image; and what a finger does."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 
 import chromium
 import pytest
+from report_browser import Page
+from tiny_evaluation import tiny_evaluation
+
+from ct_cncl.pipeline.report.evaluation_page import write_page
 
 BOX = """
 const box = (one) => { const { left, top, right, bottom } = one.getBoundingClientRect(); return [left, top, right, bottom]; };
@@ -50,6 +55,20 @@ def test_answer_figures_and_a_whole_image_are_on_the_first_screen(sized):
         "0.012",
     ):
         assert text in words
+
+
+@pytest.mark.parametrize(("method", "shown"), [("candidate2", 3), ("", 2)])
+def test_the_result_that_the_verdict_is_about_is_shown_at_first(method, shown, opened, tmp_path):
+    evaluation = tiny_evaluation()
+    path = write_page(replace(evaluation, verdict=replace(evaluation.verdict, method=method)), tmp_path / "report.html")
+    before = opened.current_url
+    try:
+        opened.get(path.as_uri())
+        Page(opened).settle()
+        chosen = opened.execute_script("return document.querySelector('[data-set=right]').selectedOptions[0].text")
+        assert chosen == evaluation.methods[shown].name
+    finally:
+        opened.get(before)
 
 
 def test_nothing_is_wider_than_the_page(sized):
