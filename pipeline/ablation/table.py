@@ -65,8 +65,8 @@ def headers(data_range: float, keys: Sequence[str] = tuple(COLUMNS)) -> list[str
 def figure_text(key: str, value: Any) -> str:
     """A figure as people read it.
 
-    >>> figure_text("psnr_content", 41.256), shown("gain_psnr", 4.8), shown("parameters", 2612345), shown("note", None)
-    ('41.26', '+4.80', '2,612,345', '')
+    >>> [figure_text(*one) for one in (("psnr_content", 41.256), ("gain_psnr", 4.8), ("parameters", 2612345), ("note", None))]
+    ['41.26', '+4.80', '2,612,345', '']
     """
     if value is None or value == "":
         return ""

@@ -25,6 +25,15 @@ def test_help_has_an_example(command, name):
     assert f"ct-cncl {name} " in text
 
 
+def own_texts(folder):
+    """pack's options for texts of one's own, and the card."""
+    sections = [line for line in (BUNDLE / "docs" / "README.md").read_text().splitlines() if line.startswith("#")]
+    card = "\n\nOurs.\n\n".join(sections) + "\n"
+    (folder / "card.md").write_text(card)
+    said = ("--authors", "Jane Doe", "--data-source", "Our scanner", "--license", "CC BY 4.0")
+    return ("--card", folder / "card.md", *said), card
+
+
 def test_pack_verify_publish(command, weights, tmp_path):
     code, text, errors = command("pack", "--weights", weights, "--out", tmp_path / "dist")
     assert code == 0, errors
@@ -35,6 +44,12 @@ def test_pack_verify_publish(command, weights, tmp_path):
     assert "0 of these are not in the installed release" in text
     assert "ok       rules of the model zoo" in text
     assert "example's result" not in text
+    code, _, errors = command("publish", path, "--to", "folder", "--target", tmp_path / "models")
+    assert code == 1
+    assert "TO BE WRITTEN" in errors
+    code, _, errors = command("pack", "--weights", weights, *own_texts(tmp_path)[0], "--out", tmp_path / "written")
+    assert code == 0, errors
+    path = tmp_path / "written" / path.name
     code, text, _ = command("publish", path, "--to", "folder", "--target", tmp_path / "models")
     assert code == 0
     assert "Nothing was done" in text
@@ -45,19 +60,7 @@ def test_pack_verify_publish(command, weights, tmp_path):
 
 
 def test_pack_takes_own_texts_and_seals_what_was_edited(command, tiny_run, tmp_path):
-    sections = [line for line in (BUNDLE / "docs" / "README.md").read_text().splitlines() if line.startswith("#")]
-    card = "\n\nOurs.\n\n".join(sections) + "\n"
-    (tmp_path / "card.md").write_text(card)
-    texts = (
-        "--card",
-        tmp_path / "card.md",
-        "--authors",
-        "Jane Doe",
-        "--data-source",
-        "Our scanner",
-        "--license",
-        "CC BY 4.0",
-    )
+    texts, card = own_texts(tmp_path)
     run = ("pack", "--weights", tiny_run / "best.pt", "--version", "0.2.0+ours", "--changes", "ours")
     code, _, errors = command(*run, *texts, "--out", tmp_path / "dist")
     assert code == 0, errors

@@ -41,7 +41,7 @@ def test_configurations(tmp_path, number):
             ("retry", "Retry"),
             ("keep", "Keep"),
             ("limits", "Limits"),
-            ("page", "Page"),
+            ("page", "PageSettings"),
         ):
             assert getattr(settings, name) == getattr(module, kind)()
         assert settings.destinations["pacs"].peer.tls == settings.tls
