@@ -80,7 +80,7 @@ class Clock:
 def trained(
     data: Path, name: str, *, batch: int, steps: int, now: Callable[[], float] = time.perf_counter, **overrides: Any
 ) -> dict[str, float]:
-    """Train for so many steps, and some before; patches a second and shares of the time, by the clock ``now``."""
+    """Train for ``steps`` steps after a short warm-up: patches per second and shares of the time, by the clock ``now``."""
     skip = 2
     with tempfile.TemporaryDirectory() as folder:
         values = {

@@ -133,4 +133,4 @@ def missing_checkpoint(path: Path) -> CheckpointError:
     """What to say of a path that is no file: the run's folder may have been named in the place of its checkpoint."""
     if (path / BEST).is_file():
         return CheckpointError(f"Expected a checkpoint, but {path} is a folder. Name {path / BEST}.")
-    return CheckpointError(f"Expected a checkpoint in {path}, but there is none. Name a run's best.pt.")
+    return CheckpointError(f"Expected a checkpoint, but {path} does not exist. Name a run's best.pt.")

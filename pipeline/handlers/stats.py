@@ -17,7 +17,7 @@ _TERMS = (
     "Terms: y is the low-dose image, x the full-dose one. C(y) and y - N(y) are what the two branches make of y; the result joins "
     "them. Losses carry their weights; loss is the sum that the branches learn from."
 )
-_OF_JUDGE = (
+_DISCRIMINATOR_TERMS = (
     " The discriminator tells x from results: d_real and d_fake are its mean outputs of either, d_accuracy how often it is right "
     "(0.5: it guesses)."
 )
@@ -68,4 +68,4 @@ class StatsLog:
         if self.explained:
             return
         self.explained = True
-        logger.info(_TERMS + (_OF_JUDGE if "loss_discriminator" in engine.state.epoch_losses else ""))
+        logger.info(_TERMS + (_DISCRIMINATOR_TERMS if "loss_discriminator" in engine.state.epoch_losses else ""))

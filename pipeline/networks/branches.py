@@ -79,7 +79,7 @@ class BranchOutputs(nn.Module):
 
 
 def _check_output(output: object, image: torch.Tensor) -> None:
-    """Refuse what is no slice of the image: losses would take another number of channels, repeated, for an answer."""
+    """Refuse an output of another shape: losses would broadcast it against the image without a word."""
     wanted = (image.shape[0], 1, *image.shape[-2:])
     if not isinstance(output, torch.Tensor) or tuple(output.shape) != wanted:
         got = tuple(output.shape) if isinstance(output, torch.Tensor) else f"a {type(output).__name__}"

@@ -28,7 +28,7 @@ return [...document.querySelectorAll("body *")].filter((one) => !one.closest(".s
 
 @contextmanager
 def chromium(folder):
-    """A browser with a profile of its own that logs its console and its requests; skips where there is none.
+    """Headless Chromium with a fresh profile; logs its console and its requests. Skips where Chromium is not installed.
 
     Args:
         folder: for the profile.

@@ -9,6 +9,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ct_cncl.transforms.series.scan import ScanError
 
+_MOST_DEFLATED = 1100
+"""Of one member: deflate packs no better than 1032 to 1."""
 _MOST_PACKED = 100
 """CT packs to a half or a third, a phantom without noise to a fiftieth."""
 _SPARE = 256 << 20
@@ -92,4 +94,8 @@ def _check(member: zipfile.ZipInfo, path: Path) -> None:
     if member.flag_bits & 1:
         raise ScanError(
             f"{path}: expected an archive without a password but {member.filename!r} is encrypted; unpack it"
+        )
+    if member.file_size > _MOST_DEFLATED * max(member.compress_size, 1):
+        raise ScanError(
+            f"{path}: expected scans but {member.filename!r} would grow beyond reason; do not trust this archive"
         )

@@ -13,5 +13,5 @@ def test_a_run_in_the_place_of_its_checkpoint_is_told_apart_from_none(tmp_path):
     for refuse in (lambda path: open_weights(path, "cpu"), trained_network):
         with pytest.raises(ValueError, match="is a folder. Name .*best.pt"):
             refuse(tmp_path / "run")
-        with pytest.raises(ValueError, match="but there is none. Name a run's best.pt"):
+        with pytest.raises(ValueError, match="does not exist. Name a run's best.pt"):
             refuse(tmp_path / "other")
