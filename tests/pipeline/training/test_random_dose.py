@@ -8,6 +8,7 @@ from tiny_runs import TINY
 from ct_cncl.pipeline.preparation.prepare import PrepareOptions, prepare_data
 from ct_cncl.pipeline.workflow.run import build_workflow, config_file, overlay_file, run_workflow
 from ct_cncl.transforms.common.errors import DataError
+from ct_cncl.transforms.patches.lesions import RandLesionsd
 
 
 @pytest.fixture(scope="module")
@@ -61,5 +62,7 @@ def test_the_recipe_of_the_shipped_weights(dataset, tmp_path, phantoms):
     assert 0.2 <= min(draw.dose.target_fraction for draw in draws) < 0.25
     assert min(draw.side for draw in draws) < 32 < max(draw.side for draw in draws)
     assert min(draw.sharpness for draw in draws) < 0 < max(draw.sharpness for draw in draws)
+    (lesions,) = (one for one in pairs.transform.transforms if isinstance(one, RandLesionsd))
+    assert (lesions.transform.prob, lesions.transform.most, lesions.weight) == (1.0, 6, 5.0)
     state = torch.load(tmp_path / "run" / "best.pt", weights_only=True)["network_def"]
     assert all(value.isfinite().all() for value in state.values())

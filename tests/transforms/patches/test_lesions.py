@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 import torch
 
-from ct_cncl.transforms.patches.lesions import Lesion, RandLesions, RandLesionsd, lesion_hu
+from ct_cncl.transforms.patches.lesions import (
+    Lesion,
+    RandLesions,
+    RandLesionsd,
+    coverages,
+    lesion_hu,
+    lesion_weights,
+    lesions_hu,
+)
 
 TISSUE = torch.full((1, 64, 64), 50.0)
 
@@ -114,3 +122,12 @@ def test_without_a_weight_none_are_made():
     assert "weight" not in RandLesionsd(["image", "label"], 0.0, weight=5.0)({"image": TISSUE, "label": TISSUE})
     with pytest.raises(ValueError, match="above 0, but got 0"):
         RandLesionsd(["image", "label"], 1.0, weight=0)
+
+
+def test_where_two_lesions_meet_their_contrasts_add_and_their_weights_do_not():
+    two = [Lesion(32.0, 32.0, (8.0, 8.0), 0.0, -20.0), Lesion(32.0, 38.0, (8.0, 8.0), 0.0, 30.0)]
+    covered = coverages(two, TISSUE)
+    added, weights = lesions_hu(two, covered), lesion_weights(5.0, covered)
+    for row, column, contrast in ((32, 35, 10.0), (32, 26, -20.0), (32, 44, 30.0)):
+        assert float(added[row, column]) == pytest.approx(contrast, abs=0.5)
+        assert float(weights[row, column]) == pytest.approx(5.0, abs=0.1)
