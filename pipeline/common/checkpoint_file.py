@@ -37,7 +37,7 @@ def load_file(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"Expected a checkpoint in {path}, but there is none. Train first, or name another file.")
+        raise missing_checkpoint(path)
     try:
         check_archive(path)
         return torch.load(path, map_location="cpu", weights_only=True)

@@ -125,7 +125,7 @@ def test_denoise_uses_the_run_and_equals_the_network(tiny_run, tmp_path):
     assert np.abs(written - expected).max() < 0.01
     assert np.abs(written - hu).max() > 1
     assert np.abs(denoise(hu, weights=str(tiny_run / "best.pt"), device="cpu") - expected).max() < 0.01
-    with pytest.raises(CheckpointError, match="nowhere.pt, but there is none"):
+    with pytest.raises(CheckpointError, match="nowhere.pt does not exist"):
         denoise(hu, weights=str(tmp_path / "nowhere.pt"), device="cpu")
 
 

@@ -163,7 +163,7 @@ def test_an_earlier_zip_is_not_replaced(packed, tmp_path):
 
 
 def test_weights_that_are_not_there_are_one_line(tmp_path):
-    with pytest.raises(CheckpointError, match="there is none"):
+    with pytest.raises(CheckpointError, match="does not exist"):
         pack(tmp_path / "dist", weights=tmp_path / "nothing.pt")
 
 

@@ -152,7 +152,7 @@ def test_evaluation_needs_the_runs_config(moved_run):
 
 def test_evaluation_needs_a_checkpoint(moved_run):
     (moved_run / "best.pt").unlink()
-    with pytest.raises(CheckpointError, match="there is none"):
+    with pytest.raises(CheckpointError, match="does not exist"):
         evaluate_run(moved_run, assignments=QUIET)
 
 
