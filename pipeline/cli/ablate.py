@@ -1,4 +1,4 @@
-"""``ct-cncl ablate``: several variants trained under the same conditions, in one table."""
+"""``ct-cncl ablate``: train several variants under the same conditions and compare them in one table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def ablate(
         Optional[list[str]],
         typer.Argument(
             metavar="[KEY=VALUE]...",
-            help="Values for keys of train.json, for all variants, for example batch_size=8.",
+            help="Settings of train.json for all variants, for example batch_size=8.",
             show_default=False,
         ),
     ] = None,
@@ -24,7 +24,7 @@ def ablate(
         typer.Option(
             "--with",
             metavar="A[+B][+KEY=VALUE]",
-            help="A variant: overlays (names or files) and settings joined by +. Can be repeated. `paper` is train.json as it stands.",
+            help="A variant: overlays (names or files) and settings joined by +. Repeatable. `paper` is train.json unchanged.",
         ),
     ] = None,
     data: Annotated[
@@ -32,19 +32,19 @@ def ablate(
         typer.Option("--data", help="Data set written by `ct-cncl prepare`. Default: phantoms, generated once."),
     ] = None,
     minutes: Annotated[
-        Optional[float], typer.Option(help="Budget for each variant: minutes of training, without validation.")
+        Optional[float], typer.Option(help="Budget for each variant: minutes of training, excluding validation.")
     ] = None,
     iterations: Annotated[Optional[int], typer.Option(help="Budget for each variant: training iterations.")] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for the runs and their results.")] = Path("runs/ablation"),
     split: Annotated[str, typer.Option(help="Split to evaluate on: validation or test.")] = "validation",
     pictures: Annotated[int, typer.Option(help="Number of slices shown in the report.")] = 3,
 ) -> None:
-    """Train variants one after another, on the same data with the same seed, batches and budget, and compare them in a table.
+    """Train variants one after another on the same data, with the same seed, batches and budget, and compare them in a table.
 
-    Each variant's learning rate falls to zero by a half cosine over its budget, whatever its overlays say, so that none is cut
-    off while it is still high. Seed, batch size, patches and doses come from train.json or from KEY=VALUE and are the same for
-    all; join a setting to a variant with + to change it there alone. The same command resumes after an interruption.
-    Named anew, --with is the table: runs that are not named stay in --out, and come back when they are.
+    Each variant's learning rate falls to zero along a half cosine over the budget, overriding its overlays, so that no run ends
+    while the rate is still high. Seed, batch size, patches and doses come from train.json or from KEY=VALUE and are the same for
+    all; append a setting to a variant with + to change it for that variant only. The same command resumes after an interruption.
+    The table holds the variants given with --with. Runs of others stay in --out and reappear when you name them again.
 
     Examples:
       ct-cncl ablate --data data/quarter --with paper --with cncl_fast --minutes 30 --out runs/fast batch_size=8
@@ -70,5 +70,5 @@ def ablate(
             )
         )
     except KeyboardInterrupt:
-        say("", f"Stopped; finished work is in {out}. The same command resumes from there.", error=True)
+        say("", f"Stopped. Finished work is in {out}; run the same command to resume.", error=True)
         raise typer.Exit(130) from None

@@ -30,8 +30,8 @@ from ct_cncl.transforms.common.terminal import say
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 SPIN_COUNT = ("GOMP_SPINCOUNT", "30000")
-"""How long a thread of OpenMP spins before it sleeps while it waits for the others; libgomp's own 300000 made a training of
-small patches 60 times slower beside another job on the same two cores, this 10 times, and costs nothing on idle cores."""
+"""How long an OpenMP thread spins before it sleeps while it waits for the others. With libgomp's default of 300000, training on
+small patches ran 60 times slower next to another job on the same two cores; with this, 10 times. It costs nothing on idle cores."""
 
 app = typer.Typer(
     name="ct-cncl",
@@ -79,20 +79,20 @@ app.add_typer(node, name="node")
 
 
 def _stop_as_ctrl_c() -> None:
-    """SIGTERM (Slurm's pre-emption, a container's end) and SIGHUP (a closed terminal) end a command as Ctrl-C does: it tidies up.
+    """Make SIGTERM (Slurm preemption, a container stopping) and SIGHUP (a closed terminal) act like Ctrl-C, so that commands clean up.
 
-    Processes of torchrun keep the system's way: one that waits for the others in a collective would never hear of it.
+    Under torchrun the system's default stays: a process that waits in a collective operation would never handle the signal.
     """
     own = os.getpid()
 
     def stop(number: int, _frame: object) -> None:
-        if os.getpid() != own:  # a worker that was forked: its parent tidies up
+        if os.getpid() != own:  # a forked worker: its parent cleans up
             os._exit(128 + number)
         raise KeyboardInterrupt
 
     if os.environ.get("WORLD_SIZE", "1") == "1":
         for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-            if signal.getsignal(number) == signal.SIG_DFL:  # not under nohup
+            if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP: leave it so
                 signal.signal(number, stop)
 
 
@@ -101,7 +101,7 @@ def main() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault(*SPIN_COUNT)  # read when torch is loaded
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a letter that the terminal lacks is no reason to stop
+        if isinstance(stream, io.TextIOWrapper):  # do not fail on a character that the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
     _stop_as_ctrl_c()
     debug = "--debug" in sys.argv
@@ -121,7 +121,7 @@ def main() -> None:
 
 
 def one_line(error: BaseException) -> str:
-    r"""An exception's message in one line; the kind of exception before those that were not written for users.
+    r"""An exception's message on one line. Its type comes first unless the message was written for users.
 
     >>> one_line(ValueError("Expected a,\n but got b."))
     'Expected a, but got b.'

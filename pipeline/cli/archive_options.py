@@ -1,4 +1,4 @@
-"""Options that ``denoise`` and ``simulate`` share: which scans, and how their results are written."""
+"""Options that ``denoise`` and ``simulate`` share: which scans to read, and how to write the results."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import typer
 
 ChosenSeries = Annotated[
     Optional[list[str]],
-    typer.Option(help="Only this series, by number, name or tag. Can be repeated.", metavar="SERIES"),
+    typer.Option(help="Only this series, by number, name or tag. Repeatable.", metavar="SERIES"),
 ]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Refuse series with missing, duplicate or unevenly spaced slices.")
 ]
 Derived = Annotated[
     bool,
-    typer.Option("--derived", help="Also take results of ct-cncl and other derived images (MIP, average, map, ...)."),
+    typer.Option("--derived", help="Also accept results of ct-cncl and other derived images (MIP, average, map, ...)."),
 ]
 Compress = Annotated[str, typer.Option(help="Lossless compression of DICOM results: none, jpeg2000 or rle.")]
 Deidentify = Annotated[

@@ -1,4 +1,4 @@
-"""``ct-cncl demo``: the whole workflow on phantoms."""
+"""``ct-cncl demo``: run the whole workflow on phantoms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``ct-cncl denoise``: scans in, denoised scans of the same kind out."""
+"""``ct-cncl denoise``: denoise scans and write the results in the format of the source."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def denoise(
     out: Annotated[
         Optional[Path],
         typer.Option(
-            help="Folder for results, their records and manifest.jsonl. For a single volume, a file name (out.nii.gz) works, too."
+            help="Folder for results, their records and manifest.jsonl. For a single volume, this can be a file name (out.nii.gz)."
         ),
     ] = None,
     weights: Annotated[
@@ -34,7 +34,7 @@ def denoise(
     strength: Annotated[
         Optional[str],
         typer.Option(
-            help="Share of the network's correction that is applied: low, medium, high, or a number from 0 (the scan unchanged) to 1.  [1]",
+            help="Share of the network's correction to apply: low, medium, high, or a number from 0 (scan unchanged) to 1. [1]",
             metavar="STRENGTH",
             show_default=False,
         ),
@@ -42,15 +42,15 @@ def denoise(
     target_dose: Annotated[
         Optional[str],
         typer.Option(
-            help="Instead of --strength: the dose that the result should look as if taken at, as a multiple of the scan's: 1 or more, or clean. "
-            "Without it, the bundle's weights give 4.",
+            help="Instead of --strength: the dose that the result should look as if taken at, as a multiple of the scan's own dose: "
+            "1 or more, or clean. Without it, the bundle's weights give 4.",
             metavar="DOSE",
         ),
     ] = None,
     save: Annotated[
         Optional[list[str]],
         typer.Option(
-            help="Also write, as series in HU: removed (source - result), noise, content, disagreement. Separate several by commas.",
+            help="Also write, as series in HU: removed (source - result), noise, content, disagreement. Separate with commas.",
             metavar="KINDS",
         ),
     ] = None,
@@ -60,18 +60,20 @@ def denoise(
     compress: Compress = "none",
     deidentify: Deidentify = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    batch_size: Annotated[Optional[int], typer.Option(help="Slices per batch. Default: suits the device.")] = None,
+    batch_size: Annotated[Optional[int], typer.Option(help="Slices per batch. Default: chosen for the device.")] = None,
     threads: Annotated[Optional[int], typer.Option(help="CPU threads for the network. Default: torch's.")] = None,
     precision: Annotated[
         str,
         typer.Option(
-            help="fp32; bf16: faster on GPUs and on CPUs with AMX, differs by 0.1 HU on average (0.3 with a .ts file); auto: bf16 where the "
+            help="fp32; bf16: faster on GPUs and on CPUs with AMX, differs by 0.1 HU on average (0.3 with a .ts file); auto: bf16 if the "
             "device supports it in hardware."
         ),
     ] = "fp32",
     window_preview: Annotated[
         Optional[Path],
-        typer.Option(help="Write a PNG of the middle slice before and after, and of what was removed.", metavar="PNG"),
+        typer.Option(
+            help="Write a PNG of the middle slice before and after denoising, and of what was removed.", metavar="PNG"
+        ),
     ] = None,
     manifest: Annotated[
         Optional[Path],
@@ -84,16 +86,16 @@ def denoise(
         bool,
         typer.Option(
             "--trust",
-            help="Run a .ts file without checking its code, and import the classes that a run's config names. Only if you know who made "
-            "it; see SECURITY.md.",
+            help="Run a .ts file without checking its code, and import the classes that a run's config names. Use it only for files "
+            "from someone you trust; see SECURITY.md.",
         ),
     ] = False,
 ) -> None:
-    """Denoise scans. DICOM becomes a derived series; other files keep geometry, shape and data type. The input is never touched.
+    """Denoise scans. DICOM becomes a derived series; other files keep geometry, shape and data type. The input is never changed.
 
     A folder of scans is an archive. A scan that fails is recorded and does not stop the others; the same command resumes where
     it stopped. Under torchrun the processes share the work. Only the network's plain definition is read from the weights'
-    config; nothing in it is run. Scans unlike the training data cause a warning, if the weights describe that data.
+    config; no code in it is run. If the weights describe their training data, scans unlike it cause a warning.
 
     Examples:
       ct-cncl denoise dicom_folder --weights runs/narrow/best.pt --out denoised

@@ -1,4 +1,4 @@
-"""``ct-cncl evaluate``: files of any method against a reference, or a run on its data set."""
+"""``ct-cncl evaluate``: evaluate any method's files against a reference, or a run on its data set."""
 
 from __future__ import annotations
 
@@ -26,21 +26,23 @@ def evaluate(
     ] = None,
     low_dose: Annotated[
         Optional[Path],
-        typer.Option("--input", help="The low-dose scans. They are evaluated as well, and show what was removed."),
+        typer.Option(
+            "--input", help="The low-dose scans. They are evaluated too, and the report shows what was removed."
+        ),
     ] = None,
     labels: Annotated[
         Optional[Path],
-        typer.Option(help="Label volumes of REF: tissue classes come from them, not from the reference's HU."),
+        typer.Option(help="Label volumes of REF. Tissue classes then come from them, not from the reference's HU."),
     ] = None,
     label_names: Annotated[
         Optional[Path],
-        typer.Option(help='JSON with the numbers of each class: {"liver": 5, "vessels": [7, 8]}. [labels of phantoms]'),
+        typer.Option(help='JSON with the labels of each class: {"liver": 5, "vessels": [7, 8]}. [those of phantoms]'),
     ] = None,
     inserts: Annotated[
         Optional[Path],
         typer.Option(
-            help="Measure how much contrast of small inserts is kept. Without candidates: write the scans with inserts into this new folder. "
-            "With a method's results for REF and for that folder: compare the two.",
+            help="Measure how much of the contrast of small inserts is kept. Without candidates: write the scans with inserts to this new "
+            "folder. With a method's results for REF and for that folder: compare the two.",
             metavar="FOLDER",
         ),
     ] = None,
@@ -51,14 +53,14 @@ def evaluate(
         ),
     ] = "full,chest,abdomen",
     region: Annotated[
-        str, typer.Option(help="Pixels that PSNR, SSIM, RMSE and MAE use: scan (all but padding), body, or all.")
+        str, typer.Option(help="Pixels used for PSNR, SSIM, RMSE and MAE: scan (all but padding), body, or all.")
     ] = "scan",
     name: Annotated[
         Optional[list[str]], typer.Option("--name", help="Name of a candidate in the report; once for each, in order.")
     ] = None,
     patients: Annotated[
         Optional[Path],
-        typer.Option("--patients", help="CSV with columns file and patient, for files that do not name the patient."),
+        typer.Option("--patients", help="CSV with columns file and patient, for files that do not state the patient."),
     ] = None,
     patient_from_name: Annotated[
         Optional[str],
@@ -70,12 +72,12 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     data: Annotated[
         Optional[Path],
-        typer.Option("--data", help="For a RUN: data set written by `ct-cncl prepare`. Default: the run's."),
+        typer.Option("--data", help="For a RUN: data set written by `ct-cncl prepare`. Default: the run's own."),
     ] = None,
     split: Annotated[Optional[str], typer.Option(help="For a RUN: training, validation or test. [validation]")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier evaluation.")] = False,
 ) -> None:
-    """Evaluate denoised scans of any method against a reference: tables with intervals, and report.html.
+    """Evaluate denoised scans of any method against a reference: tables with confidence intervals, and report.html.
 
     Scans are matched by patient and geometry; files that do not match are refused by name. Maps that `ct-cncl denoise
     --save noise,disagreement` wrote next to a result are used. Every figure states its data range or window.

@@ -26,10 +26,10 @@ def evaluate_a_run(
     overwrite: bool,
     not_for_runs: Sequence[str],
 ) -> None:
-    """A run on its data set.
+    """Evaluate a run on its data set.
 
     Raises:
-        ValueError: options of the other kind, or what :func:`~ct_cncl.pipeline.training.run.evaluate_run` refuses.
+        ValueError: an option is for files only, or :func:`~ct_cncl.pipeline.training.run.evaluate_run` refuses the input.
     """
     from ct_cncl.pipeline.training.run import evaluate_run
 
@@ -58,10 +58,10 @@ def evaluate_some_files(
     overwrite: bool,
     not_for_files: Sequence[str],
 ) -> None:
-    """Files of any method against a reference; prints the table.
+    """Evaluate any method's files against a reference and print the table.
 
     Raises:
-        ValueError: options of the other kind, or what :func:`~ct_cncl.pipeline.evaluation.run.evaluate_files` refuses.
+        ValueError: an option is for runs only, or :func:`~ct_cncl.pipeline.evaluation.run.evaluate_files` refuses the input.
     """
     from ct_cncl.pipeline.evaluation.run import EvaluateOptions, describe, evaluate_files
     from ct_cncl.transforms.common.terminal import say
@@ -108,7 +108,7 @@ def evaluate_with_inserts(
     """Write scans with inserts, or compare a method's two results.
 
     Raises:
-        ValueError: neither none nor two results, or nowhere to write what was found.
+        ValueError: the number of results is neither 0 nor 2, or two results came without ``out``.
     """
     from ct_cncl.pipeline.evaluation.inserts import INSERTS_TABLE, evaluate_inserts, write_with_inserts
     from ct_cncl.pipeline.evaluation.record import PAGE
@@ -131,7 +131,7 @@ def evaluate_with_inserts(
 
 
 def _page(found: Evaluation, path: Path) -> None:
-    """Write the report, and say for how long that takes."""
+    """Write the report, and show how long that has taken so far."""
     from tqdm import tqdm
 
     from ct_cncl.pipeline.report.evaluation_page import write_page

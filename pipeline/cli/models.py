@@ -1,4 +1,4 @@
-"""``ct-cncl models``: the cost of the variants."""
+"""``ct-cncl models``: compare what the network variants cost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def models(
         typer.Option(
             "--with",
             metavar="A[+B][+KEY=VALUE]",
-            help="Only this variant and the paper's: overlays and settings joined by +. Can be repeated.",
+            help="Only this variant and the paper's: overlays and settings joined by +. Repeatable.",
         ),
     ] = None,
     size: Annotated[int, typer.Option(help="Side of the slice in pixels.")] = 512,
@@ -27,10 +27,10 @@ def models(
         Optional[Path], typer.Option("--csv", metavar="FILE", help="Also write the table to this file.")
     ] = None,
 ) -> None:
-    """Print parameters, GMAC, CPU seconds per slice and peak memory of every variant that has its own network.
+    """Print parameters, GMAC, CPU seconds per slice and peak memory of every variant that changes the network.
 
-    GMAC (10^9 multiply-accumulate operations) count convolutions and matrix products. Seconds are the median of a few passes of
-    one slice; memory is the peak of a fresh process less what it held after its imports. `paper` is train.json as it stands.
+    GMAC (10^9 multiply-accumulate operations) counts convolutions and matrix products. Seconds are the median of a few passes over
+    one slice; memory is the peak of a fresh process minus what it held after its imports. `paper` is train.json unchanged.
 
     Examples:
       ct-cncl models --no-timing

@@ -9,7 +9,7 @@ import typer
 
 from ct_cncl.transforms.common.terminal import say
 
-Config = Annotated[Path, typer.Option("--config", help="The node's configuration, see docs/how-to/node.md.")]
+Config = Annotated[Path, typer.Option("--config", help="The node's configuration; see docs/how-to/node.md.")]
 DEFAULT = Path("node.yaml")
 node = typer.Typer(invoke_without_command=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -26,13 +26,14 @@ def run(
         typer.Option("--try", help="With --check: say what would happen to this DICOM file, and why.", metavar="FILE"),
     ] = None,
     sender: Annotated[
-        Optional[str], typer.Option("--from", help="With --try: the calling AE title. Default: the first sender's.")
+        Optional[str],
+        typer.Option("--from", help="With --try: the calling AE title. Default: that of the first sender."),
     ] = None,
 ) -> None:
-    """Run a DICOM node: receive CT series, denoise them by rules and send the results on, without losing any.
+    """Run a DICOM node: receive CT series, denoise them according to rules, and send the results on without losing any.
 
-    A received series stays in the queue until its results have arrived at every destination, whatever happens to the machine in
-    between. The page on http://127.0.0.1:8104 shows the queue. Needs `pip install 'ct-cncl[node]'`.
+    A received series stays in the queue until its results have arrived at every destination, even if the machine fails in
+    between. The page at http://127.0.0.1:8104 shows the queue. Needs `pip install 'ct-cncl[node]'`.
 
     Examples:
       ct-cncl node --config node.yaml
@@ -60,10 +61,10 @@ def run(
 def queue(
     config: Config = DEFAULT,
     state: Annotated[
-        Optional[list[str]], typer.Option(help="Only jobs in this state. Can be repeated.", metavar="STATE")
+        Optional[list[str]], typer.Option(help="Only jobs in this state. Repeatable.", metavar="STATE")
     ] = None,
 ) -> None:
-    """List the jobs, the newest last: received, complete, denoising, sending, done, failed.
+    """List the jobs, newest last. The states are received, complete, denoising, sending, done and failed.
 
     Example:
       ct-cncl node queue --config node.yaml --state failed
@@ -91,7 +92,7 @@ def retry(
 def drop(
     job: Annotated[int, typer.Argument(help="Number of the job, as queue shows it.")], config: Config = DEFAULT
 ) -> None:
-    """Forget a job with its objects and results, so that the series can be sent again. The node may be running.
+    """Delete a job with its objects and results, so that the series can be sent again. The node may be running.
 
     Example:
       ct-cncl node drop 12 --config node.yaml
@@ -110,7 +111,7 @@ def demo(
     stay: Annotated[bool, typer.Option(help="Keep running until Ctrl-C.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demo.")] = False,
 ) -> None:
-    """Start a node and, where it is installed, Orthanc; send a phantom's series through, and show the page.
+    """Start a node and, if it is installed, Orthanc; send the series of a phantom through them, and show the page.
 
     Example:
       ct-cncl node demo --out node_demo

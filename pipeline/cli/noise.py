@@ -21,11 +21,13 @@ def noise(
     ] = False,
     repeat: Annotated[
         Optional[Path],
-        typer.Option(help="A second scan of the same object, subtracted for exact figures.", metavar="SCAN"),
+        typer.Option(
+            help="A second scan of the same object. It is subtracted, which gives exact figures.", metavar="SCAN"
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")] = False,
 ) -> None:
-    """Measure the noise of scans without a reference: level, spectrum, and level by slice and tissue, with standard errors.
+    """Measure the noise of scans without a reference: its spectrum and its level, also by slice and tissue, with standard errors.
 
     Examples:
       ct-cncl noise scan.nii.gz

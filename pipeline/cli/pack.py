@@ -1,4 +1,4 @@
-"""``ct-cncl pack``: the shareable bundle."""
+"""``ct-cncl pack``: write a bundle to share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def pack(
     overlays: Annotated[
         Optional[list[str]],
         typer.Option(
-            "--with", metavar="OVERLAY", help="Overlay the weights were trained with: adds its training settings."
+            "--with", metavar="OVERLAY", help="Overlay that the weights were trained with; its settings are added."
         ),
     ] = None,
     version: Annotated[Optional[str], typer.Option(help="Version of this bundle. Default: the project's.")] = None,
@@ -26,36 +26,38 @@ def pack(
     card: Annotated[
         Optional[Path],
         typer.Option(
-            help="Model card of own weights. Default: a stub that says what the run knows, and marks what you must write.",
+            help="Model card of your own weights. Default: a draft filled in from the run, with the gaps that you must fill marked.",
             metavar="FILE",
         ),
     ] = None,
-    authors: Annotated[str, typer.Option(help="Who trained own weights.", show_default=False)] = "",
-    data_source: Annotated[str, typer.Option(help="What own weights were trained on.", show_default=False)] = "",
+    authors: Annotated[str, typer.Option(help="Who trained your own weights.", show_default=False)] = "",
+    data_source: Annotated[str, typer.Option(help="What your own weights were trained on.", show_default=False)] = "",
     licence: Annotated[
         str,
-        typer.Option("--license", help="Of own weights and their data: a file, or the words.", show_default=False),
+        typer.Option(
+            "--license", help="License of your own weights and their data: a file, or its text.", show_default=False
+        ),
     ] = "",
     trust: Annotated[
         bool,
         typer.Option(
             "--trust",
-            help="Import and run the classes of your own that the weights' config names; they go into the zip.",
+            help="Import and run your own classes that the weights' config names; they go into the zip.",
         ),
     ] = False,
     sealed: Annotated[
         Optional[Path],
         typer.Option(
             "--seal",
-            help="Instead of packing weights: pack this bundle, whose card or metadata you edited, again with new checksums.",
+            help="Instead of packing weights: repack this bundle, whose card or metadata you edited, with new checksums.",
             metavar="BUNDLE",
         ),
     ] = None,
 ) -> None:
-    """Write ct_cncl_v<version>.zip: configs, docs, weights as .pt, .ts and .onnx, the code they need, an example with its result.
+    """Write ct_cncl_v<version>.zip: configs, docs, weights as .pt, .ts and .onnx, the code they need, and an example with its result.
 
-    It runs wherever MONAI and the packages in its metadata are installed, without this project. The same input gives the same
-    bits. `ct-cncl verify` checks it, `ct-cncl publish` publishes it.
+    The bundle runs wherever MONAI and the packages in its metadata are installed, without this project. The same input gives a
+    bit-identical zip. `ct-cncl verify` checks it, `ct-cncl publish` publishes it.
 
     Examples:
       ct-cncl pack --out dist

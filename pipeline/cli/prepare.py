@@ -1,4 +1,4 @@
-"""``ct-cncl prepare``: a data set from scans or phantoms."""
+"""``ct-cncl prepare``: write a data set from scans or phantoms."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def prepare(
         bool,
         typer.Option(
             "--pairs",
-            help="SRC holds real low- and full-dose scans side by side, told apart by series descriptions or folder names "
+            help="SRC holds real low- and full-dose scans side by side, distinguished by series description or folder name "
             "(Mayo: full_1mm, quarter_1mm; TCIA: Full dose images, Low Dose Images).",
         ),
     ] = False,
     across_frames: Annotated[
         bool,
         typer.Option(
-            "--across-frames", help="Also pair real scans of different DICOM frames of reference, by position."
+            "--across-frames", help="Also pair real scans with different DICOM frames of reference, by position."
         ),
     ] = False,
     validation: Annotated[
@@ -49,7 +49,7 @@ def prepare(
     patient_from_name: Annotated[
         str,
         typer.Option(
-            help="Regular expression that finds the patient in the name of a file that does not state one: its first group, or the match."
+            help="Regular expression that finds the patient in the name of a file that does not state one: its first group, or the whole match."
         ),
     ] = r"^([^_.]+)",
     phantoms: Annotated[int, typer.Option(help="Number of phantom patients to generate instead of SRC.")] = 0,
@@ -57,20 +57,20 @@ def prepare(
     incident_photons: Annotated[
         Optional[float],
         typer.Option(
-            help="Incident photons per ray at full dose. Default: level and spectrum are measured in each scan."
+            help="Incident photons per ray at full dose. Default: the noise's level and spectrum are measured in each scan."
         ),
     ] = None,
     realizations: Annotated[
         int,
         typer.Option(
-            help="Number of noise realizations to store for each simulated training scan; training can then draw a dose for every patch "
+            help="Number of noise realizations to store for each simulated training scan. Training can then draw a dose for every patch "
             "(patches.dose_range, patches.nested_dose_range)."
         ),
     ] = 0,
     photon_counts: Annotated[
         int,
         typer.Option(
-            help="Number of the realizations that are simulated from photon counts at --dose, with electronic noise and photon-starvation correction."
+            help="How many of the realizations to simulate from photon counts at --dose, with electronic noise and photon-starvation correction."
         ),
     ] = 0,
     seed: Annotated[int, typer.Option(help="Seed for noise, split and phantoms.")] = 0,

@@ -11,15 +11,17 @@ from ct_cncl.transforms.common.terminal import say
 
 
 def publish(
-    source: Annotated[Path, typer.Argument(metavar="ZIP", help="From `ct-cncl pack`.")],
+    source: Annotated[Path, typer.Argument(metavar="ZIP", help="A bundle written by `ct-cncl pack`.")],
     to: Annotated[str, typer.Option("--to", help="folder, file-server or huggingface.")],
     target: Annotated[str, typer.Option("--target", help="A folder, a URL, or owner/name of a repository.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run/--no-dry-run", help="Say what would be done, or do it.")] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run/--no-dry-run", help="Only say what would be done, or do it.")
+    ] = True,
 ) -> None:
-    """Publish a bundle: to a folder or file server with an index (model_info.json), or to the Hugging Face Hub, privately.
+    """Publish a bundle to a folder or file server with an index (model_info.json), or to a private repository on the Hugging Face Hub.
 
     Nothing is done without --no-dry-run. The bundle is checked first, as by `ct-cncl verify --no-exec`. A published version with
-    other content is never replaced. A file server must accept HTTP PUT; CT_CNCL_PUBLISH_TOKEN is sent as a bearer token, over https.
+    different content is never replaced. A file server must accept HTTP PUT; CT_CNCL_PUBLISH_TOKEN is sent as a bearer token over HTTPS.
 
     Examples:
       ct-cncl publish dist/ct_cncl_v0.2.0.zip --to folder --target /srv/models --no-dry-run

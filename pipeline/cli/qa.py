@@ -1,4 +1,4 @@
-"""``ct-cncl qa``: the standard phantom test of weights."""
+"""``ct-cncl qa``: test weights on standard phantoms."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ def qa(
     out: Annotated[Path, typer.Option("--out", help="Folder for report.html and the tables.")],
     weights: Annotated[
         Optional[list[Path]],
-        typer.Option("--weights", help="RUN/best.pt or a .ts file. Can be repeated to compare. [the bundle's own]"),
+        typer.Option("--weights", help="RUN/best.pt or a .ts file. Repeat to compare several. [the bundle's own]"),
     ] = None,
     doses: Annotated[str, typer.Option(help="Dose fractions, separated by commas.")] = "1,0.5,0.25,0.1",
     slices: Annotated[
-        int, typer.Option(help="Slices of each phantom and dose; more slices give more certain figures.")
+        int, typer.Option(help="Slices for each phantom and dose; more slices give more precise figures.")
     ] = 16,
     size: Annotated[int, typer.Option(help="Side of a slice in pixels.")] = 320,
     pixel_mm: Annotated[float, typer.Option(help="Side of a pixel in mm.")] = 0.75,
@@ -33,10 +33,10 @@ def qa(
         bool, typer.Option("--trust", help="Import and run the classes that a run's config names, and say which.")
     ] = False,
 ) -> None:
-    """Test a denoiser on phantoms: noise and its texture, sharpness by contrast, HU, detectability over dose, on one page.
+    """Test a denoiser on phantoms: noise and its texture, sharpness by contrast, HU, and detectability by dose, on one page.
 
-    Scans of water, discs and low-contrast lesions are simulated (filtered back projection, quantum noise) and denoised. It shows
-    what a hospital should see before it tries a denoiser. It is no clearance for use on patients.
+    Scans of water, discs and low-contrast lesions are simulated (filtered back projection, quantum noise) and denoised. The report
+    shows what a hospital should see before it tries a denoiser. It is not a clearance for use on patients.
 
     Example:
       ct-cncl qa --weights runs/narrow/best.pt --out qa
@@ -49,7 +49,9 @@ def qa(
     try:
         fractions = tuple(float(text) for text in doses.split(",") if text.strip())
     except ValueError as error:
-        raise ValueError(f"Expected dose fractions with commas, as in 1,0.25, but got {doses!r}.") from error
+        raise ValueError(
+            f"Expected dose fractions separated by commas, as in 1,0.25, but got {doses!r}. Correct --doses."
+        ) from error
     scan = ScanSettings(
         size=size,
         pixel_mm=pixel_mm,

@@ -1,4 +1,4 @@
-"""``ct-cncl simulate``: low-dose partners of normal-dose scans."""
+"""``ct-cncl simulate``: simulate low-dose partners of normal-dose scans."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def simulate(
         Path,
         typer.Argument(
             metavar="SRC",
-            help="DICOM (folder, file, zip, DICOMDIR), NIfTI, MHA, NRRD, or a folder of scans: an archive, at normal dose.",
+            help="Normal-dose scans: DICOM (folder, file, zip, DICOMDIR), NIfTI, MHA, NRRD, or a folder of scans (an archive).",
         ),
     ],
     out: Annotated[
         Path,
         typer.Option(
             "--out",
-            help="Folder for results, their records and manifest.jsonl. For a single volume, a file name (low.nii.gz) works, too.",
+            help="Folder for results, their records and manifest.jsonl. For a single volume, this can be a file name (low.nii.gz).",
         ),
     ],
     dose: Annotated[float, typer.Option("--dose", help="Dose fraction: 0.25 is quarter dose.")] = 0.25,
@@ -31,8 +31,8 @@ def simulate(
     calibration: Annotated[
         str,
         typer.Option(
-            help="How the scan's full dose is found: image (from the level and spectrum of its noise), tags (from DICOM, uncertain by a factor "
-            "of 2), default (2e5 photons), or auto (the first of these that works)."
+            help="How to find the incident photons of the scan: image (from the level and spectrum of its noise), tags (from DICOM, uncertain "
+            "by a factor of 2), default (2e5 photons), or auto (the first of these that works)."
         ),
     ] = "auto",
     incident_photons: Annotated[
@@ -41,14 +41,14 @@ def simulate(
     electronic_variance: Annotated[
         Optional[float],
         typer.Option(
-            help="Variance of the electronic noise in photons^2. Default: typical for the slice thickness; 0: none."
+            help="Variance of the electronic noise in photons^2; 0 for none. Default: typical for the slice thickness."
         ),
     ] = None,
     nps: Annotated[
         Optional[Path],
         typer.Option(
-            help="CSV with a measured noise power spectrum: columns frequency_per_mm and power_hu2_mm2. It replaces the spectrum that is "
-            "measured in the scan; the level is still the scan's own.",
+            help="CSV with a measured noise power spectrum: columns frequency_per_mm and power_hu2_mm2. It replaces the spectrum "
+            "measured in the scan; the noise level still comes from the scan.",
             metavar="FILE",
         ),
     ] = None,
@@ -69,7 +69,7 @@ def simulate(
             help="Modulation of the tube current by attenuation: 0 is constant, 0.5 gives the least noise for the dose."
         ),
     ] = 0.0,
-    nifti: Annotated[bool, typer.Option("--nifti", help="Write NIfTI whatever the source is.")] = False,
+    nifti: Annotated[bool, typer.Option("--nifti", help="Write NIfTI, whatever the format of the source.")] = False,
     series: ChosenSeries = None,
     strict: Strict = False,
     derived: Derived = False,
@@ -80,9 +80,9 @@ def simulate(
     """Simulate low-dose partners of normal-dose scans by inserting noise in the sinogram.
 
     DICOM becomes a derived series; other files keep geometry, shape and data type. A result is called SCAN_dose0.25_r1. Next to
-    it, RESULT.json records how it was made and RESULT.svg shows the spectra of the scan's own and of the inserted noise. A folder
-    of scans is an archive, as for denoise: the same command resumes where it stopped. Missing or unevenly spaced slices are
-    reported, and each slice is simulated independently.
+    it, RESULT.json records how it was made and RESULT.svg shows the spectra of the scan's own noise and of the inserted noise. A
+    folder of scans is an archive, as for denoise: the same command resumes where it stopped. Missing or unevenly spaced slices are
+    reported; each slice is simulated independently.
 
     Examples:
       ct-cncl simulate scan.nii.gz --dose 0.25 --out low

@@ -1,4 +1,4 @@
-"""``ct-cncl train``: a thin, readable front to the bundle's training."""
+"""``ct-cncl train``: a thin front end to the bundle's training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def train(
         Optional[list[str]],
         typer.Argument(
             metavar="[KEY=VALUE]...",
-            help="Values for keys of train.json, for example max_epochs=50 or texture.weight=1.",
+            help="Settings of train.json, for example max_epochs=50 or texture.weight=1.",
             show_default=False,
         ),
     ] = None,
@@ -32,7 +32,7 @@ def train(
         typer.Option(
             "--stage",
             metavar="'OVERLAY... [KEY=VALUE]...'",
-            help="Train in stages, each from the best weights of the one before; repeat in order.",
+            help="Train in stages, each starting from the best weights of the one before; repeat in order.",
         ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")] = Path("runs/training"),
@@ -42,7 +42,7 @@ def train(
     ] = True,
     listed: Annotated[bool, typer.Option("--list", help="List all recipes and overlays and exit.")] = False,
 ) -> None:
-    """Train CNCL. A run that was killed continues with --resume, and ends with the same weights as one that was not.
+    """Train CNCL. A run that was killed continues with --resume and ends with the same weights as an uninterrupted run.
 
     Examples:
       ct-cncl train --list

@@ -1,4 +1,4 @@
-"""``ct-cncl verify``: what a bundle would run, and whether it works as it says."""
+"""``ct-cncl verify``: list what a bundle would run, and check that it works as it claims."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ import typer
 def verify(
     source: Annotated[Path, typer.Argument(metavar="ZIP|DIR", help="A packed bundle, or a bundle's folder.")],
     no_exec: Annotated[
-        bool, typer.Option("--no-exec", help="Only read and list: nothing of it is run, imported or unpickled.")
+        bool, typer.Option("--no-exec", help="Only read and list: nothing in the bundle is run, imported or unpickled.")
     ] = False,
     trust: Annotated[
         bool,
         typer.Option(
-            "--trust", help="Run it even if it holds code or expressions that the installed release does not have."
+            "--trust",
+            help="Run the bundle even if it holds code or expressions that the installed release does not have.",
         ),
     ] = False,
 ) -> None:
-    """List what a bundle would execute, then check it: model zoo rules, checksums, network, exports, result of the example.
+    """List what a bundle would execute, then check it: model zoo rules, checksums, network, exports and the result of the example.
 
-    A MONAI config is code: every string that begins with $ is evaluated, every _target_ is called. These and all code files are
-    first listed and compared with the installed release. Anything that the release does not have is run only with --trust.
+    A MONAI config is code: every string that begins with $ is evaluated, and every _target_ is called. These and all code files
+    are first listed and compared with the installed release. Anything that the release does not have is run only with --trust.
 
     Examples:
       ct-cncl verify dist/ct_cncl_v0.2.0.zip
@@ -37,7 +38,7 @@ def verify(
     found = review_source(source)
     say(f"{source} would execute:")
     for line in found.review.lines():
-        say(f"  {line}")  # a stranger's text: no line of it may look like one of ours
+        say(f"  {line}")  # text from a stranger: indented, so that it cannot pass for a line of ours
     say(f"{len(found.review.doubts)} of these are not in the installed release.", "")
     if not no_exec:
         found = verify_bundle(source, trust=trust)

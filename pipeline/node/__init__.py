@@ -1,1 +1,1 @@
-"""A DICOM node: receives series over the network, denoises them and sends the results on, without losing any."""
+"""A DICOM node that receives series over the network, denoises them and sends the results on, without losing any."""

@@ -1,7 +1,7 @@
-"""Ahead of time: slices go through the network while the rest of their series is still arriving.
+"""Denoising ahead of time: slices go through the network while the rest of their series is still arriving.
 
-What the network made of a slice is kept under a digest of what went in and of the weights, so that the job finds it later; what it does
-not find is computed as ever. Only for networks that see one slice at a time, on a CPU, where the result alone is wanted.
+The network's output for a slice is stored under a digest of the input and the weights. The job looks it up later, and computes whatever
+is not there. This works only on a CPU, for networks that see one slice at a time, and for rules that save nothing but the result.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
 
 class Remembering(nn.Module):
-    """A network that looks up what it made before, slice by slice.
+    """A network that stores its output for each slice and reuses it.
 
     Args:
-        network: (B, 1, H, W) to (B, 1, H, W), network units.
-        folder: of the job, where images lie.
-        tag: of the weights and their precision.
+        network: maps (B, 1, H, W) to (B, 1, H, W), in network units.
+        folder: the job's folder, which holds the stored outputs. Nothing is stored while it does not exist.
+        tag: identifies the weights and their precision.
     """
 
     def __init__(self, network: nn.Module, folder: Path, tag: str) -> None:
@@ -48,7 +48,7 @@ class Remembering(nn.Module):
         self.network, self.folder, self.tag = network, folder, tag
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """The network's output of ``image``, each slice by itself: the same whether it was made now or before."""
+        """The network's output for ``image``, slice by slice, so that stored and new outputs are the same."""
         return torch.cat([self._one(image[k : k + 1]) for k in range(len(image))])
 
     def _one(self, image: torch.Tensor) -> torch.Tensor:
@@ -66,20 +66,20 @@ class Remembering(nn.Module):
 
 
 def folder_of(spool: Spool, job: int | str) -> Path:
-    """Where what was made ahead of time of a job lies."""
+    """The folder of the outputs computed ahead of time for a job."""
     return spool.work / "ahead" / str(job)
 
 
 def forget(spool: Spool, job: int | str) -> None:
-    """Remove what was made ahead of time of a job."""
+    """Remove the outputs computed ahead of time for a job."""
     folder = folder_of(spool, job)
     shutil.rmtree(folder, ignore_errors=True)
-    with suppress(OSError):  # others' work is there
+    with suppress(OSError):  # it still holds the folders of other jobs
         folder.parent.rmdir()
 
 
 def remembering(weights: Weights, spool: Spool, job: Job) -> Weights:
-    """The weights of a job, with what was made ahead of time; as they are, where nothing can be."""
+    """The weights of a job, made to reuse outputs computed ahead of time; unchanged if they cannot be."""
     if not is_possible(weights, tuple(job.action.get("save") or ())):
         return weights
     tag = f"{weights.checksum}|{weights.precision}|"
@@ -87,16 +87,16 @@ def remembering(weights: Weights, spool: Spool, job: Job) -> Weights:
 
 
 def is_possible(weights: Weights, save: tuple[str, ...]) -> bool:
-    """Whether slices can go through the network one by one and in any order."""
+    """Whether slices can go through the network one by one, in any order."""
     return weights.slices == 1 and weights.device.type == "cpu" and not weights.own_threads and not save
 
 
 class Ahead:
-    """What a worker does while no job is complete; call :meth:`look` again and again.
+    """What a worker does while no job is complete. Call :meth:`look` repeatedly.
 
     Args:
-        worker: whose weights are used.
-        number: of the worker, from 0; each looks at jobs of its own.
+        worker: the worker, whose weights are used.
+        number: the worker's number, from 0. No two workers look at the same job.
     """
 
     def __init__(self, worker: Worker, number: int) -> None:
@@ -108,7 +108,7 @@ class Ahead:
         self._failed: set[int] = set()
 
     def look(self) -> bool:
-        """Put a few slices through the network; whether there were any."""
+        """Put a few slices through the network, and return whether there were any."""
         waiting = self.jobs.all("received")
         self._tidy()
         own = [job for job in reversed(waiting) if job.id % max(self.settings.workers, 1) == self.number]
@@ -117,9 +117,9 @@ class Ahead:
         return any(self._some_of(job) for job in own if job.id not in self._failed)
 
     def _some_of(self, job: Job) -> bool:
-        """Put as many slices of a job through the network as go at once; whether there were that many.
+        """Put one batch of a job's slices through the network, and return whether the job had a whole batch.
 
-        A job of which this fails is left alone: it will say what is wrong in its own time, and the others do not wait for it.
+        If this fails, the job is left alone: denoising it will report the error, and other jobs need not wait.
         """
         try:
             rows, asked = self._next(job)
@@ -131,7 +131,7 @@ class Ahead:
         return bool(rows)
 
     def _next(self, job: Job) -> tuple[list[sqlite3.Row], Job]:
-        """Slices that have not been looked at, as many as go at once, and the job with its action; none where there are fewer."""
+        """The job's next batch of new slices, and the job with its action. The batch is empty if fewer slices have come."""
         seen = self._seen[job.id]
         rows = [row for row in self.jobs.members(job.id) if row["uid"] not in seen and row["path"]]
         if not rows:
@@ -153,12 +153,12 @@ class Ahead:
         scratch = self.spool.work / "ahead"
         read = [_slice(self.spool.folder / row["path"], scratch) for row in rows]
         whole = [hu for hu in read if hu is not None]
-        if len(whole) == len(rows) and len({hu.shape for hu in whole}) == 1:  # as in the job: this many at once
+        if len(whole) == len(rows) and len({hu.shape for hu in whole}) == 1:  # the same batch size as in the job
             weights = remembering(self.worker.opened(asked), self.spool, asked)
             apply_network(weights, np.stack(whole)[:, None], Settings())
 
     def _tidy(self) -> None:
-        """Forget what was made of jobs that nobody will make any more."""
+        """Remove the outputs of jobs that will not be denoised any more."""
         folder = self.spool.work / "ahead"
         for path in folder.iterdir() if folder.is_dir() else ():
             state = self.jobs.database.one("SELECT state FROM jobs WHERE id = ?", path.name)
@@ -167,9 +167,9 @@ class Ahead:
 
 
 def _slice(path: Path, scratch: Path) -> np.ndarray | None:
-    """(columns, rows) HU of a file with one slice, turned as within its series; None where it is no such file."""
+    """A one-slice file's HU, (columns, rows), oriented as in its series; None if the file is not one readable slice."""
     try:
         slices = open_slices(ScanSource("dicom", path, (path,), path.stem), scratch)
         return slices.read(0).hu if slices.count == 1 else None
-    except ScanError:  # the job will say so
+    except ScanError:  # the job will report it
         return None

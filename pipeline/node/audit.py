@@ -1,4 +1,4 @@
-"""The audit log: JSON lines of who sent what, what was made of it and where it went. UIDs, no names."""
+"""The audit log: JSON lines that say who sent what, what became of it and where it went. They hold UIDs, but no names."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ AUDIT_FILE = "audit.jsonl"
 
 
 class Audit:
-    """Appends lines; the file is opened for each, so that it can be rotated by renaming it.
+    """Appends lines to the audit log. The file is opened for each line, so that renaming rotates it.
 
-    A line is on disk before what it says is: a kill in between leaves it twice rather than not at all.
+    A line is on disk before the change that it reports. A kill in between leads to a second line rather than to none.
 
     Args:
         spool: the node's folder.
@@ -27,7 +27,7 @@ class Audit:
         """Add a line.
 
         Raises:
-            OSError: the disk is full.
+            OSError: it cannot be written, for example because the disk is full.
         """
         line = json.dumps(
             {"time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"), "event": event, **content}

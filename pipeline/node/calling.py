@@ -1,4 +1,4 @@
-"""Calling a peer: an association that is released or aborted at the end, and what went wrong in one line."""
+"""Calling a peer: an association that is always released or aborted, with errors of one line."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from ct_cncl.pipeline.node.tls import client_context
 
 _CONNECT_S, _ANSWER_S = 15.0, 120.0
 _OPEN_S, _PARTING_S = 45.0, 5.0
-"""For all of opening an association, and of aborting one that has failed."""
+"""Limits for opening an association, and for aborting one that has failed."""
 WHOLE_S = 600.0
-"""For an association, where nobody says otherwise."""
+"""Default limit for a whole association."""
 
 
 @contextmanager
 def called(ae: AE, peer: Peer, *, within_s: float = WHOLE_S, **options: Any) -> Iterator[Any]:
-    """An association with a peer.
+    """An association with a peer, as a context manager.
 
     Args:
-        ae: with what it asks for.
-        peer: who is called.
-        within_s: seconds for all of it, however often the peer answers a little; then the connection is cut.
-        options: of pynetdicom's ``associate``.
+        ae: the calling application entity, with its requested contexts.
+        peer: the peer to call.
+        within_s: seconds for the whole association, even if the peer keeps sending small pieces. Then the connection is cut.
+        options: passed on to pynetdicom's ``associate``.
 
     Raises:
-        NodeError: nobody answers there, the peer refuses, or the time is over.
+        NodeError: nobody answers, the peer refuses, or the time is up.
     """
     ae.connection_timeout, ae.acse_timeout = _CONNECT_S, _CONNECT_S
     ae.dimse_timeout, ae.network_timeout = _ANSWER_S, _ANSWER_S
@@ -49,7 +49,7 @@ def called(ae: AE, peer: Peer, *, within_s: float = WHOLE_S, **options: Any) -> 
             raise NodeError(f"Expected {where} to answer, but got: {error}.") from error
     if not assoc.is_established:
         if assoc.is_rejected:
-            raise NodeError(f"Expected {where} to take this node's association, but it was refused.")
+            raise NodeError(f"Expected {where} to accept this node's association, but it was refused.")
         wanted = bool(assoc.rejected_contexts)
         raise NodeError(f"Expected {where} to {'accept what is sent' if wanted else 'answer'}, but it does not.")
     stream = assoc.dul.socket.socket if assoc.dul.socket else None

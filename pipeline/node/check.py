@@ -1,4 +1,4 @@
-"""``ct-cncl node --check``: is a configuration good, and what would happen to a file."""
+"""``ct-cncl node --check``: validate a configuration, and say what would happen to a file."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def explain(config: Path, files: list[Path], sender: str | None = None) -> list[
     Args:
         config: node.yaml.
         files: DICOM files.
-        sender: calling AE title; the first sender's where it is None.
+        sender: calling AE title; None for that of the first sender.
 
     Returns:
-        Lines; they hold what tags say, so that a terminal should not get them raw.
+        Lines of text. They quote DICOM tags, so do not print them raw on a terminal.
 
     Raises:
-        NodeError: the configuration or a file is no good.
+        NodeError: the configuration is invalid, or a file cannot be read.
     """
     settings = read_settings(config)
     refuse_shares(settings.spool)
@@ -51,10 +51,10 @@ def explain(config: Path, files: list[Path], sender: str | None = None) -> list[
 
 
 def check_rules(settings: NodeSettings) -> None:
-    """Refuse rules that no job could follow: weights that cannot be opened on the node's devices, or that do not reach what is asked for.
+    """Refuse rules that every job would fail: the weights cannot be opened on the node's devices, or cannot give what the rule asks for.
 
     Raises:
-        NodeError: naming line and rule.
+        NodeError: names the line and the rule.
     """
     rules = [rule for rule in settings.rules if rule.action.do == "denoise"]
     if not rules or not settings.workers:
@@ -65,7 +65,7 @@ def check_rules(settings: NodeSettings) -> None:
 
 
 def _check_rule(rule: Rule, settings: NodeSettings, opened: dict[tuple[object, ...], Weights]) -> None:
-    from ct_cncl.pipeline.inference.api import chosen_device  # torch takes seconds
+    from ct_cncl.pipeline.inference.api import chosen_device  # here, since importing torch takes seconds
     from ct_cncl.pipeline.inference.streaming import check_save
     from ct_cncl.pipeline.node.make import options_of
     from ct_cncl.pipeline.weights.load import open_weights
@@ -94,7 +94,7 @@ def _tried(settings: NodeSettings, file: Path, sender: str) -> list[str]:
     if identity.sop_class not in CT_CLASSES:
         return [
             *lines,
-            f"  {'stored away' if settings.others == 'store' else 'refused'}: no CT image (others: {settings.others})",
+            f"  {'stored' if settings.others == 'store' else 'refused'}: not a CT image (others: {settings.others})",
         ]
     if facts.modality != "CT":
         return [*lines, f"  refused: a CT image of modality {facts.modality or 'unknown'}"]

@@ -1,4 +1,4 @@
-"""What ``ct-cncl node queue``, ``retry`` and ``drop`` do, beside a node that runs or without one."""
+"""The commands ``ct-cncl node queue``, ``retry`` and ``drop``. They work whether or not the node is running."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ct_cncl.pipeline.node.spool import Spool
 
 
 def show_queue(config: Path, states: tuple[str, ...]) -> list[str]:
-    """The queue as lines.
+    """The queue as lines of text.
 
     Raises:
-        NodeError: no queue yet, or an unknown state.
+        NodeError: there is no queue yet, or a state is unknown.
     """
     unknown = sorted(set(states) - set(STATES))
     if unknown:
-        raise NodeError(f"Expected a state out of {', '.join(STATES)}, but got {', '.join(unknown)}.")
+        raise NodeError(f"Expected states from {', '.join(STATES)}, but got {', '.join(unknown)}.")
     _, jobs, _ = _opened(config)
     return manage.table(jobs, *states)
 

@@ -1,4 +1,4 @@
-"""Storage commitment (PS3.4 annex J) in both roles: senders ask us, and we ask destinations. Reports go over an association of their own."""
+"""Storage commitment (PS3.4 annex J) in both roles: senders ask us, and we ask destinations. Reports use a separate association."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from ct_cncl.pipeline.node.settings import NodeSettings, Peer, Sender
 
 logger = logging.getLogger("ct_cncl.node")
 INSTANCE = "1.2.840.10008.1.20.1.1"
-"""Of the service, the same everywhere."""
+"""The service's well-known SOP Instance UID."""
 _SUCCESS, _INVALID, _NOT_AUTHORIZED, _PROCESSING = 0x0000, 0x0106, 0x0124, 0x0110
 _NO_SUCH_INSTANCE, _CLASS_CONFLICT = 0x0112, 0x0119
 _LINGER_S = 3.0
-"""How long an association that asked stays open, for those who report over it."""
+"""How long an association stays open after asking, for peers that report over the same one."""
 
 
 def accept(settings: NodeSettings, database: Database, caller: str, event: Any) -> int:
-    """Note what a sender wants to be committed; the report follows, also after a restart.
+    """Note what a sender wants committed. The report follows later, if need be after a restart.
 
     Returns:
-        The status of N-ACTION.
+        The N-ACTION status.
     """
     peers = [sender.commitment for sender in settings.senders if sender.aet == caller and sender.commitment]
     if not peers:
@@ -52,16 +52,16 @@ def accept(settings: NodeSettings, database: Database, caller: str, event: Any) 
 
 
 def forget_strangers(settings: NodeSettings, database: Database) -> None:
-    """Forget promises to senders that the configuration does not name any more."""
+    """Delete promises to senders that the configuration no longer names."""
     known = [sender.aet for sender in settings.senders if sender.commitment]
     with database.change() as change:
         change.execute(f"DELETE FROM promises WHERE sender NOT IN ({', '.join('?' * len(known))})", known)  # noqa: S608
 
 
 def report_all(settings: NodeSettings, database: Database, sender: Sender) -> None:
-    """Send a sender the reports that are due; what cannot be sent is tried again, and given up after as many tries as a delivery.
+    """Send a sender the reports that are due. A report that fails is tried again, up to the number of tries that a delivery gets.
 
-    Each sender has a thread for it: one that answers slowly holds up no other.
+    Each sender has its own thread for this, so that a slow one does not hold up the others.
     """
     assert sender.commitment is not None
     for row in database.rows("SELECT * FROM promises WHERE next_try <= ? AND sender = ?", time.time(), sender.aet):
@@ -106,24 +106,24 @@ def _reported(settings: NodeSettings, database: Database, peer: Peer, row: Any) 
             status, _ = assoc.send_n_event_report(report, 2 if bad else 1, StorageCommitmentPushModel, INSTANCE)
             return bool(status) and status.Status == _SUCCESS
     except (NodeError, ValueError, RuntimeError) as error:
-        logger.warning("no report of storage commitment to %s: %s", row["sender"], error)
+        logger.warning("could not report storage commitment to %s: %s", row["sender"], error)
         return False
 
 
 def ask(
     settings: NodeSettings, database: Database, peer: Peer, transaction: str, wanted: list[tuple[str, str]]
 ) -> None:
-    """Ask a destination to commit objects; its report comes in over an association of its own, or of this one.
+    """Ask a destination to commit objects. It reports over a new association, or over this one.
 
     Args:
-        settings: of the node.
+        settings: the node's settings.
         database: where the report will be noted.
         peer: the destination.
-        transaction: UID of the question.
-        wanted: SOP class and instance UIDs.
+        transaction: UID of the request.
+        wanted: SOP class UID and SOP instance UID of each object.
 
     Raises:
-        NodeError: the destination cannot be reached or will not.
+        NodeError: the destination cannot be reached or declines.
     """
     question = Dataset()
     question.TransactionUID = transaction
@@ -149,17 +149,17 @@ def ask(
 
 
 def is_answered(database: Database, transaction: str) -> bool:
-    """Whether a report on a question has come."""
+    """Whether the report on a transaction has come."""
     return not database.one(
         "SELECT COUNT(*) FROM deliveries WHERE transaction_uid = ? AND state = 'asked'", transaction
     )
 
 
 def take_report(database: Database, report: Dataset, kind: int) -> int:
-    """Note a destination's report: committed, or what must be sent once more.
+    """Note a destination's report: all objects are committed, or the missing ones must be sent again.
 
     Returns:
-        The status of N-EVENT-REPORT.
+        The N-EVENT-REPORT status.
     """
     transaction = str(report.get("TransactionUID") or "")
     failed = [str(item.ReferencedSOPInstanceUID) for item in report.get("FailedSOPSequence") or []]

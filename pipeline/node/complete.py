@@ -1,4 +1,4 @@
-"""When a series is complete, and what is to be done with it then."""
+"""Deciding when a series is complete, and what to do with it then."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from ct_cncl.pipeline.node.settings import Complete, NodeSettings, Peer
 logger = logging.getLogger("ct_cncl.node")
 _PENDING = (0xFF00, 0xFF01)
 _COUNT_S = 60.0
-"""For all of a question about a series' count."""
+"""Limit for one query for a series' number of objects."""
 
 
 def is_complete(quiet: float, *, carried: bool, have: int, expected: int | None, limits: Complete) -> bool:
-    """Whether a series that waits for objects has all that will come.
+    """Whether a series has received all the objects that will come.
 
     Args:
-        quiet: seconds since its last object.
-        carried: an association that brought some is still open.
-        have: objects that are here.
-        expected: objects that there should be, where anybody says.
+        quiet: seconds since the last object.
+        carried: an association that brought some of the objects is still open.
+        have: number of objects received.
+        expected: number of objects in the series; None if unknown.
         limits: from the configuration.
 
     >>> is_complete(0.5, carried=False, have=300, expected=300, limits=Complete())
@@ -51,11 +51,11 @@ def is_complete(quiet: float, *, carried: bool, have: int, expected: int | None,
 
 
 class _Question:
-    """C-FIND for the number of a series' objects, under way.
+    """A running C-FIND for the number of objects in a series.
 
     Attributes:
-        count: the answer; None where there is none.
-        answered: when it came, or failed to; None until then.
+        count: the answer; None if there is none.
+        answered: when the answer came or failed, by the monotonic clock; None until then.
     """
 
     def __init__(self, aet: str, peer: Peer, job: Job) -> None:
@@ -71,12 +71,12 @@ class _Question:
 
 
 class Watcher:
-    """Looks at the series that wait for objects; call :meth:`look` again and again.
+    """Watches the series that are still arriving. Call :meth:`look` repeatedly.
 
     Args:
-        settings: of the node.
+        settings: the node's settings.
         jobs: the queue.
-        receiver: that knows which associations are open.
+        receiver: knows which associations are open.
         audit: where decisions are noted.
     """
 
@@ -85,7 +85,7 @@ class Watcher:
         self._counted: dict[int, _Question] = {}
 
     def look(self) -> None:
-        """Complete what is complete."""
+        """Close every series that is complete, and decide what to do with it."""
         waiting = self.jobs.all("received")
         for job in reversed(waiting):
             have, stated = self._arrived(job)
@@ -102,7 +102,7 @@ class Watcher:
         self._counted = {job.id: self._counted[job.id] for job in waiting if job.id in self._counted}
 
     def _arrived(self, job: Job) -> tuple[int, int | None]:
-        """How many objects of a series are here, and how many there should be as they say themselves."""
+        """How many objects of a series have come, and how many it should have according to their headers."""
         row = self.jobs.database.row(
             "SELECT COUNT(*), MAX(json_extract(facts, '$.instances')) FROM members JOIN objects USING (uid) WHERE job = ?",
             job.id,
@@ -111,9 +111,9 @@ class Watcher:
         return row[0], row[1] or None
 
     def _upstream(self, job: Job) -> tuple[int | None, bool]:
-        """How many objects a series has, as somebody upstream says; and whether the answer is still awaited.
+        """How many objects a series has according to the peer that is asked, and whether its answer is still pending.
 
-        It is asked in a thread of its own: a peer that answers slowly, or never, holds up no other series.
+        The query runs in its own thread, so that a peer that answers slowly or never does not hold up other series.
         """
         peer = next((sender.count for sender in self.settings.senders if sender.aet == job.sender), None)
         if peer is None:
@@ -142,7 +142,7 @@ class Watcher:
             state = "done"
         elif gone:
             state = "failed"
-            error = f"expected all {len(used)} objects of the series, but {len(gone)} were removed after the hours to keep; send it again, then retry"
+            error = f"expected all {len(used)} objects of the series, but {len(gone)} were removed after keep.hours; send it again, then retry"
         self.audit.say(
             "received", job=job.id, study=job.study, series=job.series, edition=job.edition, sender=job.sender, address=job.address,
             objects=len(rows), used=len(used), rule=decision.rule, do=action["do"],
@@ -150,7 +150,7 @@ class Watcher:
         with self.jobs.database.change() as change:
             row = change.execute("SELECT latest, state FROM jobs WHERE id = ?", (job.id,)).fetchone()
             if row is None or row["latest"] != job.latest or row["state"] != "received":
-                return  # another object came meanwhile
+                return  # another object has come in the meantime
             change.execute("UPDATE members SET used = 0 WHERE job = ?", (job.id,))
             change.executemany("UPDATE members SET used = 1 WHERE job = ? AND uid = ?", [(job.id, uid) for uid in used])
             self.jobs.move_within(
@@ -174,7 +174,7 @@ def _warnings(
 
 
 def _asked(aet: str, peer: Peer, job: Job) -> int | None:
-    """NumberOfSeriesRelatedInstances, as a peer answers; None where it does not."""
+    """A peer's answer for NumberOfSeriesRelatedInstances; None if it gives none."""
     question = Dataset()
     question.QueryRetrieveLevel = "SERIES"
     question.StudyInstanceUID, question.SeriesInstanceUID = job.study, job.series

@@ -1,4 +1,4 @@
-"""The node's memory: one SQLite file in WAL mode, that a power cut at any moment leaves whole."""
+"""The node's database: one SQLite file in WAL mode, which survives a power cut at any moment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ct_cncl.pipeline.node.errors import NodeError
 
 DATABASE_FILE = "node.db"
 VERSION = 1
-"""Of the tables; see :data:`UPGRADES`."""
+"""Version of the tables; see :data:`UPGRADES`."""
 _TABLES = """
 CREATE TABLE objects (
     uid TEXT PRIMARY KEY, sop_class TEXT NOT NULL, study TEXT NOT NULL, series TEXT NOT NULL, patient TEXT NOT NULL,
@@ -45,7 +45,7 @@ CREATE TABLE promises (
     next_try REAL NOT NULL DEFAULT 0, PRIMARY KEY (transaction_uid, sender)) WITHOUT ROWID;
 """
 UPGRADES: dict[int, str] = {}
-"""By the version that they start from: what makes the tables of the next version of them."""
+"""For each version, the SQL script that upgrades its tables to the next version."""
 MOUNTS = Path("/proc/self/mounts")
 _SHARES = (
     "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "gpfs", "beegfs", "ocfs2", "gfs2", "fuse.sshfs",
@@ -54,13 +54,13 @@ _SHARES = (
 
 
 class Database:
-    """Connections to the file, one a thread.
+    """Connections to the database, one per thread.
 
     Args:
-        spool: its folder; it is made where it is missing.
+        spool: the database's folder, created if missing.
 
     Raises:
-        NodeError: the folder lies on a network share or cannot be written to, or the file is of a newer version of this program.
+        NodeError: the folder lies on a network share or cannot be written to, or the file comes from a newer version of this program.
     """
 
     def __init__(self, spool: Path) -> None:
@@ -94,10 +94,11 @@ class Database:
 
     @contextmanager
     def change(self, *, synced: bool = True) -> Iterator[sqlite3.Connection]:
-        """A transaction, alone among writers; all of it is on disk when the block has ended, or none.
+        """A write transaction. When the block ends, either all of it is on disk or nothing has changed.
 
         Args:
-            synced: False leaves it to the next one that is: a power cut may undo it whole, the end of a process does not.
+            synced: False leaves flushing to the next synced transaction. Until then a power cut may undo this one as a whole; the end of
+                the process does not.
         """
         connection = self.connection()
         connection.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
@@ -123,7 +124,7 @@ class Database:
         return found
 
     def one(self, query: str, *values: Any) -> Any:
-        """The first value of the first row; None where there is none."""
+        """The first value of the first row; None if there is no row."""
         found = self.row(query, *values)
         return None if found is None else found[0]
 
@@ -133,8 +134,8 @@ class Database:
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
                 if version > VERSION:
                     raise NodeError(
-                        f"Expected a queue of this version or an older one in {self.path}, but got a newer one ({version}, this program "
-                        f"knows {VERSION}). Start the newer program."
+                        f"Expected a queue of version {VERSION} or older in {self.path}, but got version {version}. "
+                        "Start the newer version of ct-cncl that wrote it."
                     )
                 if version == 0:
                     _run(connection, _TABLES)
@@ -152,37 +153,37 @@ def _run(connection: sqlite3.Connection, script: str) -> None:
 
 
 def refuse_unwritable(folder: Path) -> None:
-    """Refuse a folder that this user cannot make or write to.
+    """Refuse a folder that this user cannot create or write to.
 
     Args:
-        folder: that need not exist yet.
+        folder: may not exist yet.
 
     Raises:
-        NodeError: naming what is in the way.
+        NodeError: names what is in the way.
     """
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not there.is_dir():
-        raise _unwritable(folder, f"{there} is no folder")
+        raise _unwritable(folder, f"{there} is not a folder")
     if not os.access(there, os.W_OK | os.X_OK):
         raise _unwritable(folder, f"this user may not write to {there}")
 
 
 def _unwritable(folder: Path, reason: object) -> NodeError:
-    return NodeError(f"Expected a spool that can be written to in {folder}, but {reason}. Choose another node.spool.")
+    return NodeError(f"Expected a writable spool in {folder}, but {reason}. Choose another node.spool.")
 
 
 def refuse_shares(folder: Path) -> None:
-    """Refuse a folder that other machines reach: SQLite's locks do not hold there.
+    """Refuse a folder on a network share: SQLite's locks are not reliable there.
 
     Args:
-        folder: that need not exist yet.
+        folder: may not exist yet.
 
     Raises:
-        NodeError: naming the kind of share.
+        NodeError: names the kind of share.
     """
     try:
         text = MOUNTS.read_text(encoding="utf-8")
-    except OSError:  # no Linux: nothing says so
+    except OSError:  # not Linux: the mounts are unknown
         return
     place, kind = "", ""
     target = folder.absolute().as_posix()
@@ -195,6 +196,6 @@ def refuse_shares(folder: Path) -> None:
             place, kind = mounted, parts[2]
     if kind in _SHARES:
         raise NodeError(
-            f"Expected a spool on a disk of this machine, but {folder} lies on a network share ({kind}), where SQLite's locks do not hold. "
-            "Choose a local folder; several machines need a node each."
+            f"Expected a spool on a disk of this machine, but {folder} is on a network share ({kind}), where SQLite's locks are not reliable. "
+            "Choose a local folder; each machine needs its own node."
         )

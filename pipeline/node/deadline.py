@@ -1,4 +1,4 @@
-"""A limit for the whole of a talk with a peer. Time limits of sockets hold for one operation each: a peer that answers byte by byte meets them for ever."""
+"""A time limit for a whole exchange with a peer. A socket timeout covers one operation, so a peer that answers byte by byte never hits it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _open: set[Deadline] = set()
 
 
 def cut_all() -> None:
-    """Cut every connection that a deadline watches, now: the program ends."""
+    """Cut every connection that a deadline watches, because the program is ending."""
     for limit in list(_open):
         limit._cut()
 
 
 class Deadline:
-    """Cuts a connection when the time for all of it is over; whatever waits on it fails then.
+    """Cuts a connection when its time is up. Whatever is waiting on the connection then fails.
 
     Args:
-        seconds: from the beginning of the block.
+        seconds: the limit, from the beginning of the block.
 
     >>> with Deadline(60) as limit:
     ...     limit.is_over
@@ -49,16 +49,16 @@ class Deadline:
 
     @property
     def is_over(self) -> bool:
-        """Whether the time has passed."""
+        """Whether the time is up."""
         return time.monotonic() >= self._until
 
     @property
     def has_cut(self) -> bool:
-        """Whether a connection that was open then had to be cut."""
+        """Whether the time ran out before the block ended, so that a watched connection was cut."""
         return self._over.is_set()
 
     def watch(self, stream: socket.socket | None) -> None:
-        """Cut this connection, open since just now, when the time is over."""
+        """Watch a connection that has just been opened: cut it when the time is up, or now if it is up already."""
         self._stream = stream
         if self._over.is_set():
             self._cut()

@@ -1,4 +1,4 @@
-"""``ct-cncl node demo``: a node, Orthanc where it is installed, a phantom's series through both, and the page."""
+"""``ct-cncl node demo``: a node, Orthanc if it is installed, the series of a phantom sent through both, and the page."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ _ROUTE = Path(__file__).parent / "templates" / "orthanc-route.lua"
 
 
 def run_node_demo(out: Path, *, slices: int, size: int, browser: bool, stay: bool, overwrite: bool) -> None:
-    """Run the demo; everything is written to one folder and listens on this machine alone.
+    """Run the demo. Everything is written to one folder, and only this machine can connect.
 
     Args:
         out: the folder.
-        slices: of the phantom.
-        size: pixels a side.
+        slices: number of slices of the phantom.
+        size: side of a slice in pixels.
         browser: open the page in a browser.
         stay: keep running until Ctrl-C.
         overwrite: replace an earlier demo.
 
     Raises:
-        NodeError: the folder holds something, or the series does not come through.
+        NodeError: the folder is not empty, or the series does not arrive.
     """
-    out = out.absolute()  # Orthanc runs in a folder of its own
+    out = out.absolute()  # Orthanc runs in another folder
     _make_room(out, overwrite=overwrite)
     ports = dict(zip(("node", "page", "dicom", "http"), _free_ports(4)))
     orthanc = shutil.which("Orthanc")
@@ -50,26 +50,26 @@ def run_node_demo(out: Path, *, slices: int, size: int, browser: bool, stay: boo
     processes: list[subprocess.Popen[bytes]] = []
     try:
         if orthanc:
-            say(f"1/4  Orthanc on port {ports['dicom']}, its own pages on http://127.0.0.1:{ports['http']}/")
+            say(f"1/4  Orthanc on port {ports['dicom']}, its own pages at http://127.0.0.1:{ports['http']}/")
             processes.append(_start_orthanc(orthanc, out, ports))
         else:
             say(f"1/4  Orthanc is not installed (Debian: apt install orthanc): results go to {out / 'received'}")
             _receive(out / "received", ports["dicom"])
-        say(f"2/4  The node on port {ports['node']}, set up by {config}")
+        say(f"2/4  The node on port {ports['node']}, configured by {config}")
         processes.append(_start_node(config, out, ports["node"]))
-        say(f"3/4  A phantom's series of {slices} slices, at a quarter of the dose")
+        say(f"3/4  A phantom series of {slices} slices at quarter dose")
         files = write_phantom_series(out / "phantom", slices, size=size)
         _send(files, Peer("ORTHANC" if orthanc else "NODE", "127.0.0.1", ports["dicom" if orthanc else "node"]))
         page = f"http://127.0.0.1:{ports['page']}"
         _wait(page, out)
         say(
             f"4/4  Done: {page}/jobs/1 shows it"
-            + (f", the study with both series is in http://127.0.0.1:{ports['http']}/" if orthanc else "")
+            + (f"; the study with both series is at http://127.0.0.1:{ports['http']}/" if orthanc else "")
         )
         if browser:
             webbrowser.open(f"{page}/jobs/1")
         if stay:
-            say("Ctrl-C ends it.")
+            say("Press Ctrl-C to stop.")
             while all(process.poll() is None for process in processes):
                 time.sleep(0.5)
     except KeyboardInterrupt:
@@ -158,7 +158,7 @@ def _until_open(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def _receive(folder: Path, port: int) -> None:
-    """In place of an archive: a peer that writes what it gets to a folder."""
+    """Stand in for an archive: a peer that writes what it receives to a folder."""
     folder.mkdir()
 
     def stored(event: Any) -> int:
@@ -179,7 +179,9 @@ def _send(files: list[Path], peer: Peer) -> None:
         for file in files:
             status = assoc.send_c_store(file)
             if not status or status.Status != 0:
-                raise NodeError(f"Expected {peer.aet} to store the phantom, but it did not.")
+                raise NodeError(
+                    f"Expected {peer.aet} to store the phantom, but it did not. See the logs in the demo's folder."
+                )
 
 
 def _wait(page: str, out: Path) -> None:

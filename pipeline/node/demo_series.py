@@ -13,15 +13,15 @@ _MARGIN_HU = 1024
 
 
 def write_phantom_series(folder: Path, slices: int, *, size: int = 512) -> list[Path]:
-    """Write a phantom at a quarter of the dose as CT images.
+    """Write a phantom at quarter dose as DICOM CT images.
 
     Args:
-        folder: that need not exist.
-        slices: how many.
-        size: pixels a side.
+        folder: created if missing.
+        slices: number of slices.
+        size: side of a slice in pixels.
 
     Returns:
-        The files, in the order of their slices.
+        The files, in slice order.
     """
     from ct_cncl.transforms.dataset.simulated_cases import phantom_cases
 
@@ -39,7 +39,7 @@ def write_phantom_series(folder: Path, slices: int, *, size: int = 512) -> list[
 
 
 def _slice(hu: np.ndarray, number: int, spacing: list[float]) -> Dataset:
-    """One image of (rows, columns) HU."""
+    """One CT image from HU of shape (rows, columns)."""
     dataset = Dataset()
     dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, generate_uid()
     dataset.Modality, dataset.PatientName, dataset.PatientID = "CT", "Phantom", "PHANTOM"

@@ -1,14 +1,14 @@
-"""What goes wrong in the node, said in one line."""
+"""Errors of the node, in one line."""
 
 from __future__ import annotations
 
 
 class NodeError(ValueError):
-    """A node that cannot be set up or asked for something; the message is one line for whoever runs it."""
+    """The node cannot be set up, or cannot do what it was asked. The message is one line for the person who runs it."""
 
 
 def in_one_line(error: BaseException) -> str:
-    r"""An error's text in one line, at most 500 characters; its kind before it where it was not written for users.
+    r"""An error's text on one line, at most 500 characters. Its type comes first unless the text was written for users.
 
     >>> in_one_line(ValueError("Expected a,\n but got b."))
     'Expected a, but got b.'

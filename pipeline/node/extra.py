@@ -6,10 +6,10 @@ from ct_cncl.pipeline.common.extras import require
 
 
 def require_node() -> None:
-    """Refuse to continue without them.
+    """Refuse to continue if a package that only the node needs is missing.
 
     Raises:
-        ConfigError: naming the extra that brings them.
+        ConfigError: names the extra that installs the package.
     """
     for package, purpose in (
         ("pynetdicom", "to speak DICOM"),

@@ -1,4 +1,4 @@
-"""What the node keeps of a header: what rules ask for, and which object it is. No names, no numbers of patients."""
+"""What the node keeps of a header: what rules match on, and the identity of the object. It keeps no patient names or IDs."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _TAGS: list[Any] = [
     "SharedFunctionalGroupsSequence", *RULE_TAGS, *ACQUISITION_TAGS,
 ]  # fmt: skip
 _LONGEST = 64 * 2
-"""Characters of any text that is kept."""
+"""Longest text that is kept, in characters."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What an object says of itself; texts are empty and numbers None where it does not say.
+    """What an object's header says. If it does not say, text is empty and numbers are None.
 
     Attributes:
-        kvp: kV.
-        slice_thickness: mm.
-        image_type: all values.
+        kvp: tube voltage in kV.
+        slice_thickness: in mm.
+        image_type: all values of Image Type.
         origin: one of :data:`~ct_cncl.pipeline.node.origin.ORIGINS`.
-        origin_says: how the object says so.
-        instances: of its series, where the object states them.
+        origin_says: what in the header says so.
+        instances: number of objects in the series, if the object states it.
     """
 
     modality: str = ""
@@ -52,22 +52,22 @@ class Facts:
     instances: int | None = None
 
     def plain(self) -> dict[str, Any]:
-        """For JSON."""
+        """The facts as plain values for JSON."""
         return asdict(self)
 
     @classmethod
     def from_plain(cls, values: dict[str, Any]) -> Facts:
-        """Back from JSON; what other versions of this program have added is left out."""
+        """Facts from their JSON values. Keys from other versions of this program are ignored."""
         known = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
         return cls(**known | {"image_type": tuple(known.get("image_type") or ())})
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Which object it is.
+    """The UIDs that identify an object.
 
     Attributes:
-        patient: hash of Patient ID and issuer, for limits; not for logs either.
+        patient: hash of Patient ID and issuer, used for limits. It must not appear in logs.
     """
 
     uid: str
@@ -78,14 +78,14 @@ class Identity:
 
 
 def read_object(path: Path) -> tuple[Identity, Facts]:
-    """Identity and facts of a DICOM file; pixels are not read.
+    """Read the identity and facts of a DICOM file, without its pixels.
 
     Raises:
-        NodeError: the file does not parse or does not say which object it is.
+        NodeError: the file cannot be parsed, or a UID is missing or malformed.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom's own print values, which may be names
+            warnings.simplefilter("ignore")  # pydicom's warnings quote values, which may be names
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
             identity, facts = _identity(header), facts_of(header)
     except NodeError:
@@ -102,14 +102,14 @@ def _identity(header: Dataset) -> Identity:
     }
     bad = [name for name, value in values.items() if not value or len(value) > 64 or set(value) - set("0123456789.")]
     if bad:
-        raise NodeError(f"expected a UID in {bad[0]}, but got none or one of other characters")
+        raise NodeError(f"expected a UID in {bad[0]}, but it is missing or malformed")
     patient = f"{header.get('PatientID') or ''}|{header.get('IssuerOfPatientID') or ''}"
     uid, sop_class, study, series = values.values()
     return Identity(uid, sop_class, study, series, hashlib.sha256(patient.encode()).hexdigest()[:16])
 
 
 def facts_of(header: Dataset) -> Facts:
-    """What a header says that rules ask for."""
+    """The facts in a header that rules match on."""
     own = read_acquisition([header])
     origin, says = origin_and_reason(header)
     image_type = header.get("ImageType") or ()

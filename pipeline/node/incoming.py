@@ -1,7 +1,7 @@
-"""What keeps callers within limits before they are even understood: addresses, connections, PDU and message sizes, stalls, TLS.
+"""Limits on callers that apply before their messages are parsed: addresses, connections, PDU and message sizes, stalls, TLS.
 
-pynetdicom reads what a PDU says its length is, shakes hands for TLS in the thread that accepts, waits for ever within a PDU, and writes
-objects to the system's temporary folder, where a full disk ends the thread. Each of these is mended here, at the one place it needs.
+pynetdicom trusts the length that a PDU states, runs the TLS handshake in the accepting thread, waits forever within a PDU, and writes
+objects to the system's temporary folder, where a full disk ends the thread. This module fixes each of these.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from ct_cncl.pipeline.node.spool import is_full
 
 logger = logging.getLogger("ct_cncl.node")
 _LARGEST_MESSAGE = 16 * 2**20
-"""Bytes of a message that is held in memory: commands, and data sets of anything but C-STORE."""
+"""Largest message that is held in memory, in bytes: a command, or the data set of anything but C-STORE."""
 _PDU_KINDS = [bytes([kind]) for kind in range(1, 8)]
 """First bytes of PDUs (PS3.8 section 9.3)."""
 
 
 class PartFile:
-    """The file of an object on its way in; what goes wrong with it is remembered for the answer, not raised.
+    """The file of an object that is being received. Failures are remembered for the answer, not raised.
 
     Args:
-        folder: where it is written.
-        limit: bytes; what comes beyond is not kept.
+        folder: where the file is written.
+        limit: largest size in bytes; a larger object is dropped.
 
     Attributes:
-        failure: "" while all is well; "large", "full" or "disk".
-        size: bytes that came.
-        began: when its first bytes came, by the monotonic clock.
+        failure: "" while all is well; otherwise "large", "full" or "disk".
+        size: bytes received.
+        began: when the first bytes came, by the monotonic clock.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -56,19 +56,19 @@ class PartFile:
 
     @property
     def name(self) -> str:
-        """As a temporary file has one."""
+        """The file's path, as a temporary file has it."""
         return str(self.path)
 
     @property
     def file(self) -> PartFile:
-        """What pynetdicom flushes after each piece, within a temporary file; this one needs that once."""
+        """The object that pynetdicom flushes after each piece; see :meth:`flush`."""
         return self
 
     def flush(self) -> None:
-        """Nothing: see :meth:`close`."""
+        """Do nothing: :meth:`close` flushes once, at the end."""
 
     def write(self, data: bytes) -> int:
-        """Add a piece."""
+        """Append a piece."""
         self.size += len(data)
         if self.size > self.limit and not self.failure:
             self._drop("large")
@@ -89,7 +89,7 @@ class PartFile:
                 self._fail(error)
 
     def discard(self) -> None:
-        """Remove the file, where it has not got another name."""
+        """Remove the file, unless it has been renamed."""
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
 
@@ -108,7 +108,7 @@ class PartFile:
 
 
 def write_incoming_to(folder: Path, limit: int) -> None:
-    """From now on, objects that come in are written to ``folder``, of this process."""
+    """Make pynetdicom write incoming objects to ``folder``, at most ``limit`` bytes each. This holds for the whole process."""
     _config.STORE_RECV_CHUNKED_DATASET = True
     _config.STORE_SEND_CHUNKED_DATASET = True
     _config.LOG_HANDLER_LEVEL = "none"
@@ -116,7 +116,7 @@ def write_incoming_to(folder: Path, limit: int) -> None:
 
 
 def allowed(senders: tuple[Sender, ...], address: str, aet: str | None = None) -> bool:
-    """Whether somebody may call from an address; under a title, where it is known."""
+    """Whether a sender may call from an address, and under a calling AE title if one is given."""
     place = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(place, ipaddress.IPv6Address) and place.ipv4_mapped:
         place = place.ipv4_mapped
@@ -127,10 +127,11 @@ def allowed(senders: tuple[Sender, ...], address: str, aet: str | None = None) -
 
 
 class GuardedServer(ThreadedAssociationServer):
-    """A server that refuses by address and number, and shakes hands in a thread of its own.
+    """A server that refuses unknown addresses and too many connections, and runs each TLS handshake in its own thread.
 
     Args:
-        arguments: of the class above; ``settings`` among them.
+        arguments: passed on to the base class, as are the options.
+        settings: the node's settings.
     """
 
     daemon_threads = True
@@ -144,7 +145,7 @@ class GuardedServer(ThreadedAssociationServer):
         super().__init__(*arguments, request_handler=_Handler, **options)  # type: ignore[misc]
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept; reads that take too long fail from now on."""
+        """Accept a connection, and give its socket a timeout."""
         assert self.socket is not None
         client, address = self.socket.accept()
         client.settimeout(self.settings.limits.stall_s)
@@ -159,7 +160,7 @@ class GuardedServer(ThreadedAssociationServer):
         return False
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Shake hands, where TLS is asked for, and begin the association."""
+        """Run the TLS handshake if TLS is configured, and begin the association."""
         try:
             if self.ssl_context is not None:
                 with self._count:
@@ -177,7 +178,7 @@ class GuardedServer(ThreadedAssociationServer):
             self.shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
-        """One line instead of a traceback."""
+        """Log one line instead of a traceback."""
         logger.warning("a connection from %s failed", client_address[0])
 
 
@@ -195,11 +196,11 @@ class _Handler(RequestHandler):
 
 
 def _limited(assoc: Any, limits: Limits) -> Callable[[int], bytearray]:
-    """Reading that refuses PDUs longer than was offered, messages that would fill the memory, and peers that take too long.
+    """A replacement for ``recv`` that refuses PDUs longer than agreed, messages that would fill memory, and peers that take too long.
 
-    pynetdicom asks for the six bytes of a PDU's head, then for its rest. A time limit of the socket holds for one piece: a peer
-    that sends a byte a minute would hold an association for ever. Of an unknown kind of PDU it reads the head alone, says so in the
-    log, and takes the next six bytes for another head: bytes that are no DICOM would fill the log.
+    pynetdicom reads the six bytes of a PDU's header, then the rest. A socket timeout covers only one piece, so a peer that sends a byte
+    a minute could hold an association forever. Of an unknown PDU type, pynetdicom reads only the header, logs it, and takes the next
+    six bytes for another header, so that bytes that are not DICOM would fill the log.
     """
     opened = time.monotonic()
     is_head, unknown = True, 0
@@ -213,12 +214,12 @@ def _limited(assoc: Any, limits: Limits) -> Callable[[int], bytearray]:
         now, message = time.monotonic(), assoc.dimse.message
         held = 0 if message is None else message.encoded_command_set.tell() + (message.data_set or _EMPTY).tell()
         if count > max(limits.pdu_bytes, 2**16) + 1024 or held > _LARGEST_MESSAGE:
-            raise ended("a PDU or message longer than was offered")
+            raise ended("a PDU or message longer than agreed")
         part = None if message is None else message._data_set_file
         if part is not None and now - part.began > limits.object_s:
             raise ended(f"an object that took more than {limits.object_s:g} s")
         if message is None and now - opened > limits.association_s:
-            raise ended(f"an association of more than {limits.association_s:g} s")
+            raise ended(f"an association that took more than {limits.association_s:g} s")
         try:
             piece = _read_within(assoc.dul.socket.socket, count, now + limits.stall_s)
         except TimeoutError:
@@ -226,17 +227,17 @@ def _limited(assoc: Any, limits: Limits) -> Callable[[int], bytearray]:
         is_known = not is_head or piece[:1] in _PDU_KINDS
         is_head, unknown = not (is_head and is_known), unknown + (not is_known)
         if unknown > 1:  # the first is answered with an abort
-            raise ended("bytes that are no DICOM")
+            raise ended("bytes that are not DICOM")
         return piece
 
     return limited
 
 
 def _read_within(stream: socket.socket, count: int, until: float) -> bytearray:
-    """So many bytes, or fewer where the peer has closed.
+    """Read ``count`` bytes, or fewer if the peer closes the connection.
 
     Raises:
-        TimeoutError: they had not come by ``until``.
+        TimeoutError: the bytes have not come by ``until`` (monotonic clock).
         OSError: the connection is broken.
     """
     whole = bytearray(count)
@@ -262,7 +263,7 @@ _EMPTY = _Empty()
 
 
 def drop_unfinished(event: Any) -> None:
-    """For EVT_CONN_CLOSE: an object whose end will not come any more."""
+    """Handle EVT_CONN_CLOSE: discard an object that was only partly received."""
     message = event.assoc.dimse.message
     part = None if message is None else message._data_set_file
     if part is not None:
@@ -271,9 +272,9 @@ def drop_unfinished(event: Any) -> None:
 
 
 def check_caller(event: Any, senders: tuple[Sender, ...]) -> None:
-    """For EVT_REQUESTED: who is not listed is rejected for good (calling AE title not recognized)."""
+    """Handle EVT_REQUESTED: reject callers that are not listed, permanently (calling AE title not recognized)."""
     request, address = event.assoc.requestor.primitive, event.assoc.requestor.address_info.address
     if not allowed(senders, address, request.calling_ae_title):
-        logger.warning("refused an association from %s: its calling AE title is not listed for it", address)
+        logger.warning("refused an association from %s: its calling AE title is not listed for this address", address)
         event.assoc.acse.send_reject(0x01, 0x01, 0x03)
-        event.assoc.kill()  # waits until the rejection is sent; what follows closes the connection
+        event.assoc.kill()  # waits until the rejection is sent; the connection is closed after this handler

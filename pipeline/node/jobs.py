@@ -1,7 +1,7 @@
 """The queue: jobs and the states that they go through.
 
-received -> complete -> denoising -> sending -> done, or failed, from where a person sends it back. Every change of state is one
-transaction that says which state it comes from, so that none is made twice.
+received -> complete -> denoising -> sending -> done; or failed, until a person retries the job. Every change of state is one transaction
+that checks the previous state, so that no change is made twice.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ STATES = ("received", "complete", "denoising", "sending", "done", "failed")
 
 @dataclass(frozen=True)
 class Job:
-    """A series at one point in time.
+    """One row of the queue: a series as it stood when read.
 
     Attributes:
-        edition: 1; more where slices came after an earlier edition was under way.
-        action: what to do, as :meth:`~ct_cncl.pipeline.node.rules.Action.plain` gives it; empty until it is decided.
-        outcome: what was made of it.
-        kept: its files still lie in the spool.
+        edition: 1, or higher if slices arrived after work on the previous edition had begun.
+        action: what to do, as :meth:`~ct_cncl.pipeline.node.rules.Action.plain` gives it; empty until decided.
+        outcome: result files and figures, as :func:`~ct_cncl.pipeline.node.make.make` returns them.
+        kept: whether its files are still in the spool.
     """
 
     id: int
@@ -51,17 +51,17 @@ class Job:
 
     @property
     def shadow(self) -> bool:
-        """Denoised, and kept here."""
+        """Whether the result is kept here and not sent."""
         return bool(self.action.get("shadow"))
 
     @property
     def ignored(self) -> bool:
-        """No rule wants it."""
+        """Whether the job is ignored, by a rule or because none matched."""
         return self.action.get("do") == "ignore"
 
 
 def job_of(row: sqlite3.Row) -> Job:
-    """A job from its row."""
+    """Convert a database row to a job."""
     values: dict[str, Any] = {name: row[name] for name in Job.__dataclass_fields__}
     values |= {name: row[name] or "" for name in ("rule", "error")}
     values |= {name: json.loads(row[name] or "{}") for name in ("action", "facts", "outcome")}
@@ -69,44 +69,46 @@ def job_of(row: sqlite3.Row) -> Job:
 
 
 class Jobs:
-    """The queue in a database.
+    """The queue.
 
     Args:
-        database: its file.
+        database: holds the queue.
     """
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
     def get(self, number: int) -> Job:
-        """A job.
+        """The job with this number.
 
         Raises:
-            NodeError: there is none of this number.
+            NodeError: there is no such job.
         """
         row = self.database.row("SELECT * FROM jobs WHERE id = ?", number)
         if row is None:
-            raise NodeError(f"Expected the number of a job, but there is no {number}. `ct-cncl node queue` lists them.")
+            raise NodeError(
+                f"Expected the number of a job, but there is no job {number}. `ct-cncl node queue` lists them."
+            )
         return job_of(row)
 
     def all(self, *states: str, most: int = 1000) -> list[Job]:
-        """Jobs in some states (in all, where none is named), the newest first."""
+        """Jobs in the given states, or in any state if none is given, newest first; at most ``most``."""
         where = f"WHERE state IN ({', '.join('?' * len(states))})" if states else ""
         rows = self.database.rows(f"SELECT * FROM jobs {where} ORDER BY id DESC LIMIT {int(most)}", *states)  # noqa: S608
         return [job_of(row) for row in rows]
 
     def counts(self) -> dict[str, int]:
-        """Jobs by state; every state is there."""
+        """Number of jobs in each state, including states without jobs."""
         found = dict(tuple(row) for row in self.database.rows("SELECT state, COUNT(*) FROM jobs GROUP BY state"))
         return {state: found.get(state, 0) for state in STATES}
 
     def add_object(
         self, identity: Identity, facts: Facts, *, digest: str, path: str, size: int, sender: str, address: str
     ) -> int:
-        """Note an object that lies safely on disk, and the job that it belongs to.
+        """Add an object that is safely on disk, and assign it to a job.
 
         Returns:
-            The job's number: one that still waits for objects, or a new edition.
+            The number of the job: one that has not been started, or a new edition.
         """
         now = time.time()
         with self.database.change() as change:
@@ -140,17 +142,17 @@ class Jobs:
             return int(number or 0)
 
     def move(self, number: int, before: str, after: str, **values: Any) -> bool:
-        """Change a job's state, if it is ``before``; other columns with it.
+        """Change a job's state from ``before`` to ``after``, and set other columns. Do nothing if the state is not ``before``.
 
         Returns:
-            Whether it was.
+            Whether the job was changed.
         """
         with self.database.change() as change:
             return self.move_within(change, number, before, after, **values)
 
     @staticmethod
     def move_within(change: sqlite3.Connection, number: int, before: str, after: str, **values: Any) -> bool:
-        """As :meth:`move`, within a transaction."""
+        """Do the same as :meth:`move`, within a transaction that is already open."""
         columns = {
             name: json.dumps(value) if isinstance(value, (dict, list)) else value for name, value in values.items()
         }
@@ -160,7 +162,7 @@ class Jobs:
         return done.rowcount == 1
 
     def claim(self, worker: str) -> Job | None:
-        """The oldest complete job that may be tried now, which is this worker's from now on."""
+        """Assign the oldest complete job that is due to a worker, and return it; None if there is none."""
         if (
             self.database.one("SELECT id FROM jobs WHERE state = 'complete' AND next_try <= ? LIMIT 1", time.time())
             is None
@@ -179,9 +181,12 @@ class Jobs:
         return self.get(row[0])
 
     def release(self, claim: str | None = None) -> list[int]:
-        """Give back what was being denoised by a worker that is gone; by all of them, where none is named.
+        """Return the jobs of a dead worker to the queue, or those of all workers if ``claim`` is None.
 
-        A node that was killed is no job's fault: then the try does not count.
+        None means that the node itself was stopped. This is not the fault of a job, so the try does not count.
+
+        Returns:
+            The numbers of these jobs.
         """
         with self.database.change() as change:
             where, values = (
@@ -196,7 +201,11 @@ class Jobs:
         return numbers
 
     def finish(self, number: int, outcome: dict[str, Any], warnings: list[str], destinations: tuple[str, ...]) -> bool:
-        """Results are in place: on to the destinations, or done where there is none."""
+        """Move a denoised job to "sending", or to "done" if it has no destinations.
+
+        Returns:
+            Whether the job was still being denoised.
+        """
         after = "sending" if destinations else "done"
         with self.database.change() as change:
             moved = self.move_within(
@@ -219,7 +228,7 @@ class Jobs:
         return moved
 
     def members(self, number: int) -> list[sqlite3.Row]:
-        """The objects of a job, with ``used``: whether its results come from them too."""
+        """The objects of a job. The column ``used`` says whether an object goes into the results."""
         return self.database.rows(
             "SELECT objects.*, members.used FROM members JOIN objects USING (uid) WHERE job = ? ORDER BY uid", number
         )

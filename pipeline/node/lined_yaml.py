@@ -1,4 +1,4 @@
-"""YAML whose errors name line and key."""
+"""Reading YAML with errors that name the line and the key."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Section:
     """One mapping of a YAML file, read key by key.
 
     Args:
-        file: named in errors.
-        where: the keys that lead here, with dots.
+        file: the file, named in errors.
+        where: the path of keys to the mapping, joined by dots.
         node: the mapping.
     """
 
@@ -36,7 +36,7 @@ class Section:
             name = str(_plain(key))
             if name in self._left:
                 raise NodeError(
-                    f"{file}, line {key.start_mark.line + 1}: {self._path(name)}: expected once but got twice."
+                    f"{file}, line {key.start_mark.line + 1}: {self._path(name)}: expected the key once, but got it twice."
                 )
             self._left[name] = value
 
@@ -44,20 +44,20 @@ class Section:
         return ".".join(part for part in (self.where, key) if part)
 
     def error(self, key: str, expected: str, got: Any, line: int | None = None) -> NodeError:
-        """The error for a value: what was expected there and what came."""
+        """The error for a value: where it is, what was expected and what came."""
         place = f"{self.file}, line {line or self.line}: {self._path(key) or 'the file'}"
         return NodeError(f"{place}: expected {expected}, but got {got!r}.")
 
     def take(self, key: str, convert: Callable[[Any], _T], default: Any = _MISSING) -> _T:
-        """The value of ``key``.
+        """Take the value of ``key``.
 
         Args:
-            key: its name.
-            convert: from what YAML says; raises ValueError with what it expects ("a number above 0").
-            default: where the key is missing; without one the key must be there.
+            key: the key.
+            convert: converts the YAML value; raises ValueError with what it expects ("a number above 0").
+            default: the result if the key is missing. Without a default, the key is required.
 
         Raises:
-            NodeError: the key is missing, or its value is no good.
+            NodeError: a required key is missing, or the value is invalid.
         """
         self._known.append(key)
         node = self._left.pop(key, None)
@@ -74,28 +74,28 @@ class Section:
             raise self.error(key, str(error), value, node.start_mark.line + 1) from error
 
     def line_of(self, key: str) -> int:
-        """The line at which a key's value stands, before it is taken; the section's own where it is missing."""
+        """The line of a key's value, or of the section if the key is missing. Ask before taking the value."""
         node = self._left.get(key)
         return self.line if node is None else node.start_mark.line + 1
 
     def section(self, key: str) -> Section | None:
-        """The mapping under ``key``; None where the key is missing."""
+        """Take the mapping under ``key``; None if the key is missing."""
         self._known.append(key)
         node = self._left.pop(key, None)
         return None if node is None else Section(self.file, self._path(key), node)
 
     def sections(self, key: str) -> list[Section]:
-        """The mappings in the list under ``key``."""
+        """Take the mappings in the list under ``key``."""
         self._known.append(key)
         node = self._left.pop(key, None)
         if node is None:
             return []
         if not isinstance(node, yaml.SequenceNode):
-            raise self.error(key, "a list, each item begun with '- '", _plain(node), node.start_mark.line + 1)
+            raise self.error(key, "a list whose items begin with '- '", _plain(node), node.start_mark.line + 1)
         return [Section(self.file, f"{self._path(key)}.{k + 1}", item) for k, item in enumerate(node.value)]
 
     def named_sections(self, key: str) -> Iterator[tuple[str, Section]]:
-        """The mappings under ``key``, each with the name that it stands under."""
+        """Take the mappings under ``key``, each with its name."""
         holder = self.section(key)
         for name in [] if holder is None else list(holder._left):
             assert holder is not None
@@ -104,17 +104,17 @@ class Section:
             yield name, found
 
     def close(self) -> None:
-        """Refuse keys that nobody asked for.
+        """Refuse keys that have not been taken.
 
         Raises:
-            NodeError: naming the first of them, and the key that was probably meant.
+            NodeError: names the first such key, and the key that was probably meant.
         """
         for name, node in self._left.items():
             near = difflib.get_close_matches(name, self._known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(self._known)}."
+            hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(self._known)}."
             line = node.start_mark.line + 1
             raise NodeError(
-                f"{self.file}, line {line}: {self._path(name)}: expected a known key, but got another; {hint}"
+                f"{self.file}, line {line}: {self._path(name)}: expected a known key, but got this one; {hint}"
             )
 
 
@@ -129,10 +129,10 @@ def _plain(node: yaml.Node) -> Any:
 
 
 def read_yaml(file: Path) -> Section:
-    """The file's top level.
+    """Read the top level of a YAML file.
 
     Raises:
-        NodeError: it cannot be read or is no YAML.
+        NodeError: the file cannot be read, or is not YAML.
     """
     try:
         node = yaml.compose(file.read_text(encoding="utf-8"), yaml.SafeLoader)
@@ -150,21 +150,21 @@ def read_yaml(file: Path) -> Section:
 
 
 def text(value: Any) -> str:
-    """A converter: text that is not empty; numbers are taken as they are written."""
+    """Convert to text that is not empty. Numbers become text, too."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)) or not str(value).strip():
         raise ValueError("text")
     return str(value).strip()
 
 
 def flag(value: Any) -> bool:
-    """A converter: true or false."""
+    """Convert to a bool from true or false."""
     if not isinstance(value, bool):
         raise ValueError("true or false")
     return value
 
 
 def number(low: float, high: float = float("inf")) -> Callable[[Any], float]:
-    """A converter: a number from ``low`` to ``high``."""
+    """A converter that takes a number from ``low`` to ``high``."""
 
     def convert(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
@@ -177,7 +177,7 @@ def number(low: float, high: float = float("inf")) -> Callable[[Any], float]:
 
 
 def whole(low: int, high: int = 2**63) -> Callable[[Any], int]:
-    """A converter: a whole number from ``low`` to ``high``."""
+    """A converter that takes a whole number from ``low`` to ``high``."""
 
     def convert(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
@@ -190,7 +190,7 @@ def whole(low: int, high: int = 2**63) -> Callable[[Any], int]:
 
 
 def size(value: Any) -> int:
-    """A converter: bytes, as a number or with a unit.
+    """Convert to a number of bytes, from a number with or without a unit.
 
     >>> size("1.5 GiB"), size(4096)
     (1610612736, 4096)
@@ -205,18 +205,18 @@ def size(value: Any) -> int:
 
 
 def choice(*names: str) -> Callable[[Any], str]:
-    """A converter: one of some words."""
+    """A converter that takes one of some words."""
 
     def convert(value: Any) -> str:
         if value not in names:
-            raise ValueError(f"one of {', '.join(names)}" if names else "one that is defined, and none is")
+            raise ValueError(f"one of {', '.join(names)}" if names else "one that is defined (none is)")
         return str(value)
 
     return convert
 
 
 def list_of(convert: Callable[[Any], _T]) -> Callable[[Any], tuple[_T, ...]]:
-    """A converter: a list, or one value alone."""
+    """A converter that takes a list or a single value, and returns a tuple."""
 
     def each(value: Any) -> tuple[_T, ...]:
         return tuple(convert(item) for item in (value if isinstance(value, list) else [value]))

@@ -1,4 +1,4 @@
-"""One job made: the series denoised by what ``ct-cncl denoise`` runs, its pictures, and its noise before and after."""
+"""Denoising one job with the code of ``ct-cncl denoise``, drawing its pictures, and measuring its noise before and after."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from ct_cncl.transforms.series.slices import open_slices
 
 
 def options_of(action: Mapping[str, Any]) -> DenoiseOptions:
-    """What a rule's action says, as options of ``denoise``."""
+    """Convert a rule's action to options of ``denoise``."""
     target = action.get("target_dose")
     return DenoiseOptions(
         weights=action.get("weights"),
@@ -49,20 +49,21 @@ def options_of(action: Mapping[str, Any]) -> DenoiseOptions:
 
 
 def make(job: Job, members: Sequence[sqlite3.Row], spool: Spool, weights: Weights) -> tuple[dict[str, Any], list[str]]:
-    """Denoise a job's objects and put the results in place, whole.
+    """Denoise a job's objects, and put all results in place at once.
 
     Args:
-        job: claimed.
-        members: its objects.
-        spool: of the node.
-        weights: of its rule.
+        job: a job that this worker has claimed.
+        members: the job's objects.
+        spool: the node's spool.
+        weights: the weights of the job's rule.
 
     Returns:
-        The outcome (``files``: kind, place, UIDs; noise in HU before and after; seconds) and warnings.
+        The outcome (``files`` with kind, path and UIDs; noise before and after in HU; seconds) and the warnings.
 
     Raises:
+        NodeError: an object is missing from the spool.
         ScanError: the scan cannot be denoised.
-        OSError: the disk is full, or something else about it.
+        OSError: the disk is full, or another disk error.
     """
     started = time.perf_counter()
     work = spool.job_work(job.id)
@@ -77,7 +78,7 @@ def make(job: Job, members: Sequence[sqlite3.Row], spool: Spool, weights: Weight
                 "expected all objects of the series in the spool, but some are gone; send it again, then retry"
             )
         os.link(spool.folder / row["path"], source / Path(row["path"]).name)
-    # What is said on the terminal is in the records, too; in a log it would name files.
+    # The records hold what is printed on the terminal; in the node's log it would reveal file names.
     with work_folder(out) as making, redirect_stderr(StringIO()):
         asked = options_of(job.action)
         run = ArchiveRun(
@@ -125,7 +126,7 @@ def _described(path: Path, kind: str, final: Path) -> dict[str, Any]:
 
 
 def _look(source: ScanSource, result: Path, pictures: Path, work: Path) -> dict[str, Any]:
-    """Pictures of the middle slice, and the noise of some slices before and after (HU; missing without soft tissue)."""
+    """Save pictures of the middle slice, and measure the noise of some slices before and after in HU (None without soft tissue)."""
     made = search(result).scans[0]
     scratch = work / "look"
     scratch.mkdir()
@@ -146,7 +147,7 @@ def _look(source: ScanSource, result: Path, pictures: Path, work: Path) -> dict[
 
 
 def _noise(slices: Sequence[np.ndarray]) -> float | None:
-    """HU in soft tissue; None where there is none."""
+    """Noise in soft tissue in HU; None if there is no soft tissue."""
     try:
         return round(float(noise_level(np.stack(slices, axis=-1))), 2)
     except ValueError:

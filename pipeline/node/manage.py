@@ -1,4 +1,4 @@
-"""What a person does to the queue: send a job back, drop one. The same for the command line and the page."""
+"""What a person can do to the queue: retry or drop a job. The command line and the page share this code."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ _TABLE = "{:>6}  {:<10} {:<16} {:>7}  {:<20} {}"
 
 
 def retry(jobs: Jobs, audit: Audit, number: int) -> str:
-    """Send a failed job back to where it failed, or hurry one that waits for its next try.
+    """Retry a failed job from the step that failed, or retry a waiting job now.
 
     Returns:
-        What was done.
+        A line that says what was done.
 
     Raises:
-        NodeError: no such job, or nothing to retry.
+        NodeError: there is no such job, or nothing to retry.
     """
     job = jobs.get(number)
     if job.state not in ("failed", "sending", "complete"):
-        raise NodeError(f"Expected a job that failed or waits, but job {number} is {job.state}.")
+        raise NodeError(f"Expected a failed or waiting job, but job {number} is {job.state}. It needs no retry.")
     audit.say("retried", job=job.id, study=job.study, series=job.series, state=job.state)
     made = bool(job.outcome.get("files"))
     after = "sending" if made else "complete"
     with jobs.database.change() as change:
         if not jobs.move_within(change, number, job.state, after, tries=0, next_try=0, error=None):
-            raise NodeError(f"Expected job {number} to be {job.state} still, but it has moved on.")
+            raise NodeError(f"Expected job {number} to be still {job.state}, but its state has changed. Look again.")
         if made:
             change.execute(
                 "UPDATE deliveries SET state = 'waiting', tries = 0, next_try = 0, changed = ? WHERE job = ? AND state IN ('failed', 'waiting')",
@@ -39,20 +39,20 @@ def retry(jobs: Jobs, audit: Audit, number: int) -> str:
 
 
 def drop(jobs: Jobs, audit: Audit, retention: Retention, number: int) -> str:
-    """Forget a job and its objects, so that they can be sent once more as if they never came.
+    """Delete a job and its objects, so that they can be sent again as if for the first time.
 
     Returns:
-        What was done.
+        A line that says what was done.
 
     Raises:
-        NodeError: no such job, or one that is being denoised.
+        NodeError: there is no such job, or it is being denoised.
     """
     job = jobs.get(number)
     if job.state == "denoising":
         raise NodeError(f"Expected an idle job, but job {number} is being denoised. Wait, or stop the node.")
     audit.say("dropped", job=job.id, study=job.study, series=job.series, state=job.state)
     if not jobs.move(number, job.state, "done", action={"do": "ignore", "reasons": ["dropped by a person"]}):
-        raise NodeError(f"Expected job {number} to be {job.state} still, but it has moved on.")
+        raise NodeError(f"Expected job {number} to be still {job.state}, but its state has changed. Look again.")
     retention.remove_files(jobs.get(number))
     with jobs.database.change() as change:
         change.execute("DELETE FROM jobs WHERE id = ?", (number,))
@@ -63,7 +63,7 @@ def drop(jobs: Jobs, audit: Audit, retention: Retention, number: int) -> str:
 
 
 def table(jobs: Jobs, *states: str) -> list[str]:
-    """The queue as lines of text, the newest last; without names and descriptions."""
+    """The queue as lines of text, newest last, without patient names or series descriptions."""
     lines = [_TABLE.format("job", "state", "sender", "objects", "since", "rule, error")]
     for job in reversed(jobs.all(*states)):
         count = jobs.database.one("SELECT COUNT(*) FROM members WHERE job = ?", job.id)

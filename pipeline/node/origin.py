@@ -1,7 +1,7 @@
-"""What a CT image is, for the node's rules: an original, a result of ours, a localizer, a reformat, or derived otherwise.
+"""The origin of a CT image, for the node's rules: original, our own result, localizer, reformat, or otherwise derived.
 
-:mod:`ct_cncl.transforms.series.origin` tells own results and derived kinds. The node is more careful than ``denoise``, since nobody
-looks at what it takes: whatever says DERIVED, and every reformat, is no original here.
+:mod:`ct_cncl.transforms.series.origin` recognizes our own results and derived images. The node is stricter than ``denoise``, since nobody
+checks what it receives: an image that says DERIVED, and every reformat, does not count as an original here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from ct_cncl.transforms.series import origin as series_origin
 
 ORIGINS = ("original", "own", "localizer", "reformat", "derived")
-"""What an image can be; rules match originals unless they name others."""
+"""All origins. Rules match originals unless they name others."""
 RULE_TAGS = (
     "ImageType",
     "SliceThickness",
@@ -21,15 +21,15 @@ RULE_TAGS = (
     "PerFrameFunctionalGroupsSequence",
     *series_origin.ORIGIN_TAGS,
 )
-"""Attributes to be read."""
+"""Attributes that must be read to tell the origin."""
 _REFORMAT = re.compile(r"\b(?:MPR|CPR|REFORMAT|RESAMPLED)")
 
 
 def origin_and_reason(header: Dataset) -> tuple[str, str]:
-    """What an image is and how it says so.
+    """The origin of an image, and what in the header says so.
 
     Args:
-        header: with at least :data:`RULE_TAGS`.
+        header: with at least the attributes of :data:`RULE_TAGS`.
 
     Returns:
         One of :data:`ORIGINS`, and the reason in a few words.

@@ -1,4 +1,4 @@
-"""The page on this machine: the queue, each job with its pictures, and what a person may do with it."""
+"""The node's web page, for this machine only: the queue, each job with its pictures, and buttons to retry or drop it."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Page:
     """The pages of a node.
 
     Args:
-        node: running.
-        guard: that looks at every request first.
+        node: a running node.
+        guard: checks every request first; its token goes into the forms.
     """
 
     def __init__(self, node: Node, guard: Guard) -> None:
@@ -74,7 +74,7 @@ class Page:
         return HTMLResponse(self.templates.get_template(template).render(**common, **values), status)
 
     def queue(self, request: Request) -> Response:
-        """The queue, filtered."""
+        """Show the queue, filtered as the query asks."""
         asked = {name: request.query_params.get(name, "") for name in ("state", "sender", "warned")}
         states = (asked["state"],) if asked["state"] in STATES else ()
         jobs = self.node.jobs.all(*states)
@@ -106,7 +106,7 @@ class Page:
         }
 
     def _name(self, job: Job) -> str:
-        """The patient's name, where the configuration shows names."""
+        """The patient's name if the configuration shows names, otherwise empty."""
         if self.node.settings.page is None or not self.node.settings.page.names:
             return ""
         path = self.node.jobs.database.one(
@@ -119,11 +119,11 @@ class Page:
                     self.node.settings.spool / path, stop_before_pixels=True, specific_tags=["PatientName"]
                 )
                 return str(header.get("PatientName") or "")
-        except Exception:  # removed meanwhile, or whatever pydicom raises
+        except Exception:  # the file has just been removed, or pydicom cannot read it
             return ""
 
     def job(self, request: Request) -> Response:
-        """One job."""
+        """Show one job."""
         try:
             job = self.node.jobs.get(request.path_params["number"])
         except NodeError as error:
@@ -135,7 +135,7 @@ class Page:
         return self.node.spool.job_results(job.id) / "pictures"
 
     def picture(self, request: Request) -> Response:
-        """One picture of a job."""
+        """Send one picture of a job."""
         name = request.path_params["picture"]
         path = self.node.spool.job_results(request.path_params["number"]) / "pictures" / f"{name}.png"
         if name not in _PICTURES or not path.is_file():
@@ -143,15 +143,15 @@ class Page:
         return FileResponse(path, media_type="image/png")
 
     async def act(self, request: Request) -> Response:
-        """Retry or drop a job; the guard has seen where the request comes from, the token says from which page."""
+        """Retry or drop a job. The guard has checked the request's origin; the token shows that it comes from this page."""
         body = b""
         async for chunk in request.stream():
             body += chunk
             if len(body) > LARGEST_FORM:
-                return PlainTextResponse("too much", 413)
+                return PlainTextResponse("form too large", 413)
         form = {name: values[0] for name, values in parse_qs(body.decode("ascii", "replace")).items()}
         if not self.guard.knows(form.get("token", "")):
-            return PlainTextResponse("Expected this page's own token: load the page again.", 403)
+            return PlainTextResponse("Expected the token of this page, but got another. Reload the page.", 403)
         node, number, act = self.node, request.path_params["number"], request.path_params["act"]
         try:
             if act == "retry":
@@ -165,7 +165,7 @@ class Page:
         return RedirectResponse("/" if act == "drop" else f"/jobs/{number}", 303)
 
     def file(self, request: Request) -> Response:
-        """The page's style and script."""
+        """Send a style sheet or the script."""
         name = request.path_params["name"]
         if name not in _FILES:
             return PlainTextResponse("no such file", 404)
@@ -174,24 +174,24 @@ class Page:
         return FileResponse(_FOLDER / name, media_type=_FILES[name])
 
     def health(self, request: Request) -> Response:  # noqa: ARG002
-        """For supervisors: 200 while all is well, else 503 and why."""
+        """Answer a supervisor: 200 while all is well, otherwise 503 with the problems."""
         found = health_of(self.node)
         return JSONResponse({"ok": found.ok, "problems": list(found.problems)}, 200 if found.ok else 503)
 
     def metrics(self, request: Request) -> Response:  # noqa: ARG002
-        """For Prometheus."""
+        """Send the metrics to Prometheus."""
         return PlainTextResponse(metrics_of(self.node), media_type="text/plain; version=0.0.4")
 
 
 def shown_state(job: Job) -> str:
-    """A job's state in a word for people."""
+    """A job's state in words for people."""
     if job.state == "done":
         return "ignored" if job.ignored else "kept (shadow)" if job.shadow else "done"
     return "retrying" if job.state in ("complete", "sending") and job.error else job.state
 
 
 def ago(when: float) -> str:
-    """How long ago something was.
+    """How long ago a time was, in words.
 
     >>> ago(time.time() - 90)
     '1 min ago'
@@ -204,10 +204,10 @@ def ago(when: float) -> str:
 
 
 def serve(node: Node) -> Any:
-    """Serve the page from a thread of this process, to this machine alone.
+    """Serve the page from a thread of this process, to this machine only.
 
     Returns:
-        The server; set its ``should_exit`` to stop it, ``config.port`` says where it is.
+        The server. Set ``should_exit`` to stop it; ``config.port`` is its port.
 
     Raises:
         NodeError: the port is taken.

@@ -1,4 +1,4 @@
-"""What protects the page from other pages in the same browser: names, origins, a token, and headers that say what may be loaded."""
+"""Protection of the page from other sites in the same browser: host names, origins, a token, and headers that limit what it may load."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _HEADERS = {
 
 
 class Guard:
-    """Looks at every request before anything else does.
+    """Checks every request before it is handled.
 
     Args:
-        hosts: names besides this machine's own, under which a proxy shows the page.
+        hosts: host names under which a proxy shows the page, besides localhost.
     """
 
     def __init__(self, hosts: tuple[str, ...] = ()) -> None:
@@ -32,11 +32,11 @@ class Guard:
         self.token = secrets.token_urlsafe(32)
 
     def knows(self, token: str) -> bool:
-        """Whether a form's token is this page's."""
+        """Whether a form's token is the one of this page."""
         return hmac.compare_digest(token.encode(), self.token.encode())
 
     def refuses(self, method: str, headers: dict[str, str]) -> str:
-        """Why a request is refused; empty where it is not.
+        """The reason to refuse a request; empty if it is accepted.
 
         >>> guard = Guard()
         >>> guard.refuses("GET", {"host": "evil.example:8104"})
@@ -58,7 +58,7 @@ class Guard:
         return ""
 
     def around(self, app: Any) -> Any:
-        """An ASGI application behind the guard."""
+        """Put an ASGI application behind the guard."""
 
         async def guarded(scope: Any, receive: Any, send: Any) -> None:
             if scope["type"] != "http":

@@ -1,4 +1,4 @@
-"""Logs of a line each, without tracebacks, pixels or names, whatever the libraries would write."""
+"""Logging in single lines, without tracebacks, pixels or names, even from libraries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LIBRARIES = ("pynetdicom", "pydicom", "uvicorn", "asyncio", "concurrent", "PIL"
 
 
 class _OneLine(logging.Filter):
-    """An exception becomes its text; libraries' own words may quote data sets, so that only their errors pass, by kind."""
+    """Replaces an exception by its text. Libraries may quote data sets, so only their errors pass, by type or without values."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
@@ -35,7 +35,7 @@ def _first(record: logging.LogRecord) -> str:
 
 
 def set_up_logs() -> None:
-    """Write the node's log to standard error; systemd's journal adds the time where it reads it."""
+    """Send the node's log to standard error, where systemd's journal can read it."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handler.addFilter(_OneLine())

@@ -29,7 +29,7 @@ def read_settings(file: Path) -> NodeSettings:
     """Read and validate a configuration.
 
     Raises:
-        NodeError: naming file, line and key.
+        NodeError: the configuration is invalid; names the file, line and key.
     """
     top = read_yaml(file)
     node = top.section("node")
@@ -44,7 +44,7 @@ def read_settings(file: Path) -> NodeSettings:
     names = [rule.name for rule in rules]
     for rule in rules:
         if names.count(rule.name) > 1:
-            raise top.error("rules", "rules of different names", rule.name, rule.line)
+            raise top.error("rules", "a different name for each rule", rule.name, rule.line)
     top.close()
     return _node(node, tls, senders, destinations, rules)
 
@@ -84,7 +84,7 @@ def _node(
 
 
 def _numbers(kind: Any, section: Section | None) -> Any:
-    """A dataclass of seconds, each of at least 0."""
+    """Read a dataclass whose fields are all seconds, 0 or more."""
     if section is None:
         return kind()
     taken = {name: section.take(name, number(0), default) for name, default in vars(kind()).items()}
@@ -202,7 +202,7 @@ def _called(section: Section, tls: TLS | None) -> Peer:
 
 
 def _own_tls(section: Section, tls: TLS | None) -> TLS | None:
-    """Certificates for calling: the section's own, or the node's where it says ``use_tls``."""
+    """Certificates for calling a peer: the section's own, or the node's if the section sets ``use_tls``."""
     return _tls(section) or (tls if section.take("use_tls", flag, False) else None)
 
 

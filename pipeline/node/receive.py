@@ -1,4 +1,4 @@
-"""Receiving: C-ECHO, C-STORE and storage commitment. Success is said only when an object lies safely on disk."""
+"""Receiving: C-ECHO, C-STORE and storage commitment. Success is returned only once an object is safely on disk."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _PARTING_S = 1.0
 
 
 def readable_syntaxes() -> list[UID]:
-    """Transfer syntaxes that ``denoise`` reads with the decoders installed here."""
+    """Transfer syntaxes that ``denoise`` can read with the installed decoders."""
     return [*_PLAIN, *(syntax for syntax in AllTransferSyntaxes if syntax not in _PLAIN and _is_decoded(syntax))]
 
 
@@ -50,12 +50,12 @@ def _is_decoded(syntax: UID) -> bool:
 
 
 class Receiver:
-    """The side that is called.
+    """The DICOM server.
 
     Args:
-        settings: of the node.
-        spool: where objects go.
-        jobs: what they become part of.
+        settings: the node's settings.
+        spool: where objects are stored.
+        jobs: the queue, which gets the objects.
         audit: where refusals are noted.
     """
 
@@ -68,7 +68,7 @@ class Receiver:
 
     @property
     def port(self) -> int:
-        """Where it listens; of use where the configuration says 0, any."""
+        """The port that it listens on, which the system chooses if the configuration says 0."""
         assert self._server is not None
         return int(self._server.server_address[1])
 
@@ -79,14 +79,14 @@ class Receiver:
 
     @property
     def is_listening(self) -> bool:
-        """Whether it does."""
+        """Whether the server is running."""
         return self._server is not None
 
     def start(self) -> None:
-        """Listen.
+        """Start listening.
 
         Raises:
-            NodeError: the port is taken, or the certificates are none.
+            NodeError: the port is taken, or the certificates cannot be loaded.
         """
         settings = self.settings
         write_incoming_to(self.spool.incoming, settings.limits.object_bytes)
@@ -132,35 +132,35 @@ class Receiver:
         ).start()
 
     def stop(self, seconds: float = 5.0) -> None:
-        """Take no new associations; those that are open may end within some seconds."""
+        """Accept no new associations. Those that are open have ``seconds`` to end."""
         if self._server is None:
             return
         server, self._server = self._server, None
         server.shutdown()
         until = time.monotonic() + seconds
         for assoc in server.active_associations:
-            if assoc.is_established:  # others have nothing to finish
+            if assoc.is_established:  # the others have nothing to finish
                 assoc.join(max(until - time.monotonic(), 0.01))
             if assoc.is_established:
                 assoc.abort(block=False)
         until = time.monotonic() + _PARTING_S
         while server.active_associations and time.monotonic() < until:
             time.sleep(0.05)
-        for assoc in server.active_associations:  # in the middle of a PDU: the process would wait for its rest
+        for assoc in server.active_associations:  # in the middle of a PDU: the process would wait for the rest of it
             stream = assoc.dul.socket.socket if assoc.dul.socket else None
             if stream is not None:
                 with suppress(OSError):
                     stream.shutdown(socket.SHUT_RDWR)
 
     def is_carried(self, study: str, series: str) -> bool:
-        """Whether an association that brought some of a series is still open."""
+        """Whether an association that brought objects of a series is still open."""
         with self._guard:
             alive = {key: {assoc for assoc in found if assoc.is_alive()} for key, found in self._carriers.items()}
             self._carriers = {key: found for key, found in alive.items() if found}
             return (study, series) in self._carriers
 
     def _stored(self, event: Any) -> Dataset:
-        """C-STORE: whatever goes wrong, no success, nothing half-stored, and the next object may be better."""
+        """Handle C-STORE. On any failure, report no success, leave nothing half-stored, and stay ready for the next object."""
         requestor = event.assoc.requestor
         caller, address = str(requestor.ae_title).strip(), str(requestor.address_info.address)
         named = str(event.request.AffectedSOPInstanceUID), str(event.request.AffectedSOPClassUID)

@@ -1,4 +1,4 @@
-"""Retention: what is done is removed after some hours, or earlier where the spool grows too large; nothing before it is done."""
+"""Retention: files of finished jobs are removed after some hours, or earlier if the spool grows too large. Unfinished jobs keep theirs."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _NEEDLESS = (
     "objects.path IS NOT NULL AND NOT EXISTS (SELECT 1 FROM members AS other JOIN jobs ON jobs.id = other.job "
     "WHERE other.uid = objects.uid AND jobs.id <> ? AND (jobs.state <> 'done' OR jobs.kept = 1))"
 )
-"""Of an object: it lies here, and no job but this one needs it."""
+"""SQL condition on an object: its file is in the spool, and no job other than the given one needs it."""
 
 
 class Retention:
-    """Call :meth:`look` now and then.
+    """Removes files and rows that are no longer needed. Call :meth:`look` from time to time.
 
     Args:
-        settings: of the node.
-        spool: its folders.
+        settings: the node's settings.
+        spool: the node's spool.
         jobs: the queue.
         audit: where removals are noted.
     """
@@ -37,7 +37,7 @@ class Retention:
         self.settings, self.spool, self.jobs, self.audit = settings, spool, jobs, audit
 
     def look(self) -> None:
-        """Remove what is over time, then the oldest of what is done while there is too much."""
+        """Remove what is older than ``keep.hours``, then the oldest finished jobs' files while the spool exceeds ``keep.bytes``."""
         keep = self.settings.keep
         until = time.time() - keep.hours * _HOUR
         kept = self.jobs.database.rows("SELECT id, changed FROM jobs WHERE state = 'done' AND kept = 1 ORDER BY id")
@@ -54,10 +54,10 @@ class Retention:
         self._forget(keep.remember_days * _DAY)
 
     def remove_files(self, job: Job) -> None:
-        """Remove a job's results and what the queue knows of each, and the objects that no other job still needs."""
+        """Remove a job's results with their entries in the queue, and the objects that no other job needs."""
         self.audit.say("removed", job=job.id, study=job.study, series=job.series)
         shutil.rmtree(self.spool.job_results(job.id), ignore_errors=True)
-        with self.jobs.database.change() as change:  # the queue first: a kill leaves a file that the next start sweeps
+        with self.jobs.database.change() as change:  # the queue first: a file left by a kill is swept at the next start
             rows = change.execute(
                 f"SELECT uid, path FROM objects JOIN members USING (uid) WHERE members.job = ? AND {_NEEDLESS}", (job.id, job.id)  # noqa: S608
             ).fetchall()  # fmt: skip
@@ -70,7 +70,7 @@ class Retention:
         logger.info("job %d: files removed", job.id)
 
     def _remove_needless(self, until: float) -> None:
-        """Objects that came again after they had been removed, and that nothing is made of."""
+        """Remove objects that were sent again after their removal and that no job uses."""
         query = f"SELECT uid, path FROM objects INDEXED BY objects_patient WHERE received <= ? AND {_NEEDLESS}"  # noqa: S608
         if self.jobs.database.row(query, until, 0) is None:
             return
@@ -86,12 +86,12 @@ class Retention:
     def _tidy_others(self, seconds: float) -> None:
         for folder, limit in ((self.spool.others, seconds), (self.spool.incoming, _STALE_S)):
             for path in folder.rglob("*"):
-                with suppress(FileNotFoundError):  # it was on its way in, and has got its name
+                with suppress(FileNotFoundError):  # it was being received, and has just been renamed
                     if path.is_file() and time.time() - path.stat().st_mtime > limit:
                         path.unlink()
 
     def _forget(self, seconds: float) -> None:
-        """Rows of what was done long ago; until then, objects that come again are known."""
+        """Delete the rows of jobs that were done long ago. Until then, objects that are sent again are recognized."""
         old = self.jobs.database.rows(
             "SELECT id FROM jobs WHERE state = 'done' AND kept = 0 AND changed < ?", time.time() - seconds
         )

@@ -1,4 +1,4 @@
-"""Rules: what is done with a series, by what its headers say. The first match wins."""
+"""Rules: what to do with a series, depending on its headers. The first match wins."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class Condition:
     """One line of ``match``.
 
     Attributes:
-        name: what is looked at.
-        wanted: patterns (``*`` and ``?``), ranges, or words; one of them must fit, of ``image_type`` all.
+        name: the property of a series that the condition is about.
+        wanted: patterns (``*`` and ``?``), ranges, or words. One of them must fit; for ``image_type``, all must.
     """
 
     name: str
     wanted: tuple[str, ...]
 
     def fits(self, facts: Facts, ae: str) -> bool:
-        """Whether the facts fit; what a header does not state fits nothing."""
+        """Whether the facts meet the condition. A property that the header does not state never does."""
         if self.name == "image_type":
             return all(word.upper() in facts.image_type for word in self.wanted)
         value = ae if self.name == "ae" else getattr(facts, self.name)
@@ -45,7 +45,7 @@ class Condition:
         return bool(value) and any(fnmatch.fnmatchcase(str(value).lower(), wanted.lower()) for wanted in self.wanted)
 
     def says(self, facts: Facts, ae: str) -> str:
-        """For people: what was wanted and what is there."""
+        """What was wanted and what the header says, for people."""
         value = ae if self.name == "ae" else getattr(facts, self.name)
         shown = "\\".join(value) if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else value
         return f"{self.name} is {shown or 'not stated'}, wanted {' or '.join(self.wanted)}"
@@ -53,18 +53,18 @@ class Condition:
 
 @dataclass(frozen=True)
 class Action:
-    """What is done with a series.
+    """What to do with a series.
 
     Attributes:
-        do: "denoise", "ignore" (stored, then forgotten) or "refuse" (answered with Refused: Not Authorized).
-        weights: a file; None for the bundle's own.
+        do: "denoise", "ignore" (store, and remove after ``keep.hours``) or "refuse" (answer with Refused: Not Authorized).
+        weights: a file; None for the bundle's own weights.
         strength: 0 to 1, or a name.
-        target_dose: 1 or more, or "clean"; counts instead of the strength. None for none.
+        target_dose: 1 or more, or "clean"; it takes the place of ``strength``. None to use ``strength``.
         precision: "fp32", "bf16" or "auto".
-        save: further results.
+        save: further results to make.
         send: names of destinations.
-        shadow: denoise and keep, send nothing.
-        derived: the rule names images that are no originals.
+        shadow: denoise and keep the result, but send nothing.
+        derived: the rule accepts images that are not originals.
     """
 
     do: str = "denoise"
@@ -78,7 +78,7 @@ class Action:
     derived: bool = False
 
     def plain(self) -> dict[str, Any]:
-        """For JSON."""
+        """The action as plain values for JSON."""
         return asdict(self)
 
 
@@ -87,8 +87,8 @@ class Rule:
     """One rule.
 
     Attributes:
-        origins: out of :data:`~ct_cncl.pipeline.node.origin.ORIGINS` that the rule is for.
-        line: of the configuration, where it begins.
+        origins: those of :data:`~ct_cncl.pipeline.node.origin.ORIGINS` that the rule is for.
+        line: where the rule begins in the configuration.
     """
 
     name: str
@@ -100,11 +100,11 @@ class Rule:
 
 @dataclass(frozen=True)
 class Decision:
-    """What is to be done with a series, and why.
+    """What to do with a series, and why.
 
     Attributes:
-        rule: name of the rule that matched; empty where none did.
-        reasons: a line for each rule that was looked at.
+        rule: name of the rule that matched; empty if none did.
+        reasons: one line for each rule that was considered.
     """
 
     action: Action
@@ -113,7 +113,7 @@ class Decision:
 
 
 def decide(rules: Sequence[Rule], facts: Facts, ae: str) -> Decision:
-    """The first rule that matches; without one the series is ignored.
+    """Find the first rule that matches. If none does, the series is ignored.
 
     >>> rule = Rule("all", (), ("original",), Action())
     >>> decide([rule], Facts(origin="localizer", origin_says="ImageType LOCALIZER"), "CT1").action.do
@@ -136,10 +136,10 @@ def decide(rules: Sequence[Rule], facts: Facts, ae: str) -> Decision:
 
 
 def read_rule(section: Section, number_of_rule: int, destinations: Sequence[str]) -> Rule:
-    """A rule from its YAML.
+    """Read a rule from its YAML section.
 
     Raises:
-        NodeError: naming line and key.
+        NodeError: the rule is invalid; names the line and key.
     """
     line = section.line
     name = section.take("name", text, f"rule {number_of_rule}")
@@ -195,7 +195,7 @@ def _existing(folder: Path) -> Callable[[Any], str]:
     def convert(value: Any) -> str:
         path = folder / text(value)
         if not path.is_file():
-            raise ValueError("a file of weights that exists")
+            raise ValueError("a weights file that exists")
         return str(path.resolve())
 
     return convert

@@ -1,4 +1,4 @@
-"""Whether two DICOM objects say the same, though their bytes differ: another transfer syntax, another way to write a sequence."""
+"""Comparing two DICOM objects whose bytes may differ, for example by transfer syntax or the encoding of a sequence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HOW_STORED = ("PixelData", "LossyImageCompression", "ExtendedOffsetTable", "Ext
 
 
 def same_content(first: Path, second: Path) -> bool:
-    """Whether all attributes and all pixels are equal; False where one cannot be read."""
+    """Whether all attributes and all pixels are equal; False if a file cannot be read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

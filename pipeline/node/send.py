@@ -1,7 +1,7 @@
 """Sending results to their destinations: each object until it is accepted, each destination at its own pace.
 
-A job holds its destination for ``turn_s`` at most. What was accepted in a turn is remembered, and the others that wait come first:
-a destination that takes an object a minute holds up neither other destinations nor, for longer than a turn, other jobs.
+A job holds its destination for at most ``turn_s``. What was accepted in a turn is remembered, and then the other waiting jobs come first:
+a destination that takes one object a minute does not hold up other destinations, nor other jobs for longer than a turn.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ct_cncl.pipeline.node.settings import Destination, NodeSettings
 
 logger = logging.getLogger("ct_cncl.node")
 _REPORT_S = 3600.0
-"""How long to wait for a report of storage commitment before asking once more."""
+"""How long to wait for a report of storage commitment before sending the objects and asking again."""
 Accepted = Callable[[str], None]
 
 
@@ -38,11 +38,11 @@ class Delivery:
 
 
 class Sending:
-    """The deliveries to one destination; call :meth:`look` again and again, from one thread.
+    """The deliveries to one destination. Call :meth:`look` repeatedly, always from the same thread.
 
     Args:
-        settings: of the node.
-        destination: which.
+        settings: the node's settings.
+        destination: where to send.
         jobs: the queue.
         audit: where deliveries are noted.
     """
@@ -52,7 +52,7 @@ class Sending:
         self.objects = self.failures = 0
 
     def look(self) -> bool:
-        """Send what is due, oldest first; whether there was anything."""
+        """Send the delivery that is due and has waited longest, and return whether there was one."""
         self._ask_again()
         row = self.jobs.database.row(
             "SELECT deliveries.tries, jobs.id AS number FROM deliveries JOIN jobs ON jobs.id = deliveries.job "
@@ -82,13 +82,13 @@ class Sending:
         left = [entry | {"path": self.settings.spool / entry["path"]} for entry in files if entry["uid"] not in sent]
 
         def accepted(uid: str) -> None:
-            # A power cut that undoes this has the object sent once more; what follows the last of them is synced.
+            # If a power cut undoes this, the object is sent again. The change after the last object is synced.
             with self.jobs.database.change(synced=False) as change:
                 if (
                     change.execute("SELECT 1 FROM jobs WHERE id = ? AND state = 'sending'", (job.id,)).fetchone()
                     is None
                 ):
-                    raise NodeError("the job was dropped while it was sent")
+                    raise NodeError("the job was dropped while it was being sent")
                 change.execute("INSERT OR IGNORE INTO sent VALUES (?, ?, ?)", (job.id, name, uid))
             self.objects += 1
 
@@ -113,7 +113,7 @@ class Sending:
         peer = self.destination.peer
         assert peer is not None
         transaction = str(generate_uid())
-        with self.jobs.database.change() as change:  # first, since the report may come before the answer
+        with self.jobs.database.change() as change:  # before asking, since the report may come before the answer
             change.execute(
                 "UPDATE deliveries SET state = 'asked', transaction_uid = ?, changed = ? WHERE job = ? AND destination = ?",
                 (transaction, time.time(), job.id, self.destination.name),
@@ -135,7 +135,7 @@ class Sending:
             )  # fmt: skip
 
     def _later(self, delivery: Delivery, error: str, *, moved: bool) -> None:
-        """Try again after a pause; a try in which the destination took something restarts the count."""
+        """Schedule another try after a pause. A try in which the destination accepted something restarts the count."""
         self.failures += 1
         retry, tries = self.settings.retry, 1 if moved else delivery.tries + 1
         state = "failed" if tries >= retry.tries else "waiting"
@@ -148,7 +148,7 @@ class Sending:
         logger.warning("job %d: not delivered to %s (try %d): %s", delivery.job.id, self.destination.name, tries, error)
 
     def _close_jobs(self) -> None:
-        """Jobs whose deliveries are all over are done, or failed where one of them failed."""
+        """Finish the jobs whose deliveries have all ended: "done", or "failed" if one of them failed."""
         rows = self.jobs.database.rows(
             "SELECT jobs.* FROM jobs WHERE state = 'sending' AND NOT EXISTS "
             "(SELECT 1 FROM deliveries WHERE deliveries.job = jobs.id AND deliveries.state IN ('waiting', 'asked'))"

@@ -1,4 +1,4 @@
-"""C-STORE to a destination: as the results were made, or as it takes them."""
+"""C-STORE to a destination, in the transfer syntax of the results or in one that the destination accepts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ct_cncl.pipeline.node.settings import Destination
 logger = logging.getLogger("ct_cncl.node")
 _SUCCESS, _DUPLICATE = 0x0000, 0x0111
 _WARNINGS = range(0xB000, 0xC000)
-"""Stored, with a remark: coerced, or not matching in detail."""
+"""Status codes of objects stored with a warning, such as coerced elements."""
 _PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 _COMPRESSED = (JPEG2000Lossless, RLELossless)
 
@@ -30,16 +30,16 @@ _COMPRESSED = (JPEG2000Lossless, RLELossless)
 def send_by_c_store(
     aet: str, destination: Destination, files: list[dict[str, Any]], accepted: Callable[[str], None]
 ) -> None:
-    """Send results over one association, for as long as the destination's turn lasts.
+    """Send results over one association, for at most the destination's ``turn_s``.
 
     Args:
-        aet: this node's title.
-        destination: with a peer.
-        files: "path", "uid", "sop_class" and "syntax" of each.
-        accepted: called with the UID of each object that the peer has.
+        aet: this node's AE title.
+        destination: a destination with a peer.
+        files: "path", "uid", "sop_class" and "syntax" of each file.
+        accepted: called with the UID of each object that the peer has stored.
 
     Raises:
-        NodeError: the peer cannot be reached, refuses, answers with a failure, or has not taken all of them when the turn is over.
+        NodeError: the peer cannot be reached, refuses, reports a failure, or has not taken all objects when the turn is over.
     """
     peer, until = destination.peer, time.monotonic() + destination.turn_s
     assert peer is not None
@@ -67,14 +67,14 @@ def send_by_c_store(
 
 
 def turn_over(taken: int, of: int, destination: Destination) -> NodeError:
-    """What is said of a destination that takes too long."""
+    """The error for a destination that takes too long."""
     return NodeError(
         f"Expected {destination.name} to take {of} objects within {destination.turn_s:g} s, but it took {taken}; the rest follows in its next turn."
     )
 
 
 def _encoded(entry: dict[str, Any], taken: list[UID], wanted: str) -> Path | Dataset:
-    """The file, where the peer takes it as it is; else a data set in a syntax that it takes."""
+    """The file itself if the peer accepts its syntax; otherwise a data set in a syntax that the peer accepts."""
     own = UID(entry["syntax"])
     if wanted == "compressed":
         compressed = _compressed(entry["path"], [syntax for syntax in taken if syntax in _COMPRESSED])
@@ -85,13 +85,13 @@ def _encoded(entry: dict[str, Any], taken: list[UID], wanted: str) -> Path | Dat
     plain = [syntax for syntax in taken if syntax in _PLAIN]
     if not plain or own not in _PLAIN:
         raise NodeError(
-            "Expected the destination to accept CT images in a plain transfer syntax, but it accepts none. See its settings."
+            "Expected the destination to accept CT images in an uncompressed transfer syntax, but it accepts none. Check its settings."
         )
     return pydicom.dcmread(entry["path"])
 
 
 def _compressed(path: Path, choices: list[UID]) -> Dataset | None:
-    """The file without loss in one of some syntaxes; None where no encoder here can."""
+    """The file losslessly compressed in the first syntax that an installed encoder can write; None if there is none."""
     usable = [syntax for syntax in choices if get_encoder(syntax).is_available]
     return next((dataset for syntax in usable if (dataset := _in_syntax(path, syntax)) is not None), None)
 
@@ -102,8 +102,6 @@ def _in_syntax(path: Path, syntax: UID) -> Dataset | None:
             warnings.simplefilter("ignore")
             dataset = pydicom.dcmread(path)
             dataset.compress(syntax, generate_instance_uid=False)
-    except (
-        Exception
-    ):  # encoders raise nearly every built-in exception; overlay bits, for one, have no place in JPEG 2000
+    except Exception:  # encoders raise nearly every built-in exception, for example for overlay bits in JPEG 2000
         return None
     return dataset

@@ -1,4 +1,4 @@
-"""STOW-RS (PS3.18 section 10.5) with the standard library: some objects a request, read from the disk while they are sent."""
+"""STOW-RS (PS3.18 section 10.5) with the standard library: several objects per request, read from disk while being sent."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _FAILED, _UID = "00081198", "00081155"
 
 
 def send_by_stow(destination: Destination, files: list[dict[str, Any]], accepted: Callable[[str], None]) -> None:
-    """Store results at a DICOMweb service, as they were made, for as long as the destination's turn lasts.
+    """Store results at a DICOMweb service without re-encoding them, for at most the destination's ``turn_s``.
 
     Args:
-        destination: with an address.
-        files: "path" and "uid" of each.
-        accepted: called with the UID of each object that the service has.
+        destination: a destination with a URL.
+        files: "path" and "uid" of each file.
+        accepted: called with the UID of each object that the service has stored.
 
     Raises:
-        NodeError: the service cannot be reached, refuses, fails to store an object, or has not taken all when the turn is over.
+        NodeError: the service cannot be reached, refuses, fails to store an object, or has not taken all objects when the turn is over.
     """
     until, taken = time.monotonic() + destination.turn_s, 0
     for batch in _batches(files):
@@ -62,7 +62,7 @@ def _batches(files: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 def _posted(destination: Destination, batch: list[dict[str, Any]], within_s: float) -> set[str]:
-    """UIDs that the service refused; the whole request takes at most this many seconds."""
+    """Post one batch, within ``within_s`` seconds, and return the UIDs that the service refused."""
     boundary = uuid.uuid4().hex
     head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
     tail = f"--{boundary}--\r\n".encode()
@@ -92,11 +92,11 @@ def _posted(destination: Destination, batch: list[dict[str, Any]], within_s: flo
             answer = connection.getresponse()
             status, content = answer.status, answer.read(2**24)
         except (OSError, http.client.HTTPException) as error:
-            got = f"nothing whole within {within_s:.0f} s" if limit.has_cut else error or type(error).__name__
+            got = f"no complete answer within {within_s:.0f} s" if limit.has_cut else error or type(error).__name__
             raise NodeError(f"Expected {destination.url} to answer, but got: {got}.") from error
         finally:
             connection.close()
-    if limit.has_cut:  # then the content is what had come by then
+    if limit.has_cut:  # then the content may be cut short
         raise NodeError(f"Expected {destination.url} to answer within {within_s:.0f} s, but it did not.")
     if status == http.HTTPStatus.OK and not _refused(content):
         return set()
@@ -116,7 +116,7 @@ def _connection(destination: Destination, within_s: float) -> tuple[http.client.
 
 
 def _refused(content: bytes) -> set[str]:
-    """UIDs in the answer's Failed SOP Sequence; empty where the answer is no DICOM JSON."""
+    """UIDs in the answer's Failed SOP Sequence; empty if the answer is not DICOM JSON."""
     try:
         answer = json.loads(content or b"{}")
         items = answer.get(_FAILED, {}).get("Value", [])

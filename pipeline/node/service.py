@@ -1,4 +1,4 @@
-"""The node as a whole: its parts started in order, kept going whatever fails, and stopped without loss."""
+"""The node as a whole: starting its parts in order, keeping them running through failures, and stopping without loss."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _SOON_S, _SELDOM_S, _AFTER_FAILURE_S = 0.25, 60.0, 2.0
 
 
 class Node:
-    """Everything that runs in the node's own process; the network runs in the workers' ones.
+    """Everything that runs in the node's own process. The network runs in the processes of the workers.
 
     Args:
-        settings: validated.
+        settings: validated settings.
 
     Attributes:
-        failing: what fails at present, by part.
+        failing: for each part that is failing now, its error.
     """
 
     def __init__(self, settings: NodeSettings) -> None:
@@ -55,10 +55,10 @@ class Node:
         self._locks: list[IO[str]] = []
 
     def start(self) -> None:
-        """Take the spool, put what a kill has left in order, and begin.
+        """Lock the spool, clean up after a kill, and start all parts.
 
         Raises:
-            NodeError: the spool is taken, on a network share or of a newer version; the port is taken.
+            NodeError: the spool is in use, on a network share or from a newer version, or the port is taken.
         """
         database = Database(self.settings.spool)
         self._locks.append(self.spool.lock())
@@ -103,7 +103,7 @@ class Node:
         )
 
     def _every(self, name: str, act: Callable[[], object], *, pause: float = _SOON_S) -> None:
-        """Repeat something in its own thread. An exception is logged once, and the thread continues."""
+        """Repeat a task in its own thread. An error is logged once, and the thread continues."""
 
         def run() -> None:
             while not self._stop.is_set():
@@ -114,10 +114,10 @@ class Node:
         thread.start()
 
     def _tried(self, name: str, act: Callable[[], object], pause: float) -> float:
-        """Do something once; seconds until the next time."""
+        """Run a task once, and return the seconds until the next run."""
         try:
             again = act() is True
-        except Exception as error:  # a full disk, mostly: the part must still be there when there is room
+        except Exception as error:  # a full disk, most likely: this part must still run once there is room again
             text = in_one_line(error)
             if self.failing.get(name) != text:
                 logger.error("%s: %s", name, text)
@@ -127,14 +127,14 @@ class Node:
         return 0 if again else pause
 
     def stop(self) -> None:
-        """Take nothing new, let what is under way end within the seconds that the configuration allows, and leave the rest for later."""
+        """Accept nothing new, give running work ``stop_s`` seconds to end, and leave the rest for the next start."""
         logger.info("stopping")
         until = time.monotonic() + self.settings.stop_s
         self.receiver.stop(min(5.0, self.settings.stop_s))
         self._stop.set()
         for thread in self._threads:
             thread.join(max(until - time.monotonic(), 0.1))
-        cut_all()  # a process does not end while a peer's thread waits
+        cut_all()  # the process does not end while a thread waits for a peer
         self.workers.stop(max(until - time.monotonic(), 0.1))
         if self.settings.page is not None:
             self.page.should_exit = True
@@ -150,7 +150,7 @@ def run_node(config: Path) -> None:
     """Run a node until SIGTERM or Ctrl-C.
 
     Raises:
-        NodeError: it cannot start.
+        NodeError: the node cannot start.
     """
     settings = read_settings(config)
     set_up_logs()

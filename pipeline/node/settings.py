@@ -1,4 +1,4 @@
-"""``node.yaml``: how a node is set up, validated as a whole before anything starts."""
+"""The settings in ``node.yaml``, which are validated as a whole before anything starts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")
 
 @dataclass(frozen=True)
 class TLS:
-    """Certificates of one side: both sides show theirs and check the other's."""
+    """Files of one side of a TLS connection. Both sides present a certificate and check the other's."""
 
     certificate: Path
     key: Path
@@ -23,7 +23,7 @@ class TLS:
 
 @dataclass(frozen=True)
 class Peer:
-    """An application entity to be called."""
+    """An application entity to call."""
 
     aet: str
     host: str
@@ -33,12 +33,12 @@ class Peer:
 
 @dataclass(frozen=True)
 class Sender:
-    """Who may call.
+    """An application entity that may call the node.
 
     Attributes:
-        addresses: from which.
-        commitment: where reports of storage commitment go; None: this sender gets none.
-        count: who is asked, by C-FIND, how many objects a series has.
+        addresses: addresses that it may call from.
+        commitment: where to send reports of storage commitment; None: this sender gets none.
+        count: the peer to ask by C-FIND how many objects a series has; None: nobody is asked.
     """
 
     aet: str
@@ -52,11 +52,11 @@ class Destination:
     """Where results go: a peer by C-STORE, or an address by STOW-RS.
 
     Attributes:
-        url: of a DICOMweb service, up to and without "/studies".
-        headers: sent along, as for authorization.
-        syntax: how results are encoded: "as made", "plain" or "compressed" where the peer takes it.
-        commit: results are done only when the peer has committed them.
-        turn_s: seconds that one job may hold the destination; then those that wait come first, and the rest follows in its next turn.
+        url: URL of a DICOMweb service, without "/studies".
+        headers: HTTP headers to send, for example for authorization.
+        syntax: how to encode results: "as made", "plain", or "compressed" if the peer accepts it.
+        commit: a delivery is complete only once the peer has committed the results.
+        turn_s: seconds for which one job may hold the destination. Then waiting jobs come first, and the rest follows in the next turn.
     """
 
     name: str
@@ -71,13 +71,14 @@ class Destination:
 
 @dataclass(frozen=True)
 class Limits:
-    """What is taken before it is refused. Bytes and seconds.
+    """Limits on what the node accepts: numbers, bytes (``_bytes``) and seconds (``_s``).
 
     Attributes:
-        stall_s: that a caller may be silent, and that one PDU may take.
-        object_s: that one object may take from its first byte to its last.
-        association_s: that an association may last; it ends between two objects.
-        job_s: that a worker may work on one job.
+        free_bytes: objects are refused while the disk has less space than this.
+        stall_s: how long a caller may be silent, and how long one PDU may take.
+        object_s: how long one object may take, from its first byte to its last.
+        association_s: how long an association may last. It is ended between two objects.
+        job_s: how long a worker may work on one job.
     """
 
     associations: int = 20
@@ -95,12 +96,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class Complete:
-    """When a series is complete, seconds.
+    """When a series counts as complete, in seconds after its last object.
 
     Attributes:
-        quiet_s: after the last object, when every association that brought some has ended.
-        open_s: after the last object, while one is still open.
-        count_s: how long to wait for objects that a count says are missing.
+        quiet_s: if every association that brought objects has ended.
+        open_s: while such an association is still open.
+        count_s: if fewer objects have come than the series is known to have.
     """
 
     quiet_s: float = 10.0
@@ -110,7 +111,7 @@ class Complete:
 
 @dataclass(frozen=True)
 class Retry:
-    """Pauses between tries: the first, doubled each time up to the longest; how many before a person must look."""
+    """Pauses between tries: ``first_s``, doubled each time up to ``longest_s``. After ``tries``, the job fails."""
 
     first_s: float = 5.0
     longest_s: float = 600.0
@@ -119,7 +120,11 @@ class Retry:
 
 @dataclass(frozen=True)
 class Keep:
-    """How long objects and results lie in the spool after they are done."""
+    """How long to keep objects and results in the spool after a job is done, and how many bytes of them.
+
+    Attributes:
+        remember_days: how long a done job stays in the database. Until then, objects that are sent again are recognized.
+    """
 
     hours: float = 24.0
     bytes: int = 50 * 2**30
@@ -128,7 +133,12 @@ class Keep:
 
 @dataclass(frozen=True)
 class PageSettings:
-    """The page on this machine. ``hosts``: further names under which a proxy shows it."""
+    """The node's web page.
+
+    Attributes:
+        names: show patient names.
+        hosts: further host names under which a proxy shows the page.
+    """
 
     port: int = 8104
     names: bool = False

@@ -1,4 +1,4 @@
-"""The spool: objects and results on disk, each under its name only when it is whole and has reached the disk."""
+"""The spool: objects and results on disk. A file gets its final name only once all of it has reached the disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CHUNK = 2**20
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error says that the disk is full; SQLite and wrapped errors included."""
+    """Whether an error means that the disk is full, including errors of SQLite and wrapped ones."""
     seen: BaseException | None = error
     while seen is not None:
         if getattr(seen, "errno", None) in _FULL or "disk is full" in str(seen) or "No space left" in str(seen):
@@ -34,7 +34,7 @@ class Spool:
     """The folders of a node.
 
     Args:
-        folder: all of it lies here.
+        folder: the folder that holds them all.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,15 +43,15 @@ class Spool:
         self.others, self.work, self.results = folder / "others", folder / "work", folder / "results"
 
     def prepare(self) -> None:
-        """Make the folders; nobody else on this machine may read them."""
+        """Create the folders, readable by this user only."""
         for path in (self.folder, self.incoming, self.objects, self.others, self.work, self.results):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def lock(self) -> IO[str]:
-        """Hold the spool for as long as the file is open: one node each.
+        """Lock the spool for this node for as long as the returned file is open.
 
         Raises:
-            NodeError: another process has it.
+            NodeError: another process holds the lock.
         """
         self.prepare()
         stream = (self.folder / "node.lock").open("a")
@@ -69,14 +69,14 @@ class Spool:
         return shutil.disk_usage(self.folder).free > reserve
 
     def place_of(self, series: str, uid: str, digest: str) -> str:
-        """Where an object goes, relative to the spool; UIDs come from outside and never become names."""
+        """The path of an object, relative to the spool. UIDs come from outside, so file names are hashes of them."""
         return f"objects/{_name(series)}/{_name(uid)}-{digest[:16]}.dcm"
 
     def keep(self, part: Path, place: str) -> None:
-        """Give a written file its name; it has reached the disk when this returns.
+        """Move a written file to its place. When this returns, the file has reached the disk.
 
         Raises:
-            OSError: it could not.
+            OSError: the file cannot be moved or flushed.
         """
         target = self.folder / place
         known = target.parent.is_dir()
@@ -89,13 +89,15 @@ class Spool:
             sync_folder_or_fail(target.parent.parent)
 
     def sweep(self, known: Iterable[str]) -> int:
-        """Remove what killed processes have left, before anything starts: half-written files, and objects that nobody was told are safe.
+        """Remove what killed processes left behind: half-written files, and objects whose receipt was never confirmed to the sender.
+
+        Call this before anything else starts.
 
         Args:
-            known: places of the objects that the queue knows.
+            known: places of the objects in the queue.
 
         Returns:
-            Files removed.
+            Number of files removed.
         """
         wanted, count = set(known), 0
         for path in [*self.incoming.rglob("*"), *self.objects.rglob("*")]:
@@ -110,15 +112,15 @@ class Spool:
         return count
 
     def job_results(self, job: int) -> Path:
-        """Where a job's results lie."""
+        """The folder of a job's results."""
         return self.results / f"{job:08d}"
 
     def job_work(self, job: int) -> Path:
-        """Where they are being made."""
+        """The folder in which a job's results are made."""
         return self.work / f"{job:08d}"
 
     def size(self) -> int:
-        """Bytes of objects and results."""
+        """Size of all objects and results in bytes."""
         total = 0
         for folder in (self.objects, self.results, self.others):
             for parent, _, names in os.walk(folder):
@@ -133,7 +135,7 @@ def _name(uid: str) -> str:
 
 
 def sync_folder_or_fail(folder: Path) -> None:
-    """Make names in a folder survive a power cut."""
+    """Flush a folder, so that the file names in it survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -142,7 +144,7 @@ def sync_folder_or_fail(folder: Path) -> None:
 
 
 def object_digest(path: Path) -> str:
-    """SHA-256 of a DICOM file's data set and its transfer syntax; the rest of the file meta says who wrote it."""
+    """SHA-256 of a DICOM file's transfer syntax and data set. The rest of the file meta information depends on who wrote the file."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         syntax = read_file_meta_info(path).TransferSyntaxUID

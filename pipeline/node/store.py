@@ -1,4 +1,4 @@
-"""Storing what comes in: looked at, compared with what is there, written, and noted; then, and only then, answered with success."""
+"""Storing incoming objects. Each is checked, compared with known objects, written and noted; only then is success returned."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Answer:
     """What a sender is told.
 
     Attributes:
-        status: of C-STORE, PS3.4 annex B.
+        status: C-STORE status, PS3.4 annex B.
         comment: at most 64 characters, without names.
     """
 
@@ -46,7 +46,7 @@ class Answer:
     comment: str = ""
 
     def dataset(self) -> Dataset:
-        """As pynetdicom wants it."""
+        """The answer as a data set for pynetdicom."""
         answer = Dataset()
         answer.Status = self.status
         if self.comment:
@@ -56,7 +56,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class _Arrival:
-    """An object that can be read, and who brought it."""
+    """An object that was read successfully, and who sent it."""
 
     part: PartFile
     identity: Identity
@@ -66,16 +66,16 @@ class _Arrival:
 
 
 class Storing:
-    """Takes objects from any number of threads.
+    """Stores incoming objects; safe to use from several threads.
 
     Args:
-        settings: of the node.
-        spool: where they go.
-        jobs: what they become part of.
+        settings: the node's settings.
+        spool: where objects are stored.
+        jobs: the queue, which gets the objects.
         audit: where refusals are noted.
 
     Attributes:
-        counts: C-STORE requests since the start, by answer.
+        counts: number of C-STORE requests since the start, by answer.
     """
 
     def __init__(self, settings: NodeSettings, spool: Spool, jobs: Jobs, audit: Audit) -> None:
@@ -89,13 +89,13 @@ class Storing:
         """Store an object, or say why not.
 
         Args:
-            part: what came.
-            named: SOP instance and class UIDs of the command.
+            part: the received file.
+            named: SOP instance UID and SOP class UID in the command.
             caller: calling AE title.
-            address: from where.
+            address: the caller's IP address.
 
         Returns:
-            The answer, and the study and series that the object belongs to where it was stored.
+            The answer, and the object's study and series UIDs if it was stored for denoising, otherwise None.
         """
         series = None
         try:
@@ -103,7 +103,7 @@ class Storing:
             answer = self._refused(part) or self._looked_at(part, named, caller, address)
             if isinstance(answer, _Arrival):
                 series = (answer.identity.study, answer.identity.series)
-                with self._locks[hash(answer.identity.uid) % _LOCKS]:  # two may bring one object at once
+                with self._locks[hash(answer.identity.uid) % _LOCKS]:  # two senders may send the same object at once
                     answer = self._kept(answer)
         except Exception as error:  # nothing that comes from outside may end the association's thread
             logger.error("an object from %s was not stored: %s", caller, in_one_line(error))
@@ -141,7 +141,7 @@ class Storing:
         return _Arrival(part, identity, facts, caller, address)
 
     def _put_away(self, part: PartFile, identity: Identity) -> Answer:
-        """What is no CT, where the configuration says so: kept for as long as results are, and nothing is made of it."""
+        """Store an object that is not CT, as the setting ``others`` asks. It is kept for as long as results, and not used."""
         place = self.spool.place_of(identity.series, identity.uid, object_digest(part.path))
         self.spool.keep(part.path, place.replace("objects/", "others/", 1))
         self.counts["other"] += 1
@@ -170,7 +170,7 @@ class Storing:
         return Answer(SUCCESS)
 
     def _again(self, new: _Arrival, digest: str, known: str, path: str | None) -> Answer:
-        """An object that was received before: stored once; one that retention has removed is stored again."""
+        """Handle an object that was received before. It is stored again only if retention has removed it."""
         identity = new.identity
         if digest != known and not (path and same_content(new.part.path, self.spool.folder / path)):
             self.audit.say(
@@ -179,7 +179,7 @@ class Storing:
             )  # fmt: skip
             return Answer(OTHER_CONTENT, "another object has this SOP Instance UID")
         if path is None or not (self.spool.folder / path).is_file():
-            # A name of its own: retention may be about to remove the file under the old one.
+            # Use a new file name, since retention may be about to remove the old file.
             place = self.spool.place_of(identity.series, identity.uid, f"{uuid.uuid4().hex[:8]}-{digest}")
             self.spool.keep(new.part.path, place)
             with self.jobs.database.change() as change:

@@ -1,4 +1,4 @@
-"""TLS of both sides: each shows a certificate and checks the other's (BCP 195: TLS 1.2 or newer)."""
+"""Mutual TLS: each side presents a certificate and checks the other's (BCP 195: TLS 1.2 or newer)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ct_cncl.pipeline.node.settings import TLS
 
 
 def server_context(tls: TLS) -> ssl.SSLContext:
-    """For those who call: without a certificate of the authority nobody gets further.
+    """The context for incoming calls. Callers need a certificate that the authority has signed.
 
     Raises:
-        NodeError: the files are no certificate and key.
+        NodeError: the files are not a valid certificate, key and authority.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.verify_mode = ssl.CERT_REQUIRED
@@ -20,10 +20,10 @@ def server_context(tls: TLS) -> ssl.SSLContext:
 
 
 def client_context(tls: TLS) -> ssl.SSLContext:
-    """For calling: the other side's certificate must be of the authority and of the host that is called.
+    """The context for outgoing calls. The peer's certificate must be signed by the authority and match the host name.
 
     Raises:
-        NodeError: as above.
+        NodeError: the files are not a valid certificate, key and authority.
     """
     return _loaded(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), tls)
 

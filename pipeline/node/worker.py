@@ -1,7 +1,7 @@
-"""A worker: a process of its own that takes jobs from the queue and denoises them. It ends when the node does.
+"""A worker: a separate process that takes jobs from the queue and denoises them. It ends when the node does.
 
-Started by the node as ``python -m ct_cncl.pipeline.node.worker CONFIG NAME``. Its standard input is a pipe from the node: "stop" asks
-it to end after the job at hand, and a node that is gone closes the pipe.
+The node starts it as ``python -m ct_cncl.pipeline.node.worker CONFIG NAME``. Its standard input is a pipe from the node: the line "stop"
+asks it to end after the current job, and the pipe closes when the node dies.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ct_cncl.pipeline.node.read_settings import read_settings
 from ct_cncl.pipeline.node.settings import NodeSettings
 from ct_cncl.pipeline.node.spool import Spool, is_full
 
-if TYPE_CHECKING:  # torch takes seconds to import: in this process alone, once it runs
+if TYPE_CHECKING:  # torch takes seconds to import, so it is imported only when the worker runs
     from ct_cncl.pipeline.node.ahead import Ahead
     from ct_cncl.pipeline.weights.load import Weights
 
@@ -34,11 +34,11 @@ _POLL_S = 0.2
 
 
 class Worker:
-    """Takes jobs one by one.
+    """Denoises jobs one by one.
 
     Args:
-        settings: of the node.
-        name: "worker1", "worker2" and so on; its claims are called so, and its device is chosen by it.
+        settings: the node's settings.
+        name: "worker1", "worker2" and so on. It marks the worker's claims and determines its device.
     """
 
     def __init__(self, settings: NodeSettings, name: str) -> None:
@@ -51,27 +51,27 @@ class Worker:
         self._weights: tuple[tuple[object, ...], Weights] | None = None
 
     def run(self) -> None:
-        """Work until it is told to stop."""
-        import ct_cncl.pipeline.node.make  # noqa: F401  torch takes seconds: before the first job comes, not with it
+        """Work until told to stop."""
+        import ct_cncl.pipeline.node.make  # noqa: F401  import torch, which takes seconds, before the first job comes
 
         while not self.stopping.is_set():
             self.stopping.wait(self._turn())
 
     def _turn(self) -> float:
-        """Do what there is to do; seconds until the next look."""
+        """Do one piece of work if there is any, and return the seconds until the next look."""
         try:
             job = self.jobs.claim(self.name)
             if job is not None:
                 self.one(job)
                 return 0
             return 0 if self._ahead() else _POLL_S
-        except (sqlite3.Error, OSError) as error:  # a full disk, most likely: there will be room again
+        except (sqlite3.Error, OSError) as error:  # a full disk, most likely: try again later
             logger.error("worker %s: %s", self.name, in_one_line(error))
             self._free_claims()
             return self.settings.retry.first_s
 
     def _ahead(self) -> bool:
-        """Begin with series that are still arriving; whether there was anything to do."""
+        """Start on series that are still arriving, and return whether there was anything to do."""
         if not self.settings.ahead or not self.jobs.all("received", most=1):
             return False
         from ct_cncl.pipeline.node.ahead import Ahead
@@ -84,13 +84,13 @@ class Worker:
         try:
             self.jobs.release(self.name)
         except sqlite3.Error:
-            return  # when there is room again
+            return  # the claims are freed at a later turn, once there is room again
 
     def one(self, job: Job) -> None:
-        """Make one job, or note why not: what a person must mend fails, what time may mend is tried again.
+        """Denoise one job, or note why that failed. Disk and memory errors are tried again; others need a person.
 
         Raises:
-            OSError, sqlite3.Error: what became of the job cannot be noted.
+            OSError, sqlite3.Error: the outcome of the job cannot be written.
         """
         from ct_cncl.pipeline.node.ahead import forget, remembering
         from ct_cncl.pipeline.node.make import make
@@ -114,10 +114,10 @@ class Worker:
         logger.info("job %d: denoised in %.1f s", job.id, outcome["seconds"])
 
     def opened(self, job: Job) -> Weights:
-        """The weights of a job's rule; those of the last job stay open.
+        """Open the weights of a job's rule, or reuse those of the last job.
 
         Raises:
-            CheckpointError, ConfigError, ValueError: they cannot be used.
+            CheckpointError, ConfigError, ValueError: the weights cannot be used.
         """
         import torch
 
@@ -145,11 +145,11 @@ class Worker:
         else:
             self.audit.say("failed", job=job.id, study=job.study, series=job.series, step="denoise")
             self.jobs.move(job.id, "denoising", "failed", error=text, claim=None)
-        logger.error("job %d: %s%s", job.id, text, "; tried again later" if again else "")
+        logger.error("job %d: %s%s", job.id, text, "; will be tried again" if again else "")
 
 
 def _follow(worker: Worker) -> None:
-    """End with the node: at once if it is gone, after the job at hand if it says so."""
+    """End at once if the node dies, or after the current job if the node says "stop"."""
     for line in sys.stdin:
         if line.strip() == "stop":
             worker.stopping.set()
@@ -157,27 +157,23 @@ def _follow(worker: Worker) -> None:
 
 
 def main(config: str, name: str) -> None:
-    """Work with the configuration in a file, as the worker of a name."""
+    """Run the worker called ``name`` with the configuration file ``config``."""
     set_up_logs()
     settings = read_settings(Path(config))
-    held = worker_lock(
-        settings.spool, shared=True
-    )  # a node that starts waits until the workers of one that was killed are gone
+    held = worker_lock(settings.spool, shared=True)  # a starting node waits until the workers of a killed one are gone
     worker = Worker(settings, name)
     threading.Thread(target=_follow, args=(worker,), daemon=True).start()
     try:
         worker.run()
-    except (
-        Exception
-    ) as error:  # files of a newer version beneath a program that runs, for one: the next process is all new
-        logger.error("%s cannot go on: %s", name, in_one_line(error))
+    except Exception as error:  # for example an upgrade while the node runs: the next process loads the new files
+        logger.error("%s cannot continue: %s", name, in_one_line(error))
         sys.exit(1)
     finally:
         held.close()
 
 
 def worker_lock(spool: Path, *, shared: bool) -> IO[str]:
-    """The lock that every worker shares, and that a starting node takes alone, for as long as the file is open."""
+    """Take the lock that workers share and that a starting node holds alone. It is held for as long as the returned file is open."""
     stream = (spool / "workers.lock").open("a")
     fcntl.flock(stream, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     return stream
@@ -186,4 +182,4 @@ def worker_lock(spool: Path, *, shared: bool) -> IO[str]:
 if __name__ == "__main__":
     main(*sys.argv[1:])
     logging.shutdown()
-    os._exit(0)  # taking torch apart takes longer than a stop may on a busy machine, and there is nothing left to write
+    os._exit(0)  # nothing is left to write, and torch's teardown can take longer than a stop may on a busy machine

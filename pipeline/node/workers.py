@@ -1,4 +1,4 @@
-"""The workers' processes: started, watched and started again; a job that takes its worker down with it fails at last."""
+"""Starting, watching and restarting the worker processes. A job that repeatedly brings down its worker fails."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ct_cncl.pipeline.node.settings import NodeSettings
 
 logger = logging.getLogger("ct_cncl.node")
 _MOST_DEATHS = 3
-"""Workers that one job may cost."""
+"""A job fails when this many workers have died on it."""
 
 
 class Workers:
     """The processes that denoise.
 
     Args:
-        settings: of the node.
+        settings: the node's settings.
         jobs: the queue.
     """
 
@@ -32,11 +32,11 @@ class Workers:
 
     @property
     def alive(self) -> int:
-        """Processes that run."""
+        """Number of processes that are running."""
         return sum(process.poll() is None for process in self._running.values())
 
     def look(self) -> None:
-        """Start what should run and does not; give back what dead workers had claimed."""
+        """Start the processes that should be running and are not, and return the jobs of dead workers to the queue."""
         for number in range(self.settings.workers):
             name = f"worker{number + 1}"
             process = self._running.get(name)
@@ -57,10 +57,10 @@ class Workers:
             self._running[name] = subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: S603
 
     def _end_if_stuck(self, name: str, process: subprocess.Popen[bytes]) -> None:
-        """End a worker whose job takes longer than any may; the next look starts another, and counts it as a death on that job."""
+        """Kill a worker whose job takes longer than ``job_s``. The next look starts another, and counts a death for that job."""
         began = self.jobs.database.one("SELECT MIN(changed) FROM jobs WHERE state = 'denoising' AND claim = ?", name)
         if began is not None and time.time() - began > self.settings.limits.job_s:
-            logger.error("%s: its job takes more than %g s", name, self.settings.limits.job_s)
+            logger.error("%s was killed: its job took more than %g s", name, self.settings.limits.job_s)
             process.kill()
             process.wait()
 
@@ -74,7 +74,7 @@ class Workers:
                 )  # fmt: skip
 
     def stop(self, seconds: float) -> None:
-        """Let each finish the job at hand within some seconds; what is not finished then is made again later."""
+        """Give each worker ``seconds`` to finish its current job. Unfinished jobs go back to the queue."""
         for process in self._running.values():
             _tell(process)
         until = time.monotonic() + seconds
@@ -88,7 +88,7 @@ class Workers:
 
 
 def _tell(process: subprocess.Popen[bytes]) -> None:
-    """Say "stop" to a worker that may be gone already."""
+    """Send "stop" to a worker, which may have ended already."""
     with suppress(OSError):
         assert process.stdin is not None
         process.stdin.write(b"stop\n")

@@ -1,4 +1,4 @@
-// Brings the page up to date every few seconds, unless somebody is in the middle of it; without scripts, reload does.
+// Updates the page every few seconds, unless somebody is using it. Without scripts, reload the page.
 const live = () => document.querySelector("[data-live]");
 const busy = () => document.hidden || live().contains(document.activeElement) || String(getSelection());
 setInterval(async () => {
@@ -11,5 +11,5 @@ setInterval(async () => {
       const [now, then] = [fresh.querySelector(place), document.querySelector(place)];
       if (now && then && now.innerHTML !== then.innerHTML && !then.contains(document.activeElement) && !then.querySelector("details[open]")) then.replaceWith(now);
     }
-  } catch { /* the node is stopped: the page stays as it is */ }
+  } catch { /* the node has stopped: leave the page as it is */ }
 }, 3000);

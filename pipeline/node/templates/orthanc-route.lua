@@ -1,6 +1,6 @@
--- Orthanc: send each CT series to ct-cncl when it is stable, that is, when nothing has come for StableAge seconds.
--- The node knows its own results and ignores them; they are left out here too, so that they do not travel for nothing.
--- Orthanc tries once. What failed (the node was away) is sent again with the next series that is stable, and when Orthanc starts.
+-- Orthanc: send each CT series to ct-cncl once it is stable, that is, when no object has come for StableAge seconds.
+-- The node recognizes its own results and ignores them. They are not sent from here, to save the transfer.
+-- Orthanc tries once. A transfer that failed (the node was down) is repeated with the next stable series, and when Orthanc starts.
 
 function SendAgain()
   for _, id in ipairs(ParseJson(RestApiGet('/jobs'))) do

@@ -234,7 +234,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as caught:
         application.main()
     assert caught.value.code == 130
-    assert f"finished work is in {tmp_path / 'o'}. The same command resumes" in capsys.readouterr().err
+    assert f"Finished work is in {tmp_path / 'o'}; run the same command to resume." in capsys.readouterr().err
 
 
 def shown(page):

@@ -87,7 +87,7 @@ def test_what_is_no_ct(tmp_path, config, command):
     dataset.save_as(tmp_path / "mr.dcm")
     code, out, _ = command("node", "--check", config, "--try", tmp_path / "mr.dcm")
     assert code == 0
-    assert "refused: no CT image (others: refuse)" in out
+    assert "refused: not a CT image (others: refuse)" in out
 
 
 def test_without_the_extra_one_sentence_names_it(config, command, monkeypatch):
@@ -106,9 +106,7 @@ def test_a_spool_that_cannot_be_written_to(tmp_path, config, command, how):
     config.write_text(CONFIG.replace("spool: spool", "spool: file/spool"))
     code, _, err = command("node", how, config)
     assert code == 1
-    expected = (
-        f"Expected a spool that can be written to in {tmp_path / 'file/spool'}, but {tmp_path / 'file'} is no folder."
-    )
+    expected = f"Expected a writable spool in {tmp_path / 'file/spool'}, but {tmp_path / 'file'} is not a folder."
     assert err == f"error: {expected} Choose another node.spool.\n"
 
 

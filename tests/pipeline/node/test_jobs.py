@@ -132,7 +132,7 @@ def test_retry_goes_back_to_where_it_failed(jobs, spool):
     jobs.move(1, "sending", "failed", error="pacs: no")
     assert "sending" in retry(jobs, audit, 1)
     assert tuple(jobs.database.row("SELECT state, tries FROM deliveries")) == ("waiting", 0)
-    with pytest.raises(NodeError, match="there is no 5"):
+    with pytest.raises(NodeError, match="there is no job 5"):
         retry(jobs, audit, 5)
     assert "sending" in "\n".join(table(jobs))
 
@@ -245,7 +245,7 @@ def test_a_queue_of_an_older_version_is_upgraded_with_its_jobs(jobs, spool, monk
     assert upgraded.database.row("SELECT first, second FROM jobs")["first"] == "x"
     assert upgraded.get(1).state == "received"
     monkeypatch.setattr(database_module, "VERSION", 2)
-    with pytest.raises(NodeError, match="got a newer one"):
+    with pytest.raises(NodeError, match="but got version 3"):
         Database(spool.folder)
 
 

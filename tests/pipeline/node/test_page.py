@@ -172,7 +172,7 @@ def test_a_form_that_is_too_large(address):
 def test_health_says_what_is_wrong(address, node):
     answer = ask(address, "/health")
     assert answer.status == 503
-    assert "failed jobs that wait for a person: 1" in answer.text
+    assert "failed jobs that need attention: 1" in answer.text
     node.workers.alive = 0
     assert "1 of 1 workers are not running" in ask(address, "/health").text
     values = dict(

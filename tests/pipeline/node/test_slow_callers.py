@@ -72,7 +72,7 @@ def test_an_association_that_goes_on_for_ever_ends_between_two_messages(node):
             return
         assert not status or status.Status == 0
 
-    assert is_cut_off(node, f"cut off 127.0.0.1: an association of more than {ASSOCIATION_S} s", echo)
+    assert is_cut_off(node, f"cut off 127.0.0.1: an association that took more than {ASSOCIATION_S} s", echo)
 
 
 def pieces_of_an_object(assoc):

@@ -46,7 +46,7 @@ def test_a_worker_that_cannot_go_on_says_so_in_one_line(tmp_path, monkeypatch, c
     with pytest.raises(SystemExit) as ended:
         worker.main(str(one.sending.settings.file), "worker1")
     assert ended.value.code == 1
-    assert "worker1 cannot go on: ImportError: cannot import name 'x'" in caplog.text
+    assert "worker1 cannot continue: ImportError: cannot import name 'x'" in caplog.text
     assert "Traceback" not in caplog.text
 
 
