@@ -44,7 +44,7 @@ def of_models(name, _folder, _data, _monkeypatch):
     if (
         name != "paper" and variant(name).config() == variant("paper").config()
     ):  # the notes' name for what the paper has
-        with pytest.raises(ConfigError, match=f"paper and {name} are the same. Leave one out."):
+        with pytest.raises(ConfigError, match=f"paper and {name} are the same. Omit one."):
             model_table([name], size=64, timing=False)
         return
     rows = model_table([name], size=64, timing=False)

@@ -1,1 +1,1 @@
-"""What Python users import from ``ct_cncl.pipeline`` besides ``denoise``: the commands as functions, with arrays where they take them."""
+"""Functions that Python users import from ``ct_cncl.pipeline`` besides ``denoise``: the commands for paths and, in part, for arrays."""

@@ -1,4 +1,4 @@
-"""``evaluate`` for Python."""
+"""``evaluate`` as a Python function."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ def evaluate(
     overwrite: bool = False,
     progress: bool = True,
 ) -> Evaluation:
-    """Judge denoised scans of any methods against a reference: tables with intervals, and report.html in ``out``.
+    """Evaluate denoised scans of any method against a reference: tables with confidence intervals, and report.html in ``out``.
 
-    For arrays in memory there are ``ct_cncl.pipeline.metrics``: each measure is a function of tensors.
+    For arrays in memory, use ``ct_cncl.pipeline.metrics``, where each measure is a function of tensors.
 
     Args:
         reference: a file or folder of DICOM or NIfTI.
-        candidates: results of any methods: one file or folder, or several.
-        out: folder of the results.
-        input: the low-dose scans: judged too, and what was removed is known.
-        windows: of PSNR, SSIM and VIF: "full", "chest", "abdomen", "head", "bone", or "NAME=CENTRE/WIDTH" in HU.
-        region: pixels of PSNR, SSIM, RMSE and MAE: "scan" (all but padding), "body" or "all".
-        names: of the candidates, in their order.
-        labels: label volumes of the reference: HU bias is by their classes.
-        label_names: JSON with the numbers of each class.
-        patients: CSV with the columns file and patient, for files without it.
-        patient_from_name: regular expression for the patient in file names.
-        seed: of the bootstrap.
+        candidates: results of any method: one file or folder, or several.
+        out: folder for the report.
+        input: the low-dose scans. They are evaluated too, and the report shows what was removed.
+        windows: windows for PSNR, SSIM and VIF: "full", "chest", "abdomen", "head", "bone", or "NAME=CENTRE/WIDTH" in HU.
+        region: pixels used for PSNR, SSIM, RMSE and MAE: "scan" (all but padding), "body" or "all".
+        names: names of the candidates, in their order.
+        labels: label volumes of the reference. Tissue classes then come from them, not from the reference's HU.
+        label_names: JSON with the labels of each class.
+        patients: CSV with the columns file and patient, for files that do not state the patient.
+        patient_from_name: regular expression that finds the patient in a file name.
+        seed: seed of the bootstrap.
         overwrite: replace an earlier evaluation.
-        progress: show a bar on a terminal.
+        progress: show a progress bar on a terminal.
 
     Returns:
-        What was found: ``summary`` in sentences, ``measures``, rows by slice and by patient.
+        The evaluation: ``summary`` in sentences, ``measures``, and rows by slice and by patient.
 
     Raises:
-        TypeError: arrays in the place of paths.
-        ValueError: options or scans that cannot be used, or do not belong together; one line.
-        OutputError: ``out`` holds an evaluation, or cannot be written.
+        TypeError: the scans are arrays, not paths.
+        ValueError: options or scans cannot be used or do not belong together. The message is one line.
+        OutputError: ``out`` holds an evaluation already, or cannot be written.
     """
     from ct_cncl.pipeline.report.evaluation_page import write_page
 
@@ -61,7 +61,7 @@ def evaluate(
     for each in (reference, *several):
         if not isinstance(each, (str, Path)):
             raise TypeError(
-                f"Expected paths of scans, but got {type(each).__name__}. For arrays there are the measures of ct_cncl.pipeline.metrics."
+                f"Expected paths of scans, but got {type(each).__name__}. For arrays, use the measures of ct_cncl.pipeline.metrics."
             )
     options = EvaluateOptions(
         reference=Path(reference),

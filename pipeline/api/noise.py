@@ -1,4 +1,4 @@
-"""``noise`` for Python."""
+"""``noise`` as a Python function."""
 
 from __future__ import annotations
 
@@ -52,20 +52,20 @@ def noise(
 
     Args:
         source: a volume in HU, or a path, as for :func:`ct_cncl.pipeline.denoise`.
-        out: for paths only: folder for noise.json, noise.csv, noise.html and maps; None only prints.
-        pixel_mm: pixel size in mm, one number or (columns, rows), of an array; a MetaTensor or a SimpleITK image states it.
-        axes: of an array, where the shape does not show it: "xyz", "zyx" or "yxz".
+        out: for paths only: folder for noise.json, noise.csv, noise.html and maps; None only prints the figures.
+        pixel_mm: pixel size of an array in mm, one number or (columns, rows). A MetaTensor or a SimpleITK image states its own.
+        axes: order of an array's axes, "xyz", "zyx" or "yxz", if the shape does not show it.
         maps: for paths only: write a noise map of each scan.
-        repeat: for paths only: a second scan of the same object, for exact figures by subtraction.
+        repeat: for paths only: a second scan of the same object. It is subtracted, which gives exact figures.
         overwrite: for paths only: replace earlier results.
 
     Returns:
-        Of a volume, a dictionary: "level_hu" and "level_error" (relative), "mean_frequency_per_mm", "peak_frequency_per_mm" and
-        others. Of a path, a list of them, one a scan.
+        For a volume, a dictionary with "level_hu", "level_error" (relative), "mean_frequency_per_mm", "peak_frequency_per_mm" and
+        others. For a path, a list of such dictionaries, one per scan.
 
     Raises:
-        ValueError: options or volumes that cannot be used, or too little soft tissue to measure; one line.
-        TypeError: a source of another type.
+        ValueError: options or volumes cannot be used, or there is too little soft tissue to measure in. The message is one line.
+        TypeError: the source has another type.
 
     >>> import numpy as np
     >>> from ct_cncl.pipeline import noise
@@ -76,13 +76,15 @@ def noise(
     """
     if isinstance(source, (str, Path)):
         if axes is not None or pixel_mm is not None:
-            raise ValueError("Expected neither axes nor pixel_mm for a path: files state them. Leave them out.")
+            raise ValueError("Expected neither axes nor pixel_mm for a path, since files state them. Omit them.")
         second = None if repeat is None else Path(repeat)
         return measure_scans(
             Path(source), out=None if out is None else Path(out), maps=maps, repeat=second, overwrite=overwrite
         )
     if out is not None or maps or repeat is not None or overwrite:
-        raise ValueError("Expected out, maps, repeat and overwrite with a path only. Leave them out.")
+        raise ValueError(
+            "Expected out, maps, repeat and overwrite with a path only, but the source is a volume in memory. Omit them."
+        )
     volume = given(source, axes)
     hu = np.ascontiguousarray(volume.slices, dtype=np.float32)
     return plain(measure_scan(hu, pixel_size(volume, pixel_mm)).figures())

@@ -1,4 +1,4 @@
-"""``simulate`` for Python."""
+"""``simulate`` as a Python function."""
 
 from __future__ import annotations
 
@@ -45,24 +45,24 @@ def simulate(
     realizations: int = 1,
     overwrite: bool = False,
 ) -> Any:
-    """Make a lower dose of a volume in memory, or of scans on disk; the physics: docs/physics.md.
+    """Simulate a lower dose of a volume in memory, or of scans on disk. The physics is in docs/explanations/physics.md.
 
     Args:
         source: a volume in HU, or a path, as for :func:`ct_cncl.pipeline.denoise`.
         out: for paths only: folder for the results and their records.
-        dose: of the result, relative to the scan's: above 0, up to 1.
-        seed: of the noise.
-        pixel_mm: pixel size in mm, one number or (columns, rows), of an array; a MetaTensor or a SimpleITK image states it.
-        axes: of an array, where the shape does not show it: "xyz", "zyx" or "yxz".
-        realizations: for paths only: how many, each with its own noise.
-        overwrite: for paths only: replace what other options made.
+        dose: dose of the result as a fraction of the scan's dose, above 0 and up to 1.
+        seed: seed of the noise.
+        pixel_mm: pixel size of an array in mm, one number or (columns, rows). A MetaTensor or a SimpleITK image states its own.
+        axes: order of an array's axes, "xyz", "zyx" or "yxz", if the shape does not show it.
+        realizations: for paths only: number of results for each scan, with independent noise.
+        overwrite: for paths only: replace results made with other options or by another version.
 
     Returns:
-        Of a volume, a volume of the same kind, type, shape and geometry. Of a path, the paths of the low-dose scans.
+        For a volume, a volume of the same kind, data type, shape and geometry. For a path, the paths of the low-dose scans.
 
     Raises:
-        ValueError: options or volumes that cannot be used; one line.
-        TypeError: a source of another type.
+        ValueError: options or volumes cannot be used. The message is one line.
+        TypeError: the source has another type.
 
     >>> import numpy as np
     >>> from ct_cncl.pipeline import simulate
@@ -74,12 +74,15 @@ def simulate(
     """
     if isinstance(source, (str, Path)):
         if out is None or axes is not None or pixel_mm is not None:
-            raise ValueError("Expected out=FOLDER for a path, and neither axes nor pixel_mm, which files state.")
+            raise ValueError("Expected out=FOLDER for a path, and neither axes nor pixel_mm, since files state them.")
         return simulate_scans(
             SimulateOptions(Path(source), Path(out), dose, realizations=realizations, seed=seed, overwrite=overwrite)
         )
     if out is not None or realizations != 1 or overwrite:
-        raise ValueError("Expected out, realizations and overwrite with a path only. Leave them out; use other seeds.")
+        raise ValueError(
+            "Expected out, realizations and overwrite with a path only, but the source is a volume in memory. Omit them; for more "
+            "realizations, use other seeds."
+        )
     volume = given(source, axes)
     pixel = pixel_size(volume, pixel_mm)
     settings = SimulateOptions(Path(), Path(), dose, seed=seed).settings()

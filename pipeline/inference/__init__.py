@@ -1,1 +1,1 @@
-"""Denoises one scan or an archive, from files or from memory."""
+"""Denoising of one scan or an archive, from files or in memory."""

@@ -1,4 +1,4 @@
-"""``ct-cncl denoise`` and :func:`denoise`: one scan or an archive in, results of the same kind out."""
+"""``ct-cncl denoise`` and :func:`denoise`: denoise one scan or an archive, and give results of the same kind."""
 
 from __future__ import annotations
 
@@ -130,42 +130,41 @@ def denoise(
 ) -> Any:
     """Denoise a volume in memory, or scans on disk.
 
-    A volume in memory gives what its file would give, to the bit. Values are HU; whole numbers are rounded, never truncated.
+    A volume in memory gives bit for bit the result that its file would give. Values are HU; integers are rounded, never truncated.
     Warnings about scans unlike the training data are Python warnings for volumes, and lines on the terminal for files.
 
     Args:
-        source: a volume in HU: a NumPy array, a tensor, a MONAI MetaTensor or a SimpleITK image, with three axes (MONAI's four with
-            one channel too). Or a path: a DICOM folder, zip, file or DICOMDIR, NIfTI, MHA, NRRD, TIFF, NPY, or a folder of them.
-        out: for paths only: folder for the results, or the name of a file for that of one volume.
-        weights: a run's best.pt or last.pt, or an exported .ts or .onnx; None for the bundle's own.
-        strength: how much of the noise that the network finds is removed: 0 (the scan itself) to 1, or "low", "medium", "high";
-            None for 1.
+        source: a volume in HU: a NumPy array, a tensor, a MONAI MetaTensor or a SimpleITK image with three axes, or four with a leading
+            channel axis of length 1. Or a path: a DICOM folder, zip, file or DICOMDIR, NIfTI, MHA, NRRD, TIFF, NPY, or a folder of them.
+        out: for paths only: folder for the results, or a file name for the result of a single volume.
+        weights: a run's best.pt or last.pt, or an exported .ts or .onnx; None for the bundle's own weights.
+        strength: share of the network's correction to apply: 0 (the scan itself) to 1, or "low", "medium", "high"; None for 1.
         target_dose: instead of strength: the result looks as if taken at this multiple of the scan's dose, 1 or more, or "clean".
-        save: "removed" (source - result), "noise", "content", "disagreement", one or several: maps in HU besides the result.
-        axes: of an array or a tensor without geometry: "xyz" (columns, rows, slices), "zyx" (slices, rows, columns, as SimpleITK's
-            arrays are) or "yxz". None takes it from the shape, where the slices are square or few; else it is asked for.
-        device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
-        batch_size: slices at once; None suits the device.
-        threads: CPU threads of the network; None for torch's.
+        save: one or several further maps in HU: "removed" (source - result), "noise", "content", "disagreement".
+        axes: order of the axes of an array or a tensor without geometry: "xyz" (columns, rows, slices), "zyx" (slices, rows, columns,
+            as in SimpleITK's arrays) or "yxz". None infers it from the shape, and fails if the shape is ambiguous.
+        device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N".
+        batch_size: slices per batch; None to choose it for the device.
+        threads: CPU threads for the network; None for torch's default.
         precision: "fp32", "bf16" or "auto".
-        trust: run a .ts file whatever its code does, import the classes that a run's config names; see SECURITY.md.
-        progress: show a bar on a terminal.
-        series: for paths only, as all that follow: these series, by number, name or tag; none for all.
-        strict: refuse series whose slices are not in order.
-        derived: also take results of this program and other derived images.
-        compression: of DICOM results: "none", "jpeg2000" or "rle".
-        deidentify: take out who the patient is.
-        preview: a PNG of the middle slice before and after.
+        trust: run a .ts file without checking its code, and import the classes that a run's config names; see SECURITY.md.
+        progress: show a progress bar on a terminal.
+        series: for paths only, like all that follow: only these series, by number, name or tag; empty for all.
+        strict: refuse series with missing, duplicate or unevenly spaced slices.
+        derived: also accept results of this program and other derived images.
+        compression: compression of DICOM results: "none", "jpeg2000" or "rle".
+        deidentify: remove the patient's identity.
+        preview: path of a PNG of the middle slice before and after denoising.
         manifest: folder for records and manifest.jsonl.
-        overwrite: replace what other options or versions made.
+        overwrite: replace results made with other options or by another version.
 
     Returns:
-        Of a volume, a volume of the same kind, type, shape and geometry; with ``save`` a dictionary of them by name: "denoised",
-        and the maps, in float32. Of a path, the paths of the denoised scans.
+        For a volume, a volume of the same kind, data type, shape and geometry; with ``save``, a dictionary by name of "denoised" and
+        the maps, which are float32. For a path, the paths of the denoised scans.
 
     Raises:
-        ValueError: options, weights, volumes or scans that cannot be used; one line.
-        TypeError: a source of another type.
+        ValueError: options, weights, volumes or scans cannot be used. The message is one line.
+        TypeError: the source has another type.
 
     >>> import numpy as np
     >>> from ct_cncl.pipeline import denoise
@@ -175,7 +174,7 @@ def denoise(
     >>> result.shape, result.dtype, bool(result[16:48].std() < 0.7 * volume[16:48].std())
     ((64, 64, 2), dtype('int16'), True)
 
-    Slices first, as in an array from SimpleITK: the shape shows it here; where it does not, say ``axes="zyx"``.
+    An array with the slices first, as from SimpleITK. Here the shape shows the order; otherwise, pass ``axes="zyx"``.
 
     >>> bool((denoise(volume.T, device="cpu") == result.T).all())
     True
@@ -184,7 +183,7 @@ def denoise(
     ...
     ValueError: Expected a shape that shows which axis runs through the slices, but (64, 64, 64) does not. Pass axes='xyz' ...
 
-    What was removed, too:
+    Also return what was removed:
 
     >>> maps = denoise(volume, save="removed", device="cpu")
     >>> sorted(maps), bool((maps["denoised"] + maps["removed"] == volume).all())
@@ -209,8 +208,8 @@ def denoise(
     refused = [name for name, value in files.items() if value != getattr(usual, name)]
     if out is not None or refused:
         raise ValueError(
-            f"Expected {', '.join(['out'] * (out is not None) + refused)} with a path only, but got it with a volume in memory. Leave it "
-            "out, or pass the path of a scan."
+            f"Expected {', '.join(['out'] * (out is not None) + refused)} with a path only, but the source is a volume in memory. Omit it, "
+            "or pass the path of a scan."
         )
     return _denoise_in_memory(source, axes, DenoiseOptions(**network), as_maps=save is not None)
 
@@ -232,21 +231,21 @@ def _denoise_in_memory(source: Any, axes: str | None, asked: DenoiseOptions, *, 
 def denoise_scans(source: Path, out: Path, **options: Any) -> list[Path]:
     """Denoise every scan under ``source``.
 
-    A scan that fails among several is recorded and the others are done; results of an earlier run with the same options
-    are kept. Under torchrun each process does its share.
+    If one of several scans fails, this is recorded and the others are denoised. Results of an earlier run with the same options
+    are kept. Under torchrun, each process denoises its share.
 
     Args:
         source: a file or folder.
-        out: folder for the results, their records and the manifest; or, for one volume, the file to be written.
-        options: by keyword, the fields of :class:`DenoiseOptions`.
+        out: folder for the results, their records and the manifest; or, for a single volume, the file to write.
+        options: the fields of :class:`DenoiseOptions`, as keywords.
 
     Returns:
-        The denoised scans that belong to this rank, made now or before.
+        Paths of the denoised scans of this rank, whether made now or earlier.
 
     Raises:
-        ScanError: nothing found, the only scan failed, or some of several did.
-        CheckpointError: no weights, or weights of another network.
-        ConfigError: no config next to the weights, or one that would run code; unknown device.
+        ScanError: nothing was found, the only scan failed, or some of several did.
+        CheckpointError: the weights are missing or belong to another network.
+        ConfigError: the weights have no config or one that would run code, or the device is unknown.
         OutputError: the results cannot be written.
     """
     asked = DenoiseOptions(**options)
@@ -256,19 +255,19 @@ def denoise_scans(source: Path, out: Path, **options: Any) -> list[Path]:
 
 
 def run_over(source: Path, places: Places, tasks: Sequence[Task], asked: RunOptions) -> list[Path]:
-    """Do tasks for every scan under ``source``: what ``denoise`` and ``simulate`` have in common.
+    """Run tasks on every scan under ``source``, for ``denoise`` and ``simulate`` alike.
 
     Args:
         source: a file or folder.
         places: where results go.
-        tasks: what is done to each scan.
+        tasks: what to do with each scan.
         asked: the options.
 
     Returns:
-        The main results that belong to this rank, made now or before.
+        Paths of the main results of this rank, whether made now or earlier.
 
     Raises:
-        ScanError: nothing found, the only scan failed, or some of several did.
+        ScanError: nothing was found, the only scan failed, or some of several did.
         OutputError: the results cannot be written.
     """
     _check_folder(source, places)
@@ -284,14 +283,14 @@ def _weights(asked: DenoiseOptions) -> Weights:
     check_save(weights, asked.settings(weights.trained_on))
     if weights.precision == "bf16" and not is_made_for_bf16(device) and is_main_process():
         logger.warning(
-            "bf16 is slower than fp32 on this machine, which has no hardware for it; --precision auto chooses the faster."
+            "bf16 is slower than fp32 on this machine, which does not support it in hardware; --precision auto chooses the faster one."
         )
     return weights
 
 
 @contextmanager
 def _searched(source: Path, work: Path) -> Iterator[Found]:
-    """What lies under the source; a zip archive is unpacked into this process's folder, where it keeps its name."""
+    """Search the source for scans. A zip archive is first unpacked into this process's folder, under its own name."""
     if not is_zip(source):
         yield search(source)
         return
@@ -304,16 +303,16 @@ def _searched(source: Path, work: Path) -> Iterator[Found]:
 
 
 def _check_folder(source: Path, places: Places) -> None:
-    """Find out before the work, not after it, that results cannot be written."""
+    """Check before the work, not after it, that results can be written."""
     out = places.folder
     inside = source.resolve()
     if source.is_dir() and (out.resolve() == inside or inside in out.resolve().parents):
         raise OutputError(
-            f"Expected results outside of {source}, where the next run would take them for scans, but got {places.file or out}. Choose "
+            f"Expected results outside {source}, since the next run would take them for scans, but got {places.file or out}. Choose "
             "another --out."
         )
     if not source.exists():
-        search(source)  # says so, before anything is made
+        search(source)  # raises an error before anything is created
     try:
         for folder in (out, *([places.records] if places.records else [])):
             folder.mkdir(parents=True, exist_ok=True)
@@ -326,9 +325,9 @@ def _check_folder(source: Path, places: Places) -> None:
 
 
 def chosen_device(name: str) -> torch.device:
-    """The device called ``name`` ("auto": a GPU where there is one).
+    """The device called ``name``; "auto" is a GPU if there is one.
 
     Raises:
-        ConfigError: unknown name, or no such device in this machine.
+        ConfigError: the name is unknown, or this machine has no such device.
     """
     return default_device() if name == "auto" else torch.device(checked_device(name))

@@ -1,6 +1,6 @@
-"""A batch run: each scan is processed, recorded and put in place, whatever becomes of the others.
+"""A batch run: each scan is processed, recorded and put in place, whether or not others fail.
 
-What is done to a scan is a :class:`Task`: it is denoised (:mod:`.denoising`), or a lower dose of it is simulated
+A :class:`Task` is the work on one scan: denoising it (:mod:`.denoising`) or simulating a lower dose
 (:mod:`ct_cncl.pipeline.simulation`).
 """
 
@@ -53,85 +53,85 @@ from ct_cncl.transforms.series.values import Clipped
 from ct_cncl.transforms.series.volume_file import VolumeFile
 
 _MOST_NAMED = 5
-"""Files that cannot be read and that the terminal names; the manifest names all."""
+"""How many unreadable files the terminal names. The manifest names all of them."""
 
 
 class RunOptions(Protocol):
-    """What every run over an archive can be asked for."""
+    """Options that every run over an archive has."""
 
     @property
     def series(self) -> tuple[str, ...]:
-        """Only these, by number, name or tag; empty for all."""
+        """Only these series, by number, name or tag; empty for all."""
 
     @property
     def strict(self) -> bool:
-        """Refuse series whose slices are not in order."""
+        """Refuse series with missing, duplicate or unevenly spaced slices."""
 
     @property
     def derived(self) -> bool:
-        """Also take results of this program and other derived images."""
+        """Also accept results of this program and other derived images."""
 
     @property
     def compression(self) -> str:
-        """Of DICOM results."""
+        """Compression of DICOM results."""
 
     @property
     def deidentify(self) -> bool:
-        """Take out who the patient is."""
+        """Remove the patient's identity."""
 
     @property
     def overwrite(self) -> bool:
-        """Replace what other options or versions made."""
+        """Replace results made with other options or by another version."""
 
     @property
     def progress(self) -> bool:
-        """Say what is done."""
+        """Report progress on the terminal."""
 
 
 class Task(Protocol):
-    """What is done to every scan of a run."""
+    """The work on every scan of a run."""
 
     @property
     def verb(self) -> tuple[str, str]:
-        """What is done to a scan, and what it then is: "denoise", "denoised"."""
+        """The verb and its past participle, for messages: "denoise", "denoised"."""
 
     @property
     def variant(self) -> ResultVariant:
-        """What tells its results from those of other tasks of the run."""
+        """What distinguishes its results from those of the run's other tasks."""
 
     @property
     def options(self) -> Mapping[str, Any]:
         """What the results depend on besides source, variant, compression and de-identification."""
 
     def begin(self, slices: Slices) -> list[str]:
-        """Look at a scan before its results are opened; warnings."""
+        """Inspect a scan before its results are opened, and return warnings."""
 
     def derivation(self, **common: Any) -> Derivation | Processing:
-        """What their header will say; ``common`` are version, warnings, compression, content and made."""
+        """What the results' headers will say; ``common`` holds version, warnings, compression, content and made."""
 
     def target(self, slices: Slices, path: Path) -> VolumeFile | None:
-        """How a result at ``path`` is stored where that is not as its source."""
+        """How to store a result at ``path``; None to store it like its source."""
 
     def apply(self, slices: Slices, writer: ResultWriter, tick: Callable[[int], object]) -> Outcome:
         """Make the results, slice by slice."""
 
     def finish(self, job: ScanJob, outcome: Outcome, *, single: bool) -> None:
-        """Write what goes next to results that are in place."""
+        """Write further files next to results that are in place."""
 
 
 class ArchiveRun:
-    """What was found, and what is done with it.
+    """A run of tasks over the scans that a search found.
 
     Args:
-        source: what was searched.
+        source: the file or folder that was searched.
         places: where results, records and manifest go.
-        found: by the search.
-        tasks: what is done to each scan.
+        found: what the search found.
+        tasks: what to do with each scan.
         asked: the options.
-        work: a folder of this process's own, on the file system of the results.
+        work: this process's private folder, on the same file system as the results.
 
     Raises:
-        ScanError: nothing found, or nothing that was chosen; results that do not fit where they should go.
+        ScanError: no scan was found or chosen, or the results do not fit where they should go.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class ArchiveRun:
         self.single = len(scans) + len(self._unplaced) == 1
 
     def _search_name(self) -> str:
-        """Of what was searched, without naming it."""
+        """An identifier of the searched source that does not reveal its name."""
         path = str(self.source.resolve())
         if self.deidentifier is not None:
             return self.deidentifier.uid(path)[-12:]
@@ -175,12 +175,12 @@ class ArchiveRun:
                 f"{self.source}: expected scans as a scanner made them but got only {kinds}; name the originals, or {self.tasks[0].verb[0]} these anyway "
                 "with --derived"
             )
-        # What was passed over has names of files and values of tags.
+        # The list of skipped files holds file names and tag values.
         seen = self.found.instead if self.deidentifier is None else "only files of other kinds; name the scans' folder"
         return ScanError(f"{self.source}: expected a CT series in DICOM or a volume but got {seen}")
 
     def _named(self, scan: ScanSource) -> ScanSource:
-        """Names that leave room for the record's; with --deidentify, after hashes, in one folder."""
+        """A scan whose name leaves room for that of the record; with --deidentify, the name is a hash and the folder is flat."""
         if self.deidentifier is None:
             endings = [end for task in self.tasks for end in task.variant.endings.values()]
             beside = max(len(os.fsencode(result_name(scan, end, nifti=self.places.nifti))) for end in endings)
@@ -211,7 +211,7 @@ class ArchiveRun:
         return failure(error, files, anonymous=self.deidentifier is not None)
 
     def _public(self, error: Exception) -> Exception:
-        """The error; with --deidentify, one that says as much as the manifest does."""
+        """The error; with --deidentify, one that says no more than the manifest."""
         return error if self.deidentifier is None else ScanError(self._failure(error)["error"])
 
     def all(self) -> list[Path]:
@@ -242,16 +242,16 @@ class ArchiveRun:
         return [job.result for job in done]
 
     def _attempt(self, job: ScanJob) -> bool:
-        """Do one scan, or find it done; whether that went well. The only scan's error is the run's.
+        """Process one scan, unless it has been done already, and return whether that succeeded.
 
-        Whatever happens to one scan of several, and to what is said and written of it, the others are done.
+        An error is raised only if this is the run's single scan. Otherwise it is recorded, and the other scans are still processed.
         """
         try:
             with one_at_a_time(job.lock, job.name, waiting=self._say):
                 earlier = look_for_results(job, overwrite=self.asked.overwrite)
                 if earlier.finished:
-                    other = f" (made by version {earlier.version}; --overwrite makes it again)"
-                    self._say(f"{job.name}: kept from before{other if earlier.version != __version__ else ''}")
+                    other = f" (made by version {earlier.version}; use --overwrite to make it again)"
+                    self._say(f"{job.name}: kept from an earlier run{other if earlier.version != __version__ else ''}")
                 else:
                     self._superseded[job.record] = earlier.supersedes
                     self._one(job)
@@ -272,13 +272,13 @@ class ArchiveRun:
         for record in self._unplaced[:_MOST_NAMED]:
             say(f"{record['source']}: error: {record['error']}", error=True)
         if self.found.passed_over:
-            count = sum(map(len, self.found.passed_over.values()))  # others has names of files and values of tags
+            count = sum(map(len, self.found.passed_over.values()))  # found.others holds file names and tag values
             self._say(f"passed over {self.found.others if self.deidentifier is None else f'{count} files'}")
         for scan, what in self._refused.items():
             self._say(f"passed over {job_name(scan)}: {what}; --derived {self.tasks[0].verb[0]}s it anyway")
 
     def _one(self, job: ScanJob) -> None:
-        """Do one scan; its results appear when all are complete."""
+        """Process one scan. Its results appear once all of them are complete."""
         if job.source.files in self._known:
             raise self._known[job.source.files]
         try:
@@ -293,7 +293,7 @@ class ArchiveRun:
             add_to_manifest(self.manifest, record)
         if self._superseded.get(job.record):
             names = ", ".join(self._superseded[job.record].values())
-            self._say(f"{job.name}: its source has changed since; the earlier result is now called {names}")
+            self._say(f"{job.name}: its source has changed; the earlier result is now called {names}")
         self._say(f"{job.name}: {outcome.slices} slices, {outcome.slices / max(outcome.seconds, 1e-9):.2f} slices/s")
         for warning in (*outcome.warnings, *said):
             say(f"{job.name}: warning: {warning}", error=True)
@@ -313,7 +313,7 @@ class ArchiveRun:
                 f"{job.source.path}: {slices.problems[0]}; omit --strict to {self.tasks[0].verb[0]} each slice anyway"
             )
         warnings = task.begin(slices)
-        if self.deidentifier is not None:  # they go into the result's header, too
+        if self.deidentifier is not None:  # the warnings also go into the result's header
             warnings = [redacted(warning) for warning in warnings]
         derivation = task.derivation(
             version=__version__,
@@ -338,7 +338,7 @@ class ArchiveRun:
         found = digests(job, parts)
         if found["source"] != before:
             raise ScanError(
-                f"{job.source.path}: expected files that do not change during the run but they did; run again"
+                f"{job.source.path}: expected files that do not change during the run, but they did; run again"
             )
         names = self._superseded.get(job.record) or {}
         superseding = {"supersedes": dict(names)} if names else {}
@@ -350,7 +350,7 @@ class ArchiveRun:
         return outcome, {"digests": found} | superseding, writer.clipped
 
     def _unreadable_beside(self, scan: ScanSource) -> list[str]:
-        """Files in a series' folders that do not even say which series they are of: its own may be among them."""
+        """Warn of unreadable files in a series' folders: they do not say which series they belong to, and may be part of this one."""
         folders = {file.parent for file in scan.files}
         count = sum(item.scan is None and item.path.parent in folders for item in self.found.broken)
         count += sum(path.parent in folders for path in self.found.unread)
@@ -385,8 +385,7 @@ class ArchiveRun:
                 if self.manifest is not None:
                     add_to_manifest(self.manifest, record)
                 return
-        except OSError as second:  # the same full disk, most often
+        except OSError as second:  # most often the same full disk
             say(f"{job.name}: warning: {second}", error=True)
-        self._unplaced.append(
-            {"source": job.name, "state": "failed", **content}
-        )  # results keep the record that they have
+        # Existing results keep their record, so the failure goes only into the manifest.
+        self._unplaced.append({"source": job.name, "state": "failed", **content})

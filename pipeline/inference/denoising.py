@@ -18,7 +18,7 @@ from ct_cncl.transforms.series.slices import Slices
 
 
 class Denoising:
-    """A network that is applied, for :class:`ct_cncl.pipeline.inference.batch.ArchiveRun`.
+    """The task of denoising a scan, for :class:`ct_cncl.pipeline.inference.batch.ArchiveRun`.
 
     Args:
         weights: the network.
@@ -33,12 +33,12 @@ class Denoising:
 
     @property
     def variant(self) -> ResultVariant:
-        """Its results are named after their kinds."""
+        """The only variant. Results are named after their kinds."""
         return ResultVariant({kind: kind for kind in self.settings.kinds})
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """What a result depends on."""
+        """What the results depend on."""
         precision = {} if self.weights.precision == "fp32" else {"precision": self.weights.precision}
         return {
             "weights": self.weights.checksum,
@@ -51,13 +51,13 @@ class Denoising:
         return scan_warnings(slices, self.weights, self.settings.strength)
 
     def derivation(self, **common: Any) -> Derivation:
-        """What its header says."""
+        """What the results' headers say."""
         return Derivation(
             weights=self.weights.checksum, strength=self.settings.strength, precision=self.weights.precision, **common
         )
 
     def target(self, slices: Slices, path: Path) -> None:
-        """Results are stored as their source."""
+        """Store results like their source."""
 
     def apply(self, slices: Slices, writer: ResultWriter, tick: Callable[[int], object]) -> Outcome:
         """Denoise, slice by slice."""
@@ -71,7 +71,7 @@ class Denoising:
         return outcome
 
     def finish(self, job: ScanJob, outcome: Outcome, *, single: bool) -> None:
-        """The middle slice before and after, and what was removed, as a picture."""
+        """Save a picture of the middle slice before and after denoising, and of what was removed, if asked for."""
         path = self.preview
         if path is None or outcome.middle is None:
             return

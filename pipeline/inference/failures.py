@@ -1,4 +1,4 @@
-"""Failures of a batch run, worded for the terminal, a record and the manifest."""
+"""Wording of the failures of a batch run, for the terminal, records and the manifest."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ct_cncl.transforms.common.redaction import redacted
 
 
 def failure(error: BaseException, files: Sequence[Path], *, anonymous: bool) -> dict[str, Any]:
-    """What a record says of a scan that failed.
+    """The content of the record of a scan that failed.
 
     Args:
-        error: why.
-        files: of the scan.
-        anonymous: with --deidentify: no path, no name of a file, no value that a library found odd.
+        error: why the scan failed.
+        files: the scan's files.
+        anonymous: as --deidentify asks: remove paths, file names, and values that a library quotes.
     """
     kind = "" if isinstance(error, (ValueError, OSError)) else f"unexpected {type(error).__name__}: "
     text = " ".join(f"{kind}{error}".split())
-    if anonymous:  # what precedes is a path
+    if anonymous:  # what precedes "expected" is a path
         text = text[max(text.find("expected"), 0) :]
         for name in sorted({file.name for file in files}, key=len, reverse=True):
             text = text.replace(name, "a file")
@@ -28,13 +28,13 @@ def failure(error: BaseException, files: Sequence[Path], *, anonymous: bool) -> 
 
 
 def outcome_of(scans: int, failed: int, strays: Sequence[str], verb: tuple[str, str] = ("denoise", "denoised")) -> str:
-    """What did not go well of several scans and of files that belong to no scan.
+    """Summarize which scans failed, and which files could not be assigned to a scan.
 
     Args:
-        scans: that were tried.
-        failed: of them.
-        strays: what is wrong with each file.
-        verb: what is done to a scan, and what it then is.
+        scans: number of scans tried.
+        failed: how many of them failed.
+        strays: for each unassigned file, what is wrong with it.
+        verb: what is done to a scan, as verb and past participle.
 
     >>> outcome_of(3, 1, [])
     'expected to denoise 3 scans but 1 failed'

@@ -1,4 +1,4 @@
-"""The manifest of a folder of results: a line for every scan."""
+"""The manifest of a results folder: one line for each scan."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from ct_cncl.transforms.common.json_values import parsed_json, plain
 
 MANIFEST = "manifest.jsonl"
 _PRIVATE = ("request", "options", "digests", "settings", "calibration", "spectra")
-"""Of a record, what the manifest does not repeat."""
+"""Keys of a record that the manifest does not repeat."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Lines of this run, of others that run at the same time, and of earlier ones into the same folder.
+    """The manifest, which holds lines of this run, of concurrent runs and of earlier runs into the same folder.
 
     Attributes:
         path: the file.
-        work: this process's own folder.
-        search: names what was searched; lines of scans that have no record say it, so that the next search of the same
-            knows them.
+        work: this process's private folder.
+        search: identifies the searched source. Lines without a record hold it, so that the next search of the same source can
+            replace them.
     """
 
     path: Path
@@ -35,7 +35,7 @@ class Manifest:
 
     @property
     def lock(self) -> Path:
-        """Held by the process that changes the file."""
+        """The lock file, held by the process that changes the manifest."""
         return self.work.parent / "manifest.lock"
 
 
@@ -43,13 +43,13 @@ def add_to_manifest(manifest: Manifest, record: Mapping[str, Any]) -> None:
     """Append a line.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the manifest cannot be written.
     """
     with one_at_a_time(manifest.lock, "the manifest"):
         try:
             manifest.path.parent.mkdir(parents=True, exist_ok=True)
             if manifest.path.is_fifo():
-                manifest.path.unlink()  # to open it would wait for ever
+                manifest.path.unlink()  # opening a pipe would wait forever
             with manifest.path.open("a", encoding="utf-8") as stream:
                 stream.write(_line(record))
         except OSError as error:
@@ -57,14 +57,14 @@ def add_to_manifest(manifest: Manifest, record: Mapping[str, Any]) -> None:
 
 
 def rewrite_manifest(manifest: Manifest, jobs: Iterable[ScanJob], others: Iterable[Mapping[str, Any]] = ()) -> None:
-    """Write it from all records: a line for each job, whichever process did it, and for each of the others.
+    """Rewrite the manifest from the records: one line for each job, whichever process did it, and one for each of the others.
 
-    Lines of other searches stay. Every process does so when its share is done.
+    Lines of other searches stay. Every process calls this once its share is done.
 
     Args:
-        manifest: where.
-        jobs: all of the search, those of other processes too.
-        others: what the search found and no job is made of: refused, or unreadable.
+        manifest: the manifest.
+        jobs: all jobs of the search, including those of other processes.
+        others: records of scans and files that were found but have no job, since they are refused or unreadable.
     """
     strays = [_line({**record, "search": manifest.search}) for record in others]
     jobs = list(jobs)
@@ -77,7 +77,7 @@ def rewrite_manifest(manifest: Manifest, jobs: Iterable[ScanJob], others: Iterab
 
 
 def _lines_of(path: Path) -> list[str]:
-    if not path.is_file():  # or a pipe, which would wait for ever
+    if not path.is_file():  # missing, or a pipe, which would wait forever
         return []
     try:
         return [f"{line}\n" for line in path.read_text(encoding="utf-8").splitlines()]
@@ -86,7 +86,7 @@ def _lines_of(path: Path) -> list[str]:
 
 
 def _is_own(line: str, names: set[str], search: str) -> bool:
-    """Whether a line is written again; what a killed process has left half-written goes."""
+    """Whether to drop a line, because it is about to be rewritten, or a killed process left it incomplete."""
     try:
         record = parsed_json(line)
         return bool(record["source"] in names or record.get("search") == search)

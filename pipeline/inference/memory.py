@@ -1,4 +1,4 @@
-"""Volumes in memory: their slices, their geometry if they have one, and the way back to their own type."""
+"""Volumes in memory: their slices, their geometry if they have one, and the conversion back to their type."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ct_cncl.transforms.series import ScanError, SliceOrder, slices_last
 from ct_cncl.transforms.series.scan import check_affine
 
 _AXES = ("xyz", "zyx", "yxz")
-"""Orders of axes that an array may have: x runs along the columns, y along the rows, z through the slices."""
+"""Accepted axis orders of an array: x runs along the columns, y along the rows, z through the slices."""
 _AS_DISPLAYED = np.diag([-1.0, -1.0, 1.0, 1.0])
 _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
 """LPS to RAS, or back."""
 _NO_CT_HU = 2.0
-"""No CT has all its values within this many HU."""
-_ASK = "Pass axes='xyz' for (columns, rows, slices), as NIfTI and MONAI have them, or axes='zyx' for (slices, rows, columns), as SimpleITK has them."
+"""In a CT volume, the values span more than this many HU."""
+_ASK = "Pass axes='xyz' for (columns, rows, slices), as in NIfTI and MONAI, or axes='zyx' for (slices, rows, columns), as in SimpleITK."
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,10 +28,10 @@ class Given:
     """A volume as the caller passed it.
 
     Attributes:
-        array: (x, y, z) values, a view.
-        order: how its slices lie.
-        has_geometry: whether spacing and directions are the volume's own.
-        back: from (x, y, z) values to the kind that was given; they keep their own type.
+        array: the values, (x, y, z), as a view.
+        order: how the slices lie in the array.
+        has_geometry: whether the volume states its spacing and directions.
+        back: converts (x, y, z) values to the kind of volume that was given, without changing their data type.
     """
 
     array: np.ndarray
@@ -41,35 +41,35 @@ class Given:
 
     @property
     def slices(self) -> np.ndarray:
-        """(columns, rows, slices), a view."""
+        """The values as (columns, rows, slices), a view."""
         return self.order.apply(self.array)
 
     def like(self, slices: np.ndarray) -> Any:
-        """What was given, with other values (columns, rows, slices)."""
+        """A volume like the given one, with other values (columns, rows, slices)."""
         return self.back(self.order.undo(slices))
 
 
 def given(volume: Any, axes: str | None = None) -> Given:
-    """Take in a volume: a NumPy array, a tensor, a MetaTensor or a SimpleITK image.
+    """Accept a volume: a NumPy array, a tensor, a MetaTensor or a SimpleITK image.
 
     Args:
-        volume: three axes; arrays and tensors may have a leading channel axis of length 1, as MONAI's have.
-        axes: the order of an array's axes, out of :data:`_AXES`; None takes it from the shape, where that is clear. A volume with
-            geometry (SimpleITK, MetaTensor with an affine) says it itself.
+        volume: HU with three axes; arrays and tensors may have a leading channel axis of length 1, as in MONAI.
+        axes: the order of an array's axes, one of :data:`_AXES`; None infers it from the shape if that is unambiguous. A volume with
+            geometry (SimpleITK, or a MetaTensor with an affine) states its order itself.
 
     Raises:
-        TypeError: something else.
-        ValueError: a shape, or values, that are no CT volume in HU; an order of axes that the shape does not show.
+        TypeError: the volume has another type.
+        ValueError: the shape or the values are not those of a CT volume in HU, or the shape does not show the order of the axes.
     """
     if axes is not None and axes not in _AXES:
-        raise ValueError(f"Expected axes out of {', '.join(_AXES)}, but got {axes!r}.")
+        raise ValueError(f"Expected axes to be one of {', '.join(_AXES)}, but got {axes!r}.")
     if type(volume).__module__.partition(".")[0] == "SimpleITK":
         found = _of_simpleitk(volume, axes)
     elif isinstance(volume, torch.Tensor):
         found = _of_tensor(volume, axes)
     elif isinstance(volume, np.ma.MaskedArray):
         raise TypeError(
-            "Expected an array without a mask, but got a masked one. Fill it: volume.filled(-1024), for example."
+            "Expected an array without a mask, but got a masked one. Fill it, for example with volume.filled(-1024)."
         )
     elif isinstance(volume, np.ndarray):
         found = _of_array(np.asarray(volume), axes, lambda result: result)
@@ -83,7 +83,7 @@ def given(volume: Any, axes: str | None = None) -> Given:
 
 
 def _of_array(array: np.ndarray, axes: str | None, finish: Callable[[np.ndarray], Any]) -> Given:
-    """An array without geometry: shown as it lies, columns to the right and rows downwards."""
+    """Take an array without geometry. Columns are taken to run to the right and rows downwards, as displayed."""
     channel = array.ndim == 4 and array.shape[0] == 1
     own = array[0] if channel else array
     _check_kind(own, array.shape)
@@ -103,7 +103,7 @@ def _of_tensor(tensor: torch.Tensor, axes: str | None) -> Given:
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type == "meta":
         kind = "quantized" if tensor.is_quantized else tensor.device if tensor.device.type == "meta" else tensor.layout
         raise ValueError(
-            f"Expected a tensor that holds a number for each voxel, but got a {kind} one. Pass a dense one."
+            f"Expected a dense tensor that holds a number for each voxel, but got a {kind} one. Convert it."
         )
     plain = tensor.detach().cpu()
     plain = plain.as_subclass(torch.Tensor)
@@ -113,7 +113,7 @@ def _of_tensor(tensor: torch.Tensor, axes: str | None) -> Given:
         values = torch.from_numpy(np.ascontiguousarray(result))
         if tensor.dtype is torch.bfloat16:
             values = values.to(tensor.dtype)
-        copy = tensor.detach().clone().to(values.dtype)  # with its meta data, where it has some
+        copy = tensor.detach().clone().to(values.dtype)  # keeps the metadata of a MetaTensor
         copy.copy_(values.to(tensor.device))
         return copy
 
@@ -125,7 +125,7 @@ def _of_tensor(tensor: torch.Tensor, axes: str | None) -> Given:
     _check_kind(own, array.shape)
     if axes not in (None, "xyz"):
         raise ValueError(
-            f"Expected axes 'xyz', which this volume's affine is about, but got {axes!r}. Leave axes out: the affine says where slices lie."
+            f"Expected axes 'xyz', as this volume's affine has them, but got {axes!r}. Omit axes: the affine says how the slices lie."
         )
     _check_geometry(affine)
 
@@ -136,14 +136,14 @@ def _of_tensor(tensor: torch.Tensor, axes: str | None) -> Given:
 
 
 def _affine_of(tensor: torch.Tensor) -> np.ndarray | None:
-    """Voxel -> RAS mm of a MetaTensor; None where it has none, or only the one that MONAI gives everything."""
+    """The voxel -> RAS mm affine of a MetaTensor; None if it has none, or only MONAI's default, the identity."""
     affine, meta = getattr(tensor, "affine", None), getattr(tensor, "meta", None)
     if affine is None or not isinstance(meta, dict):
         return None
     own = np.asarray(affine, dtype=np.float64)
     if own.shape != (4, 4):
         raise ValueError(
-            f"Expected an affine of 4 x 4, of one volume, but got {' x '.join(map(str, own.shape))}. Pass volumes one by one."
+            f"Expected a 4 x 4 affine of one volume, but got {' x '.join(map(str, own.shape))}. Pass volumes one by one."
         )
     if np.array_equal(own, np.eye(4)) and "original_affine" not in meta:
         return None
@@ -155,12 +155,12 @@ def _of_simpleitk(image: Any, axes: str | None) -> Given:
 
     if axes is not None:
         raise ValueError(
-            f"Expected no axes for a SimpleITK image, which says itself how it lies, but got {axes!r}. Leave it out."
+            f"Expected no axes for a SimpleITK image, which states its own geometry, but got {axes!r}. Omit axes."
         )
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise ValueError(
-            f"Expected a SimpleITK image of 3 axes with one number a voxel, but got {image.GetDimension()} axes and "
-            f"{image.GetNumberOfComponentsPerPixel()} numbers. Join slices with SimpleITK.JoinSeries, or take volumes one by one."
+            f"Expected a SimpleITK image with 3 axes and one number per voxel, but got {image.GetDimension()} axes and "
+            f"{image.GetNumberOfComponentsPerPixel()} numbers. Join slices with SimpleITK.JoinSeries, or pass volumes one by one."
         )
     array = SimpleITK.GetArrayFromImage(image).transpose(2, 1, 0)
     _check_kind(array, image.GetSize())
@@ -181,7 +181,10 @@ def _of_simpleitk(image: Any, axes: str | None) -> Given:
 
 
 def _axes_of(shape: tuple[int, ...]) -> str:
-    """The order of the axes where the shape shows it: slices are square, or far fewer than they have rows and columns.
+    """Infer the order of the axes from the shape: slices are square, or far fewer than their rows and columns.
+
+    Raises:
+        ValueError: the shape is ambiguous.
 
     >>> _axes_of((512, 512, 40)), _axes_of((40, 512, 512)), _axes_of((37, 45, 3))
     ('xyz', 'zyx', 'xyz')
@@ -205,19 +208,21 @@ def _check_kind(array: np.ndarray, shape: tuple[int, ...]) -> None:
     if array.size == 0:
         raise ValueError(f"Expected a volume with voxels, but got shape {tuple(shape)}.")
     if array.dtype.kind not in "iuf":
-        raise ValueError(f"Expected one real number a voxel, HU, but got {array.dtype}. Convert it, to float32 say.")
+        raise ValueError(
+            f"Expected one real number per voxel, in HU, but got {array.dtype}. Convert the volume, for example to float32."
+        )
 
 
 def _advice(shape: tuple[int, ...]) -> str:
     if len(shape) == 2:
-        return "Give a single slice a third axis: volume[..., None]."
+        return "Give a single slice a third axis: pass volume[..., None]."
     if len(shape) == 4 and shape[-1] == 1:
-        return "Here the channel comes last: pass volume[..., 0]."
+        return "The channel comes last here: pass volume[..., 0]."
     if len(shape) == 4:
-        return f"Denoise the {shape[0]} volumes one by one: volume[k]."
+        return f"Pass the {shape[0]} volumes one by one: volume[k]."
     if len(shape) == 5:
-        return "Take the volumes out of their batch: batch[k]."
-    return "Take one volume out of it."
+        return "Pass the volumes of the batch one by one: batch[k]."
+    return "Pass one volume."
 
 
 def _check_geometry(affine: np.ndarray) -> None:
@@ -225,16 +230,16 @@ def _check_geometry(affine: np.ndarray) -> None:
         check_affine(affine, Path("volume"))
     except ScanError as error:
         raise ValueError(
-            f"Expected an affine that puts each voxel at a place of its own, but got {affine.tolist()}. Correct it."
+            f"Expected an affine that puts each voxel at a different position, but got {affine.tolist()}. Correct it."
         ) from error
 
 
 def _check_hu(array: np.ndarray) -> None:
-    """Refuse values not in HU, as for files."""
+    """Refuse values that are not HU, as for files."""
     bad = array.size - int(np.isfinite(array).sum())
     if bad:
         raise ValueError(
-            f"Expected finite HU, but got {bad} NaN or infinite voxels. Replace them (by -1024 HU outside the field of view)."
+            f"Expected finite HU, but got {bad} NaN or infinite voxels. Replace them (with -1024 HU outside the field of view)."
         )
     low, high = float(array.min()), float(array.max())
     if high > low and (low >= 0 or high - low <= _NO_CT_HU):

@@ -15,10 +15,10 @@ from ct_cncl.transforms.series.dicom_file import COMPRESSIONS
 
 @dataclass(frozen=True)
 class DenoiseOptions:
-    """What ``ct-cncl denoise`` is asked for besides source and output; see its ``--help``.
+    """The options of ``ct-cncl denoise``; see its ``--help``.
 
     Raises:
-        ValueError: a value outside its range.
+        ValueError: a value is outside its range.
     """
 
     weights: str | Path | None = None
@@ -42,7 +42,9 @@ class DenoiseOptions:
 
     def __post_init__(self) -> None:
         if self.compression not in COMPRESSIONS:
-            raise ValueError(f"Expected a compression out of {', '.join(COMPRESSIONS)}, but got {self.compression!r}.")
+            raise ValueError(
+                f"Expected the compression to be one of {', '.join(COMPRESSIONS)}, but got {self.compression!r}."
+            )
         if self.threads is not None and not is_whole(self.threads):
             raise ValueError(f"Expected at least 1 thread, but got {self.threads!r}.")
         if self.strength is not None:
@@ -53,7 +55,7 @@ class DenoiseOptions:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """What is saved besides the result; one name is a list of one.
+        """What to save besides the result, from a list or from names separated by commas.
 
         >>> DenoiseOptions(save="noise, removed").kinds
         ('noise', 'removed')
@@ -62,13 +64,13 @@ class DenoiseOptions:
         return tuple(name for text in texts for part in str(text).split(",") if (name := part.strip()))
 
     def settings(self, trained_on: Mapping[str, Any]) -> Settings:
-        """How the network is applied.
+        """The settings with which to apply the network.
 
         Args:
-            trained_on: what is known of the weights' training.
+            trained_on: what is known about the training of the weights.
 
         Raises:
-            ValueError: strength and target dose, or a target dose that these weights do not reach.
+            ValueError: both a strength and a target dose are given, or these weights cannot reach the target dose.
         """
         strength = chosen_strength(self.strength, self.target_dose, trained_on)
         return Settings(strength, self.kinds, self.batch_size)

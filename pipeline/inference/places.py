@@ -1,4 +1,4 @@
-"""Where results, records and the manifest of a run go: into a folder or, for one scan, under a file name."""
+"""Where the results, records and manifest of a run go: into a folder or, for one scan, to a file name."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _FILE_SUFFIXES = {
     "npy": (".npy",),
     "dicom": (".dcm", ".ima", ".dicom"),
 }
-"""Names that a result of each kind of scan may have where it is one file; formats stay as they are."""
+"""For each kind of scan, the suffixes that a result in one file may have. Results keep the format of their source."""
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where things go.
+    """Where the files of a run go.
 
     Attributes:
-        folder: of the results.
-        file: of the only result; None for results that are named after their scans.
-        records: folder of records and manifest; None puts records next to their results and the manifest into the folder.
-        nifti: results are NIfTI whatever their source is.
+        folder: folder for the results.
+        file: path of the only result; None to name results after their scans.
+        records: folder for records and manifest; None puts records next to their results and the manifest into ``folder``.
+        nifti: write NIfTI, whatever the format of the source.
     """
 
     folder: Path
@@ -44,21 +44,21 @@ class Places:
 
     @property
     def manifest(self) -> Path | None:
-        """The manifest; a result in a file of its own has none but where a folder for it is named."""
+        """Path of the manifest; None if a single result goes to ``file`` and no folder for records is given."""
         folder = self.records or (None if self.file else self.folder)
         return folder / MANIFEST if folder else None
 
     @property
     def key_folder(self) -> Path:
-        """Where the key of de-identification lies: beside the manifest, but where results have one already."""
+        """Folder of the de-identification key: that of the manifest, unless the results folder already has a key."""
         return self.folder if self.records is None or has_key(self.folder) else self.records
 
     def targets(self, scan: ScanSource, endings: Mapping[str, str]) -> dict[str, Path]:
-        """Where the results of a scan go, by kind.
+        """Paths of a scan's results, by kind.
 
         Args:
             scan: the scan.
-            endings: by kind, the main one first, what the name of its result ends with.
+            endings: by kind, what the name of the result ends with; the main kind comes first.
         """
         if self.file is None:
             folder = self.folder / scan.relative
@@ -71,17 +71,17 @@ class Places:
         }
 
     def record(self, target: Path) -> Path:
-        """Where the record of a result goes."""
+        """Path of the record of a result."""
         name = f"{target.name}{RECORD_SUFFIX}"
         if self.records is None:
             return target.with_name(name)
         return self.records / target.parent.relative_to(self.folder) / name
 
     def check(self, scans: Sequence[ScanSource], variants: Sequence[ResultVariant]) -> None:
-        """Refuse scans that do not fit into one file, and results that would replace their source.
+        """Refuse scans whose results do not fit into one file, and results that would replace their source.
 
         Raises:
-            ScanError: with what was expected.
+            ScanError: says what was expected.
         """
         for scan in scans:
             for target in (path for variant in variants for path in self.targets(scan, variant.endings).values()):
@@ -104,24 +104,24 @@ class Places:
         if not self.file.name.lower().endswith(suffixes) or files != 1:
             what = " or ".join(suffixes) if files == 1 else f"a folder for {files} DICOM files"
             raise ScanError(
-                f"{self.file}: expected {what} but got another name; results keep the format of their source, name a folder"
+                f"{self.file}: expected {what} but got another name; results keep the format of their source, so name a folder"
             )
 
     def as_files(self, parts: Mapping[str, Path]) -> dict[str, Path]:
-        """Results as they are put in place: of a DICOM series that is one file, the file."""
+        """Results as they are put in place. If they go to ``file``, a folder with one DICOM file becomes that file."""
         if self.file is None:
             return dict(parts)
         return {kind: next(part.iterdir()) if part.is_dir() else part for kind, part in parts.items()}
 
     def as_named(self, slices: Slices) -> Slices:
-        """A scan whose result is packed as the name of the file says."""
+        """A scan whose result is compressed, or not, as the suffix of ``file`` says."""
         if self.file is not None and isinstance(slices, VolumeSlices) and slices.source.kind == "nifti":
             slices.volume = replace(slices.volume, pack=gzipped if self.file.name.lower().endswith(".gz") else None)
         return slices
 
 
 def places_of(out: Path, records: Path | None = None, *, nifti: bool = False) -> Places:
-    """Where results go that are wanted at ``out``: a file where it is named like one and is no folder."""
+    """Decide where results go for an output path. It is a file if it has a suffix of a scan and is not a folder."""
     if _suffix(out) and not out.is_dir():
         return Places(out.parent, out, records, nifti)
     return Places(out, None, records, nifti)

@@ -1,8 +1,8 @@
 """Progress records of a batch run: one record for each result.
 
-A record is written before its result is put in place ("unfinished") and again afterwards, so that a run that was killed at
-any moment resumes where it stopped. It holds digests of source and results: what is kept from before is what was made, from
-what lies there now. Records name files and digests, keyed where they are de-identified, never patients or UIDs.
+A record is written before its result is put in place ("unfinished") and again afterwards, so that a run that is killed at
+any moment resumes where it stopped. It holds digests of the source and the results: a result is kept only if neither has
+changed since. Records hold file names and digests (keyed if de-identified), but never patients or UIDs.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from ct_cncl.transforms.common.json_values import plain, read_json
 from ct_cncl.transforms.series import ScanError, ScanSource
 
 RECORD_SUFFIX = ".json"
-"""Of a result's record: the result's own name, and this."""
+"""Added to the name of a result, this gives the name of its record."""
 _UNFINISHED = "unfinished"
 
 
 @dataclass(frozen=True)
 class ScanJob:
-    """One scan, and what is to be made of it.
+    """One scan, and the results to make from it.
 
     Attributes:
         source: the scan.
-        name: what the records call it: its path below what was searched, a tag for DICOM, and which of several things is made of it.
-        request: digest of the source and of everything its result depends on; equal digests mean equal results.
-        options: digest of what besides the source it depends on.
-        targets: by kind, where results go; the main one comes first.
-        record: the file that says what became of it.
-        work: a folder of its own for what is being made.
-        lock: held by the process that works on it.
-        variant: which of several things that are made of one scan, from 0.
-        key: of the digests; empty for none.
+        name: what the records call the job: the scan's path below the searched folder, a tag for DICOM, and the label of the variant.
+        request: digest of the source's names and sizes and of everything else that the results depend on.
+        options: digest of what the results depend on besides the source.
+        targets: by kind, where the results go; the main one comes first.
+        record: path of the job's record.
+        work: private folder for unfinished results.
+        lock: lock file, held by the process that works on the job.
+        variant: index of the variant, from 0, if several are made from one scan.
+        key: key of the digests; empty for none.
     """
 
     source: ScanSource
@@ -55,18 +55,18 @@ class ScanJob:
 
     @property
     def result(self) -> Path:
-        """The main one."""
+        """Path of the main result."""
         return next(iter(self.targets.values()))
 
 
 @dataclass(frozen=True)
 class ResultVariant:
-    """One of the things that are made of each scan.
+    """One of the variants made from each scan, for example one noise realization.
 
     Attributes:
-        endings: by kind, the main one first, what the name of its result ends with.
-        options: what tells it from the others, for its digest.
-        label: the same in words; empty where there is but one.
+        endings: by kind, what the name of the result ends with; the main kind comes first.
+        options: what distinguishes the variant from the others, for its digest.
+        label: the same in words; empty if there is only one variant.
     """
 
     endings: Mapping[str, str]
@@ -84,19 +84,19 @@ def plan(
     records: Callable[[Path], Path],
     key: bytes = b"",
 ) -> list[ScanJob]:
-    """Jobs in the order of their sources, and of the variants of each.
+    """List the jobs, in the order of the sources and, for each source, of the variants.
 
     Args:
         sources: scans of one search.
-        targets: for each and each variant, by kind, the file or folder of a result.
+        targets: for each source and each variant, the file or folder of each kind of result.
         options: everything that the results depend on besides the source and the variant.
-        variants: what is made of each scan.
-        work: this process's own folder for what is being made.
-        records: where the record of a denoised scan lies.
-        key: of the records' digests; empty for none.
+        variants: the variants to make from each scan.
+        work: this process's private folder for unfinished results.
+        records: gives the path of the record from that of the main result.
+        key: key of the records' digests; empty for none.
 
     Raises:
-        ScanError: two scans whose results would have one name.
+        ScanError: the results of two scans would have the same name.
     """
     jobs = []
     taken: dict[Path, str] = {}
@@ -107,7 +107,7 @@ def plan(
             for target in own.values():
                 if target in taken:
                     raise ScanError(
-                        f"{name}: expected results of its own name but {taken[target]} has them too; rename one"
+                        f"{name}: expected a unique name for its results, but {taken[target]} has the same; rename one scan"
                     )
                 taken[target] = name
             request = _request(source, chosen[number])
@@ -125,18 +125,18 @@ def _digest(content: Any) -> str:
 
 
 def job_name(source: ScanSource) -> str:
-    """What records call a scan: its path below what was searched, and a tag for DICOM."""
+    """The name of a scan in records: its path below the searched folder, and a tag for DICOM."""
     return PurePosixPath(source.relative, source.name).as_posix() + (f"#{source.tag}" if source.tag else "")
 
 
 def _request(source: ScanSource, options: str) -> str:
-    """Of names, sizes and options: what can be known without reading all files; their digest comes on top of it."""
+    """Digest of file names, sizes and options, which needs no reading. The digest of the contents is recorded separately."""
     files = [(file.name, _size(file)) for file in source.files]
     return _digest([source.kind, source.series_uid, source.part, files, options])
 
 
 def _size(path: Path) -> int:
-    """Bytes; -1 for a file that has disappeared since it was found; reading it later is the error."""
+    """Size in bytes; -1 for a file that has disappeared since it was found. The error comes when it is read."""
     try:
         return path.stat().st_size
     except OSError:
@@ -144,10 +144,10 @@ def _size(path: Path) -> int:
 
 
 def digests(job: ScanJob, results: Mapping[str, Path] | None = None) -> dict[str, Any]:
-    """Of the source and, where there are any, of results by kind, for a record.
+    """Digests for a record: of the source, and of each kind of result if given.
 
     Raises:
-        OSError: a file that cannot be read.
+        OSError: a file cannot be read.
     """
     source = digest_of(((file.name, file) for file in job.source.files), key=job.key)
     made = {kind: digest_of_result(path, key=job.key).record() for kind, path in (results or {}).items()}
@@ -156,12 +156,12 @@ def digests(job: ScanJob, results: Mapping[str, Path] | None = None) -> dict[str
 
 @dataclass(frozen=True)
 class Earlier:
-    """What lies where a job's results go.
+    """What an earlier run left where a job's results go.
 
     Attributes:
-        finished: they are there, as they were made and from the source as it is now.
-        version: that made them.
-        supersedes: by kind, the names that results of an earlier state of the source get; empty where there are none.
+        finished: the results are there, unchanged, and made from the source as it is now.
+        version: the program's version that made them.
+        supersedes: by kind, new names for results of an earlier state of the source; empty if there are none.
     """
 
     finished: bool = False
@@ -170,14 +170,14 @@ class Earlier:
 
 
 def look_for_results(job: ScanJob, *, overwrite: bool) -> Earlier:
-    """What is there of a job's results, and what becomes of it.
+    """Find a job's earlier results, and decide what to do with them.
 
-    What is not finished may be replaced: what a killed run has left, and results of which files were deleted, cut short or
-    emptied since. Results of the same DICOM series as it was before (it has grown, or was corrected) are superseded: they
-    get another name. With ``overwrite`` they are replaced, and so is what another version made.
+    Incomplete results may be replaced: leftovers of a killed run, and results with files that have since been deleted, truncated
+    or emptied. Results of an earlier state of the same DICOM series (it has grown, or was corrected) are superseded: they
+    are renamed. With ``overwrite`` they are replaced, as are results of another version.
 
     Raises:
-        ScanError: something else lies where a result should go, and ``overwrite`` is off.
+        ScanError: something else exists where a result should go, and ``overwrite`` is off.
     """
     record = read_record(job.record)
     own, state = record.get("request") == job.request, record.get("state")
@@ -193,7 +193,7 @@ def look_for_results(job: ScanJob, *, overwrite: bool) -> Earlier:
             return Earlier(finished=not (overwrite and version != __version__), version=version)
         if changed and not overwrite:
             raise ScanError(
-                f"{changed[0]}: expected the result that was made there but it was changed since; choose another --out, or replace "
+                f"{changed[0]}: expected the result as it was made, but it has been changed since; choose another --out, or replace "
                 "it with --overwrite"
             )
         return Earlier()
@@ -216,7 +216,7 @@ def _names(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _superseded_names(job: ScanJob) -> dict[str, str]:
-    """Names beside the results that none has yet."""
+    """New names for the existing results, which no file has yet."""
     number = 1
     while any(target.with_name(f"{target.name}_superseded{number}").exists() for target in job.targets.values()):
         number += 1
@@ -224,7 +224,7 @@ def _superseded_names(job: ScanJob) -> dict[str, str]:
 
 
 def set_aside(job: ScanJob, names: Mapping[str, str]) -> None:
-    """Give superseded results their other names, those that have them already left out: a killed run began it."""
+    """Rename superseded results. Those that a killed run has already renamed are skipped."""
     for kind, name in names.items():
         target = job.targets[kind]
         if target.exists() and not target.with_name(name).exists():
@@ -232,7 +232,7 @@ def set_aside(job: ScanJob, names: Mapping[str, str]) -> None:
 
 
 def _compared(job: ScanJob, made: Any) -> tuple[list[Path], list[Path]]:
-    """Results that somebody changed, and those of which something is missing: there is less of them than was made."""
+    """Compare results with their digests: paths of those that somebody changed, and of those that are missing or incomplete."""
     changed, lost = [], []
     for kind, target in job.targets.items():
         before = made.get(kind) if isinstance(made, dict) else None
@@ -247,7 +247,7 @@ def _compared(job: ScanJob, made: Any) -> tuple[list[Path], list[Path]]:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """A record; empty where there is none that can be read."""
+    """Read a record; empty if there is none or it cannot be read."""
     try:
         content = read_json(path)
     except (OSError, ValueError):
@@ -256,12 +256,12 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def write_record(job: ScanJob, state: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Write what became of a job, at once or not at all.
+    """Write a job's record atomically.
 
     Args:
         job: the job.
         state: "unfinished", "done" or "failed".
-        content: what else to state.
+        content: further content of the record.
 
     Returns:
         The record.
@@ -273,6 +273,6 @@ def write_record(job: ScanJob, state: str, content: Mapping[str, Any]) -> dict[s
 
 
 def write_text(path: Path, text: str, part: Path) -> None:
-    """Write a file at once; what a killed process leaves lies under one name, among what is unfinished."""
+    """Write a file atomically, by way of ``part``, which is all that a killed process can leave behind."""
     with replacing(path, temporary=part) as temporary:
         temporary.write_text(text, encoding="utf-8")

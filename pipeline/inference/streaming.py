@@ -1,4 +1,4 @@
-"""Denoising a scan slice by slice: while a batch is in the network, the next is read and the last is written."""
+"""Denoising a scan slice by slice. While a batch is in the network, the next one is read and the previous one is written."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ from ct_cncl.transforms.series.slices import Slice, Slices
 from ct_cncl.transforms.series.values import RESULT, keep_padding, with_strength
 
 BRANCHES = ("noise", "content", "disagreement")
-"""What can be saved besides the result from weights that carry the branches; what was removed, from any."""
+"""What can be saved besides the result: the branches from weights that have them, and what was removed from any weights."""
 SAVED = (*BRANCHES, REMOVED)
 _CPU_BATCH = range(2, 9)
-"""Slices at once on the CPU: as many as torch has threads, within these bounds."""
+"""Slices per batch on the CPU: one per thread of torch, within these bounds."""
 _MOST_HU = 1e6
-"""No CT number is as large: metal has some 30000 HU where a scanner goes so far."""
+"""No CT number is this large: even on an extended scale, metal has about 30000 HU."""
 _MOST_AT_ONCE = 32
 _SHARE_OF_MEMORY = 0.5
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a network is applied.
+    """How to apply a network.
 
     Attributes:
-        strength: 0 to 2; the result is the scan plus so much of the network's change. At 0 the scan comes back bit for bit; above 1
-            are target doses beyond that of the weights.
-        save: out of :data:`SAVED`.
-        batch_size: slices at once; None suits the device.
+        strength: 0 to 2; the result is the scan plus this multiple of the network's correction. 0 returns the scan bit for bit; values
+            above 1 are for target doses beyond the one that the weights were trained for.
+        save: further results, from :data:`SAVED`.
+        batch_size: slices per batch; None to choose it for the device.
 
     Raises:
-        ValueError: a value outside its range.
+        ValueError: a value is outside its range.
     """
 
     strength: float = 1.0
@@ -61,7 +61,7 @@ class Settings:
             raise ValueError(f"Expected a strength from 0 to {MOST:g}, but got {self.strength}.")
         unknown = sorted(set(self.save) - set(SAVED))
         if unknown:
-            raise ValueError(f"Expected to save {', '.join(SAVED)}, but got {', '.join(unknown)}.")
+            raise ValueError(f"Expected save to name any of {', '.join(SAVED)}, but got {', '.join(unknown)}.")
         if self.batch_size is not None and not is_whole(self.batch_size):
             raise ValueError(f"Expected a batch size of at least 1, but got {self.batch_size!r}.")
 
@@ -72,21 +72,22 @@ class Settings:
 
     @property
     def branches(self) -> tuple[str, ...]:
-        """What the network must give besides the result."""
+        """What the network's branches must provide."""
         return tuple(kind for kind in self.kinds if kind in BRANCHES)
 
 
 @dataclass
 class Outcome:
-    """What came of one scan.
+    """The outcome of processing one scan.
 
     Attributes:
-        slices: denoised.
-        voxels: of them all.
-        seconds: in all, and of them within the network.
+        slices: number of slices processed.
+        voxels: number of voxels in them.
+        seconds: total time.
+        network_seconds: time spent in the network.
         warnings: what is unusual about the scan.
-        middle: input and result of the middle slice, (columns, rows) HU.
-        facts: what the record says of how it was made.
+        middle: input and result of the middle slice, (columns, rows), HU.
+        facts: further content of the record.
     """
 
     slices: int = 0
@@ -99,14 +100,14 @@ class Outcome:
 
 
 def check_save(weights: Weights, settings: Settings) -> None:
-    """Refuse to save branches of weights that carry none.
+    """Refuse to save branches if the weights have none.
 
     Raises:
-        ValueError: naming what was asked for.
+        ValueError: names what was asked for.
     """
     if settings.branches and not weights.has_branches:
         raise ValueError(
-            f"Expected weights that carry content and noise to save {', '.join(settings.branches)}, but these have a single output. "
+            f"Expected weights that give content and noise, to save {', '.join(settings.branches)}, but these have a single output. "
             "Use the run's checkpoint (best.pt), or export with branches."
         )
 
@@ -116,11 +117,11 @@ def apply_network(weights: Weights, stack: np.ndarray, settings: Settings) -> di
 
     Args:
         weights: the network.
-        stack: (n, slices, columns, rows) float32 HU, the slice itself in the centre of its neighbours.
-        settings: strength, and what else is wanted.
+        stack: (n, slices, columns, rows) float32 HU, each slice in the centre of its neighbours.
+        settings: the strength, and which branches to return.
 
     Returns:
-        By kind, each (n, columns, rows) float32 HU: "denoised", and what ``settings.save`` names of the branches.
+        By kind, each (n, columns, rows) float32 HU: "denoised", and those of the branches that ``settings.save`` names.
     """
     if settings.strength == 0 and not settings.branches:
         return {RESULT: stack[:, stack.shape[1] // 2]}
@@ -132,16 +133,16 @@ def apply_network(weights: Weights, stack: np.ndarray, settings: Settings) -> di
     try:
         each = list(workers.map(lambda one: _applied(weights, one[None], settings), stack))
     finally:
-        torch.set_num_threads(threads)  # what a worker sets for itself, torch takes for every thread to come
+        torch.set_num_threads(threads)  # a worker's own setting also becomes torch's default for new threads
     return {name: np.concatenate([images[name] for images in each]) for name in (RESULT, *settings.branches)}
 
 
 @cache
 def _workers(count: int, threads: int) -> ThreadPoolExecutor:
-    """Workers with an equal share of torch's threads (one each, if there are no more threads than slices), one slice per worker.
+    """Workers that process one slice each and share torch's threads equally (one each if there are no more threads than slices).
 
-    A slice that is shared by all threads is as slow as the slowest of them at each layer; reading and writing take a core now
-    and then, and all the others wait for it.
+    If all threads shared one slice, each layer would be as slow as the slowest thread. Reading and writing occupy a core now and
+    then, and all other threads would wait for it.
     """
     return ThreadPoolExecutor(count, "network", initializer=torch.set_num_threads, initargs=(threads,))
 
@@ -171,12 +172,12 @@ def _numpy(image: torch.Tensor) -> np.ndarray:
 
 
 def batch_for(weights: Weights, shape: tuple[int, int], settings: Settings) -> int:
-    """Slices at once: what was asked for; on CUDA what half of the free memory holds; on the CPU one a thread, up to 8.
+    """Slices per batch: ``batch_size`` if set; on CUDA a power of 2, up to 32, that fits half of the free memory; on the CPU 2 to 8.
 
     Args:
         weights: the network.
-        shape: (columns, rows).
-        settings: whose ``batch_size`` wins.
+        shape: (columns, rows) of a slice.
+        settings: its ``batch_size`` takes precedence.
     """
     if settings.batch_size is not None:
         return settings.batch_size
@@ -193,7 +194,7 @@ def batch_for(weights: Weights, shape: tuple[int, int], settings: Settings) -> i
 
 
 def scan_warnings(slices: Slices, weights: Weights, strength: float = 1.0) -> list[str]:
-    """Warnings about a scan, before it is denoised: its geometry, what lies outside of the training data, strengths above 1."""
+    """Warnings about a scan before it is denoised: on its geometry, properties outside the training data, and strengths above 1."""
     how = "one by one" if weights.slices == 1 else "with those beside them, of the same phase,"
     warnings = [f"{problem}; slices are denoised {how} anyway" for problem in slices.problems]
     warnings += _strength_warnings(strength)
@@ -215,13 +216,13 @@ def _strength_warnings(strength: float) -> list[str]:
 def volume_warnings(
     slices: np.ndarray, spacing: Sequence[float] | None, weights: Weights, strength: float = 1.0
 ) -> list[str]:
-    """As :func:`scan_warnings`, for a volume in memory.
+    """The same as :func:`scan_warnings`, for a volume in memory.
 
     Args:
-        slices: (columns, rows, slices) HU.
-        spacing: (3,) mm; None where it is not known, and what depends on it is not judged.
+        slices: HU, (columns, rows, slices).
+        spacing: (3,) in mm; None if unknown, and then nothing that depends on it is checked.
         weights: the network.
-        strength: with which it is applied.
+        strength: strength with which the network will be applied.
     """
     warnings = _strength_warnings(strength)
     if weights.trained_on:
@@ -241,17 +242,17 @@ def denoise_slices(
     *,
     tick: Callable[[int], object] | None = None,
 ) -> Outcome:
-    """Denoise a whole scan in the memory of a few batches.
+    """Denoise a whole scan, with memory for a few batches.
 
     Args:
         slices: the opened scan.
-        writer: takes the results; to be finished by the caller.
+        writer: receives the results; the caller must finish it.
         weights: the network.
-        settings: how it is applied.
-        tick: called with the number of slices that were done since the last call.
+        settings: how to apply the network.
+        tick: called with the number of slices done since the last call.
 
     Raises:
-        ScanError: slices that cannot be read or written, or that are no HU.
+        ScanError: slices cannot be read or written, or do not hold HU.
     """
     first = slices.read(0).hu.shape
     return stream_slices(
@@ -274,20 +275,20 @@ def stream_slices(
     main: str = RESULT,
     tick: Callable[[int], object] | None = None,
 ) -> Outcome:
-    """Read, apply and write a whole scan in the memory of a few batches.
+    """Read a scan, apply a function to it and write the results, with memory for a few batches.
 
     Args:
         slices: the opened scan.
-        writer: takes the results; to be finished by the caller.
-        apply: gives results by kind, each (n, columns, rows) HU, from the batch's numbers, its slices, and (n, width, columns, rows)
-            float32 HU.
-        size: slices at once.
-        width: slices that are seen of each, itself in the middle.
+        writer: receives the results; the caller must finish it.
+        apply: returns results by kind, each (n, columns, rows) HU, from the slice numbers of a batch, its slices, and their stacks
+            (n, width, columns, rows) float32 HU.
+        size: slices per batch.
+        width: slices in the stack around each slice, which is in the middle.
         main: the kind of result that looks like the scan.
-        tick: called with the number of slices that were done since the last call.
+        tick: called with the number of slices done since the last call.
 
     Raises:
-        ScanError: slices that cannot be read or written, or that are no HU.
+        ScanError: slices cannot be read or written, or do not hold HU.
     """
     started = time.perf_counter()
     outcome = Outcome(slices=slices.count)
@@ -319,7 +320,7 @@ def stream_slices(
     if low >= 0 and high > low:
         raise ScanError(
             f"{slices.source.path}: expected HU but got values from {low:g} to {high:g}: looks like stored values without "
-            "rescale (slope and intercept not applied); convert again with rescale"
+            "rescale (slope and intercept not applied); convert the scan again with rescale"
         )
     outcome.seconds = time.perf_counter() - started
     return outcome
@@ -346,14 +347,14 @@ def _write(writer: ResultWriter, batch: range, read: Sequence[Slice], images: Ma
 
 
 class _Recent:
-    """Slices read lately, so that neighbours are not read twice."""
+    """The slices read most recently, so that neighbours are not read twice."""
 
     def __init__(self, slices: Slices, *, kept: int) -> None:
         self.slices, self.kept = slices, kept
         self._known: OrderedDict[int, Slice] = OrderedDict()
 
     def batch(self, numbers: range, width: int) -> tuple[list[Slice], np.ndarray]:
-        """Slices, and for each the stack of ``width`` neighbours around it."""
+        """Read slices, and for each the stack of ``width`` slices around it."""
         half = width // 2
         read = [self._read(number) for number in numbers]
         stack = [

@@ -1,4 +1,4 @@
-"""Denoises a volume in memory."""
+"""Denoising a volume in memory."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def denoise_volume(volume: Any, weights: Weights, settings: Settings) -> Any:
     """Denoise slices in memory.
 
     Args:
-        volume: (columns, rows, slices) HU, NumPy array or tensor of any real type.
+        volume: HU, (columns, rows, slices), a NumPy array or tensor of any real type.
         weights: the network.
-        settings: how it is applied; maps are not saved.
+        settings: how to apply the network; maps are not saved.
 
     Returns:
-        The same kind, type and shape; integers are rounded to nearest, and kept within their type.
+        A volume of the same kind, data type and shape. Integers are rounded to nearest and clipped to the range of their type.
 
     Raises:
-        ValueError: another number of axes, or values that are not finite.
+        ValueError: the volume does not have three axes, or holds values that are not finite.
     """
     array = volume.detach().cpu().numpy() if isinstance(volume, torch.Tensor) else np.asarray(volume)
     result = denoised_kinds(array, weights, Settings(settings.strength, (), settings.batch_size))[RESULT]
@@ -37,19 +37,19 @@ def denoise_volume(volume: Any, weights: Weights, settings: Settings) -> Any:
 def denoised_kinds(
     array: np.ndarray, weights: Weights, settings: Settings, *, tick: Callable[[int], object] | None = None
 ) -> dict[str, np.ndarray]:
-    """All results of slices in memory, by kind.
+    """Denoise slices in memory, and return all results by kind.
 
     Args:
-        array: (columns, rows, slices) HU of any real type, turned as :func:`ct_cncl.transforms.series.slices_last` does.
+        array: HU, (columns, rows, slices), of any real type, oriented as by :func:`ct_cncl.transforms.series.slices_last`.
         weights: the network.
-        settings: how it is applied, and what else is wanted.
-        tick: called with the number of slices that were done since the last call.
+        settings: how to apply the network, and which maps to return.
+        tick: called with the number of slices done since the last call.
 
     Returns:
-        "denoised" in the array's type, integers rounded to nearest and kept within it; maps as float32 HU, 0 on padding.
+        "denoised" in the array's type, with integers rounded to nearest and clipped to its range; maps as float32 HU, 0 on padding.
 
     Raises:
-        ValueError: another number of axes, values that are not finite, or a network that gives some.
+        ValueError: the array does not have three axes, or the array or the network's output holds values that are not finite.
     """
     if array.ndim != 3 or array.size == 0 or not np.isfinite(array).all():
         raise ValueError(

@@ -1,7 +1,7 @@
 """The folder in which a process makes its results before they are put in place. It is removed when the process ends.
 
-Several processes may write into one folder of results. Each has its own folder of work and holds a lock next to it as long as
-it lives; what processes have left that were killed goes with the next one that comes by.
+Several processes may write into one results folder. Each has its own work folder, and holds a lock file next to it for as long as
+it lives. The folders of killed processes are removed by the next process that finishes.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.locks import lock
 
 WORK = ".unfinished"
-"""Folder among the results; it vanishes when nobody works there."""
+"""Folder among the results. It is removed when no process works there."""
 _ALIVE = ".alive"
 _own: set[Path] = set()
-"""Folders that threads of this process work in: its own locks do not keep it out."""
+"""Work folders of this process's threads, which its own locks do not protect from it."""
 
 
 @contextmanager
 def work_folder(out: Path) -> Iterator[Path]:
-    """A folder of this process's own, on the file system of the results; nothing is left of it.
+    """A private folder for this process, on the same file system as the results. It is removed at the end.
 
     Args:
-        out: folder of the results; itself removed if it is empty in the end.
+        out: folder of the results, which is removed as well if it is empty at the end.
 
     Raises:
-        OutputError: it cannot be made.
+        OutputError: the folder cannot be created.
     """
     place = out / WORK
     name = f"{os.getpid()}-{secrets.token_hex(4)}"
@@ -51,18 +51,18 @@ def work_folder(out: Path) -> Iterator[Path]:
     finally:
         remove_leftovers(place)
         for folder in (place, out):
-            with suppress(OSError):  # somebody else is at work, or there are results
+            with suppress(OSError):  # it is not empty: another process is at work, or there are results
                 folder.rmdir()
 
 
 @contextmanager
 def one_at_a_time(path: Path, purpose: str, *, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Hold a lock file, once no other process does; where locks are not available, continue without.
+    """Wait until no other process holds a lock file, then hold it. If locks are not available, continue without one.
 
     Args:
-        path: of the lock.
-        purpose: what it is held for.
-        waiting: called with a line where it has to wait.
+        path: path of the lock file.
+        purpose: what the lock is for.
+        waiting: called with a line of text if the process has to wait.
     """
     with lock(path) as mine:
         if mine is not False:
@@ -75,12 +75,12 @@ def one_at_a_time(path: Path, purpose: str, *, waiting: Callable[[str], None] | 
 
 
 def remove_leftovers(place: Path) -> None:
-    """Remove what killed processes have left; what belongs to a living one stays, and so does all where nobody can tell."""
+    """Remove the folders of killed processes. Those of living ones stay; without working locks, all stay."""
     with suppress(OSError):
         for path in sorted(place.iterdir()):
             holder = path.with_name(f"{path.name}{_ALIVE}") if path.is_dir() else path
             if holder.with_suffix("") in _own:
                 continue
-            with lock(holder) as free:  # in the end the lock file goes
+            with lock(holder) as free:  # the lock file is removed at the end of the block
                 if free and path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)

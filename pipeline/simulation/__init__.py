@@ -1,1 +1,1 @@
-"""The command ``simulate``: scans at a lower dose, with the batch run that ``denoise`` uses."""
+"""The command ``simulate``: simulation of scans at a lower dose, with the same batch run as ``denoise``."""

@@ -1,4 +1,4 @@
-"""A series calibrated, once, in the memory of the few slices that are measured."""
+"""Calibrating a series, with memory only for the few slices that are measured."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Calibrated:
     """What is known of a series before its first low-dose slice is made.
 
     Attributes:
-        calibration: of the series; its ``slices`` are numbers within ``numbers``.
-        numbers: slices that were measured.
-        hu: (columns, rows, len(numbers)) float32 HU, those slices.
-        pixel: (dx, dy) in mm.
-        floor_hu: below which the low dose is cut off.
-        warnings: what is unusual.
+        calibration: the series' calibration; its ``slices`` are indices into ``numbers``.
+        numbers: numbers of the slices that were measured.
+        hu: these slices, (columns, rows, len(numbers)) float32 HU.
+        pixel: pixel size (dx, dy) in mm.
+        floor_hu: the lowest value of the scan; low-dose images are clipped to it.
+        warnings: what is unusual about the series.
     """
 
     calibration: Calibration
@@ -40,14 +40,14 @@ class Calibrated:
 
 
 def calibrated(slices: Slices, asked: SimulateOptions) -> Calibrated:
-    """Look at every slice once, then measure the noise in those with most soft tissue.
+    """Calibrate a scan: read every slice once, then measure the noise in those with the most soft tissue.
 
     Args:
         slices: the opened scan.
-        asked: settings, and where the calibration comes from.
+        asked: the options, including the kind of calibration.
 
     Raises:
-        ScanError: no pixel size, or several; values that are no HU; a calibration that was asked for and cannot be.
+        ScanError: the scan has no pixel size or several, its values are not HU, or the requested calibration is not possible.
     """
     try:
         return _calibrated(slices, asked)
@@ -72,7 +72,9 @@ def _calibrated(slices: Slices, asked: SimulateOptions) -> Calibrated:
     check_lowest(low, high)
     numbers = tuple(slices_to_measure(windows)) or (slices.count // 2,)
     stack = np.stack([slices.read(number).hu for number in numbers], axis=-1)
-    if stack.min() >= 0:  # inside the body all through: a slice with air shows that these are HU
+    if (
+        stack.min() >= 0
+    ):  # these slices lie wholly inside the body: add one with air, which shows that the values are HU
         numbers = (*numbers, lowest)
         stack = np.concatenate([stack, slices.read(lowest).hu[..., None]], axis=-1)
     found = calibrate(
@@ -98,15 +100,15 @@ def _calibrated(slices: Slices, asked: SimulateOptions) -> Calibrated:
 
 
 def in_the_series(found: Calibrated) -> Calibration:
-    """The calibration, its slices numbered as the series' are."""
+    """The calibration, with its slices numbered as in the series."""
     return dataclasses.replace(found.calibration, slices=tuple(found.numbers[k] for k in found.calibration.slices))
 
 
 def pixel_of_slices(slices: Slices) -> tuple[float, float]:
-    """Pixel size (dx, dy) of a scan's slices, mm.
+    """Pixel size (dx, dy) of a scan's slices in mm.
 
     Raises:
-        ScanError: the file does not state it, and noise made with a guessed one would be wrong; or slices have several.
+        ScanError: the file does not state it (noise made with a guess would be wrong), or it differs between slices.
     """
     source = slices.source
     stated = source.kind not in ("tiff", "npy")
@@ -114,12 +116,12 @@ def pixel_of_slices(slices: Slices) -> tuple[float, float]:
         stated = read_nifti_storage(source.path).spacing_stated
     if not stated:
         raise ScanError(
-            f"{source.path}: expected a voxel spacing but the file states none (NIfTI: pixdim 0, no sform); the noise depends on it, "
+            f"{source.path}: expected a voxel spacing, on which the noise depends, but the file states none (NIfTI: pixdim 0, no sform); "
             "write the spacing into the header, or convert the scan to a format that has one"
         )
     sizes = {slices.pixel(number) for number in range(slices.count)} if isinstance(slices, DicomSlices) else set()
     if len(sizes) > 1:
         raise ScanError(
-            f"{source.path}: expected slices of one pixel size but got {len(sizes)}, and one noise belongs to one of them; split the series"
+            f"{source.path}: expected one pixel size for all slices, on which the noise depends, but got {len(sizes)}; split the series"
         )
     return float(slices.spacing[0]), float(slices.spacing[1])

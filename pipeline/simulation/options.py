@@ -1,4 +1,4 @@
-"""What ``ct-cncl simulate`` is asked for."""
+"""Options of ``ct-cncl simulate``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ct_cncl.transforms.series.dicom_file import COMPRESSIONS
 
 @dataclass(frozen=True)
 class SimulateOptions:
-    """See the command's ``--help``."""
+    """The options of ``ct-cncl simulate``; see its ``--help``."""
 
     source: Path
     out: Path
@@ -43,7 +43,7 @@ class SimulateOptions:
         """The settings before calibration.
 
         Raises:
-            ValueError: a value outside its range.
+            ValueError: a value is outside its range, or two options exclude each other.
         """
         settings = DoseSettings(
             dose_fraction=self.dose_fraction,
@@ -55,34 +55,38 @@ class SimulateOptions:
         )
         if not is_whole(self.realizations) or not is_whole(self.seed, least=0):
             raise ValueError(
-                f"Expected 1 or more realizations and a seed of 0 or above but got {self.realizations!r} and {self.seed!r}."
+                f"Expected 1 or more realizations and a seed of 0 or above, but got {self.realizations!r} and {self.seed!r}."
             )
         if self.calibration not in CALIBRATIONS:
-            raise ValueError(f"Expected a calibration out of {', '.join(CALIBRATIONS)} but got {self.calibration!r}.")
+            raise ValueError(
+                f"Expected the calibration to be one of {', '.join(CALIBRATIONS)}, but got {self.calibration!r}."
+            )
         if self.incident_photons is not None:
             if self.calibration != "auto":
-                raise ValueError("Expected --incident-photons or --calibration but got both. Leave one out.")
+                raise ValueError("Expected --incident-photons or --calibration, but got both. Omit one.")
             DoseSettings(incident_photons=self.incident_photons)
         if self.nps is not None and (self.incident_photons is not None or self.calibration not in ("auto", "image")):
             raise ValueError(
-                "Expected --nps with a calibration from the image, but got another as well. Leave one out."
+                "Expected --nps with a calibration from the image, but another calibration is set. Omit one."
             )
         if self.compression not in COMPRESSIONS:
-            raise ValueError(f"Expected a compression out of {', '.join(COMPRESSIONS)}, but got {self.compression!r}.")
+            raise ValueError(
+                f"Expected the compression to be one of {', '.join(COMPRESSIONS)}, but got {self.compression!r}."
+            )
         if self.nifti and self.compression != "none":
-            raise ValueError("Expected --nifti or --compress but got both. Leave one out.")
+            raise ValueError("Expected --nifti or --compress, but got both. Omit one.")
         return settings
 
     def spectrum(self) -> NoiseSpectrum | None:
-        """What ``nps`` holds.
+        """The spectrum in the file ``nps``; None without a file.
 
         Raises:
-            SpectrumError: it is no spectrum.
+            SpectrumError: the file does not hold a spectrum.
         """
         return None if self.nps is None else read_spectrum(self.nps)
 
     def requested(self) -> dict[str, Any]:
-        """All that a result depends on besides its source, its realization and how it is stored."""
+        """Everything that a result depends on besides its source, its realization and its storage format."""
         names = (
             *("dose_fraction", "seed", "calibration", "incident_photons", "electronic_variance", "geometry", "route"),
             *("bowtie_mm", "current_modulation", "nifti"),

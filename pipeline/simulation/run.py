@@ -1,4 +1,4 @@
-"""``ct-cncl simulate`` as a function: scans in, the same kind of scans at a lower dose out."""
+"""``ct-cncl simulate`` as a function: simulate scans at a lower dose, in the format of the source."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from ct_cncl.transforms.common.terminal import say
 def simulate_scans(options: SimulateOptions) -> list[Path]:
     """Write low-dose partners of every scan under the source.
 
-    DICOM gives a derived series, other files keep format, geometry, shape and data type. Results of an earlier run with the same
-    options and source are kept; so an interrupted run can be resumed, and several may share one folder. Each result has a record
-    (JSON) next to it, which says how it was made, and where noise was measured a picture of both spectra.
+    DICOM becomes a derived series; other files keep format, geometry, shape and data type. Results of an earlier run with the same
+    options and source are kept, so that an interrupted run can be resumed and several runs can share one folder. Next to each result
+    are a record (JSON) of how it was made and, if noise was measured, a picture of both spectra.
 
     Args:
-        options: what to do, and where.
+        options: source, output and settings.
 
     Returns:
-        The results that belong to this rank, made now or before.
+        Paths of the results of this rank, whether made now or earlier.
 
     Raises:
-        ValueError: options outside their range.
-        ScanError: nothing found, the only scan failed, or some of several did.
+        ValueError: an option is outside its range.
+        ScanError: nothing was found, the only scan failed, or some of several did.
         OutputError: the results cannot be written.
     """
-    options.settings(), options.spectrum()  # refused before any work
+    options.settings(), options.spectrum()  # refuse invalid options before any work
     calibrations = Calibrations()
     tasks = [Simulating(options, number, calibrations) for number in range(1, options.realizations + 1)]
     results = run_over(options.source, places_of(options.out, nifti=options.nifti), tasks, options)

@@ -1,4 +1,4 @@
-"""What ``ct-cncl simulate`` does to every scan of a run."""
+"""The task of ``ct-cncl simulate`` for each scan of a batch run."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from ct_cncl.transforms.series.slices import Slice, Slices
 from ct_cncl.transforms.series.volume_file import VolumeFile
 
 BATCH = 4
-"""Slices at once: they share the threads."""
+"""Slices per batch, which share the threads."""
 
 
 class Calibrations:
-    """The calibration of the series that was looked at last: its realizations follow each other."""
+    """Keeps the calibration of the last series, since its realizations are made one after another."""
 
     def __init__(self) -> None:
         self._key: object = None
         self._found: Calibrated | None = None
 
     def of(self, slices: Slices, asked: SimulateOptions) -> Calibrated:
-        """The calibration of a series, made now or before from the same files."""
+        """The calibration of a series, measured now, or earlier if its files have not changed."""
         states = [file.stat() for file in slices.source.files]
         key = (slices.source, tuple((state.st_mtime_ns, state.st_size) for state in states))
         if self._found is None or key != self._key:
@@ -53,11 +53,11 @@ class Calibrations:
 
 
 class Simulating:
-    """One noise realization, for :class:`ct_cncl.pipeline.inference.batch.ArchiveRun`.
+    """The task of simulating one noise realization, for :class:`ct_cncl.pipeline.inference.batch.ArchiveRun`.
 
     Args:
         asked: the options.
-        realization: from 1 on.
+        realization: number of the realization, from 1.
         calibrations: shared by the realizations of a run.
     """
 
@@ -70,19 +70,19 @@ class Simulating:
 
     @property
     def variant(self) -> ResultVariant:
-        """Results are named after dose and realization."""
+        """The variant of this realization. Results are named after dose and realization."""
         dose, number = f"{self.asked.dose_fraction:g}", self.realization
         return ResultVariant(
             {LOW_DOSE.name: f"dose{dose}_r{number}"}, {"realization": number}, f"dose {dose}, r{number}"
         )
 
     def begin(self, slices: Slices) -> list[str]:
-        """Calibrate; warnings."""
+        """Calibrate the scan, and return warnings."""
         self._found = self.calibrations.of(slices, self.asked)
         return list(self._found.warnings)
 
     def derivation(self, **common: Any) -> Processing:
-        """What its header says."""
+        """What the results' headers say."""
         settings = json.dumps(plain({**self.options, "realization": self.realization}), sort_keys=True)
         found, dose = self._found.calibration, f"{self.asked.dose_fraction:g}"
         return Processing(
@@ -94,7 +94,7 @@ class Simulating:
         )
 
     def target(self, slices: Slices, path: Path) -> VolumeFile | None:
-        """NIfTI where it was asked for."""
+        """NIfTI if asked for; None to store results like their source."""
         return nifti_target(slices, path) if self.asked.nifti else None
 
     def apply(self, slices: Slices, writer: ResultWriter, tick: Callable[[int], object]) -> Outcome:
@@ -125,7 +125,7 @@ class Simulating:
         return outcome
 
     def finish(self, job: ScanJob, outcome: Outcome, *, single: bool) -> None:  # noqa: ARG002
-        """A picture of both spectra, where they were measured."""
+        """Draw a picture of both spectra, if they were measured."""
         path = job.record.with_suffix(".svg")
         if outcome.facts["spectra"]:
             write_spectra_picture(outcome.facts["spectra"], path)
@@ -134,7 +134,7 @@ class Simulating:
 
 
 def noise_name(source: ScanSource) -> str:
-    """What tells a scan's noise from that of others: a series' own UID, wherever it lies; of a volume file its name and sub-folder."""
+    """The name that seeds a scan's noise: a series' UID, wherever its files are; for a volume file, its name and subfolder."""
     if source.kind == "dicom":
         return f"{source.series_uid}#{source.part}"
     return PurePosixPath(source.relative, source.name).as_posix()

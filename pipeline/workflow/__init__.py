@@ -1,1 +1,1 @@
-"""Runs the bundle's configs: locations, overlays, and how a network is built."""
+"""Running the bundle's configs: locations, overlays, checks, and building the network."""

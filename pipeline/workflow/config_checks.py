@@ -1,4 +1,4 @@
-"""What a config, an overlay or an override may say: unknown keys, words in the place of numbers and wrong orders are refused."""
+"""Checks of configs, overlays and overrides. They refuse unknown keys, text instead of numbers, and overlays in the wrong order."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from ct_cncl.pipeline.workflow.locations import installed_bundle
 from ct_cncl.pipeline.workflow.run_values import value_at
 
 DESCRIPTION = "_desc_"
-"""Key of an overlay that says in a line what it is; it does nothing."""
+"""Key of an overlay that describes it in one line. It has no effect."""
 OWN_WORDS = ("_target_", "_disabled_", "_mode_", "_requires_", "_desc_")
-"""What MONAI takes besides the arguments of any component."""
+"""Keys that MONAI accepts in any component, besides its arguments."""
 
 
 def check_keys(config: Mapping[str, Any], keys: Iterable[str]) -> None:
-    """Refuse keys that nothing in ``config`` has or would take. MONAI would accept them in silence.
+    """Refuse keys that ``config`` does not have or accept. MONAI would silently accept them.
 
-    A key is known when it is there (``batch_size``, ``network_def#init_std``), or when the component above it takes an
+    A key is known if the config has it (``batch_size``, ``network_def#init_std``), or if the component above it takes an
     argument of that name.
 
     Raises:
-        ConfigError: naming the unknown key and what it may have meant.
+        ConfigError: a key is unknown; names the key and similar ones.
     """
     for key in keys:
         node: Any = config
@@ -55,7 +55,7 @@ def check_keys(config: Mapping[str, Any], keys: Iterable[str]) -> None:
 
 
 def _like_anywhere(config: Mapping[str, Any], name: str, *, least: float) -> list[str]:
-    """Keys anywhere in the config that are called nearly so (1: exactly), with their way down; the shortest ways first."""
+    """Full keys anywhere in the config that are similar to ``name`` by at least ``least`` (1: equal), the most similar first."""
     found: list[tuple[float, int, str]] = []
 
     def look(node: Any, way: str) -> None:
@@ -76,7 +76,7 @@ def _like_anywhere(config: Mapping[str, Any], name: str, *, least: float) -> lis
 
 
 def about_what_is_there(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Overrides that several trainings share, less those about a component that this one has set to null.
+    """Drop those of several trainings' shared overrides that are about a component that this config sets to null.
 
     >>> about_what_is_there({"discriminator": None}, {"discriminator#channels": 16, "seed": 1})
     {'seed': 1}
@@ -95,10 +95,10 @@ def _under_null(config: Mapping[str, Any], key: str) -> bool:
 
 
 def check_values(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
-    """Refuse words where the config has a number or a list; expressions and references may be anything.
+    """Refuse text where the config has a number or a list. Expressions and references are accepted.
 
     Raises:
-        ConfigError: naming key, value and what is there.
+        ConfigError: a value is text; names the key, the value and the config's value.
 
     >>> check_values({"learning_rate": 2e-4}, {"learning_rate": "$1e-4 / 2"})
     """
@@ -107,9 +107,9 @@ def check_values(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> Non
             continue
         node = value_at(config, key)
         if isinstance(node, (int, float)) and not isinstance(node, bool):
-            raise ConfigError(f"Expected a number for {key}, {node} for example, but got {value!r}.")
+            raise ConfigError(f"Expected a number for {key}, for example {node}, but got {value!r}.")
         if isinstance(node, list):
-            raise ConfigError(f"Expected a list for {key}, {json.dumps(node)} for example, but got {value!r}.")
+            raise ConfigError(f"Expected a list for {key}, for example {json.dumps(node)}, but got {value!r}.")
 
 
 def _arguments(node: Any) -> list[str]:
@@ -124,19 +124,19 @@ def _arguments(node: Any) -> list[str]:
 
 
 def check_overlay(base: Mapping[str, Any], overlay: Mapping[str, Any], path: Path) -> None:
-    """Refuse an overlay with a key that nothing in ``base`` has or takes and nothing in the overlay refers to.
+    """Refuse an overlay with a key that ``base`` does not have or accept and that the overlay itself does not refer to.
 
     Args:
-        base: what the overlay is merged over, earlier overlays included.
-        overlay: its contents.
-        path: for the message.
+        base: the config that the overlay is merged over, including earlier overlays.
+        overlay: the overlay's contents.
+        path: the overlay's file, for the message.
 
     Raises:
-        ConfigError: naming key and file.
+        ConfigError: a key is unknown; names the key and the file.
     """
     references = set(re.findall(r"[@%](\w+)", json.dumps(overlay)))
     keys = [key.lstrip("+") for key in overlay if key.lstrip("+") not in references and key != DESCRIPTION]
-    # MONAI's own words (_target_, _desc_) fit everything that is there; what a new _target_ takes is known from then on.
+    # MONAI's own keys (_target_, _desc_) are valid in every component. A new _target_ determines which other keys are valid.
     own = [key for key in keys if key.rpartition("#")[2].startswith("_")]
     try:
         check_keys(base, [key.rpartition("#")[0] for key in own])
@@ -150,15 +150,15 @@ def check_overlay(base: Mapping[str, Any], overlay: Mapping[str, Any], path: Pat
 
 
 def check_order(before: Sequence[tuple[Path, Mapping[str, Any]]], overlay: Mapping[str, Any], file: Path) -> None:
-    """Refuse an overlay that would undo in silence what an earlier one changed: a network after a width.
+    """Refuse an overlay that would silently undo a change of an earlier one, such as a network after its width.
 
     Args:
         before: earlier overlays and their contents.
-        overlay: its contents.
-        file: for the message.
+        overlay: the overlay's contents.
+        file: the overlay's file, for the message.
 
     Raises:
-        ConfigError: saying which to name first, or which to leave out.
+        ConfigError: says which overlay to name first, or that one must be omitted.
 
     >>> check_order([(Path("width16.json"), {"network_def#content#width": 16})], {"network_def": {}}, Path("nafnet.json"))
     Traceback (most recent call last):
@@ -169,7 +169,7 @@ def check_order(before: Sequence[tuple[Path, Mapping[str, Any]]], overlay: Mappi
     for earlier, contents in before:
         for key, value in contents.items():
             lost = next((own for own in overlay if key.lstrip("+").startswith(f"{own}#")), None)
-            if lost is not None and overlay[lost] is not None:  # null takes it away on purpose
+            if lost is not None and overlay[lost] is not None:  # null removes it on purpose
                 way = key.lstrip("+").replace("#", ".")
                 raise ConfigError(
                     f"Expected {name} before {earlier.stem}, whose {way} it would replace. Name {name} first."
@@ -179,4 +179,4 @@ def check_order(before: Sequence[tuple[Path, Mapping[str, Any]]], overlay: Mappi
                 nulled[key] = earlier.stem
     for key, by in nulled.items():
         if any(own.lstrip("+").startswith(f"{key}#") for own in overlay):
-            raise ConfigError(f"Expected {key} for {name}, but {by} has set it to null. Leave one of the two out.")
+            raise ConfigError(f"Expected {key} for {name}, but {by} has set it to null. Omit one of the two overlays.")

@@ -1,4 +1,4 @@
-"""The definition of a network that lies next to its weights: read as plain data, nothing of it is run."""
+"""Reading the definition of a network that lies next to its weights, as plain data and without running any of it."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ NETWORK_KEYS = ("network_def", "context_slices")
 """Config keys that define the generator, in train.json, in inference.json and in overlays."""
 
 NETWORK_TARGETS = "ct_cncl.pipeline.networks."
-"""What a network definition that comes with weights may build; anything else is not run."""
+"""Prefix of what a network definition that comes with weights may build. Anything else is not run."""
 
 
 def network_config(weights: Path, *, trust: bool = False) -> dict[str, Any]:
-    """The network definition in the ``config.json`` next to ``weights``, without running any of that file.
+    """Read the network definition in the ``config.json`` next to ``weights``, without running any of that file.
 
-    Only constructors in ``ct_cncl.pipeline.networks`` with plain arguments are taken.
+    Only constructors in ``ct_cncl.pipeline.networks`` with plain arguments are accepted.
 
     Args:
-        weights: a run's checkpoint, or a file in a bundle's ``models``, whose ``configs/inference.json`` is read then.
-        trust: take any definition, to be built by :func:`~ct_cncl.pipeline.workflow.own_code.build_trusted`.
+        weights: a run's checkpoint, or a file in a bundle's ``models``; then ``configs/inference.json`` is read.
+        trust: accept any definition, to be built by :func:`~ct_cncl.pipeline.workflow.own_code.build_trusted`.
 
     Returns:
         Overrides for inference.json.
 
     Raises:
-        ConfigError: no such file, or a definition that would run something else.
+        ConfigError: there is no such file, it is not JSON, or the definition would run other code.
     """
     path = weights.parent / "config.json"
     if not path.is_file():
         path = weights.resolve().parent.parent / "configs" / "inference.json"
     if not path.is_file():
         raise ConfigError(
-            f"Expected the run's config.json next to {weights}, which says what network it is, but there is none. Name the "
-            "checkpoint in its run's folder."
+            f"Expected the run's config.json next to {weights}, which defines the network, but there is none. Name the checkpoint in "
+            "its run's folder."
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"Expected JSON in {path}, but got: {error}.") from error
     if not isinstance(config, dict):
-        raise ConfigError(f"Expected an object of JSON in {path}, but got a {type(config).__name__}. Name another run.")
+        raise ConfigError(f"Expected a JSON object in {path}, but got a {type(config).__name__}. Name another run.")
     definition = network_definition(config)
     if not trust:
         _refuse_code(definition, path, definition)
@@ -53,7 +53,7 @@ def network_config(weights: Path, *, trust: bool = False) -> dict[str, Any]:
 
 
 def network_definition(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a config defines its network: "network_def", and whatever that refers to.
+    """The part of a config that defines its network: "network_def" and everything that it refers to.
 
     >>> network_definition({"network_def": {"in_channels": "@context_slices"}, "context_slices": 3, "seed": 0})
     {'network_def': {'in_channels': '@context_slices'}, 'context_slices': 3}
@@ -69,7 +69,7 @@ def network_definition(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _references(node: Any) -> list[str]:
-    """Top-level keys that a part of a config refers to."""
+    """The top-level keys that a part of a config refers to."""
     if isinstance(node, Mapping):
         return [name for value in node.values() for name in _references(value)]
     if isinstance(node, list):
@@ -78,7 +78,7 @@ def _references(node: Any) -> list[str]:
 
 
 def network_class_names() -> list[str]:
-    """Full names of the constructors that a network's definition may name."""
+    """Full names of the constructors that a network definition may name."""
     from ct_cncl.pipeline import networks
 
     return [NETWORK_TARGETS + name for name in networks.__all__ if inspect.isclass(getattr(networks, name))]
@@ -87,11 +87,11 @@ def network_class_names() -> list[str]:
 def _refuse_code(node: Any, path: Path, definition: Mapping[str, Any]) -> None:
     if isinstance(node, Mapping):
         target = node.get("_target_")
-        # By full name: the prefix alone would let in what the modules there import, ...networks.unet.torch.load say.
+        # Compare full names: a prefix would also allow what the modules import, such as ...networks.unet.torch.load.
         if "_target_" in node and target not in network_class_names():
             raise ConfigError(
                 f"Expected the network in {path} to be built from {NETWORK_TARGETS}*, but it names {target!r}, which was not run. "
-                f"If you know who made it, --trust (trust=True) imports and runs {target}."
+                f"If you trust its author, --trust (trust=True) imports and runs {target}."
             )
         for value in node.values():
             _refuse_code(value, path, definition)
@@ -103,5 +103,5 @@ def _refuse_code(node: Any, path: Path, definition: Mapping[str, Any]) -> None:
     ):
         raise ConfigError(
             f"Expected plain values in the network of {path}, but got the expression {node!r}, which was not run. If you "
-            "know who made it, --trust (trust=True) runs it."
+            "trust its author, --trust (trust=True) runs it."
         )

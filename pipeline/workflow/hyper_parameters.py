@@ -1,4 +1,4 @@
-"""What a run was set to, for TensorBoard's page of hyper-parameters."""
+"""A run's settings, for TensorBoard's hyperparameter page."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 HPARAM_SCORES = ("psnr", "ssim", "rmse", "validation_loss")
-"""Validation figures that stand beside the hyper-parameters."""
+"""Validation figures shown next to the hyperparameters."""
 _MACHINERY = ("imports", "bundle_root", "output_dir", "resume", "train", "validate", "initialize", "run", "training")
-"""Keys of a training config that say how it is run, not what is trained."""
+"""Keys of a training config that say how to run it, not what is trained."""
 
 
 def write_hyper_parameters(writer: SummaryWriter, config: Mapping[str, Any]) -> None:
-    """Put a run's hyper-parameters into its TensorBoard events, where runs can be compared by them.
+    """Write a run's hyperparameters into its TensorBoard events, so that runs can be compared by them.
 
-    By hand: ``SummaryWriter.add_hparams`` makes a run of its own for them, in a folder below.
+    This does not use ``SummaryWriter.add_hparams``, which would create a separate run in a subfolder.
 
     Args:
-        writer: of the run.
-        config: merged, with overrides.
+        writer: the run's writer.
+        config: the merged config, with overrides.
     """
     assert writer.file_writer is not None
     for summary in hparams(hyper_parameters(config), dict.fromkeys(HPARAM_SCORES, 0.0))[:2]:
@@ -29,9 +29,9 @@ def write_hyper_parameters(writer: SummaryWriter, config: Mapping[str, Any]) -> 
 
 
 def hyper_parameters(config: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
-    """Every number, switch and name of a config that is about what is trained, by its key as users write it.
+    """All numbers, switches and names in a config that define what is trained, by their keys as users write them.
 
-    Expressions and references are left out, and so is null. A list is one text.
+    Expressions, references and null are omitted. A list becomes one string.
 
     >>> hyper_parameters({"batch_size": 2, "device": "$default_device()", "patches": {"size": 64, "dose_range": [0.1, 1]}, "run": ["$x"]})
     {'batch_size': 2, 'patches.size': 64, 'patches.dose_range': '[0.1, 1]'}

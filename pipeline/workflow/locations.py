@@ -1,4 +1,4 @@
-"""What the bundle's configs call: where things are, the default data, and the record of a run."""
+"""Functions that the bundle's configs call: locations, the default data set, and the record of a run."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 PHANTOMS = {"training": 24, "validation": 4, "test": 4}
-"""Phantom "patients" in the default data set."""
+"""Number of phantom "patients" in each split of the default data set."""
 PHANTOM_SLICES = 4
 PHANTOM_DOSE = 0.25
 
 
 def bundle_root() -> str:
-    """The bundle's folder: that of the config which is running; else the working directory, if it is one; else the package's.
+    """The bundle's folder: that of the running config; else the working directory, if it is a bundle; else that of the package.
 
-    So each of several bundles in one process finds its own weights. To use another one's, pass ``--bundle_root DIR``.
+    With this order, each of several bundles in one process finds its own weights. To use another bundle's, pass ``--bundle_root DIR``.
     """
     workflow = _running_workflow()
     if workflow is not None and (workflow.config_root_path / "metadata.json").is_file():
@@ -54,14 +54,14 @@ def bundle_root() -> str:
 
 
 def installed_bundle() -> Path:
-    """The folder of the bundle that came with this package, or that this package came in.
+    """The folder of the bundle that contains this package or is contained in it.
 
-    A checkout's package carries ``bundles/ct_cncl``; a packed bundle carries the package.
+    The package of a checkout contains ``bundles/ct_cncl``; a packed bundle contains the package.
 
     Raises:
-        FileNotFoundError: the package was installed without it.
+        FileNotFoundError: the package was installed without a bundle.
     """
-    around = Path(pipeline.__file__).resolve().parents[2]  # of the package, wherever in it this module lies
+    around = Path(pipeline.__file__).resolve().parents[2]  # the folder around the package
     if (around / "configs" / "metadata.json").is_file():
         return around
     spec = importlib.util.find_spec("ct_cncl.bundle")
@@ -74,13 +74,13 @@ def installed_bundle() -> Path:
 
 
 def default_dataset_dir() -> str:
-    """Folder of the phantom data set that is used where no data are named, in the user's cache."""
+    """Folder of the phantom data set, in the user's cache. It is used if no data set is named."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return str(Path(cache) / "ct-cncl" / "phantoms-v1")
 
 
 def dataset_entries(dataset_dir: str | Path | None, split: str, *, verify: bool = True) -> list[dict[str, Any]]:
-    """Entries of one split; the default phantom data set is made when it is asked for and missing.
+    """Read the entries of one split. The default phantom data set is generated if it is asked for and missing.
 
     Args:
         dataset_dir: a data set written by ``ct-cncl prepare``; None for the phantoms in ``default_dataset_dir()``.
@@ -91,7 +91,7 @@ def dataset_entries(dataset_dir: str | Path | None, split: str, *, verify: bool 
         Entries with absolute paths under "image" and "label".
 
     Raises:
-        DataError: no data set, an empty split, or changed volumes.
+        DataError: there is no data set, the split is empty, or a volume has changed.
     """
     dataset_dir = default_dataset_dir() if dataset_dir is None else dataset_dir
     if Path(dataset_dir) == Path(default_dataset_dir()):
@@ -104,17 +104,17 @@ def dataset_entries(dataset_dir: str | Path | None, split: str, *, verify: bool 
 
 
 class DatasetSplit(Sequence[dict[str, Any]]):
-    """Entries of one split of a prepared data set, read when the first is asked for: a config can be built without data.
+    """Entries of one split of a prepared data set. They are read on first use, so that a config can be built without data.
 
     Args:
-        dataset_dir: a data set written by ``ct-cncl prepare``; None for phantoms, which are made once, into the user's cache.
+        dataset_dir: a data set written by ``ct-cncl prepare``; None for phantoms, which are generated once in the user's cache.
         split: "training", "validation" or "test".
-        also: another data set, whose entries come after these; None for none.
-        least_slices: entries of fewer slices come more than once, until they count for as many or nearly.
-        full_dose_as_input: the full-dose volume as input, too: what an autoencoder trains on.
+        also: another data set, whose entries follow; None for none.
+        least_slices: entries with fewer slices are repeated, so that they weigh about as much as one with this many.
+        full_dose_as_input: use the full-dose volume as input, too, as for training an autoencoder.
 
     Raises:
-        DataError: when it is read: no data set, an empty split, or changed volumes.
+        DataError: on first use: there is no data set, the split is empty, or a volume has changed.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class DatasetSplit(Sequence[dict[str, Any]]):
 
     @cached_property
     def entries(self) -> list[dict[str, Any]]:
-        """All of them."""
+        """All entries."""
         found = [entry for folder in self.folders for entry in dataset_entries(folder, self.split)]
         if self.full_dose_as_input:
             found = [entry | {"image": entry["label"]} for entry in found]
@@ -141,7 +141,7 @@ class DatasetSplit(Sequence[dict[str, Any]]):
 
     @property
     def own_entries(self) -> list[dict[str, Any]]:
-        """Those of ``dataset_dir`` alone, each once: what the training is for."""
+        """The entries of ``dataset_dir`` only, each once, without those of ``also``."""
         return dataset_entries(self.folders[0], self.split, verify=False)
 
     def __len__(self) -> int:
@@ -153,7 +153,7 @@ class DatasetSplit(Sequence[dict[str, Any]]):
 
 def _prepare_phantoms_once(folder: Path) -> None:
     if is_main_process() and not (folder / DATALIST).is_file():
-        with alone_in(folder, wait=True):  # another run may make them just now
+        with alone_in(folder, wait=True):  # another run may be generating them right now
             if not (folder / DATALIST).is_file():
                 _prepare_phantoms(folder)
     if world_size() > 1:
@@ -167,11 +167,12 @@ def _prepare_phantoms(folder: Path) -> None:
     from ct_cncl.transforms.dataset.simulated_cases import phantom_cases
     from ct_cncl.transforms.dataset.writer import split_cases, write_dataset
 
-    for left in folder.parent.glob(
-        f".{folder.name}.*.part"
-    ):  # of a preparation that was killed: nobody else is at work
+    for left in folder.parent.glob(f".{folder.name}.*.part"):  # left by a killed preparation, since we hold the lock
         shutil.rmtree(left, ignore_errors=True)
-    say(f"No data named: preparing {sum(PHANTOMS.values())} phantoms in {folder}, once (some minutes).", error=True)
+    say(
+        f"No data set named: preparing {sum(PHANTOMS.values())} phantoms in {folder}, once (takes some minutes).",
+        error=True,
+    )
     first_seed, cases = 0, {}
     for split, count in PHANTOMS.items():
         cases[split] = phantom_cases(count, first_seed=first_seed, slices=PHANTOM_SLICES, dose_fraction=PHANTOM_DOSE)
@@ -184,14 +185,14 @@ def _prepare_phantoms(folder: Path) -> None:
 def start_run(*, seed: int) -> None:
     """Join the other processes and seed everything, before any network or transform exists.
 
-    Nothing is written: MONAI's ``load`` comes this far, too, and trains nothing.
+    Nothing is written, since MONAI's ``load`` also calls this, without training.
 
     Args:
-        seed: of weights and samples.
+        seed: seed of weights and samples.
 
     Raises:
-        ConfigError: values of the running config with which a training would leave nothing behind, as ``ct-cncl train`` refuses
-            them; ``python -m monai.bundle run`` comes by here alone.
+        ConfigError: with a value of the running config, a training would have no result. ``ct-cncl train`` refuses it earlier;
+            for ``python -m monai.bundle run``, this is the only check.
     """
     from monai.utils import set_determinism
 
@@ -206,20 +207,20 @@ def start_run(*, seed: int) -> None:
 def record_run(
     output_dir: str | Path, *, seed: int, resume: bool | str = False, writer: SummaryWriter | None = None
 ) -> None:
-    """Write the run's record into its folder, when its training begins.
+    """Write the run's record into its folder when training begins.
 
-    The record is ``config.json`` (all config files and overrides merged) and ``run.json`` (git revision, seed, versions,
+    The record consists of ``config.json`` (all config files and overrides merged) and ``run.json`` (git revision, seed, versions,
     machine). A resumed run adds to ``run.json`` and leaves ``config.json`` alone.
 
     Args:
         output_dir: the run's folder.
-        seed: of weights and samples.
+        seed: seed of weights and samples.
         resume: whether a run in ``output_dir`` is resumed, see :func:`~ct_cncl.pipeline.handlers.checkpoints.resuming`.
-        writer: TensorBoard's, which gets the hyper-parameters; None for none.
+        writer: TensorBoard writer for the hyperparameters; None for none.
 
     Raises:
         OutputError: the folder cannot be written.
-        ConfigError: its path is one that MONAI has changed.
+        ConfigError: MONAI would change the folder's path.
     """
     if not is_main_process():
         return
@@ -273,7 +274,7 @@ def _git_revision() -> str | None:
 
 
 def _running_config() -> dict[str, Any] | None:
-    """The merged config of the workflow that is running."""
+    """The merged config of the running workflow; None if none is running."""
     workflow = _running_workflow()
     if workflow is None:
         return None
@@ -284,7 +285,7 @@ def _running_config() -> dict[str, Any] | None:
 
 
 def _running_workflow() -> ConfigWorkflow | None:
-    """The workflow that is running. MONAI hands it to no expression, so it is found on the stack."""
+    """The running workflow; None if there is none. MONAI passes it to no expression, so it is looked up on the stack."""
     from monai.bundle import ConfigWorkflow
 
     frame = inspect.currentframe()

@@ -1,4 +1,4 @@
-"""Building the network that a definition next to weights names, without MONAI, which takes seconds to import."""
+"""Building the network of a definition next to weights, without MONAI, which takes seconds to import."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _NO_ARGUMENTS = ("_target_", "_mode_", "_desc_", "_requires_", "_disabled_")
 
 
 def build_network(definition: Mapping[str, Any]) -> nn.Module:
-    """The generator of a definition, as MONAI's ConfigParser would build it.
+    """Build the generator of a definition, as MONAI's ConfigParser would.
 
     Args:
-        definition: what :func:`~ct_cncl.pipeline.workflow.definition.network_config` gives: the config keys of the network, of
-            constructors in ``ct_cncl.pipeline.networks`` with plain arguments and references to each other.
+        definition: the result of :func:`~ct_cncl.pipeline.workflow.definition.network_config`: the network's config keys, which hold
+            constructors in ``ct_cncl.pipeline.networks``, plain arguments, and references to each other.
 
     Raises:
-        ConfigError: no network in it, another constructor, a reference to nothing.
+        ConfigError: the definition has no network, another constructor, or a reference to a missing key.
 
     >>> build_network({"network_def": {"_target_": "ct_cncl.pipeline.networks.UNet", "width": 2, "depth": 1}}).multiple
     2
@@ -34,7 +34,7 @@ def build_network(definition: Mapping[str, Any]) -> nn.Module:
             raise ConfigError(
                 f"Expected the network's definition to hold {name!r}, but it holds {', '.join(definition)}."
             )
-        if name not in built:  # once: two branches may be one network
+        if name not in built:  # build it once: two branches may share one network
             built[name] = value(definition[name])
         return built[name]
 
@@ -56,7 +56,7 @@ def build_network(definition: Mapping[str, Any]) -> nn.Module:
 
 def _network_class(target: Any) -> type[nn.Module]:
     if target not in network_class_names():
-        raise ConfigError(f"Expected a network of {NETWORK_TARGETS}*, but got {target!r}, which was not run.")
+        raise ConfigError(f"Expected a network from {NETWORK_TARGETS}*, but got {target!r}, which was not run.")
     from ct_cncl.pipeline import networks
 
     return getattr(networks, target.removeprefix(NETWORK_TARGETS))

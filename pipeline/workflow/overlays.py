@@ -1,4 +1,4 @@
-"""Variants of the method by name: overlays, combinations A+B, and settings on top of them."""
+"""Variants of the method by name: overlays, combinations A+B of them, and settings on top."""
 
 from __future__ import annotations
 
@@ -26,39 +26,39 @@ from ct_cncl.pipeline.workflow.run import (
 )
 
 PAPER = "paper"
-"""Name of the recipe that is train.json's own: the paper's network and training."""
+"""Name of the recipe that is train.json itself: the paper's network and training."""
 _JOINED = re.compile(r"\+(?=[^\d])")
-"""Between the parts of ``A+B+key=value``; not the plus of 1e+3."""
+"""Separates the parts of ``A+B+key=value``. It does not match the plus in 1e+3."""
 
 
 class Variant(NamedTuple):
-    """Overlays that are merged over train.json in order, and settings on top of them."""
+    """Overlays to merge over train.json in order, and settings on top of them."""
 
     name: str
-    """The overlays' names and the settings, joined by +."""
+    """Names of the overlays and the settings, joined by +."""
     overlays: tuple[Path, ...]
     settings: tuple[str, ...] = ()
     """``KEY=VALUE``."""
 
     @property
     def files(self) -> list[Path]:
-        """train.json and the overlays."""
+        """The files of train.json and of the overlays."""
         return [config_file("train.json"), *self.overlays]
 
     def config(self) -> dict[str, Any]:
         """The merged config.
 
         Raises:
-            ConfigError: an overlay that is no JSON or YAML, or has a key that nothing takes; an unknown setting.
+            ConfigError: an overlay is neither JSON nor YAML, or a key or setting is unknown.
         """
         return with_settings(merged_config(self.files), parse_overrides(self.settings))
 
 
 def with_settings(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """A config with some of its keys set.
+    """A copy of a config with some of its keys set.
 
     Raises:
-        ConfigError: unknown keys, or words where numbers belong.
+        ConfigError: a key is unknown, or a value is text instead of a number.
     """
     check_keys(config, overrides)
     check_values(config, overrides)
@@ -69,10 +69,10 @@ def with_settings(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> di
 
 
 def variant(text: str) -> Variant:
-    """The variant that ``A``, ``A+B``, ``A+key=value`` ... names; A and B are names or files of overlays.
+    """The variant that a text such as ``A``, ``A+B`` or ``A+key=value`` names, where A and B are names or files of overlays.
 
     Raises:
-        ConfigError: no such overlay.
+        ConfigError: an overlay does not exist.
 
     >>> variant("unet_ln_gelu+width16+texture.weight=1").name
     'unet_ln_gelu+width16+texture.weight=1'
@@ -85,24 +85,24 @@ def variant(text: str) -> Variant:
 
 
 def distinct(variants: list[Variant]) -> list[Variant]:
-    """``variants``, if no two of them have one name or one merged config.
+    """Return ``variants``, after checking that no two of them have the same name or the same merged config.
 
     Raises:
-        ConfigError: naming the two.
+        ConfigError: two variants are the same; names both.
     """
     configs = [variant.config() for variant in variants]
     for number, config in enumerate(configs):
         for earlier in range(number):
             if variants[earlier].name == variants[number].name or configs[earlier] == config:
                 raise ConfigError(
-                    f"Expected every --with to be another variant, but {variants[earlier].name} and {variants[number].name} "
-                    "are the same. Leave one out."
+                    f"Expected every --with to be a different variant, but {variants[earlier].name} and {variants[number].name} "
+                    "are the same. Omit one."
                 )
     return variants
 
 
 def variants_with_network() -> list[Variant]:
-    """Every overlay of the bundle that defines a network of its own: the paper's first, the others by name."""
+    """The bundle's overlays that define a network: the paper's first, the others by name."""
     files = overlay_files()
     names = [PAPER, *sorted(name for name in files if name != PAPER)]
     return [variant(name) for name in names if _defines_network(files[name])]
@@ -114,7 +114,7 @@ def _defines_network(overlay: Path) -> bool:
 
 
 def overlay_list() -> str:
-    """All overlays of the bundle in their groups, a line each."""
+    """A list of the bundle's overlays by group, with one line for each."""
     groups: dict[str, list[tuple[str, str]]] = {}
     for name, path in overlay_files().items():
         said = str(own_keys(path).get(DESCRIPTION, ""))
@@ -128,10 +128,10 @@ def overlay_list() -> str:
 
 
 def network_without_weights(config: Mapping[str, Any]) -> nn.Module:
-    """The network that a config defines, on torch's "meta" device: shapes and names, no memory and no numbers.
+    """Build the network of a config on torch's "meta" device, with shapes and names but no memory and no values.
 
     Args:
-        config: with "network_def" and what it refers to.
+        config: a config with "network_def" and what it refers to.
 
     Raises:
         ConfigError: the definition cannot be built.

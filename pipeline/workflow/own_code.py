@@ -1,4 +1,4 @@
-"""Code of a user's own that a config names: found beside the overlay, kept in the run, imported again when it is trusted."""
+"""A user's own code that a config names: found next to the overlay, copied into the run, and imported again if trusted."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ct_cncl.pipeline.common.errors import ConfigError
 from ct_cncl.pipeline.workflow.locations import installed_bundle
 
 CODE = "code"
-"""Folder of a run that holds the user's modules which its config names."""
+"""Folder in a run for the user's own modules that its config names."""
 _LIBRARIES = {"ct_cncl", "monai", "torch", "torchvision", "ignite", "numpy", "collections", "functools", "builtins"}
 
 
 def own_targets(node: Any) -> list[str]:
-    """Every ``_target_`` of a config that is neither this project's nor a library's, in order, each once.
+    """All ``_target_`` values of a config that are neither this project's nor a known library's, in order, each once.
 
     >>> own_targets({"a": {"_target_": "own_parts.Net"}, "b": [{"_target_": "torch.nn.L1Loss"}, {"_target_": "RandFlipd"}]})
     ['own_parts.Net']
@@ -37,7 +37,7 @@ def own_targets(node: Any) -> list[str]:
 
 
 def find_code(overlays: Sequence[Path]) -> list[Path]:
-    """Let Python find modules that lie beside overlays; those of the bundle have none.
+    """Let Python find modules in the folders of overlays. The bundle's own overlays have none.
 
     Returns:
         The overlays' folders.
@@ -51,11 +51,11 @@ def find_code(overlays: Sequence[Path]) -> list[Path]:
 
 
 def keep_code(config: Mapping[str, Any], folders: Sequence[Path], run: Path) -> None:
-    """Copy into a run the modules from ``folders`` that its config names, so that it can be used where they are not.
+    """Copy the modules that a config names from ``folders`` into a run, so that the run can be used without those folders.
 
     Args:
-        config: merged.
-        folders: from :func:`find_code`.
+        config: the merged config.
+        folders: the result of :func:`find_code`.
         run: the run's folder.
     """
     for top in dict.fromkeys(target.partition(".")[0] for target in own_targets(config)):
@@ -72,20 +72,20 @@ def keep_code(config: Mapping[str, Any], folders: Sequence[Path], run: Path) -> 
 
 
 def use_code(run: Path) -> None:
-    """Let Python find the modules that a run keeps."""
+    """Let Python find the modules that are stored in a run."""
     if (run / CODE).is_dir():
         _append(run / CODE)
 
 
 def _append(folder: Path) -> None:
-    """At the end: nothing installed can be shadowed."""
+    """Append a folder to ``sys.path``, at the end so that it shadows no installed module."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
         importlib.invalidate_caches()
 
 
 def trusted_code(weights: Path) -> Path | None:
-    """Where own modules lie that belong to weights: in the run beside them, or at the top of their bundle."""
+    """The folder of the own modules that belong to weights: in their run, or the top of their bundle; None if there is none."""
     for folder in (weights.parent / CODE, weights.resolve().parent.parent):
         if folder.is_dir() and (folder.name == CODE or (folder / "configs" / "metadata.json").is_file()):
             return folder
@@ -93,14 +93,14 @@ def trusted_code(weights: Path) -> Path | None:
 
 
 def build_trusted(definition: Mapping[str, Any], weights: Path) -> nn.Module:
-    """The network of a definition that names own classes: imports them, and runs them.
+    """Build the network of a definition that names own classes. This imports and runs them.
 
     Args:
-        definition: config keys of the network, see :func:`~ct_cncl.pipeline.workflow.definition.network_definition`.
-        weights: to which it belongs.
+        definition: the network's config keys, see :func:`~ct_cncl.pipeline.workflow.definition.network_definition`.
+        weights: the weights that the definition belongs to.
 
     Raises:
-        ConfigError: a module that is another one than that of these weights.
+        ConfigError: another module of the same name is imported already.
     """
     from monai.bundle import ConfigParser
 
@@ -114,7 +114,7 @@ def build_trusted(definition: Mapping[str, Any], weights: Path) -> nn.Module:
 
 
 def _refuse_other_modules(definition: Mapping[str, Any], folder: Path) -> None:
-    """Python keeps the first module of a name; weights of another version of it would give other images without a word."""
+    """Refuse another module of the same name: Python keeps the first, and with another version weights would silently give other images."""
     for top in dict.fromkeys(target.partition(".")[0] for target in own_targets(definition)):
         own = folder / f"{top}.py"
         if not own.is_file():
@@ -122,19 +122,19 @@ def _refuse_other_modules(definition: Mapping[str, Any], folder: Path) -> None:
         loaded = Path(str(importlib.import_module(top).__file__))
         if loaded.read_bytes() != own.read_bytes():
             raise ConfigError(
-                f"Expected {top} of {own}, but another {top} is imported, from {loaded}. Rename one, or start Python where it is not found."
+                f"Expected {top} from {own}, but another {top} is imported, from {loaded}. Rename one, or remove the other from Python's path."
             )
 
 
 def check_targets(config: Mapping[str, Any], folders: Sequence[Path]) -> None:
-    """Refuse a config that names own classes which are not there, or cannot be imported.
+    """Refuse a config that names own classes which do not exist or cannot be imported.
 
     Args:
-        config: merged.
-        folders: where they may lie, from :func:`find_code`.
+        config: the merged config.
+        folders: where they may be, from :func:`find_code`.
 
     Raises:
-        ConfigError: naming the class, and what may have been meant.
+        ConfigError: a class cannot be found or imported; names it and similar ones.
     """
     for target in own_targets(config):
         try:
@@ -150,7 +150,7 @@ def _missing(target: str, folders: Sequence[Path]) -> str:
     there = pydoc.locate(module)
     if there is None:
         places = " or ".join(str(folder) for folder in folders) or "the overlay's folder"
-        return f"there is no module {module}. Put {module.partition('.')[0]}.py into {places}, beside the overlay, or install it."
+        return f"there is no module {module}. Put {module.partition('.')[0]}.py into {places}, next to the overlay, or install it."
     close = difflib.get_close_matches(name, dir(there), n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else f"define {name} there."
     return f"{module} ({getattr(there, '__file__', 'built in')}) has no {name}; {hint}"

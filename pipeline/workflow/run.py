@@ -1,4 +1,4 @@
-"""Running the bundle's configs from Python: overlays by name, overrides checked, errors in one line."""
+"""Running the bundle's configs from Python, with overlays by name, checked overrides and one-line errors."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:  # MONAI takes seconds to import, and denoising needs none of 
     from monai.bundle import ConfigWorkflow
 
 OVERLAY_FOLDERS = ("recipes", "research")
-"""Where the bundle's overlays lie; their names are unique over both."""
+"""Folders of the bundle's overlays. No name occurs in both."""
 _SUFFIXES = (".json", ".yaml")
 
 _SHARED_MEMORY = re.compile(r"shared memory|/torch_\d+|killed by signal: Bus error")
-"""In torch's errors from loading with workers, where /dev/shm is too small."""
+"""Matches torch's errors if data loader workers run out of space in /dev/shm."""
 _LEAST_SHARED_MEMORY = 1 << 20
-"""Bytes of it below which a full disk that is not named is taken for it."""
+"""If a "disk full" error names no file and /dev/shm has fewer free bytes than this, /dev/shm is blamed."""
 WRAPPERS = ("Failed to evaluate", "Failed to instantiate", "applying transform")
-"""How the messages begin in which MONAI wraps an exception."""
+"""Beginnings of the messages in which MONAI wraps an exception."""
 
 
 def config_file(name: str) -> Path:
@@ -42,12 +42,12 @@ def config_file(name: str) -> Path:
 
 
 def start_logging() -> None:
-    """Log as the bundle's ``logging.conf`` says: MONAI's own format, so that lines of both are alike, to standard error."""
+    """Log as the bundle's ``logging.conf`` says: to standard error, in MONAI's format, so that all lines look alike."""
     fileConfig(config_file("logging.conf"), disable_existing_loggers=False)
 
 
 def overlay_files() -> dict[str, Path]:
-    """The bundle's overlays by name, recipes first; a recipe's or a research folder's are together."""
+    """The files of the bundle's overlays by name, recipes first, with those of each folder together."""
     folders = [config_file(name) for name in OVERLAY_FOLDERS]
     found = [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix in _SUFFIXES]
     return {path.stem: path for path in found}
@@ -57,7 +57,7 @@ def overlay_file(name: str) -> Path:
     """The file of an overlay, given by its path or by its name in the bundle's ``configs/recipes`` or ``configs/research``.
 
     Raises:
-        ConfigError: no such overlay; the message names those that are called alike.
+        ConfigError: there is no such overlay; names similar ones.
     """
     if Path(name).is_file():
         return Path(name)
@@ -66,20 +66,20 @@ def overlay_file(name: str) -> Path:
         return known[name]
     if Path(name).name != name:
         raise ConfigError(
-            f"Expected an overlay in {name}, but there is no such file. Check its path; names of overlays: ct-cncl train --list."
+            f"Expected an overlay in {name}, but there is no such file. Check its path; `ct-cncl train --list` lists overlays by name."
         )
     close = difflib.get_close_matches(name, known, n=3)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(sorted(known))}."
+    hint = f"did you mean {' or '.join(close)}?" if close else f"known overlays: {', '.join(sorted(known))}."
     raise ConfigError(f"Expected the name or path of an overlay, but got {name!r}; {hint}")
 
 
 def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
-    """``KEY=VALUE`` strings as a dictionary; values are JSON or Python literals, anything else is text.
+    """Parse ``KEY=VALUE`` strings. Values are JSON or Python literals; anything else is text.
 
-    A dot in a key goes one level down, as MONAI's ``#`` does, which may be written instead.
+    A dot in a key goes one level down, as does MONAI's ``#``, which also works.
 
     Raises:
-        ConfigError: no ``=`` in it.
+        ConfigError: a string has no key or no ``=``.
 
     >>> parse_overrides(["learning_rate=1e-3", "resume=true", "device=cpu", "texture.weight=1"])
     {'learning_rate': 0.001, 'resume': True, 'device': 'cpu', 'texture#weight': 1}
@@ -88,7 +88,7 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
     for assignment in assignments:
         key, separator, text = assignment.partition("=")
         if not separator or not key:
-            raise ConfigError(f"Expected KEY=VALUE, but got {assignment!r}, for example max_epochs=10.")
+            raise ConfigError(f"Expected KEY=VALUE, for example max_epochs=10, but got {assignment!r}.")
         key = key.replace("::", "#").replace(".", "#")
         try:
             overrides[key] = json.loads(text)
@@ -101,10 +101,10 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
 
 
 def load_config(files: Sequence[Path]) -> dict[str, Any]:
-    """The contents of config files merged in order, as MONAI merges them.
+    """Merge the contents of config files in order, as MONAI does.
 
     Raises:
-        ConfigError: a file that is no JSON or YAML.
+        ConfigError: a file is neither JSON nor YAML.
     """
     from monai.bundle import ConfigParser
 
@@ -115,10 +115,10 @@ def load_config(files: Sequence[Path]) -> dict[str, Any]:
 
 
 def own_keys(file: Path) -> dict[str, Any]:
-    """A config file's contents, its keys as they are written: a#b for b in a.
+    """The contents of a config file, with its keys as written: a#b for b in a.
 
     Raises:
-        ConfigError: no JSON or YAML.
+        ConfigError: the file is neither JSON nor YAML.
     """
     from monai.bundle import ConfigParser
 
@@ -129,10 +129,10 @@ def own_keys(file: Path) -> dict[str, Any]:
 
 
 def merged_config(files: Sequence[Path]) -> dict[str, Any]:
-    """``load_config`` of a base and overlays, after ``check_overlay`` and ``check_order`` of each overlay.
+    """Merge a base and overlays, after checking each overlay with ``check_overlay`` and ``check_order``.
 
     Raises:
-        ConfigError: an overlay that is no JSON or YAML, has a key that nothing before it takes, or undoes an earlier one.
+        ConfigError: an overlay is neither JSON nor YAML, has an unknown key, or undoes an earlier one.
     """
     before: list[tuple[Path, dict[str, Any]]] = []
     for number, file in enumerate(files[1:], start=1):
@@ -148,16 +148,16 @@ def merged_config(files: Sequence[Path]) -> dict[str, Any]:
 def build_workflow(
     files: Sequence[Path], *, run_id: str = "run", overrides: Mapping[str, Any] | None = None, kind: str = "train"
 ) -> ConfigWorkflow:
-    """A MONAI workflow of config files and overrides, every key checked.
+    """Build a MONAI workflow from config files and overrides, after checking every key.
 
     Args:
-        files: merged in order; the first is the base, the others overlays.
-        run_id: what to run.
+        files: config files, merged in order; the first is the base, the others are overlays.
+        run_id: config key of what to run.
         overrides: values by config key.
         kind: "train" or "infer".
 
     Raises:
-        ConfigError: unknown overlay keys or override keys.
+        ConfigError: an overlay or an override has an unknown key or text instead of a number.
     """
     from monai.bundle import ConfigWorkflow
 
@@ -165,7 +165,7 @@ def build_workflow(
     merged = merged_config(files)
     check_keys(merged, overrides)
     check_values(merged, overrides)
-    # about where MONAI looks for the two files that are named below
+    # messages about where MONAI looks for the two files that are given below
     about_places = ("Not all config files are in", "Setting logging properties")
     with _left_out(about_places, logging.getLogger("monai.bundle.workflows")):
         return ConfigWorkflow(
@@ -180,7 +180,7 @@ def build_workflow(
 
 @contextmanager
 def _left_out(beginning: str | tuple[str, ...], *where: logging.Filterer) -> Iterator[None]:
-    """Keeps messages that begin so from loggers or handlers."""
+    """Suppress messages with a given beginning in loggers or handlers."""
 
     def others(record: logging.LogRecord) -> bool:
         return not record.getMessage().startswith(beginning)
@@ -195,13 +195,17 @@ def _left_out(beginning: str | tuple[str, ...], *where: logging.Filterer) -> Ite
 
 
 def run_workflow(workflow: ConfigWorkflow) -> ConfigWorkflow:
-    """Initialize, run and finalize; what a workflow raises comes out as it was raised, not wrapped by MONAI.
+    """Initialize, run and finalize a workflow. Exceptions are raised without MONAI's wrappers.
 
     Returns:
-        ``workflow``, whose components can be looked at.
+        ``workflow``, whose components can be inspected.
+
+    Raises:
+        ConfigError: the shared memory for data loader workers is full.
+        OutputError: the disk is full.
     """
     try:
-        # what ends it is raised, and one line for the user; ignite's line before it is empty after Ctrl-C
+        # the exception is shown to the user in one line; ignite's line before it would repeat it, or be empty after Ctrl-C
         with _left_out(
             ("Engine run is terminating due to", "Current run is terminating due to"),
             *logging.root.handlers,
@@ -215,10 +219,10 @@ def run_workflow(workflow: ConfigWorkflow) -> ConfigWorkflow:
         if isinstance(cause, OSError) and cause.errno == errno.ENOSPC and cause.filename is None:
             if _shared_memory_left() < _LEAST_SHARED_MEMORY:
                 raise ConfigError(_no_shared_memory()) from error
-            # TensorBoard's writer names no file
+            # TensorBoard's writer does not name the file
             raise OutputError(
-                f"Expected to write the run's files, TensorBoard's events among them, but got: {cause.strerror}. Free some space; "
-                "`ct-cncl train --resume` continues from the last checkpoint."
+                f"Expected to write the run's files, including TensorBoard's events, but got: {cause.strerror}. Free some space; "
+                "`ct-cncl train --resume` then continues from the last checkpoint."
             ) from error
         if _SHARED_MEMORY.search(str(cause)):
             raise ConfigError(_no_shared_memory()) from error
@@ -228,19 +232,19 @@ def run_workflow(workflow: ConfigWorkflow) -> ConfigWorkflow:
 
 def _shared_memory_left() -> float:
     try:
-        return shutil.disk_usage("/dev/shm").free  # noqa: S108  where workers leave patches
+        return shutil.disk_usage("/dev/shm").free  # noqa: S108  data loader workers put patches there
     except OSError:
         return math.inf
 
 
 def _no_shared_memory() -> str:
     try:
-        size = f", which has {shutil.disk_usage('/dev/shm').total / 2**20:.0f} MiB"  # noqa: S108  where workers leave patches
+        size = f", which has {shutil.disk_usage('/dev/shm').total / 2**20:.0f} MiB"  # noqa: S108  data loader workers put patches there
     except OSError:
         size = ""
     return (
         f"Expected room for the workers' patches in the shared memory /dev/shm{size}, but it is full. Start the container with more "
-        "(docker run --shm-size=1g), or take train.dataloader.num_workers=0."
+        "(docker run --shm-size=1g), or set train.dataloader.num_workers=0."
     )
 
 

@@ -1,4 +1,4 @@
-"""Values of a run that would train nothing, judge nothing, or write elsewhere: refused before anything is made."""
+"""Checks of a run's values. Those with which it would train or validate nothing, or write elsewhere, are refused at the start."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WHOLE = {
     "adversarial#d_every": 1, "context_slices": 1, "validate#dataset#max_slices": 1, "train#dataloader#num_workers": 0,
     "adversarial#d_start": 0, "adversarial#start": 0, "seed": 0,
 }  # fmt: skip
-"""Keys of whole numbers, and the least of them."""
+"""Keys of whole numbers, with the smallest allowed value."""
 _POSITIVE = ("learning_rate", "adversarial#optimizer#lr", "validate#data_range_hu", "patches#lesion_weight")
 _NUMBERS = (
     "patches#air_weight",
@@ -25,7 +25,7 @@ _NUMBERS = (
     "texture#weight",
     "perceptual#weight",
 )
-"""Keys of other numbers, some of them null where they are left out, so that nothing in the config shows what they are."""
+"""Keys of other numbers. Some are null by default, so that the config does not show their type."""
 _RANGES = ("patches#dose_range", "patches#nested_dose_range", "patches#zoom_range", "patches#sharpness_range")
 _NEEDED = (
     "max_epochs",
@@ -36,13 +36,13 @@ _NEEDED = (
     "learning_rate",
     "context_slices",
 )
-"""Keys that null leaves nothing for."""
+"""Keys that must not be null."""
 _SEPARATORS = ("#", "::")
-"""How MONAI's configs write a key within a key, in values too: a path that holds one of them comes out as another path."""
+"""Separators of nested keys in MONAI's configs. MONAI replaces them in values, too, so a path that holds one becomes another path."""
 
 
 def value_at(config: Mapping[str, Any], key: str) -> Any:
-    """What a config has under a key, ``a#b`` for b in a; None where there is nothing.
+    """The value of a key in a config, with ``a#b`` for b in a; None if there is none.
 
     >>> value_at({"patches": {"size": 64}}, "patches#size"), value_at({}, "patches#size")
     (64, None)
@@ -57,19 +57,19 @@ def value_at(config: Mapping[str, Any], key: str) -> Any:
 
 
 def _written(key: str) -> str:
-    """A key as users write it."""
+    """A key as users write it, with dots."""
     return key.replace("#", ".")
 
 
 def check_run_values(config: Mapping[str, Any], *, processes: int = 1) -> None:
-    """Refuse values with which a training runs and leaves nothing behind.
+    """Refuse values with which a training would run but have no result.
 
     Args:
-        config: merged, with overrides; expressions and references may be anything, keys may be missing.
-        processes: that share an epoch's patches.
+        config: the merged config, with overrides. Expressions and references are accepted, and keys may be missing.
+        processes: number of processes that share an epoch's patches.
 
     Raises:
-        ConfigError: naming key and value, and what to do.
+        ConfigError: a value is refused; names the key and the value, and says what to do.
 
     >>> check_run_values({"max_epochs": 2, "val_interval": "$@max_epochs", "patches": {"per_epoch": 8}, "batch_size": 4})
     """
@@ -95,17 +95,17 @@ def check_run_values(config: Mapping[str, Any], *, processes: int = 1) -> None:
         of_each = f" in each of {processes} processes" if processes > 1 else ""
         raise ConfigError(
             f"Expected patches.per_epoch to fill a batch{of_each}, but got {patches} for batch_size {batch}: nothing would be trained. "
-            "Raise the one or lower the other."
+            "Raise patches.per_epoch or lower batch_size."
         )
     if isinstance(interval, int) and isinstance(epochs, int) and interval > epochs:
         raise ConfigError(
-            f"Expected val_interval of at most max_epochs, but got {interval} and {epochs}: no epoch would be validated, and no best.pt "
+            f"Expected val_interval to be at most max_epochs, but got {interval} and {epochs}: no epoch would be validated, and no best.pt "
             "written. Lower val_interval."
         )
 
 
 def _check_kinds(config: Mapping[str, Any]) -> None:
-    """Refuse words in the place of numbers, and numbers that are none, with which a training computes nothing."""
+    """Refuse text and lists instead of numbers, and null where a number is required."""
     for key in (*_WHOLE, *_POSITIVE, *_NUMBERS):
         value = value_at(config, key)
         word = isinstance(value, str) and not value.startswith(("$", "@", "%"))
@@ -114,18 +114,18 @@ def _check_kinds(config: Mapping[str, Any]) -> None:
     for key in _RANGES:
         value = value_at(config, key)
         if isinstance(value, (str, int, float)) and not str(value).startswith(("$", "@", "%")):
-            raise ConfigError(f"Expected two numbers, [0.5, 1] for example, for {_written(key)}, but got {value!r}.")
+            raise ConfigError(f"Expected two numbers for {_written(key)}, for example [0.5, 1], but got {value!r}.")
 
 
 def _is_null(config: Mapping[str, Any], key: str) -> bool:
-    """Whether a key is there and holds null, which :func:`value_at` does not tell from a key that is not there."""
+    """Whether a key exists. With :func:`value_at`, a missing key looks like one that is null."""
     above, _, name = key.rpartition("#")
     node = value_at(config, above) if above else config
     return isinstance(node, Mapping) and name in node
 
 
 def _numbers_in(node: Any, key: str = "") -> Iterator[tuple[str, float]]:
-    """Every float of a config and its key, as users write it."""
+    """All floats of a config, each with its key as users write it."""
     if isinstance(node, float):
         yield key, node
     elif isinstance(node, Mapping):
@@ -140,7 +140,7 @@ def check_paths(paths: Iterable[str | Path | None]) -> None:
     """Refuse paths that MONAI's configs would change.
 
     Raises:
-        ConfigError: naming the path.
+        ConfigError: a path holds one of MONAI's separators; names the path.
 
     >>> check_paths(["runs/a", None, "$@bundle_root + '/models/a.pt'"])
     """
@@ -151,6 +151,6 @@ def check_paths(paths: Iterable[str | Path | None]) -> None:
         for separator in _SEPARATORS:
             if separator in text:
                 raise ConfigError(
-                    f"Expected a path without {separator}, which MONAI's configs read as a key within a key, but got {text}. Rename the "
-                    "folder, or reach it by a link."
+                    f"Expected a path without {separator}, which MONAI's configs read as a separator of keys, but got {text}. Rename the "
+                    "folder, or use a symbolic link to it."
                 )

@@ -78,8 +78,8 @@ def test_noise_in_memory_is_that_of_the_file(volume, tmp_path, capsys):
     [
         (lambda v: pipeline.simulate(v, dose=0.25), "pixel_mm=0.7"),
         (pipeline.noise, "pixel_mm=0.7"),
-        (lambda v: pipeline.noise(v, pixel_mm=-1), "one number or two, but got -1"),
-        (lambda v: pipeline.noise(image(v), pixel_mm=0.7), "which the volume states itself"),
+        (lambda v: pipeline.noise(v, pixel_mm=-1), "one number or two, above 0 and below 100, but got -1"),
+        (lambda v: pipeline.noise(image(v), pixel_mm=0.7), "since the volume states it"),
         (lambda v: pipeline.simulate(v, dose=1.5, pixel_mm=1), "dose"),
         (lambda v: pipeline.simulate(v, dose="half", pixel_mm=1), "dose fraction above 0 and up to 1 but got 'half'"),
         (lambda v: pipeline.simulate(v, dose=0.5, pixel_mm=1, seed="a"), "seed of 0 or above but got 1 and 'a'"),
@@ -183,5 +183,5 @@ def test_names_and_options_complete_themselves():
     assert rlcompleter.Completer({"pipeline": pipeline}).complete("pipeline.den", 0) == "pipeline.denoise("
     assert {"strength", "target_dose", "save", "axes"} <= set(inspect.signature(pipeline.denoise).parameters)
     said = pydoc.plain(pydoc.render_doc(pipeline.denoise))
-    assert "strength: how much of the noise that the network finds is removed" in said
+    assert "strength: share of the network's correction to apply" in said
     assert '>>> result = denoise(volume, device="cpu")' in said

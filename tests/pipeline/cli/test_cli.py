@@ -204,7 +204,7 @@ def test_denoise_refuses_to_overwrite_results(command, tmp_path, tiny_run):
     arguments = ("denoise", source, "--weights", tiny_run / "best.pt", "--out", tmp_path / "out")
     assert command(*arguments)[0] == 0
     before = (tmp_path / "out" / "scan_denoised.nii.gz").read_bytes()
-    assert "kept from before" in command(*arguments)[1]
+    assert "kept from an earlier run" in command(*arguments)[1]
     one_error_line(command(*arguments, "--strength", "0.5"), "scan_denoised.nii.gz")
     assert (tmp_path / "out" / "scan_denoised.nii.gz").read_bytes() == before
     assert command(*arguments, "--strength", "0.5", "--overwrite")[0] == 0

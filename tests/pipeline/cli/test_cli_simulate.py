@@ -40,7 +40,7 @@ def test_a_scan_from_the_command_line(command, tmp_path):
     ]
     assert json.loads((tmp_path / "low" / "p1_dose0.1_r2.nii.gz.json").read_text())["settings"]["dose_fraction"] == 0.1
     assert (
-        "r2: kept from before"
+        "r2: kept from an earlier run"
         in command(source, "--dose", 0.1, "--realizations", 2, "--incident-photons", 1e5, "--out", tmp_path / "low")[1]
     )
 

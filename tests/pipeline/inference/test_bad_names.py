@@ -77,7 +77,7 @@ def test_an_archive_of_bad_names_is_done_whatever_the_terminal(tmp_path, add, en
         assert (np.asanyarray(nib.load(result).dataobj) == hu + 25).all()
     assert (tmp_path / "out" / "plain_denoised.nii").is_file()
     again = subprocess.run(command, capture_output=True, check=False, env=environment)
-    assert again.stdout.count(b"kept from before") == len(NAMES)
+    assert again.stdout.count(b"kept from an earlier run") == len(NAMES)
 
 
 def test_failures_of_bad_names_are_recorded(tmp_path, add):
@@ -163,4 +163,4 @@ def test_a_long_name_is_simulated_and_kept(tmp_path, capsys):
     (path,) = simulate_scans(options)
     assert path.is_file()
     assert simulate_scans(options) == [path]
-    assert "r1: kept from before" in capsys.readouterr().out
+    assert "r1: kept from an earlier run" in capsys.readouterr().out

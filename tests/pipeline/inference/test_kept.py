@@ -1,4 +1,4 @@
-"""What is kept from before is what was made, from what lies there now."""
+"""A result is kept only if neither it nor its source has changed since it was made."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def test_results_that_somebody_changed_are_not_kept_and_not_replaced(tmp_path, a
         denoise_scans(tmp_path / "in", tmp_path / "out", weights=add, progress=False)
     assert file.read_bytes()[-1] == 7
     (error,) = (line["error"] for line in manifest(tmp_path / "out") if line["error"])
-    assert "was changed since" in error
+    assert "has been changed since" in error
     denoise_scans(tmp_path / "in", tmp_path / "out", weights=add, overwrite=True, progress=False)
     check_all(tmp_path / "out", expected)
 
@@ -112,7 +112,7 @@ def test_a_damaged_record_keeps_nothing(tmp_path, add, value):
     content = json.loads(record.read_text())
     content["digests"] = value if not isinstance(value, dict) else content["digests"] | value
     record.write_text(json.dumps(content))
-    with pytest.raises(ScanError, match="exists already|was changed"):
+    with pytest.raises(ScanError, match="exists already|been changed"):
         denoise_scans(tmp_path / "in", tmp_path / "out", weights=add, progress=False)
 
 
@@ -158,6 +158,6 @@ def test_a_source_that_changes_while_it_is_read_leaves_no_result(tmp_path, add, 
         return []
 
     monkeypatch.setattr(denoising, "scan_warnings", changes)
-    with pytest.raises(ScanError, match="expected files that do not change during the run but they did"):
+    with pytest.raises(ScanError, match="expected files that do not change during the run, but they did"):
         denoise_scans(tmp_path / "in", tmp_path / "out", weights=add, progress=False)
     assert not list((tmp_path / "out").rglob("*_denoised"))

@@ -73,11 +73,11 @@ def test_shapes_that_do_not_show_it_are_asked_about(steps, shape):
         (np.where(np.arange(6) == 2, np.nan, hu(dtype=np.float32)), "finite HU, but got 480 NaN"),
         (hu((24, 20)), r"three axes.*\(24, 20\).*volume\[..., None\]"),
         (hu((2, 24, 20, 6)), "2 volumes one by one"),
-        (hu((24, 20, 6, 1)), r"channel comes last: pass volume\[..., 0\]"),
-        (hu((1, 1, 24, 20, 6)), "out of their batch"),
+        (hu((24, 20, 6, 1)), r"channel comes last here: pass volume\[..., 0\]"),
+        (hu((1, 1, 24, 20, 6)), "volumes of the batch one by one"),
         (hu((24, 20, 0 + 1))[..., :0], r"voxels, but got shape \(24, 20, 0\)"),
-        (hu().astype(complex), "one real number a voxel, HU, but got complex128"),
-        (hu() < 0, "one real number a voxel, HU, but got bool"),
+        (hu().astype(complex), "one real number per voxel, in HU, but got complex128"),
+        (hu() < 0, "one real number per voxel, in HU, but got bool"),
     ],
 )
 @pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
@@ -112,7 +112,7 @@ def test_what_holds_no_number_for_each_voxel_is_refused(steps):
         ({"batch_size": 1.5}, "batch size of at least 1, but got 1.5"),
         ({"batch_size": "2"}, "batch size of at least 1, but got '2'"),
         ({"threads": "2"}, "at least 1 thread, but got '2'"),
-        ({"axes": "zxyw"}, "axes out of xyz, zyx, yxz"),
+        ({"axes": "zxyw"}, "axes to be one of xyz, zyx, yxz"),
         ({"save": "gate"}, "noise, content, disagreement, removed, but got gate"),
         ({"out": "somewhere"}, "Expected out with a path only"),
         ({"series": "3", "overwrite": True}, "Expected series, overwrite with a path only"),
@@ -166,7 +166,7 @@ def test_a_meta_tensor_without_geometry_is_an_array(steps):
 
 def test_axes_against_an_affine_are_refused(steps):
     volume = MetaTensor(torch.from_numpy(hu()), affine=AFFINES["lps"])
-    with pytest.raises(ValueError, match="the affine says where slices lie"):
+    with pytest.raises(ValueError, match="the affine says how the slices lie"):
         denoise(volume, weights=steps, axes="zyx")
 
 

@@ -91,7 +91,7 @@ def test_what_does_not_fit_into_a_file(tmp_path, add, source, out, words, overwr
 
 def test_a_file_among_the_sources_and_a_folder_of_that_name(tmp_path, add):
     volume(tmp_path / "in" / "a.nii")
-    with pytest.raises(OutputError, match="results outside of"):
+    with pytest.raises(OutputError, match="results outside"):
         denoise_scans(tmp_path / "in", tmp_path / "in" / "out.nii", weights=add, progress=False)
     (tmp_path / "out.nii").mkdir()
     denoise_scans(tmp_path / "in", tmp_path / "out.nii", weights=add, progress=False)
@@ -166,7 +166,7 @@ def test_a_series_that_changes_gets_a_new_result_and_keeps_the_old(tmp_path, add
     assert line["supersedes"]["denoised"] == kept.name
     assert set(line["supersedes"]) == {"denoised", *save}
     denoise_scans(tmp_path / "in", tmp_path / "out", weights=add, save=save)
-    assert "kept from before" in capsys.readouterr().out
+    assert "kept from an earlier run" in capsys.readouterr().out
     assert not first.with_name(f"{first.name}_superseded2").exists()
 
 
@@ -208,7 +208,7 @@ def test_what_another_version_made_is_kept_and_named_or_made_again(tmp_path, add
     for module in (batch, records):
         monkeypatch.setattr(module, "__version__", "9.9")
     denoise_scans(tmp_path / "in", tmp_path / "out", weights=add)
-    assert "kept from before (made by version" in capsys.readouterr().out
+    assert "kept from an earlier run (made by version" in capsys.readouterr().out
     assert uids(first) == before
     denoise_scans(tmp_path / "in", tmp_path / "out", weights=add, overwrite=True, progress=False)
     assert not uids(first) & before

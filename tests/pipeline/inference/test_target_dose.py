@@ -69,10 +69,15 @@ def test_strengths_of_targets():
         (None, "much", QUARTER, "or clean, but got much"),
         ("strong", None, QUARTER, "a strength from 0 to 1 or low, medium, high, but got strong"),
         (1.2, None, QUARTER, "a strength from 0 to 1"),
-        (None, 2, {}, "weights that say for which dose they were trained"),
-        (None, 2, {"input_dose": 4}, "weights that say for which dose they were trained"),
-        (None, 2, {"input_dose": [0.1, 0.5]}, "saw inputs at 0.1 to 0.5 of their references' doses"),
-        (None, "clean", {"input_dose": [0.8, 0.8]}, "takes 5.00 times what they remove, and 2 is the most"),
+        (None, 2, {}, "weights that state the dose they were trained for"),
+        (None, 2, {"input_dose": 4}, "weights that state the dose they were trained for"),
+        (None, 2, {"input_dose": [0.1, 0.5]}, "were trained on inputs at 0.1 to 0.5 of their references' doses"),
+        (
+            None,
+            "clean",
+            {"input_dose": [0.8, 0.8]},
+            "would take 5.00 times their correction, and 2 times is the maximum",
+        ),
     ],
 )
 def test_what_is_refused(strength, target, known, words):

@@ -142,8 +142,8 @@ def _trained(folder, **stated):
     ("lines", "expected"),
     [
         ("weights: WEIGHTS\n    target_dose: 2", None),
-        ("weights: WEIGHTS\n    target_dose: 1000", "rule soft: Expected a target dose that these weights reach"),
-        ("weights: OTHER\n    target_dose: 2", "rule soft: Expected weights that say for which dose they were trained"),
+        ("weights: WEIGHTS\n    target_dose: 1000", "rule soft: Expected a target dose that these weights can reach"),
+        ("weights: OTHER\n    target_dose: 2", "rule soft: Expected weights that state the dose they were trained for"),
         ("weights: OTHER\n    strength: 0.7\n    precision: bf16", None),
         ("weights: OTHER\n    save: [noise]", None),
         ("weights: DAMAGED", "rule soft: Expected"),

@@ -91,15 +91,15 @@ def test_another_source_a_changed_result_and_a_strange_file_are_not_taken_for_re
     source = save(tmp_path / "a.nii.gz", cylinder())
     (path,) = run(source, tmp_path / "out")
     save(source, cylinder(seed=1))
-    with pytest.raises(ScanError, match="other options|was changed"):
+    with pytest.raises(ScanError, match="other options|been changed"):
         run(source, tmp_path / "out")
     save(source, cylinder())
     path.write_bytes(path.read_bytes() + b"mine")
-    with pytest.raises(ScanError, match="other options|was changed"):
+    with pytest.raises(ScanError, match="other options|been changed"):
         run(source, tmp_path / "out")
     (tmp_path / "new" / "a_dose0.25_r1.nii.gz").parent.mkdir()
     (tmp_path / "new" / "a_dose0.25_r1.nii.gz").write_text("mine")
-    with pytest.raises(ScanError, match="other options|was changed"):
+    with pytest.raises(ScanError, match="other options|been changed"):
         run(source, tmp_path / "new")
     assert (tmp_path / "new" / "a_dose0.25_r1.nii.gz").read_text() == "mine"
 

@@ -17,13 +17,13 @@ from ct_cncl.transforms.series import ScanError
         ({"dose_fraction": float("nan")}, "dose fraction"),
         ({"realizations": 0}, "1 or more realizations"),
         ({"seed": -1}, "seed of 0 or above"),
-        ({"calibration": "guess", "incident_photons": None}, "calibration out of auto, image, tags, default"),
+        ({"calibration": "guess", "incident_photons": None}, "calibration to be one of auto, image, tags, default"),
         ({"calibration": "image"}, "--incident-photons or --calibration"),
         ({"incident_photons": 0.0}, "photons above 0"),
         ({"electronic_variance": -1.0}, "electronic_variance"),
         ({"geometry": "cone"}, "geometry out of parallel, mayo"),
         ({"bowtie_mm": 0.0}, "bowtie_mm above 0"),
-        ({"compression": "zip"}, "compression out of none, jpeg2000, rle"),
+        ({"compression": "zip"}, "compression to be one of none, jpeg2000, rle"),
         ({"compression": "rle", "nifti": True}, "--nifti or --compress"),
         ({"current_modulation": 2.0}, "current_modulation between 0 and 1"),
     ],
@@ -49,7 +49,7 @@ def test_a_volume_that_is_no_hu_is_refused_by_name(tmp_path):
 @pytest.mark.parametrize("inside", ["", "low"])
 def test_results_among_the_scans_are_refused(tmp_path, inside):
     save(tmp_path / "in" / "a.nii.gz", cylinder())
-    with pytest.raises(OutputError, match="outside of"):
+    with pytest.raises(OutputError, match="outside"):
         run(tmp_path / "in", tmp_path / "in" / inside)
     assert [path.name for path in (tmp_path / "in").iterdir()] == ["a.nii.gz"]
 

@@ -33,7 +33,7 @@ def overlay(tmp_path):
             "own_c",
             "own_nowhere.Net",
             None,
-            "there is no module own_nowhere. Put own_nowhere.py into .*beside the overlay",
+            "there is no module own_nowhere. Put own_nowhere.py into .*next to the overlay",
         ),
         ("own_d", "own_d.Net", "class Net(:", r"Expected to import own_d.Net, but got: .*own_d.py.*SyntaxError"),
         ("own_e", "own_e.Net", "import own_not_installed", "Expected to import own_e.Net, .*own_not_installed"),

@@ -56,7 +56,7 @@ def test_check_keys():
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("batch_size", "abc", "a number for batch_size, 2 for example, but got 'abc'"),
+        ("batch_size", "abc", "a number for batch_size, for example 2, but got 'abc'"),
         ("content_predictor#depth", "deep", "a number for content_predictor#depth"),
         ("list", "conv2_2", "a list for list"),
     ],

@@ -16,7 +16,7 @@ GOOD = {"max_epochs": 3, "val_interval": 1, "patches": {"per_epoch": 8}, "batch_
         ({"max_epochs": 0}, "for max_epochs, but got 0"),
         ({"max_epochs": True}, "for max_epochs, but got True"),
         ({"val_interval": 0}, "for val_interval, but got 0"),
-        ({"val_interval": 4}, "val_interval of at most max_epochs, but got 4 and 3: no epoch would be validated"),
+        ({"val_interval": 4}, "val_interval to be at most max_epochs, but got 4 and 3: no epoch would be validated"),
         ({"batch_size": 9}, "patches.per_epoch to fill a batch, but got 8 for batch_size 9: nothing would be trained"),
         ({"batch_size": -1}, "for batch_size, but got -1"),
         (
@@ -35,7 +35,7 @@ GOOD = {"max_epochs": 3, "val_interval": 1, "patches": {"per_epoch": 8}, "batch_
         ({"network_def": {"init_std": ".nan"}}, "a number for network_def.init_std, but got '.nan'"),
         (
             {"patches": {"per_epoch": 8, "dose_range": "[.nan,1]"}},
-            "two numbers, [0.5, 1] for example, for patches.dose_range",
+            "two numbers for patches.dose_range, for example [0.5, 1], but got",
         ),
         ({"patches": {"per_epoch": 8, "lesion_prob": 2}}, "a number from 0 to 1 for patches.lesion_prob, but got 2"),
         ({"patches": {"per_epoch": 8, "lesions_most": 0}}, "of at least 1 for patches.lesions_most, but got 0"),
