@@ -1,1 +1,1 @@
-"""Trains several variants under the same conditions, evaluates them on the same slices and compares them in one table."""
+"""Training several variants under the same conditions, evaluating them on the same slices, and comparing them in one table."""

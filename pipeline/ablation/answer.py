@@ -1,4 +1,4 @@
-"""The answer of an ablation: which variant gains most over all slices, and what it does to noise and structure."""
+"""The conclusion of an ablation: which variant gains most over all slices, and what it does to noise and structure."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ct_cncl.pipeline.evaluation.record import Evaluation, KeyFigure, Verdict
 def ablation_answer(
     found: Evaluation, rows: Sequence[Mapping[str, Any]], *, split: str, data_range: float
 ) -> Verdict | None:
-    """The variant of the highest PSNR; None where no variant was judged.
+    """The verdict on the variant with the highest PSNR; None if no variant was evaluated.
 
     Args:
-        found: on the slices that the page shows, which noise and structure are of.
-        rows: of the table, over all slices.
-        split: of the data set.
-        data_range: of PSNR, HU.
+        found: the evaluation on the slices that the page shows, for the figures of noise and structure.
+        rows: rows of the table, over all slices.
+        split: split of the data set.
+        data_range: data range of PSNR in HU.
     """
     known = [row for row in rows if row.get("gain_psnr") is not None]
     if not known:

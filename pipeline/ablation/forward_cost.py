@@ -1,4 +1,4 @@
-"""Cost of one forward pass: operations by count, seconds and memory measured in a separate process."""
+"""Cost of one forward pass: the number of operations, and seconds and memory measured in a separate process."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 STATUS = Path("/proc/self/status")
-"""Where Linux says how large a process is and was."""
+"""Where Linux reports the memory of a process, now and at its peak."""
 
 
 class ForwardCost(NamedTuple):
     """Measured costs of denoising one slice on the CPU."""
 
     seconds: float
-    """Median of the timed passes, after one that is not counted."""
+    """Median of the timed passes, after one warm-up."""
     peak_mib: float
-    """By how much a fresh process grew at most, from after its imports on: weights, activations and buffers."""
+    """Peak memory of a fresh process minus what it held after its imports: weights, activations and buffers."""
     threads: int
 
 
 def gmac(network: nn.Module, *, size: int, channels: int = 1) -> float:
-    """Multiply-accumulates of one ``size`` x ``size`` slice in 1e9: half the operations that torch's flop counter finds.
+    """Multiply-accumulate operations for one ``size`` x ``size`` slice, in 1e9: half the count of torch's flop counter.
 
-    It counts convolutions and matrix products, as such figures do.
+    Only convolutions and matrix products count, as is usual for such figures.
 
     Args:
         network: on torch's "meta" device, where nothing is computed.
-        size: pixels a side.
-        channels: slices of the input.
+        size: side of the slice in pixels.
+        channels: number of slices in the input.
 
     >>> with torch.device("meta"):
     ...     convolution = nn.Conv2d(1, 64, 3, padding=1)
@@ -53,17 +53,17 @@ def gmac(network: nn.Module, *, size: int, channels: int = 1) -> float:
 def measure_in_process(
     definition: Mapping[str, Any], *, size: int, channels: int = 1, repeats: int = 3, threads: int | None = None
 ) -> ForwardCost:
-    """Build the network in a fresh Python process on the CPU, denoise noise there, and measure.
+    """Build the network in a fresh Python process on the CPU, denoise random noise there, and measure the cost.
 
     Args:
         definition: the config keys of the network.
-        size: pixels a side.
-        channels: slices of the input.
-        repeats: timed passes.
-        threads: of torch; None takes torch's default.
+        size: side of the slice in pixels.
+        channels: number of slices in the input.
+        repeats: number of timed passes.
+        threads: threads for torch; None for torch's default.
 
     Raises:
-        RuntimeError: that process failed, for want of memory perhaps.
+        RuntimeError: the process failed, perhaps for lack of memory.
     """
     task = {"definition": definition, "size": size, "channels": channels, "repeats": repeats, "threads": threads}
     done = subprocess.run(
@@ -84,7 +84,7 @@ def measure_in_process(
 def measure_here(
     definition: Mapping[str, Any], *, size: int, channels: int, repeats: int, threads: int | None
 ) -> ForwardCost:
-    """As :func:`measure_in_process`, in this process, which should be fresh: memory once used stays with a process."""
+    """Do the same as :func:`measure_in_process` in this process, which should be fresh, since its peak memory never decreases."""
     from monai.bundle import ConfigParser
 
     if threads is not None:
@@ -104,7 +104,7 @@ def measure_here(
 
 
 def _memory_mib(field: str) -> float:
-    """Resident memory, "VmRSS" now or "VmHWM" at most so far. getrusage's maximum would include the parent's, from before exec."""
+    """Resident memory in MiB: "VmRSS" is now, "VmHWM" the peak. On Linux, getrusage's peak would include the parent's from before exec."""
     if STATUS.is_file():
         line = next(line for line in STATUS.read_text(encoding="ascii").splitlines() if line.startswith(f"{field}:"))
         return int(line.split()[1]) / 1024

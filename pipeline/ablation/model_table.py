@@ -1,4 +1,4 @@
-"""``ct-cncl models``: the cost of every variant's network."""
+"""``ct-cncl models``: the cost of the variants' networks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ct_cncl.pipeline.workflow.overlays import (
 )
 
 SMALLEST = 16
-"""Pixels a side below which some networks have nothing left at their lowest level."""
+"""Smallest side of a slice in pixels. Below it, nothing would be left at the lowest level of some networks."""
 
 
 class ModelRow(NamedTuple):
@@ -33,9 +33,9 @@ class ModelRow(NamedTuple):
     variant: str
     parameters: int
     gmac: float
-    """Multiply-accumulates of one slice, 1e9."""
+    """Multiply-accumulate operations for one slice, in 1e9."""
     cost: ForwardCost | None
-    """Measured; None without timing."""
+    """Measured cost; None without timing."""
 
 
 def model_table(
@@ -46,20 +46,20 @@ def model_table(
     repeats: int = 3,
     threads: int | None = None,
 ) -> list[ModelRow]:
-    """Parameters, multiplications, seconds and memory of variants, for one ``size`` x ``size`` slice on the CPU.
+    """List parameters, operations, seconds and memory of variants, for one ``size`` x ``size`` slice on the CPU.
 
     Variants that define the same network are measured once.
 
     Args:
-        names: variants (``A``, ``A+B``, ``A+key=value``), listed after the paper's network; none lists all overlays of the bundle that define a
-            network.
-        size: pixels a side.
+        names: variants (``A``, ``A+B``, ``A+key=value``), listed after the paper's network; empty for all overlays of the bundle that
+            define a network.
+        size: side of the slice in pixels.
         timing: measure seconds and memory.
-        repeats: timed passes, after one that is not counted.
-        threads: of torch; None takes torch's default.
+        repeats: number of timed passes, after one warm-up.
+        threads: threads for torch; None for torch's default.
 
     Raises:
-        ConfigError: unknown variants, or numbers that are too small.
+        ConfigError: a variant is unknown, or a number is too small.
     """
     if size < SMALLEST or repeats < 1 or (threads is not None and threads < 1):
         raise ConfigError(
@@ -88,7 +88,7 @@ def model_table(
 
 
 def input_channels(definition: Mapping[str, Any]) -> int:
-    """Slices of the input that a definition asks for: its largest ``in_channels``, else 1.
+    """Number of input slices of a network definition: its largest ``in_channels``, or 1 if it has none.
 
     >>> input_channels({"network_def": {"content": {"in_channels": "@context_slices"}}, "context_slices": 3})
     3
@@ -105,7 +105,7 @@ def _stated_channels(node: Any) -> Iterator[Any]:
 
 
 def table_columns(rows: Sequence[ModelRow], *, size: int) -> tuple[list[str], list[list[Any]]]:
-    """Headers with units, and the table's values."""
+    """The headers, with units, and the values of the table."""
     headers = ["variant", "parameters", f"GMAC ({size} x {size})"]
     measured = [row.cost for row in rows if row.cost is not None]
     if measured:

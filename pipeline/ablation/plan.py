@@ -1,4 +1,4 @@
-"""The plan of an ablation: what it compares, whether it can run, and whether a folder already holds it."""
+"""The plan of an ablation: what to compare, whether it can run, and whether a folder already holds it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHARED_KEYS = (
     *("seed", "batch_size", "patches#size", "patches#per_epoch", "patches#dose_range", "patches#nested_dose_range"),
     *("val_interval", "validate#dataset#max_slices", "validate#data_range_hu"),
 )
-"""Keys that an overlay cannot change within an ablation: train.json's values, or those of KEY=VALUE, hold for all."""
+"""Keys that an overlay cannot change in an ablation. All variants use the values of train.json or of KEY=VALUE."""
 OWN = (
     "output_dir",
     "dataset_dir",
@@ -38,12 +38,12 @@ OWN = (
 )
 """Keys that the ablation sets itself."""
 VALIDATIONS = 20
-"""Epochs, each with a validation, of a run with a budget of iterations, where ``patches.per_epoch`` is not given."""
+"""Epochs, each with a validation, of a run with a budget of iterations, unless ``patches.per_epoch`` is given."""
 PATCHES = 640
-"""Patches in an epoch with a budget of minutes, where ``patches.per_epoch`` is not given. At 64 x 64 they cost a network
-about as much as 30 slices of 512 x 512 do, so that validation takes a quarter of the time on top, be it fast or slow."""
+"""Patches per epoch with a budget of minutes, unless ``patches.per_epoch`` is given. For any network, training on these patches of
+64 x 64 costs about as much as denoising 30 slices of 512 x 512, so that validation on 8 slices adds a quarter to the time."""
 VALIDATION_SLICES = 8
-"""Slices of the validations during training, where ``validate.dataset.max_slices`` is not given; the table is about all slices."""
+"""Slices of a validation during training, unless ``validate.dataset.max_slices`` is given. The table is over all slices."""
 _RECORD = "ablation.json"
 
 
@@ -53,12 +53,12 @@ class Ablation:
 
     Args:
         out: folder of the runs and results.
-        variants: each as ``variant`` in ``ct_cncl.pipeline.workflow.overlays`` takes it: ``A``, ``A+B``, ``A+key=value``.
-        data: data set; None takes the default phantoms.
-        minutes: of training for each variant; validation, checkpoints and pictures are not counted.
-        iterations: instead of minutes.
-        split: "validation" or "test": what the table is about.
-        pictures: slices on the page.
+        variants: each in the form of ``variant`` in ``ct_cncl.pipeline.workflow.overlays``: ``A``, ``A+B``, ``A+key=value``.
+        data: data set; None for the default phantoms.
+        minutes: budget for each variant in minutes of training, not counting validation, checkpoints and pictures.
+        iterations: budget for each variant in iterations, instead of minutes.
+        split: the split to evaluate on, "validation" or "test".
+        pictures: number of slices on the page.
         assignments: ``KEY=VALUE`` overrides for all variants.
     """
 
@@ -78,10 +78,10 @@ class Ablation:
 
 
 def checked_plan(ablation: Ablation) -> tuple[list[Variant], dict[str, Any]]:
-    """All variants and the overrides for all of them, or the error that would come up later.
+    """Check an ablation before anything is trained, and return its variants and the overrides that they share.
 
     Raises:
-        ConfigError: a budget or variant that cannot be used, or unknown keys.
+        ConfigError: the budget, a variant or a key cannot be used.
         DataError: the data set cannot be used.
     """
     if (ablation.minutes is None) == (ablation.iterations is None):
@@ -93,24 +93,26 @@ def checked_plan(ablation: Ablation) -> tuple[list[Variant], dict[str, Any]]:
     if ablation.pictures < 1:
         raise ConfigError(f"Expected --pictures of at least 1, but got {ablation.pictures}.")
     if not ablation.variants:
-        raise ConfigError("Expected at least one variant, but got none. Name some: --with unet_ln_gelu --with paper.")
+        raise ConfigError(
+            "Expected at least one variant, but got none. Name some, for example --with unet_ln_gelu --with paper."
+        )
     overrides = shared_overrides(parse_overrides(ablation.assignments), ablation.iterations)
     chosen = distinct([variant(text) for text in ablation.variants])
     for one in chosen:
         _check_variant(one, overrides)
     for split in {"training", "validation", ablation.split}:
-        dataset_entries(ablation.dataset, split, verify=False)  # each training and evaluation compares the checksums
+        dataset_entries(ablation.dataset, split, verify=False)  # each training and evaluation verifies the checksums
     return chosen, overrides
 
 
 def shared_overrides(given: Mapping[str, Any], iterations: int | None) -> dict[str, Any]:
-    """What holds for all variants: train.json's values of ``SHARED_KEYS``, over them what the user gave.
+    """The overrides for all variants: train.json's values of ``SHARED_KEYS``, overridden by the user's.
 
-    Epochs are short, so that there are curves to see and a checkpoint to resume from: see ``VALIDATIONS``, ``PATCHES`` and
+    Epochs are short by default, to give curves and a checkpoint to resume from; see ``VALIDATIONS``, ``PATCHES`` and
     ``VALIDATION_SLICES``.
 
     Raises:
-        ConfigError: a key that the ablation sets itself.
+        ConfigError: the ablation sets a key itself, or the batch size cannot be used.
     """
     own = sorted(set(given) & set(OWN))
     if own:
@@ -125,12 +127,12 @@ def shared_overrides(given: Mapping[str, Any], iterations: int | None) -> dict[s
 
 
 def _check_variant(one: Variant, overrides: Mapping[str, Any]) -> None:
-    """Refuse a variant whose network cannot be built, that does not know a key, or that sets what is the same for all."""
+    """Refuse a variant whose network cannot be built, that lacks a key, or that sets a key which all variants share."""
     fixed = sorted(set(parse_overrides(one.settings)) & {*SHARED_KEYS, *OWN})
     if fixed:
         raise ConfigError(
-            f"Expected no {fixed[0].replace('#', '.')}=... in {one.name}, since it is the same for all variants of an ablation. "
-            "Give it for all, as KEY=VALUE."
+            f"Expected no {fixed[0].replace('#', '.')}=... in {one.name}, since all variants of an ablation share it. Set it for all "
+            "variants, as KEY=VALUE."
         )
     try:
         config = one.config()
@@ -140,24 +142,25 @@ def _check_variant(one: Variant, overrides: Mapping[str, Any]) -> None:
 
 
 def values_lost(one: Variant, overrides: Mapping[str, Any]) -> str:
-    """What its overlays ask for and do not get, in words; nothing where that is nothing."""
+    """A sentence on the settings of a variant's overlays that the ablation overrides; empty if there are none."""
     base, config = load_config([config_file("train.json")]), one.config()
     asked_for = {key: value_at(config, key) for key in SHARED_KEYS if value_at(config, key) != value_at(base, key)}
     lost = [key for key, value in asked_for.items() if value != overrides.get(key)]
     if not lost:
         return ""
     asked = ", ".join(f"{key.replace('#', '.')}={asked_for[key]} ({overrides[key]} here)" for key in lost)
-    return (
-        f"{one.name} asks for {asked}; in an ablation all variants share one value. Change it for all with KEY=VALUE."
-    )
+    return f"{one.name} asks for {asked}, but in an ablation all variants share one value. Change it for all with KEY=VALUE."
 
 
 def join_record(
     ablation: Ablation, chosen: Sequence[Variant], overrides: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[Variant]]:
-    """The ablation's record, written or found equal in all but its variants; and the variants of this call, in its order.
+    """Write the ablation's record, or check that the folder's record is the same except for the variants.
 
-    The record keeps the variants of earlier calls, so that a name stands for one variant for as long as the folder is there.
+    The record keeps the variants of earlier calls, so that a name always stands for the same variant in this folder.
+
+    Returns:
+        The record, and the variants of this call in their order.
 
     Raises:
         OutputError: the folder holds another ablation, or something else.
@@ -191,7 +194,7 @@ def join_record(
 
 
 def _joined(before: Sequence[Variant], chosen: Sequence[Variant], out: Path) -> list[Variant]:
-    """The variants of earlier calls, then those that are new; one of the same name must be the same."""
+    """The variants of earlier calls, then the new ones. A variant with the name of an earlier one must be the same."""
     joined = {one.name: one for one in before}
     for one in chosen:
         old = joined.get(one.name, one)

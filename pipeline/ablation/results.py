@@ -1,4 +1,4 @@
-"""Results of an ablation: one row per variant, read from the folders of the runs."""
+"""Results of an ablation: one row per variant, read from the run's folder."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ from ct_cncl.pipeline.workflow.overlays import network_without_weights, paramete
 from ct_cncl.transforms.common.json_values import read_json
 
 FAILED = "failed.json"
-"""In a run's folder: why its training ended early."""
+"""File in a run's folder that says why its training failed."""
 NPS_FILE = "nps_distance.json"
 JUDGED = ("summary.json", "seconds.json", NPS_FILE, "slices.npz")
-"""In a run's evaluation: what the table and the page are made of."""
+"""Files of a run's evaluation that the table and the page are made from."""
 SCORES = ("psnr", "ssim", "rmse")
 _IMAGES = ("", "_content", "_denoised", "_input")
 """Suffixes of the scores: result, C(y), y - N(y), input."""
 
 
 class VariantResult(NamedTuple):
-    """All that is reported of one variant."""
+    """Everything that is reported of one variant."""
 
     name: str
     row: dict[str, Any]
-    """Figures by the keys of ``COLUMNS`` in ``ct_cncl.pipeline.ablation.table``; None where there is none."""
+    """Figures by the keys of ``COLUMNS`` in ``ct_cncl.pipeline.ablation.table``, as far as there are any."""
     curves: list[dict[str, float]]
     """Validations during training: "iteration", "training_seconds" and the scores by name."""
     slices: dict[str, np.ndarray]
-    """Kept slices, see ``KeptSlices``; empty where the variant has no weights to judge."""
+    """Kept slices, see ``KeptSlices``; empty if the variant has no weights to evaluate."""
 
 
 def evaluation_folder(run: Path, split: str) -> Path:
-    """Where an ablation keeps a run's evaluation."""
+    """The folder of a run's evaluation in an ablation."""
     return run / f"evaluation_{split}"
 
 
 def checkpoint_to_evaluate(run: Path) -> Path | None:
-    """The run's best checkpoint, else its last one, else None."""
+    """The run's best checkpoint, or its last one, or None if it has neither."""
     return next((run / name for name in (BEST, LAST) if (run / name).is_file()), None)
 
 
 def is_evaluated(folder: Path) -> bool:
-    """Whether an evaluation is complete, and its noise spectra are compared in today's way, as in all other rows."""
+    """Whether an evaluation is complete, with noise spectra compared by this version's method, as in all other rows."""
     if not all((folder / name).is_file() for name in JUDGED):
         return False
     return read_json(folder / NPS_FILE).get("spectra") == SPECTRUM_KIND
@@ -61,9 +61,9 @@ def variant_result(name: str, run: Path, *, split: str) -> VariantResult:
     """Read everything about one variant from its run.
 
     Args:
-        name: of the variant.
-        run: its folder, trained and evaluated, or trained in vain.
-        split: that was evaluated.
+        name: name of the variant.
+        run: the run's folder, after training and, unless it left no checkpoint, evaluation.
+        split: the split that was evaluated.
     """
     config = read_json(run / "config.json")
     network = network_without_weights(config)
@@ -97,7 +97,7 @@ def variant_result(name: str, run: Path, *, split: str) -> VariantResult:
 
 
 def scores(means: Mapping[str, float], *, branches: bool) -> dict[str, float]:
-    """Scores of an evaluation and the result's gains over the input; those of the branches only where there are two.
+    """Scores of an evaluation and the result's gains over the input, with those of the branches if ``branches`` is set.
 
     >>> scores({f"{s}{i}": 1.0 for s in SCORES for i in _IMAGES}, branches=False)["gain_psnr"]
     0.0
@@ -108,7 +108,7 @@ def scores(means: Mapping[str, float], *, branches: bool) -> dict[str, float]:
 
 
 def _note(run: Path, row: Mapping[str, Any]) -> str:
-    """What a reader of the figures must know: a training that failed, a branch that is worse than the input, warnings."""
+    """What a reader of the figures must know: a failed training, images that are worse than the input, and warnings."""
     notes = []
     if (run / FAILED).is_file():
         error = read_json(run / FAILED)["error"]
@@ -128,7 +128,7 @@ def _note(run: Path, row: Mapping[str, Any]) -> str:
 
 
 def read_progress(path: Path) -> dict[str, Any]:
-    """The last row of a run's ``metrics.csv``: epoch, iteration, training seconds."""
+    """Epoch, iteration and training seconds in the last row of a run's ``metrics.csv``; empty if it has no rows."""
     rows = read_csv(path)
     if not rows:
         return {}

@@ -1,4 +1,4 @@
-"""``ct-cncl ablate``: train variants one after another, evaluate them on the same slices, compare them in a table."""
+"""``ct-cncl ablate``: train variants one after another, evaluate them on the same slices, and compare them in a table."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ from ct_cncl.transforms.series.values import RESULT
 
 
 def run_ablation(ablation: Ablation) -> list[VariantResult]:
-    """Train and judge every variant, from where an earlier call stopped, and write the table and the page.
+    """Train and evaluate every variant, continuing where an earlier call stopped, and write the table and the page.
 
-    ``out`` then holds ``runs/NAME`` (usable like those of ``ct-cncl train``), ``results.csv``, ``results.md`` and
-    ``report.html``; they are rewritten after each variant. A training that fails with a loss that is not finite is noted in
-    the table, and the next variant follows.
+    ``out`` then holds ``runs/NAME`` (usable like runs of ``ct-cncl train``), and ``results.csv``, ``results.md`` and
+    ``report.html``, which are rewritten after each variant. If a training fails because a loss is not finite, the table notes
+    it, and the next variant follows.
 
     Returns:
-        The results of the variants of this call, in its order; runs of others in ``out`` stay, and come back into the table when they
-        are named again.
+        The results of the variants of this call, in their order. Runs of other variants stay in ``out``, and reappear in the table
+        when the variants are named again.
 
     Raises:
-        ConfigError: a budget or variant that cannot be used, or unknown keys; before anything is trained.
+        ConfigError: the budget, a variant or a key cannot be used. This is raised before anything is trained.
         DataError: the data set cannot be used.
-        OutputError: ``out`` holds an ablation of other data, overrides, budget or split, or something else; another process is at
-            work there.
+        OutputError: ``out`` holds an ablation with other data, overrides, budget or split, or something else, or another process is
+            working there.
     """
     chosen, overrides = checked_plan(ablation)
     with alone_in(ablation.out):
@@ -76,7 +76,7 @@ def _run(ablation: Ablation, chosen: list[Variant], overrides: Mapping[str, Any]
         _timed(f"evaluated on all slices of the {ablation.split} split", lambda run=run: _evaluate(ablation, run))  # type: ignore[misc]
         results.append(variant_result(one.name, run, split=ablation.split))
         write_results(ablation, results, record)
-        gc.collect()  # engines and handlers hold each other; free their networks before the next one
+        gc.collect()  # engines and handlers refer to each other; free their networks before the next variant
     table = (ablation.out / "results.md").read_text(encoding="utf-8")
     say(f"{_variants(chosen)} in {duration(time.perf_counter() - started).removeprefix('about ')}")
     say("", *table.split("\n"), f"written to {ablation.out}: results.csv, results.md, {PAGE}")
@@ -84,11 +84,11 @@ def _run(ablation: Ablation, chosen: list[Variant], overrides: Mapping[str, Any]
 
 
 def _plan_in_words(ablation: Ablation, chosen: Sequence[Variant]) -> str:
-    """What is going to be done, before it is."""
+    """A line that announces what is going to be done."""
     if ablation.minutes is None:
-        return f"{_variants(chosen)}, {ablation.iterations} iterations of training each; how long that takes is said after the first steps"
+        return f"{_variants(chosen)}, {ablation.iterations} iterations of training each; an estimate of the time follows after the first steps"
     whole = duration(60 * ablation.minutes * len(chosen))
-    return f"{_variants(chosen)}, {ablation.minutes:g} min of training each: {whole}; validation and evaluation come on top"
+    return f"{_variants(chosen)}, {ablation.minutes:g} min of training each: {whole}, plus validation and evaluation"
 
 
 def _variants(chosen: Sequence[Variant]) -> str:
@@ -96,23 +96,22 @@ def _variants(chosen: Sequence[Variant]) -> str:
 
 
 def _timed(done: str, work: Callable[[], bool]) -> None:
-    """Do a step, and say how long it took; nothing of a step that was done before."""
+    """Do a step, and print how long it took, unless it had been done before."""
     started = time.perf_counter()
     if work():
         say(f"     {done}: {duration(time.perf_counter() - started)}")
 
 
 def _train(ablation: Ablation, one: Variant, run: Path, overrides: Mapping[str, Any]) -> bool:
-    """Train from the start or from the run's last checkpoint; do nothing, and say so (False), where the budget is used."""
+    """Train from the start or from the run's last checkpoint. Return False, without training, if the run has failed or used its budget."""
     if (run / FAILED).is_file():
         return False
     resume = (run / LAST).is_file()
     if resume and load_file(run / LAST)["trainer"][USED_KEY] >= 1.0:
         return False
     if not resume:
-        (run / "config.json").unlink(
-            missing_ok=True
-        )  # of a start before the first checkpoint, perhaps with another overlay
+        # It may be left from an attempt that wrote no checkpoint, perhaps with another overlay.
+        (run / "config.json").unlink(missing_ok=True)
     budget = {"budget_minutes": ablation.minutes, "budget_iterations": ablation.iterations}
     values = {} if resume else {**about_what_is_there(one.config(), overrides), **budget}
     settings = () if resume else one.settings
@@ -132,7 +131,7 @@ def _train(ablation: Ablation, one: Variant, run: Path, overrides: Mapping[str, 
 
 
 def _evaluate(ablation: Ablation, run: Path) -> bool:
-    """Judge the run's best checkpoint, unless that is done (False)."""
+    """Evaluate the run's best checkpoint. Return False if it has none or has been evaluated already."""
     folder = evaluation_folder(run, ablation.split)
     judged = checkpoint_to_evaluate(run)
     if judged is None or is_evaluated(folder):
@@ -156,9 +155,9 @@ def write_results(ablation: Ablation, results: Sequence[VariantResult], record: 
     """Write ``results.csv``, ``results.md`` and ``report.html``.
 
     Args:
-        ablation: whose folder and data set it is.
-        results: of the variants so far.
-        record: of the ablation, as in its ``ablation.json``.
+        ablation: gives the folder and the data set.
+        results: results of the variants so far.
+        record: the ablation's record, as in its ``ablation.json``.
     """
     data_range = float(record["overrides"]["validate#data_range_hu"])
     rows = [result.row for result in results]
@@ -175,7 +174,7 @@ def write_results(ablation: Ablation, results: Sequence[VariantResult], record: 
 def _evaluation(
     ablation: Ablation, results: Sequence[VariantResult], record: Mapping[str, Any], data_range: float
 ) -> Evaluation:
-    """Every variant on the kept slices, the table over all slices, and the curves over training."""
+    """The evaluation for the page: every variant on the kept slices, the table over all slices, and the curves over training."""
     rows = [result.row for result in results]
     numbers: list[int] = next((result.slices["number"].tolist() for result in results if result.slices), [])
     candidates = [
@@ -209,7 +208,7 @@ def _evaluation(
 
 
 def _maps(result: VariantResult) -> dict[str, np.ndarray]:
-    """Result and maps of the kept slices, as ``denoise`` names them; maps only where there are two branches."""
+    """The result and, if the network has two branches, the maps of the kept slices, by the names of ``denoise``."""
     if not result.slices:
         return {}
     image, content, denoised, pred = (result.slices[key] for key in ("image", "content", "denoised", "pred"))
@@ -219,7 +218,7 @@ def _maps(result: VariantResult) -> dict[str, np.ndarray]:
 
 
 def conditions(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """What is the same for all variants, in a few sentences."""
+    """A few sentences on what all variants have in common."""
     values = record["overrides"]
     budget = (
         f"{record['iterations']} iterations"

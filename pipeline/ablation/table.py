@@ -1,4 +1,4 @@
-"""The table of an ablation as CSV and Markdown; every header states its unit and range."""
+"""The table of an ablation as CSV and Markdown. Headers state units and data ranges."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ _SHORT = (
 )
 """Columns that only the CSV has."""
 OPTIONAL = ("nps_distance", "note")
-"""Columns that people see only where there is something in them."""
+"""Columns that the Markdown table and the page show only if they are not empty."""
 _DIGITS = {"psnr": 2, "ssim": 4, "rmse": 2, "nps": 3, "seconds_a_slice": 3, "training_seconds": 0}
-"""Decimals that people read, by key or its beginning."""
+"""Decimals to show, by the key or its beginning."""
 
 
 def input_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The low-dose input's own scores as a row of the table; the same for every variant."""
+    """The scores of the low-dose input as a row of the table. They are the same for every variant."""
     judged = [row for row in rows if row.get("psnr_input") is not None]
     scores = ("psnr", "ssim", "rmse", "nps_distance")
     return {"variant": "input"} | ({s: judged[0].get(f"{s}_input") for s in scores} if judged else {})
@@ -63,7 +63,7 @@ def headers(data_range: float, keys: Sequence[str] = tuple(COLUMNS)) -> list[str
 
 
 def figure_text(key: str, value: Any) -> str:
-    """A figure as people read it.
+    """A figure, formatted for people.
 
     >>> [figure_text(*one) for one in (("psnr_content", 41.256), ("gain_psnr", 4.8), ("parameters", 2612345), ("note", None))]
     ['41.26', '+4.80', '2,612,345', '']
@@ -78,7 +78,7 @@ def figure_text(key: str, value: Any) -> str:
 
 
 def digits_of(key: str) -> int:
-    """Decimals of a column with fractions.
+    """Number of decimals of a column with fractions.
 
     >>> digits_of("gain_psnr"), digits_of("ssim_content")
     (2, 4)
@@ -88,7 +88,7 @@ def digits_of(key: str) -> int:
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]], *, data_range: float) -> str:
-    """All columns, numbers in full, the input's row first; a note says why columns of noise spectra are empty."""
+    """All columns as CSV with unrounded numbers, the input's row first. A note says why columns of noise spectra are empty."""
     lines = [input_row(rows), *map(_reasoned, rows)]
     return csv_text([headers(data_range), *([row.get(key) for key in COLUMNS] for row in lines)])
 
@@ -101,7 +101,7 @@ def _reasoned(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def readable_rows(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Keys and cells of the columns that people compare, the input's row first; see ``OPTIONAL``."""
+    """Keys and formatted cells of the columns that people compare, with the input's row first; see ``OPTIONAL``."""
     empty = [key for key in OPTIONAL if not any(row.get(key) for row in rows)]
     keys = [key for key in COLUMNS if key not in _SHORT and key not in empty]
     return keys, [[figure_text(key, row.get(key)) for key in keys] for row in [input_row(rows), *rows]]

@@ -12,7 +12,7 @@ __all__ = ["CNCLEvaluator", "CNCLTrainer"]
 
 
 def __getattr__(name: str) -> Any:
-    """The engines, imported on first use: they import MONAI, which takes seconds and which denoising does without."""
+    """Import the engines on first use. They import MONAI, which takes seconds and which denoising does not need."""
     if name == "CNCLEvaluator":
         from ct_cncl.pipeline.engines.evaluator import CNCLEvaluator
 

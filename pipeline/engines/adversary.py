@@ -8,12 +8,12 @@ from torch import nn
 
 
 def is_absent(component: Any) -> bool:
-    """Whether a component of the config is null: what ``_disabled_`` of whatever needs it asks."""
+    """Whether a component of the config is null. Configs use this for ``_disabled_`` of the components that need it."""
     return component is None
 
 
 def parameters_of(network: nn.Module | None) -> list[nn.Parameter]:
-    """The parameters of a network; none of one that is null.
+    """The parameters of a network; empty if it is None.
 
     >>> parameters_of(None)
     []

@@ -28,20 +28,20 @@ _ADVICE = (
 
 
 class CNCLEvaluator(Evaluator):
-    """Runs a generator in eval mode on pairs of whole slices and keeps every branch for metrics and pictures.
+    """Runs a generator in eval mode on pairs of whole slices, and keeps all branches for metrics and pictures.
 
-    ``engine.state.output`` holds, (B, 1, H, W) in HU: ``image`` (low dose y), ``label`` (reference x), ``content`` C(y),
-    ``denoised`` y - N(y) and ``pred`` (the result). Where the data say which voxels are the scanner's padding ("padding",
-    boolean), all three predictions have the input's value there, as the denoised files have.
+    ``engine.state.output`` holds images in HU, (B, 1, H, W): ``image`` (low dose y), ``label`` (reference x), ``content`` C(y),
+    ``denoised`` y - N(y) and ``pred`` (the result). If the batches mark scanner padding ("padding", boolean), all three
+    predictions keep the input's values there, as denoised files do.
 
     Args:
-        device: where the network is.
-        val_data_loader: batches with "image" and "label", network units; "image" may hold neighbouring slices too,
-            (B, C, H, W), with the one that is denoised in the centre.
+        device: the network's device.
+        val_data_loader: batches with "image" and "label", (B, 1, H, W), in network units. "image" may also hold neighbouring slices,
+            (B, C, H, W), with the slice to denoise in the centre.
         generator: returns ``Branches`` (see ``BranchOutputs``).
-        metrics: Ignite metrics by name; the first is the key metric, greater is better.
-        pixel_loss: the training's; the sum of its terms, a mean over slices, is then the metric ``validation_loss``.
-        inferer: calls the generator; MONAI's SimpleInferer where not given.
+        metrics: Ignite metrics by name. The first is the key metric; greater is better.
+        pixel_loss: the loss of the training. If given, the sum of its terms, averaged over slices, is the metric ``validation_loss``.
+        inferer: calls the generator; MONAI's SimpleInferer by default.
         precision: see :data:`~ct_cncl.pipeline.networks.precision.DTYPES`.
         val_handlers: Ignite handlers.
     """
@@ -75,13 +75,13 @@ class CNCLEvaluator(Evaluator):
             decollate=False,
             epoch_length=1,
         )
-        self.state.epoch_length = None  # known in run(): a length is asked of the data, which may not be there yet
+        self.state.epoch_length = None  # set in run(), since it needs the data, which may not be there yet
 
     def run(self, global_epoch: int = 1) -> None:
         """Validate on all batches.
 
         Args:
-            global_epoch: of the training.
+            global_epoch: epoch of the training.
         """
         self.state.epoch_length = len(self.data_loader)
         super().run(global_epoch)
@@ -95,7 +95,7 @@ class CNCLEvaluator(Evaluator):
         ):
             predicted = self.inferer(image, self.generator)
         predicted = Branches(*(branch.float() for branch in predicted))
-        image = centre_slice(image)  # its neighbours were context for the generator
+        image = centre_slice(image)  # the neighbouring slices were only context for the generator
         output = {
             CommonKeys.IMAGE: image,
             CommonKeys.LABEL: label,

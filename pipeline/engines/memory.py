@@ -1,4 +1,4 @@
-"""Advice for when a network does not fit into memory."""
+"""Errors with advice if a network does not fit into memory."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class MemoryShortageError(ValueError):
 
 @contextmanager
 def naming_settings(what: str, advice: str) -> Iterator[None]:
-    """Turn torch's out-of-memory errors, on a GPU or on the CPU, into a sentence.
+    """Turn torch's out-of-memory errors, on a GPU or the CPU, into a one-line error with advice.
 
     Args:
-        what: that should have fitted, "a training step of 16 patches".
-        advice: a sentence that names the settings.
+        what: what should have fitted, for example "a training step of 16 patches".
+        advice: a sentence that names the settings to change.
 
     Raises:
-        MemoryShortageError: in place of torch's error.
+        MemoryShortageError: instead of torch's error.
 
     >>> with naming_settings("a step", "Lower batch_size."):
     ...     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ...")

@@ -1,4 +1,4 @@
-"""Placement of a generator in training: device, memory format, compilation, activations kept."""
+"""Preparing a generator for training: device, memory format, compilation, and recomputing activations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BLOCKS = (
     SelfAttentionBlock,
     CrossAttentionBlock,
 )
-"""What is computed again as a whole, of nested ones the outermost."""
+"""Blocks that are recomputed as a whole; if they are nested, the outermost."""
 
 
 def prepared_network(
@@ -39,17 +39,17 @@ def prepared_network(
     recompute_activations: bool = False,
     compiled: bool = False,
 ) -> BranchOutputs:
-    """A network as a trainer takes it, changed in place.
+    """Prepare a network for a trainer. The network is changed in place.
 
     Args:
         network: a ``CNCL``, or a network with one output.
-        device: to train on.
-        channels_last: keep weights, and so feature maps, with the channels innermost: what tensor cores multiply.
+        device: device to train on.
+        channels_last: store weights, and thereby feature maps, with the channels innermost, which is faster on tensor cores.
         recompute_activations: see :func:`recompute_blocks`.
-        compiled: let torch.compile fuse what lies between convolutions; it takes minutes and a C++ compiler, once a run.
+        compiled: let torch.compile fuse the operations between convolutions; once per run, this takes minutes and needs a C++ compiler.
 
     Raises:
-        ValueError: activations are to be computed again of a network without blocks.
+        ValueError: ``recompute_activations`` is set, but the network has no blocks.
     """
     network.to(device)
     if channels_last:
@@ -70,7 +70,7 @@ def training_generator(
     recompute_activations: bool = False,
     compiled: bool = False,
 ) -> nn.Module:
-    """:func:`prepared_network`, wrapped for several processes where there are any; the same arguments."""
+    """Prepare a network as :func:`prepared_network` does, with the same arguments, and wrap it if there are several processes."""
     prepared = prepared_network(
         network,
         device,
@@ -84,15 +84,15 @@ def training_generator(
 
 
 def recompute_blocks(network: nn.Module) -> None:
-    """Keep only the inputs of a network's blocks for the backward pass, and compute what is inside once more there.
+    """Keep only the inputs of a network's blocks for the backward pass, and recompute the activations inside them there.
 
-    A training step takes about a third longer and a fraction of the memory; gradients and running statistics are the same.
+    A training step takes about a third longer and needs a fraction of the memory. Gradients and running statistics are the same.
 
     Args:
-        network: changed in place; its state dict is not.
+        network: the network, changed in place. Its state dict does not change.
 
     Raises:
-        ValueError: it has none of :data:`BLOCKS`.
+        ValueError: the network has none of :data:`BLOCKS`.
     """
     blocks = list(_outermost_blocks(network))
     if not blocks:
@@ -119,7 +119,7 @@ def _contexts(block: nn.Module) -> tuple[AbstractContextManager, AbstractContext
 
 @contextmanager
 def frozen_statistics(network: nn.Module) -> Iterator[None]:
-    """Batch normalisations normalise by the batch as ever, but do not count it: it is seen a second time."""
+    """Freeze the running statistics of batch normalization while the same batch passes a second time. It still normalizes by the batch."""
     norms = [part for part in network.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:

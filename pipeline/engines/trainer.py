@@ -28,63 +28,65 @@ from ct_cncl.pipeline.networks.precision import autocast, gradient_scaler
 
 
 class Part(NamedTuple):
-    """What of a batch goes through the networks at once."""
+    """The part of a batch that goes through the networks at once."""
 
     share: float
-    """Of the batch's patches."""
+    """Fraction of the batch's patches."""
     image: torch.Tensor
     label: torch.Tensor
     weight: torch.Tensor | None
 
 
 class CNCLTrainer(Trainer):
-    """One generator with two branches against one conditional PatchGAN discriminator.
+    """Trains a generator with two branches against a conditional PatchGAN discriminator.
 
-    An iteration: the generator predicts (content, noise, fused); the discriminator sees real (x, n, y) and fake
-    (fused, noise, y), where x is the normal-dose image, y the low-dose image and n = y - x, and takes its step, every
-    ``d_every``-th iteration; then the generator takes its step on
-    ``pixel losses + extra losses + adversarial_weight * adversarial loss`` with the discriminator frozen.
+    In each iteration, the generator predicts (content, noise, fused). The discriminator sees real (x, n, y) and fake
+    (fused, noise, y), where x is the full-dose image, y the low-dose image and n = y - x, and takes a step in every
+    ``d_every``-th iteration. Then the generator takes a step on
+    ``pixel losses + extra losses + adversarial_weight * adversarial loss``, with the discriminator frozen.
 
     ``engine.state.output`` holds every loss term as a detached scalar tensor: ``loss`` (the generator's sum),
-    ``loss_content``, ``loss_noise``, ``loss_fused`` (weighted), ``loss_<name>`` of each extra term, ``loss_adversarial``
-    (weighted) and, in the iterations in which it steps, ``loss_discriminator``, ``d_real`` and ``d_fake`` (mean logits) and
-    ``d_accuracy`` (0.5: it guesses; 1: the generator fools it nowhere). They are those of this process;
-    ``engine.state.epoch_losses`` holds their means over an epoch and over all processes, once it is complete.
+    ``loss_content``, ``loss_noise``, ``loss_fused`` (weighted), ``loss_<name>`` for each extra term, ``loss_adversarial``
+    (weighted) and, in the iterations in which the discriminator steps, ``loss_discriminator``, ``d_real`` and ``d_fake`` (mean
+    logits) and ``d_accuracy`` (0.5: it guesses; 1: it is never fooled). These are the terms of this process;
+    ``engine.state.epoch_losses`` holds their means over an epoch and over all processes, once the epoch is complete.
 
     Args:
-        device: where the networks are.
-        max_epochs: epochs to train.
-        train_data_loader: batches with "image" (low dose) and "label" (normal dose), (B, 1, H, W), network units; "image" may
-            hold more slices, (B, C, H, W), with the one that is denoised in the centre. Where there is a "weight", (B, 1,
-            H, W), it weighs the pixel losses. Where its sampler has ``set_epoch``, it is told the epoch.
-        generator: returns ``Branches`` (see ``BranchOutputs``), perhaps wrapped in DistributedDataParallel.
+        device: device of the networks.
+        max_epochs: number of epochs to train.
+        train_data_loader: batches with "image" (low dose) and "label" (reference), (B, 1, H, W), in network units. "image" may
+            hold more slices, (B, C, H, W), with the slice to denoise in the centre. "weight", (B, 1, H, W), is optional and
+            weights the pixel losses. A sampler with ``set_epoch`` is told the epoch.
+        generator: returns ``Branches`` (see ``BranchOutputs``); may be wrapped in DistributedDataParallel.
         g_optimizer: the generator's optimizer.
-        pixel_loss: called as ``pixel_loss(branches, image, label)``, with ``weight=...`` where the batch has one; returns
+        pixel_loss: called as ``pixel_loss(branches, image, label)``, with ``weight=...`` if the batch has one; returns
             weighted terms by name.
-        extra_losses: called as ``loss(branches, image, label)``, the image with all its slices; return weighted terms by
-            name. None is left out.
-        inferer: calls the generator; MONAI's SimpleInferer where not given.
-        discriminator: returns a list with the logits last, (B, 3, H, W) in; None trains with pixel losses alone.
-        d_optimizer: the discriminator's optimizer, needed with a discriminator.
-        adversarial_loss: has ``generator(fake)``, ``discriminator(real, fake)`` and ``boundary`` on logits, needed with a
+        extra_losses: each is called as ``loss(branches, image, label)``, where the image has all its slices, and returns weighted
+            terms by name. None is skipped.
+        inferer: calls the generator; MONAI's SimpleInferer by default.
+        discriminator: takes (B, 3, H, W) and returns a list whose last item is the logits; None trains without an adversary.
+        d_optimizer: the discriminator's optimizer, required with a discriminator.
+        adversarial_loss: has ``generator(fake)``, ``discriminator(real, fake)`` and ``boundary`` on logits; required with a
             discriminator.
         adversarial_weight: weight of the adversarial loss in the generator's step.
-        adversarial_start: number of first iterations that train the generator without the adversarial loss.
+        adversarial_start: number of initial iterations that train the generator without the adversarial loss.
         d_every: the discriminator steps in every ``d_every``-th iteration.
-        d_start: number of first iterations without training the discriminator; between ``d_start`` and ``adversarial_start`` it learns alone.
-        precision: "fp32", "bf16" or "fp16", on CUDA; the CPU computes in float32, or in bf16 where it is "bf16_any".
-        clip_grad_norm: largest norm of the generator's gradient; None leaves it alone.
-        accumulate: parts that a batch is cut into, one after the other in memory; both networks still step once, by the
-            gradients of the whole batch. Batch normalisation sees each part alone; where the discriminator steps, the
+        d_start: number of initial iterations that do not train the discriminator. From then to ``adversarial_start``, it learns without
+            affecting the generator.
+        precision: "fp32", "bf16" or "fp16" on CUDA; the CPU computes in float32, unless it is "bf16_any", which is bf16 everywhere.
+        clip_grad_norm: largest norm of the generator's gradient; None does not clip.
+        accumulate: number of parts to split a batch into, to save memory. Both networks still step once, by the gradients of the
+            whole batch. Batch normalization sees each part separately; in iterations in which the discriminator steps, the
             generator runs twice.
-        ema: average of the generator's weights, see ``EMA``; it follows every iteration and goes into the checkpoints.
+        ema: average of the generator's weights, see ``EMA``. It is updated in every iteration and stored in the checkpoints.
         train_handlers: Ignite handlers.
 
     Raises:
-        ValueError: a discriminator without optimizer, loss or weight, ``d_every`` below 1 or no whole number, starts that are negative or in which the
-            discriminator judges before it learns, unknown precision, ``accumulate`` below 1.
-        MemoryShortageError: while training, naming the settings to change.
-        FloatingPointError: while training, when a loss is not finite; see ``FiniteLosses``.
+        ValueError: a discriminator came without optimizer, loss or weight; ``d_every``, ``accumulate`` or ``max_epochs`` is below 1 or not
+            a whole number; the starts are negative, or the discriminator would be used before it is trained; the precision is unknown;
+            or the data loader is empty.
+        MemoryShortageError: while training; names the settings to change.
+        FloatingPointError: while training, if a loss is not finite; see ``FiniteLosses``.
     """
 
     def __init__(
@@ -163,7 +165,7 @@ class CNCLTrainer(Trainer):
         self._state_dict_user_keys: list[str] = []
         self.add_event_handler(Events.EPOCH_STARTED, self._announce_epoch)
         self.with_state: dict[str, Any] = {}
-        """Handlers with a state of their own, by name: they put themselves here when they are attached."""
+        """Handlers that have a state, by name. They register here when they are attached."""
         FiniteLosses().attach(self)  # before all handlers that save
         EpochLosses().attach(self)  # before the handlers that read the means
         if ema is not None:
@@ -173,14 +175,14 @@ class CNCLTrainer(Trainer):
 
     @property
     def resumable(self) -> dict[str, Any]:
-        """What a checkpoint needs besides networks, optimizers and schedulers: epoch and iteration, scalers, handlers' states."""
+        """What a checkpoint needs besides networks, optimizers and schedulers: epoch and iteration, scalers, and states of handlers."""
         return {"trainer": self, "g_scaler": self.g_scaler, "d_scaler": self.d_scaler} | self.with_state
 
     def run(self) -> None:
-        """Train to ``max_epochs``, from where a checkpoint left off if one was loaded."""
+        """Train up to ``max_epochs``, continuing from a checkpoint if one was loaded."""
         if self.state.iteration > 0 and self.state.epoch >= self.state.max_epochs:
             self.logger.info(
-                f"Nothing to train: the run holds {self.state.epoch} of {self.state.max_epochs} epochs. "
+                f"Nothing to train: the run has completed {self.state.epoch} of {self.state.max_epochs} epochs. "
                 "Raise max_epochs to continue."
             )
             return
@@ -212,7 +214,7 @@ class CNCLTrainer(Trainer):
         return [Part(len(own) / len(image), own, target, weights) for own, target, weights in columns]
 
     def _steps(self, parts: list[Part]) -> dict[str, torch.Tensor]:
-        """One step of each network, of the discriminator where it is due."""
+        """One step of the generator, and of the discriminator if it is due."""
         self.generator.train()
         iteration = self.state.iteration
         whole = self._predict(parts[0].image) if len(parts) == 1 else None
@@ -242,18 +244,18 @@ class CNCLTrainer(Trainer):
         return output
 
     def _fake(self, image: torch.Tensor) -> Branches:
-        """A prediction for the discriminator alone: of several parts, no more than one graph fits into memory."""
+        """A prediction for the discriminator only, without a graph: if the batch is split, memory is meant for the graph of one part."""
         with torch.no_grad(), frozen_statistics(self.generator):
             return self._predict(image)
 
     def _judgement(self, part: Part, predicted: Branches) -> dict[str, torch.Tensor]:
-        """The discriminator's loss of one part, and how it judged."""
+        """The discriminator's loss on one part, with its logits and accuracy."""
         assert self.discriminator is not None
         image, label = centre_slice(part.image), part.label
         real = torch.cat([label, image - label, image], dim=1)
         fake = torch.cat([predicted.fused, predicted.noise, image], dim=1).detach()
         with autocast(self.state.device, self.precision):
-            # One forward for both: DistributedDataParallel allows one per step, and instance norm sees each alone.
+            # One forward pass for both: DistributedDataParallel allows one per step, and instance norm treats each separately.
             logits = self.discriminator(torch.cat([real, fake]))[-1]
         real_logits, fake_logits = logits.float().chunk(2)
         return {
@@ -274,9 +276,7 @@ class CNCLTrainer(Trainer):
                 terms = {CommonKeys.LOSS: torch.stack(list(terms.values())).sum()} | terms
                 self.g_scaler.scale(_shared(terms[CommonKeys.LOSS], part.share)).backward()
             _add(output, terms, part.share)
-        self.fire_event(
-            IterationEvents.BACKWARD_COMPLETED
-        )  # gradients of the whole batch, not clipped, scaled by g_scaler
+        self.fire_event(IterationEvents.BACKWARD_COMPLETED)  # gradients of the whole batch, unclipped and scaled
         if self.clip_grad_norm is not None:
             self.g_scaler.unscale_(self.g_optimizer)
             nn.utils.clip_grad_norm_(self.generator.parameters(), self.clip_grad_norm)
@@ -285,7 +285,7 @@ class CNCLTrainer(Trainer):
         return output
 
     def _generator_terms(self, part: Part, predicted: Branches) -> dict[str, torch.Tensor]:
-        """Pixel, extra and adversarial losses; the extra ones see all slices of the image, the others its centre."""
+        """Pixel, extra and adversarial losses. The extra losses see all slices of the image, the others only the centre slice."""
         weights = {} if part.weight is None else {"weight": part.weight}
         terms = self.pixel_loss(predicted, centre_slice(part.image), part.label, **weights)
         for loss in self.extra_losses:
@@ -298,7 +298,7 @@ class CNCLTrainer(Trainer):
 
     def _adversarial_term(self, image: torch.Tensor, predicted: Branches) -> torch.Tensor:
         assert self.discriminator is not None
-        # The bare module: its parameters are frozen here, so there is no gradient to average over processes.
+        # Use the bare module: its parameters are frozen here, so there are no gradients to average over processes.
         judge = unwrapped(self.discriminator)
         judge.requires_grad_(False)
         try:
@@ -310,12 +310,12 @@ class CNCLTrainer(Trainer):
 
 
 def _exchange(network: nn.Module, *, last: bool) -> AbstractContextManager:
-    """Processes average their gradients once a step, with those of its last part."""
+    """A context in which processes exchange their gradients only with the last part, so that they average them once per step."""
     return network.no_sync() if isinstance(network, DistributedDataParallel) and not last else nullcontext()
 
 
 def _shared(loss: torch.Tensor, share: float) -> torch.Tensor:
-    """A part's share in the loss of the batch, which is a mean over its patches."""
+    """The contribution of a part to the loss of the batch, which is a mean over its patches."""
     return loss if share == 1 else share * loss
 
 

@@ -1,1 +1,1 @@
-"""Runs a training from its start to its report."""
+"""Running a training, from its start to its report."""

@@ -1,4 +1,4 @@
-"""``ct-cncl demo``: prepare, train, evaluate, denoise and draw, on phantoms, in a few minutes."""
+"""``ct-cncl demo``: prepare, train, evaluate, denoise and draw, on phantoms and within a few minutes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ct_cncl.transforms.dataset.simulated_cases import phantom_cases
 from ct_cncl.transforms.dataset.writer import split_cases, write_dataset
 
 _PHANTOMS = {"training": 16, "validation": 2, "test": 4}
-"""Phantom patients; seeds run on, so that those of the test are unseen."""
+"""Number of phantom patients in each split. Seeds are consecutive, so that the network has not seen the test phantoms."""
 SLICES = 4
 DOSE = 0.25
 DATA_RANGE = 4096.0
@@ -35,31 +35,33 @@ def run_demo(
     size: int = 512,
     assignments: tuple[str, ...] = (),
 ) -> dict[str, float]:
-    """Run the whole way on phantoms and print the results.
+    """Run the whole workflow on phantoms and print the results.
 
     Args:
         out: folder for everything.
-        overwrite: replace an earlier demo there.
-        phantoms: patients by split.
-        size: pixels a side of each slice.
+        overwrite: replace an earlier demo in ``out``.
+        phantoms: number of patients in each split.
+        size: side of each slice in pixels.
         assignments: ``KEY=VALUE`` overrides of the training.
 
     Returns:
         Metrics on the test phantoms.
 
     Raises:
-        DataError: ``out`` holds something.
+        DataError: ``out`` holds other files.
     """
     started = time.monotonic()
     _make_room(out, overwrite=overwrite)
     counts = phantoms or _PHANTOMS
-    say(f"1/4  Preparing {sum(counts.values())} phantoms of {SLICES} slices, quarter dose against a noise-free truth")
+    say(
+        f"1/4  Preparing {sum(counts.values())} phantoms of {SLICES} slices at quarter dose, with noise-free references"
+    )
     data = out / "data"
     _prepare(data, counts, size)
     say(f"2/4  Training a small CNCL, {time.monotonic() - started:.0f} s after the start")
     run = out / "run"
     train_bundle(out=run, data=data, overlays=["demo"], assignments=assignments)
-    say(f"3/4  Evaluating it on phantoms of unseen seeds, {time.monotonic() - started:.0f} s after the start")
+    say(f"3/4  Evaluating it on unseen phantoms, {time.monotonic() - started:.0f} s after the start")
     metrics = evaluate_run(run, split="test")
     say("4/4  Denoising a NIfTI scan")
     picture, denoised = _denoise_and_draw(out, data, run)

@@ -1,4 +1,4 @@
-"""``ct-cncl train`` and ``ct-cncl evaluate`` as functions over the bundle's configs."""
+"""``ct-cncl train`` and ``ct-cncl evaluate RUN`` as functions that run the bundle's configs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ct_cncl.transforms.common.file_names import absolute
 from ct_cncl.transforms.common.locks import alone_in
 
 PATH_KEYS = ("start_from", "teacher_checkpoint", "texture#encoder#weights", "phantom_dir")
-"""Config keys that name files: made absolute, so that the run's own config holds from any working directory."""
+"""Config keys that name files. They are made absolute, so that the run's config works from any working directory."""
 
 
 def train_bundle(
@@ -43,8 +43,8 @@ def train_bundle(
 
     Args:
         out: folder of the run.
-        data: data set; None keeps the config's.
-        overlays: names or paths, merged in order over train.json.
+        data: data set; None for the config's.
+        overlays: names or paths of overlays, merged in order over train.json.
         resume: resume the run in ``out``, with its own config.
         assignments: ``KEY=VALUE`` overrides; with ``resume=auto``, a run in ``out`` resumes with these configs.
 
@@ -52,10 +52,10 @@ def train_bundle(
         The finished workflow.
 
     Raises:
-        ConfigError: unknown keys or overlays.
-        CheckpointError: nothing to resume, or a run where a new one should start.
+        ConfigError: a key, a value or an overlay cannot be used.
+        CheckpointError: there is nothing to resume, or a run exists where a new one should start.
         DataError: the data set cannot be used.
-        OutputError: another process trains there.
+        OutputError: another process is training in ``out``, or it cannot be written.
     """
     overrides = parse_overrides(assignments)
     if resume:
@@ -94,7 +94,7 @@ def _check_device(config: Mapping[str, Any]) -> None:
 
 
 def absolute_paths(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Overrides whose ``PATH_KEYS`` no longer depend on the working directory; expressions and references stay."""
+    """Overrides with absolute paths under ``PATH_KEYS``. Expressions and references are left as they are."""
     return {
         key: str(absolute(value))
         if key in PATH_KEYS and isinstance(value, str) and not value.startswith(("$", "@", "%"))
@@ -104,7 +104,7 @@ def absolute_paths(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def resume_hint(out: Path) -> str:
-    """What a user wants to know after an interruption: how far the run got, and how to resume it."""
+    """A line for the user after an interruption: how far the run got, and how to resume it."""
     if not (out / LAST).is_file():
         return f"Stopped before the first epoch had finished: {out} holds no checkpoint yet."
     epoch = load_file(out / LAST)["trainer"]["iteration"] // load_file(out / LAST)["trainer"]["epoch_length"]
@@ -125,19 +125,19 @@ def evaluate_run(
 
     Args:
         run: the run's folder, or a checkpoint in it.
-        data: data set; None takes the run's.
+        data: data set; None for the run's.
         split: "training", "validation" or "test".
-        out: for the results; None makes a folder in the run's.
+        out: folder for the results; None for ``evaluation_SPLIT`` in the run's folder.
         overwrite: replace an earlier evaluation.
-        overlays: names or paths, merged in order over evaluate.json.
+        overlays: names or paths of overlays, merged in order over evaluate.json.
         assignments: ``KEY=VALUE`` overrides.
 
     Returns:
-        Means over slices by metric, over the config's data range.
+        Means over slices by metric, for the config's data range.
 
     Raises:
-        ConfigError: ``run`` holds no config, or unknown keys.
-        CheckpointError: no checkpoint, or one of another network.
+        ConfigError: ``run`` has no config, or a key is unknown.
+        CheckpointError: there is no checkpoint, or it belongs to another network.
         DataError: the data set cannot be used.
     """
     checkpoint = run / BEST if run.is_dir() else run

@@ -1,4 +1,4 @@
-"""The report at the end of a training or an ablation: a few judged slices of the data set, and the curves over training."""
+"""The report at the end of a training or an ablation: figures on a few slices of the data set, and curves over training."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ from ct_cncl.transforms.series.orientation import slices_last
 from ct_cncl.transforms.series.values import RESULT, keep_padding
 
 _SHOWN = 6
-"""Slices of a training's report."""
+"""Number of slices in a training's report."""
 BEYOND_HU = 1e6
-"""What no image holds: a network whose training failed gives it."""
+"""No image holds such values. A network whose training failed may give them."""
 JUDGED_WINDOWS = ("full", "chest", "abdomen")
 CURVES = {"psnr": "PSNR of the result", "psnr_content": "PSNR of C(y)", "psnr_denoised": "PSNR of y - N(y)"}
-"""Charts over training, by the column of a run's metrics.csv."""
+"""Titles of the charts over training, by the column of a run's metrics.csv."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trained network to be shown.
+    """A trained network to show in the report.
 
     Attributes:
-        name: for people.
-        description: a sentence.
-        slices: result, and maps where there are branches, by ``denoise``'s names, each (K, x, y) HU; nothing where there are
-            no weights to judge.
-        history: rows of its metrics.csv.
+        name: its name in the report.
+        description: a sentence about it.
+        slices: the result and, if the network has branches, the maps, by the names of ``denoise``, each (K, x, y) HU; empty if
+            there are no weights to evaluate.
+        history: the rows of its metrics.csv.
     """
 
     name: str
@@ -63,13 +63,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Slices of a data set.
+    """Pairs of slices from a data set.
 
     Attributes:
         reference: (K, x, y) HU.
-        image: low dose, likewise.
-        places: entry of the data list and slice number of each.
-        split: they are from.
+        image: the low-dose slices, (K, x, y) HU.
+        places: for each slice, the entry of the data list and the slice number.
+        split: the split that the slices come from.
     """
 
     reference: np.ndarray
@@ -79,13 +79,13 @@ class Pairs:
 
 
 def training_report(run: Path) -> Path:
-    """Write ``report.html`` into a run's folder: its best checkpoint on a few validation slices, and its curves.
+    """Write ``report.html`` into a run's folder, with results of its best checkpoint on a few validation slices and its curves.
 
     Args:
         run: a folder that ``ct-cncl train`` wrote.
 
     Returns:
-        The page.
+        Path of the page.
 
     Raises:
         CheckpointError: the run has no weights.
@@ -129,16 +129,16 @@ def evaluate_runs(
     warnings: Sequence[str] = (),
     by_minutes: bool = False,
 ) -> Evaluation:
-    """Judge networks on the same slices, with every figure that ``ct-cncl evaluate`` has.
+    """Evaluate networks on the same slices, with all figures of ``ct-cncl evaluate``.
 
     Args:
-        candidates: at least one.
-        pairs: the slices that their results belong to.
-        title: of the page.
-        data_range: of the scores in their histories, HU.
-        tables: further ones.
-        warnings: for readers.
-        by_minutes: whether curves run over minutes of training, rather than iterations.
+        candidates: at least one network.
+        pairs: the slices that the candidates' results belong to.
+        title: title of the page.
+        data_range: data range of the scores in the candidates' histories, in HU.
+        tables: further tables for the page.
+        warnings: further warnings for the page.
+        by_minutes: draw curves over minutes of training, not over iterations.
     """
     windows = {name: WINDOWS[name] for name in JUDGED_WINDOWS}
     keys = {f"candidate{n}": one for n, one in enumerate(candidates, start=1)}
@@ -172,7 +172,7 @@ def evaluate_runs(
 
 
 def pairs_at(slices: Sequence[tuple[dict[str, Any], int]], split: str) -> Pairs:
-    """Reference and input of slices of a data set."""
+    """Read the reference and the input of slices, each given by its entry of the data list and its number."""
 
     def read(key: str) -> np.ndarray:
         return np.stack([np.asarray(mapped_volume(entry[key])[:, :, z], dtype=np.float32) for entry, z in slices])
@@ -181,19 +181,19 @@ def pairs_at(slices: Sequence[tuple[dict[str, Any], int]], split: str) -> Pairs:
 
 
 def pairs_by_number(dataset: Path, split: str, numbers: Sequence[int]) -> Pairs:
-    """Slices by their place among all of a split; without any, the middle one."""
+    """Read slices by their index among all slices of a split; the middle one if no index is given."""
     slices = all_slices(dataset_entries(dataset, split, verify=False))
     numbers = numbers if len(numbers) else [len(slices) // 2]
     return pairs_at([slices[number] for number in numbers], split)
 
 
 def read_metrics(run: Path) -> list[dict[str, str]]:
-    """The rows of a run's ``metrics.csv``, none where there is none."""
+    """The rows of a run's ``metrics.csv``; empty if there is no such file."""
     return read_csv(run / "metrics.csv")
 
 
 def training_charts(candidates: Mapping[str, Candidate], data_range: float, by_minutes: bool) -> list[Chart]:
-    """PSNR over training of result and branches, as validated then, and the loss; those for which there are values."""
+    """Charts over training of the validation PSNR of the result and the branches, and of the loss, as far as there are values."""
     across = "minutes of training" if by_minutes else "iterations"
     charts = []
     for column, title in CURVES.items():
@@ -234,7 +234,7 @@ def _input_line(candidates: Mapping[str, Candidate], curves: Sequence[Curve]) ->
 def _place(
     pairs: Pairs, place: int, slices: Mapping[str, Mapping[str, np.ndarray]]
 ) -> tuple[SlicePlace, tuple[SliceGrid, int]]:
-    """One slice of everything, turned as a radiologist looks at it, and where it lies."""
+    """One slice of all images, oriented as a radiologist views it, with its grid and number."""
     entry, z = pairs.places[place]
     turn, grid, forwards = _turning(entry)
     reference = turn(pairs.reference[place])
@@ -250,7 +250,7 @@ def _place(
 
 
 def _turning(entry: Mapping[str, Any]) -> tuple[Any, SliceGrid, bool]:
-    """What turns a stored slice (x, y) to (columns, rows), the turned slices' grid, and whether they keep their order."""
+    """A function that turns a stored slice (x, y) to (columns, rows), the grid of the turned slices, and whether they keep their order."""
     volume: Any = nib.load(entry["label"])
     order = slices_last(volume.affine, volume.shape, axis=2)
     lengths = [volume.shape[axis] for axis in np.argsort(order.forward[:, 0])]

@@ -1,4 +1,4 @@
-"""Training in stages, each from the weights of the one before: pixel losses first, then adversarial, as one command."""
+"""Training in stages with one command. Each starts from the weights of the one before: for example pixel losses, then adversarial."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ logger = logging.getLogger(__name__)
 
 
 class Stage(NamedTuple):
-    """One training of several."""
+    """One of several trainings."""
 
     overlays: tuple[str, ...]
-    """Names, or absolute paths."""
+    """Names or absolute paths of overlays."""
     assignments: tuple[str, ...]
-    """``KEY=VALUE``."""
+    """``KEY=VALUE`` overrides."""
 
     @property
     def name(self) -> str:
@@ -44,10 +44,10 @@ class Stage(NamedTuple):
 
 
 def parse_stage(text: str) -> Stage:
-    """A stage from overlays and overrides with spaces between; overlays may also be joined by +.
+    """Parse a stage from overlays and overrides separated by spaces. Overlays may also be joined by +.
 
     Raises:
-        ConfigError: no such overlay.
+        ConfigError: an overlay does not exist.
 
     >>> parse_stage("gan_lsgan+d_every_10 learning_rate=1e-4")
     Stage(overlays=('gan_lsgan', 'd_every_10'), assignments=('learning_rate=1e-4',))
@@ -57,7 +57,7 @@ def parse_stage(text: str) -> Stage:
     for word in words:
         if "=" not in word:
             overlays += [word] if Path(word).is_file() else word.split("+")
-    # Files by their absolute path: a resume may come from another working directory.
+    # Use absolute paths, since the run may be resumed from another working directory.
     named = tuple(str(Path(overlay).absolute()) if Path(overlay).is_file() else overlay for overlay in overlays)
     for overlay in named:
         overlay_file(overlay)
@@ -74,20 +74,20 @@ def train_run(
     assignments: Sequence[str] = (),
     report: bool = True,
 ) -> None:
-    """Train once, or in stages; a resume finds out which it was. A training that is complete ends with its report.
+    """Train once or in stages, and write the report of a complete training. A resume detects which of the two it was.
 
     Args:
         out: folder of the run.
-        data: data set; None keeps the config's.
-        overlays: names or paths, merged in order over train.json.
-        stages: see ``train_stages``; none trains once.
-        resume: resume what is in ``out``, with its own configs.
+        data: data set; None for the config's.
+        overlays: names or paths of overlays, merged in order over train.json.
+        stages: see ``train_stages``; empty to train once.
+        resume: resume the training in ``out``, with its own configs.
         assignments: ``KEY=VALUE`` overrides.
-        report: write ``report.html`` into the folder of the run, of the last stage where there are several.
+        report: write ``report.html`` into the folder of the run, or of the last stage.
 
     Raises:
-        ConfigError: unknown keys or overlays, or stages that would change on resuming.
-        CheckpointError: nothing to resume, or a run where a new one should start.
+        ConfigError: a key, a value or an overlay cannot be used, or options would change the stages on resuming.
+        CheckpointError: there is nothing to resume, or a run exists where a new one should start.
         DataError: the data set cannot be used.
     """
     with alone_in(out) if is_main_process() else nullcontext():
@@ -105,7 +105,7 @@ def _trained(
     resume: bool,
     assignments: Sequence[str],
 ) -> Path:
-    """Train as :func:`train_run` says; the folder of the last run."""
+    """Train as :func:`train_run` describes, and return the folder of the last run."""
     if not resume and stages:
         return train_stages(stages, out=out, data=data, overlays=overlays, assignments=assignments)[-1]
     if resume and (stages or (out / _RECORD).is_file()):
@@ -119,7 +119,7 @@ def _trained(
 
 
 def _report(run: Path) -> None:
-    """Write the report; what goes wrong with it must not make a training that is complete look as if it had failed."""
+    """Write the report. If this fails, only log an error: the training is complete, and must not look as if it had failed."""
     from ct_cncl.pipeline.training.run_report import training_report
 
     try:
@@ -139,18 +139,18 @@ def train_stages(
     """Train stage after stage, each from the best weights of the one before.
 
     Args:
-        stages: see ``parse_stage``; what a stage says comes after ``overlays`` and ``assignments`` and goes first.
-        out: folder; each stage has a run of its own in it, ``1_pixel_only``, ``2_gan_lsgan`` ...
-        data: data set; None keeps the config's.
-        overlays: of all stages.
-        assignments: ``KEY=VALUE`` overrides of all stages.
+        stages: see ``parse_stage``; a stage's own overlays and overrides come after ``overlays`` and ``assignments``, and override them.
+        out: folder for the runs of the stages, ``1_pixel_only``, ``2_gan_lsgan`` and so on.
+        data: data set; None for the config's.
+        overlays: overlays for all stages.
+        assignments: ``KEY=VALUE`` overrides for all stages.
 
     Returns:
         The folders of the runs.
 
     Raises:
-        ConfigError: unknown keys or overlays.
-        OutputError: the folder holds a run or stages already.
+        ConfigError: a key, a value or an overlay cannot be used.
+        OutputError: the folder already holds a run or stages.
         DataError: the data set cannot be used.
     """
     if (out / _RECORD).exists() or (out / LAST).exists():
@@ -172,15 +172,15 @@ def train_stages(
 
 
 def _checked_stage(overlays: list[str], common: Sequence[str], own: Sequence[str]) -> tuple[list[str], list[str]]:
-    """A stage as it is recorded, every key known: a typo in the last stage must not wait for hours.
+    """The overlays and assignments of a stage to record, after a check of every key, so that a typo in the last stage shows at once.
 
     Args:
-        overlays: of the stage, those of all stages first.
-        common: assignments of all stages; those about what this one has not (``discriminator.channels``) are left out.
-        own: of this stage alone.
+        overlays: overlays of the stage, those of all stages first.
+        common: assignments for all stages; those about a component that this stage does not have (``discriminator.channels``) are dropped.
+        own: assignments for this stage only.
 
     Raises:
-        ConfigError: unknown keys or overlays.
+        ConfigError: a key, a value or an overlay cannot be used.
     """
     merged = merged_config([config_file("train.json"), *map(overlay_file, overlays)])
     shared = about_what_is_there(merged, parse_overrides(common))
@@ -190,11 +190,14 @@ def _checked_stage(overlays: list[str], common: Sequence[str], own: Sequence[str
     check_values(merged, overrides)
     placed = absolute_paths(overrides)
     changed = [f"{key}={placed[key]}" for key in placed if placed[key] != overrides[key]]
-    return overlays, [*kept, *own, *changed]  # of a key that is there twice, the later value holds
+    return overlays, [*kept, *own, *changed]  # the last value of a repeated key counts
 
 
 def resume_stages(out: Path) -> list[Path]:
-    """Go on where the stages in ``out`` are; a stage that is complete is left as it is.
+    """Resume the stages in ``out`` where they stopped. A complete stage is left as it is.
+
+    Returns:
+        The folders of all stages.
 
     Raises:
         ConfigError: ``out`` holds no stages.
@@ -213,7 +216,7 @@ def resume_stages(out: Path) -> list[Path]:
         elif not _complete(folder):
             train_bundle(out=folder, resume=True)
         if not _complete(folder):
-            logger.error("Stage %s was stopped early; no further stage is started.", folder.name)
+            logger.error("Stage %s stopped early, so no further stage is started.", folder.name)
             break
         before = folder
     return folders
@@ -230,7 +233,7 @@ def _best(folder: Path) -> Path:
 
 
 def stages_hint(out: Path) -> str:
-    """What an interrupted user wants to know, for a run in stages or a single one."""
+    """A line for the user after an interruption, as :func:`resume_hint`, for a run in stages or a single one."""
     if not (out / _RECORD).is_file():
         return resume_hint(out)
     names = read_json(out / _RECORD)["names"]

@@ -1,4 +1,4 @@
-"""A trained network as a teacher or a starting point for others: from its checkpoint alone, frozen."""
+"""Loading a trained network from its checkpoint, frozen, as a teacher for others."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ct_cncl.pipeline.workflow.network import build_network
 
 
 def trained_network(checkpoint: str | Path | None, *, context_slices: int | None = None) -> nn.Module:
-    """The network of a run with the weights of one of its checkpoints, on the CPU, in eval mode, without gradients.
+    """Load the network of a run with the weights of one of its checkpoints, on the CPU, in eval mode and without gradients.
 
     Args:
         checkpoint: the run's ``best.pt`` or ``last.pt``, with the run's config.json next to it.
-        context_slices: that it must take, since a student's input is what it is given; None takes any.
+        context_slices: number of slices that the network must take, since it gets its student's input; None for any.
 
     Raises:
-        CheckpointError: none named, missing, unreadable or of another network.
-        ConfigError: no config next to it, one that would run code, or a network that takes another number of slices.
+        CheckpointError: the checkpoint is None, missing, unreadable or of another network.
+        ConfigError: there is no config next to it, the config would run code, or the network takes another number of slices.
     """
     if checkpoint is None:
         raise CheckpointError(
@@ -31,7 +31,7 @@ def trained_network(checkpoint: str | Path | None, *, context_slices: int | None
     if not path.is_file():
         raise missing_checkpoint(path)
     config = network_config(path)
-    found = config.get("context_slices", 1)  # not in runs of earlier versions
+    found = config.get("context_slices", 1)  # missing in runs of earlier versions
     if context_slices is not None and found != context_slices:
         raise ConfigError(
             f"Expected a teacher that takes {context_slices} slices as its student does, but {path} takes {found}. Train with "

@@ -288,10 +288,10 @@ def test_the_page_has_the_table_and_curves_of_result_and_both_branches(finished_
 def test_the_plan_names_the_whole_before_it_begins():
     options = {"out": Path("out"), "variants": ("a",) * 9}
     said = _plan_in_words(Ablation(**options, minutes=60), [None] * 9)
-    assert said == "9 variants, 60 min of training each: about 9.0 hours; validation and evaluation come on top"
+    assert said == "9 variants, 60 min of training each: about 9.0 hours, plus validation and evaluation"
     said = _plan_in_words(Ablation(**options, iterations=400), [None])
     assert said.startswith(
-        "1 variant, 400 iterations of training each; how long that takes is said after the first steps"
+        "1 variant, 400 iterations of training each; an estimate of the time follows after the first steps"
     )
 
 

@@ -94,7 +94,7 @@ def test_fp16_skips_a_loss_that_is_not_finite_and_says_so(caplog):
     assert weights(generator).isfinite().all()
     warning, scale = (record.getMessage() for record in caplog.records if "fp16" in record.getMessage())
     assert warning == (
-        "fp16, epoch 1: 2 iterations with losses that are not finite were skipped, the first with loss_fused = nan in "
+        "fp16, epoch 1: 2 iterations were skipped because a loss was not finite, the first with loss_fused = nan in "
         "iteration 3."
     )
     assert scale.endswith("its loss scale fell from 1024 to 256.")

@@ -124,7 +124,7 @@ def test_a_stage_that_was_stopped_is_the_last(tiny_dataset, tmp_path, monkeypatc
         data=tiny_dataset,
         assignments=[*COMMON, "train.stop_on_collapse=true"],
     )
-    assert said == ["Stage 1_pixel_only was stopped early; no further stage is started."]
+    assert said == ["Stage 1_pixel_only stopped early, so no further stage is started."]
     assert not (tmp_path / "run" / "2_gan_lsgan").exists()
 
 
