@@ -82,7 +82,7 @@ def pack(
             "a card's options": texts != Texts(),
         }
         if given := [name for name, value in others.items() if value]:
-            raise typer.BadParameter(f"expected --seal with --out alone, but got {', '.join(given)}, too")
+            raise typer.BadParameter(f"expected --seal with --out alone, but got {', '.join(given)} as well")
         path = seal(sealed, out)
     else:
         if trust and weights is not None:

@@ -28,8 +28,8 @@ SPAN = 10
 class FiniteLosses:
     """Ends a training if a loss term is not finite, with an error that names the term.
 
-    The terms of several iterations are checked together, so that no iteration waits for the device; those of the last ones in
-    an epoch, before anything is saved.
+    The terms of several iterations are checked together, so that no iteration waits for the device. The last terms of an epoch
+    are checked at its end, before anything is saved.
 
     With fp16, the gradient scaler skips steps whose gradients are not finite and halves its scale, as is normal in the first
     iterations. This is logged once per epoch. The training ends if the scale falls below :data:`LEAST_SCALE`.

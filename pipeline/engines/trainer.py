@@ -133,7 +133,7 @@ class CNCLTrainer(Trainer):
             raise ValueError(f"Expected max_epochs to be a whole number of at least 1, but got {max_epochs}.")
         if len(train_data_loader) == 0:
             raise ValueError(
-                "Expected patches to fill a batch, but got fewer: nothing would be trained. Raise patches_per_epoch or lower batch_size."
+                "Expected patches to fill a batch, but got fewer: nothing would be trained. Raise patches.per_epoch or lower batch_size."
             )
         self.generator = generator
         self.g_optimizer = g_optimizer
@@ -244,7 +244,7 @@ class CNCLTrainer(Trainer):
         return output
 
     def _fake(self, image: torch.Tensor) -> Branches:
-        """A prediction for the discriminator only, without a graph: if the batch is split, memory is meant for the graph of one part."""
+        """A prediction for the discriminator only. It keeps no graph, since a split batch leaves memory for the graph of one part only."""
         with torch.no_grad(), frozen_statistics(self.generator):
             return self._predict(image)
 

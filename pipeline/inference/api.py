@@ -134,8 +134,9 @@ def denoise(
     Warnings about scans unlike the training data are Python warnings for volumes, and lines on the terminal for files.
 
     Args:
-        source: a volume in HU: a NumPy array, a tensor, a MONAI MetaTensor or a SimpleITK image with three axes, or four with a leading
-            channel axis of length 1. Or a path: a DICOM folder, zip, file or DICOMDIR, NIfTI, MHA, NRRD, TIFF, NPY, or a folder of them.
+        source: a volume in HU with three axes: a NumPy array, a tensor, a MONAI MetaTensor (each of these also with a leading channel axis
+            of length 1) or a SimpleITK image. Or a path: a DICOM folder, zip, file or DICOMDIR, NIfTI, MHA, NRRD, TIFF, NPY, or a folder
+            of them.
         out: for paths only: folder for the results, or a file name for the result of a single volume.
         weights: a run's best.pt or last.pt, or an exported .ts or .onnx; None for the bundle's own weights.
         strength: share of the network's correction to apply: 0 (the scan itself) to 1, or "low", "medium", "high"; None for 1.

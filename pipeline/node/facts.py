@@ -102,7 +102,7 @@ def _identity(header: Dataset) -> Identity:
     }
     bad = [name for name, value in values.items() if not value or len(value) > 64 or set(value) - set("0123456789.")]
     if bad:
-        raise NodeError(f"expected a UID in {bad[0]}, but it is missing or malformed")
+        raise NodeError(f"expected a UID in {bad[0]}, but it is missing or wrong")
     patient = f"{header.get('PatientID') or ''}|{header.get('IssuerOfPatientID') or ''}"
     uid, sop_class, study, series = values.values()
     return Identity(uid, sop_class, study, series, hashlib.sha256(patient.encode()).hexdigest()[:16])

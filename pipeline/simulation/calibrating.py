@@ -27,7 +27,7 @@ class Calibrated:
         numbers: numbers of the slices that were measured.
         hu: these slices, (columns, rows, len(numbers)) float32 HU.
         pixel: pixel size (dx, dy) in mm.
-        floor_hu: the lowest value of the scan; low-dose images are clipped to it.
+        floor_hu: the lowest value that a low-dose image may have: -1024 HU, or the scan's own lowest value if that is lower.
         warnings: what is unusual about the series.
     """
 

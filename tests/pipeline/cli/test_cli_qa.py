@@ -45,7 +45,7 @@ def test_the_scan_has_the_noise_and_the_kernel_that_are_asked_for(command, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--doses", "a"), "dose fractions with commas"),
+        (("--doses", "a"), "dose fractions separated by commas"),
         (("--doses", "2"), "above 0 and up to 1"),
         (("--slices", "1"), "at least 4 slices"),
         (("--weights", "nothing.pt"), "nothing.pt"),
