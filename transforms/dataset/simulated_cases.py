@@ -29,6 +29,7 @@ from ct_cncl.transforms.series import (
 
 if TYPE_CHECKING:
     from ct_cncl.transforms.physics import DoseSettings
+    from ct_cncl.transforms.physics.projections import Projections
 
 PHANTOM_INCIDENT_PHOTONS = 3.56e4
 """N0 at full dose for phantoms: at a quarter of it, phantoms have about 39.5 dB against their noise-free truth (4096 HU)."""
@@ -114,6 +115,7 @@ def _phantom_maker(
     def make() -> Pair:
         from ct_cncl.transforms.phantom import anatomical_phantom
         from ct_cncl.transforms.physics import DoseSettings
+        from ct_cncl.transforms.physics.projections import Projections
         from ct_cncl.transforms.physics.simulation import low_dose, own_seed
 
         phantom = anatomical_phantom(seed, slices=slices, size=size)
@@ -123,10 +125,13 @@ def _phantom_maker(
         settings = DoseSettings(
             dose_fraction=dose_fraction, incident_photons=PHANTOM_INCIDENT_PHOTONS * (size / 512) ** 2
         )
-        image = low_dose(phantom.hu, pixel, settings, seed, noise_free=True)
+        projections = Projections() if realizations else None
+        image = low_dose(phantom.hu, pixel, settings, seed, noise_free=True, projections=projections)
         provenance = {"phantom_seed": seed, "truth": "noise-free", "settings": asdict(settings)}
         seeds = [own_seed(seed, f"phantom-{seed}", number) for number in range(1, realizations + 1)]
-        noise = _noise_realizations(phantom.hu, pixel, settings, seeds, noise_free=True, photon_counts=photon_counts)
+        noise = _noise_realizations(
+            phantom.hu, pixel, settings, seeds, noise_free=True, photon_counts=photon_counts, projections=projections
+        )
         return Pair(image, phantom.hu, phantom.affine, provenance, *noise, tissues=phantom.labels)
 
     return make
@@ -140,6 +145,7 @@ def _noise_realizations(
     *,
     noise_free: bool,
     photon_counts: int,
+    projections: Projections | None,
 ) -> tuple[Sequence[Callable[[], np.ndarray]], dict[str, Any]]:
     """What a pair holds of noise realizations: its realizations and their model."""
     from ct_cncl.transforms.physics.noise_realizations import noise_realization
@@ -164,7 +170,14 @@ def _noise_realizations(
         model |= {"photon_counts": photon_counts, "counts_at_dose": settings.dose_fraction}
     return [
         partial(
-            noise_realization, label, pixel, settings, seed, counts_at_dose=dose, exact_at_dose=_below_one(settings)
+            noise_realization,
+            label,
+            pixel,
+            settings,
+            seed,
+            counts_at_dose=dose,
+            exact_at_dose=_below_one(settings),
+            projections=projections,
         )
         for seed, dose in zip(seeds, doses)
     ], model
@@ -237,6 +250,7 @@ def _simulated_maker(
     def make() -> Pair:
         from ct_cncl.transforms.physics import DoseSettings
         from ct_cncl.transforms.physics.inserted_noise import compared_spectra
+        from ct_cncl.transforms.physics.projections import Projections
         from ct_cncl.transforms.physics.simulation import calibrate, low_dose, own_seed, pixel_of
         from ct_cncl.transforms.physics.truncation import truncation_warning
 
@@ -262,8 +276,11 @@ def _simulated_maker(
             "warning": truncation_warning(label, pixel),
         }
         seeds = [own_seed(seed, name, number) for number in range(1, realizations + 1)]
-        noise = _noise_realizations(label, pixel, settings, seeds, noise_free=False, photon_counts=photon_counts)
-        image = low_dose(label, pixel, settings, own)
+        projections = Projections() if realizations else None
+        noise = _noise_realizations(
+            label, pixel, settings, seeds, noise_free=False, photon_counts=photon_counts, projections=projections
+        )
+        image = low_dose(label, pixel, settings, own, projections=projections)
         provenance["spectra"] = compared_spectra(label, image, pixel, calibration, dose_fraction)
         return Pair(image, label, order.affine, provenance, *noise, acquisition=scan.acquisition)
 
