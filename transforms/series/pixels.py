@@ -217,7 +217,7 @@ def words_with(
 def values_alone(words: np.ndarray, layout: PixelLayout) -> np.ndarray:
     """Words without overlays: the bits above the stored ones hold only the extended sign.
 
-    Padding that is recognized only by these other bits is set to one end of the padding range, so that it cannot reveal what they held.
+    Padding that is recognised only by these other bits is set to one end of the padding range, so that it cannot reveal what they held.
 
     >>> [hex(word) for word in values_alone(np.array([0x8123, 0x0FFF], np.uint16), PixelLayout(16, 12, signed=False))]
     ['0x123', '0xfff']
