@@ -45,7 +45,7 @@ class Pair:
     image: np.ndarray
     """Low-dose image, (x, y, z), HU."""
     label: np.ndarray
-    """Normal-dose scan, or a phantom's noise-free truth, (x, y, z), HU."""
+    """Normal-dose scan, full-dose image of a real pair, or a phantom's noise-free truth, (x, y, z), HU."""
     affine: np.ndarray
     """(4, 4), voxel -> RAS mm."""
     provenance: dict[str, Any]

@@ -43,7 +43,7 @@ def unzip(path: Path, folder: Path) -> Path:
 
     Raises:
         ScanError: the archive is damaged or encrypted, has links or names that lead outside the folder, needs more space than the
-            disk has, or grows by more than scans ever do.
+            disk has, or is compressed more strongly than scans can be.
     """
     try:
         with zipfile.ZipFile(path) as archive:

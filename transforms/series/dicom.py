@@ -1,7 +1,7 @@
 """Reads a DICOM CT series as one volume in HU, with its slices in order and one affine.
 
 Nothing is guessed. A series is refused if two slices lie at the same position, if it has gaps or uneven spacing (unless the caller
-allows them), or if a slice does not state its position, orientation, pixel spacing or rescale; the last applies to a single slice too.
+allows them), or if a slice, even a single one, does not state its position, orientation, pixel spacing or rescale.
 """
 
 from __future__ import annotations
@@ -165,7 +165,9 @@ def _patient(headers: dict[Path, Dataset]) -> str | None:
 def _one_patient(headers: dict[Path, Dataset], folder: Path) -> None:
     patients = {str(header.get("PatientID") or "").strip() for header in headers.values()}
     if len(patients) > 1:
-        raise ScanError(f"{folder}: expected slices of one patient but got {len(patients)} PatientIDs in one series")
+        raise ScanError(
+            f"{folder}: expected slices of one patient but got {len(patients)} PatientIDs in one series; export each patient by itself"
+        )
 
 
 def _without_copies(frames: list[Frame]) -> tuple[list[Frame], tuple[Path, ...]]:

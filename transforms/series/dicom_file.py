@@ -137,7 +137,7 @@ class DicomFile:
         bits = layout.bits
         if self.syntax == JPEG2000Lossless and (int(values.min()) < layout.low or int(values.max()) > layout.high):
             raise ScanError(
-                f"{self.path.name}: expected values of {bits} bits for JPEG 2000 but got larger ones (overlays or padding); "
+                f"{self.path.name}: expected values of {bits} bits for JPEG 2000 but got some with more (overlays or padding); "
                 "use rle or no compression"
             )
         options = {

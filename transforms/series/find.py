@@ -78,7 +78,7 @@ class Found:
 
     @property
     def others(self) -> str:
-        """Number and kind of the files that were passed over, with the name of the first of each kind."""
+        """Number and kind of the files that were passed over, with the name of the first file of each known kind."""
         counts = []
         for what, files in sorted(self.passed_over.items()):
             first = "" if what == OTHER_KINDS else f" ({files[0].name}{', ...' if len(files) > 1 else ''})"
@@ -117,7 +117,7 @@ def found_scans(path: str | Path, *, recursive: bool = True) -> Found:
     if found.passed_over:
         logger.log(logging.WARNING if found.unread else logging.INFO, "%s: passed over %s", path, found.others)
     if not found.scans:
-        raise ScanError(f"{path}: expected NIfTI files or a CT series in DICOM but got {found.instead}")
+        raise ScanError(f"{path}: expected volume files or a CT series in DICOM but got {found.instead}")
     return found
 
 

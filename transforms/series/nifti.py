@@ -170,7 +170,7 @@ def _open(path: Path) -> Any:
         image = nib.load(path)
     except MemoryError as error:
         raise no_memory(path) from error
-    except Exception as error:  # nibabel and its decompressors raise many kinds on damaged files
+    except Exception as error:  # nibabel and its decompressors raise many kinds of errors on damaged files
         raise _unreadable(path, error) from error
     finally:
         noisy.disabled = disabled
@@ -216,7 +216,7 @@ def _storage(path: Path, image: Any) -> NiftiStorage:
             header = type(image.header).from_fileobj(stream, check=False)
     except MemoryError as error:
         raise no_memory(path) from error
-    except Exception as error:  # nibabel and its decompressors raise many kinds on damaged files
+    except Exception as error:  # nibabel and its decompressors raise many kinds of errors on damaged files
         raise _unreadable(path, error) from error
     size = math.prod(shape) * dtype.itemsize
     offset = int(header["vox_offset"])
@@ -276,6 +276,6 @@ def _hu(path: Path, image: Any, storage: NiftiStorage) -> np.ndarray:
                 hu[..., z] = stored[..., z].astype(np.float64) * slope + inter
     except MemoryError as error:
         raise no_memory(path) from error
-    except Exception as error:  # nibabel and its decompressors raise many kinds on damaged files
+    except Exception as error:  # nibabel and its decompressors raise many kinds of errors on damaged files
         raise _unreadable(path, error) from error
     return hu

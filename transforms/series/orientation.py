@@ -40,11 +40,11 @@ class SliceOrder:
     backward: np.ndarray
 
     def apply(self, volume: np.ndarray) -> np.ndarray:
-        """(x, y, z) as stored -> (columns, rows, slices); a view."""
+        """Reorder (x, y, z) as stored to (columns, rows, slices); returns a view."""
         return nib.orientations.apply_orientation(volume, self.forward)
 
     def undo(self, volume: np.ndarray) -> np.ndarray:
-        """(columns, rows, slices) -> (x, y, z) as stored; a view, the exact inverse of :meth:`apply`."""
+        """Reorder (columns, rows, slices) to (x, y, z) as stored, the exact inverse of :meth:`apply`; returns a view."""
         return nib.orientations.apply_orientation(volume, self.backward)
 
 

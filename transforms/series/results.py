@@ -205,7 +205,7 @@ class VolumeResults:
         done = {}
         for name, volume in self._volumes.items():
             raw, target = self.work / f"{name}.raw", self.work / f"{name}.done"
-            if name != RESULT or self._differs:  # a result that equals its source must stay equal to the byte
+            if name != RESULT or self._differs:  # an unchanged result gets no mark, so that it equals its source
                 _mark(raw, volume, mark_of(name))
             if volume.pack is None:
                 raw.replace(target)
