@@ -30,8 +30,8 @@ import numpy as np
 WAYS = ("streamed", "whole", "idle")
 
 
-def write_series(folder: Path, slices: int, side: int) -> None:
-    """A noisy cylinder; 12 bits, unsigned, implicit geometry of a thin-slice chest and abdomen."""
+def write_series(folder: Path, slices: int, side: int, number: int = 4) -> None:
+    """A noisy cylinder; 12 bits, unsigned, implicit geometry of a thin-slice chest and abdomen. ``number``: in its UIDs."""
     from pydicom.dataset import Dataset, FileMetaDataset
 
     part = folder.with_name(f"{folder.name}.part")
@@ -42,8 +42,8 @@ def write_series(folder: Path, slices: int, side: int) -> None:
     body = np.where(radius < 0.8, 1064, 24)
     for k in range(slices):
         ds = Dataset()
-        ds.SOPClassUID, ds.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", f"1.2.3.4.{k + 1}"
-        ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = "1.2.3", "1.2.4", "1.2.5"
+        ds.SOPClassUID, ds.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", f"1.2.3.{number}.{k + 1}"
+        ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = "1.2.3", f"1.2.{number}", "1.2.5"
         ds.Modality, ds.SeriesNumber, ds.InstanceNumber, ds.PatientID = "CT", 2, k + 1, "synthetic"
         ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
         ds.Rows, ds.Columns, ds.SamplesPerPixel, ds.PhotometricInterpretation = side, side, 1, "MONOCHROME2"

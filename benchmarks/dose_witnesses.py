@@ -29,14 +29,27 @@ from ct_cncl.transforms.physics.patch_spectra import cut, periodograms, rings, t
 from ct_cncl.transforms.physics.simulation import calibrate
 
 LCD_PIXEL = 0.7
+LCD_SEEDS = 8
+"""Insertions into each of the ten images, so that the error that remains is that of the real ones."""
 ACR_PIXEL = 0.5
 
 
 def radial(noise: np.ndarray, clean: np.ndarray, pixel: tuple[float, float], size: int = 32) -> np.ndarray:
     """Mean periodogram (rings,) of noise (x, y, z) over the soft-tissue patches of a slice."""
+    return radial_of_each(noise, clean, pixel, size).mean(axis=0)
+
+
+def radial_of_each(noise: np.ndarray, clean: np.ndarray, pixel: tuple[float, float], size: int = 32) -> np.ndarray:
+    """The same of each slice, (z, rings)."""
     corners = tissue_corners(clean, size, spacing=size // 2)
-    patches = np.concatenate([cut(noise[..., z], corners, size) for z in range(noise.shape[2])])
-    return periodograms(patches, pixel).mean(axis=0)
+    return np.stack(
+        [periodograms(cut(noise[..., z], corners, size), pixel).mean(axis=0) for z in range(noise.shape[2])]
+    )
+
+
+def relative_error(each: np.ndarray) -> np.ndarray:
+    """Standard error of the mean over realizations (n, rings), as a fraction of it."""
+    return each.std(axis=0, ddof=1) / math.sqrt(len(each)) / each.mean(axis=0)
 
 
 def lcd(folder: Path) -> None:
@@ -63,15 +76,21 @@ def lcd(folder: Path) -> None:
     for title, electronics in (("no electronic noise", False), ("usual electronic noise", True)):
         settings = DoseSettings(dose_fraction=fraction)
         calibration = calibrate(full, pixel, settings, 0, usual_electronics=electronics)
-        low = insert_noise(full, pixel, calibration.apply(settings), 3)
-        noise = (low - low.mean(axis=-1, keepdims=True)) * math.sqrt(10 / 9)
-        ours, theirs = radial(noise, clean, pixel), radial(real_noise, clean, pixel)
+        lows = [insert_noise(full, pixel, calibration.apply(settings), seed) for seed in range(3, 3 + LCD_SEEDS)]
+        noise = [(low - low.mean(axis=-1, keepdims=True)) * math.sqrt(10 / 9) for low in lows]
+        each, theirs = (
+            radial_of_each(np.concatenate(noise, axis=-1), clean, pixel),
+            radial_of_each(real_noise, clean, pixel),
+        )
         per_pixel = ring.frequency * LCD_PIXEL
         band = (per_pixel >= 0.1) & (per_pixel <= 0.45)
-        ratio = np.sqrt((ring.count * ours).sum() / (ring.count * theirs).sum())
-        print(f"  55 % to 10 %, {title}: level {ratio:.3f} of the real one; power by ring, 0.1 to 0.45 / pixel:")
-        print("   ", " ".join(f"{value:.2f}" for value in ours[band] / theirs[band]))
-        print("    amplitude:", " ".join(f"{math.sqrt(value):.2f}" for value in ours[band] / theirs[band]))
+        power = (each.mean(axis=0) / theirs.mean(axis=0))[band]
+        error = np.hypot(relative_error(each), relative_error(theirs))[band]
+        ratio = math.sqrt((ring.count * each.mean(axis=0)).sum() / (ring.count * theirs.mean(axis=0)).sum())
+        print(f"  55 % to 10 %, {title}: level {ratio:.3f} of the real one; by ring, 0.1 to 0.45 / pixel:")
+        print("    power:         ", " ".join(f"{value:.2f}" for value in power))
+        print("    standard error:", " ".join(f"{value:.2f}" for value in error))
+        print("    amplitude:     ", " ".join(f"{math.sqrt(value):.2f}" for value in power))
 
 
 def acr(file: Path, picture: Path | None) -> None:

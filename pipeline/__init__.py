@@ -1,7 +1,7 @@
-"""Learns and judges: what knows a network. For Python, ``from ct_cncl.pipeline import denoise, simulate, evaluate, noise``.
+"""Training, denoising and evaluation. The Python interface is ``from ct_cncl.pipeline import denoise, simulate, evaluate, noise``.
 
-``ct_cncl`` itself is a namespace of two folders and holds nothing; so these are here. Each is imported when it is asked for:
-torch and MONAI take seconds.
+``ct_cncl`` itself is an empty namespace over two folders, so these functions live here. Each is imported on first use, because
+importing torch and MONAI takes seconds.
 
 >>> from ct_cncl import pipeline
 >>> pipeline.__all__

@@ -95,6 +95,17 @@ def test_beside_measures_in_processes_of_their_own_and_ends_what_spins(benchmark
     assert sum("while True: pass" in process.args for process in spinning) == 1
 
 
+@pytest.mark.slow
+def test_an_archive_is_shared_by_processes_and_denoised_whole(benchmarks, tmp_path, monkeypatch):
+    out = tmp_path / "archive.json"
+    monkeypatch.setattr(sys, "argv", ["archive", "--quick", "--ways", "1x1", "2x1", "--json", str(out)])
+    benchmarks("archive").main()  # stops where a slice is missing
+    one, two = (result for result in json.loads(out.read_text()) if "ratio" in result)
+    assert one["ratio"] == 1
+    assert two["ratio"] == pytest.approx(two["slices_per_second"] / one["slices_per_second"])
+    assert two["what"].startswith("2 processes of 1 threads: ")
+
+
 def test_startup_measures_fresh_processes(benchmarks):
     wall, used = benchmarks("startup").run([sys.executable, "-c", "sum(range(10**6))"])
     assert 0.01 < used <= wall * 2

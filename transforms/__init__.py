@@ -1,7 +1,7 @@
-"""Files and arrays in, training pairs and files out: what knows no network.
+"""Everything that needs no network: reading and writing scans, noise simulation, phantoms and training patches.
 
-What MONAI's ``Compose`` takes is exported here: ``ct_cncl.transforms.RandPatchd`` and so on, each on one image and, with a ``d``
-at the end, on a dictionary of images.
+The transforms for MONAI's ``Compose`` are exported here, such as ``ct_cncl.transforms.RandPatchd``. Most come in two forms: one for
+a single image and, with a trailing ``d``, one for a dictionary of images.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [name for names in _MODULES.values() for name in names]
 
 
 def __getattr__(name: str) -> Any:
-    """The transforms, imported on first use: importing MONAI takes seconds, which much of this package does without."""
+    """Import a transform on first use: importing MONAI takes seconds, and much of this package does not need it."""
     for module, names in _MODULES.items():
         if name in names:
             return getattr(import_module(f"{__name__}.{module}"), name)

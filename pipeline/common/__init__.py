@@ -1,1 +1,1 @@
-"""Shared by all folders of the pipeline: errors, optional packages, checkpoint files, processes."""
+"""Helpers that all folders of the pipeline share: errors, optional packages, checkpoint files, processes."""

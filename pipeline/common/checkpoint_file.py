@@ -1,6 +1,6 @@
-"""Checkpoints as files: what they hold, loaded with ``weights_only=True`` and put into a network.
+"""Checkpoint files: reads them with ``weights_only=True`` and loads them into a network.
 
-Needs neither MONAI nor Ignite, which take seconds to import.
+This module needs neither MONAI nor Ignite, which take seconds to import.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ NETWORK_KEY = "network_def"
 """Key of the generator's state dict in every checkpoint."""
 
 AVERAGE_KEY = "ema"
-"""Key, in ``last.pt``, of the average of the generator's weights; empty where a run keeps none."""
+"""Key in ``last.pt`` of the average of the generator's weights; its value is empty if a run keeps no average."""
 
 logger = logging.getLogger(__name__)
 
 
 def load_file(path: str | Path) -> dict[str, Any]:
-    """Contents of a checkpoint, loaded with ``weights_only=True`` onto the CPU.
+    """Load the contents of a checkpoint onto the CPU, with ``weights_only=True``.
 
     Raises:
-        CheckpointError: missing, unreadable, holding more than tensors and plain values, or growing beyond reason.
+        CheckpointError: the file is missing or unreadable, holds more than tensors and plain values, or would unpack to an
+            unreasonable size.
     """
     path = Path(path)
     if not path.is_file():
@@ -49,7 +50,7 @@ def load_file(path: str | Path) -> dict[str, Any]:
 
 
 def first_line(error: BaseException) -> str:
-    """The first sentence of torch's paragraphs, without its advice to load files that may run anything.
+    """The first sentence of an error from torch, without its advice to load files in a way that could run any code.
 
     >>> first_line(RuntimeError("Weights only load failed. Re-running `torch.load` with `weights_only=False` will likely work"))
     'Weights only load failed.'
@@ -59,28 +60,28 @@ def first_line(error: BaseException) -> str:
 
 
 def load_weights(network: nn.Module, path: str | Path | None, *, averaged: bool = True) -> nn.Module:
-    """Load a generator's weights, from a run's ``best.pt`` or ``last.pt`` or from a plain state dict.
+    """Load a generator's weights from a run's ``best.pt`` or ``last.pt``, or from a plain state dict.
 
     Args:
-        network: changed in place.
-        path: the checkpoint; None leaves the network as it is and says so.
-        averaged: of a ``last.pt`` that holds an average of the weights, take that.
+        network: the network, changed in place.
+        path: the checkpoint; None keeps the network's weights and logs a warning.
+        averaged: prefer the average of the weights if the file holds one.
 
     Returns:
         ``network``.
 
     Raises:
-        CheckpointError: unreadable, or of another network.
+        CheckpointError: the checkpoint is unreadable, or belongs to another network.
     """
     if path is None:
-        logger.warning("No checkpoint named: the network keeps the weights it was defined with.")
+        logger.warning("No checkpoint was named: the network keeps its initial weights.")
         return network
     load_strictly(network, network_state(load_file(path), averaged=averaged), f"the network in {path}")
     return network
 
 
 def network_state(content: Mapping[str, Any], *, averaged: bool = True) -> Mapping[str, Any]:
-    """The generator's state dict in a checkpoint's contents: the average where there is one, or the raw weights.
+    """The generator's state dict in the contents of a checkpoint: the average if there is one, else the raw weights.
 
     >>> network_state({"network_def": {"w": 1}, "ema": {"w": 2}}), network_state({"network_def": {"w": 1}, "ema": {}})
     ({'w': 2}, {'w': 1})
@@ -90,15 +91,15 @@ def network_state(content: Mapping[str, Any], *, averaged: bool = True) -> Mappi
 
 
 def load_strictly(target: Any, state: Any, what: str) -> None:
-    """Give ``target`` a state dict of exactly its own names and shapes.
+    """Load a state dict into ``target``; its names and shapes must match exactly.
 
     Args:
-        target: has ``load_state_dict``.
-        state: what it gets.
-        what: for the message: "the network in best.pt".
+        target: an object with ``load_state_dict``.
+        state: the state dict.
+        what: what is loaded, for the message, such as "the network in best.pt".
 
     Raises:
-        CheckpointError: other names or shapes.
+        CheckpointError: names or shapes differ.
     """
     try:
         target.load_state_dict(state)
@@ -118,19 +119,19 @@ def load_strictly(target: Any, state: Any, what: str) -> None:
             else str(error).splitlines()[0]
         )
         raise CheckpointError(
-            f"Expected {what} to fit this configuration, but it is of another one: {detail}. Use the config and overlays "
-            "that it was trained with."
+            f"Expected {what} to fit this configuration, but it belongs to another one: {detail}. Use the config and overlays "
+            "with which it was trained."
         ) from error
 
 
 def _shapes_of(names: list[str], own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str:
-    """The first tensor that differs in shape, with both shapes."""
+    """The first tensor whose shape differs, with both shapes."""
     name = names[0]
     return f"{name} has shape {tuple(state[name].shape)} there and {tuple(own[name].shape)} here"
 
 
 def missing_checkpoint(path: Path) -> CheckpointError:
-    """What to say of a path that is no file: the run's folder may have been named in the place of its checkpoint."""
+    """The error for a path that is not a file; it names the checkpoint if the path is the folder of a run."""
     if (path / BEST).is_file():
         return CheckpointError(f"Expected a checkpoint, but {path} is a folder. Name {path / BEST}.")
     return CheckpointError(f"Expected a checkpoint, but {path} does not exist. Name a run's best.pt.")

@@ -1,4 +1,4 @@
-"""The only CSV writer: lines end in a line feed, None is an empty cell, numbers keep all digits."""
+"""The CSV writer for all tables: lines end in a line feed, None is an empty cell, numbers keep all digits."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 from ct_cncl.transforms.common.files import replacing
 
 _FORMULA = re.compile("[\t\r]|[\\s\u200b\u2060\ufeff]*[-=+@\uff1d\uff0b\uff0d\uff20]")
-"""How a formula may begin: some programs drop blanks and characters without width before they look."""
+"""How a formula may begin: some programs first drop blanks and zero-width characters."""
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:
-    r"""Rows as CSV, the header among them.
+    r"""Format rows, including the header, as CSV.
 
     >>> csv_text([["name", "dB"], ["a, b", None]])
     'name,dB\n"a, b",\n'
@@ -27,7 +27,7 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
 
 
 def as_data(cell: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula: names of files come from outside.
+    """Quote a cell that a spreadsheet would take for a formula: file names come from untrusted sources.
 
     >>> as_data("=1+1"), as_data(" =1+1"), as_data("a"), as_data("-0.5"), as_data(-0.5)
     ("'=1+1", "' =1+1", 'a', '-0.5', -0.5)
@@ -42,7 +42,7 @@ def as_data(cell: Any) -> Any:
 
 
 def write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
-    """Write rows, the header among them; a reader never sees half a file.
+    """Write rows, including the header, to a CSV file; a reader never sees a half-written file.
 
     Raises:
         OutputError: the file cannot be written.
@@ -52,7 +52,7 @@ def write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows below the header, by its names; none where there is no file."""
+    """Read the rows of a CSV file as dictionaries by column name; an empty list if the file does not exist."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as stream:

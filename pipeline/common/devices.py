@@ -1,4 +1,4 @@
-"""Devices by name."""
+"""Checks names of devices."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from ct_cncl.pipeline.common.errors import ConfigError
 
 
 def checked_device(name: str) -> str:
-    """``name`` if torch knows such a device here.
+    """Return ``name`` if torch can use this device on this machine.
 
     Raises:
-        ConfigError: unknown name, or no such device in this machine.
+        ConfigError: the name is unknown, or this machine has no such device.
     """
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device).cpu()  # meta has shapes and no values
+        torch.zeros(1, device=device).cpu()  # copying back refuses "meta", whose tensors have no values
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""One process or several: the few facts that configs and engines need, from the environment that torchrun sets."""
+"""Training in one process or several, as configs and engines need it, based on the environment that torchrun sets."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 def rank() -> int:
-    """Rank of this process, 0 without torchrun."""
+    """Rank of this process; 0 without torchrun."""
     return int(os.environ.get("RANK", "0"))
 
 
 def world_size() -> int:
-    """Number of processes, 1 without torchrun."""
+    """Number of processes; 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -27,19 +27,19 @@ def is_main_process() -> bool:
 
 
 def is_other_process() -> bool:
-    """Whether another process writes files and logs: what MONAI's ``_disabled_`` asks in a config."""
+    """Whether another process writes files and logs; used for MONAI's ``_disabled_`` in configs."""
     return not is_main_process()
 
 
 def default_device() -> torch.device:
-    """The CUDA device of this process (by LOCAL_RANK), or the CPU where there is none."""
+    """The CUDA device of this process (by LOCAL_RANK), or the CPU without CUDA."""
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     return torch.device("cpu")
 
 
 def input_device(device: torch.device, num_workers: int) -> torch.device:
-    """Where batches are made: on the training's device, or on the CPU by a loader's workers, which cannot share a GPU.
+    """The device on which batches are made: that of the training, or the CPU with loader workers, which cannot share a GPU.
 
     >>> input_device(torch.device("cuda", 1), 2), input_device(torch.device("cuda", 1), 0)
     (device(type='cpu'), device(type='cuda', index=1))
@@ -54,26 +54,26 @@ def start_processes() -> None:
         if device.type == "cuda":
             torch.cuda.set_device(device)
         store, own_rank, size = next(distributed.rendezvous("env://"))
-        # torchrun keeps its store when it restarts the processes: without a prefix they read addresses of dead ones.
+        # torchrun keeps its store when it restarts processes: without a prefix, they would read the addresses of dead ones.
         store = distributed.PrefixStore(f"attempt{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         backend = "nccl" if device.type == "cuda" else "gloo"
         distributed.init_process_group(backend, store=store, rank=own_rank, world_size=size)
 
 
 def stop_processes() -> None:
-    """Leave the process group, if there is one, together: a process that left alone could take the others down."""
+    """Leave the process group, if there is one, together with the other processes: leaving alone could crash them."""
     if distributed.is_initialized():
         distributed.barrier()
-        # Gloo's threads may still be letting go of the last exchange, for which they need the interpreter's lock; whoever
-        # drops the group's last reference joins them while holding it: now and then a process never ended.
+        # Gloo's threads may still be finishing the last exchange, for which they need the interpreter lock. Dropping the last
+        # reference to the group waits for these threads while holding that lock, so that occasionally a process never ended.
         time.sleep(0.2)
         distributed.destroy_process_group()
 
 
 def wait_for_others() -> None:
-    """Return when all processes have come here: under torchrun, one that ends in an error takes down those still at work.
+    """Wait until all processes have called this: under torchrun, a process that ends with an error ends those still running.
 
-    Does nothing in a single process, and without torchrun, whose agent keeps the store and ends everybody if one dies.
+    Does nothing in a single process or without torchrun, whose agent keeps the store and ends all processes if one dies.
     """
     if world_size() == 1 or "TORCHELASTIC_RUN_ID" not in os.environ:
         return
@@ -85,11 +85,11 @@ def wait_for_others() -> None:
 
 
 def mean_over_processes(sums: Mapping[str, torch.Tensor], counts: Mapping[str, int]) -> dict[str, float]:
-    """Means of what all processes have summed, by one exchange between them; none in a single process.
+    """Means over the values of all processes, with a single exchange between them, or none in a single process.
 
     Args:
-        sums: scalars by name, on the device of this process; every process has the same names in the same order.
-        counts: how many values went into each sum of this process.
+        sums: scalar sums by name, on the device of this process; every process has the same names in the same order.
+        counts: number of values in each sum of this process.
 
     Returns:
         The sum over all processes divided by the count over all processes, by name.
@@ -107,10 +107,10 @@ def mean_over_processes(sums: Mapping[str, torch.Tensor], counts: Mapping[str, i
 
 
 def data_parallel(network: nn.Module | None, device: torch.device) -> nn.Module | None:
-    """``network`` on its device, wrapped for gradient averaging over processes; in a single process itself.
+    """Move a network to its device and, with several processes, wrap it so that they average gradients.
 
     Args:
-        network: every parameter used in ``forward``; None stays None.
+        network: a network that uses every parameter in ``forward``; None stays None.
         device: the device of this process.
     """
     if network is None:

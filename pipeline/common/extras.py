@@ -1,4 +1,4 @@
-"""Packages that only a few commands need: an error names the extra that installs a missing one."""
+"""Optional packages that only a few commands need; the error for a missing one names the extra that installs it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def require(package: str, *, extra: str, purpose: str) -> None:
     """Refuse to continue without ``package``.
 
     Args:
-        package: its import name.
-        extra: of ct-cncl that brings it.
-        purpose: what it is needed for: "to draw charts".
+        package: import name of the package.
+        extra: the extra of ct-cncl that installs it.
+        purpose: what it is needed for, such as "to draw charts".
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: the package is not installed.
     """
     if not is_installed(package):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""A finding in the review of a stranger's files."""
+"""A finding in the review of files from an untrusted source."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ class Finding:
     """Something in a config that would be executed or opened.
 
     Attributes:
-        file: path in the bundle.
-        key: where in it, ``a#b#0``.
+        file: path of the file in the bundle.
+        key: position in the file, such as ``a#b#0``.
         kind: expression, import, target, mode, macro, path, YAML tag, duplicate key, logging, unreadable.
-        text: what it says.
-        known: whether the installed release has the same.
+        text: the text that was found.
+        known: whether the installed release contains the same.
     """
 
     file: str

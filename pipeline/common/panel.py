@@ -1,4 +1,4 @@
-"""Rows of CT slices side by side, each tile with its title and window."""
+"""Pictures of CT slices in rows, each slice with its title and window."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.hu import WINDOWS, Window, apply_window
 
 DIFFERENCE_WINDOW = Window(0.0, 200.0)
-"""Differences are shown around 0 HU (mid-grey) over 200 HU."""
+"""Window for differences: 200 HU wide, with 0 HU in mid-grey."""
 TITLE_HEIGHT = 22
 GAP = 4
 
 
 class Tile(NamedTuple):
-    """One picture of a panel."""
+    """One slice in a panel."""
 
     title: str
     hu: np.ndarray
-    """(x, y) in HU, x along a picture's rows of pixels, so that it is transposed for display."""
+    """(x, y) in HU; x is shown to the right and y downwards."""
     window: Window
 
 
@@ -31,20 +31,22 @@ def picture_panel(rows: Sequence[Sequence[Tile]]) -> np.ndarray:
     """Lay out tiles in rows, each with a title that states its window.
 
     Args:
-        rows: tiles, all of one (x, y) shape, the same number in every row.
+        rows: tiles, all of the same (x, y) shape, with the same number in every row.
 
     Returns:
         (height, width) uint8 grey levels.
 
     Raises:
-        ValueError: no tile, or shapes that differ.
+        ValueError: there are no tiles, or their shapes or the lengths of the rows differ.
 
     >>> picture_panel([[Tile("water", np.zeros((64, 32)), Window(0, 200))]]).shape
     (58, 68)
     """
     shapes = {tile.hu.shape for row in rows for tile in row}
     if len(shapes) != 1 or len({len(row) for row in rows}) != 1:
-        raise ValueError(f"Expected rows of as many tiles of one shape (x, y), but got shapes {sorted(shapes)}.")
+        raise ValueError(
+            f"Expected rows with the same number of tiles, all of one shape (x, y), but got shapes {sorted(shapes)}."
+        )
     width, height = shapes.pop()
     columns = len(rows[0])
     canvas = Image.new("L", (columns * (width + GAP), len(rows) * (height + TITLE_HEIGHT + GAP)), 0)
@@ -69,15 +71,15 @@ def comparison_panel(
     reference: np.ndarray,
     window: Window = WINDOWS["abdomen"],
 ) -> np.ndarray:
-    """Input, C(y), y - N(y) above; result, reference, result - reference below.
+    """Show input, C(y) and y - N(y) above; result, reference and result - reference below.
 
     Args:
         image: low-dose input y, (x, y), HU.
-        content: C(y), HU.
-        denoised: y - N(y), HU.
-        result: fused image, HU.
-        reference: normal dose, HU.
-        window: of the five images.
+        content: C(y), (x, y), HU.
+        denoised: y - N(y), (x, y), HU.
+        result: fused image, (x, y), HU.
+        reference: reference image, (x, y), HU.
+        window: window of the five images; the difference has :data:`DIFFERENCE_WINDOW`.
 
     Returns:
         (height, width) uint8 grey levels.

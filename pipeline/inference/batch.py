@@ -39,6 +39,7 @@ from ct_cncl.pipeline.inference.streaming import Outcome
 from ct_cncl.pipeline.inference.work_folder import one_at_a_time
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.file_names import LONGEST, fitting
+from ct_cncl.transforms.common.locks import lock
 from ct_cncl.transforms.common.redaction import redacted
 from ct_cncl.transforms.common.terminal import say, shown
 from ct_cncl.transforms.series import ScanError, ScanSource
@@ -226,7 +227,11 @@ class ArchiveRun:
             raise self._public(self.found.broken[0].error)
         strays = [str(record["error"]) for record in self._unplaced]
         share = self.jobs[rank() :: world_size()]
-        done = [job for job in share if self._attempt(job)]
+        went_well = [self._attempt(job, wait=False) for job in share]
+        for number, well in enumerate(went_well):
+            if well is None:  # another process was working on it, so it comes last
+                went_well[number] = self._attempt(share[number], wait=True)
+        done = [job for job, well in zip(share, went_well) if well]
         failed = len(share) - len(done)
         if self.manifest is not None:
             rewrite_manifest(self.manifest, self.jobs, [*self._unplaced, *map(self._refusal, self._refused)])
@@ -241,13 +246,16 @@ class ArchiveRun:
             raise ScanError(f"{self.source}: {outcome_of(len(share), failed, strays, self.tasks[0].verb)}{why}")
         return [job.result for job in done]
 
-    def _attempt(self, job: ScanJob) -> bool:
+    def _attempt(self, job: ScanJob, *, wait: bool) -> bool | None:
         """Process one scan, unless it has been done already, and return whether that succeeded.
 
         An error is raised only if this is the run's single scan. Otherwise it is recorded, and the other scans are still processed.
+        If another process is working on the scan, wait for it, or return None if ``wait`` is False.
         """
         try:
-            with one_at_a_time(job.lock, job.name, waiting=self._say):
+            with one_at_a_time(job.lock, job.name, waiting=self._say) if wait else lock(job.lock) as mine:
+                if mine is False:
+                    return None
                 earlier = look_for_results(job, overwrite=self.asked.overwrite)
                 if earlier.finished:
                     other = f" (made by version {earlier.version}; use --overwrite to make it again)"

@@ -1,1 +1,1 @@
-"""The command ``prepare`` as a function: options in, training data out; and the picture of both noise spectra."""
+"""The command ``prepare`` as a function, and its picture of noise spectra."""

@@ -1,4 +1,4 @@
-"""``ct-cncl prepare`` as a function: options in, a data set out."""
+"""``ct-cncl prepare`` as a function: it writes a data set according to its options."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from ct_cncl.transforms.dataset.writer import split_cases, write_dataset
 logger = logging.getLogger(__name__)
 
 SPECTRA_FILE = "spectra.svg"
-"""Beside the datalist, where noise was measured and inserted."""
+"""Picture next to the datalist, written if noise was measured and inserted."""
 
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """What ``ct-cncl prepare`` is asked for; see its ``--help``."""
+    """Options of ``ct-cncl prepare``; see its ``--help``."""
 
     out: Path
     sources: Sequence[Path] = ()
@@ -60,8 +60,8 @@ def prepare_data(options: PrepareOptions) -> dict[str, Any]:
         The datalist.
 
     Raises:
-        DataError: options that exclude each other, or data that do not fit.
-        ScanError: scans that cannot be read.
+        DataError: options exclude each other or are out of range, or scans cannot be paired, split or stored.
+        ScanError: a scan cannot be read.
         OutputError: the data set cannot be written.
     """
     if not 0 < options.dose_fraction <= 1:
@@ -81,13 +81,13 @@ def prepare_data(options: PrepareOptions) -> dict[str, Any]:
         )
     if not 0 <= options.photon_counts <= options.realizations or (options.photon_counts and options.dose_fraction == 1):
         raise DataError(
-            f"Expected at most as many --photon-counts as --realizations, and a --dose below 1 for them, but got {options.photon_counts} of "
+            f"Expected no more --photon-counts than --realizations, and a --dose below 1 for them, but got {options.photon_counts} of "
             f"{options.realizations} at {options.dose_fraction}."
         )
     if (options.low and options.pairs) or (options.pairs and options.phantoms) or (options.across_frames and not real):
         raise DataError(
             "Expected real pairs from two trees (SRC --low LOW) or side by side in one (SRC --pairs), and --across-frames "
-            "with one of them, but got another combination. Leave one out."
+            "only with one of these, but got another combination. Leave one option out."
         )
     splits = _cases(options)
     total = sum(len(cases) for cases in splits.values())
@@ -134,7 +134,7 @@ def _cases(options: PrepareOptions) -> dict[str, list[Case]]:
     if options.low or options.pairs:
         trees = scans_in_one_place(groups) if options.pairs else scans_in_two_places(options.low, groups)
         if trees.others:
-            say(f"passed over {len(trees.others)} scans of no stated dose: {', '.join(trees.others[:5])}")
+            say(f"passed over {len(trees.others)} scans without a stated dose: {', '.join(trees.others[:5])}")
         dose = options.dose_fraction
         found = paired_cases(trees, patients=finder, dose_fraction=dose, across_frames=options.across_frames)
     else:

@@ -1,4 +1,4 @@
-"""A picture of two noise power spectra, as SVG without any library."""
+"""Draws two noise power spectra as SVG, without any library."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ COLOURS = ("#1f4e9c", "#c2571a")
 
 
 def write_spectra_picture(spectra: Mapping[str, Any], path: Path) -> None:
-    """The scan's own noise and what was inserted, divided by ``1 / dose - 1``: where the dose law holds, they are alike.
+    """Draw the spectra of the scan's own noise and of the inserted noise, the latter divided by ``1 / dose - 1``.
+
+    If noise power is inversely proportional to the dose, the two curves agree.
 
     Args:
-        spectra: of :func:`~ct_cncl.transforms.physics.inserted_noise.compared_spectra`.
-        path: of the SVG; replaced.
+        spectra: from :func:`~ct_cncl.transforms.physics.inserted_noise.compared_spectra`.
+        path: the SVG file; an existing one is replaced.
+
+    Raises:
+        OutputError: the file cannot be written.
     """
     curves = [
         ("the scan's own noise", spectra["frequency_per_mm"], spectra["scan_hu2_mm2"]),
@@ -35,11 +40,14 @@ def write_spectra_picture(spectra: Mapping[str, Any], path: Path) -> None:
 
 
 def write_mean_spectra(each: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """The same for a data set: the mean over its scans, each with a level of its own of 1 HU.
+    """Draw the mean spectra over the scans of a data set, after scaling each scan to noise of 1 HU.
 
     Args:
-        each: of the scans, as above; empty ones are left out, and where all are, nothing is written.
-        path: of the SVG; replaced.
+        each: spectra of each scan, as in :func:`write_spectra_picture`; empty ones are left out, and nothing is written if all are.
+        path: the SVG file; an existing one is replaced.
+
+    Raises:
+        OutputError: the file cannot be written.
     """
     measured = [spectra for spectra in each if spectra]
     if not measured:
@@ -63,7 +71,7 @@ def write_mean_spectra(each: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def round_ticks(end: float) -> list[float]:
-    """Round numbers from 0 to the end of an axis, four to nine of them.
+    """Round numbers for the ticks of an axis from 0 to ``end``, five to ten of them.
 
     >>> round_ticks(0.52), round_ticks(1050.0)
     ([0.0, 0.1, 0.2, 0.3, 0.4, 0.5], [0.0, 200.0, 400.0, 600.0, 800.0, 1000.0])
@@ -79,12 +87,12 @@ def spectra_svg(
     *,
     band: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> str:
-    """Curves (name, frequencies in 1/mm, powers in HU^2 mm^2) as SVG.
+    """Draw noise power spectra as SVG.
 
     Args:
-        curves: at most two.
-        labels: of the axes.
-        band: lower and upper ends of an interval around the first curve.
+        curves: name, frequencies in 1/mm and powers in HU² mm² of each curve.
+        labels: labels of the axes.
+        band: lower and upper ends of an interval around the first curve, at its frequencies.
 
     >>> spectra_svg([("noise", [0.0, 0.5, 1.0], [0.0, 3.0, 1.0])]).startswith("<svg")
     True

@@ -1,1 +1,1 @@
-"""Shared by all other folders: atomic files, locks, checksums, errors, HU and network units."""
+"""Helpers that all other folders share: atomic file writing, locks, checksums, errors, HU and network units."""

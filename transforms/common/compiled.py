@@ -1,4 +1,4 @@
-"""Numba's compiler, which also works where it cannot cache."""
+"""Numba's compiler, with a fallback for systems on which it cannot cache."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numba
 
 
 def compiled(*, cache: bool, **options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """A decorator: compiled without the global lock, and kept for the next process where there is a place for it.
+    """Decorator: compile a function to run without the global interpreter lock, and cache the machine code if possible.
 
-    In a read-only installation without a home that can be written (containers) there is none, and Numba refuses; then each
-    process compiles for itself, which takes it some seconds. ``NUMBA_CACHE_DIR`` names a place.
+    In a read-only installation without a writable home folder (as in many containers) Numba finds no place for its cache and
+    raises an error. Then each process compiles for itself, which takes a few seconds. ``NUMBA_CACHE_DIR`` sets the cache folder.
 
     Args:
-        cache: keep it.
-        options: of ``numba.njit``.
+        cache: whether to keep the machine code for later processes.
+        options: further options of ``numba.njit``.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:

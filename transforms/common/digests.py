@@ -1,4 +1,4 @@
-"""Digests of files, which show whether they have changed since a record was written."""
+"""Digests of files, which show whether the files have changed since a record was written."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Digest:
-    """Of one file or of several.
+    """Digest of one or several files.
 
     Attributes:
-        sha256: of names and contents, hexadecimal; keyed where a key was given.
-        files: how many.
-        size: of all, bytes.
+        sha256: over names and contents, in hexadecimal; an HMAC if a key was given.
+        files: number of files.
+        size: total size in bytes.
     """
 
     sha256: str
@@ -26,26 +26,26 @@ class Digest:
     size: int
 
     def record(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """The digest as a dictionary for JSON."""
         return asdict(self)
 
 
 def digest_of(files: Iterable[tuple[str, Path]], *, key: bytes = b"") -> Digest:
-    """Digest of names and contents.
+    """Digest of the files' names and contents.
 
     Args:
-        files: in an order that stays; names as they shall count, and where the files are.
-        key: secret, so that nobody without it can tell whether the digest is that of a file he has; empty for none.
+        files: pairs of the name that enters the digest and the file's path, in a reproducible order.
+        key: a secret, without which nobody can check whether a file of theirs has this digest; empty for a plain SHA-256.
 
     Raises:
-        OSError: a file that cannot be read.
+        OSError: a file cannot be read.
     """
     digest = hmac.new(key, digestmod=hashlib.sha256) if key else hashlib.sha256()
     count = total = 0
     for name, path in files:
         own, size = hashlib.sha256(), 0
         if path.exists() and not path.is_file():
-            raise OSError(errno.EINVAL, "not a regular file", str(path))  # opening a pipe would wait for ever
+            raise OSError(errno.EINVAL, "not a regular file", str(path))  # opening a pipe would block forever
         with path.open("rb") as stream:
             while chunk := stream.read(1 << 20):
                 own.update(chunk)
@@ -56,10 +56,10 @@ def digest_of(files: Iterable[tuple[str, Path]], *, key: bytes = b"") -> Digest:
 
 
 def digest_of_result(path: Path, *, key: bytes = b"") -> Digest:
-    """Digest of a file, or of all files in a folder; names below it count.
+    """Digest of a file, or of all files under a folder with their paths relative to it.
 
     Raises:
-        OSError: nothing there, or nothing that can be read.
+        OSError: the path does not exist, or a file cannot be read.
     """
     if not path.is_dir():
         return digest_of([("", path)], key=key)
@@ -67,5 +67,5 @@ def digest_of_result(path: Path, *, key: bytes = b"") -> Digest:
 
 
 def files_below(folder: Path) -> Sequence[Path]:
-    """All files, sorted by path."""
+    """All files under a folder, sorted by path."""
     return sorted(path for path in folder.rglob("*") if path.is_file())

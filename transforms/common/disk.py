@@ -11,17 +11,17 @@ _CHUNK = 1 << 22
 
 
 def allocate(path: Path, size: int) -> None:
-    """Make a file ``size`` bytes long, with room for all of them.
+    """Extend a file to ``size`` bytes and reserve the disk space for all of them.
 
-    A file that is merely as long has holes: who writes to one through memory on a full disk is killed by the kernel (SIGBUS),
-    without an error to catch.
+    Setting the length alone would leave holes in the file. A process that writes to a hole through a memory map when the disk is
+    full is killed by the kernel (SIGBUS), without an error to catch.
 
     Args:
-        path: an existing file; what is in it stays.
-        size: bytes.
+        path: an existing file; its content is kept.
+        size: in bytes.
 
     Raises:
-        OutputError: the disk has no such room, or the user's quota.
+        OutputError: the disk or the user's quota has too little space left.
     """
     try:
         with path.open("r+b") as stream:

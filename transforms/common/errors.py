@@ -1,11 +1,11 @@
-"""Errors whose message is one line for the user."""
+"""Errors with a one-line message for the user."""
 
 from __future__ import annotations
 
 
 class DataError(ValueError):
-    """A data set cannot be used; the message is one line: what was expected, what came, what to do."""
+    """A data set cannot be used; the one-line message says what was expected, what came and what to do."""
 
 
 class OutputError(OSError):
-    """An output cannot be written; the message is one line and says what is left."""
+    """An output cannot be written; the one-line message says what was left behind."""

@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 
 LONGEST = 255
-"""Bytes of a name on all common file systems."""
+"""Most bytes that a file name may have on all common file systems."""
 _TAG = 9
 
 
 def fitting(name: str, room: int) -> str:
-    """A name that is cut where it has more than ``room`` bytes, with a tag of the whole so that two stay two.
+    """Shorten a name to at most ``room`` bytes; a hash of the whole name at the end keeps shortened names distinct.
 
     >>> fitting("scan", 200)
     'scan'
@@ -27,7 +27,7 @@ def fitting(name: str, room: int) -> str:
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:
-    """A path that no longer depends on the working directory, ``~`` being the user's home; ``~name`` of no user stays a name.
+    """Make a path absolute and expand ``~`` and ``~user``; a ``~name`` that belongs to no user is kept as it is.
 
     >>> absolute("/data/~nobody-of-that-name").name, absolute("~nobody-of-that-name").name
     ('~nobody-of-that-name', '~nobody-of-that-name')

@@ -1,4 +1,4 @@
-"""Atomic writing: a reader never sees half a file."""
+"""Atomic writing: a reader never sees a half-written file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ct_cncl.transforms.common.file_names import LONGEST, fitting
 
 
 def partial_name(name: str) -> str:
-    """A new hidden name for what is being made and will be called ``name``: ``.NAME.TAG.part``, cut where it is too long."""
+    """A new hidden name for a file or folder that will be called ``name`` once complete: ``.NAME.TAG.part``, shortened if too long."""
     tag = _tag()
     return f".{fitting(name, LONGEST - len(tag) - 1)}{tag}"
 
@@ -25,17 +25,17 @@ def _tag() -> str:
 
 @contextmanager
 def replacing(path: str | Path, *, temporary: Path | None = None) -> Iterator[Path]:
-    """Give a temporary name next to ``path``; when the block ends well, it takes the place of ``path`` at once.
+    """Yield a temporary path next to ``path``; when the block ends without an error, that file replaces ``path`` atomically.
 
     On any error the temporary file is removed and ``path`` is unchanged.
 
     Args:
-        path: the final name; its folder is made where it is missing.
-        temporary: another temporary name on the same file system, for what must leave nothing beside ``path`` even when
-            it is killed.
+        path: the final path; its folder is created if it is missing.
+        temporary: the temporary path to use instead, on the same file system, if nothing may be left next to ``path`` even
+            when the process is killed.
 
     Raises:
-        OutputError: disk full, no permission, no such place.
+        OutputError: the disk is full, or the folder cannot be created or written to.
     """
     path = Path(path)
     temporary = temporary or path.with_name(partial_name(path.name))
@@ -45,30 +45,30 @@ def replacing(path: str | Path, *, temporary: Path | None = None) -> Iterator[Pa
         yield temporary
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
-        os.replace(temporary, path)  # noqa: PTH105  one atomic call, and the one that tests make fail
+        os.replace(temporary, path)  # noqa: PTH105  one atomic call, and the call that the tests replace to simulate a failure
     except OSError as error:
         raise OutputError(
             f"Expected to write {path}, but got: {error.strerror or error}. Nothing was changed there; free some space or "
             "choose another output folder."
         ) from error
     finally:
-        with suppress(OSError):  # no such place: the error above says so
+        with suppress(OSError):  # the folder does not exist: the error above says so
             temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 
 @contextmanager
 def scratch_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder in ``folder`` for files that nobody is to find there; gone when the block ends.
+    """Yield a hidden folder inside ``folder`` for intermediate files; it is removed when the block ends.
 
-    Not in the system's temporary folder: there, scans would stay for ever once a process is killed. Here the next run that has
-    the folder alone (``alone_in`` in ``locks.py``) removes them.
+    The system's temporary folder would not do: if the process were killed, scans would stay there forever. Here, the next run
+    that locks ``folder`` (``alone_in`` in ``locks.py``) removes them.
 
     Args:
-        folder: made where it is missing, and removed again if it is empty in the end.
+        folder: created if it is missing, and removed again if it is empty in the end.
 
     Raises:
-        OutputError: it cannot be made.
+        OutputError: the folder cannot be created.
     """
     own = folder / partial_name("scratch")
     try:
@@ -79,12 +79,12 @@ def scratch_folder(folder: Path) -> Iterator[Path]:
         yield own
     finally:
         shutil.rmtree(own, ignore_errors=True)
-        with suppress(OSError):  # there are results
+        with suppress(OSError):  # not empty: it holds results
             folder.rmdir()
 
 
 def sync_folder(folder: Path) -> None:
-    """Make new names in a folder survive a power cut; where folders cannot be synced (Windows) files are complete anyway."""
+    """Make new names in a folder survive a power cut. Where folders cannot be synced (Windows), the files are still complete."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

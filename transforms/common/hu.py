@@ -1,8 +1,8 @@
-"""HU and network units, both directions exact; the display windows that metrics and pictures name.
+"""Exact conversion between HU and network units, and the named display windows of metrics and pictures.
 
-Network units are ``(HU + 1024) / 4096``: the full 12-bit range has length 1, so ``data_range=1.0`` there is 4096 HU.
-4096 is a power of two: in float32 the way there and back is exact for whole HU far beyond what a scanner stores.
-Nothing is clipped: HU below -1024 or above 3071 pass through unchanged.
+Network units are ``(HU + 1024) / 4096``: the full 12-bit range has length 1, so ``data_range=1.0`` in network units is 4096 HU.
+4096 is a power of two, so in float32 the round trip is exact for whole HU far beyond what a scanner stores.
+Nothing is clipped: HU below -1024 or above 3071 are converted like all others.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 HU_OFFSET = 1024.0
-"""Added to HU before the division: -1024 HU is 0 in network units."""
+"""Added to HU before the division, so that -1024 HU is 0 in network units."""
 HU_RANGE = 4096.0
-"""HU that correspond to 1.0 in network units; the data range of every full-range figure."""
+"""The span in HU that has length 1.0 in network units; the data range of every full-range figure."""
 
 ArrayOrTensor = TypeVar("ArrayOrTensor", np.ndarray, torch.Tensor)
 
@@ -51,7 +51,7 @@ WINDOWS = {
 
 
 def to_network(hu: ArrayOrTensor) -> ArrayOrTensor:
-    """HU to network units, ``(HU + 1024) / 4096``.
+    """Convert HU to network units, ``(HU + 1024) / 4096``.
 
     Args:
         hu: any shape, floating point, HU.
@@ -66,7 +66,7 @@ def to_network(hu: ArrayOrTensor) -> ArrayOrTensor:
 
 
 def to_hu(units: ArrayOrTensor) -> ArrayOrTensor:
-    """Network units to HU, the inverse of :func:`to_network`; never clips.
+    """Convert network units to HU, the inverse of :func:`to_network`; nothing is clipped.
 
     Args:
         units: any shape, floating point, network units.
@@ -81,11 +81,14 @@ def to_hu(units: ArrayOrTensor) -> ArrayOrTensor:
 
 
 def apply_window(hu: ArrayOrTensor, window: Window) -> ArrayOrTensor:
-    """Grey levels in [0, 1] of ``hu`` seen through ``window`` (linear, clipped at both ends).
+    """Map HU to grey levels in [0, 1] with a display window: linear, clipped at both ends.
 
     Args:
         hu: any shape, floating point, HU.
         window: centre and width in HU.
+
+    Returns:
+        Grey levels, the same shape and type; 0 is black, 1 is white.
 
     >>> float(apply_window(torch.tensor(50.0), WINDOWS["abdomen"]))
     0.5

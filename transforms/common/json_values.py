@@ -1,4 +1,4 @@
-"""Values as strict JSON allows them, and JSON files that anybody may have written."""
+"""Conversion of values to strict JSON, and reading of JSON files from untrusted sources."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def read_json(path: Path) -> Any:
     """The value in a JSON file.
 
     Raises:
-        OSError: it cannot be read, or is no regular file: opening a pipe would wait for ever.
-        ValueError: no UTF-8, no JSON, or nested too deeply for a parser.
+        OSError: the file cannot be read, or is not a regular file (opening a pipe would block forever).
+        ValueError: the file is not UTF-8, not JSON, or too deeply nested for the parser.
     """
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a regular file", str(path))
@@ -27,7 +27,7 @@ def parsed_json(text: str) -> Any:
     """The value in a JSON text.
 
     Raises:
-        ValueError: no JSON, or nested too deeply for a parser.
+        ValueError: the text is not JSON, or too deeply nested for the parser.
 
     >>> parsed_json("[" * 100_000)
     Traceback (most recent call last):
@@ -40,7 +40,7 @@ def parsed_json(text: str) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """``value`` as strict JSON: numpy scalars and arrays unpacked, numbers that are not finite as null.
+    """Convert a value to what strict JSON allows: NumPy scalars and arrays become numbers and lists, non-finite numbers None.
 
     >>> plain({"a": np.float32(0.5), "b": [float("nan")]})
     {'a': 0.5, 'b': [None]}

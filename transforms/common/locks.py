@@ -1,4 +1,4 @@
-"""One process at a time: locks that the system releases when their process ends, however it ends."""
+"""File locks, which the system releases when their process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from ct_cncl.transforms.common.file_names import LONGEST, absolute, fitting
 
 try:
     import fcntl
-except ImportError:  # Windows: runs are not kept apart there
+except ImportError:  # Windows: no locks, so two runs in one folder are not prevented
     fcntl = None  # type: ignore[assignment]
 
 _PARTIAL = re.compile(r"\..+\.[0-9a-f]{8}\.part")
-"""What ``partial_name`` in ``files.py`` gives."""
+"""The pattern of the names that ``partial_name`` in ``files.py`` returns."""
 _BUSY = (errno.EACCES, errno.EAGAIN)
 _held: dict[tuple[int, Path], int] = {}
-"""Handles by process and file: POSIX locks are a process's own, so that it may ask again for what it holds."""
+"""Handles by process and file: POSIX locks belong to a process, so the system would grant it a lock that it already holds."""
 
 
 @contextmanager
 def alone_in(folder: str | Path, *, wait: bool = False) -> Iterator[bool]:
-    """Hold a folder of results for one run; another run, on this machine or a shared file system, is told who holds it.
+    """Lock a folder of results for one run; any other run, on this machine or through a shared file system, is refused.
 
-    The lock is a hidden file next to the folder, ``.NAME.lock``, which is there for as long as it is held. Within one process a
-    run may hold the folder of the run that it is part of. File systems without locks keep nobody apart. What a killed run was
-    writing in the folder goes, and so do its locks.
+    The lock is a hidden file next to the folder, ``.NAME.lock``, which exists as long as the lock is held. Within one process, a
+    run that is part of another may lock the same folder again. On file systems without locks, two runs are not kept apart.
+    Unfinished files and locks that a killed run left in the folder are removed.
 
     Args:
         folder: need not exist.
-        wait: until it is free.
+        wait: wait until the folder is free instead of raising an error.
 
     Yields:
-        Whether that is certain: so it is unless there can be no locks.
+        Whether the folder is certainly locked; False only where locks are impossible.
 
     Raises:
-        OutputError: another process holds it; it is named.
+        OutputError: another process holds the lock; the message names it.
     """
     folder = Path(os.path.normpath(absolute(folder)))
     path = lock_of(folder)
@@ -59,17 +59,17 @@ def alone_in(folder: str | Path, *, wait: bool = False) -> Iterator[bool]:
 
 
 def lock_of(folder: Path) -> Path:
-    """The lock file of a folder: hidden, next to it."""
+    """The path of a folder's lock file: hidden, next to the folder."""
     return folder.with_name(f".{fitting(folder.name, LONGEST - 6)}.lock")
 
 
 def holds(path: Path) -> bool:
-    """Whether this process holds a lock file: asked for it again, the system would say yes."""
+    """Whether this process holds a lock file. The system cannot tell: it grants a process the same lock again."""
     return (os.getpid(), path) in _held
 
 
 def _tidy(folder: Path) -> None:
-    """Remove unfinished files and folders of killed runs, but nothing in folders that another process holds, or hidden ones."""
+    """Remove unfinished files and folders of killed runs, but nothing in hidden folders or in those that another process holds."""
     for parent, folders, names in os.walk(folder):
         here = Path(parent)
         for name in filter(_PARTIAL.fullmatch, names):
@@ -90,13 +90,13 @@ def _tidy(folder: Path) -> None:
 
 
 def _named(partial: str) -> str:
-    """The final name of what has a partial one."""
+    """The final name that belongs to a partial one."""
     return partial[1 : -len(".01234567.part")]
 
 
 @contextmanager
 def _free(path: Path) -> Iterator[bool]:
-    """Whether nobody else holds a lock; one that a killed process left goes."""
+    """Yield whether no other process holds a lock; a lock file that a killed process left is removed."""
     if not path.exists():
         yield True
         return
@@ -109,11 +109,12 @@ def lock(path: Path, *, wait: bool = False) -> Iterator[bool | None]:
     """Hold a lock file.
 
     Args:
-        path: made with its folders, and removed in the end.
-        wait: for as long as another process holds it.
+        path: created together with its folders, and removed in the end.
+        wait: wait as long as another process holds it.
 
     Yields:
-        Whether it is held now; None where nobody can hold it (no rights, no locks on this file system).
+        True if this process now holds the lock, False if another process does, None if locking is impossible (no permission, or
+        no locks on this file system).
     """
     key = (os.getpid(), path)
     if fcntl is None or key in _held:
@@ -132,15 +133,15 @@ def lock(path: Path, *, wait: bool = False) -> Iterator[bool | None]:
     finally:
         del _held[key]
         with suppress(OSError):
-            path.unlink()  # before it is let go: who waits for it sees that it is gone, and makes another
+            path.unlink()  # before it is released: a waiting process sees that the file is gone and creates a new one
         os.close(handle)
 
 
 def _acquired(path: Path, *, wait: bool) -> int:
-    """A handle of the file that lies there, locked.
+    """Create the lock file if necessary and lock it; returns its handle.
 
     Raises:
-        OSError: of kind ``_BUSY`` where another process has it; others where there can be no lock.
+        OSError: with an errno in ``_BUSY`` if another process holds the lock, with another one if locking is impossible.
     """
     while True:
         try:
@@ -148,7 +149,7 @@ def _acquired(path: Path, *, wait: bool) -> int:
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except FileNotFoundError:  # its folder was tidied away in between
             continue
-        except PermissionError as error:  # another user's, or a folder that is not ours: no lock, which is no "busy"
+        except PermissionError as error:  # another user's file or folder: locking is impossible, which is not "busy"
             raise OSError(errno.EROFS, str(error)) from error
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -159,11 +160,11 @@ def _acquired(path: Path, *, wait: bool) -> int:
         except BaseException:
             os.close(handle)
             raise
-        os.close(handle)  # whoever held it has removed it meanwhile
+        os.close(handle)  # its former holder has removed the file in the meantime
 
 
 def _holder(path: Path) -> str:
-    """Who holds a lock, in words."""
+    """Who holds a lock, for a message."""
     try:
         pid, host = path.read_text(encoding="utf-8").split()
     except (OSError, ValueError):

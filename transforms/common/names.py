@@ -1,4 +1,4 @@
-"""Names that look the same compare equal: accented letters have two spellings (macOS's file names, spreadsheets)."""
+"""Comparison of names: Unicode has two encodings of accented letters (macOS file names use the decomposed one)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import unicodedata
 
 
 def same_letters(text: str) -> str:
-    r"""A name in the one spelling in which names are compared (NFC).
+    r"""Normalise a name (NFC), so that names that look the same compare equal.
 
     >>> same_letters("Mu\u0308ller") == same_letters("M\u00fcller")
     True

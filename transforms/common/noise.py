@@ -1,4 +1,4 @@
-"""What libraries say besides our own messages: nothing a user could act on, and values of tags, UIDs among them."""
+"""Silences other libraries' warnings: users cannot act on them, and they may quote values of DICOM attributes such as UIDs."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _LOUD = (
 
 
 def _quiet_threads(args: threading.ExceptHookArgs) -> None:
-    """No traceback of TensorBoard's writer: what stops it is raised where the next event is written."""
+    """Suppress the traceback of TensorBoard's writer thread: its error is raised again when the next event is written."""
     if type(args.thread).__name__ != "_AsyncWriterThread":
         threading.__excepthook__(args)
 
 
 def quieten() -> None:
-    """Keep warnings of readers and drawers from the terminal, in this process and from now on; their errors are still raised."""
+    """Silence the warnings of file readers and plotting libraries for the rest of this process; their errors are still raised."""
     for name in _LOUD:
         warnings.filterwarnings("ignore", module=rf"{name}(\.|$)")
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore", module=r"ct_cncl\.transforms\.series")  # whom some of them say it is who warns
+    warnings.filterwarnings("ignore", module=r"ct_cncl\.transforms\.series")  # some libraries blame the calling module
     threading.excepthook = _quiet_threads
-    warnings.filterwarnings("ignore", category=SyntaxWarning)  # the head of a NPY file is parsed as Python
+    warnings.filterwarnings("ignore", category=SyntaxWarning)  # the header of an NPY file is parsed as Python
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """As :func:`quieten`, for as long as the block lasts."""
+    """Like :func:`quieten`, but only within the block."""
     levels = {name: logging.getLogger(name).level for name in _LOUD}
     with warnings.catch_warnings():
         quieten()

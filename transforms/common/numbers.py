@@ -1,4 +1,4 @@
-"""Whole numbers, as options ask for them."""
+"""Checks of options that must be whole numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def is_whole(value: Any, *, least: int = 1) -> bool:
-    """Whether a value is a whole number of at least ``least``: of Python's or NumPy's, but neither a text nor a truth value.
+    """Whether a value is an integer, of Python or NumPy, and at least ``least``; strings and booleans are not.
 
     >>> is_whole(2), is_whole(0), is_whole(1.5), is_whole("2"), is_whole(True)
     (True, False, False, False, False)

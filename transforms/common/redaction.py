@@ -1,4 +1,4 @@
-"""Messages without values: only the words of this project, nothing that came from a file or its name."""
+"""Redacts messages to this project's own words, so that nothing from a file or its name remains."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _PACKAGES = (
     "ct_cncl.pipeline.weights",
     "ct_cncl.transforms.common",
 )
-"""Those whose messages may be about a scan."""
+"""Packages whose messages may be about a scan."""
 _MARKS = ".,;:()[]'\""
 _NUMBER = re.compile(r"-?\d{1,3}(?:\.\d+)?(?:e[+-]\d+)?")
-"""Numbers as measures have them; no years, dates or identifiers."""
+"""Short numbers such as sizes and distances, but not years, dates or identifiers."""
 LEFT_OUT = "..."
 
 
 def redacted(text: str) -> str:
-    """A message in which whatever is no word of this project's own messages, no short number and no kind of error is left out.
+    """Leave out of a message everything but the words of this project's own messages, short numbers and names of error types.
 
     >>> redacted("expected a complete DICOM file but got a damaged one (ValueError: 'FAMILY^FIRST'); copy or export it again")
     'expected a complete DICOM file but got a damaged one (ValueError: ... copy or export it again'
@@ -43,7 +43,7 @@ def redacted(text: str) -> str:
 
 @cache
 def _vocabulary() -> frozenset[str]:
-    """Words of the texts in our own code, less its docstrings, and of what the system says of files."""
+    """Words of the messages in our own code, without its docstrings, and of the system's error messages."""
     texts = [os.strerror(number) for number in range(1, 133)]
     for name in _modules():
         spec = importlib.util.find_spec(name)
@@ -62,7 +62,7 @@ def _modules() -> Iterator[str]:
 
 def _texts(code: CodeType) -> Iterator[str]:
     for constant in code.co_consts:
-        if isinstance(constant, str) and " " in constant.strip():  # a sentence, not a name of a key or a file
+        if isinstance(constant, str) and " " in constant.strip():  # a sentence, not the name of a key or a file
             yield constant
         elif isinstance(constant, CodeType):
             yield from _texts(constant)

@@ -1,4 +1,4 @@
-"""Temporary folders that do not outlive their process; the next process removes what a killed one left."""
+"""Temporary folders that are removed with their process; the next process removes those of a killed one."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from ct_cncl.transforms.common.locks import holds, lock, lock_of
 
 try:
     _USER = os.getuid()
-except AttributeError:  # Windows: temporary folders are a user's own there
+except AttributeError:  # Windows: each user has their own temporary folder
     _USER = 0
 
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """An empty folder in the system's temporary one, for scans and bundles that are unpacked; gone when the block ends.
+    """Yield an empty folder inside the system's temporary folder for unpacked scans and bundles; it is removed when the block ends.
 
-    A process that is killed cannot remove it. Therefore all of a user's lie in one folder, ``ct-cncl-USER``, which only that user
-    may read, and each is locked: the next process first removes those that no process holds any more. Beside results,
-    ``scratch_folder`` in ``files.py`` is the better place.
+    A killed process cannot remove its folder. Therefore all folders of one user lie in ``ct-cncl-USER``, which only that user may
+    read, and each is locked: the next process first removes those that no process holds any more. Use ``scratch_folder`` in
+    ``files.py`` instead if the files are to lie next to results.
 
     Raises:
-        OSError: no place for temporary files.
+        OSError: the folder cannot be created, or other users can read its parent.
     """
     base = _base()
     _tidy(base)
     own = base / uuid.uuid4().hex
-    with lock(lock_of(own)):  # first the lock, then the folder: one without a lock has nobody
+    with lock(lock_of(own)):  # first the lock, then the folder: a folder without a lock counts as abandoned
         own.mkdir()
         try:
             yield own
@@ -42,7 +42,7 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def _base() -> Path:
-    """The user's folder; one of another user's making, or open to others, is not used."""
+    """The user's folder; it is refused if another user created it or can read it."""
     base = Path(tempfile.gettempdir(), f"ct-cncl-{_USER}")
     base.mkdir(mode=0o700, exist_ok=True)
     found = base.lstat()
@@ -50,8 +50,8 @@ def _base() -> Path:
         not stat.S_ISDIR(found.st_mode) or found.st_uid != _USER or stat.S_IMODE(found.st_mode) & 0o077
     ):
         raise PermissionError(
-            f"Expected {base} to be a folder that only you can read, for scans are unpacked there, but it is not. Remove it, or "
-            "name another place for temporary files with TMPDIR."
+            f"Expected {base} to be a folder that only you can read, because scans are unpacked there, but it is not. Remove it, or "
+            "set TMPDIR to another folder for temporary files."
         )
     return base
 

@@ -1,4 +1,4 @@
-"""Text for a terminal. File names come from strangers, and a terminal obeys control characters."""
+"""Text for a terminal: file names come from untrusted sources, and a terminal obeys control characters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 
 def shown(text: str) -> str:
-    r"""Text that does nothing but show: control characters, bytes that are no text and changes of direction are escaped.
+    r"""Escape control characters, undecodable bytes and changes of writing direction, so that a terminal only shows the text.
 
     >>> shown("a\x1b]0;title\x07\nb")
     'a\\x1b]0;title\\x07\\nb'
@@ -20,19 +20,19 @@ def shown(text: str) -> str:
 
 
 def _escaped(letter: str) -> str:
-    if "\udc80" <= letter <= "\udcff":  # how Python holds a byte of a file's name that is no text
+    if "\udc80" <= letter <= "\udcff":  # how Python represents an undecodable byte of a file name
         return f"\\x{ord(letter) - 0xDC00:02x}"
     return letter.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
 def say(*lines: str, error: bool = False) -> None:
-    """Print lines above any progress bar, as far as the terminal's encoding goes.
+    """Print lines above any progress bar.
 
-    A terminal that is gone or cannot show a letter ends nothing.
+    Characters that the terminal's encoding lacks are escaped, and a closed terminal is ignored: neither stops a run.
 
     Args:
-        lines: what breaks one is escaped; none print nothing.
-        error: to standard error.
+        lines: line breaks within a line are escaped; without lines, nothing is printed.
+        error: print to standard error.
     """
     if not lines:
         return

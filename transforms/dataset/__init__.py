@@ -1,1 +1,1 @@
-"""Makes, writes and reads prepared data sets."""
+"""Creates, writes and reads prepared data sets."""

@@ -1,4 +1,4 @@
-"""A prepared data set: its folder, its ``datalist.json``, and whether its files are still those it names."""
+"""A prepared data set: reads its ``datalist.json``, and checks that its files have not changed."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ from ct_cncl.transforms.dataset.patients import rule_that_tells_apart
 DATALIST = "datalist.json"
 SPLITS = ("training", "validation", "test")
 FORMAT = 2
-"""Version of the data sets; raised when old ones cannot be read any more, or the same scans give other volumes."""
+"""Version of the data set format; raised when old data sets can no longer be read, or the same scans give other volumes."""
 VOLUMES = ("image", "label")
 NOISE = "noise"
-"""Key of an entry's noise realization, a list of volumes; not every entry has it."""
+"""Key of an entry's noise realizations, a list of volumes; not every entry has it."""
 TISSUE_LABELS = "tissues"
-"""Key of a phantom's label volume, for ``ct-cncl evaluate --labels``; only phantoms of validation and test have one."""
+"""Key of a phantom's tissue labels, for ``ct-cncl evaluate --labels``; only phantoms of validation and test have them."""
 
 
 def read_datalist(folder: str | Path) -> dict[str, Any]:
-    """The contents of ``folder/datalist.json``, volume paths made absolute.
+    """Read ``folder/datalist.json`` and make the volume paths absolute.
 
     Args:
         folder: a data set written by ``ct-cncl prepare``.
 
     Returns:
-        The datalist: "training", "validation" and "test" are lists of entries with absolute paths under "image" (low
-        dose) and "label" (normal dose), under "tissues" (labels of a phantom) where there are any, and lists of them under
-        "noise" (noise realization).
+        The datalist. "training", "validation" and "test" are lists of entries with absolute paths under "image" (low
+        dose) and "label" (normal dose). Some entries also have a path under "tissues" (tissue labels of a phantom) and a list of
+        paths under "noise" (noise realizations).
 
     Raises:
-        DataError: no such folder, no or no readable datalist, another format, or a patient in two splits.
+        DataError: the folder or its datalist is missing, the datalist is unreadable or of another format, or a patient is in two
+            splits.
     """
     folder = absolute(folder)
     path = folder / DATALIST
@@ -65,7 +66,7 @@ def read_datalist(folder: str | Path) -> dict[str, Any]:
             missing = [key for key in (*VOLUMES, "patient", "source") if key not in entry]
             if missing:
                 raise DataError(
-                    f"Expected every entry of {path} to have {', '.join(missing)}, but one in {split} has not. Prepare the "
+                    f"Expected every entry of {path} to have {', '.join(missing)}, but one in {split} does not. Prepare the "
                     "data set again."
                 )
             for key in VOLUMES:
@@ -79,10 +80,10 @@ def read_datalist(folder: str | Path) -> dict[str, Any]:
 
 
 def check_patients(content: dict[str, Any]) -> None:
-    """Refuse a datalist that has one patient in two splits.
+    """Refuse a datalist that has a patient in two splits.
 
     Raises:
-        DataError: naming the splits and source files concerned.
+        DataError: a patient is in two splits; the message names the splits and source files.
     """
     seen: dict[str, tuple[str, str]] = {}
     for split in SPLITS:
@@ -91,26 +92,26 @@ def check_patients(content: dict[str, Any]) -> None:
             if first_split != split:
                 raise DataError(
                     f"Expected every patient in one split, but {first_source} ({first_split}) and {entry['source']} "
-                    f"({split}) are of the same patient. Move one, or name the patients with"
+                    f"({split}) belong to the same patient. Move one, or name the patients with"
                     f" --patients table.csv or --patient-from-name RULE.{rule_that_tells_apart([first_source, entry['source']])}"
                 )
 
 
 def verify_checksums(content: dict[str, Any], splits: tuple[str, ...] = SPLITS) -> None:
-    """Compare every volume of ``splits`` with the checksum that the datalist holds for it.
+    """Compare every volume of ``splits`` with its checksum in the datalist.
 
     Args:
         content: from ``read_datalist``.
-        splits: which ones.
+        splits: the splits to check.
 
     Raises:
-        DataError: a file is missing or is not the one that was prepared.
+        DataError: a file is missing or has changed since it was prepared.
     """
     files = [item for split in splits for entry in content[split] for item in _checksums(entry)]
     for path, _ in files:
         if not Path(path).is_file():
             raise DataError(f"Expected {path}, which {DATALIST} names, but it is missing. Prepare the data set again.")
-    with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock
+    with ThreadPoolExecutor() as pool:  # threads suffice: hashing releases the interpreter lock
         for (path, expected), found in zip(files, pool.map(lambda item: file_checksum(Path(item[0])), files)):
             if found != expected:
                 raise DataError(
@@ -120,11 +121,11 @@ def verify_checksums(content: dict[str, Any], splits: tuple[str, ...] = SPLITS) 
 
 
 def short_repeated(entries: Sequence[dict[str, Any]], slices: int) -> list[dict[str, Any]]:
-    """Entries of few slices more than once, so that patches do not come from the long scans alone.
+    """Repeat entries with few slices, so that patches do not come only from the long scans.
 
     Args:
-        entries: of a split, with "shape" (x, y, z).
-        slices: an entry with fewer is repeated until it counts for as many, or nearly.
+        entries: the entries of a split, with "shape" (x, y, z).
+        slices: an entry with fewer slices is repeated as often as fits into this number.
 
     Raises:
         ValueError: ``slices`` below 1.
@@ -138,7 +139,7 @@ def short_repeated(entries: Sequence[dict[str, Any]], slices: int) -> list[dict[
 
 
 def _checksums(entry: dict[str, Any]) -> list[tuple[str, str]]:
-    """(path, checksum) of every volume of an entry."""
+    """Pairs (path, checksum) for every volume of an entry."""
     stated = entry.get("checksum", {})
     files = [(entry[key], stated.get(key, "none")) for key in (*VOLUMES, TISSUE_LABELS) if key in entry]
     noise = entry.get(NOISE, [])
@@ -149,10 +150,10 @@ def entries(content: dict[str, Any], split: str) -> list[dict[str, Any]]:
     """The entries of one split.
 
     Raises:
-        DataError: unknown split, or no volume in it.
+        DataError: the split is unknown or empty.
     """
     if split not in SPLITS:
-        raise DataError(f"Expected a split of {', '.join(SPLITS)}, but got {split!r}.")
+        raise DataError(f"Expected one of the splits {', '.join(SPLITS)}, but got {split!r}.")
     if not content[split]:
         raise DataError(
             f"Expected at least one volume in the {split} split, but there is none. Prepare the data set with "

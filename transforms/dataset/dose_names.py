@@ -1,6 +1,6 @@
-"""The dose of a scan, read from the names of series and folders.
+"""Recognises the dose of a scan by the names of its series and folders.
 
-Words as in the Low Dose CT Grand Challenge (L067/full_1mm, L067/quarter_1mm, FD_1mm, QD_1mm; Mayo Clinic, 2016) and in
+The words are those of the Low Dose CT Grand Challenge (L067/full_1mm, L067/quarter_1mm, FD_1mm, QD_1mm; Mayo Clinic, 2016) and of
 TCIA's LDCT-and-Projection-data ("Full dose images", "Low Dose Images").
 """
 
@@ -20,10 +20,10 @@ _OF_THE_SCAN = re.compile(r"^(.+?)_(?:FD|QD)(?:_\d+)*$")
 
 
 def dose_of(names: Iterable[str]) -> Dose:
-    """The dose that the first name with a word for exactly one states; empty where none does.
+    """The dose in the first name that has words for exactly one dose; empty if there is no such name.
 
     Args:
-        names: from the one that counts most: the series' description, its folder, the folder around that.
+        names: names in order of precedence: the series description, the folder of the series, its parent folder.
 
     >>> dose_of(["", "quarter_1mm", "L067"])
     'low'
@@ -40,7 +40,7 @@ def dose_of(names: Iterable[str]) -> Dose:
 
 
 def without_dose_words(name: str) -> str:
-    """A name without case, punctuation and words for a dose: partners are often alike but for those.
+    """A name in lower case without punctuation and words for a dose; the names of partners often differ only in these.
 
     >>> without_dose_words("QD_3mm_sharp/L554/quarter_3mm") == without_dose_words("FD_3mm_sharp/L554/full_3mm")
     True
@@ -49,7 +49,7 @@ def without_dose_words(name: str) -> str:
 
 
 def without_scan(patient: str) -> str:
-    """A PatientID without what it says of the scan: the Grand Challenge's export numbers the series there.
+    """A PatientID without the dose and series number that the Grand Challenge's export appends to it.
 
     >>> without_scan("L067_QD_3_1")
     'L067'

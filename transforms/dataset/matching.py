@@ -1,4 +1,4 @@
-"""Low- and full-dose scans of the same patient, frame of reference and slices."""
+"""Pairs low- and full-dose scans with the same patient, frame of reference, kernel and slices."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _MOST_NAMED = 10
 
 @dataclass(frozen=True)
 class PairCandidate:
-    """What pairing needs to know of a scan: where it is, whose it is, and its voxel grid (affine: voxel to RAS mm).
+    """What pairing needs to know about a scan.
 
     Attributes:
         source: the file, or the folder of a DICOM series.
-        patient: whose scan it is. Not for logs.
+        patient: the patient. Must not be logged.
         shape: (x, y, z).
-        affine: (4, 4), voxel to RAS mm.
-        name: what errors call it; empty for the name of ``source``.
-        frame: FrameOfReferenceUID, empty where none is stated: positions of different frames cannot be compared.
-        kernel: reconstruction kernel, empty where none is stated.
-        problem: why it cannot be a partner of anything; empty where it can.
+        affine: (4, 4), voxel -> RAS mm.
+        name: name of the scan in error messages; empty to use that of ``source``.
+        frame: FrameOfReferenceUID, empty if not stated; positions in different frames of reference cannot be compared.
+        kernel: reconstruction kernel; empty if not stated.
+        problem: why the scan cannot be paired at all; empty if it can.
     """
 
     source: Path
@@ -44,11 +44,11 @@ class PairCandidate:
 
     @property
     def grid(self) -> SliceGrid:
-        """Where its slices lie."""
+        """The grid of its slices."""
         return SliceGrid.of_volume(self.affine, self.shape)
 
     def same_geometry(self, other: PairCandidate) -> bool:
-        """Whether both have the same slices of the same pixels."""
+        """Whether both have the same slices with the same pixel grid."""
         return self.shape == other.shape and self.grid.same_slices(other.grid)
 
 
@@ -57,19 +57,20 @@ def match_pairs(
 ) -> list[tuple[int, int]]:
     """Pair every full-dose scan with the low-dose scan of the same patient, frame of reference, kernel and slices.
 
-    Frames and kernels count where both scans state one. Several candidates are told apart by equal file names, then by
-    names that are equal but for the dose (full_3mm_sharp, quarter_3mm_sharp), and refused where that does not decide.
+    Frames of reference and kernels are compared only if both scans state them. Among several candidates, those with the same stated
+    frame of reference are preferred, then those with the same file name, then those whose names differ only in the dose
+    (full_3mm_sharp, quarter_3mm_sharp). If several are left, the pair is refused.
 
     Args:
         low: low-dose scans.
         full: full-dose scans.
-        across_frames: compare positions of different frames of reference anyway.
+        across_frames: compare positions in different frames of reference anyway.
 
     Returns:
         Index pairs (low, full), in the order of ``full``.
 
     Raises:
-        DataError: naming every scan without a partner, with a partner of other slices, or with more than one candidate.
+        DataError: a scan has no partner, a partner with other slices, or several candidates; the message names the scans.
     """
     problems = [f"Expected {scan} to be a volume, but: {scan.problem}." for scan in (*low, *full) if scan.problem]
     pairs: list[tuple[int, int]] = []
@@ -122,7 +123,7 @@ def _left_over(
     *,
     told: bool,
 ) -> list[str]:
-    """Low-dose scans that are not in exactly one pair; of those whose patient is in trouble already, nothing more is said."""
+    """Messages about low-dose scans that are not in exactly one pair, unless other messages already concern their patient."""
     problems = []
     for number, scan in enumerate(low):
         partners = [str(full[other]) for mine, other in pairs if mine == number]
@@ -141,7 +142,7 @@ def _why_not(scan: PairCandidate, of_patient: Sequence[PairCandidate], candidate
         names = ", ".join(map(str, candidates))
         return (
             f"Expected one low-dose partner for {scan}, but {names} all have its patient and geometry. "
-            "Name partners alike, or prepare them one by one."
+            "Give partners the same name, or prepare them one by one."
         )
     if not of_patient:
         return (
@@ -153,17 +154,17 @@ def _why_not(scan: PairCandidate, of_patient: Sequence[PairCandidate], candidate
         return _other_slices(scan, other)
     if not _agree(scan.kernel, other.kernel):
         return (
-            f"Expected {scan} and its low-dose partner {other} to have one kernel, but got {scan.kernel} and "
-            f"{other.kernel}. Pair reconstructions of one kernel."
+            f"Expected {scan} and its low-dose partner {other} to have the same kernel, but got {scan.kernel} and "
+            f"{other.kernel}. Pair reconstructions with the same kernel."
         )
     return (
-        f"Expected {scan} and its low-dose partner {other} to have one frame of reference, but they have two, whose "
-        "positions need not be the same places. If both come from one acquisition, say so with --across-frames."
+        f"Expected {scan} and its low-dose partner {other} to share a frame of reference, but they have two, in "
+        "which equal positions need not be the same place. If both come from one acquisition, pass --across-frames."
     )
 
 
 def _distance(scan: PairCandidate, other: PairCandidate) -> tuple[bool, bool, float]:
-    """How far a scan of the same patient is from being the partner."""
+    """How much a scan of the same patient differs from a partner, as a sort key."""
     return (
         scan.shape[:2] != other.shape[:2],
         not _agree(scan.kernel, other.kernel),
@@ -175,14 +176,16 @@ def _other_slices(scan: PairCandidate, other: PairCandidate) -> str:
     shared = sum(place is not None for place in scan.grid.partners(other.grid))
     where = ""
     if scan.grid.same_plane(other.grid):
-        where = f" Only {shared} of its {scan.shape[2]} slices lie where one of the {other.shape[2]} others does."
+        where = (
+            f" Only {shared} of its {scan.shape[2]} slices lie at the position of one of the other's {other.shape[2]}."
+        )
     if other.shape != scan.shape:
         return (
-            f"Expected {scan} and its low-dose partner {other} to have one shape, but got {scan.shape} "
+            f"Expected {scan} and its low-dose partner {other} to have the same shape, but got {scan.shape} "
             f"and {other.shape}.{where} Pair scans of the same slices."
         )
     difference = float(np.abs(scan.affine - other.affine).max())
     return (
-        f"Expected {scan} and its low-dose partner {other} to have one affine, but entries differ by "
-        f"up to {difference:.3g} mm.{where} Pair scans of the same geometry."
+        f"Expected {scan} and its low-dose partner {other} to have the same affine, but entries differ by "
+        f"up to {difference:.3g} mm.{where} Pair scans with the same geometry."
     )

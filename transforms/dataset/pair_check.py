@@ -1,4 +1,4 @@
-"""Whether the two images of a pair are one patient at two doses: which is noisier, and what their difference holds."""
+"""Checks that the images of a pair show the same anatomy at two doses, by their noise levels and their difference."""
 
 from __future__ import annotations
 
@@ -16,27 +16,29 @@ from ct_cncl.transforms.common.errors import DataError
 _MOST_SLICES = 5
 _WINDOW = 9
 _NOISIER = 1.05
-"""So many times the image's noise a label may have: both are measured."""
+"""How many times the image's noise level the label's may be; the margin allows for measurement error."""
 _COARSE_SHARE, _COARSE_HU = 0.3, 25.0
-"""More of the difference's variance in means over 9 x 9 pixels, and more HU, is anatomy: noise and streaks average out.
+"""If means over 9 x 9 pixels keep more than this share of the difference's variance, and more than this standard deviation in HU, the
+difference is anatomy: noise and streaks average out.
 
-Measured on seven scans with noise of a quarter and a twentieth of their dose: 0.01 to 0.03; of two patients, or of one patient at
-two dates: 0.73 to 0.91.
+The share was 0.01 to 0.03 on seven scans with the noise of a quarter and a twentieth of their dose, and 0.73 to 0.91 between two
+patients or between two dates of one patient.
 """
 
 
 def check_pair(image: np.ndarray, label: np.ndarray, names: tuple[str, str]) -> None:
-    """Refuse a pair whose label is the noisier one, or whose difference is anatomy.
+    """Refuse a pair whose label is noisier than its image, or whose difference shows anatomy.
 
-    Both are looked at in a few slices and the same windows of soft tissue; where there is too little of it, noise is not judged.
+    Both are examined in a few slices. The noise is measured in the same windows of soft tissue; with too few windows, the noise
+    levels are not compared.
 
     Args:
-        image: (columns, rows, slices) HU, the low dose.
-        label: the same of the full dose.
-        names: of image and label, for the message.
+        image: (columns, rows, slices) HU, low dose.
+        label: (columns, rows, slices) HU, full dose.
+        names: names of image and label, for the message.
 
     Raises:
-        DataError: with the figures.
+        DataError: the pair is refused; the message states the measured figures.
 
     >>> rng = np.random.default_rng(0)
     >>> body = np.pad(np.full((80, 80, 1), 40.0), ((10, 10), (10, 10), (0, 0)), constant_values=-1000)
@@ -80,7 +82,7 @@ def _refuse_structure(coarse: float, whole: float, count: int, names: tuple[str,
     share, level = coarse / whole, float(np.sqrt(coarse / count))
     if share > _COARSE_SHARE and level > _COARSE_HU:
         raise DataError(
-            f"Expected low dose ({names[0]}) and full dose ({names[1]}) to differ by noise, but their difference holds structure: of its "
-            f"{np.sqrt(whole / count):.0f} HU (rms) means over {_WINDOW} x {_WINDOW} pixels keep {level:.0f} HU, {100 * share:.0f} % of its variance; noise "
-            "keeps a few. Are they of one patient and place?"
+            f"Expected low dose ({names[0]}) and full dose ({names[1]}) to differ only by noise, but their difference shows structure: of its "
+            f"{np.sqrt(whole / count):.0f} HU (rms), means over {_WINDOW} x {_WINDOW} pixels keep {level:.0f} HU, {100 * share:.0f} % of the variance, of "
+            "which noise keeps a few per cent. Are they of the same patient and position?"
         )

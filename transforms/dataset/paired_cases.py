@@ -1,4 +1,4 @@
-"""Real pairs as cases: low- and full-dose scans found in two trees, or side by side in one."""
+"""Real pairs as cases: low- and full-dose scans from two folder trees, or side by side in one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ScansByDose:
     Attributes:
         low: low-dose scans of all groups.
         full: full-dose scans by group (training, validation, test).
-        others: names of scans that no name says a dose of.
+        others: names of scans whose dose is unknown.
     """
 
     low: list[ScanSource]
@@ -35,14 +35,14 @@ class ScansByDose:
 
 
 def scans_in_two_places(low: Sequence[str | Path], full: Sequence[Sequence[str | Path]]) -> ScansByDose:
-    """Scans whose dose is known by where they lie.
+    """Find scans whose dose is known from the tree in which they lie.
 
     Args:
         low: files or folders of low-dose scans, of all groups.
         full: files or folders of full-dose scans by group.
 
     Raises:
-        ScanError: nothing found, or unreadable.
+        ScanError: a path has no scans, or a file cannot be read.
     """
     return ScansByDose(
         [source for path in low for source in find_scans(path)],
@@ -51,14 +51,14 @@ def scans_in_two_places(low: Sequence[str | Path], full: Sequence[Sequence[str |
 
 
 def scans_in_one_place(groups: Sequence[Sequence[str | Path]]) -> ScansByDose:
-    """Scans of both doses side by side; series descriptions, then folder and file names say which is which.
+    """Find scans of both doses that lie side by side; the dose is taken from series descriptions, then from file and folder names.
 
     Args:
         groups: files or folders by group.
 
     Raises:
-        ScanError: nothing found, or unreadable.
-        DataError: a group with scans of one dose only, or of none.
+        ScanError: a path has no scans, or a file cannot be read.
+        DataError: a group has no scans of one of the doses.
     """
     trees = ScansByDose([], [])
     for group in groups:
@@ -67,8 +67,8 @@ def scans_in_one_place(groups: Sequence[Sequence[str | Path]]) -> ScansByDose:
         for dose, words in (("full", "full dose, FD, normal"), ("low", "low dose, quarter, QD")):
             if sources and dose not in doses:
                 raise DataError(
-                    f"Expected {dose}-dose scans in {group[0]}, but of {len(sources)} scans no series description or folder names "
-                    f"that dose ({words}). Name the folders so, or give two trees: SRC --low LOW."
+                    f"Expected {dose}-dose scans in {group[0]}, but no series description or folder name of its {len(sources)} scans "
+                    f"states that dose ({words}). Rename the folders, or give two trees: SRC --low LOW."
                 )
         trees.low.extend(source for source, dose in zip(sources, doses) if dose == "low")
         trees.full.append([source for source, dose in zip(sources, doses) if dose == "full"])
@@ -79,20 +79,20 @@ def scans_in_one_place(groups: Sequence[Sequence[str | Path]]) -> ScansByDose:
 def paired_cases(
     trees: ScansByDose, *, patients: PatientFinder, dose_fraction: float | None, across_frames: bool = False
 ) -> list[list[Case]]:
-    """Real pairs: low- and full-dose scans matched by patient, frame of reference, kernel and slices; pixels are read later.
+    """Pair low- and full-dose scans by patient, frame of reference, kernel and slices; pixels of DICOM series are read later.
 
     Args:
         trees: from :func:`scans_in_two_places` or :func:`scans_in_one_place`.
-        patients: says whose scan a file is.
-        dose_fraction: of the low-dose scans where it is known.
-        across_frames: pair scans of different frames of reference too.
+        patients: finds the patient of a scan.
+        dose_fraction: dose fraction of the low-dose scans; None if unknown.
+        across_frames: also pair scans in different frames of reference.
 
     Returns:
         Cases by group.
 
     Raises:
-        ScanError: unreadable.
-        DataError: naming all scans without a partner, with a partner of other slices, or with more than one.
+        ScanError: a scan cannot be read.
+        DataError: a scan has no partner, a partner with other slices, or several candidates; the message names the scans.
     """
     full_sources = [(number, source) for number, group in enumerate(trees.full) for source in group]
     low_scans = [_locate(source, patients) for source in trees.low]
@@ -129,12 +129,12 @@ def _locate(source: ScanSource, patients: PatientFinder) -> PairCandidate:
 
 
 def _name(source: ScanSource) -> str:
-    """Where a scan lies below what was searched; what users find it by."""
+    """Path of a scan below the searched folder, by which users can find it."""
     return PurePosixPath(source.relative, source.name).as_posix()
 
 
 def _names(source: ScanSource) -> list[str]:
-    """What may say a scan's dose, from the one that counts most."""
+    """Names that may state the dose of a scan, in order of precedence."""
     description = one_text(read_header(source.files[0]).get("SeriesDescription")) if source.kind == "dicom" else ""
     return [description, source.name, *reversed(PurePosixPath(source.relative).parts)]
 

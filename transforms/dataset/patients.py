@@ -1,4 +1,4 @@
-"""Which patient a file belongs to, and which split a patient belongs to. A patient is never in two splits."""
+"""Assigns files to patients, and patients to splits. A patient is never in two splits."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from ct_cncl.transforms.common.names import same_letters
 from ct_cncl.transforms.dataset.dose_names import without_scan
 
 DEFAULT_NAME_RULE = r"^([^_.]+)"
-"""A file whose own header names no patient belongs to the one named by its file name up to the first underscore."""
+"""Without a PatientID, the patient is the file name up to the first underscore or dot."""
 
 
 class PatientFinder:
     """Finds the patient of a scan: from a table, else from the file's header (DICOM), else from its name.
 
     Args:
-        table: CSV with the columns ``file`` (name or path of a file or folder) and ``patient``.
-        name_rule: regular expression searched for in the file name; its first group, or the whole match, is the patient.
+        table: CSV file with the columns ``file`` (name or path of a file or folder) and ``patient``.
+        name_rule: regular expression to search for in the file name; its first group, or else the whole match, is the patient.
 
     Raises:
-        DataError: unreadable table, missing columns, or a rule that is no regular expression.
+        DataError: the table cannot be read or lacks columns, or the rule is not a regular expression.
     """
 
     def __init__(self, table: Path | None = None, name_rule: str = DEFAULT_NAME_RULE) -> None:
@@ -40,10 +40,14 @@ class PatientFinder:
         self.uses_table = table is not None
 
     def __call__(self, source: Path, header_patient: str | None = None) -> str:
-        """The patient of ``source``; ``header_patient`` is what the file itself says, less its number of a scan.
+        """Return the patient of a scan.
+
+        Args:
+            source: file or folder of the scan.
+            header_patient: PatientID in its header; dose and series number at its end are removed.
 
         Raises:
-            DataError: nothing says whose scan it is.
+            DataError: the table has no row for the scan, or its name does not match the rule.
         """
         name = same_letters(source.name)
         for key in (same_letters(str(source)), name):
@@ -85,13 +89,13 @@ def _read_table(path: Path) -> dict[str, str]:
             )
         if table.setdefault(file, patient) != patient:
             raise DataError(
-                f"Expected one patient for {file} in {path}, but line {line} names another than before. Remove one row, or give paths."
+                f"Expected one patient for {file} in {path}, but line {line} names a different one. Remove one row, or give paths."
             )
     return table
 
 
 def rule_that_tells_apart(files: Iterable[str]) -> str:
-    """A rule on file names that finds more than one patient, as words for a message; empty where none does.
+    """The end of a message: a rule for file names that finds more than one patient in ``files``; empty if there is none.
 
     >>> rule_that_tells_apart(["nysbu_A1_1900.nii.gz", "nysbu_A1_1901.nii.gz", "nysbu_A2_1900.nii.gz"])
     " For example --patient-from-name '^([^_.]+_[^_.]+)' finds 2 patients in these names."
@@ -106,7 +110,7 @@ def rule_that_tells_apart(files: Iterable[str]) -> str:
 
 
 def hash_patient(patient: str, salt: str) -> str:
-    """A salted SHA-256 of the patient, 16 hexadecimal digits: equal patients stay recognisable, names do not."""
+    """Salted SHA-256 of a patient, 16 hexadecimal digits: the same patient can be recognised, but not by name."""
     return hashlib.sha256(f"{salt}\0{patient}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
@@ -115,19 +119,19 @@ def split_patients(
 ) -> dict[str, str]:
     """Assign each patient to "training", "validation" or "test".
 
-    A fraction above 0 gives at least one patient to its split.
+    With a fraction above 0, a split gets at least one patient.
 
     Args:
-        patients: names; duplicates count once.
+        patients: names of the patients; duplicates count once.
         validation_fraction: share of the patients, in [0, 1).
         test_fraction: share of the patients, in [0, 1).
-        seed: of the shuffle.
+        seed: seed of the shuffle.
 
     Returns:
         Split by patient.
 
     Raises:
-        DataError: fractions out of range, or too few patients to leave one for training.
+        DataError: a fraction is out of range, or there are too few patients to leave one for training.
     """
     fractions = (validation_fraction, test_fraction)
     if min(fractions) < 0 or sum(fractions) >= 1:

@@ -1,6 +1,6 @@
-"""Training pairs from phantoms, and from normal-dose scans with noise inserted; real pairs are in paired_cases.py.
+"""Training pairs from phantoms, and from normal-dose scans into which noise is inserted; real pairs are in paired_cases.py.
 
-A case is one pair of volumes that is generated lazily, so that a data set of any size needs the memory of one.
+A case is a pair of volumes that is generated lazily, so that a data set of any size needs the memory of one pair.
 """
 
 from __future__ import annotations
@@ -29,45 +29,47 @@ from ct_cncl.transforms.series import (
 
 if TYPE_CHECKING:
     from ct_cncl.transforms.physics import DoseSettings
+    from ct_cncl.transforms.physics.projections import Projections
 
 PHANTOM_INCIDENT_PHOTONS = 3.56e4
-"""N0 at full dose for phantoms: at a quarter of it, phantoms have about 39.5 dB against their noise-free truth (4096 HU)."""
+"""Incident photons of phantoms at full dose; at quarter dose, their PSNR against the noise-free truth is about 39.5 dB (data range
+4096 HU)."""
 
 
 @dataclass(frozen=True)
 class Pair:
     """A low-dose and a normal-dose volume on one grid.
 
-    Slices are last and in-plane axes in the direction of ``ct_cncl.transforms.series.slices_last``.
+    Slices are last, and the in-plane axes have the directions of ``ct_cncl.transforms.series.slices_last``.
     """
 
     image: np.ndarray
-    """Low dose, (x, y, z), HU."""
+    """Low-dose image, (x, y, z), HU."""
     label: np.ndarray
-    """Normal dose, (x, y, z), HU."""
+    """Normal-dose scan, full-dose image of a real pair, or a phantom's noise-free truth, (x, y, z), HU."""
     affine: np.ndarray
-    """(4, 4), voxel to RAS mm."""
+    """(4, 4), voxel -> RAS mm."""
     provenance: dict[str, Any]
     """What was simulated and how, for the datalist."""
     noise: Sequence[Callable[[], np.ndarray]] = ()
-    """Realizations of the label's noise realization, (x, y, z), HU, each generated lazily."""
+    """Noise realizations for the label, (x, y, z), HU, each generated lazily."""
     noise_model: dict[str, Any] = field(default_factory=dict)
-    """How noise realization is to be used and how it was made, for the datalist; empty where there is none."""
+    """How the noise realizations were made, for the datalist and for training; empty if there are none."""
     acquisition: Acquisition | None = None
-    """How the normal-dose scan was acquired, where it says."""
+    """How the normal-dose scan was acquired; None if unknown."""
     tissues: np.ndarray | None = None
-    """Of phantoms: (x, y, z) uint8, values of ``ct_cncl.transforms.phantom.TISSUES``."""
+    """For phantoms: (x, y, z) uint8, values of ``ct_cncl.transforms.phantom.TISSUES``."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A pair to be made."""
+    """A pair that is generated on request."""
 
     patient: str = field(repr=False)
     source: str
-    """The user's own file name, or what generated the pair."""
+    """Name of the user's scan, or of the phantom."""
     dose_fraction: float | None
-    """Of the image relative to the label; None where real pairs do not say."""
+    """Dose of the image relative to the label; None if unknown."""
     make: Callable[[], Pair] = field(repr=False)
 
 
@@ -81,19 +83,19 @@ def phantom_cases(
     realizations: int = 0,
     photon_counts: int = 0,
 ) -> list[Case]:
-    """Phantoms with a noise-free truth and the noise of ``dose_fraction``.
+    """Cases of phantoms, with the noise of ``dose_fraction`` in the image and the noise-free truth as the label.
 
     Args:
-        count: number of "patients"; their seeds run on from ``first_seed``.
-        first_seed: of the first phantom.
-        slices: of each.
-        dose_fraction: of the low-dose image, relative to a full dose of ``PHANTOM_INCIDENT_PHOTONS`` photons.
-        size: pixels a side.
-        realizations: of noise realizations for training at random doses.
-        photon_counts: number of these simulated from photon counts, at ``dose_fraction``.
+        count: number of phantoms, each of which counts as a patient; their seeds count up from ``first_seed``.
+        first_seed: seed of the first phantom.
+        slices: number of slices per phantom.
+        dose_fraction: dose of the low-dose image, relative to a full dose of ``PHANTOM_INCIDENT_PHOTONS`` photons.
+        size: number of pixels along each side of a slice.
+        realizations: number of noise realizations for training at random doses.
+        photon_counts: number of these that are simulated from photon counts, at ``dose_fraction``.
 
     Raises:
-        DataError: counts below 1.
+        DataError: ``count`` or ``slices`` is below 1.
     """
     if count < 1 or slices < 1:
         raise DataError(f"Expected at least one phantom of at least one slice, but got {count} of {slices}.")
@@ -114,19 +116,23 @@ def _phantom_maker(
     def make() -> Pair:
         from ct_cncl.transforms.phantom import anatomical_phantom
         from ct_cncl.transforms.physics import DoseSettings
+        from ct_cncl.transforms.physics.projections import Projections
         from ct_cncl.transforms.physics.simulation import low_dose, own_seed
 
         phantom = anatomical_phantom(seed, slices=slices, size=size)
         spacing = voxel_spacing(phantom.affine)
         pixel = (float(spacing[0]), float(spacing[1]))
-        # Photons belong to a channel; fewer and wider pixels would otherwise mean less noise than at 512 x 512.
+        # Incident photons are per detector element; without this factor, fewer and wider pixels would have less noise than at 512 x 512.
         settings = DoseSettings(
             dose_fraction=dose_fraction, incident_photons=PHANTOM_INCIDENT_PHOTONS * (size / 512) ** 2
         )
-        image = low_dose(phantom.hu, pixel, settings, seed, noise_free=True)
+        projections = Projections() if realizations else None
+        image = low_dose(phantom.hu, pixel, settings, seed, noise_free=True, projections=projections)
         provenance = {"phantom_seed": seed, "truth": "noise-free", "settings": asdict(settings)}
         seeds = [own_seed(seed, f"phantom-{seed}", number) for number in range(1, realizations + 1)]
-        noise = _noise_realizations(phantom.hu, pixel, settings, seeds, noise_free=True, photon_counts=photon_counts)
+        noise = _noise_realizations(
+            phantom.hu, pixel, settings, seeds, noise_free=True, photon_counts=photon_counts, projections=projections
+        )
         return Pair(image, phantom.hu, phantom.affine, provenance, *noise, tissues=phantom.labels)
 
     return make
@@ -140,8 +146,9 @@ def _noise_realizations(
     *,
     noise_free: bool,
     photon_counts: int,
+    projections: Projections | None,
 ) -> tuple[Sequence[Callable[[], np.ndarray]], dict[str, Any]]:
-    """What a pair holds of noise realizations: its realizations and their model."""
+    """The noise realizations of a pair, and their model for the datalist."""
     from ct_cncl.transforms.physics.noise_realizations import noise_realization
     from ct_cncl.transforms.physics.simulation import scanner_floor
 
@@ -164,7 +171,14 @@ def _noise_realizations(
         model |= {"photon_counts": photon_counts, "counts_at_dose": settings.dose_fraction}
     return [
         partial(
-            noise_realization, label, pixel, settings, seed, counts_at_dose=dose, exact_at_dose=_below_one(settings)
+            noise_realization,
+            label,
+            pixel,
+            settings,
+            seed,
+            counts_at_dose=dose,
+            exact_at_dose=_below_one(settings),
+            projections=projections,
         )
         for seed, dose in zip(seeds, doses)
     ], model
@@ -184,20 +198,21 @@ def simulated_cases(
     realizations: int = 0,
     photon_counts: int = 0,
 ) -> list[Case]:
-    """Normal-dose scans under ``path`` with noise inserted down to ``dose_fraction``.
+    """Cases of the normal-dose scans under ``path``, with noise inserted for ``dose_fraction``.
 
     Args:
-        path: a file or folder of NIfTI or DICOM.
-        patients: says whose scan a file is.
-        dose_fraction: of the low-dose image relative to the scan.
-        seed: of the noise; every scan gets its own, from this, its name and its sub-folder.
-        incident_photons: N0 of the scans; None measures noise level and spectrum in each scan, else takes its tags, else a default.
-        realizations: of noise realizations for training at random doses.
-        photon_counts: number of these simulated from photon counts, at ``dose_fraction``.
+        path: a file or folder of scans.
+        patients: finds the patient of a scan.
+        dose_fraction: dose of the low-dose image relative to the scan.
+        seed: seed of the noise; each scan gets its own seed from this one, its name and its sub-folder.
+        incident_photons: incident photons of the scans. None measures the noise level and spectrum in each scan; if that is impossible,
+            they follow from its DICOM tags, or else a default is used.
+        realizations: number of noise realizations for training at random doses.
+        photon_counts: number of these that are simulated from photon counts, at ``dose_fraction``.
 
     Raises:
-        ScanError: nothing found, or unreadable.
-        DataError: a scan without a patient.
+        ScanError: no scan was found, or one cannot be read.
+        DataError: the patient of a scan is unknown.
     """
     cases = []
     for source in find_scans(path):
@@ -237,6 +252,7 @@ def _simulated_maker(
     def make() -> Pair:
         from ct_cncl.transforms.physics import DoseSettings
         from ct_cncl.transforms.physics.inserted_noise import compared_spectra
+        from ct_cncl.transforms.physics.projections import Projections
         from ct_cncl.transforms.physics.simulation import calibrate, low_dose, own_seed, pixel_of
         from ct_cncl.transforms.physics.truncation import truncation_warning
 
@@ -262,8 +278,11 @@ def _simulated_maker(
             "warning": truncation_warning(label, pixel),
         }
         seeds = [own_seed(seed, name, number) for number in range(1, realizations + 1)]
-        noise = _noise_realizations(label, pixel, settings, seeds, noise_free=False, photon_counts=photon_counts)
-        image = low_dose(label, pixel, settings, own)
+        projections = Projections() if realizations else None
+        noise = _noise_realizations(
+            label, pixel, settings, seeds, noise_free=False, photon_counts=photon_counts, projections=projections
+        )
+        image = low_dose(label, pixel, settings, own, projections=projections)
         provenance["spectra"] = compared_spectra(label, image, pixel, calibration, dose_fraction)
         return Pair(image, label, order.affine, provenance, *noise, acquisition=scan.acquisition)
 
@@ -271,6 +290,6 @@ def _simulated_maker(
 
 
 def scan_slices(scan: Scan) -> tuple[np.ndarray, SliceOrder]:
-    """A scan's volume with its slices last, (x, y, z) HU, and how it was turned."""
+    """A scan's volume with its slices last, (x, y, z) HU, and the order that undoes it."""
     volume, order = to_slices(scan.hu, scan.affine, axis=2 if isinstance(scan.storage, DicomStorage) else None)
     return np.ascontiguousarray(volume), order

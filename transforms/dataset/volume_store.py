@@ -1,4 +1,4 @@
-"""Storage of volumes while a training cuts patches from them: on disk, in RAM or on the device."""
+"""Holds the volumes from which training cuts patches: on disk, in RAM or on the device."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ct_cncl.transforms.common.errors import DataError
 
 CACHES = ("auto", "ram", "device", "none")
 _SHARE = 0.5
-"""Of a GPU's free memory that a cache may take: networks and activations need the rest."""
+"""Share of a GPU's free memory that the cache may take; the network and its activations need the rest."""
 
 
 def mapped_volume(path: str) -> np.ndarray:
-    """Memory-mapped stored values of an uncompressed, unscaled int16 NIfTI: (x, y, z), HU.
+    """Return the stored values of an uncompressed, unscaled int16 NIfTI file as a memory map, (x, y, z), HU.
 
     Raises:
         DataError: the file is not of that kind.
@@ -30,7 +30,7 @@ def mapped_volume(path: str) -> np.ndarray:
 
 @lru_cache(maxsize=256)
 def _mapped_volume(path: str, _inode: int, _changed_ns: int) -> np.ndarray:
-    """Opened once; the file's state tells a data set that was prepared again from the one before."""
+    """Open a volume once; inode and time are part of the cache key, so that a data set that was prepared again is read anew."""
     image = nib.load(path)
     volume = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]
     if not isinstance(volume, np.memmap) or volume.dtype != np.dtype("<i2") or volume.ndim != 3:
@@ -42,17 +42,17 @@ def _mapped_volume(path: str, _inode: int, _changed_ns: int) -> np.ndarray:
 
 
 class VolumeStore:
-    """Stored int16 values by path, (x, y, z), as tensors.
+    """Stored int16 values as tensors (x, y, z), by path.
 
     Args:
-        paths: of uncompressed int16 NIfTI volumes, checked before; a scale in them is not applied.
-        cache: "none" leaves them on disk, memory-mapped: what was read once stays in the system's page cache, as long as
-            there is room, for all processes; "ram" and "device" copy all of them once, "ram" for slow or shared drives;
-            "auto" takes a GPU where they fit into half of its free memory, else the disk.
-        device: the device of "device"; on the CPU that is RAM.
+        paths: uncompressed int16 NIfTI volumes that have been checked before; their scaling is not applied.
+        cache: "none" leaves them on disk, memory-mapped; data read once stay in the system's page cache, for all processes, as long
+            as there is room. "ram" and "device" copy all volumes once; "ram" is for slow or shared drives. "auto" means "device" for
+            a GPU if the volumes fit into half of its free memory, else "none".
+        device: the device for "device" and "auto"; None is the CPU.
 
     Raises:
-        ValueError: another cache.
+        ValueError: the cache is not one of these.
     """
 
     def __init__(self, paths: Iterable[str], *, cache: str = "none", device: torch.device | None = None) -> None:
@@ -69,26 +69,26 @@ class VolumeStore:
             self._held = {path: self.on_disk(path).to(place, copy=True) for path in paths}
 
     def __getitem__(self, path: str) -> torch.Tensor:
-        """(x, y, z) int16, where the cache has it."""
+        """Return (x, y, z) int16 from the cache, or memory-mapped if it is not cached."""
         return self._held[path] if path in self._held else self.on_disk(path)
 
     def on_disk(self, path: str) -> torch.Tensor:
-        """The same, memory-mapped."""
+        """Return (x, y, z) int16, memory-mapped on the CPU."""
         if path not in self._mapped:
             stored: Any = nib.load(path).dataobj  # type: ignore[attr-defined]
             x, y, z = stored.shape
             first = stored.offset // 2  # length of the header in int16
-            # Not numpy's memory map, which keeps a file open for each volume: a system allows about a thousand.
+            # Not NumPy's memory map, which keeps a file open for each volume: systems allow about a thousand.
             values = torch.from_file(path, shared=False, size=first + x * y * z, dtype=torch.int16)
             self._mapped[path] = values.as_strided((x, y, z), (1, x, x * y), first)
         return self._mapped[path]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what is memory-mapped: it would be copied whole to every worker that is started."""
+        """Leave out memory-mapped tensors, which would be copied as a whole to every worker process."""
         return self.__dict__ | {"_mapped": {}}
 
 
 def fitting_cache(size: int, device: torch.device) -> str:
-    """What "auto" means for this many bytes: "device" or "none"."""
+    """The cache that "auto" chooses for ``size`` bytes: "device" or "none"."""
     fits = device.type == "cuda" and size <= _SHARE * torch.cuda.mem_get_info(device)[0]
     return "device" if fits else "none"

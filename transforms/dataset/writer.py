@@ -1,4 +1,4 @@
-"""Writes a prepared data set: training pairs as memory-mappable volumes, split by patient, with checksums."""
+"""Writes a prepared data set: pairs as memory-mappable volumes, split by patient, with checksums."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ def split_cases(
     """Assign cases to splits, patient by patient.
 
     Args:
-        cases: of the training sources; fractions of their patients go to the splits that have no sources of their own.
-        validation: cases named for validation.
-        test: cases named for the test.
-        validation_fraction: share of the patients of ``cases``.
-        test_fraction: share of the patients of ``cases``.
-        seed: of the shuffle.
+        cases: cases of the training sources.
+        validation: cases of separate validation sources.
+        test: cases of separate test sources.
+        validation_fraction: share of the patients of ``cases`` that goes to validation; not used with ``validation``.
+        test_fraction: share of the patients of ``cases`` that goes to the test; not used with ``test``.
+        seed: seed of the shuffle.
 
     Returns:
         Cases by split.
 
     Raises:
-        DataError: a patient in two splits, or too few patients.
+        DataError: a patient is in two splits, or there are too few patients.
     """
     try:
         assigned = split_patients(
@@ -65,7 +65,7 @@ def split_cases(
     except DataError as error:
         if len({case.patient for case in cases}) > 1 or not (hint := rule_that_tells_apart(c.source for c in cases)):
             raise
-        raise DataError(f"{error} All {len(cases)} scans are taken for one patient's.{hint}") from error
+        raise DataError(f"{error} All {len(cases)} scans are taken as one patient's.{hint}") from error
     splits: dict[str, list[Case]] = {split: [] for split in SPLITS}
     for case in cases:
         splits[assigned[case.patient]].append(case)
@@ -84,22 +84,22 @@ def write_dataset(
     notes: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Make every pair and write the data set; it appears under its name only when it is complete.
+    """Generate every pair and write the data set; it appears under its name only when it is complete.
 
     Args:
-        folder: of the data set; must not exist, unless ``overwrite`` and it is a data set.
+        folder: the new data set; it must not exist or be empty, or be a data set with ``overwrite``.
         splits: cases by split.
-        salt: for the patients' hashes; random where not given, and kept nowhere.
+        salt: salt of the patients' hashes; None draws one at random, which is stored nowhere.
         overwrite: replace an existing data set.
-        notes: what else the datalist shall say (seed, rule of the patients' names ...).
-        progress: called with (volumes done, volumes in all).
+        notes: further entries of the datalist (seed, rule for the patients' names ...).
+        progress: called with the number of finished volumes and of all volumes.
 
     Returns:
         The datalist.
 
     Raises:
-        DataError: the folder exists, no case, or a pair that cannot be stored.
-        OutputError: disk full or no permission, or another process is writing it.
+        DataError: the folder exists, there is no case, or a pair cannot be read or stored.
+        OutputError: the disk is full, permission is missing, or another process is writing the folder.
     """
     folder = absolute(folder)
     if not any(splits.values()):
@@ -152,7 +152,7 @@ def _written(
 
 
 def _clean_up(folder: Path) -> None:
-    """What killed runs have left next to ``folder``: half a data set goes, one that was about to be replaced comes back."""
+    """Remove unfinished data sets that killed runs left next to ``folder``, and restore one that they were about to replace."""
     own = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{8}}\.(part|old)")
     left = [
         path for path in folder.parent.iterdir() if own.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
@@ -165,7 +165,7 @@ def _clean_up(folder: Path) -> None:
 
 
 def _put_in_place(partial: Path, folder: Path) -> None:
-    """Give the finished data set its name; the one it replaces goes only afterwards, and comes back if that fails."""
+    """Give the finished data set its name; the one that it replaces is removed afterwards, or restored if this fails."""
     old = partial.with_suffix(".old")
     if folder.exists():
         folder.replace(old)
@@ -183,11 +183,11 @@ def _refuse_existing(folder: Path, *, overwrite: bool) -> None:
         return
     if not (folder / DATALIST).is_file():
         raise DataError(
-            f"Expected {folder} not to exist or to be empty, but it holds something that is no data set. Choose another folder."
+            f"Expected {folder} not to exist or to be empty, but it exists and is not a data set. Choose another folder."
         )
     if not overwrite:
         raise DataError(
-            f"Expected {folder} not to exist, but it holds a data set. Choose another folder, or replace it with --overwrite."
+            f"Expected {folder} not to exist, but it contains a data set. Choose another folder, or replace it with --overwrite."
         )
 
 
@@ -217,11 +217,11 @@ def _write_case(partial: Path, split: str, number: int, case: Case, salt: str) -
         entry[key] = f"{split}/{number:04d}_{key}.nii"
         _write_int16(partial / entry[key], hu, pair.affine)
         entry["checksum"][key] = file_checksum(partial / entry[key])
-    if pair.tissues is not None and split != "training":  # results are judged by them
+    if pair.tissues is not None and split != "training":  # only results on the other splits are evaluated by tissue
         entry[TISSUE_LABELS] = f"{split}/{number:04d}_{TISSUE_LABELS}.nii"
         _write_labels(partial / entry[TISSUE_LABELS], pair.tissues, pair.affine)
         entry["checksum"][TISSUE_LABELS] = file_checksum(partial / entry[TISSUE_LABELS])
-    if split == "training" and pair.noise:  # random doses are for training; other splits have one
+    if split == "training" and pair.noise:  # only training uses random doses
         entry["noise_model"] = pair.noise_model
         entry[NOISE], entry["checksum"][NOISE] = [], []
         for realization, make in enumerate(pair.noise, 1):
@@ -234,7 +234,7 @@ def _write_case(partial: Path, split: str, number: int, case: Case, salt: str) -
 def _check_pair(pair: Pair, case: Case) -> None:
     if pair.image.shape != pair.label.shape:
         raise DataError(
-            f"Expected low and full dose of {case.source} to have one shape, but got {pair.image.shape} and "
+            f"Expected low and full dose of {case.source} to have the same shape, but got {pair.image.shape} and "
             f"{pair.label.shape}. Pair scans of the same slices."
         )
     for hu in (pair.image, pair.label):
@@ -262,7 +262,7 @@ def _write_labels(path: Path, labels: np.ndarray, affine: np.ndarray) -> None:
 
 
 def _write_noise(path: Path, noise: np.ndarray, affine: np.ndarray) -> None:
-    """Noise in HU as int16 with a scale: a power of two, so that no rounding of the scale itself is added."""
+    """Write noise in HU as int16 with a slope; it is a power of two, so that the slope itself is stored without rounding."""
     largest = float(np.abs(noise).max())
     step = 2.0 ** math.ceil(math.log2(largest / INT16.max)) if largest > 0 else 1.0
     image = nib.Nifti1Image(np.rint(noise / step).astype(np.int16), affine)

@@ -20,6 +20,7 @@ from .counts import added_line_integrals, line_integrals_of_counts, measured_cou
 from .fbp import fbp
 from .geometry import Geometry, PixelSize, check_pixel_size
 from .kernel import apodisation_of, oversampled, shape_noise
+from .projections import Projections
 from .projector import project
 from .settings import MU_WATER_PER_MM, DoseSettings, check_noise_model, relative_incident_photons
 
@@ -158,14 +159,25 @@ def noise_image(
     pixel = check_pixel_size(pixel_mm)
     if settings.dose_fraction == 1 and not noise_free:
         return np.zeros(hu.shape, dtype=np.float32)
-    return _noise(hu, pixel, settings, rng, noise_free)
+    p = project(hu_to_attenuation(hu, settings.mu_water_per_mm), pixel, _rays(hu, pixel, settings))
+    return _noise(p, hu, pixel, settings, rng, noise_free=noise_free)
+
+
+def _rays(hu: np.ndarray, pixel: PixelSize, settings: DoseSettings) -> Geometry:
+    return settings.rays((hu.shape[0], hu.shape[1]), pixel)
 
 
 def _noise(
-    hu: np.ndarray, pixel: PixelSize, settings: DoseSettings, rng: np.random.Generator, noise_free: bool
+    p: np.ndarray,
+    hu: np.ndarray,
+    pixel: PixelSize,
+    settings: DoseSettings,
+    rng: np.random.Generator,
+    *,
+    noise_free: bool,
 ) -> np.ndarray:
-    geometry = settings.rays((hu.shape[0], hu.shape[1]), pixel)
-    p = project(hu_to_attenuation(hu, settings.mu_water_per_mm), pixel, geometry)
+    """Noise of a slice from its line integrals p (views, channels)."""
+    geometry = _rays(hu, pixel, settings)
     if settings.kernel_gain and settings.route == "formula":
         # Photon counts stay whole: what a scanner does to few of them depends on how many a channel gets.
         geometry, factor = oversampled(geometry, pixel)
@@ -232,9 +244,16 @@ def noise_of_slice(
     index: int,
     *,
     noise_free: bool = False,
+    projections: Projections | None = None,
 ) -> np.ndarray:
     """:func:`noise_image` of slice ``index`` of a volume that was checked as a whole: a slice without any air is legitimate there."""
-    return _noise(hu_slice, pixel_mm, settings, slice_generator(seed, index), noise_free)
+    attenuation = hu_to_attenuation(hu_slice, settings.mu_water_per_mm)
+    rays = _rays(hu_slice, pixel_mm, settings)
+    if projections is None:
+        p = project(attenuation, pixel_mm, rays)
+    else:
+        p = projections.of(index, attenuation, pixel_mm, rays)
+    return _noise(p, hu_slice, pixel_mm, settings, slice_generator(seed, index), noise_free=noise_free)
 
 
 def insert_noise(
@@ -245,6 +264,7 @@ def insert_noise(
     *,
     noise_free: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    projections: Projections | None = None,
 ) -> np.ndarray:
     """A volume as it would look at a lower dose: itself plus :func:`noise_image`, slice by slice.
 
@@ -258,6 +278,7 @@ def insert_noise(
         seed: 0 or above; the same seed gives the same noise.
         noise_free: True for phantoms, see :func:`added_noise_variance`.
         progress: called with (slices done, slices in all) after each slice.
+        projections: of this volume, where several realizations of its noise are made; the result is the same.
 
     Returns:
         (x, y, z) float32, HU, nothing clipped or rounded; padding (:func:`~..regions.padding_mask`) as it was. For a
@@ -280,7 +301,7 @@ def insert_noise(
     result = hu.astype(np.float32)
 
     def add(z: int) -> None:
-        noise = noise_of_slice(result[..., z], pixel, settings, seed, z, noise_free=noise_free)
+        noise = noise_of_slice(result[..., z], pixel, settings, seed, z, noise_free=noise_free, projections=projections)
         result[..., z] += np.where(padding[..., z], np.float32(0), noise)
 
     _each_slice(add, hu.shape[2], progress)

@@ -29,6 +29,7 @@ import torch
 
 from ct_cncl.transforms.common.hu import ArrayOrTensor
 from ct_cncl.transforms.physics import DoseSettings, insert_noise
+from ct_cncl.transforms.physics.projections import Projections
 
 SCANNER_FLOOR_HU = -1024.0
 """Scanners cut off below; so does a simulated low dose, unless the scan itself goes lower."""
@@ -45,6 +46,7 @@ def noise_realization(
     *,
     counts_at_dose: float | None = None,
     exact_at_dose: float | None = None,
+    projections: Projections | None = None,
 ) -> np.ndarray:
     """One realization of the noise with the variance of the scan's own at full dose.
 
@@ -59,6 +61,7 @@ def noise_realization(
         seed: 0 or above; the same seed gives the same noise.
         exact_at_dose: dose fraction at which the formula's electronic noise (that of ``settings``) is exact; None leaves it out.
         counts_at_dose: dose fraction of photon-count simulation, above 0 and below 1; None takes the formula.
+        projections: of this volume, shared by its realizations.
 
     Returns:
         (x, y, z) float32, HU, mean 0 (by photon-count simulation but for its bands); exactly 0 in padding.
@@ -77,14 +80,14 @@ def noise_realization(
         electronic = 0.0 if exact_at_dose is None else settings.electronic_variance
         dose = exact_at_dose if electronic and exact_at_dose is not None else 0.5
         unit = dataclasses.replace(settings, dose_fraction=dose, electronic_variance=electronic, route="formula")
-        noise = insert_noise(volume, pixel_mm, unit, seed) - volume.astype(np.float32)
+        noise = insert_noise(volume, pixel_mm, unit, seed, projections=projections) - volume.astype(np.float32)
         return noise if dose == 0.5 else (noise / noise_factor(dose)).astype(np.float32)
     if not 0 < counts_at_dose < 1:
         raise ValueError(f"Expected a dose above 0 and below 1 for photon-count simulation, but got {counts_at_dose}.")
     low = dataclasses.replace(
         settings, dose_fraction=counts_at_dose, electronic_variance=ELECTRONIC_VARIANCE, route="photon_counts"
     )
-    noise = insert_noise(volume, pixel_mm, low, seed) - volume.astype(np.float32)
+    noise = insert_noise(volume, pixel_mm, low, seed, projections=projections) - volume.astype(np.float32)
     return (noise / noise_factor(counts_at_dose)).astype(np.float32)
 
 

@@ -26,6 +26,7 @@ from ct_cncl.transforms.physics.calibration import calibrate_from_spectrum
 from ct_cncl.transforms.physics.dose import noise_of_slice
 from ct_cncl.transforms.physics.electronics import usual_electronic_variance
 from ct_cncl.transforms.physics.noise_realizations import SCANNER_FLOOR_HU, cut_off
+from ct_cncl.transforms.physics.projections import Projections
 from ct_cncl.transforms.physics.tags import calibrate_from_tags
 from ct_cncl.transforms.series import Acquisition, NiftiStorage, Scan, ScanError, SliceOrder, voxel_spacing
 
@@ -114,6 +115,7 @@ def low_dose(
     *,
     noise_free: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    projections: Projections | None = None,
 ) -> np.ndarray:
     """A volume at the dose of ``settings``, cut off where the scanner cuts (:func:`scanner_floor`).
 
@@ -124,6 +126,7 @@ def low_dose(
         seed: 0 or above.
         noise_free: True for phantoms.
         progress: called with (slices done, slices in all).
+        projections: of this volume, where noise realizations of it are made, too.
 
     Returns:
         (x, y, z) float32, HU, not rounded, padding as it was. For a dose fraction of 1, unless ``noise_free``, a copy
@@ -138,7 +141,9 @@ def low_dose(
     -1024.0
     """
     hu = np.asarray(hu_volume)
-    noisy = insert_noise(hu, pixel_mm, settings, seed, noise_free=noise_free, progress=progress)
+    noisy = insert_noise(
+        hu, pixel_mm, settings, seed, noise_free=noise_free, progress=progress, projections=projections
+    )
     if settings.dose_fraction == 1 and not noise_free:
         return noisy
     return cut_off(noisy, hu.astype(np.float32), scanner_floor(hu))

@@ -1,4 +1,4 @@
-"""Reads files as volumes in HU with their geometry, whole or slice by slice, and writes files of the same kind."""
+"""Reads scans as volumes in HU with their geometry, whole or slice by slice, and writes results in the same file format."""
 
 from __future__ import annotations
 
@@ -59,16 +59,16 @@ __all__ = [
 
 
 def read_scan(source: ScanSource | str | Path, *, check_hu: bool = True, allow_irregular: bool = False) -> Scan:
-    """Read one scan, a volume in HU with its geometry.
+    """Read one scan as a volume in HU with its geometry.
 
     Args:
         source: from :func:`find_scans`, its text form, or a path that holds exactly one scan; a zip archive is unpacked
-            for as long as it takes.
-        check_hu: refuse volumes that are not HU: no voxel below 0, or another unit stated.
+            temporarily.
+        check_hu: refuse volumes that are not in HU, because no voxel is below 0 or the file states another unit.
         allow_irregular: accept DICOM series with gaps or uneven spacing; ``affine`` then states the mean step.
 
     Raises:
-        ScanError: anything that keeps the volume, its HU or its geometry from being certain; one line.
+        ScanError: the volume, its HU or its geometry is uncertain; the message is one line.
     """
     if not isinstance(source, ScanSource) and is_zip(Path(source)):
         with temporary_folder() as folder:
@@ -89,7 +89,7 @@ def read_scan(source: ScanSource | str | Path, *, check_hu: bool = True, allow_i
 
 
 def __getattr__(name: str) -> Any:
-    """The MONAI transforms, imported on first use: importing MONAI takes seconds."""
+    """Import a MONAI transform on first use: importing MONAI takes seconds."""
     if name in {"LoadScand", "SaveScand", "scan_datalist"}:
         from ct_cncl.transforms.series import monai_io
 

@@ -1,4 +1,4 @@
-"""What DICOM headers say about how a scan was acquired; nothing that identifies the patient."""
+"""Acquisition parameters from DICOM headers; nothing that identifies the patient."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PLACES = {
     "pitch": ("CTTableDynamicsSequence", ("SpiralPitchFactor",)),
     "slice_thickness_mm": ("PixelMeasuresSequence", ("SliceThickness",)),
 }
-"""Field: functional group of enhanced CT that holds it, attributes of enhanced and of classic CT."""
+"""By field: the functional group that holds it in enhanced CT, and its attributes in enhanced and in classic CT."""
 ACQUISITION_TAGS = [
     *dict.fromkeys(name for sequence, names in _PLACES.values() for name in (*names, sequence)),
     "ConvolutionKernel",
@@ -32,25 +32,25 @@ ACQUISITION_TAGS = [
     "ContrastBolusAgent",
     "ContrastBolusAgentSequence",
 ]
-"""Attributes to be read."""
+"""Attributes that must be read for :func:`read_acquisition`."""
 
 
 @dataclass(frozen=True)
 class Acquisition:
-    """How a scan was acquired, the median over its slices; None or empty where the header does not say.
+    """How a scan was acquired; numbers are medians over its slices, and None or empty if the header does not state them.
 
     Attributes:
         kvp: tube voltage, kV.
         tube_current_ma: mA.
-        exposure_time_ms: of a slice, ms.
-        exposure_mas: as the scanner states it, mAs; what that means differs from maker to maker.
-        revolution_time_s: of the gantry, s.
-        pitch: table feed a turn over the collimated width.
-        slice_thickness_mm: nominal thickness of the reconstructed slices.
-        kernel: convolution kernel, as the maker calls it.
+        exposure_time_ms: exposure time of a slice, ms.
+        exposure_mas: as the scanner states it, mAs; its definition differs between manufacturers.
+        revolution_time_s: duration of one gantry rotation, s.
+        pitch: table feed per rotation over the collimated width.
+        slice_thickness_mm: nominal thickness of the reconstructed slices, mm.
+        kernel: the manufacturer's name of the kernel.
         manufacturer: as the header states it.
         body_part: BodyPartExamined in capitals.
-        contrast: whether a contrast agent was given; None where the header says nothing of one, as many do without.
+        contrast: whether a contrast agent was given; None if the header does not say, as is common for scans without one.
     """
 
     kvp: float | None = None
@@ -67,10 +67,10 @@ class Acquisition:
 
 
 def read_acquisition(headers: Sequence[Dataset]) -> Acquisition:
-    """What the headers of one series say; values that are missing, damaged or not above 0 are left out.
+    """Read the acquisition parameters of one series; numbers that are missing, damaged or not above 0 are left out.
 
     Args:
-        headers: from :func:`ct_cncl.transforms.series.headers.read_header`, one a file.
+        headers: from :func:`ct_cncl.transforms.series.headers.read_header`, one per file.
     """
     places = [place for header in headers for place in _places(header)]
     numbers = {name: _median(places, *where) for name, where in _PLACES.items()}
@@ -94,7 +94,7 @@ def _contrast(headers: Sequence[Dataset]) -> bool | None:
 
 
 def _places(header: Dataset) -> list[Dataset]:
-    """The header, or the functional groups of its frames."""
+    """The header and the functional groups of its frames, if it has any."""
     groups = [_get(header, f"{kind}FunctionalGroupsSequence") or [] for kind in ("Shared", "PerFrame")]
     return [header, *groups[0], *groups[1]]
 
@@ -106,7 +106,7 @@ def _values(place: Dataset, sequence: str, name: str) -> list[Any]:
 def _get(holder: Dataset, name: str) -> Any:
     try:
         return holder.get(name)
-    except Exception:  # pydicom raises nearly every built-in exception on damaged values; these are not worth a refusal
+    except Exception:  # pydicom raises nearly every built-in exception on damaged values; none of these matters enough to refuse the scan
         return None
 
 

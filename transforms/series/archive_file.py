@@ -1,4 +1,4 @@
-"""Zip archives, unpacked next to the results and nowhere else."""
+"""Unpacks zip archives into a given folder; nothing is written outside it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from ct_cncl.transforms.series.scan import ScanError
 
 _MOST_DEFLATED = 1100
-"""Of one member: deflate packs no better than 1032 to 1."""
+"""How many times larger one member may become: deflate compresses by at most 1032 to 1."""
 _MOST_PACKED = 100
-"""CT packs to a half or a third, a phantom without noise to a fiftieth."""
+"""How many times larger an archive may become: CT compresses to a half or a third, a noise-free phantom to a fiftieth."""
 _SPARE = 256 << 20
 _LEFT_FREE = 64 << 20
 _FIRST = b"PK\x03\x04"
 
 
 def is_zip(path: Path) -> bool:
-    """Whether a file is a zip archive: it is called one, or starts as one."""
+    """Whether a file is a zip archive, by its name or its first bytes."""
     if not path.is_file():
         return False
     if path.suffix.lower() == ".zip":
@@ -42,7 +42,8 @@ def unzip(path: Path, folder: Path) -> Path:
         ``folder``.
 
     Raises:
-        ScanError: damaged or encrypted; names that lead elsewhere; links; more than the disk can hold, or than scans ever pack into so little.
+        ScanError: the archive is damaged or encrypted, has links or names that lead outside the folder, needs more space than the
+            disk has, or is compressed more strongly than scans can be.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -58,20 +59,20 @@ def unzip(path: Path, folder: Path) -> Path:
             free = shutil.disk_usage(folder).free
             if size > free - _LEFT_FREE:
                 raise ScanError(
-                    f"{path}: expected {size >> 20} MiB of free space to unpack it but got {free >> 20} MiB"
+                    f"{path}: expected {size >> 20} MiB of free space to unpack it but got {free >> 20} MiB; free some space"
                 )
             for member in members:
                 target = folder.joinpath(*PurePosixPath(member.filename).parts)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(member) as packed, target.open("xb") as out:
-                    shutil.copyfileobj(packed, out, 1 << 20)  # zipfile stops at the size that a member states
+                    shutil.copyfileobj(packed, out, 1 << 20)  # zipfile stops at the size that the member states
     except ScanError:
         raise
     except FileExistsError as error:
         raise ScanError(
-            f"{path}: expected every name once but got {Path(error.filename).name} twice; pack it again"
+            f"{path}: expected every name only once but got {Path(error.filename).name} twice; pack it again"
         ) from error
-    except Exception as error:  # zipfile and its decoders raise many kinds on damaged archives
+    except Exception as error:  # zipfile and its decoders raise many kinds of errors on damaged archives
         raise ScanError(
             f"{path}: expected a complete zip archive but got one that cannot be unpacked ({type(error).__name__}: {error}); "
             "pack it again"
@@ -93,7 +94,7 @@ def _check(member: zipfile.ZipInfo, path: Path) -> None:
         )
     if member.flag_bits & 1:
         raise ScanError(
-            f"{path}: expected an archive without a password but {member.filename!r} is encrypted; unpack it"
+            f"{path}: expected an archive without a password but {member.filename!r} is encrypted; unpack it yourself"
         )
     if member.file_size > _MOST_DEFLATED * max(member.compress_size, 1):
         raise ScanError(

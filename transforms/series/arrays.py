@@ -1,4 +1,4 @@
-"""NPY and TIFF: slices without geometry, (slices, rows, columns) in HU. They are taken as axial, a voxel as 1 mm."""
+"""NPY and TIFF: (slices, rows, columns) in HU, without geometry. The slices are taken as axial, with voxels of 1 mm."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _AS_DISPLAYED = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def open_npy(path: Path, scratch: Path) -> VolumeFile:  # noqa: ARG001  all openers are called alike
-    """A NumPy array (rows, columns) or (slices, rows, columns).
+    """Open a NumPy array of HU, (rows, columns) or (slices, rows, columns).
 
     Raises:
-        ScanError: damaged, or another number of axes.
+        ScanError: the file is damaged or has another number of axes.
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         offset, fortran = int(array.offset), bool(array.flags.f_contiguous and not array.flags.c_contiguous)
-    except Exception as error:  # numpy's header parser raises many kinds on damaged files
-        # numpy goes on to advise allow_pickle=True, which would run code from the file.
+    except Exception as error:  # NumPy's header parser raises many kinds of errors on damaged files
+        # Only the first sentence: the next one advises allow_pickle=True, which would run code from the file.
         first = re.split(r"\.\s", str(error))[0]
         raise incomplete(path, f"{type(error).__name__}: {first}") from error
     own_shape = array.shape
@@ -43,10 +43,10 @@ def open_npy(path: Path, scratch: Path) -> VolumeFile:  # noqa: ARG001  all open
 
 
 def open_tiff(path: Path, scratch: Path) -> VolumeFile:
-    """A grey TIFF, one page a slice.
+    """Open a greyscale TIFF with one slice per page, in HU.
 
     Raises:
-        ScanError: damaged, colour, or no reader installed.
+        ScanError: the file is damaged or in colour, or no reader for TIFF is installed.
     """
     tifffile = _tifffile(path)
     try:
@@ -66,7 +66,7 @@ def open_tiff(path: Path, scratch: Path) -> VolumeFile:
                         out.write(each.asarray().astype(dtype.newbyteorder(order)).tobytes())
     except ScanError:
         raise
-    except Exception as error:  # tifffile and its decoders raise many kinds on damaged files
+    except Exception as error:  # tifffile and its decoders raise many kinds of errors on damaged files
         raise incomplete(path, f"{type(error).__name__}: {error}") from error
     if colour:
         raise ScanError(
@@ -74,8 +74,8 @@ def open_tiff(path: Path, scratch: Path) -> VolumeFile:
         )
     if shown:
         raise ScanError(
-            f"{path}: expected grey slices that are larger where they are brighter, the right way up, but got {shown}; export the CT "
-            "values"
+            f"{path}: expected grey slices that are stored upright and in which larger values are brighter, but got {shown}; export the "
+            "CT values"
         )
     shape = _shape(path, own_shape)
 
@@ -93,7 +93,7 @@ def open_tiff(path: Path, scratch: Path) -> VolumeFile:
 
 
 def _odd_display(page: Any) -> str:
-    """What a TIFF says of how its values are shown, where that leaves open what they are; empty of plain grey values."""
+    """The display setting of a TIFF that makes its values or its orientation ambiguous; empty for plain upright grey values."""
     shown = getattr(page.photometric, "name", str(page.photometric))
     if shown != "MINISBLACK":
         return f"{shown}"
@@ -102,9 +102,9 @@ def _odd_display(page: Any) -> str:
 
 
 _ORIENTATION = 274
-"""TIFF's tag."""
+"""Number of the TIFF tag."""
 _TAG = 64
-"""Before it becomes TIFF, the block starts with its dtype and its mark in this many bytes."""
+"""Length in bytes of the dtype and mark at the start of the raw block from which the TIFF is made."""
 
 
 def _shape(path: Path, own: tuple[int, ...]) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""Values that DICOM defines for BodyPartExamined (PS3.16, annex L), as far as CT has them: anything else is free text."""
+"""Values for BodyPartExamined that DICOM defines (PS3.16, annex L) and CT uses; any other value is free text."""
 
 _TERMS = """
     ABDOMEN ABDOMENPELVIS ADRENAL ANKLE AORTA ARM AXILLA BACK BLADDER BODY BRAIN BREAST BRONCHUS BUTTOCK CALCANEUS CALF CAROTID

@@ -1,4 +1,4 @@
-"""DICOM files read within bounds: how large a small file would become is known before memory is allocated."""
+"""Bounded reading of DICOM files: a small file that would inflate to a huge one is refused before memory is allocated."""
 
 from __future__ import annotations
 
@@ -17,47 +17,51 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from ct_cncl.transforms.series.scan import ScanError
 
 LARGEST_SIDE = 8192
-"""Pixels along a side of a slice; CT has 512 to 2048."""
+"""Most pixels along one side of a slice; CT has 512 to 2048."""
 _MOST_PACKED = 32
-"""CT deflates to a half or a third; where it is mostly air, to a tenth."""
+"""How many times larger a deflated file may become: CT deflates to a half or a third, a slice of mostly air to a tenth."""
 _SPARE = 64 << 20
 _CHUNK = 1 << 20
 _META = 4096
-"""Bytes in which a file's transfer syntax stands."""
+"""Number of leading bytes that contain the transfer syntax of a file."""
 
 
 def read_dataset(path: Path, **options: Any) -> Dataset:
-    """``pydicom.dcmread``, which inflates a deflated file as a whole, of files that grow within reason.
+    """Read a data set with ``pydicom.dcmread``, which inflates a deflated file as a whole, after a check of its inflated size.
+
+    Args:
+        path: the file.
+        options: further arguments of ``pydicom.dcmread``.
 
     Raises:
-        ScanError: a deflated file that would grow beyond reason.
+        ScanError: the deflated file would grow beyond reason.
     """
     _check_deflated(path)
     return pydicom.dcmread(path, **options)
 
 
 def read_attributes(path: Path, tags: Sequence[BaseTag], *, defer: int) -> Dataset:
-    """Some attributes of a file that has each of them once, within the bounds of :func:`read_dataset`.
+    """Read some attributes of a file, within the bounds of :func:`read_dataset`.
 
     Args:
         path: the file.
-        tags: what is read.
-        defer: values of more bytes are read when they are asked for.
+        tags: the attributes to read.
+        defer: values of more than this many bytes are read on first access.
 
     Raises:
-        ScanError: a deflated file that would grow beyond reason.
-        ValueError: one of them twice: programs take the first or the last.
+        ScanError: the deflated file would grow beyond reason.
+        ValueError: the file has one of the attributes twice, of which programs take the first or the last.
     """
     _check_deflated(path)
-    with open(path, "rb") as stream:  # noqa: PTH123  pydicom reads what it defers from the name of this stream, which must be text
+    with open(path, "rb") as stream:  # noqa: PTH123  pydicom opens deferred values by this stream's name, which must be a string
         return read_partial(stream, _Once(set(tags)), defer_size=defer, specific_tags=list(tags))
 
 
 class _Once:
-    """Asked by pydicom at every attribute whether to stop: refuses one that was there before.
+    """Callback that pydicom asks before every attribute whether to stop; it refuses an attribute that appears twice.
 
     Args:
-        tags: those that matter.
+        tags: the attributes that must not appear twice.
     """
 
     def __init__(self, tags: Container[int]) -> None:
@@ -65,7 +69,7 @@ class _Once:
         self._begun = False
 
     def __call__(self, tag: BaseTag, _representation: str | None, _length: int) -> bool:
-        if not self._begun:  # the first is asked for twice: pydicom looks ahead for the encoding
+        if not self._begun:  # pydicom asks twice about the first attribute, because it looks ahead for the encoding
             self._begun = True
         elif tag in self.seen and tag in self.tags:
             raise ValueError(f"{keyword_for_tag(tag) or tag} twice")
@@ -91,7 +95,7 @@ def _check_inflated(path: Path) -> None:
             while rest and size <= most:
                 try:
                     size += len(inflater.decompress(rest, _CHUNK))
-                except zlib.error:  # damaged: the reader says so
+                except zlib.error:  # damaged: pydicom will raise an error that says so
                     return
                 rest = inflater.unconsumed_tail
             if size > most:
@@ -102,10 +106,10 @@ def _check_inflated(path: Path) -> None:
 
 
 def check_size(path: Path, rows: int, columns: int) -> None:
-    """Refuse slices larger than any CT's before they are decoded.
+    """Refuse slices that are larger than those of any CT scanner before they are decoded.
 
     Raises:
-        ScanError: naming the size.
+        ScanError: the slices have more than :data:`LARGEST_SIDE` rows or columns.
     """
     if max(rows, columns) > LARGEST_SIDE:
         raise ScanError(

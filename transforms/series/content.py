@@ -1,4 +1,4 @@
-"""The content of a DICOM series as one digest: attributes and pixels, however they are laid out in files."""
+"""One digest for the content of a DICOM series: its attributes and pixels, independent of their layout in files."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _TEXT = ("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST",
 
 
 def content_digest(files: Iterable[Path]) -> str:
-    """A digest of all that the files of a series hold; equal for the same images whatever their files are called.
+    """Digest of everything that the files of a series hold; equal for the same images, whatever the files are called.
 
-    A PACS that sends a study back writes its own file meta and lays sequences out in its own way: neither counts. An
-    instance that is there twice counts once.
+    A PACS that sends a study back writes its own file meta information and may encode sequences differently: neither changes
+    the digest. An instance that appears twice counts once.
 
     Args:
-        files: of one series.
+        files: the files of one series.
 
     Returns:
-        SHA-256, hexadecimal.
+        SHA-256 in hexadecimal.
 
     Raises:
-        ScanError: a damaged file.
+        ScanError: a file is damaged.
     """
     whole = hashlib.sha256()
     for digest in sorted({_instance_digest(path) for path in files}):
@@ -43,7 +43,7 @@ def content_digest(files: Iterable[Path]) -> str:
 
 
 def _instance_digest(path: Path) -> bytes:
-    """Of one file, in the memory of its header: what comes behind is read piece by piece."""
+    """Digest of one file. Only its header is held in memory; the pixels and what follows them are read piece by piece."""
     digest = hashlib.sha256()
     try:
         with path.open("rb") as stream:
@@ -52,7 +52,7 @@ def _instance_digest(path: Path) -> bytes:
             if syntax == DeflatedExplicitVRLittleEndian:
                 header = read_dataset(path)
             else:
-                stream.read(8 if syntax.is_implicit_VR else 12)  # tag, representation and length of the pixels
+                stream.read(8 if syntax.is_implicit_VR else 12)  # tag, value representation and length of the pixels
                 while chunk := stream.read(_CHUNK):
                     digest.update(chunk)
             _feed(digest, header)
@@ -64,10 +64,10 @@ def _instance_digest(path: Path) -> bytes:
 
 
 def _feed(digest: Any, dataset: Dataset) -> None:
-    # All at once, as they lie in the file: pydicom decodes some as soon as a sequence is looked into.
+    # All at once and still encoded: pydicom decodes some of them as soon as a sequence is accessed.
     elements = {tag: dataset.get_item(tag) for tag in sorted(dataset.keys())}
     for tag, element in elements.items():
-        if tag.element == 0 or tag.group in (0x0002, 0xFFFA, 0xFFFC):  # group lengths, file meta, signatures, filling
+        if tag.element == 0 or tag.group in (0x0002, 0xFFFA, 0xFFFC):  # group lengths, file meta, signatures, padding
             continue
         representation = _representation(tag, element)
         digest.update(int(tag).to_bytes(4, "big"))
@@ -83,7 +83,10 @@ def _feed(digest: Any, dataset: Dataset) -> None:
 
 
 def _representation(tag: BaseTag, element: Any) -> str:
-    """Stated, or known where implicit; of private attributes no more than that they are sequences, since only some files say it."""
+    """Value representation: as stated or, in implicit VR, from the dictionary.
+
+    Private attributes are only divided into sequences and others, since only some files state more about them.
+    """
     stated = getattr(element, "VR", None)
     if tag.is_private:
         return "SQ" if stated == "SQ" else "UN"
@@ -94,7 +97,7 @@ def _representation(tag: BaseTag, element: Any) -> str:
 
 
 def _value(element: Any, representation: str) -> bytes:
-    """The value as it lies in the file, text without what fills it up to an even length; nothing is decoded."""
+    """The encoded value as in the file; text without the padding to an even length."""
     value = element.value
     if value is None:
         return b""

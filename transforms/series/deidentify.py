@@ -1,9 +1,9 @@
 """De-identification by the basic profile of DICOM PS3.15, annex E.
 
-The table of what happens to which attribute, and the replacements by value representation, are those of the package
-dicom-anonymizer (BSD); here they reach nested items too, and UIDs are replaced by a keyed hash, so that the images of one
-study stay together over series, processes and runs that share the key. Values of pixels are not looked at; overlays in the
-bits beside them are dropped by :class:`ct_cncl.transforms.series.dicom_file.DicomFile`.
+The action for each attribute and the replacement values by value representation come from the package dicom-anonymizer (BSD).
+Here they also apply to nested items, and UIDs are replaced by a keyed hash, so that the images of one study stay together across
+series, processes and runs that share the key. Pixel values are not examined; overlays in the unused bits of the stored words are
+dropped by :class:`ct_cncl.transforms.series.dicom_file.DicomFile`.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ _DATES = {"DA": "19000101", "TM": "000000", "DT": "19000101000000"}
 _KEY = ".deidentify-key"
 _BODY_PART = 0x00180015
 _NUMBERS = re.compile(rb"[0-9eE.+\- \\\0]*")
-"""What DS and IS are made of."""
+"""Characters of decimal strings (DS) and integer strings (IS)."""
 _GRAPHICS = (0x5000, 0x6000)
 _REFERENCES = ("SourceImageSequence", "ReferencedImageSequence")
-"""Sequences whose items stay, with other UIDs (X/Z/U* of the profile)."""
+"""Sequences whose items are kept with replaced UIDs (X/Z/U* in the profile)."""
 _NEVER_ABSENT = ("AcquisitionContextSequence",)
-"""Sequences that are emptied, since an image must have them; others are removed."""
+"""Sequences that an image must have, so that they are emptied; others are removed."""
 
 
 class Deidentifier:
-    """Takes out of data sets who the patient is.
+    """Removes the patient's identity from data sets.
 
     Args:
-        key: secret; equal keys replace equal UIDs alike.
+        key: a secret; with the same key, equal UIDs and PatientIDs get equal replacements.
 
     Raises:
         ScanError: the package that holds the profile is not installed.
@@ -56,14 +56,15 @@ class Deidentifier:
         self._actions, self._replace = _profile()
 
     def __call__(self, source: Dataset) -> Dataset:
-        """A de-identified copy of a data set; its pixels are those of the source.
+        """Return a de-identified copy of a data set's header, without pixels.
 
         Raises:
-            ScanError: the source says that its pixels show who the patient is.
+            ScanError: the source states that text which may identify the patient is burned into its pixels.
         """
         if "YES" in str(source.get("BurnedInAnnotation", "")).upper():  # one value, or several by mistake
             raise ScanError(
-                "expected pixels without names but got BurnedInAnnotation YES; de-identification does not look at pixels"
+                "expected pixels without burned-in text but got BurnedInAnnotation YES; de-identification does not change pixels, "
+                "leave this series out"
             )
         clean = bare_copy(source)
         clean.file_meta = source.file_meta
@@ -83,15 +84,15 @@ class Deidentifier:
                 del dataset[tag]
                 continue
             if tag == _BODY_PART and str(dataset[tag].value).strip().upper() not in BODY_PARTS:
-                del dataset[tag]  # the profile leaves it, free text as it often is
+                del dataset[tag]  # the profile keeps it, although it is often free text
                 continue
             if _is_text_for_a_number(dataset, tag):
-                del dataset[tag]  # damaged, or a name: nobody can use it, and it would be copied as it is
+                del dataset[tag]  # damaged, or a name: it is useless as a number, and would be copied unchanged
                 continue
             action = self._actions.get((tag.group, tag.element))
             if action is not None:
                 self._apply(action, dataset, tag)
-            # Text that stays is not decoded: it keeps its bytes, also where it is in another character set than stated.
+            # Text that is kept is not decoded, so that its bytes stay the same even if its character set is not the stated one.
             if (
                 tag in dataset
                 and representation_of(dataset, dataset.get_item(tag)) in ("SQ", "UN")
@@ -101,7 +102,10 @@ class Deidentifier:
                     self._walk(item)
 
     def _apply(self, action: str, dataset: Dataset, tag: BaseTag) -> None:
-        """Values follow the package's dummies, but for dates before 1900 and half-empty items, which other tools refuse."""
+        """Replace, empty or remove one attribute.
+
+        The values are the package's dummies, except its dates before 1900 and half-empty items, which other tools refuse.
+        """
         element = dataset[tag]
         if element.keyword == "PatientID":
             element.value = self.pseudonym(str(element.value))
@@ -124,7 +128,7 @@ class Deidentifier:
                 del dataset[tag]
 
     def pseudonym(self, patient: str) -> str:
-        """What takes the place of a PatientID: patients stay apart."""
+        """The replacement for a PatientID; different patients get different ones."""
         return "anon-" + hmac.new(self.key, patient.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:12]
 
     def _uids(self, value: Any) -> Any:
@@ -133,7 +137,7 @@ class Deidentifier:
         return [self.uid(one) for one in value or []]
 
     def uid(self, value: str) -> UID:
-        """What takes the place of a UID; those of the standard itself stay."""
+        """The replacement for a UID; UIDs that the standard defines are kept."""
         if not value or value.startswith("1.2.840.10008."):
             return UID(value)
         digest = hmac.new(self.key, value.encode("utf-8", "surrogateescape"), hashlib.sha256).digest()
@@ -142,17 +146,17 @@ class Deidentifier:
 
 def _is_text_for_a_number(dataset: Dataset, tag: BaseTag) -> bool:
     element = dataset.get_item(tag)
-    raw = getattr(element, "value", None)  # of an element that was decoded: numbers
+    raw = getattr(element, "value", None)  # numbers instead of bytes if the element has been decoded
     return (
         isinstance(raw, bytes) and representation_of(dataset, element) in ("DS", "IS") and not _NUMBERS.fullmatch(raw)
     )
 
 
 def pseudonym_key(folder: Path) -> bytes:
-    """The key of a folder of results: made once, in ``.deidentify-key``; without it nobody can link results to sources.
+    """The key of a folder of results, created once in ``.deidentify-key``; without it nobody can link results to their sources.
 
     Raises:
-        ScanError: it cannot be written or read.
+        ScanError: the key cannot be written or read.
     """
     path = folder / _KEY
     part = folder / f".deidentify-key.{os.getpid()}"
@@ -162,7 +166,7 @@ def pseudonym_key(folder: Path) -> bytes:
             part.write_bytes(secrets.token_bytes(32))
             part.chmod(0o600)
             try:
-                os.link(part, path)  # whoever comes first; the others take that
+                os.link(part, path)  # the first process creates the key, the others use it
             except FileExistsError:
                 pass
             finally:
@@ -175,17 +179,17 @@ def pseudonym_key(folder: Path) -> bytes:
 
 
 def has_key(folder: Path) -> bool:
-    """Whether a folder of results has its key already."""
+    """Whether a folder of results already has its key."""
     return (folder / _KEY).exists()
 
 
 def _profile() -> tuple[dict[tuple[int, int], str], Callable[..., None]]:
-    """What the profile does to single attributes, and how a value is replaced; repeating groups are removed whole."""
+    """The profile's action for each attribute, and the function that replaces a value; repeating groups are removed as a whole."""
     try:
         from dicomanonymizer.simpledicomanonymizer import initialize_actions, replace
     except ImportError as error:
         raise ScanError(
-            "--deidentify: expected the profile of DICOM PS3.15 but its package is not installed; "
+            "--deidentify: expected the package that holds the profile of DICOM PS3.15 but it is not installed; "
             "pip install 'ct-cncl[deidentify]'"
         ) from error
     actions = initialize_actions(f"dicomfields_{EDITION}")

@@ -1,4 +1,4 @@
-"""What can be derived from a scan and how it was done; the UIDs and series numbers that follow from it."""
+"""Kinds of results, records of how they were derived, and the UIDs and series numbers that follow from both."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from pydicom.uid import UID
 _NAMESPACE = uuid.UUID("6f6b1d5e-8f0c-5a55-9a0b-1f3a0c6f2a41")
 _SERIES_STEP = 1000
 _MADE_UP = (1_000_000, 2_147_482)
-"""Thousands of series numbers that are made from a UID: below 2**31, above what scanners count to."""
+"""Range of the thousands of a SeriesNumber made from a UID: above what scanners count to, and small enough to stay below 2**31."""
 SCHEME = "99CTCNCL"
 DENOISED_CODE, SIMULATED_CODE, NOISE_MAP_CODE = "CNCL", "LOWDOSE", "NOISEMAP"
-"""Derivation codes of our scheme: of denoised scans, of simulated low-dose scans, of noise that was measured."""
+"""Derivation codes in our scheme, for denoised scans, simulated low-dose scans and maps of measured noise."""
 IMPLEMENTATION = UID(f"2.25.{uuid.uuid5(_NAMESPACE, 'implementation').int}")
-"""Implementation Class UID in the file meta information of what is derived (PS3.10, 7.1)."""
+"""Implementation Class UID in the file meta information of derived images (PS3.10, 7.1)."""
 PART_MARK = "#"
-"""Between a SeriesInstanceUID and the number of a part, where a series was split."""
+"""Separator between a SeriesInstanceUID and the number of the part, for a series that was split."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One sort of result.
+    """One kind of result.
 
     Attributes:
-        name: as users ask for it.
-        number: SeriesNumber is the source's times 1000 plus this.
-        label: in SeriesDescription.
-        image_type: added to Image Type; empty where the result is a CT image like its source.
-        window: centre and width in HU at which it is shown; None keeps the source's.
-        step: HU of a stored step where it is a map: fine enough for what it shows; None takes the source's slope.
+        name: the name by which users choose it.
+        number: last digit of the SeriesNumber, see :func:`result_series_number`.
+        label: text in SeriesDescription.
+        image_type: value added to Image Type; empty if the result is a CT image like its source.
+        window: default window, centre and width in HU; None keeps the source's.
+        step: for a map, HU per stored step, fine enough for what the map shows; None takes the source's slope.
     """
 
     name: str
@@ -45,12 +45,12 @@ class Kind:
 
     @property
     def is_map(self) -> bool:
-        """Stored in signed 16 bits, intercept 0, instead of as the source."""
+        """Whether it is stored as a map, in signed 16 bits with intercept 0, instead of in the source's format."""
         return bool(self.image_type)
 
 
 REMOVED = "removed"
-"""What the result lacks of its source, in the source's own steps: source = result + removed, to the bit."""
+"""The source minus the result, in the source's own steps, so that source = result + removed exactly."""
 KINDS = {
     kind.name: kind
     for kind in (
@@ -61,26 +61,26 @@ KINDS = {
         Kind(REMOVED, 5, "removed, source - result, HU", "REMOVED", (0.0, 100.0)),
     )
 }
-"""What denoising can write, by name."""
+"""Kinds of results that denoising can write, by name."""
 LOW_DOSE = Kind("lowdose", 6, "simulated low dose")
 NOISE_MAP = Kind("noise_map", 7, "noise, standard deviation, HU", "NOISE_MAP", (10.0, 20.0), 0.0625)
 ALL_KINDS = KINDS | {kind.name: kind for kind in (LOW_DOSE, NOISE_MAP)}
-"""What can be written, by name."""
+"""All kinds of results, by name."""
 
 
 @dataclass(frozen=True)
 class Derivation:
-    """What was done by a network that denoises.
+    """Record of denoising by a network.
 
     Attributes:
-        weights: SHA-256 of the weights, hexadecimal.
-        version: of this package.
-        strength: 1 is the network's result, 0 the source; above 1 more is removed than the network does.
-        warnings: to be recorded in the result.
-        precision: of the network's arithmetic, "fp32" or "bf16".
-        compression: of the result, as users ask for it.
-        content: digest of all that the source series holds, as :func:`ct_cncl.transforms.series.content.content_digest` gives it.
-        made: when, with a time zone; the one thing that may differ between two runs. None states no time.
+        weights: SHA-256 of the weights, in hexadecimal.
+        version: version of this package.
+        strength: 0 returns the source, 1 the network's result; above 1, more is removed than the network estimates.
+        warnings: warnings to be recorded in the result.
+        precision: precision of the network's arithmetic, "fp32" or "bf16".
+        compression: compression of the result, a name in :data:`ct_cncl.transforms.series.dicom_file.COMPRESSIONS`.
+        content: digest of the source series, from :func:`ct_cncl.transforms.series.content.content_digest`.
+        made: time of the derivation, with a time zone; the only part that may differ between two equal runs. None states no time.
     """
 
     weights: str
@@ -99,7 +99,7 @@ class Derivation:
 
     @property
     def unusual_precision(self) -> tuple[str, ...]:
-        """The precision where it is not fp32."""
+        """The precision unless it is fp32."""
         return () if self.precision == "fp32" else (self.precision,)
 
     def label(self, kind: Kind) -> str:
@@ -109,7 +109,7 @@ class Derivation:
 
     @property
     def code(self) -> tuple[str, str]:
-        """Derivation code of our scheme, and its meaning."""
+        """Derivation code in our scheme, and its meaning."""
         return DENOISED_CODE, "Noise reduction by content-noise complementary learning"
 
     @property
@@ -131,7 +131,7 @@ class Derivation:
         )
 
     def number(self, kind: Kind) -> int | None:
-        """Below 1000, in SeriesNumber; None where this would not tell all results apart."""
+        """The last three digits of the SeriesNumber; None if three digits cannot distinguish all results."""
         per_cent = self.strength * 100
         plain = self.strength == 1 or (1 <= per_cent < 100 and abs(per_cent - round(per_cent)) < 1e-9)
         if not plain or self.unusual_precision:
@@ -145,18 +145,18 @@ class Derivation:
 
 @dataclass(frozen=True)
 class Processing:
-    """What was done that is not denoising: a lower dose simulated, or noise measured.
+    """Record of a derivation other than denoising: the simulation of a lower dose, or the measurement of noise.
 
     Attributes:
-        code: Derivation code of our scheme, and its meaning.
-        what: one line, of what the result holds; that of a simulated scan says "simulated".
+        code: derivation code in our scheme, and its meaning.
+        what: one line about what the result holds; for a simulated scan it must contain "simulated".
         short: a few words for SeriesDescription.
-        settings: SHA-256 of everything that the result depends on besides its source, hexadecimal.
-        version: of this package.
-        warnings: to be recorded in the result.
+        settings: SHA-256 of everything but the source that the result depends on, in hexadecimal.
+        version: version of this package.
+        warnings: warnings to be recorded in the result.
         compression: as in :class:`Derivation`.
-        content: as there.
-        made: as there.
+        content: as in :class:`Derivation`.
+        made: as in :class:`Derivation`.
     """
 
     code: tuple[str, str]
@@ -194,7 +194,7 @@ class Processing:
 
 
 def derived_uid(uid: str, derivation: Derivation | Processing, kind: Kind) -> UID:
-    """The UID of what is derived from ``uid``: a function of everything that can change the object but the time of its making.
+    """The UID of an object derived from ``uid``; it depends on everything that can change the object except the time.
 
     >>> first = derived_uid("1.2.3", Derivation("ab", "1"), KINDS["denoised"])
     >>> first == derived_uid("1.2.3", Derivation("ab", "1", made=datetime(2026, 1, 1)), KINDS["denoised"])
@@ -207,11 +207,11 @@ def derived_uid(uid: str, derivation: Derivation | Processing, kind: Kind) -> UI
 
 
 def result_series_number(source: object, series_uid: str, derivation: Derivation | Processing, kind: Kind) -> int:
-    """The SeriesNumber of a result: another one for another source, kind, strength and precision, or settings.
+    """The SeriesNumber of a result; it differs between sources, kinds, strengths, precisions and settings.
 
-    Of a denoised scan the source's times 1000 plus the kind's, and ten times the strength in per cent below 1. Where the source has no number
-    that allows it, or more than this has to be told apart, the thousands are made from the SeriesInstanceUID and lie above a
-    million.
+    For a denoised scan it is the source's number times 1000, plus ten times the strength in per cent if the strength is below 1, plus the
+    kind's number. If the source has no usable number, or three digits cannot distinguish the results, the thousands are derived from
+    the SeriesInstanceUID and are at least a million.
 
     >>> result_series_number(7, "1.2", Derivation("ab", "1"), KINDS["denoised"])
     7001
@@ -222,11 +222,11 @@ def result_series_number(source: object, series_uid: str, derivation: Derivation
     """
     try:
         number = int(str(source))
-    except ValueError:  # none, or one that is no number
+    except ValueError:  # missing, or not a number
         number = 0
     if 0 < number < _MADE_UP[0] and PART_MARK not in series_uid:
         own = derivation.number(kind) if isinstance(derivation, Derivation) else None
-        if own is not None:  # doses, seeds and realizations are not told apart by anything as short
+        if own is not None:  # three digits could not distinguish doses, seeds and realizations
             return number * _SERIES_STEP + own
     name = derivation.numbered(number, series_uid)
     made_up = _MADE_UP[0] + zlib.crc32(name.encode()) % (_MADE_UP[1] - _MADE_UP[0])

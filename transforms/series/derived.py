@@ -1,9 +1,10 @@
-"""Headers of derived DICOM images: what a denoised slice says of itself and of its source.
+"""Headers of derived DICOM images: what a denoised slice states about itself and its source.
 
-By hand: highdicom makes segmentations, maps and secondary captures, but no CT image derived from another one.
+They are made by hand because highdicom can create segmentations, maps and secondary captures, but not a CT image derived from
+another one.
 
 Sources: PS3.3 C.7.6.1.1.2 (Image Type), C.12.4 (General Reference), C.12.1.1.5 (Contributing Equipment); for enhanced CT
-C.8.16.1 (value 2 is PRIMARY there, whatever was done), C.8.15.3.1 (Frame Type) and C.7.6.16.2.6 (Derivation Image).
+C.8.16.1 (value 2 is always PRIMARY there), C.8.15.3.1 (Frame Type) and C.7.6.16.2.6 (Derivation Image).
 """
 
 from __future__ import annotations
@@ -46,25 +47,25 @@ _OF_THE_SOURCE_VALUES = (
 def derived_header(
     source: Dataset, frame: Frame, derivation: Derivation | Processing, kind: Kind, *, part: int = 0
 ) -> Dataset:
-    """The header of the image derived from a source's; every attribute that is not about the change is kept.
+    """The header of a derived image; every attribute of the source that the derivation does not affect is kept.
 
     Args:
-        source: the source's data set, with or without pixels; not changed.
-        frame: any frame of the file, for errors.
-        derivation: what was done.
+        source: the source's data set, with or without pixels; it is not changed.
+        frame: any frame of the file, for error messages.
+        derivation: how the image was derived.
         kind: what the image shows.
-        part: of a series that was split, so that its parts stay apart.
+        part: number of the part of a split series, so that each part gets its own UID; 0 if the series was not split.
 
     Returns:
-        A data set without pixels, its file meta without a transfer syntax.
+        A data set without pixels; its file meta information has no transfer syntax yet.
 
     Raises:
-        ScanError: the source does not say which instance it is.
+        ScanError: the source has no SOPInstanceUID, SeriesInstanceUID or StudyInstanceUID.
     """
     for name in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
         if not source.get(name):
             raise ScanError(
-                f"{frame.path}: expected a {name}, to derive an image from it, but got none; export it again"
+                f"{frame.path}: expected a {name}, which a derived image must refer to, but got none; export it again"
             )
     header = bare_copy(source)
     for name in _OF_THE_SOURCE_FILE:
@@ -105,7 +106,10 @@ def derived_header(
 
 
 def _state_times(header: Dataset, made: datetime | None) -> None:
-    """When the object, its pixels and its series were made; study and acquisition stay the scanner's (PS3.3 C.12.1, C.7.6.1, C.7.3.1)."""
+    """State when the object, its pixels and its series were made (PS3.3 C.12.1, C.7.6.1, C.7.3.1).
+
+    The times of the study and the acquisition remain the scanner's.
+    """
     if made is None:
         return
     local = _in_zone_of(header, made)
@@ -115,7 +119,7 @@ def _state_times(header: Dataset, made: datetime | None) -> None:
 
 
 def _in_zone_of(header: Dataset, made: datetime) -> datetime:
-    """A time in the zone that the header states for all its times; where it states none, in this machine's."""
+    """A time in the time zone that the header states for all its times, or in this machine's if it states none."""
     stated = str(header.get("TimezoneOffsetFromUTC") or "").strip()
     try:
         minutes = int(stated[:3]) * 60 + int(stated[0] + stated[3:5])
@@ -125,7 +129,7 @@ def _in_zone_of(header: Dataset, made: datetime) -> datetime:
 
 
 def _image_type(stated: object, second: str, kind: Kind) -> list[str]:
-    """DERIVED, the second value, and the source's values from the third on; a map adds its own."""
+    """DERIVED, the given second value, and the source's values from the third on; for a map, its own value follows."""
     values = [str(value) for value in stated] if isinstance(stated, (list, MultiValue)) else []
     kept = values[2:]
     return ["DERIVED", second, *(kept or ["AXIAL"] * kind.is_map), *([kind.image_type] if kind.is_map else [])]
@@ -134,7 +138,7 @@ def _image_type(stated: object, second: str, kind: Kind) -> list[str]:
 def _derive_frames(
     header: Dataset, reference: Dataset, evidence: Dataset, derivation: Derivation | Processing, kind: Kind
 ) -> None:
-    """What the top level states of a classic image, frame by frame."""
+    """State for each frame of an enhanced image what a classic image states at the top level."""
     shared = header.get("SharedFunctionalGroupsSequence") or []
     groups = list(header.PerFrameFunctionalGroupsSequence)
     earlier = list(header.get("SourceImageEvidenceSequence") or [])
@@ -144,7 +148,7 @@ def _derive_frames(
         for item in group.get("CTImageFrameTypeSequence") or []:
             item.FrameType = _frame_type(item.get("FrameType"))
     earlier = [item for group in shared for item in group.get("DerivationImageSequence") or []]
-    for group in shared:  # a functional group stands in one place only
+    for group in shared:  # a functional group must be either shared or per frame
         group.pop("DerivationImageSequence", None)
     for index, group in enumerate(groups):
         source = copy.deepcopy(reference)
@@ -157,13 +161,13 @@ def _derive_frames(
 
 
 def _frame_type(stated: object) -> list[str]:
-    """Four values: value 2 of multi-frame images is PRIMARY by definition, value 4 cannot be empty."""
+    """Four values: in multi-frame images value 2 is PRIMARY by definition, and value 4 must not be empty."""
     values = _image_type(stated, "PRIMARY", KINDS["denoised"])
     return [*values, *["VOLUME", "NONE"][len(values) - 2 :]] if len(values) < 4 else values
 
 
 def _describe_map(header: Dataset, kind: Kind) -> None:
-    """Steps of HU in signed words, wherever the source states its own rescale, window and padding."""
+    """Describe a map's signed words in steps of HU wherever the source states its own rescale, window and padding."""
     groups = [
         *(header.get("SharedFunctionalGroupsSequence") or []),
         *(header.get("PerFrameFunctionalGroupsSequence") or []),
@@ -178,7 +182,7 @@ def _describe_map(header: Dataset, kind: Kind) -> None:
         if kind.step is not None:
             place.RescaleSlope = f"{kind.step:g}"
     for tag in [tag for tag in sorted(header.keys()) if tag.group & 0xFF01 == 0x6000 and tag.element == 0x0102]:
-        if header[tag].value:  # an overlay in bits of the source's words
+        if header[tag].value:  # an overlay in unused bits of the source's words
             for other in [other for other in sorted(header.keys()) if other.group == tag.group]:
                 del header[other]
     if kind.window is None:
@@ -197,7 +201,7 @@ def _reference(source: Dataset, code: str, meaning: str) -> Dataset:
 
 
 def _evidence(source: Dataset) -> Dataset:
-    """Where the source stands in its study."""
+    """Reference to the source within its study and series."""
     instance, series, study = Dataset(), Dataset(), Dataset()
     instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID = source.SOPClassUID, source.SOPInstanceUID
     series.SeriesInstanceUID, series.ReferencedSOPSequence = source.SeriesInstanceUID, [instance]

@@ -1,7 +1,7 @@
-"""Reads DICOM CT: slices in order, one affine, HU.
+"""Reads a DICOM CT series as one volume in HU, with its slices in order and one affine.
 
-Refused rather than guessed: slices twice at one place, gaps and uneven spacing (unless asked for), and slices whose
-position, orientation, pixel spacing or rescale is not stated, also where there is only one.
+Nothing is guessed. A series is refused if two slices lie at the same position, if it has gaps or uneven spacing (unless the caller
+allows them), or if a slice, even a single one, does not state its position, orientation, pixel spacing or rescale.
 """
 
 from __future__ import annotations
@@ -29,22 +29,23 @@ from ct_cncl.transforms.series.scan import (
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SAME_PLACE = 0.01  # mm
 _JITTER_MM, _JITTER_SHARE = 0.05, 0.02
-"""How far a slice may lie from its place on the even grid: positions are often stored with one or two decimals."""
+"""How far a slice may lie from its place on the even grid, in mm and as a share of the step: positions are often rounded to one or
+two decimals."""
 
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """A DICOM series, its headers read and its slices in order.
+    """A DICOM series with its headers read and its slices in order.
 
     Attributes:
-        source: what was opened.
-        headers: by file, without pixels.
-        frames: slices along the normal; those at one place by number.
-        affine: (4, 4) float64, voxel (column, row, slice) -> RAS mm, states the mean step.
-        copies: files left out, since another file holds the same instance.
-        doubled: what is wrong with slices at one place; empty if nothing is. No file names, which may be patients'.
-        irregular: what is wrong with the slices' spacing; empty if one affine can state it. No file names either.
-        suspects: the slices between which that is first seen; empty where nothing is.
+        source: the series that was opened.
+        headers: headers without pixels, by file.
+        frames: slices in order along the normal; those at the same position in the order of their numbers.
+        affine: (4, 4) float64, voxel (column, row, slice) -> RAS mm; states the mean step.
+        copies: files left out because another file holds the same instance.
+        doubled: message about slices at the same position; empty if there are none. It names no files, whose names may be patients'.
+        irregular: message about the slice spacing; empty if one affine can state it. It names no files either.
+        suspects: the two slices between which the problem first appears; empty if there is none.
     """
 
     source: ScanSource
@@ -63,14 +64,14 @@ class Series:
 
 
 def open_series(source: ScanSource, *, check_hu: bool = True) -> Series:
-    """Read the headers of a series of one direction and put its slices in order.
+    """Read the headers of a series whose slices share one grid, and put the slices in order.
 
     Args:
         source: one series, from :func:`ct_cncl.transforms.series.find_scans`.
-        check_hu: refuse values stated in other units.
+        check_hu: refuse values that are stated to be in other units than HU.
 
     Raises:
-        ScanError: damaged files, slices without a certain place or rescale, of several patients or of several grids.
+        ScanError: a file is damaged, a slice lacks its geometry or rescale, or the slices are of several patients or grids.
     """
     stacks = open_stacks(source, check_hu=check_hu)
     if len(stacks) > 1:
@@ -83,10 +84,10 @@ def open_series(source: ScanSource, *, check_hu: bool = True) -> Series:
 
 
 def open_stacks(source: ScanSource, *, check_hu: bool = True) -> list[Series]:
-    """Read the headers of a series and put its slices in order, those of each direction, size and pixel spacing by themselves.
+    """Read the headers of a series and sort its slices into one stack for each orientation, size and pixel spacing.
 
     Raises:
-        ScanError: as :func:`open_series`, but for several grids.
+        ScanError: as in :func:`open_series`, except that several grids are allowed.
     """
     headers = {path: read_header(path) for path in source.files}
     _one_patient(headers, source.path)
@@ -106,31 +107,35 @@ def _stack(source: ScanSource, headers: dict[Path, Dataset], frames: list[Frame]
 
 
 def read_dicom(source: ScanSource, *, check_hu: bool = True, allow_irregular: bool = False) -> Scan:
-    """A DICOM series as a volume in HU: x = column, y = row, z = slice, sorted along the normal.
+    """Read a DICOM series as a volume in HU: x = column, y = row, z = slice, sorted along the normal.
 
-    HU are stored * slope + intercept of each slice's own rescale, in float64, then float32. Padding is left as it is. A
-    gantry tilt gives a sheared affine. A single slice is as thick as its SliceThickness (1 mm where none is stated).
+    HU are the stored values times the slope plus the intercept of each slice's own rescale, computed in float64 and returned as
+    float32. Scanner padding is converted like any other value. A gantry tilt gives a sheared affine. The step of a single slice is its
+    SliceThickness, or 1 mm if none is stated.
 
     Args:
         source: one series, from :func:`ct_cncl.transforms.series.find_scans`.
-        check_hu: refuse volumes without any voxel below 0 and values stated in other units.
+        check_hu: refuse volumes without any voxel below 0 and values that are stated to be in other units than HU.
         allow_irregular: accept missing slices and uneven spacing; the affine then states the mean step.
 
     Raises:
-        ScanError: damaged files, compressed ones without a decoder, slices that do not form one volume, no HU.
+        ScanError: a file is damaged, no decoder for its compression is installed, the slices do not form one volume, or the values
+            are not HU.
     """
     series = open_series(source, check_hu=check_hu)
     if series.copies:
         raise ScanError(
-            f"{series.copies[0]}: expected one slice at each position but got a second file of the same image; remove copies"
+            f"{series.copies[0]}: expected one slice at each position but got a second file of the same image; remove the copies"
         )
     names = f" ({' and '.join(map(str, series.suspects))})" if series.suspects else ""
     if series.doubled:
-        raise ScanError(f"{source.path}: {series.doubled}{names}; remove copies, or separate the phases of the series")
+        raise ScanError(
+            f"{source.path}: {series.doubled}{names}; remove the copies, or separate the phases of the series"
+        )
     if series.irregular and not allow_irregular:
         raise ScanError(
-            f"{source.path}: {series.irregular}{names}; one affine cannot state that: add missing files, split the series or "
-            "resample it, or pass allow_irregular=True to take the mean step"
+            f"{source.path}: {series.irregular}{names}; one affine cannot state that: add the missing files, split the series or "
+            "resample it, or pass allow_irregular=True to use the mean step"
         )
     frames = list(series.frames)
     hu = read_slices(frames, series.shape)
@@ -160,14 +165,16 @@ def _patient(headers: dict[Path, Dataset]) -> str | None:
 def _one_patient(headers: dict[Path, Dataset], folder: Path) -> None:
     patients = {str(header.get("PatientID") or "").strip() for header in headers.values()}
     if len(patients) > 1:
-        raise ScanError(f"{folder}: expected slices of one patient but got {len(patients)} PatientIDs in one series")
+        raise ScanError(
+            f"{folder}: expected slices of one patient but got {len(patients)} PatientIDs in one series; export each patient by itself"
+        )
 
 
 def _without_copies(frames: list[Frame]) -> tuple[list[Frame], tuple[Path, ...]]:
-    """Frames of every instance once, and the files that hold one again.
+    """The frames of every instance once, and the files that repeat one.
 
     Raises:
-        ScanError: two different images call themselves the same instance.
+        ScanError: two different images have the same SOPInstanceUID.
     """
     kept: dict[tuple[str, int | None], Frame] = {}
     copies: list[Path] = []
@@ -178,8 +185,8 @@ def _without_copies(frames: list[Frame]) -> tuple[list[Frame], tuple[Path, ...]]
         same = first.shape == frame.shape and np.array_equal(first.position, frame.position)
         if not same or not np.array_equal(_words(first), _words(frame)):
             raise ScanError(
-                f"{frame.path}: expected every image to have a SOPInstanceUID of its own but {first.path.name} holds another "
-                "image of the same one; export the series again"
+                f"{frame.path}: expected every image to have its own SOPInstanceUID but {first.path.name} holds a different "
+                "image with the same one; export the series again"
             )
         copies.append(frame.path)
     return list(kept.values()), tuple(dict.fromkeys(copies))
@@ -190,7 +197,7 @@ def _words(frame: Frame) -> np.ndarray:
 
 
 def _alike(frames: list[Frame]) -> list[list[Frame]]:
-    """Frames by the grid they share."""
+    """Frames grouped by the grid that they share."""
     groups: list[list[Frame]] = []
     for frame in frames:
         grid = (*frame.orientation, *frame.spacing)
@@ -211,7 +218,7 @@ def _normal(frame: Frame) -> np.ndarray:
 
 
 def _doubled(frames: list[Frame], normal: np.ndarray) -> tuple[str, tuple[Frame, ...]]:
-    """What is wrong with slices at one place, and which they are; empty if each has its own."""
+    """A message about slices at the same position, and two of them; empty if every position has one slice."""
     heights = [float(frame.position @ normal) for frame in frames]
     for k, place in enumerate(heights[1:], start=1):
         if place - heights[k - 1] < _SAME_PLACE:
@@ -222,7 +229,7 @@ def _doubled(frames: list[Frame], normal: np.ndarray) -> tuple[str, tuple[Frame,
 
 
 def _irregular(frames: list[Frame], normal: np.ndarray) -> tuple[str, tuple[Frame, ...]]:
-    """What is wrong with the slices' spacing, and between which; empty if one affine can state it."""
+    """A message about the slice spacing, and the slices it concerns; empty if one affine can state the spacing."""
     positions = np.array([frame.position for frame in frames])
     if len(frames) < 3:
         return "", ()
@@ -243,13 +250,13 @@ def _irregular(frames: list[Frame], normal: np.ndarray) -> tuple[str, tuple[Fram
 
 
 def _affine(frames: list[Frame]) -> np.ndarray:
-    """(4, 4) voxel (column, row, slice) -> RAS mm, from the positions themselves, so that a gantry tilt shears it."""
+    """(4, 4) voxel (column, row, slice) -> RAS mm. The step follows the slice positions, so that a gantry tilt shears the affine."""
     first, last = frames[0], frames[-1]
     affine = np.eye(4)
-    affine[:3, 0] = first.orientation[:3] * first.spacing[1]  # PixelSpacing[1]: between columns, along a row
-    affine[:3, 1] = first.orientation[3:] * first.spacing[0]  # PixelSpacing[0]: between rows, down a column
+    affine[:3, 0] = first.orientation[:3] * first.spacing[1]  # PixelSpacing[1]: distance between columns, along a row
+    affine[:3, 1] = first.orientation[3:] * first.spacing[0]  # PixelSpacing[0]: distance between rows, down a column
     step = last.position - first.position
-    if abs(float(step @ _normal(first))) >= _SAME_PLACE:  # else all lie in one plane, beside or upon each other
+    if abs(float(step @ _normal(first))) >= _SAME_PLACE:  # else all slices lie in one plane
         affine[:3, 2] = step / (len(frames) - 1)
     else:
         affine[:3, 2] = _normal(first) * (first.thickness or 1.0)

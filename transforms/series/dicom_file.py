@@ -1,4 +1,4 @@
-"""One DICOM file, written frame by frame: the header first, then pixels as they come, plain or compressed without loss."""
+"""Writes a DICOM file frame by frame: the header first, then each frame's pixels, uncompressed or losslessly compressed."""
 
 from __future__ import annotations
 
@@ -28,44 +28,51 @@ from ct_cncl.transforms.series.reencoding import reencode
 from ct_cncl.transforms.series.scan import ScanError
 
 COMPRESSIONS: dict[str, UID | None] = {"none": None, "jpeg2000": JPEG2000Lossless, "rle": RLELossless}
-"""Transfer syntaxes by the name users give them; all without loss."""
+"""Transfer syntaxes by the names that users choose; all are lossless. None stands for no compression."""
 _ITEM, _END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _LONGEST = 2**32 - 2
 _PIXEL_GROUP = 0x7FE0
 
 
 def output_syntax(source: Dataset, compression: str) -> UID:
-    """The transfer syntax of what is derived from a source: little-endian as the source's, else explicit.
+    """The transfer syntax of a derived image.
+
+    Args:
+        source: the source's data set with its file meta information.
+        compression: a name in :data:`COMPRESSIONS`.
+
+    Returns:
+        The syntax of the compression; for "none" implicit VR little endian if the source has it, else explicit.
 
     Raises:
         ScanError: the compression is unknown or its encoder is not installed.
     """
     if compression not in COMPRESSIONS:
-        raise ScanError(f"{compression}: expected a compression out of {', '.join(COMPRESSIONS)} but got another")
+        raise ScanError(f"{compression}: expected one of the compressions {', '.join(COMPRESSIONS)} but got another")
     chosen = COMPRESSIONS[compression]
     if chosen is None:
         implicit = source.file_meta.get("TransferSyntaxUID") == ImplicitVRLittleEndian
         return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
     if not get_encoder(chosen).is_available:
         raise ScanError(
-            f"{compression}: expected an encoder for it but none is installed; pip install 'ct-cncl[dicom]', or do not compress"
+            f"{compression}: expected an installed encoder but found none; pip install 'ct-cncl[dicom]', or do not compress"
         )
     return chosen
 
 
 class DicomFile:
-    """A file being written; use it in a ``with`` block.
+    """A DICOM file that is being written; use it in a ``with`` block.
 
     Args:
         path: must not exist.
-        header: without pixels; its file meta gets the transfer syntax.
-        layout: of the words that will come.
-        syntax: from :func:`output_syntax`.
-        frames: that will come.
-        values_alone: drop what the words hold beside their values, as overlays in their highest bits.
+        header: data set without pixels; the transfer syntax is set in its file meta information.
+        layout: layout of the words that will be written.
+        syntax: transfer syntax, from :func:`output_syntax`.
+        frames: number of frames that will be written.
+        values_alone: clear the unused bits of the words, which may hold overlays.
 
     Raises:
-        ScanError: pixels that DICOM cannot hold in one file.
+        ScanError: the uncompressed pixels exceed the 4 GiB that DICOM allows in one file.
     """
 
     def __init__(
@@ -83,7 +90,9 @@ class DicomFile:
         reencode(header, implicit=syntax.is_implicit_VR)
         size = frames * int(header.Rows) * int(header.Columns) * layout.allocated // 8
         if size > _LONGEST and not syntax.is_encapsulated:
-            raise ScanError(f"{path}: expected pixels below 4 GiB in one file but got {size} bytes; compress them")
+            raise ScanError(
+                f"{path}: expected less than 4 GiB of pixels in one file but got {size} bytes; compress them"
+            )
         self._odd = size % 2
         self._stream = path.open("xb")
         try:
@@ -94,7 +103,7 @@ class DicomFile:
 
     def _begin(self, size: int) -> None:
         self.header.file_meta.TransferSyntaxUID = self.syntax
-        with disable_value_validation():  # what the source holds is kept, also where it breaks a rule
+        with disable_value_validation():  # the source's values are kept even if they break a rule
             pydicom.dcmwrite(self._stream, _part(self.header, behind=False), enforce_file_format=True)
         tag = b"\xe0\x7f\x10\x00"
         if self.syntax.is_encapsulated:
@@ -106,10 +115,13 @@ class DicomFile:
             self._stream.write(tag + vr + b"\0\0" + struct.pack("<I", size))
 
     def write(self, words: np.ndarray) -> None:
-        """Add a frame of (rows, columns) unsigned words.
+        """Add one frame.
+
+        Args:
+            words: (rows, columns), unsigned words in the layout given above.
 
         Raises:
-            ScanError: JPEG 2000, and words that hold more than their stored bits.
+            ScanError: the encoder fails; for JPEG 2000, also if a word exceeds the stored bits.
         """
         if self.values_alone:
             words = values_alone(words, self.layout)
@@ -125,8 +137,8 @@ class DicomFile:
         bits = layout.bits
         if self.syntax == JPEG2000Lossless and (int(values.min()) < layout.low or int(values.max()) > layout.high):
             raise ScanError(
-                f"{self.path.name}: expected values of {bits} bits for JPEG 2000 but got others beside them (overlays or padding); "
-                "take rle or no compression"
+                f"{self.path.name}: expected values of {bits} bits for JPEG 2000 but got some with more (overlays or padding); "
+                "use rle or no compression"
             )
         options = {
             "rows": words.shape[0],
@@ -142,14 +154,14 @@ class DicomFile:
             return get_encoder(self.syntax).encode(values, **options)
         except Exception as error:  # encoders raise nearly every built-in exception
             raise ScanError(
-                f"{self.path.name}: expected to compress the slice but its encoder refused ({error}); compress otherwise or not at all"
+                f"{self.path.name}: expected to compress the slice but the encoder failed ({error}); use another compression or none"
             ) from error
 
     def __enter__(self) -> DicomFile:
         return self
 
     def close(self) -> None:
-        """Finish the file, so that it survives a power cut."""
+        """Finish the file and flush it to the disk, so that it survives a power cut."""
         if self._stream.closed:
             return
         if self.syntax.is_encapsulated:
@@ -162,7 +174,7 @@ class DicomFile:
         self._stream.close()
 
     def _end(self) -> None:
-        """Private attributes that stand behind the pixels."""
+        """Write the private attributes that follow the pixels."""
         behind = _part(self.header, behind=True)
         if not len(behind):
             return
@@ -182,7 +194,7 @@ class DicomFile:
 
 
 def _part(header: Dataset, *, behind: bool) -> Dataset:
-    """The attributes before the pixels with the file meta, or those behind them."""
+    """The attributes before the pixels, with the file meta information, or those after the pixels."""
     kept = {tag: header.get_item(tag) for tag in sorted(header.keys()) if (tag.group > _PIXEL_GROUP) == behind}
     part = Dataset(kept)  # type: ignore[arg-type]
     implicit, little = header.original_encoding

@@ -1,4 +1,4 @@
-"""DICOMDIR: the files that a medium's directory names."""
+"""DICOMDIR: the image files that the directory of a medium lists."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from ct_cncl.transforms.series.scan import ScanError
 
 
 def is_dicomdir(path: Path) -> bool:
-    """Whether a file is a DICOMDIR, by its name or by what it says of itself."""
+    """Whether a file is a DICOMDIR, by its name or its file meta information."""
     if path.name.upper() == "DICOMDIR":
         return True
-    if path.suffix or not has_dicom_marker(path):  # a DICOMDIR under another name has none
+    if path.suffix or not has_dicom_marker(path):  # a DICOMDIR under another name has no suffix either
         return False
     try:
         meta = pydicom.filereader.read_file_meta_info(path)
-    except Exception:  # pydicom raises nearly every built-in exception on damaged files; reading says which
+    except Exception:  # pydicom raises nearly every built-in exception on damaged files; reading it later says so
         return False
     return meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
 
 
 def referenced_files(path: Path) -> list[Path]:
-    """The image files that a DICOMDIR names, in its order; names in lower case are taken too, as many systems mount media so.
+    """The image files that a DICOMDIR lists, in its order; lower-case names also match, since many systems mount media that way.
 
     Raises:
-        ScanError: damaged, a file outside of the DICOMDIR's folder, or files that are missing.
+        ScanError: the DICOMDIR is damaged, or lists a file that is missing or outside its folder.
     """
     try:
         records = read_dataset(path).get("DirectoryRecordSequence") or []
@@ -50,8 +50,8 @@ def referenced_files(path: Path) -> list[Path]:
     missing = [parts for parts, file in zip(names, files) if file is None]
     if missing:
         raise ScanError(
-            f"{path}: expected every file it names but {len(missing)} are missing, the first is {'/'.join(missing[0])}; copy "
-            "the whole medium, or name the folder to take what is there"
+            f"{path}: expected every file that it lists but {len(missing)} are missing, the first is {'/'.join(missing[0])}; copy "
+            "the whole medium, or name the folder to read the files that are there"
         )
     return [file for file in files if file is not None]
 

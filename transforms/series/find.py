@@ -1,4 +1,4 @@
-"""Finds the scans under a path: volume files, and DICOM series, which are never mixed."""
+"""Finds the scans under a path: volume files and DICOM series."""
 
 from __future__ import annotations
 
@@ -33,28 +33,29 @@ from ct_cncl.transforms.series.splitting import Member, divided, member_of, spli
 logger = logging.getLogger(__name__)
 _VOLUMES = {".nii.gz": "nifti", ".nii": "nifti", ".mha": "mha", ".nrrd": "nrrd"}
 _NAMED_ONLY = {".tif": "tiff", ".tiff": "tiff", ".npy": "npy"}
-"""Kinds that say nothing of what they hold: taken where a file is named, not where a folder is searched."""
+"""Formats that do not say what they hold: such a file is accepted if it is named itself, but not found by searching a folder."""
 
 
 @dataclass(frozen=True)
 class Broken:
-    """A file that should be part of a scan and cannot be read."""
+    """A file that should be part of a scan but cannot be read."""
 
     path: Path
     error: ScanError
     scan: ScanSource | None = None
-    """The rest of the series that the file belongs to; None where nothing tells."""
+    """The rest of the series that the file belongs to; None if that is unknown."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found.
+    """Result of a search.
 
     Attributes:
-        scans: volume files first, each kind sorted by path; no series that has a broken file.
-        passed_over: files that are no CT image, by what they are ("LOCALIZER", "SR", "files of other kinds", ...).
+        scans: volume files first, then DICOM series, each sorted by path; series with a broken file are left out.
+        passed_over: files that are not CT images, by what they are ("LOCALIZER", "SR", "files of other kinds", ...).
         broken: files that cannot be read.
-        derived: files that are not scans themselves: results of this project and other derived images, in words.
+        derived: results of this project and other derived images, each with a description of what it is.
+        notes: remarks about the scans, such as a series that was split.
     """
 
     scans: list[ScanSource]
@@ -65,19 +66,19 @@ class Found:
 
     @property
     def instead(self) -> str:
-        """What there was in place of scans, and what to do."""
+        """What was found instead of scans, and advice; the end of an error message."""
         seen = f"only {self.others}" if self.passed_over else "an empty folder"
         advice = [text for kind, text in ADVICE.items() if kind in self.passed_over]
         return f"{seen}; " + (", ".join(advice) or "name the scans' folder")
 
     @property
     def unread(self) -> list[Path]:
-        """What may well stand for scans and was not read, as links whose data is not there."""
+        """Entries that may be scans but were not read, such as links whose data is missing."""
         return [path for kind in (*UNREAD, HEADLESS, POINTERS) for path in self.passed_over.get(kind, [])]
 
     @property
     def others(self) -> str:
-        """What was passed over, counted, with the series' first file where it is DICOM."""
+        """Number and kind of the files that were passed over, with the name of the first file of each known kind."""
         counts = []
         for what, files in sorted(self.passed_over.items()):
             first = "" if what == OTHER_KINDS else f" ({files[0].name}{', ...' if len(files) > 1 else ''})"
@@ -86,14 +87,14 @@ class Found:
 
 
 def find_scans(path: str | Path, *, recursive: bool = True) -> list[ScanSource]:
-    """Every scan under a path, volume files first, each kind sorted by path.
+    """Find every scan under a path: volume files first, then DICOM series, each sorted by path.
 
     DICOM files are grouped by SeriesInstanceUID wherever they lie under the folder, and a series is split where its
-    slices differ in orientation, rows, columns or pixel spacing. Localizers, dose reports and everything else that is
-    no CT image are passed over (and counted in the log), so are hidden files and files of other kinds.
+    slices differ in orientation, rows, columns or pixel spacing. Localizers, dose reports and all other files that are
+    not CT images are passed over (and counted in the log), as are hidden files and files of other kinds.
 
     Args:
-        path: a NIfTI, MHA or NRRD file, a DICOM file, a DICOMDIR, or a folder of them; TIFF and NPY where named directly.
+        path: a NIfTI, MHA or NRRD file, a DICOM file, a DICOMDIR, or a folder of them; a TIFF or NPY file only if it is named itself.
         recursive: search sub-folders too.
 
     Raises:
@@ -103,10 +104,10 @@ def find_scans(path: str | Path, *, recursive: bool = True) -> list[ScanSource]:
 
 
 def found_scans(path: str | Path, *, recursive: bool = True) -> Found:
-    """As :func:`find_scans`, with what else was found.
+    """Like :func:`find_scans`, but returns what else was found as well.
 
     Raises:
-        ScanError: as :func:`find_scans`.
+        ScanError: as in :func:`find_scans`.
     """
     found = search(path, recursive=recursive)
     if found.broken:
@@ -116,20 +117,20 @@ def found_scans(path: str | Path, *, recursive: bool = True) -> Found:
     if found.passed_over:
         logger.log(logging.WARNING if found.unread else logging.INFO, "%s: passed over %s", path, found.others)
     if not found.scans:
-        raise ScanError(f"{path}: expected NIfTI files or a CT series in DICOM but got {found.instead}")
+        raise ScanError(f"{path}: expected volume files or a CT series in DICOM but got {found.instead}")
     return found
 
 
 def search(path: str | Path, *, recursive: bool = True) -> Found:
-    """As :func:`find_scans`, but files that cannot be read, and finding nothing, are no errors.
+    """Like :func:`found_scans`, but unreadable files and an empty result are not errors.
 
     Raises:
-        ScanError: the path is missing or is one file that is no scan.
+        ScanError: the path is missing, or is a single file that is not a scan.
     """
     path = Path(path)
     if path.is_symlink() and not path.exists():
         raise ScanError(
-            f"{path}: expected a file or folder but got a link that leads nowhere; fetch or mount what it names"
+            f"{path}: expected a file or folder but got a link that leads nowhere; fetch or mount its target"
         )
     if not path.exists():
         raise ScanError(f"{path}: expected a file or folder but got a path that does not exist; check its spelling")
@@ -149,10 +150,10 @@ def search(path: str | Path, *, recursive: bool = True) -> Found:
 
 
 def resolve(source: ScanSource | str | Path) -> ScanSource:
-    """One scan from what names one: a source, a path, or a source's text form ``folder#tag``.
+    """Find the one scan that a source, a path, or a source's text form ``folder#tag`` names.
 
     Raises:
-        ScanError: nothing there, or several scans.
+        ScanError: there is no scan, or more than one.
     """
     if isinstance(source, ScanSource):
         return source
@@ -170,14 +171,14 @@ def resolve(source: ScanSource | str | Path) -> ScanSource:
 
 
 def choose(scans: Sequence[ScanSource], wanted: Iterable[str]) -> list[ScanSource]:
-    """The scans that are named, in their own order; all where nothing is.
+    """Choose scans by name, in the order of ``scans``; all of them if no name is given.
 
     Args:
         scans: from :func:`find_scans`.
         wanted: series numbers, names, tags or SeriesInstanceUIDs.
 
     Raises:
-        ScanError: a name that no scan has; the message lists those there are.
+        ScanError: no scan has the name; the message lists the names to choose from.
     """
     chosen: set[int] = set()
     for text in wanted:
@@ -194,7 +195,7 @@ def choose(scans: Sequence[ScanSource], wanted: Iterable[str]) -> list[ScanSourc
 
 
 def _single(path: Path) -> tuple[ScanSource, Origin]:
-    if not has_dicom_marker(path):  # what a file holds counts more than its name
+    if not has_dicom_marker(path):  # a file's content counts more than its name
         if _suffix(path, _VOLUMES | _NAMED_ONLY):
             return _volume(path, path.parent), origin_of_file(path)
         _refuse_other(path)
@@ -209,7 +210,7 @@ def _single(path: Path) -> tuple[ScanSource, Origin]:
 
 def _refuse_other(path: Path) -> None:
     kind = kind_of_other(path)
-    if kind not in (OTHER_KINDS, HEADLESS):  # reading the header says what is wrong with those
+    if kind not in (OTHER_KINDS, HEADLESS):  # for these, reading the header gives a better error
         raise ScanError(f"{path}: {got_instead(path, kind)}")
 
 
@@ -256,7 +257,7 @@ def _grouped(files: Iterable[Path], root: Path) -> Found:
 
 
 def _ct_slice(file: Path) -> tuple[Member | None, str]:
-    """What a CT image says of itself, else None and what it is. What claims to be DICOM must be readable."""
+    """What a CT image states about itself, or None and what the file is instead; a file that claims to be DICOM must be readable."""
     if file.name.upper() == "DICOMDIR":
         return None, DICOMDIR
     if not has_dicom_marker(file) and file.suffix.lower() not in DICOM_SUFFIXES:
@@ -267,7 +268,7 @@ def _ct_slice(file: Path) -> tuple[Member | None, str]:
 
 
 def _stated_series(file: Path) -> str:
-    """The series that a damaged file says it belongs to; empty where it does not come that far."""
+    """The SeriesInstanceUID of a damaged file; empty if it cannot be read."""
     try:
         header = read_dataset(file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
         return str(header.get("SeriesInstanceUID") or "")

@@ -1,4 +1,4 @@
-"""Where the slices of a scan lie: the one place that says when two slices are at the same place."""
+"""Positions of a scan's slices; this module alone decides when two slices are at the same position."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 
 TOLERANCE_MM = 0.05
-"""How far apart the same corner of two slices may lie: affines of NIfTI are single precision, positions are rounded."""
+"""How far apart the corners of two slices at the same position may lie: NIfTI affines are float32, and DICOM positions are rounded."""
 
 
 _OBLIQUE = 0.25
-"""Cosine from which a direction is named: about 15 degrees out of the plane of the other two."""
+"""Smallest cosine at which an axis gets a letter: about 15 degrees out of the plane of the other two."""
 
 
 @dataclass(frozen=True, eq=False)
 class SliceGrid:
-    """Pixels and places of a scan's slices, in RAS mm.
+    """Pixel grid and positions of a scan's slices, in RAS mm.
 
     Attributes:
-        corners: (slices, 3) centre of each slice's first pixel.
-        steps: (2, 3) from pixel to pixel along columns and rows.
+        corners: (slices, 3), centre of each slice's first pixel.
+        steps: (2, 3), the vectors from one pixel to the next across the columns and down the rows.
         shape: (columns, rows).
-        phases: (slices,) which of several images at one place each is; 0 where there is one.
+        phases: (slices,), number of each slice among those at the same position; 0 for a single one.
     """
 
     corners: np.ndarray
@@ -44,12 +44,12 @@ class SliceGrid:
 
     @property
     def pixel_mm(self) -> tuple[float, float]:
-        """Pixel size along columns and rows, mm."""
+        """Pixel size in mm, across the columns and down the rows."""
         return float(np.linalg.norm(self.steps[0])), float(np.linalg.norm(self.steps[1]))
 
     @property
     def sides(self) -> tuple[str, str, str, str]:
-        """The patient's sides at the left, top, right and bottom of a picture, as viewers letter them.
+        """Letters of the patient's sides at the left, top, right and bottom of the image, as viewers show them.
 
         >>> SliceGrid.of_volume(np.diag([-0.7, -0.7, 3.0, 1.0]), (512, 512, 20)).sides
         ('R', 'A', 'L', 'P')
@@ -58,7 +58,7 @@ class SliceGrid:
         return direction_letters(-across), direction_letters(-down), direction_letters(across), direction_letters(down)
 
     def position(self, number: int) -> str:
-        """How far a slice lies from the origin along the slices' normal, and in which direction of the patient.
+        """Distance of a slice from the origin along the normal, with the letter of its direction, for display.
 
         >>> SliceGrid.of_volume(np.diag([-0.7, -0.7, 3.0, 1.0]), (512, 512, 20)).position(5)
         'S 15.0 mm'
@@ -68,15 +68,15 @@ class SliceGrid:
         return f"{direction_letters(normal if along >= 0 else -normal)} {abs(along):.1f} mm"
 
     def same_plane(self, other: SliceGrid) -> bool:
-        """Whether slices of both have the same pixels and directions."""
+        """Whether the slices of both grids have the same size, pixel size and orientation."""
         extent = np.array(self.shape)[:, None]
         return self.shape == other.shape and bool((np.abs(self.steps - other.steps) * extent).max() <= 2 * TOLERANCE_MM)
 
     def partners(self, other: SliceGrid) -> list[int | None]:
-        """For each slice of this scan the slice of ``other`` at the same place, None where it has none.
+        """For each slice of this scan, the number of the slice of ``other`` at the same position, or None.
 
-        Several slices at one place (phases of perfusion or of the heart) go together in the order of their phases; where one
-        scan has more of them than the other, nothing says which belong together, and they have no partner.
+        Several slices at the same position (perfusion or cardiac phases) are paired in the order of their phases. If one scan
+        has more of them than the other, the pairing is unknown and all of them get None.
         """
         if not self.same_plane(other):
             return [None] * len(self.corners)
@@ -89,7 +89,7 @@ class SliceGrid:
         return int(theirs[ours.tolist().index(number)])
 
     def at(self, corner: np.ndarray) -> np.ndarray:
-        """Numbers of the slices whose first pixel lies at a place, by phase."""
+        """Numbers of the slices whose first pixel lies at ``corner``, (3,) RAS mm, in the order of their phases."""
         here = np.flatnonzero(np.linalg.norm(self.corners - corner, axis=1) <= TOLERANCE_MM)
         return here[np.argsort(self.phases[here], kind="stable")]
 
@@ -99,10 +99,10 @@ class SliceGrid:
 
 
 def direction_letters(direction: np.ndarray) -> str:
-    """The patient's directions that a vector runs to, the one it runs to most first.
+    """Letters of the patient's directions in which a vector points, the main direction first.
 
     Args:
-        direction: (3,) RAS, any length but 0.
+        direction: (3,) RAS, of any length but 0.
 
     >>> direction_letters(np.array([-1.0, 0.1, 0.0])), direction_letters(np.array([0.0, -0.8, 0.6]))
     ('L', 'PS')

@@ -1,4 +1,4 @@
-"""DICOM headers: what a file is, and the frames (slices) it holds. Pixels are not read here."""
+"""DICOM headers: what kind of file it is, and which frames (slices) it holds. Pixels are not read here."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from ct_cncl.transforms.series.text import first_text
 
 CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
-_HU_TYPES = ("", "HU", "US")  # US: unspecified, what many scanners write with true HU
+_HU_TYPES = ("", "HU", "US")  # US: unspecified, which many scanners write although their values are HU
 _GREY = ("", "MONOCHROME1", "MONOCHROME2")
 _HU_UNITS = ("", "HU", "[hnsf'U]")
 _DEFER = 4096
 _LONGEST_INTEGER = 1 << 31
-"""Integers in text (IS) are below it."""
+"""Integer strings (IS) must be smaller."""
 _YOUNG_SYNTAXES = {
     "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
     "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
     "1.2.840.10008.1.2.4.112": "JPEG XL",
     "1.2.840.10008.1.2.8.1": "Deflated Image Frame Compression",
 }
-"""Transfer syntaxes of the standard that pydicom does not know yet."""
+"""Transfer syntaxes of the DICOM standard that pydicom does not support yet."""
 _PROJECTION = 0x70291010
-"""Number of detector rows in DICOM-CT-PD: projections that call themselves CT images, as in TCIA's LDCT collection."""
+"""Number of detector rows in DICOM-CT-PD, which marks projections that are stored as CT images, as in TCIA's LDCT collection."""
 _TAGS = [Tag(_PROJECTION), *map(Tag, [
     "PixelData", "FloatPixelData", "DoubleFloatPixelData", "SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "SeriesNumber", "PatientID",
     "SeriesDescription", "StudyInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID", "InstanceNumber",
@@ -58,7 +58,7 @@ _TAGS = [Tag(_PROJECTION), *map(Tag, [
 
 
 def has_dicom_marker(path: Path) -> bool:
-    """Whether the file carries "DICM" after its 128 byte preamble.
+    """Whether the file has "DICM" after its 128-byte preamble.
 
     Raises:
         ScanError: the file cannot be read.
@@ -71,10 +71,10 @@ def has_dicom_marker(path: Path) -> bool:
 
 
 def read_header(path: Path) -> Dataset:
-    """The attributes this package needs, without pixels.
+    """Read the attributes that this package needs, without the pixels.
 
     Raises:
-        ScanError: no DICOM file, or a damaged one.
+        ScanError: the file is not DICOM, or is damaged.
     """
     if not has_dicom_marker(path):
         if (kind := kind_by_content(path)) not in ("", HEADLESS):
@@ -84,10 +84,10 @@ def read_header(path: Path) -> Dataset:
             "its file header; export it again as a DICOM file (PS3.10)"
         )
     try:
-        # Not stop_before_pixels: that the pixels are there shows that the header is whole. Their reading is deferred.
+        # Not stop_before_pixels: the presence of the pixels shows that the header is complete. They are read on access only.
         header = read_attributes(path, _TAGS, defer=_DEFER)
         for tag in ("SOPClassUID", "ImageType", "SeriesInstanceUID", "PatientID"):
-            header.get(tag)  # values are parsed on access: a damaged one shows here
+            header.get(tag)  # values are parsed on access, so that a damaged one raises here
         header.file_meta.get("MediaStorageSOPClassUID")
     except ScanError:
         raise
@@ -99,7 +99,7 @@ def read_header(path: Path) -> Dataset:
 
 
 def stated_series_number(header: Dataset) -> int | None:
-    """SeriesNumber; None where it is missing or no number, which is no reason to refuse an image."""
+    """SeriesNumber; None if it is missing or not a number, which is no reason to refuse an image."""
     try:
         number = None if header.get("SeriesNumber") is None else int(header.SeriesNumber)
     except Exception:  # pydicom raises nearly every built-in exception on damaged values
@@ -108,7 +108,7 @@ def stated_series_number(header: Dataset) -> int | None:
 
 
 def _syntax_of(path: Path) -> str:
-    """The transfer syntax that a file states, as far as it can be read."""
+    """The transfer syntax that a file states; empty if it cannot be read."""
     try:
         return str(pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") or "")
     except Exception:  # as above
@@ -116,8 +116,8 @@ def _syntax_of(path: Path) -> str:
 
 
 def _unknown_syntax(path: Path, syntax: str) -> ScanError | None:
-    """The error for a transfer syntax that pydicom does not know: private ones, and those younger than it."""
-    # pynetdicom adds the young ones to pydicom's list when it is imported, but nothing decodes them.
+    """The error for a transfer syntax that pydicom does not support: a private one, or one newer than pydicom."""
+    # pynetdicom adds the newer ones to pydicom's list when it is imported, but nothing can decode them.
     if not syntax or (UID(syntax).is_transfer_syntax and syntax not in _YOUNG_SYNTAXES):
         return None
     name = _YOUNG_SYNTAXES.get(syntax, "a private one" if UID(syntax).is_private else "an unknown one")
@@ -128,7 +128,7 @@ def _unknown_syntax(path: Path, syntax: str) -> ScanError | None:
 
 
 def bare_copy(source: Dataset) -> Dataset:
-    """A data set's attributes without pixels, signatures and filling; nothing is decoded that was not before."""
+    """A copy of a data set without pixels, signatures and padding; values that were not decoded yet stay so."""
     kept = {tag: source.get_item(tag) for tag in sorted(source.keys()) if tag.group < 0xFFFA and tag.group != 0x7FE0}
     header = Dataset(kept)  # type: ignore[arg-type]
     implicit, little = source.original_encoding
@@ -140,12 +140,12 @@ _QUOTED = re.compile(r"""(['"])(?![\d.,]{1,6}\1).*\1""")
 
 
 def damaged(path: Path, error: BaseException | str) -> ScanError:
-    """The error for a file that breaks off or does not parse."""
+    """The error for a file that is truncated or cannot be parsed."""
     lines = [
         line.strip() for line in str(error).splitlines() if line.strip()
     ]  # pydicom writes tracebacks into its messages
     first_line = next((line for line in lines if not line.endswith(":")), lines[0] if lines else "")
-    # Python quotes the value that it could not convert: "0,5" says what is wrong, any other may be a patient's.
+    # Python quotes the value that it could not convert: a short number such as "0,5" helps, anything else may identify a patient.
     what = first_line if isinstance(error, str) else f"{type(error).__name__}: {_QUOTED.sub('...', first_line)}"
     if isinstance(error, TypeError) and any(kind in first_line for kind in ("'MultiValue'", "'list'")):
         what = "several values where there is one number"
@@ -153,10 +153,10 @@ def damaged(path: Path, error: BaseException | str) -> ScanError:
 
 
 def passed_over(path: Path, header: Dataset) -> str:
-    """Why a DICOM file is no CT slice ("SR", "LOCALIZER", ...); empty if it is one.
+    """What a DICOM file is if it is not a CT slice ("SR", "LOCALIZER", ...); empty if it is one.
 
     Raises:
-        ScanError: the header breaks off, so that a CT slice could be taken for something else.
+        ScanError: the header is truncated, so that a CT slice could be mistaken for something else, or its pixels cannot be read.
     """
     kinds = [header.file_meta.get("MediaStorageSOPClassUID"), header.get("SOPClassUID")]
     if kinds[0] == MediaStorageDirectoryStorage:
@@ -188,32 +188,32 @@ def passed_over(path: Path, header: Dataset) -> str:
 
 
 def _class_name(kind: UID) -> str:
-    """What objects of a SOP class are, in the standard's words."""
+    """The standard's name for the objects of a SOP class."""
     if kind.is_private or kind.name == kind:
         return "images of a private kind (SOP Class)" if kind.is_private else "objects of an unknown kind (SOP Class)"
     return kind.name.removesuffix(" Storage")
 
 
 def frames_of(path: Path, header: Dataset, *, check_hu: bool = True) -> list[Frame]:
-    """The slices of one file: one for classic CT, one a frame for enhanced multi-frame CT.
+    """The slices of one file: one for classic CT, one per frame for enhanced multi-frame CT.
 
     Args:
-        path: named in errors.
+        path: the file, for error messages.
         header: from :func:`read_header`.
-        check_hu: refuse frames whose values are stated to be something else than HU.
+        check_hu: refuse frames whose values are stated to be in other units than HU.
 
     Raises:
-        ScanError: geometry or rescale missing or impossible, colour, or not HU.
+        ScanError: the geometry or rescale is missing or impossible, the image is in colour, or the values are not HU.
     """
     try:
         if header.get("SamplesPerPixel", 1) != 1:
             raise ScanError(
-                f"{path}: expected one value a voxel but got {header.SamplesPerPixel} (colour); export the CT"
+                f"{path}: expected one value per voxel but got {header.SamplesPerPixel} (colour); export the CT"
             )
         shown_as = first_text(header.get("PhotometricInterpretation")).upper()
         if shown_as not in _GREY:
             raise ScanError(
-                f"{path}: expected grey values (MONOCHROME2) but got {shown_as}, whose values are no HU; export the CT"
+                f"{path}: expected grey values (MONOCHROME2) but got {shown_as}, whose values are not HU; export the CT"
             )
         groups = header.get("PerFrameFunctionalGroupsSequence")
         if groups is None:
@@ -231,7 +231,7 @@ def frames_of(path: Path, header: Dataset, *, check_hu: bool = True) -> list[Fra
 
 
 def _frame(path: Path, index: int | None, header: Dataset, places: list[Dataset], *, check_hu: bool) -> Frame:
-    """One slice from the places that may state it: the header itself, or its own and the shared functional groups."""
+    """One slice, described by the header itself or by the frame's own and the shared functional groups."""
     position = _vector(path, places, "PlanePositionSequence", "ImagePositionPatient", 3)
     orientation = _vector(path, places, "PlaneOrientationSequence", "ImageOrientationPatient", 6)
     spacing = _vector(path, places, "PixelMeasuresSequence", "PixelSpacing", 2)
@@ -244,8 +244,8 @@ def _frame(path: Path, index: int | None, header: Dataset, places: list[Dataset]
         raise ScanError(f"{path}: expected a PixelSpacing above 0 mm but got {spacing.tolist()}; export it again")
     if header.get("ModalityLUTSequence"):
         raise ScanError(
-            f"{path}: expected RescaleSlope and RescaleIntercept but got a Modality LUT Sequence, which CT images do not have and programs "
-            "prefer or pass over; export the original series"
+            f"{path}: expected RescaleSlope and RescaleIntercept but got a Modality LUT Sequence, which CT images must not have and only some programs "
+            "apply; export the original series"
         )
     values = "PixelValueTransformationSequence"
     slope, intercept = (_number_in(places, values, name) for name in ("RescaleSlope", "RescaleIntercept"))
@@ -272,10 +272,10 @@ def _frame(path: Path, index: int | None, header: Dataset, places: list[Dataset]
 
 
 def grids_of(header: Dataset) -> np.ndarray:
-    """Orientation and pixel spacing of a file, (8,) where all is stated and the same in all frames; else all that is stated.
+    """Orientation and pixel spacing of a file: (8,) if stated and the same in all frames, else all the values that are stated.
 
     Raises:
-        Exception: values that do not parse.
+        Exception: a value cannot be parsed.
     """
     groups = header.get("PerFrameFunctionalGroupsSequence")
     shared = list(header.get("SharedFunctionalGroupsSequence") or [])
@@ -294,12 +294,12 @@ def grids_of(header: Dataset) -> np.ndarray:
 
 
 def same_numbers(some: np.ndarray, others: np.ndarray) -> bool:
-    """Whether two grids are one, as exactly as headers state them; what is not finite is the same wherever it stands."""
+    """Whether two grids are equal within the precision of headers; NaN and infinity equal themselves."""
     return some.shape == others.shape and np.allclose(some, others, rtol=0, atol=1e-3, equal_nan=True)
 
 
 def _number(header: Dataset) -> int:
-    """InstanceNumber; it only tells slices at one place apart, so that a damaged one is no reason to refuse."""
+    """InstanceNumber, or 0; it only orders slices at the same position, so a damaged one is no reason to refuse the file."""
     try:
         return int(header.get("InstanceNumber") or 0)
     except (TypeError, ValueError):
@@ -307,7 +307,7 @@ def _number(header: Dataset) -> int:
 
 
 def _lookup(places: list[Dataset], sequence: str, name: str) -> Any:
-    """The first place's value of ``name``, directly or within ``sequence``; None where no place states one."""
+    """The first value of ``name`` in ``places``, directly or within ``sequence``; None if there is none."""
     for place in places:
         for holder in (place, *(place.get(sequence) or [])):
             value = holder.get(name)
@@ -317,10 +317,10 @@ def _lookup(places: list[Dataset], sequence: str, name: str) -> Any:
 
 
 def _number_in(places: list[Dataset], sequence: str, name: str) -> float | None:
-    """A number; of several values the one that all of them are. None where no place states one.
+    """A number; several equal values count as one. None if no place states it.
 
     Raises:
-        Exception: no number, or several.
+        Exception: the value is not a number, or several values differ.
     """
     value = _lookup(places, sequence, name)
     several = value if isinstance(value, (list, tuple, MultiValue)) else [value]
@@ -329,7 +329,7 @@ def _number_in(places: list[Dataset], sequence: str, name: str) -> float | None:
 
 
 def _thickness_in(places: list[Dataset]) -> float:
-    """SliceThickness, mm; 0 where none can be used: it only tells how thick a single slice is."""
+    """SliceThickness, mm; 0 if it is missing or unusable, since it only matters for a single slice."""
     try:
         thickness = _number_in(places, "PixelMeasuresSequence", "SliceThickness") or 0.0
     except Exception:  # pydicom raises nearly every built-in exception on damaged values
@@ -343,7 +343,7 @@ def _vector(path: Path, places: list[Dataset], sequence: str, name: str, length:
     if vector.shape != (length,) or not np.isfinite(vector).all():
         stated = "none" if value is None else str(vector.tolist())
         raise ScanError(
-            f"{path}: expected {length} numbers in {name} but got {stated}; where the slice lies is unknown, export "
+            f"{path}: expected {length} numbers in {name} but got {stated}; the position of the slice is unknown, export "
             "the series with its geometry"
         )
     return vector

@@ -1,4 +1,4 @@
-"""Lists a folder: its files in a fixed order, and entries that cannot be read as files."""
+"""Lists the files under a folder in a fixed order, and the entries that cannot be read as files."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from pathlib import Path
 from ct_cncl.transforms.series.scan import ScanError
 
 DANGLING = "links that lead nowhere"
-"""Links whose target is not there, as those of git-annex and DataLad before the data is fetched."""
+"""Links whose target does not exist, such as those of git-annex and DataLad before the data is fetched."""
 LOOPS = "links to a folder above them"
 HIDDEN = "hidden scans"
 SPECIAL = "devices and pipes"
 _OTHERS_WORK = frozenset({".git", ".unfinished"})
-"""Hidden folders whose DICOM is named elsewhere, or is none yet."""
+"""Hidden folders whose DICOM files are not reported: links elsewhere lead to them, or they are unfinished."""
 UNREAD = (DANGLING, LOOPS, HIDDEN, SPECIAL)
-"""Kinds of entries that may well stand for scans and are not read."""
+"""Kinds of entries that may be scans but are not read."""
 
 
 @dataclass
 class Listing:
-    """What a folder holds.
+    """Content of a folder.
 
     Attributes:
-        files: regular files, those behind links included, by name within each folder.
-        unread: other entries, by kind out of :data:`UNREAD`.
-        broken: folders and files that cannot be read, each with its reason.
+        files: regular files, including those behind links, sorted by name within each folder.
+        unread: other entries, by their kind in :data:`UNREAD`.
+        broken: folders and files that cannot be read, each with the error.
     """
 
     files: list[Path] = field(default_factory=list)
@@ -34,15 +34,19 @@ class Listing:
     broken: dict[Path, ScanError] = field(default_factory=dict)
 
     def leave_out(self, path: Path, kind: str) -> None:
-        """Note an entry that is not read."""
+        """Record an entry that is not read."""
         self.unread.setdefault(kind, []).append(path)
 
 
 def list_files(folder: Path, *, recursive: bool = True) -> Listing:
-    """Files under a folder, folders behind links included, each folder once.
+    """List the files under a folder, also in folders behind links, visiting each folder once.
 
-    Hidden files and folders, and a Mac archive's shadow copies, are left out; hidden DICOM is noted, but that of git-annex, which
-    links name, and our own unfinished work.
+    Hidden files and folders, and the ``__MACOSX`` folders of archives, are left out. Hidden DICOM files are recorded in ``unread``,
+    except those of git-annex, to which links lead, and unfinished results of this project.
+
+    Args:
+        folder: the folder.
+        recursive: list sub-folders too.
 
     Raises:
         ScanError: the folder itself cannot be read.
@@ -52,7 +56,7 @@ def list_files(folder: Path, *, recursive: bool = True) -> Listing:
     waiting = [folder]
     while (
         waiting
-    ):  # folders behind links come after all others: each file is listed under its own name where it has one
+    ):  # folders behind links come last, so that a file that can be reached without a link is listed by that path
         linked: list[Path] = []
         for start in waiting:
             _walk(start, found, seen, linked, recursive=recursive)
@@ -92,7 +96,7 @@ def _walk(start: Path, found: Listing, seen: set[str], linked: list[Path], *, re
         for name in sorted(names):
             try:
                 _take(here / name, found)
-            except OSError as error:  # noqa: PERF203  a folder that can be listed and not entered; links in a circle
+            except OSError as error:  # noqa: PERF203  a folder that can be listed but not entered, or circular links
                 path = here / name
                 found.broken[path] = ScanError(
                     f"{path}: expected a readable file but got {error.strerror or error}; check it"
@@ -100,7 +104,7 @@ def _walk(start: Path, found: Listing, seen: set[str], linked: list[Path], *, re
 
 
 def _note_hidden(folder: Path, found: Listing) -> None:
-    """What a hidden folder holds in DICOM; one that cannot be read hides it well."""
+    """Record the DICOM files in a hidden folder; a folder that cannot be read is ignored."""
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if name not in _OTHERS_WORK)
         for name in sorted(names):
@@ -112,7 +116,7 @@ def _note_hidden(folder: Path, found: Listing) -> None:
 def _is_link(path: Path) -> bool:
     try:
         return path.is_symlink()
-    except OSError:  # longer than a path may be: listing it says so
+    except OSError:  # longer than a path may be: listing it will raise the error
         return False
 
 

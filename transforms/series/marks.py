@@ -1,7 +1,7 @@
-"""Marks by which a volume file says that it is a result of this project, even renamed and without its record.
+"""Marks inside volume files that identify them as results of this project, even after renaming or without their record.
 
-NIfTI has a field for the meaning of what is stored, ``intent_name`` of 16 characters, which no CT has a use for; MHA and NRRD have keys
-and values, TIFF a description. NPY has no room for words.
+In NIfTI the mark is in ``intent_name``, a field of 16 characters that CT does not use. In MHA and NRRD it is a key with a value, in
+TIFF the description. NPY has no place for a mark.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from ct_cncl.transforms.series.derivation import KINDS
 from ct_cncl.transforms.series.scan import NIFTI_SUFFIXES
 
 MARK_KEY = "ct-cncl"
-"""Of the mark in MHA and NRRD."""
+"""Key of the mark in MHA and NRRD."""
 MARK_LINE = re.compile(rf"^(?:# )?{MARK_KEY}\s*:?=\s*(.*)$", re.MULTILINE)
-"""A line of a text header with the mark."""
+"""Pattern of the line with the mark in a text header."""
 _LONGEST = 16
-"""Characters of NIfTI's intent_name."""
+"""Length of NIfTI's intent_name in characters."""
 _INTENT_NAME = {348: 328, 540: 508}
-"""Where NIfTI-1 and NIfTI-2 have it, by the size of the header, which stands first."""
+"""Its offset in NIfTI-1 and NIfTI-2, by the size of the header, which is the file's first number."""
 _HEAD = 1 << 16
 
 
 def mark_of(kind: str) -> str:
-    """What a result of a kind says of itself, in at most 16 characters.
+    """The mark for a kind of result, at most 16 characters.
 
     >>> mark_of("denoised"), mark_of("disagreement")
     ('ct-cncl denoised', 'ct-cncl disagree')
@@ -37,7 +37,7 @@ def mark_of(kind: str) -> str:
 
 
 def marked(header: nib.Nifti1Header, mark: str) -> nib.Nifti1Header:
-    """A copy of a NIfTI header with a mark; an empty one changes nothing."""
+    """A copy of a NIfTI header with a mark; an empty mark changes nothing."""
     header = header.copy()
     if mark:
         header["intent_name"] = mark.encode()
@@ -45,10 +45,10 @@ def marked(header: nib.Nifti1Header, mark: str) -> nib.Nifti1Header:
 
 
 def marked_kind(path: Path) -> str:
-    """The kind of result that a volume file says it is; empty where it says nothing, or cannot be read.
+    """The kind of denoising result that a volume file is marked as; empty if it has no mark or cannot be read.
 
     Args:
-        path: NIfTI, MHA, NRRD, TIFF or NPY; a few kilobytes of it are read.
+        path: NIfTI, MHA, NRRD, TIFF or NPY; only its first kilobytes are read.
     """
     name = path.name.lower()
     try:
@@ -58,7 +58,7 @@ def marked_kind(path: Path) -> str:
             with gzip.open(path) if name.endswith(".gz") else path.open("rb") as stream:
                 head = stream.read(_HEAD)
             said = _intent(head) if name.endswith(NIFTI_SUFFIXES) else _line(head)
-    except (OSError, EOFError, zlib.error):  # what reads it for its voxels will say so
+    except (OSError, EOFError, zlib.error):  # reading its voxels will raise the error
         return ""
     return next((kind for kind in KINDS if said == mark_of(kind)), "")
 
@@ -70,7 +70,7 @@ def _intent(head: bytes) -> str:
 
 
 def _line(head: bytes) -> str:
-    """Of MHA and NRRD, whose text ends where the voxels begin."""
+    """The mark in the text header of MHA and NRRD, which ends where the voxels begin."""
     if not head.startswith((b"NRRD", b"ObjectType", b"NDims")):
         return ""
     text = head.partition(b"\n\n")[0].partition(b"ElementDataFile")[0].decode("latin-1").replace("\r", "")
@@ -81,10 +81,10 @@ def _line(head: bytes) -> str:
 def _description(path: Path) -> str:
     try:
         import tifffile
-    except ImportError:  # nothing reads it then
+    except ImportError:  # without tifffile the file cannot be read as a scan either
         return ""
     try:
         with tifffile.TiffFile(path) as tiff:
             return str(getattr(tiff.pages[0], "description", "")).strip()
-    except Exception:  # tifffile raises many kinds on damaged files
+    except Exception:  # tifffile raises many kinds of errors on damaged files
         return ""

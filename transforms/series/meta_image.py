@@ -1,4 +1,4 @@
-"""MetaImage (.mha): a text header and one block of voxels. The format of ITK; world coordinates are LPS."""
+"""MetaImage (.mha), ITK's format: a text header and one block of voxels; world coordinates are LPS."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _LONGEST_HEADER = 1 << 16
 
 
 def open_meta_image(path: Path, scratch: Path) -> VolumeFile:
-    """A MetaImage of two or three dimensions with its voxels in the same file.
+    """Open a MetaImage of two or three dimensions that has its voxels in the same file.
 
     Raises:
-        ScanError: damaged; colour, vectors or ASCII voxels; voxels in another file.
+        ScanError: the file is damaged; it holds colour, vectors or ASCII voxels; or its voxels are in another file.
     """
     fields, offset = _read_header(path)
     try:
@@ -68,17 +68,17 @@ def open_meta_image(path: Path, scratch: Path) -> VolumeFile:
         own |= {"CompressedData": "False", "ElementType": name, "BinaryDataByteOrderMSB": str(wanted.str[0] == ">")}
         own.pop("ElementByteOrderMSB", None)
         own |= {MARK_KEY: mark} if mark else {}
-        own["ElementDataFile"] = own.pop("ElementDataFile")  # it ends the header
+        own["ElementDataFile"] = own.pop("ElementDataFile")  # this field must end the header
         return "".join(f"{key} = {value}\n" for key, value in own.items()).encode()
 
     return VolumeFile(path, voxels, offset, dtype, shape, "F", 1.0, 0.0, affine, head)
 
 
 def _flag(fields: dict[str, str], *names: str, absent: bool = False) -> bool:
-    """Yes or no, by the first letter as ITK reads it.
+    """Read a flag by its first letter, as ITK does; ``absent`` if no name is present.
 
     Raises:
-        ValueError: neither, or two names of one thing that disagree.
+        ValueError: a value is neither true nor false, or two names for the same flag disagree.
     """
     stated = {name: fields[name][:1].lower() for name in names if name in fields}
     for name, letter in stated.items():
@@ -91,9 +91,9 @@ def _flag(fields: dict[str, str], *names: str, absent: bool = False) -> bool:
 
 
 def _refuse_other_scales(fields: dict[str, str], dimensions: int) -> None:
-    """What programs disagree about: ITK passes over units and scales that MetaIO defines."""
+    """Refuse fields that programs interpret differently: ITK ignores units and scales that MetaIO defines."""
     if int(fields.get("HeaderSize", 0)) > 0:
-        raise ValueError(f"HeaderSize {fields['HeaderSize']}, which programs count from different places,")
+        raise ValueError(f"HeaderSize {fields['HeaderSize']}, which programs interpret differently,")
     if int(fields.get("NDims", dimensions)) != dimensions:
         raise ValueError(f"NDims {fields['NDims']}, not the {dimensions} of DimSize,")
     unit = fields.get("DistanceUnits", "mm")
@@ -108,7 +108,7 @@ def _refuse_other_scales(fields: dict[str, str], dimensions: int) -> None:
 
 
 def _read_header(path: Path) -> tuple[dict[str, str], int]:
-    """The fields in their order, and where the voxels start."""
+    """The header fields in file order, and the offset of the voxels in bytes."""
     fields: dict[str, str] = {}
     with path.open("rb") as stream:
         while "ElementDataFile" not in fields:

@@ -1,4 +1,4 @@
-"""The reader and writer as MONAI transforms: a path in, slices in HU; slices in HU, a NIfTI file like the source."""
+"""The reader and writer as MONAI transforms: one turns a path into slices in HU, the other writes such slices to NIfTI."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _SOURCE, _FILES = "scan_source", "scan_files"
 def scan_datalist(
     path: str | Path, *, key: str = "image", recursive: bool = True, missing_ok: bool = False, derived: bool = True
 ) -> list[dict[str, ScanSource]]:
-    """``[{key: source}, ...]`` for every scan under ``path``: a MONAI data list for :class:`LoadScand`.
+    """List every scan under ``path`` as ``[{key: source}, ...]``, a MONAI data list for :class:`LoadScand`.
 
     Args:
         path: file or folder.
-        key: of each source.
-        recursive: look into folders in it, too.
-        missing_ok: an empty list where there is no ``path``: MONAI builds workflows before their data are there.
+        key: dictionary key of each source.
+        recursive: search sub-folders too.
+        missing_ok: return an empty list if ``path`` does not exist: MONAI builds workflows before their data exist.
         derived: False skips results of this project and other derived images, as ``ct-cncl denoise`` does; the log names them.
 
     Raises:
-        ScanError: as :func:`ct_cncl.transforms.series.find_scans`; without ``derived``, nothing else is there.
+        ScanError: as in :func:`ct_cncl.transforms.series.find_scans`; with ``derived=False``, also if all images are derived.
     """
     if missing_ok and not Path(path).exists():
         return []
@@ -53,27 +53,27 @@ def scan_datalist(
     if not scans:
         kinds = ", ".join(sorted(set(refused.values())))
         raise ScanError(
-            f"{path}: expected scans as a scanner made them but got only {kinds}; name the originals, or take these anyway "
+            f"{path}: expected original scans but got only {kinds}; name the originals, or read these anyway "
             "with derived=True"
         )
     return [{key: source} for source in scans]
 
 
 class LoadScand(MapTransform):
-    """Path or source -> MetaTensor (1, columns, rows, slices), float32 HU, slices last, RAS affine.
+    """Load a path or source as a MetaTensor (1, columns, rows, slices) of float32 HU with an RAS affine.
 
-    ``meta`` holds strings, numbers and tensors only, so that it survives a DataLoader; :class:`SaveScand` finds there
+    ``meta`` holds only strings, numbers and tensors, so that it survives a DataLoader. :class:`SaveScand` takes from it
     what it needs to write the file back.
 
     Args:
         keys: entries that hold a path, a ScanSource or its text form.
         check_hu: as for ``read_scan``.
         allow_irregular: as for ``read_scan``.
-        slice_axis: stored axis of the slices in NIfTI files; None finds it from the geometry.
-        allow_missing_keys: skip keys that are not there.
+        slice_axis: stored axis of the slices in volume files; None determines it from the geometry.
+        allow_missing_keys: skip missing keys.
 
     Raises:
-        ScanError: when called, as ``read_scan``.
+        ScanError: when called, as in ``read_scan``.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class LoadScand(MapTransform):
         return items
 
     def load(self, source: ScanSource | str | Path) -> MetaTensor:
-        """One scan as (1, columns, rows, slices) float32 HU."""
+        """Load one scan as (1, columns, rows, slices) float32 HU."""
         from ct_cncl.transforms.series import read_scan
 
         found = resolve(source)
@@ -123,23 +123,23 @@ class LoadScand(MapTransform):
 
 
 class SaveScand(MapTransform):
-    """Write (1, columns, rows, slices) HU as NIfTI with the source's axes, affine, shape and dtype.
+    """Write (1, columns, rows, slices) in HU as NIfTI with the source's axes, affine, shape and dtype.
 
-    The name is the source's own with ``postfix``: abc.nii.gz -> abc_denoised.nii.gz; for a DICOM series its folder's
-    name and series number. Sub-folders of the searched folder are kept below ``output_dir``.
+    The file has the source's name with ``postfix``, such as abc.nii.gz -> abc_denoised.nii.gz; for a DICOM series, the name
+    consists of its folder and series number. Sub-folders of the searched folder are kept below ``output_dir``.
 
     Args:
         keys: entries to write, loaded by :class:`LoadScand` or of the same shape.
-        output_dir: folder to write to; made if missing.
+        output_dir: folder to write to; created if missing.
         postfix: added to the name after an underscore; empty adds nothing.
         overwrite: replace files of earlier runs. Two inputs of one run never write to the same file.
-        meta_key: entry whose meta names the source where a key's own meta does not.
+        meta_key: entry whose ``meta`` names the source if a key's own ``meta`` does not.
         dtype: type on disk; None keeps the source's.
-        strength: how much of the network's change is made; 0 gives the scan back bit for bit.
-        allow_missing_keys: skip keys that are not there.
+        strength: the part of the network's correction that is applied; 0 returns the scan bit for bit.
+        allow_missing_keys: skip missing keys.
 
     Raises:
-        ScanError: when called, as ``write_result``; also where the source is unknown or two inputs share an output.
+        ScanError: when called, as in ``write_result``; also if the source is unknown or two inputs share an output.
     """
 
     def __init__(
@@ -165,14 +165,14 @@ class SaveScand(MapTransform):
         self._written: dict[Path, str] = {}
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Write each key; the data pass through unchanged."""
+        """Write the volume of each key; the data pass through unchanged."""
         items = dict(data)
         for key in self.key_iterator(items):
             self.save(items[key], self._meta(items, key))
         return items
 
     def save(self, volume: torch.Tensor, meta: Mapping[str, Any]) -> WriteReport:
-        """Write one volume (1, columns, rows, slices) in HU; the report is kept in ``reports`` too."""
+        """Write one volume (1, columns, rows, slices) in HU; the report is also appended to ``reports``."""
         source = str(meta[_SOURCE])
         path = self.output_path(meta)
         if path in self._written:
@@ -211,17 +211,19 @@ class SaveScand(MapTransform):
 
     @staticmethod
     def _scan(meta: Mapping[str, Any]) -> ScanSource:
-        """Where the scan lies, without searching its folder once more."""
+        """The source of the scan, without another search of its folder."""
         if _FILES not in meta:
             return resolve(str(meta[_SOURCE]))
         files = tuple(map(Path, str(meta[_FILES]).split("\0")))
         return ScanSource(meta["scan_kind"], Path(str(meta["filename_or_obj"])), files, str(meta["scan_name"]))
 
     def output_path(self, meta: Mapping[str, Any]) -> Path:
-        """Where the scan described by ``meta`` is written."""
+        """The path to which the scan described by ``meta`` is written."""
         name = str(meta["scan_name"]) + (f"_{self.postfix}" if self.postfix else "") + str(meta["scan_suffix"])
         if not name.lower().endswith(NIFTI_SUFFIXES):
-            raise ScanError(f"{name}: expected a scan of LoadScand but got other meta data; load with LoadScand")
+            raise ScanError(
+                f"{name}: expected a scan loaded by LoadScand but got other metadata; load it with LoadScand"
+            )
         return self.output_dir / str(meta["scan_relative"]) / name
 
     def _meta(self, items: Mapping[Hashable, Any], key: Hashable) -> Mapping[str, Any]:
@@ -229,4 +231,6 @@ class SaveScand(MapTransform):
             meta = getattr(items.get(name), "meta", None)
             if meta and _SOURCE in meta:
                 return meta
-        raise ScanError(f"{key}: expected meta data of LoadScand but got none; load with LoadScand or set meta_key")
+        raise ScanError(
+            f"{key}: expected metadata of LoadScand but got none; load the scan with LoadScand or set meta_key"
+        )

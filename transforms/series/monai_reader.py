@@ -1,4 +1,4 @@
-"""The reader for ``LoadImage``: ``LoadImaged(keys="image", reader=ScanReader())``."""
+"""A reader for MONAI's ``LoadImage``, used as ``LoadImaged(keys="image", reader=ScanReader())``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ct_cncl.transforms.series.scan import Scan, ScanError, ScanSource
 
 
 class ScanReader(ImageReader):
-    """Reads a scan as MONAI's own readers do, by this package's rules: HU, one series, refused where it is not certain.
+    """Reads a scan like MONAI's own readers, but by this package's rules: one series in HU, refused if anything is uncertain.
 
     Args:
         check_hu: as for ``read_scan``.
@@ -29,28 +29,30 @@ class ScanReader(ImageReader):
         self.allow_irregular = allow_irregular
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
-        """Whether there is anything to read; what it is shows when it is read."""
+        """Whether the path exists; its format is checked only when it is read."""
         names = filename if isinstance(filename, (list, tuple)) else [filename]
         return all(
             Path(str(name).rpartition("#")[0] or str(name)).exists() or Path(str(name)).exists() for name in names
         )
 
     def read(self, data: Sequence[PathLike] | PathLike, **_: Any) -> Scan:
-        """One scan.
+        """Read one scan.
 
         Raises:
-            ScanError: as ``read_scan``; or several paths.
+            ScanError: as in ``read_scan``; also if several paths are given.
         """
         from ct_cncl.transforms.series import read_scan
 
         paths = list(data) if isinstance(data, (list, tuple)) else [data]
         if len(paths) != 1:
-            raise ScanError(f"{paths[0]}: expected one path a scan but got {len(paths)}; name the folder of the series")
+            raise ScanError(
+                f"{paths[0]}: expected one path per scan but got {len(paths)}; name the folder of the series"
+            )
         source = paths[0] if isinstance(paths[0], ScanSource) else str(paths[0])
         return read_scan(source, check_hu=self.check_hu, allow_irregular=self.allow_irregular)
 
     def get_data(self, img: Scan) -> tuple[np.ndarray, dict[str, Any]]:
-        """(x, y, z) float32 HU, and meta data with an RAS affine."""
+        """Return (x, y, z) float32 HU, and metadata with an RAS affine."""
         meta = {
             MetaKeys.AFFINE: img.affine.copy(),
             MetaKeys.ORIGINAL_AFFINE: img.affine.copy(),

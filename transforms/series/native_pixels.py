@@ -1,6 +1,6 @@
-"""Pixels that are not decoded yet: which bytes of a file are a frame, whatever its transfer syntax claims of them.
+"""Finds the bytes of a frame in a file, even if the stated transfer syntax is wrong.
 
-A label may be wrong: pydicom reads a data set by the encoding it finds, and the pixels must be found the same way.
+pydicom reads a data set in the encoding that it detects, whatever the file states, so the pixels must be found the same way.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _UNDEFINED = 0xFFFFFFFF
 
 @dataclass(frozen=True)
 class PixelElement:
-    """Where the pixels of a file lie.
+    """Location and byte order of the pixels in a file.
 
     Attributes:
-        start: of their first byte in the file.
-        length: bytes; None where the length is undefined, as that of compressed pixels is.
-        little: they are stored in little-endian order.
-        word_swapped: bytes that lie in big-endian words of 16 bits: each pair is swapped.
+        start: offset of the first byte in the file.
+        length: length in bytes; None if it is undefined, as for compressed pixels.
+        little: whether the pixels are stored in little-endian order.
+        word_swapped: whether 8-bit pixels are stored in big-endian 16-bit words, so that each pair of bytes is swapped.
     """
 
     start: int
@@ -34,10 +34,15 @@ class PixelElement:
     word_swapped: bool
 
     def read(self, stream: IO[bytes], offset: int, size: int) -> bytes:
-        """Bytes of the pixels, a frame that starts in the middle of a word included.
+        """Read bytes of the pixels; they may start in the middle of a word.
+
+        Args:
+            stream: the file.
+            offset: first byte, counted from the start of the pixels.
+            size: number of bytes.
 
         Raises:
-            ValueError: the file ends before them.
+            ValueError: the file ends before the last byte.
         """
         first = offset - offset % 2 if self.word_swapped else offset
         wanted = offset - first + size
@@ -52,12 +57,12 @@ class PixelElement:
 
 
 def find_pixels(stream: IO[bytes], *, little: bool, allocated: int) -> PixelElement:
-    """The pixels that start where a stream stands.
+    """Find the pixels that start at the current position of a stream.
 
     Args:
-        stream: at the tag of the pixels.
-        little: the byte order in which the data set was read.
-        allocated: bits of a word.
+        stream: positioned at the tag of the pixels.
+        little: whether the data set was read as little-endian.
+        allocated: bits allocated per word.
 
     Raises:
         ValueError: no pixels start there.
@@ -66,14 +71,14 @@ def find_pixels(stream: IO[bytes], *, little: bool, allocated: int) -> PixelElem
     head = stream.read(12)
     if head[:4] != _PIXEL_TAG[little]:
         raise ValueError("no pixels")
-    explicit = head[4:6] in (b"OB", b"OW")  # never a length: those are even, and b"O" is odd
+    explicit = head[4:6] in (b"OB", b"OW")  # cannot be a length: lengths are even, and the code of "O" is odd
     length = int.from_bytes(head[8:12] if explicit else head[4:8], "little" if little else "big")
     in_words = not little and allocated == 8 and head[4:6] == b"OW"
     return PixelElement(at + (12 if explicit else 8), None if length == _UNDEFINED else length, little, in_words)
 
 
 def swapped(data: bytes, width: int) -> bytes:
-    """Bytes with each word of ``width`` turned round; what is left over at the end stays.
+    """Reverse the bytes of each word of ``width`` bytes; an incomplete word at the end is kept.
 
     >>> swapped(b"abcde", 2)
     b'badce'
@@ -84,14 +89,20 @@ def swapped(data: bytes, width: int) -> bytes:
 
 
 def native_words(dataset: Dataset, index: int, allocated: int) -> np.ndarray:
-    """(rows, columns) little-endian unsigned words of a frame whose pixels are in memory.
+    """Return a frame of uncompressed pixels in memory as (rows, columns) little-endian unsigned words.
+
+    Args:
+        dataset: data set with its pixels.
+        index: number of the frame, from 0.
+        allocated: bits allocated per word.
 
     Raises:
-        ValueError: pixels of another number than the header states, or compressed ones behind a label that denies it.
+        ValueError: the number of pixels is not what the header states, or the pixels are compressed although the transfer syntax
+            says otherwise.
     """
     element = dataset["PixelData"]
     if element.is_undefined_length:
-        raise ValueError("compressed pixels under the label of plain ones")
+        raise ValueError("compressed pixels although the transfer syntax says uncompressed")
     little = is_little_endian(dataset)
     shape = (int(dataset.Rows), int(dataset.Columns))
     word = np.dtype(f"<u{allocated // 8}")
@@ -106,24 +117,24 @@ def native_words(dataset: Dataset, index: int, allocated: int) -> np.ndarray:
 
 
 def refuse_more_pixels(rest: bytes, length: int, stated: int, frame: int, row: int) -> None:
-    """Refuse pixels behind those that the header counts: a frame, or rows that are not filled with zeros.
+    """Refuse more pixels than the header states: another frame, or rows that are not all zeros.
 
     Args:
-        rest: what stands behind them.
-        length: bytes of all pixels.
-        stated: bytes of those that the header counts.
-        frame: bytes of one frame.
-        row: bytes of one row.
+        rest: bytes after the pixels that the header states.
+        length: number of bytes of all pixels.
+        stated: number of bytes that the header states.
+        frame: number of bytes of one frame.
+        row: number of bytes of one row.
 
     Raises:
-        ValueError: there are such.
+        ValueError: there are more pixels.
     """
     if len(rest) >= frame or (len(rest) >= row and rest.strip(b"\0")):
         raise ValueError(f"{length} bytes of pixels where the header states {stated}")
 
 
 def syntax_of(dataset: Dataset) -> UID:
-    """The transfer syntax of a data set; where its file states none, the plain one in which it was read."""
+    """The transfer syntax of a data set; if its file states none, the uncompressed one in which it was read."""
     stated = dataset.file_meta.get("TransferSyntaxUID")
     if stated:
         return UID(stated)
@@ -134,23 +145,24 @@ def syntax_of(dataset: Dataset) -> UID:
 
 
 def is_little_endian(dataset: Dataset) -> bool:
-    """The byte order that a data set was read in; of one made in memory, what its transfer syntax says."""
+    """Whether a data set was read as little-endian; for one created in memory, whether its transfer syntax is."""
     little = dataset.original_encoding[1]
     return bool(syntax_of(dataset).is_little_endian) if little is None else bool(little)
 
 
 def refuse_more_items(stream: BinaryIO, frames: int, syntax: UID) -> None:
-    """Refuse compressed pixels of more frames than the header counts, which would be lost without a word.
+    """Refuse more compressed frames than the header states, which would be lost without notice.
 
-    The offset table tells them, or else the items of run-length coding, which has one for each frame; elsewhere a frame may have several.
+    The frames are counted by the offset table. Without one they can be counted only in run-length coding, which has one item per
+    frame; in other syntaxes a frame may have several items.
 
     Args:
-        stream: at the items.
-        frames: that the header counts.
-        syntax: of the file.
+        stream: positioned at the items.
+        frames: number of frames that the header states.
+        syntax: transfer syntax of the file.
 
     Raises:
-        ValueError: there are more.
+        ValueError: there are more frames.
     """
     table = parse_basic_offsets(stream)
     found = len(table) or (parse_fragments(stream)[0] if syntax == RLELossless else 0)

@@ -1,4 +1,4 @@
-"""Reads NIfTI: header, geometry and HU of one .nii or .nii.gz file."""
+"""Reads the header, geometry and HU of a NIfTI file (.nii or .nii.gz)."""
 
 from __future__ import annotations
 
@@ -38,22 +38,23 @@ from ct_cncl.transforms.series.write import header_bytes
 
 logger = logging.getLogger(__name__)
 _SAME_SPACING = 0.01
-"""Share by which the voxel sizes of two fields may differ."""
+"""Relative difference that is allowed between the voxel sizes in two fields."""
 _UNITS = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 
 
 def read_nifti(path: Path, *, check_hu: bool = True) -> Scan:
-    """A NIfTI file as a volume in HU.
+    """Read a NIfTI file as a volume in HU.
 
     Stored values are scaled by scl_slope and scl_inter in float64, then rounded to float32. The affine is the sform if
-    its code is set, else the qform, else nibabel's base affine; in mm, whatever unit the header states.
+    its code is set, else the qform, else nibabel's base affine. It is converted from the header's unit of length to mm.
 
     Args:
-        path: .nii or .nii.gz; 2-D, 3-D, or more dimensions of length one.
+        path: .nii or .nii.gz; 2-D or 3-D, any further dimensions of length 1.
         check_hu: refuse volumes without any voxel below 0.
 
     Raises:
-        ScanError: unreadable or truncated; 4-D, RGB or complex; NaN; singular affine; values that are not HU.
+        ScanError: the file is unreadable or truncated; it holds several volumes, RGB, complex or non-finite values; its affine is
+            singular; or its values are not HU.
     """
     image = _open(path)
     storage = _storage(path, image)
@@ -67,24 +68,24 @@ def read_nifti(path: Path, *, check_hu: bool = True) -> Scan:
 
 
 def read_nifti_storage(path: Path) -> NiftiStorage:
-    """Header and geometry of a NIfTI file, without its voxels.
+    """Read the header and geometry of a NIfTI file, without its voxels.
 
     Raises:
-        ScanError: as :func:`read_nifti`, as far as the header shows it.
+        ScanError: as in :func:`read_nifti`, as far as the header and the file's size reveal it.
     """
     return _storage(path, _open(path))
 
 
 def write_float_nifti(volume: np.ndarray, affine: np.ndarray, path: Path) -> None:
-    """Write values that are nobody's result: a map, or scans for another program; equal values give equal bytes.
+    """Write a volume without a result's mark, such as a map or a scan for another program; equal values give equal bytes.
 
     Args:
-        volume: (x, y, z), HU; stored as float32.
-        affine: (4, 4), RAS, mm.
-        path: ends with ``.nii.gz``; replaced.
+        volume: (x, y, z) in HU; stored as float32.
+        affine: (4, 4), voxel -> RAS mm.
+        path: must end in ``.nii.gz``; an existing file is replaced.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     image = nib.Nifti1Image(np.ascontiguousarray(volume, dtype=np.float32), affine)
     image.header.set_xyzt_units("mm")
@@ -93,10 +94,10 @@ def write_float_nifti(volume: np.ndarray, affine: np.ndarray, path: Path) -> Non
 
 
 def open_nifti(path: Path, scratch: Path) -> VolumeFile:
-    """A NIfTI file to be read and written slice by slice; what is packed is unpacked into ``scratch``.
+    """Open a NIfTI file to read and write it slice by slice; a compressed file is unpacked into ``scratch``.
 
     Raises:
-        ScanError: as :func:`read_nifti`, as far as the header and the file's size show it.
+        ScanError: as in :func:`read_nifti`, as far as the header and the file's size reveal it.
     """
     storage = read_nifti_storage(path)
     x, y, z = (*storage.shape, 1, 1)[:3]
@@ -135,7 +136,7 @@ def open_nifti(path: Path, scratch: Path) -> VolumeFile:
 
 
 def _contradictions(header: Any) -> tuple[str, ...]:
-    """Where qform and sform, or pixdim and sform, state another voxel size or other directions: programs choose between them."""
+    """Messages about a qform or pixdim that contradicts the sform in directions or voxel size: programs differ in which they use."""
     if int(header["sform_code"]) <= 0:
         return ()
     affine, stated = header.get_sform(), np.abs(np.asarray(header["pixdim"][1:4], dtype=np.float64))
@@ -150,7 +151,7 @@ def _contradictions(header: Any) -> tuple[str, ...]:
         return ()
     try:
         other = header.get_qform()
-    except Exception:  # nibabel raises several kinds on quaternions that are none
+    except Exception:  # nibabel raises several kinds of errors on invalid quaternions
         return ("expected a qform that states directions but got one that does not: the sform counts",)
     ways = ["".join(nib.aff2axcodes(own)) for own in (affine, other)]
     if ways[0] == ways[1]:
@@ -161,7 +162,7 @@ def _contradictions(header: Any) -> tuple[str, ...]:
 
 
 def _open(path: Path) -> Any:
-    """The nibabel image of a file, voxels not read."""
+    """The nibabel image of a file, whose voxels are not read yet."""
     noisy = logging.getLogger("nibabel.global")
     disabled = noisy.disabled
     try:
@@ -169,7 +170,7 @@ def _open(path: Path) -> Any:
         image = nib.load(path)
     except MemoryError as error:
         raise no_memory(path) from error
-    except Exception as error:  # nibabel and its decompressors raise many kinds on damaged files
+    except Exception as error:  # nibabel and its decompressors raise many kinds of errors on damaged files
         raise _unreadable(path, error) from error
     finally:
         noisy.disabled = disabled
@@ -191,12 +192,12 @@ def _unreadable(path: Path, error: BaseException) -> ScanError:
 
 
 def _storage(path: Path, image: Any) -> NiftiStorage:
-    """Check the header and keep it exactly as it lies on disk (nibabel's own copy has lost the scaling)."""
+    """Check the header and keep it exactly as on disk (nibabel's own copy has lost the scaling)."""
     shape = tuple(int(length) for length in image.shape)
     dtype = image.get_data_dtype()
     if dtype.fields is not None or dtype.kind not in "iuf":
         kind = "RGB" if dtype.fields is not None else str(dtype)
-        raise ScanError(f"{path}: expected one real number a voxel (HU) but got {kind}; export the CT values instead")
+        raise ScanError(f"{path}: expected one real number per voxel (HU) but got {kind}; export the CT values instead")
     if not shape or min(shape) < 1:
         raise ScanError(
             f"{path}: expected dimensions of at least 1 but got {shape}; the header is damaged, convert the scan again"
@@ -206,7 +207,7 @@ def _storage(path: Path, image: Any) -> NiftiStorage:
             f"{path}: expected one 3-D volume but got shape {shape}; split it into volumes "
             "(fslsplit, nibabel.four_to_three)"
         )
-    # A damaged header may state any size: refuse what the file cannot hold before memory is asked for it.
+    # A damaged header may state any size: refuse what the file cannot hold before memory is allocated.
     packing = MOST_DEFLATED if path.name.lower().endswith(".gz") else 1
     if math.prod(shape) * dtype.itemsize > path.stat().st_size * packing:
         raise _unreadable(path, EOFError(f"too short for shape {shape} of {dtype.name}"))
@@ -215,14 +216,14 @@ def _storage(path: Path, image: Any) -> NiftiStorage:
             header = type(image.header).from_fileobj(stream, check=False)
     except MemoryError as error:
         raise no_memory(path) from error
-    except Exception as error:  # nibabel and its decompressors raise many kinds on damaged files
+    except Exception as error:  # nibabel and its decompressors raise many kinds of errors on damaged files
         raise _unreadable(path, error) from error
     size = math.prod(shape) * dtype.itemsize
     offset = int(header["vox_offset"])
     if offset < header.single_vox_offset:
         raise ScanError(
-            f"{path}: expected voxels behind the header, from byte {header.single_vox_offset} on, but got vox_offset {offset}, which "
-            "programs take for different places; mend the header, or convert the scan again"
+            f"{path}: expected voxels after the header, from byte {header.single_vox_offset} on, but got vox_offset {offset}, which "
+            "programs interpret differently; correct the header, or convert the scan again"
         )
     slice_bytes = size // (*shape, 1)[2]
     refuse_more_slices(path, _behind(path, offset + size, slice_bytes), slice_bytes)
@@ -234,13 +235,16 @@ def _storage(path: Path, image: Any) -> NiftiStorage:
 
 
 def _behind(path: Path, start: int, slice_bytes: int) -> bytes:
-    """What stands behind the voxels; a packed file is unpacked for it only where its last four bytes, its size modulo 4 GiB, say so."""
+    """Bytes after the voxels, at most one slice.
+
+    A compressed file is unpacked for this only if its last four bytes, the unpacked size modulo 4 GiB, indicate a further slice.
+    """
     if not path.name.lower().endswith(".gz"):
         return behind(path, start, slice_bytes)
     with path.open("rb") as stream:
         stream.seek(-4, os.SEEK_END)
         more = (int.from_bytes(stream.read(4), "little") - start) % (1 << 32)
-    if not slice_bytes <= more < 1 << 31:  # of several packed parts the last one is shorter than the whole
+    if not slice_bytes <= more < 1 << 31:  # a gzip file of several members states the size of the last one only
         return b""
     try:
         with gzip.open(path) as unpacked:
@@ -251,7 +255,7 @@ def _behind(path: Path, start: int, slice_bytes: int) -> bytes:
 
 
 def _unit_in_mm(path: Path, header: Any) -> float:
-    """What the header's unit of length is in mm; one that is not stated is mm, as in every other program."""
+    """The header's unit of length in mm; if none is stated it is mm, as in all other programs."""
     code = int(header["xyzt_units"]) & 0x07
     if code not in _UNITS:
         raise ScanError(
@@ -261,17 +265,17 @@ def _unit_in_mm(path: Path, header: Any) -> float:
 
 
 def _hu(path: Path, image: Any, storage: NiftiStorage) -> np.ndarray:
-    """(x, y, z) float32 HU, scaled slice by slice: one volume in float32 is all the memory it takes."""
+    """(x, y, z) float32 HU, scaled slice by slice so that only one float32 volume is held in memory."""
     shape = (*storage.shape, 1, 1)[:3]
     slope, inter = storage.slope_inter
     hu = np.empty(shape, dtype=np.float32, order="F")
     try:
         stored = image.dataobj.get_unscaled().reshape(shape, order="F")
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is reported as not finite
+        with np.errstate(over="ignore", invalid="ignore"):  # an overflow is reported later, as not finite
             for z in range(shape[2]):
                 hu[..., z] = stored[..., z].astype(np.float64) * slope + inter
     except MemoryError as error:
         raise no_memory(path) from error
-    except Exception as error:  # nibabel and its decompressors raise many kinds on damaged files
+    except Exception as error:  # nibabel and its decompressors raise many kinds of errors on damaged files
         raise _unreadable(path, error) from error
     return hu

@@ -1,4 +1,4 @@
-"""NRRD (.nrrd): a text header and one block of voxels, plain or packed with gzip."""
+"""NRRD (.nrrd): a text header and one block of voxels, raw or compressed with gzip."""
 
 from __future__ import annotations
 
@@ -37,10 +37,11 @@ _MAGIC = re.compile(rb"NRRD000[1-5]")
 
 
 def open_nrrd(path: Path, scratch: Path) -> VolumeFile:
-    """An NRRD of two or three spatial dimensions with its voxels in the same file.
+    """Open an NRRD file of two or three spatial dimensions that has its voxels in the same file.
 
     Raises:
-        ScanError: damaged; colour or vectors; another encoding than raw and gzip; voxels in another file.
+        ScanError: the file is damaged; it holds colour or vectors; its encoding is neither raw nor gzip; or its voxels are in
+            another file.
     """
     lines, fields, offset = _read_header(path)
     if "data file" in fields or "datafile" in fields:
@@ -70,7 +71,7 @@ def open_nrrd(path: Path, scratch: Path) -> VolumeFile:
         raise incomplete(path, header_problem(error)) from error
     if encoding not in ("raw", "gzip", "gz") or len(sizes) not in (2, 3) or min(sizes) < 1 or skips:
         raise ScanError(
-            f"{path}: expected one 3-D volume, raw or packed with gzip, but got sizes {sizes} and encoding {encoding!r}; convert it"
+            f"{path}: expected one 3-D volume, raw or compressed with gzip, but got sizes {sizes} and encoding {encoding!r}; convert it"
         )
     shape = (sizes[0], sizes[1], sizes[2] if len(sizes) == 3 else 1)
     voxels, pack = path, None
@@ -91,7 +92,7 @@ def open_nrrd(path: Path, scratch: Path) -> VolumeFile:
 
 
 def _head(lines: list[str], kind: str, wanted: np.dtype, mark: str) -> bytes:
-    """The lines of a header with another type and a mark; no mark changes nothing."""
+    """The text of a header with another type and a mark; an empty mark changes no mark."""
     names = _TYPES[wanted.str[1:]]
     own = {"type": kind if kind.lower() in names else names[0]}
     if wanted.itemsize > 1:
@@ -105,12 +106,12 @@ def _head(lines: list[str], kind: str, wanted: np.dtype, mark: str) -> bytes:
     if mark:
         text.append(
             f"{'# ' if lines[0] == 'NRRD0001' else ''}{MARK_KEY}:={mark}"
-        )  # the first version has comments alone
+        )  # version 1 of the format has no key/value pairs, only comments
     return "\n".join([*text, "", ""]).encode()
 
 
 def _pack(raw: Path, target: Path) -> None:
-    """The header as it is, the voxels behind it packed."""
+    """Copy the header and compress the voxels after it; ``raw`` is removed."""
     _, _, offset = _read_header(raw)
     body = raw.with_name("body")
     with raw.open("rb") as stream, body.open("wb") as out:
@@ -129,7 +130,7 @@ def _pack(raw: Path, target: Path) -> None:
 
 
 def _refuse_other_axes(fields: dict[str, str]) -> None:
-    """Axes of colours or of time, and values that were squeezed into an integer's range, are no HU along three axes of space."""
+    """Refuse axes of colour or time, and quantized values: these are not HU along three axes of space."""
     kinds = fields.get("kinds", "").lower().split()
     others = [kind for kind in kinds if kind not in ("domain", "space", "???", "none")]
     if others:
@@ -139,15 +140,15 @@ def _refuse_other_axes(fields: dict[str, str]) -> None:
 
 
 def _refuse_contradictions(fields: dict[str, str], dimensions: int) -> None:
-    """What the format forbids and programs read in different ways."""
+    """Refuse fields that the format forbids and that programs interpret differently."""
     if int(fields.get("dimension", dimensions)) != dimensions:
         raise ValueError(f"dimension {fields['dimension']}, not the {dimensions} of sizes,")
     limits = [name for name in ("axis mins", "axismins", "axis maxs", "axismaxs") if name in fields]
     if limits:
-        raise ValueError(f"{limits[0]}, which programs read in different ways,")
+        raise ValueError(f"{limits[0]}, which programs interpret differently,")
     directed = "space directions" in fields
     if directed and ("spacings" in fields or "units" in fields):
-        raise ValueError("spacings or units beside space directions, which state them already,")
+        raise ValueError("spacings or units in addition to space directions, which already state them,")
     if not directed and "space origin" in fields:
         raise ValueError("a space origin without space directions")
 
@@ -157,7 +158,7 @@ def _skips(fields: dict[str, str]) -> bool:
 
 
 def _read_header(path: Path) -> tuple[list[str], dict[str, str], int]:
-    """Lines of the header, its fields in lower case, and where the voxels start."""
+    """The lines of the header, its fields with names in lower case, and the offset of the voxels in bytes."""
     lines: list[str] = []
     with path.open("rb") as stream:
         while True:
@@ -203,7 +204,7 @@ def _affine(fields: dict[str, str], dimensions: int) -> np.ndarray:
 
 
 def _in_mm(fields: dict[str, str], name: str, count: int) -> np.ndarray:
-    """Units of length along this many axes, in mm; where none is stated it is mm, as in other programs."""
+    """(count,) unit of length along each axis, in mm; if none is stated it is mm, as in other programs."""
     words = [word.strip().lower() for word in re.findall(r'"([^"]*)"', fields.get(name, ""))] or ["mm"] * count
     unknown = [word for word in words if word not in _UNITS]
     if unknown or len(words) != count:

@@ -1,6 +1,6 @@
-"""The network's view of a volume: slices last, in-plane axes in a fixed direction. Permutation and flips only: exact.
+"""The network's view of a volume: slices last, in-plane axes in fixed directions; exact, since it only permutes and flips axes.
 
-In-plane axes run as a radiologist's picture does when shown with axis 0 to the right and axis 1 downwards:
+With axis 0 shown to the right and axis 1 downwards, a slice looks as in a radiologist's viewer:
 
     slices along   axis 0   axis 1   axis 2
     S/I (axial)    L        P        S
@@ -23,14 +23,14 @@ _VIEWS = {0: ("P", "I", "L"), 1: ("L", "I", "P"), 2: ("L", "P", "S")}
 
 @dataclass(frozen=True, eq=False)
 class SliceOrder:
-    """How a volume as stored is turned into slices, and back.
+    """The transform from a stored volume to slices, and back.
 
     Attributes:
         axis: the stored axis along which the slices lie.
-        codes: patient directions the new axes run to, for example ("L", "P", "S").
-        affine: (4, 4) float64, voxel of the turned volume -> RAS mm.
-        forward: (3, 2) nibabel orientation from stored to turned.
-        backward: (3, 2) nibabel orientation from turned to stored.
+        codes: patient directions of the new axes, for example ("L", "P", "S").
+        affine: (4, 4) float64, voxel of the reordered volume -> RAS mm.
+        forward: (3, 2) nibabel orientation from stored to reordered.
+        backward: (3, 2) nibabel orientation from reordered to stored.
     """
 
     axis: int
@@ -40,19 +40,19 @@ class SliceOrder:
     backward: np.ndarray
 
     def apply(self, volume: np.ndarray) -> np.ndarray:
-        """(x, y, z) as stored -> (columns, rows, slices); a view."""
+        """Reorder (x, y, z) as stored to (columns, rows, slices); returns a view."""
         return nib.orientations.apply_orientation(volume, self.forward)
 
     def undo(self, volume: np.ndarray) -> np.ndarray:
-        """(columns, rows, slices) -> (x, y, z) as stored; a view, the exact inverse of :meth:`apply`."""
+        """Reorder (columns, rows, slices) to (x, y, z) as stored, the exact inverse of :meth:`apply`; returns a view."""
         return nib.orientations.apply_orientation(volume, self.backward)
 
 
 def slice_axis(affine: np.ndarray, shape: tuple[int, ...]) -> int:
-    """The axis along which a NIfTI volume's slices most likely lie.
+    """The axis along which the slices of a volume most likely lie.
 
-    The only axis of length 1; else the axis whose spacing differs while the other two agree (to 0.1 %); else the axis
-    closest to the patient's S/I.
+    It is the only axis of length 1; else the axis whose spacing differs while the other two agree (to 0.1 %); else the axis
+    closest to the patient's S/I direction.
 
     Args:
         affine: (4, 4), voxel -> RAS mm.
@@ -76,12 +76,12 @@ def slice_axis(affine: np.ndarray, shape: tuple[int, ...]) -> int:
 
 
 def slices_last(affine: np.ndarray, shape: tuple[int, ...], *, axis: int | None = None) -> SliceOrder:
-    """The order that brings slices last and in-plane axes into the direction of the table above.
+    """The reordering that puts slices last and the in-plane axes in the directions of the table above.
 
     Args:
         affine: (4, 4), voxel -> RAS mm.
         shape: (x, y, z) as stored.
-        axis: the stored axis along which slices lie; None finds it with :func:`slice_axis`.
+        axis: the stored axis along which the slices lie; None determines it with :func:`slice_axis`.
 
     >>> slices_last(np.diag([0.7, 0.7, 3.0, 1.0]), (512, 512, 20)).codes
     ('L', 'P', 'S')
@@ -104,12 +104,12 @@ def to_slices(volume: np.ndarray, affine: np.ndarray, *, axis: int | None = None
         axis: as for :func:`slices_last`.
 
     Returns:
-        The view (columns, rows, slices), and the order that :func:`from_slices` undoes it with.
+        A view (columns, rows, slices), and the order that :func:`from_slices` needs to undo it.
     """
     order = slices_last(affine, volume.shape, axis=axis)
     return order.apply(volume), order
 
 
 def from_slices(volume: np.ndarray, order: SliceOrder) -> np.ndarray:
-    """The inverse of :func:`to_slices`: (columns, rows, slices) -> (x, y, z) as stored, exactly."""
+    """The exact inverse of :func:`to_slices`: (columns, rows, slices) -> (x, y, z) as stored."""
     return order.undo(volume)

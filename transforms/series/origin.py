@@ -1,10 +1,10 @@
-"""Where an image comes from: a scanner, this program, or other post-processing. A refusal states its reason.
+"""Where an image comes from: a scanner, this program, or other post-processing.
 
-Own marks are the Derivation Code, the Contributing Equipment, the Derivation Description, the Series Description, the coding
-scheme and the file meta information, as long as nobody writes it anew; one of them is enough, since archives and de-identification take some away, and so do converters to NIfTI, whose sidecars
-keep the Series Description. What others derived is read from Image Type and Frame Type, value 3 and up
-(PS3.3 C.7.6.1.1.2, C.8.16.1, C.8.15.3.1). DERIVED alone says nothing: some scanners write it of their originals, and
-reformats at full resolution are scans like any other.
+This program's results are recognised by their Derivation Code, Contributing Equipment, Derivation Description, Series Description,
+coding scheme or file meta information. One of them is enough, because archives, de-identification and converters to NIfTI remove
+some of them; the sidecars of converters keep the Series Description. Images derived by others are recognised by Image Type and Frame
+Type, from value 3 on (PS3.3 C.7.6.1.1.2, C.8.16.1, C.8.15.3.1). DERIVED alone says nothing: some scanners write it in their
+originals, and reformats at full resolution are treated like originals.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from ct_cncl.transforms.series.marks import mark_of, marked_kind
 from ct_cncl.transforms.series.scan import ScanSource
 
 MODEL_NAME = "ct-cncl"
-"""ManufacturerModelName among the Contributing Equipment."""
+"""ManufacturerModelName in the Contributing Equipment."""
 ORIGIN_TAGS = (
     "DerivationDescription", "DerivationCodeSequence", "ContributingEquipmentSequence", "MonoenergeticEnergyEquivalent",
     "SeriesDescription", "CodingSchemeIdentificationSequence",
 )  # fmt: skip
-"""What a header must hold besides Image Type and the functional groups to be classified."""
+"""Attributes needed to classify a header, besides Image Type, SliceThickness and the functional groups."""
 _THICK_MM = 3.0
 """A reformat thicker than this averages several reconstructed slices."""
 _KINDS = (
@@ -68,7 +68,7 @@ _ONLY_IF_DERIVED = (
     ("volume rendering", r"\b3D\b"),
     ("image with an overlay", r"\bOVERLAY\b"),
 )
-"""Words that scanners write of their originals, too."""
+"""Words that scanners also write in their originals, so that they count only together with DERIVED."""
 _REFORMAT = r"\bMPR|\bCPR\b|\bCURVED\b|\bMULTI ?PLANAR\b|\bREFORMAT|\bRFMT\b|\bRESAMPLED\b"
 
 
@@ -77,8 +77,8 @@ class Origin:
     """Where an image comes from.
 
     Attributes:
-        kind: "original", "simulated" (by us, at a lower dose), "result" (of ours) or "derived" (by others).
-        what: in words, for one line; empty of an original.
+        kind: "original", "simulated" (by this program, at a lower dose), "result" (of this program) or "derived" (by others).
+        what: a short description for messages; empty for an original.
     """
 
     kind: Literal["original", "simulated", "result", "derived"] = "original"
@@ -86,7 +86,7 @@ class Origin:
 
     @property
     def refused(self) -> bool:
-        """Not denoised unless somebody insists."""
+        """Whether the image is denoised only if the user insists."""
         return self.kind in ("result", "derived")
 
 
@@ -129,7 +129,7 @@ def _own(header: Dataset) -> Origin | None:
 
 
 def _described(series: str) -> Origin | None:
-    """What a Series Description says that it is, where it ends as ours do."""
+    """The origin according to a Series Description that contains the label of one of our results, else None."""
     words = f" {_plain(series.upper())} "
     found = [kind for kind in ALL_KINDS.values() if f" {_plain(_label(kind).upper())} " in words]
     if not found:
@@ -143,7 +143,7 @@ def _label(kind: Kind) -> str:
 
 
 def _in_our_words(header: Dataset) -> Origin | None:
-    """A header that names our coding scheme and nothing that is in it, or a file that we wrote: all else was taken away."""
+    """The origin of an image that lost our codes and texts but still names our coding scheme or our implementation class."""
     meta = getattr(header, "file_meta", None) or Dataset()
     if _get(meta, "ImplementationClassUID") == IMPLEMENTATION:
         said = _text(meta, "ImplementationVersionName")
@@ -154,13 +154,13 @@ def _in_our_words(header: Dataset) -> Origin | None:
 
 
 def _kind_in(texts: list[str]) -> str:
-    """The last kind that the descriptions name: what was made of a result is what it was made to be."""
+    """The kind that the descriptions name last: a result made from another result is of the later kind."""
     found = [kind.name for text in texts for kind in ALL_KINDS.values() if f": {kind.label}" in text]
     return found[-1] if found else "denoised"
 
 
 def _derivations(header: Dataset) -> Iterator[Dataset]:
-    """The header itself, and what functional groups say of the derivation."""
+    """The header itself, and the derivation items in its functional groups."""
     yield header
     for group in _groups(header):
         yield from _items(group, "DerivationImageSequence")
@@ -192,7 +192,7 @@ def _of_others(header: Dataset) -> Origin | None:
 
 
 def _plain(value: str) -> str:
-    """Words with one blank between them: MAX_IP and MAX-IP are MAX IP."""
+    """The words of a text with single spaces between them, so that MAX_IP and MAX-IP become MAX IP."""
     return " ".join(re.split(r"[^A-Z0-9]+", value))
 
 
@@ -217,7 +217,7 @@ def _text(place: Dataset, name: str) -> str:
 
 
 def _get(place: Dataset, name: str) -> Any:
-    """A value; None where it is damaged: what cannot be read marks nothing."""
+    """A value; None if it is missing or damaged, since an unreadable value identifies nothing."""
     try:
         return place.get(name)
     except Exception:  # pydicom raises nearly every built-in exception on damaged values
@@ -225,9 +225,10 @@ def _get(place: Dataset, name: str) -> Any:
 
 
 def origin_of_file(path: Path) -> Origin:
-    """Classify a volume file: a result of ours says so in its head, or has its record next to it (NPY can say nothing).
+    """Classify a volume file.
 
-    What was converted from DICOM says it in the sidecar that dcm2niix and BIDS keep beside it, that of others too.
+    A result of this program has a mark in its header (NPY has none) or its record next to it. A NIfTI file that was converted from
+    DICOM is classified by the sidecar that dcm2niix and BIDS put next to it, whoever derived the images.
 
     Args:
         path: NIfTI, MHA, NRRD, TIFF or NPY.
@@ -249,7 +250,7 @@ def origin_of_file(path: Path) -> Origin:
 
 
 def _beside(sidecar: Path) -> Origin:
-    """What a sidecar says of the DICOM images that were converted."""
+    """The origin of converted DICOM images according to their sidecar."""
     stated = _read(sidecar)
     header = Dataset()
     values = stated.get("ImageType")
@@ -266,15 +267,15 @@ def _beside(sidecar: Path) -> Origin:
 def without_derived(
     scans: Iterable[ScanSource], derived: Mapping[Path, str]
 ) -> tuple[list[ScanSource], dict[ScanSource, str], dict[tuple[Path, ...], list[str]]]:
-    """Scans as scanners made them.
+    """Separate original scans from derived images.
 
     Args:
-        scans: found by a search.
-        derived: what that found to be no scan, by file.
+        scans: the scans that a search found.
+        derived: descriptions of derived images by file, from the same search.
 
     Returns:
-        The scans, without single images that were derived; scans that are derived as a whole, and what they are; by the files
-        that are kept of a scan, what was left out of it.
+        The original scans, without their derived images; the scans that consist of derived images only, with what they are; and
+        descriptions of the images that were left out of a scan, by the files that were kept.
     """
     originals: list[ScanSource] = []
     refused: dict[ScanSource, str] = {}

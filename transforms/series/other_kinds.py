@@ -1,4 +1,4 @@
-"""Names files that are neither DICOM nor a volume this package reads, and says what to do with them."""
+"""Recognises files that are neither DICOM nor a volume format of this package, and says what to do with them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ADVICE = {
     POINTERS: "fetch the data (git lfs pull, git annex get)",
     DICOMDIR: "copy the whole medium, not its DICOMDIR alone",
 }
-"""By kind."""
+"""What to do with files of a kind."""
 _ONE = {
     PAIRS: "a header/image pair",
     PACKED: "an archive",
@@ -59,7 +59,7 @@ ARCHIVES = (
     ".zipx",
 )
 DETACHED = {".hdr": ".nii", ".img": ".nii", ".mhd": ".mha", ".nhdr": ".nrrd"}
-"""Suffix of a header or image of its own: the kind that holds both in one file."""
+"""By the suffix of a separate header or image file: the suffix of the format that holds both in one file."""
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".z", ".lz4", ".lzma", ".br")
 _VOXELS = (".raw", ".zraw", ".img", ".raw.gz", ".img.gz", ".hdr.gz", ".bin")
 _OTHER_VOLUMES = (
@@ -86,12 +86,12 @@ _FIRST_BYTES = (
     (0, b"\x89HDF\r\n", _VOLUMES), (0, b"# vtk DataFile", _VOLUMES), (0, b"CDF\x01", _VOLUMES),
     (0, b"version https://git-lfs", POINTERS), (0, b"/annex/objects/", POINTERS),
 )  # fmt: skip
-"""Where a kind's mark stands, and the mark."""
+"""Offset, signature and kind."""
 _HEAD = 0x8001 + 8
 
 
 def kind_of_other(path: Path) -> str:
-    """A file's kind by its name, and by its first bytes where a name says nothing.
+    """The kind of a file by its name or, if the name does not tell, by its first bytes.
 
     >>> kind_of_other(Path("scan.mhd")), kind_of_other(Path("scan.nii.bz2")), kind_of_other(Path("cd.iso"))
     ('header/image pairs', 'compressed files', 'disk images')
@@ -109,7 +109,7 @@ def kind_of_other(path: Path) -> str:
 
 
 def kind_by_content(path: Path) -> str:
-    """A file's kind by its first bytes, whatever it is called; empty where they say nothing."""
+    """The kind of a file by its first bytes, whatever it is called; empty if they are not recognised."""
     try:
         with path.open("rb") as stream:
             head = stream.read(_HEAD)
@@ -122,7 +122,7 @@ def kind_by_content(path: Path) -> str:
 
 
 def got_instead(path: Path, kind: str) -> str:
-    """The end of a message about a file that is of another kind: what it is, and what to do."""
+    """The end of a message about a file of another kind: what was expected, what it is, and what to do."""
     if kind == PAIRS:
         one = DETACHED.get(path.suffix.lower(), ".nii")
         return f"expected {one} but got a header/image pair; convert it to one {one} file"
@@ -135,5 +135,5 @@ def _has_header(path: Path) -> bool:
 
 
 def _starts_like_dicom(head: bytes) -> bool:
-    """Whether a file starts with an attribute of group 0008, as a data set without preamble does."""
+    """Whether a file starts with an attribute of group 0008, like a data set without a preamble."""
     return len(head) >= 4 and head[:2] == b"\x08\x00" and head[3] == 0 and head[2] <= 0x18

@@ -1,4 +1,4 @@
-"""Several images at one place: which of them belong together over all places, as a phase of perfusion or of the heart does."""
+"""Phases: groups several images at the same position into phases that belong together, such as perfusion or cardiac phases."""
 
 from __future__ import annotations
 
@@ -25,21 +25,22 @@ _STATED = (
     ("", "AcquisitionTime"),
     ("", "ContentTime"),
 )
-"""Functional group and attribute that may name a phase; the first that names all of them is taken."""
+"""Functional group and attribute that may identify a phase; the first that distinguishes all phases is used."""
 PHASE_TAGS = [name for _, name in _STATED]
-"""Attributes to be read."""
+"""Attributes that must be read to identify phases."""
 
 
 class Phases:
-    """The place of every slice along the normal, and its phase.
+    """Position number and phase of every slice.
 
     Args:
-        frames: slices along the normal; those at one place by number.
-        headers: by file.
+        frames: slices in order along the normal; those at the same position in the order of their numbers.
+        headers: the headers by file.
 
     Attributes:
-        place: (slices,) number of the place, from 0.
-        phase: (slices,) number of the phase, from 0; 0 where a place holds one slice and nothing names its phase.
+        place: (slices,), number of the slice's position, from 0.
+        phase: (slices,), number of the slice's phase, from 0. If no attribute identifies the phases, the slices at each position are
+            simply counted.
     """
 
     def __init__(self, frames: Sequence[Frame], headers: dict[Path, Dataset]) -> None:
@@ -50,7 +51,7 @@ class Phases:
         self.phase = self._phases(frames, headers)
 
     def neighbour(self, number: int, steps: int) -> int:
-        """The slice this many places further, of the same phase or else of the nearest; the ends repeat."""
+        """The slice ``steps`` positions further, in the same or else the nearest phase; the first and last positions repeat."""
         there = self._at[min(max(int(self.place[number]) + steps, 0), len(self._at) - 1)]
         return int(there[np.abs(self.phase[there] - self.phase[number]).argmin()])
 
@@ -68,7 +69,7 @@ class Phases:
 
 
 def _stated(frame: Frame, header: Dataset, group: str, name: str) -> tuple[float, str]:
-    """A value that can be sorted; the same for all that state none."""
+    """A sortable value, which is the same for all slices that do not state the attribute."""
     places = [header]
     groups = header.get("PerFrameFunctionalGroupsSequence")
     if frame.index is not None and groups:
@@ -86,5 +87,5 @@ def _stated(frame: Frame, header: Dataset, group: str, name: str) -> tuple[float
 def _get(place: Dataset, name: str) -> Any:
     try:
         return place.get(name)
-    except Exception:  # pydicom raises nearly every built-in exception on damaged values; another attribute may tell
+    except Exception:  # pydicom raises nearly every built-in exception on damaged values; try the next attribute
         return None

@@ -1,4 +1,4 @@
-"""DICOM pixels: words as they lie in the file, the stored values in them, and HU; and new values back into the words."""
+"""DICOM pixels: from the words in a file to stored values and HU, and from new values back to words."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from ct_cncl.transforms.series.scan import Frame, ScanError
 from ct_cncl.transforms.series.values import ONLY_AIR_HU
 
 _HIGHEST_HU = 3071.0
-"""Of 12 bits, which hold all tissue."""
+"""Highest value in 12 bits, which cover all tissue."""
 _FIRST_ITEM = b"\xfe\xff\x00\xe0"
-"""How compressed pixels start, always little-endian."""
+"""The bytes with which compressed pixels start, always little-endian."""
 
 
 def read_slices(frames: list[Frame], shape: tuple[int, int, int]) -> np.ndarray:
-    """HU of all frames, each file opened once.
+    """Read the HU of all frames, opening each file once.
 
     Args:
-        frames: in slice order.
+        frames: the slices in order.
         shape: (columns, rows, slices).
 
     Returns:
         (x, y, z) float32 HU, x = column, y = row.
 
     Raises:
-        ScanError: damaged pixels, or a compression that nothing installed decodes.
+        ScanError: the pixels are damaged, or no decoder for their compression is installed.
     """
     hu = np.empty(shape, dtype=np.float32, order="F")
     by_file: dict[Path, list[int]] = {}
@@ -53,19 +53,19 @@ def read_slices(frames: list[Frame], shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def in_hu(values: np.ndarray, frame: Frame) -> np.ndarray:
-    """float32 HU of a frame's stored values, computed in float64."""
+    """Convert a frame's stored values to float32 HU, computed in float64."""
     return (values * frame.slope + frame.intercept).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class PixelLayout:
-    """How one slice's words hold its stored values.
+    """How the words of a slice hold its stored values.
 
     Attributes:
-        allocated: bits of a word.
-        bits: the lowest bits of a word, which hold the value; the others may hold overlays.
-        signed: values are two's complement.
-        padding: lowest and highest stored value that is padding, compared with all bits of a word; None where none is stated.
+        allocated: bits allocated per word.
+        bits: number of low bits in a word that hold the value; the other bits may hold overlays.
+        signed: whether values are in two's complement.
+        padding: lowest and highest stored value that mean padding, compared with all bits of a word; None if not stated.
     """
 
     allocated: int
@@ -75,24 +75,24 @@ class PixelLayout:
 
     @property
     def low(self) -> int:
-        """The least value that can be stored."""
+        """The lowest value that can be stored."""
         return -(1 << (self.bits - 1)) if self.signed else 0
 
     @property
     def high(self) -> int:
-        """The greatest value that can be stored."""
+        """The highest value that can be stored."""
         return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
 
 
 class LayoutError(ValueError):
-    """Words that hold their values in a way that no CT has; one sentence without the file's name."""
+    """The words have a layout that no CT uses; the message is one sentence without the file's name."""
 
 
 def layout_of(header: Dataset) -> PixelLayout:
-    """The layout that a header states.
+    """The pixel layout that a header states.
 
     Raises:
-        LayoutError: one that no CT has.
+        LayoutError: the layout is missing, or is one that no CT uses.
     """
     missing = [name for name in ("BitsAllocated", "BitsStored", "PixelRepresentation") if header.get(name) is None]
     if missing:
@@ -108,7 +108,7 @@ def layout_of(header: Dataset) -> PixelLayout:
         )
     representation = int(header.PixelRepresentation)
     if representation not in (0, 1):
-        raise LayoutError(f"expected Pixel Representation 0 or 1 but got {representation}; have the header mended")
+        raise LayoutError(f"expected Pixel Representation 0 or 1 but got {representation}; have the header corrected")
     signed = representation == 1
     ends = [
         _as_stored(header.get(name), allocated, signed=signed)
@@ -121,10 +121,10 @@ def layout_of(header: Dataset) -> PixelLayout:
 
 
 def read_words(dataset: Dataset, frame: Frame) -> np.ndarray:
-    """(rows, columns) unsigned words of one frame as they lie in the file, little-endian.
+    """Read the words of one frame as (rows, columns) unsigned little-endian integers.
 
     Raises:
-        ScanError: damaged pixels, or a compression that nothing installed decodes.
+        ScanError: the pixels are damaged, or no decoder for their compression is installed.
     """
     try:
         layout = layout_of(dataset)
@@ -132,7 +132,7 @@ def read_words(dataset: Dataset, frame: Frame) -> np.ndarray:
         index = frame.index or 0
         if syntax_of(dataset).is_encapsulated:
             if dataset.PixelData[:4] != _FIRST_ITEM:
-                raise ValueError("plain pixels under the label of compressed ones")
+                raise ValueError("uncompressed pixels although the transfer syntax says compressed")
             count = int(dataset.get("NumberOfFrames") or 1)
             refuse_more_items(io.BytesIO(dataset.PixelData), count, syntax_of(dataset))
             check_coded_size(
@@ -152,17 +152,17 @@ def read_words(dataset: Dataset, frame: Frame) -> np.ndarray:
 
 
 def values_of(words: np.ndarray, layout: PixelLayout) -> tuple[np.ndarray, np.ndarray]:
-    """Stored values in words, and which of them are padding.
+    """Extract the stored values from words, and find which of them are padding.
 
-    Bits beyond the stored ones are dropped and the sign is extended from the highest stored bit, save where a word is
-    padding with all its bits.
+    Bits above the stored ones are dropped and the sign is extended from the highest stored bit, unless the whole word equals
+    the padding.
 
     Args:
         words: unsigned, any shape.
-        layout: of the words.
+        layout: layout of the words.
 
     Returns:
-        int64 values and a bool mask, of the same shape.
+        int64 values and a bool mask of the padding, both of the same shape.
 
     >>> layout = PixelLayout(16, 12, signed=True)
     >>> values_of(np.array([0x0FFF, 0x1002], np.uint16), layout)[0].tolist()
@@ -178,7 +178,7 @@ def values_of(words: np.ndarray, layout: PixelLayout) -> tuple[np.ndarray, np.nd
     if layout.signed:
         values -= (values >> (layout.bits - 1)) << layout.bits
     values = np.where(padded, whole, values)
-    if layout.padding is not None:  # stated with fewer bits than a word has
+    if layout.padding is not None:  # the padding may be stated in the stored bits only
         padded |= (values >= layout.padding[0]) & (values <= layout.padding[1])
     return values, padded
 
@@ -186,14 +186,17 @@ def values_of(words: np.ndarray, layout: PixelLayout) -> tuple[np.ndarray, np.nd
 def words_with(
     words: np.ndarray, values: np.ndarray, layout: PixelLayout, kept: np.ndarray, *, before: np.ndarray | None = None
 ) -> np.ndarray:
-    """Words that hold other values; bits beyond the stored ones stay where they hold something of their own.
+    """Put new values into words; bits above the stored ones are kept if they hold more than the extended sign.
 
     Args:
-        words: as read.
+        words: unsigned, as read.
         values: int64 within the layout's range, the same shape.
-        layout: of the words.
-        kept: bool; these words stay as they are.
-        before: the values in ``words``, where they are known.
+        layout: layout of the words.
+        kept: bool, the same shape; where true, words are not changed.
+        before: the values in ``words`` if they are known; None extracts them.
+
+    Returns:
+        Words of the same shape and type.
 
     >>> layout = PixelLayout(16, 12, signed=True)
     >>> kept = np.array([False, True])
@@ -212,9 +215,9 @@ def words_with(
 
 
 def values_alone(words: np.ndarray, layout: PixelLayout) -> np.ndarray:
-    """Words that hold their values and nothing else: overlays in bits beyond the stored ones are gone.
+    """Words without overlays: the bits above the stored ones hold only the extended sign.
 
-    Padding that only the other bits make is all set to one end of the padding's range, lest the range show what was there.
+    Padding that is recognised only by these other bits is set to one end of the padding range, so that it cannot reveal what they held.
 
     >>> [hex(word) for word in values_alone(np.array([0x8123, 0x0FFF], np.uint16), PixelLayout(16, 12, signed=False))]
     ['0x123', '0xfff']
@@ -226,7 +229,7 @@ def values_alone(words: np.ndarray, layout: PixelLayout) -> np.ndarray:
 
 
 def padding_in_hu(headers: dict[Path, Dataset], frames: list[Frame]) -> tuple[float | None, float | None]:
-    """PixelPaddingValue and PixelPaddingRangeLimit in HU; None where not stated, or not the same for all slices."""
+    """PixelPaddingValue and PixelPaddingRangeLimit in HU; None if not stated, or not the same for all slices."""
     try:
         found = {_frame_padding(headers[frame.path], frame) for frame in frames}
     except Exception as error:  # pydicom raises nearly every built-in exception on damaged values
@@ -235,10 +238,10 @@ def padding_in_hu(headers: dict[Path, Dataset], frames: list[Frame]) -> tuple[fl
 
 
 def padding_among_tissue(headers: dict[Path, Dataset], frames: Sequence[Frame]) -> str:
-    """What is odd about padding that a header states at HU which tissue has, where such voxels would be left alone; else empty.
+    """A warning about padding that a header states within the HU of tissue, since such voxels would not be denoised; else empty.
 
     Raises:
-        ScanError: padding that is no number.
+        ScanError: the padding is not a number.
     """
     try:
         stated = [_frame_padding(headers[frame.path], frame) for frame in frames]
@@ -266,7 +269,7 @@ def _frame_padding(header: Dataset, frame: Frame) -> tuple[float | None, float |
 
 
 def _as_stored(value: Any, bits: int, *, signed: bool) -> int | None:
-    """A padding value as the pixels store it: -2000 is often written as 63536, and the other way round."""
+    """A padding value in the pixels' own representation: -2000 is often written as 63536, and vice versa."""
     if value is None or value == "":
         return None
     low = int(value) & ((1 << bits) - 1)
@@ -274,10 +277,10 @@ def _as_stored(value: Any, bits: int, *, signed: bool) -> int | None:
 
 
 def read_file(path: Path) -> Dataset:
-    """A whole DICOM file.
+    """Read a whole DICOM file.
 
     Raises:
-        ScanError: it is damaged.
+        ScanError: the file is damaged.
     """
     try:
         return read_dataset(path)
@@ -286,12 +289,12 @@ def read_file(path: Path) -> Dataset:
 
 
 def _undecodable(dataset: Dataset, frame: Frame, error: Exception) -> ScanError:
-    """Say whether a decoder is missing or the file is damaged."""
+    """The error for pixels that cannot be decoded: a decoder is missing, or the file is damaged."""
     if "PixelData" not in dataset:
         return damaged(frame.path, "no pixels")
     try:
         missing = _missing_decoder(dataset)
-    except Exception:  # a damaged transfer syntax: the first error says more
+    except Exception:  # damaged transfer syntax: the original error says more
         missing = ""
     if missing:
         return ScanError(f"{frame.path}: expected a compression that can be decoded here but got {missing}")
@@ -299,7 +302,7 @@ def _undecodable(dataset: Dataset, frame: Frame, error: Exception) -> ScanError:
 
 
 def _missing_decoder(dataset: Dataset) -> str:
-    """Name of the compression and what to do if nothing installed decodes it, else empty."""
+    """The name of the compression and what to do, if no installed decoder supports it; else empty."""
     syntax = syntax_of(dataset)
     if not syntax.is_encapsulated:
         return ""
@@ -308,7 +311,7 @@ def _missing_decoder(dataset: Dataset) -> str:
     except NotImplementedError:
         return f"{syntax.name}; decompress the file first (dcmconv, gdcmconv --raw)"
     if syntax == JPEGExtended12Bit and int(dataset.BitsStored) > 8:
-        # Pillow and GDCM stop at 8 bits here; the one plugin that does not is GPL and in no extra of ours.
+        # Pillow and GDCM support only 8 bits here; the one plugin that supports 12 is GPL and therefore in none of our extras.
         able = plugins - {"pillow", "gdcm"}
         return "" if able else f"12-bit {syntax.name}; decompress the file first (dcmdjpeg of DCMTK)"
     return "" if plugins else f"{syntax.name}; install the decoders: pip install 'ct-cncl[dicom]'"

@@ -1,7 +1,7 @@
-"""Converts a data set from one encoding to another. Values keep their bytes; only words change byte order.
+"""Converts a data set from one encoding to another. Values keep their bytes; only multi-byte words change their byte order.
 
-Decoding and encoding again would lose what does not decode: text in another character set than the one it states, private
-attributes whose words nobody knows but by their value representation.
+Decoding and encoding values again would lose those that cannot be decoded: text in another character set than the stated one, and
+private attributes of which only the value representation is known.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ _WORDS = {
     "UL": 4, "SL": 4, "FL": 4, "OF": 4, "OL": 4,
     "FD": 8, "SV": 8, "UV": 8, "OD": 8, "OV": 8,
 }  # fmt: skip
-"""Bytes of a word by value representation; an attribute of unknown representation (UN) is little-endian always (PS3.5, 6.2.2)."""
+"""Bytes per word, by value representation. An attribute of unknown representation (UN) is always little-endian (PS3.5, 6.2.2)."""
 _BYTES = frozenset(
     ("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "OB", "PN", "SH", "ST", "TM", "UC", "UI", "UN", "UR", "UT")
 )
 
 
 def reencode(dataset: Dataset, *, implicit: bool) -> None:
-    """Make a data set ready to be written in little-endian order; what was read in that encoding stays as it is.
+    """Prepare a data set to be written in little-endian order; attributes read in that encoding are not changed.
 
-    What counts is how each attribute was read, not what the transfer syntax claims.
+    The conversion depends on how each attribute was read, not on the stated transfer syntax.
 
     Args:
-        dataset: as it was read, whole; items of its sequences are changed too.
-        implicit: it will be written with implicit value representations.
+        dataset: the whole data set as read; it is changed in place, together with the items of its sequences.
+        implicit: whether it will be written with implicit value representations.
     """
     little = dataset.original_encoding[1] is not False
     for tag in list(dataset.keys()):
@@ -43,7 +43,7 @@ def reencode(dataset: Dataset, *, implicit: bool) -> None:
         if element.is_raw and vr in _BYTES | _WORDS.keys():
             dataset[tag] = _raw(element, vr, implicit=implicit)
             continue
-        element = dataset[tag]  # a sequence, or a representation that other attributes decide
+        element = dataset[tag]  # a sequence, or a representation that depends on other attributes
         if element.VR == "SQ":
             for item in element.value:
                 reencode(item, implicit=implicit)
@@ -53,7 +53,7 @@ def reencode(dataset: Dataset, *, implicit: bool) -> None:
 
 
 def representation_of(dataset: Dataset, element: Any) -> str:
-    """An attribute's value representation, found without decoding its value."""
+    """The value representation of an attribute, determined without decoding its value."""
     if not element.is_raw or element.VR == "UN":
         return str(element.VR)
     found: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Results of a scan, written slice by slice in parallel, and put in place when all are complete."""
+"""Writes all results of a scan together, slice by slice, and puts them in place when all are complete."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ class ResultWriter(Protocol):
     """Writes the results of one scan."""
 
     clipped: dict[str, Clipped]
-    """Voxels set to the nearest value that can be stored, by kind."""
+    """Voxels that were set to the nearest storable value, by kind."""
 
     def write(self, number: int, source: Slice, images: Mapping[str, np.ndarray]) -> None:
         """Add one slice.
 
         Args:
-            number: as it was read; numbers come in order.
-            source: as it was read.
-            images: (columns, rows) HU by kind, turned as the source; where they equal the source, so do stored values.
-                What was removed follows from the result and is not asked for.
+            number: number of the slice; slices must be written in order.
+            source: the slice as it was read.
+            images: (columns, rows) HU by kind, oriented like ``source.hu``; where they equal it, stored values do not change. The
+                kind "removed" is computed from the result and need not be given.
         """
 
     def finish(self) -> dict[str, Path]:
-        """Complete the files; by kind, what is to be put in place."""
+        """Complete the files and return them by kind, for :func:`put_in_place`."""
 
 
 def open_results(
@@ -59,23 +59,23 @@ def open_results(
     deidentifier: Deidentifier | None = None,
     target: VolumeFile | None = None,
 ) -> ResultWriter:
-    """A writer of results of the source's own format, or of a volume file.
+    """Open a writer of results in the source's format, or in that of another volume file.
 
     Args:
         slices: the opened scan.
-        kinds: out of :data:`ct_cncl.transforms.series.derivation.ALL_KINDS`.
+        kinds: names in :data:`ct_cncl.transforms.series.derivation.ALL_KINDS`.
         work: an existing, empty folder on the file system of the results.
-        derivation: what will be done.
-        compression: of DICOM results: "none", "jpeg2000" or "rle", all without loss.
-        deidentifier: takes out who the patient is; None leaves it in.
+        derivation: how the results are derived.
+        compression: compression of DICOM results: "none", "jpeg2000" or "rle", all lossless.
+        deidentifier: removes the patient's identity; None keeps it.
         target: the volume file to be written; None keeps the source's format.
 
     Raises:
-        ScanError: unknown kinds or compressions; a format that cannot be de-identified.
+        ScanError: a kind is unknown, or de-identification is asked of a format other than DICOM.
     """
     unknown = sorted(set(kinds) - set(ALL_KINDS))
     if unknown:
-        raise ScanError(f"{', '.join(unknown)}: expected results out of {', '.join(ALL_KINDS)} but got others")
+        raise ScanError(f"{', '.join(unknown)}: expected results from {', '.join(ALL_KINDS)} but got others")
     chosen = [ALL_KINDS[kind] for kind in kinds]
     if isinstance(slices, DicomSlices) and target is not None:
         return VolumeResults(slices, chosen, work, target=target)
@@ -90,7 +90,7 @@ def open_results(
 
 
 def result_name(source: ScanSource, kind: str, *, nifti: bool = False) -> str:
-    """The file or folder name of a result; that of a NIfTI file where ``nifti``."""
+    """The file or folder name of a result; with ``nifti``, the name of a NIfTI file."""
     if nifti:
         return f"{source.name}_{kind}{source.suffix}"
     if source.kind == "dicom":
@@ -100,10 +100,12 @@ def result_name(source: ScanSource, kind: str, *, nifti: bool = False) -> str:
 
 
 def put_in_place(parts: Mapping[str, Path], targets: Mapping[str, Path]) -> None:
-    """Give finished results their names, the main one (the first of ``targets``) last; what they replace goes only afterwards.
+    """Move finished results to their final paths, the main one (the first of ``targets``) last.
+
+    A folder that a result replaces is removed only after the result is in place.
 
     Raises:
-        OSError: a result cannot be moved; those not yet moved are as they were.
+        OSError: a result cannot be moved; the targets of those not yet moved are unchanged.
     """
     main = next(iter(targets))
     for kind in sorted(parts, key=lambda kind: (kind == main, kind)):
@@ -112,20 +114,21 @@ def put_in_place(parts: Mapping[str, Path], targets: Mapping[str, Path]) -> None
         old = part.with_name(f"{part.name}.old")
         if target.is_dir():
             target.replace(old)
-        os.replace(part, target)  # noqa: PTH105  one atomic call, and the one that tests make fail
+        os.replace(part, target)  # noqa: PTH105  one atomic call, and the call that the tests replace to simulate a failure
         shutil.rmtree(old, ignore_errors=True)
 
 
 class VolumeResults:
-    """Volume files: head, dtype and scaling of their source.
+    """Writes volume files with the header, dtype and scaling of their source.
 
-    Maps are int16 in steps of their kind where the format has a scaling (NIfTI), else float32; the source's floats stay.
+    Maps of an integer source are int16 in the step of their kind, or float32 if the step is not 1 and the source is not
+    NIfTI, the only format that states a scaling. Maps of a floating-point source keep its dtype.
 
     Args:
         slices: the opened scan.
-        kinds: what will be written.
+        kinds: the kinds of results to write.
         work: an existing, empty folder.
-        target: how the result is stored where that is not as the source: HU without scaling.
+        target: the volume file to write, in HU without scaling; None stores the result like the source.
     """
 
     def __init__(self, slices: Slices, kinds: Sequence[Kind], work: Path, *, target: VolumeFile | None = None) -> None:
@@ -189,7 +192,7 @@ class VolumeResults:
         return changed(before, change, volume.dtype, slope=volume.slope, inter=volume.inter)
 
     def _before(self, name: str, source: Slice, dtype: np.dtype) -> tuple[np.ndarray | None, np.ndarray]:
-        """The stored values that a result changes, None where all is new, and the HU that they stand for."""
+        """The stored values that a result changes, or None if all its values are new, and their HU."""
         if not ALL_KINDS[name].is_map and self._like_source:
             return source.stored, source.hu
         whole = dtype.kind == "f" or np.array_equal(source.hu, np.rint(source.hu))
@@ -202,7 +205,7 @@ class VolumeResults:
         done = {}
         for name, volume in self._volumes.items():
             raw, target = self.work / f"{name}.raw", self.work / f"{name}.done"
-            if name != RESULT or self._differs:  # what equals its source is its source
+            if name != RESULT or self._differs:  # an unchanged result gets no mark, so that it equals its source
                 _mark(raw, volume, mark_of(name))
             if volume.pack is None:
                 raw.replace(target)
@@ -216,7 +219,7 @@ class VolumeResults:
 
 
 def _mark(raw: Path, volume: VolumeFile, mark: str) -> None:
-    """Put a mark into the head of an uncompressed file."""
+    """Put a mark into the header of an uncompressed file."""
     head = volume.head(volume.dtype, volume.slope, volume.inter, mark)
     if len(head) == volume.offset:
         with raw.open("r+b") as stream:
@@ -233,15 +236,15 @@ def _mark(raw: Path, volume: VolumeFile, mark: str) -> None:
 
 
 class DicomResults:
-    """Derived DICOM series, each in a folder of its own.
+    """Writes derived DICOM series, each into its own folder.
 
     Args:
         slices: the opened series.
-        kinds: what will be written.
+        kinds: the kinds of results to write.
         work: an existing, empty folder.
-        derivation: what will be done.
+        derivation: how the results are derived.
         compression: "none", "jpeg2000" or "rle".
-        deidentifier: takes out who the patient is; None leaves it in.
+        deidentifier: removes the patient's identity; None keeps it.
     """
 
     def __init__(
@@ -254,7 +257,7 @@ class DicomResults:
         compression: str = "none",
         deidentifier: Deidentifier | None = None,
     ) -> None:
-        if deidentifier is not None:  # its profile lets no date stand
+        if deidentifier is not None:  # the profile keeps no dates
             derivation = replace(derivation, made=None)
         self.slices, self.kinds, self.work, self.derivation = slices, kinds, work, derivation
         self.compression, self.deidentifier = compression, deidentifier
@@ -287,7 +290,7 @@ class DicomResults:
             return values.view("<u2"), clipped
         name = RESULT if kind.name == REMOVED else kind.name
         change = undo(np.subtract(images[name], source.hu, dtype=np.float64)[..., None])[..., 0].T
-        change = np.ascontiguousarray(change)  # as the file's rows lie: what follows is several times faster
+        change = np.ascontiguousarray(change)  # in the file's row order: several times faster below
         holds = Range(stored.layout.low, stored.layout.high)
         after, kept, beyond = stored_values(
             stored.values, change, holds, slope=stored.frame.slope, padded=stored.padded
@@ -323,7 +326,7 @@ class DicomResults:
 
 @contextmanager
 def _writable(source: Path) -> Iterator[None]:
-    """Say whose values cannot be written: reading does not look at all of them."""
+    """Report the source as damaged if its values cannot be written: reading does not decode all of them."""
     try:
         yield
     except (ScanError, OSError):
@@ -333,7 +336,10 @@ def _writable(source: Path) -> Iterator[None]:
 
 
 def _state_extremes(header: Dataset, words: np.ndarray, layout: PixelLayout, frames: int) -> None:
-    """Smallest and largest pixel value, where the source states them and they can be known before the pixels are written."""
+    """Update the smallest and largest pixel value if the source states them.
+
+    With several frames they are removed, because they are not known before the pixels are written.
+    """
     names = [name for name in ("SmallestImagePixelValue", "LargestImagePixelValue") if name in header]
     if frames > 1:
         for name in names:

@@ -1,4 +1,4 @@
-"""A network's output for a whole scan, written as NIfTI by the code that writes streamed results."""
+"""Writes a network's output for a whole scan as NIfTI, with the code that writes streamed results."""
 
 from __future__ import annotations
 
@@ -39,20 +39,24 @@ def write_result(
     dtype: Any = None,
     overwrite: bool = False,
 ) -> WriteReport:
-    """Write what a network made of a scan. The scan is read again, slice by slice: stored values change by the network's change.
+    """Write a network's result for a scan.
+
+    The scan is read again slice by slice, and its stored values are changed by the network's correction, so that voxels that the
+    network leaves alone stay equal.
 
     Args:
-        hu: (x, y, z) HU, axes as the scan is stored.
-        path: .nii or .nii.gz; missing folders are made.
-        storage: of the scan; NIfTI keeps its header, dtype and scaling, others are written as HU without scaling.
-        scan: where it lies.
-        axis: along which its slices lie.
-        strength: how much of the network's change is made.
-        dtype: type on disk; None as above.
+        hu: (x, y, z) HU, axes as in the stored scan.
+        path: .nii or .nii.gz; missing folders are created.
+        storage: how the scan is stored; for NIfTI the header, dtype and scaling are kept, others are written as HU without scaling.
+        scan: the scan.
+        axis: the stored axis along which its slices lie.
+        strength: the part of the network's correction that is applied.
+        dtype: type on disk; None decides by ``storage``.
         overwrite: replace an existing file. The scan itself is never replaced.
 
     Raises:
-        ScanError: shapes differ, HU not finite, the file exists, the scan cannot be read again, or nothing can be written.
+        ScanError: the shapes differ, the HU are not finite, the file exists, the scan cannot be read again, or the file cannot be
+            written.
     """
     check_target(path, storage, overwrite=overwrite)
     check_volume(hu, path, storage)
@@ -79,14 +83,14 @@ def write_result(
 
 
 def nifti_target(slices: Slices, path: Path) -> VolumeFile | None:
-    """The NIfTI file, HU without scaling, that holds a scan's slices; None where the scan is a NIfTI file itself.
+    """The layout of a NIfTI file, in HU without scaling, for the slices of a scan; None if the scan itself is NIfTI.
 
     Args:
         slices: the opened scan.
         path: .nii or .nii.gz.
 
     Raises:
-        ScanError: slices that no single affine can place.
+        ScanError: no single affine can state the positions of the slices.
     """
     if isinstance(slices, VolumeSlices):
         if slices.source.kind == "nifti":
@@ -99,8 +103,8 @@ def nifti_target(slices: Slices, path: Path) -> VolumeFile | None:
         problem = series.doubled or series.irregular or ("several directions" if slices.directions > 1 else "")
         if problem:
             raise ScanError(
-                f"{slices.source.path}: expected evenly spaced slices for NIfTI, which states one spacing, but got: {problem}; leave "
-                "NIfTI out, DICOM keeps the place of every slice"
+                f"{slices.source.path}: expected evenly spaced slices for NIfTI, which states one spacing, but got: {problem}; write "
+                "DICOM instead, which states the position of every slice"
             )
         whole = all(float(frame.slope).is_integer() and float(frame.intercept).is_integer() for frame in series.frames)
         storage = GridStorage(series.affine, series.shape, whole)
@@ -109,7 +113,7 @@ def nifti_target(slices: Slices, path: Path) -> VolumeFile | None:
 
 
 def _unscaled(path: Path, header: nib.Nifti1Header, storage: Storage) -> VolumeFile:
-    """The file to be written, where it is not stored as its source: HU, slope 1."""
+    """The file to be written if it is not stored like its source: HU with slope 1 and intercept 0."""
     x, y, z = (*storage.shape, 1, 1)[:3]
     return VolumeFile(
         path,

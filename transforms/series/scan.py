@@ -1,7 +1,7 @@
-"""A scan once it is read: HU, geometry, and what is needed to write it back the same way.
+"""A scan that has been read: HU, geometry, and what is needed to write it back in the same format.
 
-Axes are the file's own: for NIfTI its three voxel axes, for DICOM x = column, y = row, z = slice. Affines go from voxel
-indices to RAS millimetres, whatever the file's own convention.
+Axes are those of the file: for NIfTI its three voxel axes, for DICOM x = column, y = row, z = slice. Affines map voxel
+indices to RAS mm, whatever the file's own convention.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PARALLEL = 1e-4
 
 
 class ScanError(ValueError):
-    """A scan that cannot be read or written as it should be; the message is one line and names the file."""
+    """A scan cannot be read or written correctly; the message is one line and names the file."""
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.splitlines()))
@@ -32,14 +32,14 @@ class ScanSource:
 
     Attributes:
         kind: "dicom", "nifti", "mha", "nrrd", "tiff" or "npy".
-        path: the volume's file; for DICOM the innermost folder that holds all files of the series, or the one file named.
+        path: the volume file; for DICOM the innermost folder that holds all files of the series, or the single file that was named.
         files: all files of the scan, sorted by name.
-        name: file name for results, without suffix; unique among the sources of one folder where that can be had.
-        suffix: ".nii" or ".nii.gz", the suffix a result in NIfTI takes.
+        name: file name for results, without suffix; unique among the sources of one folder if possible.
+        suffix: ".nii" or ".nii.gz", the suffix of a result in NIfTI.
         relative: sub-folder of the searched folder in which the scan lies ("." at the top), for mirrored output trees.
-        series_uid: DICOM SeriesInstanceUID, else empty. Not for logs.
-        part: 0, or 1, 2, ... where one DICOM series holds several geometries and was split.
-        number: DICOM SeriesNumber where one is stated.
+        series_uid: DICOM SeriesInstanceUID, else empty. Must not be logged.
+        part: number of the part, from 0, if a DICOM series was split.
+        number: DICOM SeriesNumber; None if not stated.
     """
 
     kind: Literal["dicom", "nifti", "mha", "nrrd", "tiff", "npy"]
@@ -54,14 +54,14 @@ class ScanSource:
 
     @property
     def tag(self) -> str:
-        """Twelve characters that name a DICOM series without giving its UID away; empty for volume files."""
+        """Twelve characters, plus the part of a split series, that identify a DICOM series without revealing its UID; else empty."""
         if self.kind != "dicom":
             return ""
         digest = hashlib.sha256(self.series_uid.encode()).hexdigest()[:12]
         return f"{digest}.{self.part}" if self.part else digest
 
     def __str__(self) -> str:
-        """``path``, for DICOM ``path#tag``: :func:`ct_cncl.transforms.series.read_scan` takes it back."""
+        """``path``, or ``path#tag`` for DICOM, which :func:`ct_cncl.transforms.series.read_scan` accepts."""
         return f"{self.path}#{self.tag}" if self.tag else str(self.path)
 
 
@@ -71,8 +71,8 @@ class NiftiStorage:
 
     Attributes:
         path: the file.
-        header: nibabel header as on disk: dtype and byte order, scaling, q/sform and codes, units, extensions.
-        shape: dimensions as stated in the file, with trailing ones and 2-D images as they are.
+        header: nibabel header as on disk: dtype and byte order, scaling, qform and sform with their codes, units, extensions.
+        shape: dimensions as stated in the file, including trailing ones; two for a 2-D image.
         affine: (4, 4) float64, voxel -> RAS mm.
     """
 
@@ -83,33 +83,33 @@ class NiftiStorage:
 
     @property
     def slope_inter(self) -> tuple[float, float]:
-        """HU = stored * slope + inter; (1, 0) where the header states no scaling (slope 0 or not finite)."""
+        """(slope, inter) of HU = stored * slope + inter; (1, 0) if the header states no scaling (slope 0 or not finite)."""
         slope, inter = float(self.header["scl_slope"]), float(self.header["scl_inter"])
         return (slope, inter) if np.isfinite(slope) and slope != 0 else (1.0, 0.0)
 
     @property
     def spacing_stated(self) -> bool:
-        """Whether the header states all three spacings; where it does not, nibabel takes 1 mm."""
+        """Whether the header states all three spacings; if it does not, nibabel assumes 1 mm."""
         sizes = np.abs(np.asarray(self.header["pixdim"][1:4], dtype=np.float64))
         return bool(self.header["sform_code"] > 0 or (np.isfinite(sizes).all() and (sizes > 0).all()))
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One DICOM slice: where it lies and how its stored values become HU.
+    """One DICOM slice: its position, and how its stored values become HU.
 
     Attributes:
         path: the file.
         index: frame number within the file, from 0; None for a classic single-frame file.
         shape: (rows, columns).
         position: (3,) LPS mm, centre of the first voxel.
-        orientation: (6,) direction of a row (along x), then of a column (along y), LPS.
+        orientation: (6,) LPS, unit vector along a row (x), then along a column (y).
         spacing: (between rows, between columns) in mm, the order of PixelSpacing.
-        thickness: mm, 0 where the file states none.
+        thickness: SliceThickness in mm; 0 if the file states none.
         slope: HU = stored * slope + intercept.
         intercept: HU.
-        uid: SOPInstanceUID of the file. Not for logs.
-        number: InstanceNumber, 0 where the file states none.
+        uid: SOPInstanceUID of the file. Must not be logged.
+        number: InstanceNumber; 0 if the file states none.
     """
 
     path: Path
@@ -135,7 +135,7 @@ class GridStorage:
     Attributes:
         affine: (4, 4) float64, voxel -> RAS mm.
         shape: (x, y, z).
-        integral: every HU is whole.
+        integral: whether every HU is a whole number.
     """
 
     affine: np.ndarray
@@ -145,10 +145,10 @@ class GridStorage:
 
 @dataclass(frozen=True, eq=False)
 class DicomStorage(GridStorage):
-    """How a DICOM series stores its voxels: x = column, y = row, z = slice; whole HU by whole slopes and intercepts.
+    """How a DICOM series stores its voxels: x = column, y = row, z = slice. HU are whole if all slopes and intercepts are.
 
     Attributes:
-        frames: one entry a slice, in the order of the volume's last axis.
+        frames: one entry per slice, in the order of the volume's last axis.
     """
 
     frames: tuple[Frame, ...] = ()
@@ -165,12 +165,12 @@ class Scan:
         hu: (x, y, z) float32 HU, axes as in the file; a 2-D image has z = 1.
         affine: (4, 4) float64, voxel -> RAS mm.
         source: the file, or the folder of a DICOM series.
-        storage: what is needed to write NIfTI the way the source is stored.
-        patient: DICOM PatientID; None where the file carries none. Never to be logged.
-        padding: padding value in HU where the file states one for all slices; padded voxels are left as they are.
-        padding_limit: the other end of the padding range in HU where the file states a range.
-        irregular: slices are not evenly spaced and ``affine`` states their mean step (only with ``allow_irregular``).
-        acquisition: tube and kernel as DICOM states them; None for files that state nothing of the kind.
+        storage: what is needed to write NIfTI like the source.
+        patient: DICOM PatientID; None if the file has none. Must not be logged.
+        padding: padding value in HU, if the file states one for all slices; else None.
+        padding_limit: the other end of the padding range in HU, if the file states a range; else None.
+        irregular: whether slices are unevenly spaced, so that ``affine`` states their mean step (only with ``allow_irregular``).
+        acquisition: acquisition parameters from DICOM headers; None for other formats.
     """
 
     hu: np.ndarray = field(repr=False)
@@ -185,12 +185,12 @@ class Scan:
 
     @property
     def spacing(self) -> np.ndarray:
-        """(3,) float64: distance of neighbouring voxels along x, y, z in mm."""
+        """(3,) float64: distance between neighbouring voxels along x, y, z in mm."""
         return voxel_spacing(self.affine)
 
     @property
     def padded(self) -> np.ndarray:
-        """(x, y, z) bool: voxels that hold the stated padding; all False where the file states none."""
+        """(x, y, z) bool: voxels that hold the stated padding; all False if the file states none."""
         if self.padding is None:
             return np.zeros(self.hu.shape, dtype=bool)
         ends = (self.padding, self.padding if self.padding_limit is None else self.padding_limit)
@@ -207,10 +207,10 @@ def voxel_spacing(affine: np.ndarray) -> np.ndarray:
 
 
 def check_affine(affine: np.ndarray, path: Path) -> np.ndarray:
-    """The affine as (4, 4) float64, if it places every voxel somewhere of its own.
+    """Return the affine as (4, 4) float64 after checking that it is invertible.
 
     Raises:
-        ScanError: not (4, 4), not finite, or singular.
+        ScanError: the affine is not (4, 4), not finite, or singular.
     """
     affine = np.array(affine, dtype=np.float64)
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
@@ -225,13 +225,17 @@ def check_affine(affine: np.ndarray, path: Path) -> np.ndarray:
 
 
 def check_finite(hu: np.ndarray, path: Path) -> None:
-    """Refuse NaN and infinities.
+    """Refuse NaN and infinite values.
+
+    Args:
+        hu: (x, y, z) HU.
+        path: the file, for error messages.
 
     Raises:
-        ScanError: with their number and the first voxel index.
+        ScanError: a voxel is not finite; the message states how many are, and the index of the first.
     """
     first, count = None, 0
-    for z in range(hu.shape[-1]):  # slice by slice: no mask of the whole volume
+    for z in range(hu.shape[-1]):  # slice by slice, to avoid a mask of the whole volume
         bad = ~np.isfinite(hu[..., z])
         if bad.any():
             first = first or (*(int(i) for i in np.argwhere(bad)[0]), z)
@@ -244,10 +248,12 @@ def check_finite(hu: np.ndarray, path: Path) -> None:
 
 
 def check_looks_like_hu(hu: np.ndarray, path: Path) -> None:
-    """Refuse values that cannot be HU of a patient: nothing below 0 means no air and no fat. Constants pass.
+    """Refuse values that cannot be the HU of a patient: without any value below 0 there would be neither air nor fat.
+
+    Constant volumes pass.
 
     Raises:
-        ScanError: no voxel lies below 0.
+        ScanError: no voxel is below 0.
     """
     low, high = float(hu.min()), float(hu.max())
     if low >= 0 and high > low:

@@ -1,4 +1,4 @@
-"""Scans slice by slice, so that memory does not grow: what a network sees of a slice, and what its writer needs."""
+"""Reads scans slice by slice, so that memory does not grow with their length: the network's input, and what the writer needs."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ _PIXEL_TAGS = (
 
 @dataclass(frozen=True, eq=False)
 class StoredFrame:
-    """A DICOM slice as it lies in its file.
+    """A DICOM slice as stored in its file.
 
     Attributes:
-        dataset: the whole file of a classic slice, the file without its pixels of an enhanced one.
-        frame: where it lies and its rescale.
-        layout: of its words.
-        words: (rows, columns) unsigned.
-        values: (rows, columns) int64.
+        dataset: the data set of the file; without pixels for enhanced CT.
+        frame: position and rescale of the slice.
+        layout: layout of its words.
+        words: (rows, columns), unsigned words.
+        values: (rows, columns) int64, stored values.
         padded: (rows, columns) bool, padding that the file states.
     """
 
@@ -66,9 +66,9 @@ class Slice:
     """One slice as a network sees it.
 
     Attributes:
-        hu: (columns, rows) float32 HU, turned as :func:`ct_cncl.transforms.series.slices_last` does.
-        padded: (columns, rows) bool: the scanner filled these in; they leave as they came.
-        stored: what a writer needs: a StoredFrame, or the stored values of a volume file, one axis of length 1.
+        hu: (columns, rows) float32 HU, oriented by :func:`ct_cncl.transforms.series.slices_last`.
+        padded: (columns, rows) bool, scanner padding, which results do not change.
+        stored: what a writer needs: a StoredFrame, or the stored values of a volume file, (x, y, z) with one axis of length 1.
     """
 
     hu: np.ndarray
@@ -81,42 +81,42 @@ class Slices(Protocol):
 
     source: ScanSource
     count: int
-    """Slices."""
+    """Number of slices."""
     order: SliceOrder
     """How stored axes become columns, rows and slices."""
     spacing: np.ndarray
-    """(3,) mm along columns, rows and slices; of slices that do not lie evenly the mean."""
+    """(3,) voxel size in mm along columns, rows and slices; for unevenly spaced slices the mean."""
     step: float
-    """mm from one slice to the next, as most of them lie: gaps and several phases at one place do not change it."""
+    """Usual distance in mm from one slice to the next; gaps and several phases at one position do not change it."""
     problems: list[str]
-    """What is wrong with the scan's geometry; each slice can still be used."""
+    """Messages about the scan's geometry; each slice can still be used."""
     acquisition: Acquisition | None
-    """How the scan was acquired, where it says."""
+    """Acquisition parameters; None if the format does not state them."""
 
     def read(self, number: int) -> Slice:
-        """One slice, from 0."""
+        """Read one slice, numbered from 0."""
 
     def place(self, number: int) -> int:
-        """Where a slice lies along the stored volume's axis of slices."""
+        """The index of a slice along the slice axis of the stored volume."""
 
     def neighbour(self, number: int, steps: int) -> int:
-        """The slice this many places towards the end of the turned volume (left, back or head); the last ones repeat.
+        """The slice ``steps`` positions towards the patient's left, back or head; the first and last slices repeat.
 
-        Of several slices at one place it is that of the same phase.
+        If several slices lie at that position, it is the one of the same phase.
         """
 
 
 def open_slices(source: ScanSource, scratch: Path, *, check_hu: bool = True, axis: int | None = None) -> Slices:
-    """Open a scan; nothing but headers is kept in memory.
+    """Open a scan; only headers are kept in memory.
 
     Args:
         source: from :func:`ct_cncl.transforms.series.find_scans`.
-        scratch: an existing folder for what must be unpacked; it must live as long as the slices are used.
-        check_hu: refuse values stated in other units.
-        axis: stored axis of a volume file's slices; None finds it from the geometry.
+        scratch: an existing folder for unpacked data; it must exist as long as the slices are used.
+        check_hu: refuse DICOM values that are stated to be in other units than HU.
+        axis: stored axis of a volume file's slices; None determines it from the geometry.
 
     Raises:
-        ScanError: damaged, or nothing that could be HU with a certain place.
+        ScanError: the scan is damaged, its geometry is uncertain, or its values are not HU.
     """
     if source.kind == "dicom":
         return DicomSlices(open_stacks(source, check_hu=check_hu), scratch)
@@ -124,12 +124,12 @@ def open_slices(source: ScanSource, scratch: Path, *, check_hu: bool = True, axi
 
 
 class VolumeSlices:
-    """The slices of a volume file, along the axis that its geometry shows.
+    """The slices of a volume file.
 
     Args:
-        source: for names.
+        source: the scan, for names and messages.
         volume: the opened file.
-        axis: stored axis of the slices; None finds it from the geometry.
+        axis: stored axis of the slices; None determines it from the geometry.
     """
 
     def __init__(self, source: ScanSource, volume: VolumeFile, *, axis: int | None = None) -> None:
@@ -143,14 +143,14 @@ class VolumeSlices:
         self.acquisition: Acquisition | None = None
 
     def read(self, number: int) -> Slice:
-        """One slice.
+        """Read one slice, numbered from 0.
 
         Raises:
-            ScanError: a value that is not finite.
+            ScanError: a value is not finite.
         """
         place: list[slice] = [slice(None)] * 3
         place[self.order.axis] = slice(number, number + 1)
-        stored = np.array(self.volume.block()[tuple(place)])  # the mapping ends here, and with it its hold on memory
+        stored = np.array(self.volume.block()[tuple(place)])  # a copy, so that the memory map is released
         hu = (stored.astype(np.float64) * self.volume.slope + self.volume.inter).astype(np.float32)
         turned = np.ascontiguousarray(self.order.apply(hu)[..., 0])
         _check_finite(turned, self.source.path, number)
@@ -166,14 +166,14 @@ class VolumeSlices:
 
 
 class DicomSlices:
-    """The slices of a DICOM series: classic ones along the normal, those of multi-frame files as they lie there.
+    """The slices of a DICOM series: classic images in order along the normal, multi-frame files in the order of their frames.
 
     Args:
-        stacks: the opened series, the slices of each direction by themselves.
-        scratch: an existing folder, for deflated multi-frame files.
+        stacks: the opened series, with one stack for each orientation, size and pixel spacing.
+        scratch: an existing folder for inflated multi-frame files.
 
     Raises:
-        ScanError: slices that a network would see in several sizes.
+        ScanError: the slices differ in size once they are oriented for the network.
     """
 
     def __init__(self, stacks: Sequence[Series], scratch: Path) -> None:
@@ -203,19 +203,19 @@ class DicomSlices:
         self._scratch = scratch
 
     def order_of(self, frame: Frame) -> SliceOrder:
-        """How a slice is turned; one order for all but series of several directions."""
+        """How a slice is oriented; it differs between slices only in series with several orientations."""
         return self._orders[self._places[frame.path, frame.index][0]]
 
     def pixel(self, number: int) -> tuple[float, float]:
-        """(dx, dy) in mm of a slice as it is turned."""
+        """(dx, dy) in mm: the pixel size of a slice as :meth:`read` returns it."""
         spacing = voxel_spacing(self.order_of(self.frames[number]).affine)
         return round(float(spacing[0]), 6), round(float(spacing[1]), 6)
 
     def read(self, number: int) -> Slice:
-        """One slice.
+        """Read one slice, numbered from 0.
 
         Raises:
-            ScanError: damaged pixels, or a compression that nothing installed decodes.
+            ScanError: the pixels are damaged or not finite, or no decoder for their compression is installed.
         """
         frame = self.frames[number]
         if frame.index is None:
@@ -235,18 +235,18 @@ class DicomSlices:
         return Slice(turned, stated | padding_mask(turned), stored)
 
     def place(self, number: int) -> int:
-        """See :class:`Slices`; of several directions, the place within its own."""
+        """See :class:`Slices`; with several orientations, the index within the slice's own stack."""
         frame = self.frames[number]
         return self._places[frame.path, frame.index][1]
 
     @property
     def directions(self) -> int:
-        """In how many directions the slices lie, or with how many pixel spacings; more than one in radial reformats."""
+        """Number of different orientations or pixel spacings; more than one in radial reformats."""
         return len(self._stacks)
 
     @property
     def phase_of_each(self) -> np.ndarray:
-        """(slices,) which of several images at one place each slice is, from 0, in the order of :attr:`frames`."""
+        """(slices,) phase number of each slice, from 0, in the order of :attr:`frames`."""
         places = [self._places[frame.path, frame.index] for frame in self.frames]
         return np.array([self._phases[stack].phase[place] for stack, place in places])
 
@@ -261,7 +261,7 @@ class DicomSlices:
 
 
 def _usual_step(stacks: Sequence[Series]) -> float:
-    """Mm from one place of slices to the next, the median over all stacks; 0 where each has one place only."""
+    """Median distance in mm between neighbouring slice positions of all stacks; 0 if each stack has only one position."""
     steps: list[float] = []
     for stack in stacks:
         orientation = stack.frames[0].orientation
@@ -272,7 +272,7 @@ def _usual_step(stacks: Sequence[Series]) -> float:
 
 
 def _problems(stacks: Sequence[Series]) -> list[str]:
-    """What is wrong with the slices of a series, each once."""
+    """Messages about the slices of a series, without repetition."""
     copies = len(stacks[0].copies)
     found = [f"left out {copies} second copies of the same image" if copies else ""]
     found.append(f"expected slices in one direction but got {len(stacks)}" if len(stacks) > 1 else "")
@@ -291,7 +291,7 @@ def _refuse_sizes(orders: Sequence[SliceOrder], stacks: Sequence[Series]) -> Non
     sizes = {order.apply(np.empty((*stack.shape[:2], 1), np.bool_)).shape for order, stack in zip(orders, stacks)}
     if len(sizes) > 1:
         raise ScanError(
-            f"{stacks[0].source.path}: expected slices of one size, turned as a viewer shows them, but got "
+            f"{stacks[0].source.path}: expected slices of one size, oriented as in a viewer, but got "
             f"{' and '.join(f'{columns} x {rows}' for columns, rows, _ in sorted(sizes))}; split the series"
         )
 
@@ -310,7 +310,7 @@ def _along(order: SliceOrder, number: int, steps: int, count: int) -> int:
 
 
 class _MultiFrame:
-    """A multi-frame file, its frames read one by one."""
+    """A multi-frame file whose frames are read one by one."""
 
     def __init__(self, path: Path, scratch: Path) -> None:
         self.path = path
@@ -328,7 +328,7 @@ class _MultiFrame:
             raise damaged(path, error) from error
 
     def pixels(self, index: int) -> Dataset:
-        """A data set of one frame and what it takes to decode it."""
+        """A data set with the pixels of one frame and the attributes needed to decode them."""
         syntax = syntax_of(self.header)
         one = Dataset()
         for name in _PIXEL_TAGS:
@@ -350,23 +350,25 @@ class _MultiFrame:
                     size = int(one.Rows) * int(one.Columns) * self._bits // 8
                     self._refuse_more(stream, size)
                     data = self._pixels.read(stream, index * size, size)
-                    one.add_new("PixelData", "OB", data)  # bytes in their own order, as OB has them
+                    one.add_new("PixelData", "OB", data)  # OB keeps the order of the bytes
         except Exception as error:  # as above
             raise damaged(self.path, error) from error
         return one
 
     def _refuse_more(self, stream: BinaryIO, size: int) -> None:
-        """Pixels of a label that denies their compression, or of more frames or rows than are stated, are no frames of this size."""
+        """Refuse pixels that are compressed although the transfer syntax says otherwise, or have more frames or rows than stated."""
         length = self._pixels.length
         if length is None:
-            raise ValueError(f"compressed pixels where the header states {self._count} plain frames of {size} bytes")
+            raise ValueError(
+                f"compressed pixels where the header states {self._count} uncompressed frames of {size} bytes"
+            )
         stated = self._count * size
         rest = self._pixels.read(stream, stated, min(length - stated, size)) if length > stated else b""
         refuse_more_pixels(rest, length, stated, size, size // int(self.header.Rows))
 
 
 def _inflated(path: Path, target: Path) -> Path:
-    """The same file without deflation, so that single frames can be reached."""
+    """Write an inflated copy of a deflated file, so that single frames can be accessed."""
     meta = pydicom.filereader.read_file_meta_info(path)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     with path.open("rb") as stream, target.open("wb") as out:

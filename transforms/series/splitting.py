@@ -1,4 +1,4 @@
-"""Which files of one SeriesInstanceUID belong together: one study, one series number, one geometry."""
+"""Splits the files of one SeriesInstanceUID into scans with one study, one series number and one geometry each."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from ct_cncl.transforms.series.scan import ScanError, ScanSource
 
 @dataclass(frozen=True)
 class Member:
-    """What is kept of a CT header while the others are read.
+    """The part of a CT header that is kept while the other files are read.
 
     Attributes:
         path: the file.
         uid: SeriesInstanceUID.
-        number: SeriesNumber, None where none is stated.
+        number: SeriesNumber; None if not stated.
         study: StudyInstanceUID.
         frame_of_reference: FrameOfReferenceUID.
         shape: (rows, columns).
-        grid: orientation and pixel spacing, as far as they are stated; of all frames where these differ.
-        frames: images in the file.
-        origin: what the file says of where it comes from.
+        grid: orientation and pixel spacing, from :func:`ct_cncl.transforms.series.headers.grids_of`.
+        frames: number of images in the file.
+        origin: where the image comes from.
     """
 
     path: Path
@@ -45,15 +45,15 @@ class Member:
     origin: Origin
 
     def same_grid(self, other: Member) -> bool:
-        """Whether both have the same pixels in the same direction."""
+        """Whether both have the same size, orientation and pixel spacing."""
         return self.shape == other.shape and same_numbers(self.grid, other.grid)
 
 
 def member_of(file: Path, header: Dataset) -> Member:
-    """What a CT image says of its series.
+    """Read from the header of a CT image what is needed to assign it to a scan.
 
     Raises:
-        ScanError: it does not say which series it is of, or says so in a way that cannot be read.
+        ScanError: the SeriesInstanceUID is missing, or a value cannot be read.
     """
     uid = str(header.get("SeriesInstanceUID") or "")
     if not uid:
@@ -72,14 +72,14 @@ def member_of(file: Path, header: Dataset) -> Member:
 
 
 def split(members: Sequence[Member], root: Path) -> list[ScanSource]:
-    """The sources of one SeriesInstanceUID: one for each study, series number, frame of reference and geometry it holds.
+    """Split one SeriesInstanceUID into a source for each study, series number, frame of reference and geometry.
 
-    Images that each have a direction of their own (radial reformats) stay together. So do those that each have a study or a frame
-    of reference of their own, as careless programs write them.
+    Images that each have a different orientation (radial reformats) stay together. So do images that each have a different study or
+    frame of reference, which careless programs write.
 
     Args:
         members: the files, in order.
-        root: what was searched.
+        root: the folder that was searched.
     """
     identity = _identity(members)
     groups: list[list[Member]] = []
@@ -95,7 +95,7 @@ def split(members: Sequence[Member], root: Path) -> list[ScanSource]:
 
 
 def _identity(members: Sequence[Member]) -> Callable[[Member], tuple[object, ...]]:
-    """What files must have in common; an attribute that nearly every file has a value of its own for says nothing."""
+    """A function that returns the values that the files of one source share; see :func:`_telling`."""
     tells = _telling(members)
     return lambda member: tuple(value for value, tell in zip(_stated(member), tells) if tell)
 
@@ -105,7 +105,10 @@ def _stated(member: Member) -> tuple[object, ...]:
 
 
 def _telling(members: Sequence[Member]) -> list[bool]:
-    """Whether study, series number and frame of reference tell files of one SeriesInstanceUID apart."""
+    """Whether study, series number and frame of reference each distinguish groups of files.
+
+    An attribute with a different value in nearly every file distinguishes nothing.
+    """
     several = [set(values) for values in zip(*map(_stated, members))]
     tells = [2 * len(values) <= len(members) for values in several]
     tells[2] = tells[2] and "" not in several[2]
@@ -113,7 +116,7 @@ def _telling(members: Sequence[Member]) -> list[bool]:
 
 
 def divided(members: Sequence[Member]) -> str:
-    """One line where one SeriesInstanceUID stands for several studies or series numbers, else empty. No name of a file is in it."""
+    """A one-line note if one SeriesInstanceUID stands for several studies or series numbers, else empty. It names no files."""
     studies, numbers, _ = (set(values) for values in zip(*map(_stated, members)))
     if len(studies) == 1 and len(numbers) == 1:
         return ""
@@ -128,7 +131,7 @@ def divided(members: Sequence[Member]) -> str:
 
 
 def _with_fans(groups: list[list[Member]], identity: Callable[[Member], tuple[object, ...]]) -> list[list[Member]]:
-    """Groups of one image are put together where a network sees all of them in one size."""
+    """Merge groups of a single image that have the same size once they are oriented for the network."""
     fans: dict[object, list[Member]] = {}
     merged = []
     for group in groups:
@@ -145,7 +148,7 @@ def _with_fans(groups: list[list[Member]], identity: Callable[[Member], tuple[ob
 
 
 def _seen_as(member: Member) -> tuple[object, ...] | None:
-    """Columns, rows and pixel spacing of an image turned for the network; None where its geometry is not that of one image."""
+    """Columns, rows and pixel spacing of an image oriented for the network; None without a single valid geometry."""
     if member.grid.shape != (8,) or member.frames > 1:
         return None
     across, down = member.grid[:3], member.grid[3:6]
@@ -174,7 +177,7 @@ def _source(group: Sequence[Member], members: Sequence[Member], part: int, parts
 
 
 def unique_names(sources: Sequence[ScanSource]) -> list[ScanSource]:
-    """Add the tag to names that would meet in one output folder (series of equal or no number)."""
+    """Add the tag to names that would be equal in one output folder (series with the same or no number)."""
     count = Counter((source.relative, source.name) for source in sources)
     return [
         replace(source, name=f"{source.name}_{source.tag}") if count[source.relative, source.name] > 1 else source

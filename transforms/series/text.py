@@ -1,4 +1,4 @@
-"""Text of DICOM attributes that is to be read or extended, even where it violates the standard."""
+"""Reads and extends the text of DICOM attributes, even if it violates the standard."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _REPLACED = "\ufffd"
 
 
 def first_text(value: Any) -> str:
-    """An attribute's first value as text, also where a single one is allowed and a backslash has made several of it.
+    """The first value of an attribute as text, even if a backslash has split a single value into several.
 
     >>> first_text(["B30f", "3"]), first_text(None)
     ('B30f', '')
@@ -24,7 +24,7 @@ def first_text(value: Any) -> str:
 
 
 def one_text(value: Any) -> str:
-    """All of an attribute's values as one text without backslashes, which separate values.
+    """All values of an attribute as one text; slashes replace the backslashes that separate values.
 
     >>> one_text(["Thorax 1.0", "Lung"])
     'Thorax 1.0/Lung'
@@ -34,17 +34,17 @@ def one_text(value: Any) -> str:
 
 
 _LONGEST = 64
-"""Characters of a Series Description (LO)."""
+"""Most characters of a Series Description (LO)."""
 
 
 def label_description(header: Dataset, label: str) -> None:
-    """Append a label to the Series Description, whose end is cut where both would be too long.
+    """Append a label to the Series Description, which is shortened if both together would be too long.
 
-    A description that does not decode keeps its bytes: what they mean is known elsewhere, and replacing them would lose it.
+    A description that cannot be decoded keeps its bytes: another system may understand them, and replacing them would lose them.
 
     Args:
-        header: changed in place.
-        label: ASCII.
+        header: data set, changed in place.
+        label: ASCII text.
     """
     raw = header.get_item(_DESCRIPTION) if _DESCRIPTION in header else None
     before = one_text(header.get("SeriesDescription"))

@@ -1,7 +1,7 @@
-"""From a network's output to stored values: strength, padding, rounding, clipping, counting. Nothing else rounds or clips HU.
+"""From a network's output to stored values: strength, padding, rounding and clipping. No other module rounds or clips HU.
 
-Stored values change by the network's change in HU, so that a voxel the network leaves alone is equal to the bit, whatever
-its type, its scaling and how much of it a float32 holds.
+The network's change in HU is added to the stored values. A voxel that the network leaves alone therefore stays equal to the
+bit, whatever its type and scaling, and even if a float32 cannot hold its value exactly.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 
 RESULT = "denoised"
-"""The kind of result that is the denoised scan; the others show what was removed, or where the network is unsure."""
+"""The kind of the main result, the denoised scan."""
 _SHOWS_THE_SCAN = (RESULT, "content", "lowdose")
 
 
 @dataclass(frozen=True)
 class Range:
-    """What a type of stored values can hold.
+    """Range of a type of stored values.
 
     Attributes:
-        low: the least value.
-        high: the greatest value.
-        whole: whole numbers only.
+        low: the lowest value.
+        high: the highest value.
+        whole: whether only whole numbers can be stored.
     """
 
     low: float
@@ -32,20 +32,20 @@ class Range:
 
 
 ONLY_AIR_HU = -900.0
-"""Below this lies nothing but air."""
+"""Values below this are air."""
 
 
 @dataclass(frozen=True)
 class Clipped:
-    """Values that could not be stored and were set to the nearest that can.
+    """Values that could not be stored and were set to the nearest storable value.
 
     Attributes:
-        below: how many lay below the range.
-        above: how many lay above it.
-        below_hu: by how much at the most, HU.
-        above_hu: the same above.
-        lowest_hu: what can be stored at the least; the highest, where several ranges have come together.
-        highest_hu: what can be stored at the most; the lowest of several.
+        below: number of values below the range.
+        above: number of values above the range.
+        below_hu: largest distance below the range, HU.
+        above_hu: largest distance above the range, HU.
+        lowest_hu: lower end of the range, HU; the highest one if several ranges were combined.
+        highest_hu: upper end of the range, HU; the lowest one if several ranges were combined.
     """
 
     below: int = 0
@@ -57,7 +57,14 @@ class Clipped:
 
     @classmethod
     def of(cls, beyond: np.ndarray, holds: Range, *, slope: float = 1.0, inter: float = 0.0) -> Clipped:
-        """From what :func:`stored_values` says of each value."""
+        """Summarise the values that lay outside a range.
+
+        Args:
+            beyond: the third result of :func:`stored_values`, HU.
+            holds: the range.
+            slope: HU = stored * slope + inter.
+            inter: HU.
+        """
         if not beyond.any():
             return cls()
         ends = sorted((holds.low * slope + inter, holds.high * slope + inter))
@@ -66,7 +73,7 @@ class Clipped:
 
     @property
     def count(self) -> int:
-        """Both together."""
+        """Number of values below and above the range together."""
         return self.below + self.above
 
     def __add__(self, other: Clipped) -> Clipped:
@@ -80,11 +87,11 @@ class Clipped:
         )
 
     def described(self, kind: str, voxels: int) -> str:
-        """A sentence for a user: where, by how much, whether it matters.
+        """Describe for users how many values were clipped, by how much, and whether it matters.
 
         Args:
-            kind: of result.
-            voxels: in all.
+            kind: kind of result.
+            voxels: number of all voxels.
 
         >>> Clipped(below=3, below_hu=6.2, lowest_hu=-1024).described("denoised", 1000)
         '3 of 1000 voxels of denoised (0.3 %) clipped to -1024 HU, the lowest that the file can hold, by up to 6 HU: air, no tissue is changed'
@@ -118,7 +125,7 @@ def range_of(dtype: np.dtype) -> Range:
     if dtype.kind == "f":
         return Range(float(np.finfo(dtype).min), float(np.finfo(dtype).max), whole=False)
     info = np.iinfo(dtype)
-    high = float(info.max)  # of int64 it is 2**63, one too many: the largest float64 below it keeps the cast in range
+    high = float(info.max)  # for int64 this is 2**63, one too many: the next lower float64 keeps the cast in range
     return Range(float(info.min), high if int(high) == info.max else float(np.nextafter(high, 0.0)))
 
 
@@ -130,19 +137,19 @@ def stored_values(
     slope: float = 1.0,
     padded: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Stored values after a change in HU, and what could not be stored of it.
+    """Add a change in HU to stored values, and report what could not be stored.
 
     Args:
-        before: stored values, any shape and real type; whole where ``holds`` is. None where nothing was there: all is new.
-        change: HU, float64, the same shape.
-        holds: what can be stored.
+        before: stored values, any shape and real type; whole numbers if ``holds.whole``. None if all values are new.
+        change: change in HU, float64, the same shape.
+        holds: the range of the stored type.
         slope: HU = stored * slope + intercept.
-        padded: bool; these values stay as they are. None where there are none.
+        padded: bool, the same shape; these values are not changed. None if there are none.
 
     Returns:
-        Values within the range, float64, rounded to nearest (halves to even) where they must be whole; bool, what stays as
-        it is, where only ``before`` is exact; float64, HU that the type could not hold where the value was not at that end
-        before, else 0.
+        Three arrays. The first has the new values within the range, float64, rounded to the nearest whole number (halves to even) if
+        they must be whole. The second, bool, is true for values that do not change, for which only ``before`` is exact. The third,
+        float64, is by how many HU a value exceeded the range; 0 if it was already at that end before.
 
     >>> values, kept, beyond = stored_values(np.array([10, 255, 250]), np.array([0.0, 2.6, 9.0]), range_of(np.dtype("u1")))
     >>> values.tolist(), kept.tolist(), beyond.tolist()
@@ -163,7 +170,9 @@ def stored_values(
 def changed(
     before: np.ndarray | None, change: np.ndarray, dtype: np.dtype, *, slope: float = 1.0, inter: float = 0.0
 ) -> tuple[np.ndarray, Clipped]:
-    """As :func:`stored_values`, in the type to be written, and what was clipped; HU = stored * slope + inter.
+    """Like :func:`stored_values`, but return the values in the type to be written and a summary of those that were clipped.
+
+    HU = stored * slope + inter.
 
     >>> values, clipped = changed(np.array([10, 20], np.int16), np.array([0.4, -70000.0]), np.dtype(np.int16))
     >>> values, clipped.count, clipped.below_hu
@@ -177,23 +186,23 @@ def changed(
 
 
 def with_strength(hu: np.ndarray, predicted: np.ndarray, strength: float) -> np.ndarray:
-    """The scan plus so much of the network's change: 1 gives the prediction itself, 0 the scan itself.
+    """Apply a part of the network's correction: with strength 1 return the prediction itself, with 0 the scan itself.
 
     Args:
-        hu: float32 HU, any shape.
-        predicted: the network's result, the same shape.
-        strength: 0 to 1; above 1 the change exceeds the prediction.
+        hu: the scan, float32 HU, any shape.
+        predicted: the network's result, HU, the same shape.
+        strength: 0 to 1; above 1 the correction is exaggerated.
     """
     return predicted if strength == 1 else hu if strength == 0 else hu + np.float32(strength) * (predicted - hu)
 
 
 def keep_padding(images: Mapping[str, np.ndarray], hu: np.ndarray, padded: np.ndarray) -> dict[str, np.ndarray]:
-    """Results with the scan's own values where the scanner padded; there, noise and disagreement are 0.
+    """Restore the scan's own values in scanner padding; maps such as noise and disagreement are set to 0 there.
 
     Args:
-        images: by kind, HU.
-        hu: of the scan, the same shape.
-        padded: bool, the same shape.
+        images: images in HU, by kind.
+        hu: the scan in HU, the same shape.
+        padded: bool, scanner padding, the same shape.
     """
     zero = np.float32(0)
     return {name: np.where(padded, hu if name in _SHOWS_THE_SCAN else zero, image) for name, image in images.items()}

@@ -1,4 +1,4 @@
-"""Volume files as slices: every format is a head and one block of voxels, packed ones after unpacking them into scratch."""
+"""Access to volume files by slice: every format is a header and one block of voxels, once compressed voxels are unpacked."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ from ct_cncl.transforms.series.scan import GridStorage, Scan, ScanError, check_a
 
 _CHUNK = 1 << 22
 MOST_DEFLATED = 1100
-"""Deflate packs no better than 1032 to 1."""
+"""How many times larger unpacked voxels may be: deflate compresses by at most 1032 to 1."""
 
 
 @dataclass(frozen=True, eq=False)
 class VolumeFile:
-    """A volume file whose voxels can be reached slice by slice.
+    """A volume file whose voxels can be accessed slice by slice.
 
     Attributes:
         path: the file.
-        voxels: the file that holds the voxels uncompressed: ``path`` itself, or scratch.
-        offset: of the first voxel, bytes.
-        dtype: as stored, with its byte order.
+        voxels: the file that holds the uncompressed voxels: ``path`` itself, or a file in the scratch folder.
+        offset: offset of the first voxel in bytes.
+        dtype: stored type, with its byte order.
         shape: (x, y, z).
-        order: "F" where x runs fastest, "C" where z does.
+        order: "F" if x runs fastest, "C" if z does.
         slope: HU = stored * slope + inter.
         inter: HU.
         affine: (4, 4) float64, voxel -> RAS mm.
-        head: what precedes the voxels in a file like this, uncompressed, for a dtype, a slope, an inter and a mark (see ``marks.py``).
-        pack: turns head and voxels, in one uncompressed file, into a file of the source's format; None where they are one.
-        problems: what in the head does not fit together.
+        head: returns the bytes before the voxels of an uncompressed file like this one, for a dtype, slope, inter and mark (see
+            ``marks.py``).
+        pack: converts an uncompressed file of header and voxels to the source's format; None if that is uncompressed.
+        problems: messages about contradictions in the header.
     """
 
     path: Path
@@ -55,7 +56,7 @@ class VolumeFile:
     problems: tuple[str, ...] = ()
 
     def block(self) -> np.ndarray:
-        """(x, y, z) stored values, mapped into memory, read-only.
+        """Return (x, y, z) stored values as a read-only memory map.
 
         Raises:
             ScanError: the file is shorter than its header states.
@@ -69,25 +70,25 @@ class VolumeFile:
 
     @property
     def integral(self) -> bool:
-        """Every HU is whole."""
+        """Whether every HU is a whole number."""
         return self.dtype.kind in "iu" and float(self.slope).is_integer() and float(self.inter).is_integer()
 
     def laid_out(self, dtype: np.dtype, slope: float, inter: float) -> VolumeFile:
-        """A file like this with other values; its head is not written yet, and bears no mark."""
+        """The layout of an unmarked file like this one with another dtype and scaling; nothing is written."""
         offset = len(self.head(dtype, slope, inter, ""))
         return replace(self, dtype=dtype, slope=slope, inter=inter, offset=offset)
 
 
 def open_volume(kind: str, path: Path, scratch: Path) -> VolumeFile:
-    """Open a volume file; voxels that are compressed are unpacked into ``scratch``, slice by slice or piece by piece.
+    """Open a volume file; compressed voxels are unpacked into ``scratch`` without loading the whole volume.
 
     Args:
         kind: "nifti", "mha", "nrrd", "tiff" or "npy".
         path: the file.
-        scratch: an existing folder; its content must live as long as the volume is used.
+        scratch: an existing folder; its content must exist as long as the volume is used.
 
     Raises:
-        ScanError: damaged, or more than one number a voxel.
+        ScanError: the file is damaged, or has more than one number per voxel.
     """
     from ct_cncl.transforms.series import arrays, meta_image, nifti, nrrd
 
@@ -102,15 +103,15 @@ def open_volume(kind: str, path: Path, scratch: Path) -> VolumeFile:
     check_dtype(path, volume.dtype)
     check_affine(volume.affine, path)
     volume.block()  # a file that is too short is refused before anything is computed
-    if volume.voxels == path and kind != "tiff":  # its directory may stand behind the voxels
+    if volume.voxels == path and kind != "tiff":  # the directory of a TIFF may follow the voxels
         size = math.prod(volume.shape) * volume.dtype.itemsize
         refuse_more_slices(path, behind(path, volume.offset + size, size // volume.shape[2]), size // volume.shape[2])
     return volume
 
 
 def behind(path: Path, start: int, slice_bytes: int) -> bytes:
-    """What stands in a file behind its voxels, as far as :func:`refuse_more_slices` needs it."""
-    if start >= path.stat().st_size:  # a damaged header may state any place
+    """The bytes of a file after its voxels, as many as :func:`refuse_more_slices` needs."""
+    if start >= path.stat().st_size:  # a damaged header may state any offset
         return b""
     with path.open("rb") as stream:
         stream.seek(start)
@@ -118,28 +119,33 @@ def behind(path: Path, start: int, slice_bytes: int) -> bytes:
 
 
 def refuse_more_slices(path: Path, rest: bytes, slice_bytes: int) -> None:
-    """Refuse a file with more slices than its header counts, which would be lost without a word. Zeros fill files up, and pass.
+    """Refuse a file with more slices than its header states, which would be lost without notice; trailing zeros are accepted.
 
     Args:
-        path: named in errors.
-        rest: what stands behind the voxels that the header counts.
+        path: the file, for error messages.
+        rest: bytes after the voxels that the header states.
         slice_bytes: bytes of a slice.
 
     Raises:
-        ScanError: at least a slice more.
+        ScanError: there is at least one slice more.
     """
     if len(rest) >= slice_bytes and rest.strip(b"\0"):
         raise ScanError(
-            f"{path}: expected the slices that its header counts but got more behind them; mend the header, or convert the scan "
-            "again"
+            f"{path}: expected only the slices that its header states but got more after them; correct the header, or convert the "
+            "scan again"
         )
 
 
 def read_volume(kind: str, path: Path, *, check_hu: bool = True) -> Scan:
-    """An MHA, NRRD, TIFF or NPY file as a volume in HU.
+    """Read an MHA, NRRD, TIFF or NPY file as a volume in HU.
+
+    Args:
+        kind: "mha", "nrrd", "tiff" or "npy".
+        path: the file.
+        check_hu: refuse volumes without any voxel below 0.
 
     Raises:
-        ScanError: damaged, not finite, or not HU.
+        ScanError: the file is damaged, or its values are not finite or not HU.
     """
     with temporary_folder() as folder:
         volume = open_volume(kind, path, folder)
@@ -155,37 +161,39 @@ def read_volume(kind: str, path: Path, *, check_hu: bool = True) -> Scan:
 
 
 def check_dtype(path: Path, dtype: np.dtype) -> None:
-    """Refuse anything but one real number a voxel.
+    """Refuse anything but one real number per voxel.
 
     Raises:
-        ScanError: naming the dtype.
+        ScanError: the dtype is structured, complex or not numeric.
     """
     if dtype.fields is not None or dtype.kind not in "iuf":
-        raise ScanError(f"{path}: expected one real number a voxel (HU) but got {dtype}; export the CT values instead")
+        raise ScanError(
+            f"{path}: expected one real number per voxel (HU) but got {dtype}; export the CT values instead"
+        )
 
 
 def no_memory(path: Path) -> ScanError:
-    """The error for a scan that does not fit into memory, or into what a limit leaves of it."""
+    """The error for a scan that does not fit into memory or exceeds the memory limit of the process."""
     return ScanError(
-        f"{path}: expected it to fit into memory but it does not; free some, or raise the limit of this process (ulimit -v)"
+        f"{path}: expected the scan to fit into memory but it does not; free some memory, or raise the limit of this process (ulimit -v)"
     )
 
 
 def incomplete(path: Path, what: object) -> ScanError:
-    """The error for a file that breaks off or cannot be understood."""
+    """The error for a file that is truncated or cannot be parsed."""
     return ScanError(
         f"{path}: expected a complete volume file but got one that cannot be read ({what}); copy or convert it again"
     )
 
 
 def header_problem(error: Exception) -> str:
-    """Why a text header cannot be understood.
+    """Why a text header cannot be parsed.
 
     >>> header_problem(KeyError("DimSize"))
-    'no DimSize, or one that is not known, in its header'
+    'a missing or unknown DimSize in its header'
     """
     if isinstance(error, KeyError):
-        return f"no {error.args[0]}, or one that is not known, in its header"
+        return f"a missing or unknown {error.args[0]} in its header"
     return f"{type(error).__name__}: {error} in its header"
 
 
@@ -196,14 +204,14 @@ def unpack(stream: IO[bytes], target: Path, how: str, path: Path, *, size: int, 
         stream: positioned at the compressed bytes.
         target: the file to write.
         how: "gzip" or "zlib".
-        path: named in errors.
-        size: bytes expected; what a damaged or hostile file holds beyond them is not unpacked.
+        path: the file, for error messages.
+        size: expected number of bytes; anything more in a damaged or hostile file is not unpacked.
         slice_bytes: bytes of a slice.
 
     Raises:
-        ScanError: damaged or too short, or at least a slice too long; the disk is full.
+        ScanError: the data are damaged, too short, or at least one slice too long; or the disk is full.
     """
-    if size > MOST_DEFLATED * path.stat().st_size:  # before the disk is filled with what it states
+    if size > MOST_DEFLATED * path.stat().st_size:  # before the disk is filled
         raise incomplete(path, "fewer voxels than its header states")
     try:
         with target.open("wb") as out:
@@ -212,14 +220,14 @@ def unpack(stream: IO[bytes], target: Path, how: str, path: Path, *, size: int, 
                     left = size
                     while left > 0 and (chunk := unpacked.read(min(_CHUNK, left))):
                         left -= out.write(chunk)
-                    rest = unpacked.read(max(slice_bytes, _CHUNK))  # up to the end, where the checksum stands
+                    rest = unpacked.read(max(slice_bytes, _CHUNK))  # up to the end, so that the checksum is verified
             else:
                 left, rest = _inflate(stream, out, size, slice_bytes)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise incomplete(path, f"{type(error).__name__}: {error}") from error
     except OSError as error:
         raise ScanError(
-            f"{path}: expected to unpack it into scratch but got {error.strerror or error}; free some space"
+            f"{path}: expected to unpack it into a temporary file but got {error.strerror or error}; free some space"
         ) from error
     if left:
         raise incomplete(path, "fewer voxels than its header states")
@@ -228,7 +236,7 @@ def unpack(stream: IO[bytes], target: Path, how: str, path: Path, *, size: int, 
 
 
 def _inflate(stream: IO[bytes], out: IO[bytes], size: int, slice_bytes: int) -> tuple[int, bytes]:
-    """Bytes that are missing, and what comes behind, up to a slice."""
+    """Inflate ``size`` bytes; returns the number of missing bytes, and what follows them, up to one slice."""
     inflater = zlib.decompressobj()
     left = size
     while left > 0 and not inflater.eof and (chunk := inflater.unconsumed_tail or stream.read(_CHUNK)):
@@ -243,7 +251,7 @@ def _inflate(stream: IO[bytes], out: IO[bytes], size: int, slice_bytes: int) -> 
 
 
 def gzipped(raw: Path, target: Path) -> None:
-    """Pack a whole file; no name and no time inside, so that the same volume gives the same bytes."""
+    """Compress a whole file with gzip, without a name or time inside, so that the same volume gives the same bytes."""
     with (
         raw.open("rb") as source,
         target.open("wb") as out,

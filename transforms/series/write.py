@@ -1,4 +1,4 @@
-"""Writes NIfTI: rounded, never truncated; under the final name only when it is complete."""
+"""Writes NIfTI: values are rounded, never truncated, and the file gets its final name only when it is complete."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _INT16 = np.iinfo(np.int16)
 
 @dataclass(frozen=True)
 class WriteReport:
-    """What was written.
+    """Summary of a written file.
 
     Attributes:
         path: the file.
-        dtype: type on disk, for example "int16"; big-endian as ">i2".
+        dtype: type on disk, for example "int16", or ">i2" if it is big-endian.
         slope: HU = stored * slope + inter.
         inter: HU.
-        clipped: number of voxels whose HU the type could not hold and that were set to its nearest end.
+        clipped: number of voxels outside the range of the type, which were set to its nearest end.
         voxels: number of all voxels.
     """
 
@@ -59,23 +59,23 @@ def write_nifti(
     dtype: Any = None,
     overwrite: bool = False,
 ) -> WriteReport:
-    """Write a volume in HU as NIfTI, the way ``like`` is stored.
+    """Write a volume in HU as NIfTI, stored like ``like``.
 
-    With a NIfTI source the header is the source's: shape, dtype, byte order, scaling, q/sform and codes, units and
-    extensions. Integers are rounded to nearest (halves to even). With a DICOM source, or none, HU are written unscaled:
-    as int16; as int32 where int16 cannot hold them; as float32 where the source's slope or intercept is not whole.
-    The file appears under its name only when complete; nothing is left behind on failure.
+    With a NIfTI source, its header is kept: shape, dtype, byte order, scaling, qform and sform with their codes, units and
+    extensions. With another source or none, HU are written unscaled: as float32 if the source's HU are not all whole, else as
+    int16, or as int32 if int16 cannot hold them. Integers are rounded to the nearest (halves to even). The file appears under its
+    name only when it is complete; nothing is left behind on failure.
 
     Args:
         hu: (x, y, z) HU, axes as in ``like``.
-        path: .nii or .nii.gz; missing folders are made.
-        like: the scan read, or its storage; None writes a fresh header and needs ``affine``.
+        path: .nii or .nii.gz; missing folders are created.
+        like: the scan that was read, or its storage; None writes a new header and requires ``affine``.
         affine: (4, 4), voxel -> RAS mm; None takes that of ``like``.
         dtype: type on disk; None decides as above. A type other than the source's is written without scaling.
         overwrite: replace an existing file. The source itself is never replaced.
 
     Raises:
-        ScanError: shapes differ, HU not finite, the file exists, or the output cannot be written.
+        ScanError: the shapes differ, the HU are not finite, the file exists, or the output cannot be written.
     """
     path = Path(path)
     storage = like.storage if isinstance(like, Scan) else like
@@ -89,7 +89,7 @@ def write_nifti(
     with new_output(path, overwrite=overwrite) as partial, _stream(partial, path) as stream:
         stream.write(header_bytes(header))
         for z in range(hu.shape[2]):
-            # float64 in between: a slope must not cost a grey level
+            # in float64, so that dividing by the slope does not lose a grey level
             stored, outside = changed(None, hu[..., z].astype(np.float64) - inter, dtype, slope=slope)
             clipped += outside.count
             stream.write(stored.tobytes(order="F"))
@@ -97,15 +97,15 @@ def write_nifti(
 
 
 def dtype_name(dtype: np.dtype) -> str:
-    """For example "int16"; big-endian as ">i2"."""
+    """The name of a dtype, for example "int16", or ">i2" if it is big-endian."""
     return dtype.name if dtype.isnative else dtype.str
 
 
 def check_target(path: Path, storage: Storage | None, *, overwrite: bool) -> None:
-    """Refuse names that are taken, the scan itself, and names that are no NIfTI.
+    """Refuse an output path that exists, is the scan itself, or does not end in .nii or .nii.gz.
 
     Raises:
-        ScanError: with what to do.
+        ScanError: the path is refused.
     """
     if not path.name.lower().endswith(NIFTI_SUFFIXES):
         raise ScanError(f"{path}: expected an output name ending in .nii or .nii.gz; choose another name")
@@ -116,20 +116,20 @@ def check_target(path: Path, storage: Storage | None, *, overwrite: bool) -> Non
     if path.is_dir():
         raise ScanError(f"{path}: expected an output file but got a folder of that name; choose another name")
     if not overwrite:
-        raise ScanError(f"{path}: exists already; choose another output or allow overwriting (overwrite=True)")
+        raise ScanError(f"{path}: already exists; choose another output or allow overwriting (overwrite=True)")
 
 
 def check_volume(hu: np.ndarray, path: Path, storage: Storage | None) -> None:
-    """Refuse volumes of another shape than their scan's, or that are not finite.
+    """Refuse a volume whose shape differs from the scan's, or whose values are not finite.
 
     Raises:
-        ScanError: with both shapes.
+        ScanError: the shape differs, or a voxel is not finite.
     """
     expected = None if storage is None else (*storage.shape, 1, 1)[:3]
     if hu.ndim != 3 or hu.size == 0 or (expected is not None and hu.shape != expected):
         wanted = "(x, y, z)" if expected is None else str(expected)
         raise ScanError(
-            f"{path}: expected a volume of shape {wanted} to write but got {hu.shape}; undo crops and turns"
+            f"{path}: expected a volume of shape {wanted} to write but got {hu.shape}; undo crops and changes of orientation"
         )
     check_finite(hu, path)
 
@@ -137,7 +137,11 @@ def check_volume(hu: np.ndarray, path: Path, storage: Storage | None) -> None:
 def output_header(
     hu: np.ndarray, path: Path, storage: Storage | None, affine: np.ndarray | None, dtype: Any
 ) -> nib.Nifti1Header:
-    """The header to write; its vox_offset leaves room for the extensions."""
+    """The header to write; see :func:`write_nifti` for its dtype and scaling.
+
+    Raises:
+        ScanError: the geometry is unknown, or the dtype is not a real number type.
+    """
     if affine is None and storage is None:
         raise ScanError(f"{path}: expected `like` or `affine` to know the geometry but got neither; pass one")
     if isinstance(storage, NiftiStorage):
@@ -165,7 +169,7 @@ def output_header(
 
 
 def header_bytes(header: nib.Nifti1Header) -> bytes:
-    """A header of a single file, its extensions, and zeros up to the voxels."""
+    """The bytes of a header for a single file, with its extensions and zeros up to the voxels."""
     header = header.copy()
     header["magic"] = header.single_magic
     header["vox_offset"] = max(352, header.single_vox_offset + header.extensions.get_sizeondisk())
@@ -182,7 +186,7 @@ def _fresh_dtype(hu: np.ndarray, *, whole: bool) -> np.dtype:
 
 
 def _set_affine(header: nib.Nifti1Header, affine: np.ndarray) -> None:
-    """State the affine as sform, and as qform too where a qform can (no shear)."""
+    """Set the affine as sform, and also as qform if a qform can state it (no shear)."""
     header.set_sform(affine, code="scanner")
     header.set_qform(affine, code="scanner", strip_shears=True)
     if not np.allclose(header.get_qform(), affine, atol=1e-3):
@@ -191,7 +195,7 @@ def _set_affine(header: nib.Nifti1Header, affine: np.ndarray) -> None:
 
 @contextmanager
 def new_output(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A temporary name that becomes ``path`` when the block ends well and vanishes when it does not."""
+    """Yield a temporary path, which becomes ``path`` when the block ends without an error and is removed otherwise."""
     try:
         with replacing(path) as partial:
             yield partial
@@ -207,10 +211,10 @@ def new_output(path: Path, *, overwrite: bool) -> Iterator[Path]:
 
 @contextmanager
 def _stream(path: Path, target: Path) -> Iterator[IO[bytes]]:
-    """A new file at ``path``, packed where the name ``target`` says so."""
+    """Open a new file at ``path``; it is compressed if the name of ``target`` ends in .gz."""
     with path.open("xb") as raw:
         if target.name.lower().endswith(".gz"):
-            # No name and no time inside: the same volume gives the same bytes.
+            # Without a name or time inside, so that the same volume gives the same bytes.
             with gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=1, mtime=0) as packed:
                 yield packed  # type: ignore[misc]
         else:

@@ -62,7 +62,7 @@ def test_refuses(refused, options, message, tmp_path):
 
 def test_refuses_missing_data_and_splits(refused, tmp_path):
     assert "no datalist.json" in refused(DataError, data=tmp_path / "nowhere")
-    assert "Expected a split of" in refused(DataError, split="tst")
+    assert "Expected one of the splits" in refused(DataError, split="tst")
     assert not (tmp_path / "out").exists()
 
 

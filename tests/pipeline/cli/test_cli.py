@@ -82,7 +82,7 @@ def test_prepare_refuses_an_empty_folder(command, tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "pattern"),
-    [({"shape": (32, 30, 3)}, "one shape"), ({"affine": np.diag([-0.8, -0.7, 5, 1.0])}, "one affine")],
+    [({"shape": (32, 30, 3)}, "same shape"), ({"affine": np.diag([-0.8, -0.7, 5, 1.0])}, "same affine")],
 )
 def test_prepare_refuses_pairs_that_differ(command, tmp_path, change, pattern):
     for side in ("full", "low"):

@@ -345,7 +345,7 @@ def test_problems_of_a_deidentified_series_name_no_file(tmp_path, add, capsys):
     with pytest.raises(ScanError, match="1 failed"):
         denoise_scans(tmp_path / "in", tmp_path / "out", weights=add, deidentify=True)
     errors = [line["error"] or "" for line in manifest(tmp_path / "out")]
-    assert sum("but a file holds another image" in error for error in errors) == 1
+    assert sum("but a file holds a different image" in error for error in errors) == 1
     captured = capsys.readouterr()
     assert "1 missing" in captured.err
     texts = [

@@ -12,6 +12,7 @@ import pytest
 from dicom_archive import write_archive, write_series
 from tiny_weights import Add, scripted
 
+from ct_cncl.pipeline.inference import batch
 from ct_cncl.pipeline.inference.api import denoise_scans
 from ct_cncl.transforms.common.locks import lock
 from ct_cncl.transforms.series import read_scan
@@ -57,6 +58,33 @@ def test_eight_jobs_with_one_out_give_eight_results(tmp_path, add):
 def test_the_same_job_at_once_is_done_once(tmp_path, add):
     expected = {f"series{k}_series00{k}": hu for k, hu in write_archive(tmp_path / "in", 5).items()}
     at_once(add, [(tmp_path / "in", tmp_path / "out")] * 4)
+    check(tmp_path / "out", expected)
+
+
+def test_a_scan_that_another_process_works_on_comes_last(tmp_path, add, monkeypatch):
+    """The other process holds the first scan until it sees the last one's result, which waiting would prevent."""
+    expected = {f"series{k}_series00{k}": hu for k, hu in write_archive(tmp_path / "in", 3).items()}
+    read, write = os.pipe()
+    planned = batch.plan
+
+    def plan(*args, **options):
+        jobs = planned(*args, **options)
+        if os.fork() == 0:
+            with lock(jobs[0].lock):
+                os.write(write, b"x")
+                stop = time.monotonic() + 20
+                while not (seen := jobs[2].result.exists()) and time.monotonic() < stop:
+                    time.sleep(0.01)
+                os.write(write, b"y" if seen else b"n")
+            os._exit(0)
+        assert os.read(read, 1) == b"x"
+        return jobs
+
+    monkeypatch.setattr(batch, "plan", plan)
+    paths = denoise_scans(tmp_path / "in", tmp_path / "out", weights=add, progress=False)
+    os.wait()
+    assert os.read(read, 1) == b"y"
+    assert [path.name.split("_")[0] for path in paths] == ["series1", "series2", "series3"]
     check(tmp_path / "out", expected)
 
 

@@ -79,7 +79,7 @@ def test_a_data_set_that_was_about_to_be_replaced_comes_back(tmp_path):
     before = (tmp_path / "data" / DATALIST).read_bytes()
     (tmp_path / "data").rename(tmp_path / ".data.0123abcd.old")
     (tmp_path / ".data.0123abcd.part").mkdir()
-    with pytest.raises(ValueError, match="holds a data set"):
+    with pytest.raises(ValueError, match="contains a data set"):
         write(tmp_path / "data", 2.0)
     assert (tmp_path / "data" / DATALIST).read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["data"]

@@ -87,7 +87,7 @@ def test_realizations_that_cannot_be_are_refused(tmp_path, options):
     "options", [{"photon_counts": 3}, {"photon_counts": -1}, {"photon_counts": 1, "dose_fraction": 1.0}]
 )
 def test_direct_realizations_that_cannot_be_are_refused(tmp_path, options):
-    with pytest.raises(DataError, match="at most as many --photon-counts as --realizations"):
+    with pytest.raises(DataError, match="no more --photon-counts than --realizations"):
         prepare_data(PrepareOptions(out=tmp_path / "data", **{"phantoms": 2, "realizations": 2} | options))
 
 
@@ -216,7 +216,7 @@ def test_real_pairs_of_one_tree_end_to_end(tmp_path, capsys):
             "kvp": 120.0, "exposure_mas": 100.0, "slice_thickness_mm": 5.0, "kernel": "B30f", "manufacturer": "SIEMENS",
             "body_part": "ABDOMEN",
         }  # fmt: skip
-    assert capsys.readouterr().out.startswith("passed over 1 scans of no stated dose: L067_scout")
+    assert capsys.readouterr().out.startswith("passed over 1 scans without a stated dose: L067_scout")
 
 
 @pytest.mark.parametrize(

@@ -91,5 +91,5 @@ def test_a_limit_of_memory_names_the_scan(tmp_path):
         [sys.executable, "-c", LIMITED, "noise", str(scan)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert f"{scan}: expected it to fit into memory but it does not" in done.stderr, done.stderr
+    assert f"{scan}: expected the scan to fit into memory but it does not" in done.stderr, done.stderr
     assert len(done.stderr.splitlines()) <= 2, done.stderr

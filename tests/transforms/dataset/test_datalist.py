@@ -74,7 +74,9 @@ def test_another_format_is_refused(tmp_path, content):
 
 def test_a_patient_in_two_splits_is_refused_on_reading(tmp_path):
     dataset(tmp_path / "data", training=("a", "b"), test=("b",))
-    with pytest.raises(DataError, match=r"b-training.nii \(training\) and b-test.nii \(test\) are of the same patient"):
+    with pytest.raises(
+        DataError, match=r"b-training.nii \(training\) and b-test.nii \(test\) belong to the same patient"
+    ):
         read_datalist(tmp_path / "data")
 
 

@@ -37,13 +37,13 @@ def test_candidates_that_nothing_tells_apart_are_refused():
 
 
 def test_another_shape_is_refused():
-    with pytest.raises(DataError, match=r"f\.nii.*l\.nii to have one shape, but got \(8, 8, 4\) and \(8, 8, 5\)"):
+    with pytest.raises(DataError, match=r"f\.nii.*l\.nii to have the same shape, but got \(8, 8, 4\) and \(8, 8, 5\)"):
         match_pairs([located("l.nii", "A", shape=(8, 8, 5))], [located("f.nii", "A")])
 
 
 @pytest.mark.parametrize(("change", "difference"), [({"shift": 2.5}, "2.5 mm"), ({"spacing": 1.25}, "0.25 mm")])
 def test_another_affine_is_refused(change, difference):
-    with pytest.raises(DataError, match=f"one affine, but entries differ by up to {difference}"):
+    with pytest.raises(DataError, match=f"the same affine, but entries differ by up to {difference}"):
         match_pairs([located("l.nii", "A", **change)], [located("f.nii", "A")])
 
 
@@ -70,7 +70,7 @@ def test_frames_of_reference_tell_acquisitions_at_the_same_places_apart():
 
 def test_different_frames_of_reference_are_no_pair_unless_the_user_says_so():
     scans = [located("l", "A", frame="1.1")], [located("f", "A", frame="1.2")]
-    with pytest.raises(DataError, match="one frame of reference, but they have two.*--across-frames"):
+    with pytest.raises(DataError, match="share a frame of reference, but they have two.*--across-frames"):
         match_pairs(*scans)
     assert match_pairs(*scans, across_frames=True) == [(0, 0)]
     assert match_pairs(scans[0], [located("f", "A")]) == [(0, 0)]  # one that states none is compared by position
@@ -87,7 +87,9 @@ def test_kernels_tell_reconstructions_apart_and_other_kernels_are_no_pair():
     low = [located("l1", "A", kernel="B30f"), located("l2", "A", kernel="D45f")]
     full = [located("f2", "A", kernel="D45f"), located("f1", "A", kernel="B30f")]
     assert match_pairs(low, full) == [(1, 0), (0, 1)]
-    with pytest.raises(DataError, match="f2 and its low-dose partner l1 to have one kernel, but got D45f and B30f"):
+    with pytest.raises(
+        DataError, match="f2 and its low-dose partner l1 to have the same kernel, but got D45f and B30f"
+    ):
         match_pairs(low[:1], full[:1])
 
 
@@ -98,7 +100,7 @@ def test_names_alike_but_for_the_dose_decide():
 
 
 def test_the_slices_that_are_missing_are_counted():
-    with pytest.raises(DataError, match=r"Only 3 of its 4 slices lie where one of the 3 others does"):
+    with pytest.raises(DataError, match=r"Only 3 of its 4 slices lie at the position of one of the other's 3"):
         match_pairs([located("l", "A", shape=(8, 8, 3), shift=2.0)], [located("f", "A")])
     with pytest.raises(DataError, match=r"up to 1 mm\. Only 0 of its 4 slices"):
         match_pairs([located("l", "A", shift=1.0)], [located("f", "A")])
@@ -106,7 +108,7 @@ def test_the_slices_that_are_missing_are_counted():
 
 def test_the_scan_nearest_to_a_partner_is_named():
     low = [located("far", "A", shape=(6, 6, 4)), located("near", "A", shape=(8, 8, 3))]
-    with pytest.raises(DataError, match="f and its low-dose partner near to have one shape"):
+    with pytest.raises(DataError, match="f and its low-dose partner near to have the same shape"):
         match_pairs(low, [located("f", "A")])
 
 

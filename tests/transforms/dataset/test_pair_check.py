@@ -51,7 +51,7 @@ def test_swapped_doses_are_refused_with_both_levels():
 )
 def test_another_patient_or_place_is_refused_with_what_the_difference_holds(other):
     with pytest.raises(
-        DataError, match=r"difference holds structure: of its \d+ HU \(rms\).* of one patient and place"
+        DataError, match=r"difference shows structure: of its \d+ HU \(rms\).* of the same patient and position"
     ):
         check_pair(noisy(other, 20, 1), noisy(body(), 10, 2), NAMES)
 

@@ -138,19 +138,21 @@ def test_a_scan_that_says_no_dose_is_left_out_and_named(tmp_path):
 @pytest.mark.parametrize(("dose", "missing"), [("full", "low"), ("quarter", "full")])
 def test_a_tree_of_one_dose_is_refused(tmp_path, dose, missing):
     series(tmp_path / "L067" / f"{dose}_1mm", "L067", 1, seed=0)
-    with pytest.raises(DataError, match=f"Expected {missing}-dose scans in .*of 1 scans no series description"):
+    with pytest.raises(
+        DataError, match=f"Expected {missing}-dose scans in .*no series description or folder name of its 1 scans"
+    ):
         scans_in_one_place([[tmp_path]])
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"places": [0, 1]}, "Only 2 of its 3 slices lie where one of the 2 others does"),
+        ({"places": [0, 1]}, "Only 2 of its 3 slices lie at the position of one of the other's 2"),
         ({"places": [0, 1, 3, 4]}, "1 missing, the first between"),
         ({"places": [0, 1, 1]}, "expected one slice at each position but got two"),
         ({"places": [1, 2, 3]}, "entries differ by up to 2 mm. Only 2 of its 3"),
-        ({"frame": "1.8"}, "one frame of reference"),
-        ({"kernel": "D45f"}, "one kernel, but got B30f and D45f"),
+        ({"frame": "1.8"}, "share a frame of reference"),
+        ({"kernel": "D45f"}, "the same kernel, but got B30f and D45f"),
     ],
 )
 def test_incomplete_pairs_are_refused_and_named(tmp_path, change, words):
@@ -197,9 +199,9 @@ def test_real_pairs_of_another_grid_are_refused(tmp_path):
     moved = affine.copy()
     moved[2, 3] = 3.0
     full = save(tmp_path / "full", "P1.nii", affine)
-    with pytest.raises(DataError, match="one affine, but entries differ by up to 3 mm"):
+    with pytest.raises(DataError, match="the same affine, but entries differ by up to 3 mm"):
         cases_of(scans_in_two_places(save(tmp_path / "moved", "P1.nii", moved), [full]))
-    with pytest.raises(DataError, match=r"one shape, but got \(8, 8, 2\) and \(8, 8, 3\)"):
+    with pytest.raises(DataError, match=r"the same shape, but got \(8, 8, 2\) and \(8, 8, 3\)"):
         cases_of(scans_in_two_places(save(tmp_path / "longer", "P1.nii", affine, slices=3), [full]))
     with pytest.raises(DataError, match="there is none"):
         cases_of(scans_in_two_places(save(tmp_path / "other", "P2.nii", affine), [full]))

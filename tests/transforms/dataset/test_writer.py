@@ -52,7 +52,7 @@ def test_named_scans_replace_the_fraction():
 
 
 def test_a_patient_named_for_two_splits_is_refused():
-    with pytest.raises(DataError, match=r"a \(training\) and b \(test\) are of the same patient"):
+    with pytest.raises(DataError, match=r"a \(training\) and b \(test\) belong to the same patient"):
         split_cases([case("P1", "a")], test=[case("P1", "b")])
     with pytest.raises(DataError, match=r"c \(validation\) and b \(test\)"):
         split_cases([case("P1", "a")], validation=[case("P2", "c")], test=[case("P2", "b")])
@@ -209,11 +209,11 @@ def test_an_existing_folder_is_refused(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     for overwrite in (False, True):
-        with pytest.raises(DataError, match="holds something that is no data set"):
+        with pytest.raises(DataError, match="is not a data set"):
             write_dataset(tmp_path / "mine", {"training": [case()]}, overwrite=overwrite)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
     (tmp_path / "file").write_text("x")
-    with pytest.raises(DataError, match="no data set"):
+    with pytest.raises(DataError, match="is not a data set"):
         write_dataset(tmp_path / "file", {"training": [case()]}, overwrite=True)
 
 
@@ -262,7 +262,7 @@ def changed(value):
         (changed(np.inf), "finite HU in scan"),
         (changed(32768), "HU of scan between -32768 and 32767.*to 32768"),
         (changed(-32769), "HU of scan between -32768 and 32767, but got -32769"),
-        (HU[:5], "low and full dose of scan to have one shape"),
+        (HU[:5], "low and full dose of scan to have the same shape"),
     ],
 )
 def test_pairs_that_cannot_be_stored_are_refused(tmp_path, key, hu, message):

@@ -96,7 +96,7 @@ def test_compressed_pixels_under_a_plain_label_are_refused(tmp_path, multi_frame
     ds.compress(pydicom.uid.RLELossless, generate_instance_uid=False)
     ds.save_as(tmp_path / "in" / "a.dcm", enforce_file_format=True)
     relabelled(tmp_path / "in" / "a.dcm", ds.file_meta.TransferSyntaxUID, ExplicitVRLittleEndian)
-    refused(tmp_path / "in" / "a.dcm", "compressed pixels under the label of plain ones")
+    refused(tmp_path / "in" / "a.dcm", "compressed pixels although the transfer syntax says uncompressed")
     with pytest.raises(ValueError, match="compressed pixels"):
         derive(tmp_path / "in", tmp_path / "w")
 
@@ -170,4 +170,4 @@ def test_pixels_on_a_server_are_said_to_be_there(tmp_path):
 def test_plain_pixels_under_the_label_of_compressed_ones_are_refused(tmp_path):
     path = save(ct_slice(np.zeros((4, 6), int), POSITIONS[0]), tmp_path / "a.dcm")
     relabelled(path, ExplicitVRLittleEndian, JPEGLosslessSV1)
-    refused(path, "plain pixels under the label of compressed ones")
+    refused(path, "uncompressed pixels although the transfer syntax says compressed")

@@ -90,7 +90,7 @@ def test_two_inputs_never_share_an_output(tmp_path, volume):
 def test_second_run_needs_overwrite_and_cropped_volumes_are_refused(tmp_path, volume):
     items = [{"image": str(nifti(tmp_path / "a.nii", volume.astype(np.int16), SAGITTAL))}]
     through_loader(items, tmp_path)
-    with pytest.raises(ScanError, match="exists already"):
+    with pytest.raises(ScanError, match="already exists"):
         through_loader(items, tmp_path)
     through_loader(items, tmp_path, overwrite=True)
     with pytest.raises(ScanError, match="expected slices of shape"):
@@ -98,7 +98,7 @@ def test_second_run_needs_overwrite_and_cropped_volumes_are_refused(tmp_path, vo
 
 
 def test_unknown_meta_is_refused(tmp_path):
-    with pytest.raises(ScanError, match="expected meta data of LoadScand"):
+    with pytest.raises(ScanError, match="expected metadata of LoadScand"):
         SaveScand("pred", tmp_path)({"pred": torch.zeros(1, 2, 2, 2)})
 
 

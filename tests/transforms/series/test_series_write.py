@@ -89,7 +89,7 @@ def test_existing_files_and_the_source_are_kept(tmp_path, volume):
     path = nifti(tmp_path / "a.nii", volume.astype(np.int16), PLAIN)
     scan = read_scan(path)
     write_nifti(scan.hu, tmp_path / "b.nii", scan)
-    with pytest.raises(ScanError, match="exists already"):
+    with pytest.raises(ScanError, match="already exists"):
         write_nifti(scan.hu, tmp_path / "b.nii", scan)
     write_nifti(scan.hu + 1, tmp_path / "b.nii", scan, overwrite=True)
     np.testing.assert_array_equal(read_scan(tmp_path / "b.nii").hu, volume + 1)

@@ -99,4 +99,4 @@ def test_headers_that_cannot_be_used_say_why(tmp_path):
     mha.write_bytes(b"NDims = 4\nDimSize = 2 2 2 2\nElementType = MET_SHORT\nElementDataFile = LOCAL\n" + bytes(32))
     refused(mha, "expected one 3-D volume but got 4 dimensions")
     mha.write_bytes(b"NDims = 3\nDimSize = 2 2 2\nElementType = MET_LONG\nElementDataFile = LOCAL\n" + bytes(64))
-    refused(mha, "no MET_LONG, or one that is not known")
+    refused(mha, "a missing or unknown MET_LONG in its header")

@@ -88,9 +88,9 @@ MORE = {
 @pytest.mark.parametrize("kind", MORE)
 def test_slices_that_the_header_does_not_count_are_not_lost(tmp_path, kind):
     path = MORE[kind](tmp_path)
-    refused(path, "expected the slices that its header counts but got more behind them")
+    refused(path, "expected only the slices that its header states but got more after them")
     (source,) = find_scans(path)
-    with pytest.raises(ValueError, match="but got more behind them"):
+    with pytest.raises(ValueError, match="but got more after them"):
         open_slices(source, tmp_path)
 
 
@@ -136,7 +136,7 @@ def test_nrrd_that_is_no_volume_of_hu(tmp_path, line, words):
 
 
 def test_nrrd_of_words_without_their_order(tmp_path):
-    refused(nrrd(tmp_path / "a.nrrd", endian=False), "no endian")
+    refused(nrrd(tmp_path / "a.nrrd", endian=False), "a missing or unknown endian")
 
 
 @pytest.mark.parametrize("yes", ["True", "T", "1", "true"])
@@ -152,7 +152,7 @@ def test_flags_of_mha_are_read_by_their_first_letter(tmp_path, yes):
     [
         (["BinaryDataByteOrderMSB = maybe"], "BinaryDataByteOrderMSB maybe, not True or False"),
         (["ElementByteOrderMSB = True"], "BinaryDataByteOrderMSB and ElementByteOrderMSB that disagree"),
-        (["HeaderSize = 100"], "HeaderSize 100, which programs count from different places"),
+        (["HeaderSize = 100"], "HeaderSize 100, which programs interpret differently"),
         (["Comment = a", "Comment = b"], "Comment twice in its header"),
         (["Offset = 0 0 0", "Origin = 9 9 9"], "Offset and Origin that disagree"),
     ],
@@ -173,9 +173,9 @@ def test_mha_that_says_one_thing_twice(tmp_path):
     ("line", "words"),
     [
         ("sizes: 5 4 2", "sizes twice in its header"),
-        ("spacings: 1 1 1", "spacings or units beside space directions"),
-        ('units: "mm" "mm" "s"', "spacings or units beside space directions"),
-        ("axis mins: 0 0 0", "axis mins, which programs read in different ways"),
+        ("spacings: 1 1 1", "spacings or units in addition to space directions"),
+        ('units: "mm" "mm" "s"', "spacings or units in addition to space directions"),
+        ("axis mins: 0 0 0", "axis mins, which programs interpret differently"),
     ],
 )
 def test_nrrd_that_says_two_things(tmp_path, line, words):
