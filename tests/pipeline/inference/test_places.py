@@ -52,7 +52,7 @@ def test_one_volume_into_a_file(tmp_path, add, source, target):
     assert files(out.parent) == sorted([out.name, removed.name, f"{out.name}.json"])
     stamp = out.stat().st_mtime_ns
     denoise_scans(path, out, weights=add, save=("removed",), progress=False)
-    assert out.stat().st_mtime_ns == stamp  # kept from before
+    assert out.stat().st_mtime_ns == stamp  # kept from an earlier run
     with pytest.raises(ScanError, match="--overwrite"):
         denoise_scans(path, out, weights=add, strength=0.5, progress=False)
     with pytest.raises(ScanError, match=r"got only 1 x result of ct-cncl \(denoised\)"):

@@ -1,4 +1,4 @@
-"""What is kept from before, what is made again, and what is refused to be replaced."""
+"""What is kept from an earlier run, what is made again, and what may not be replaced."""
 
 import json
 import subprocess
