@@ -76,7 +76,7 @@ class CNCLTrainer(Trainer):
         precision: "fp32", "bf16" or "fp16" on CUDA; the CPU computes in float32, unless it is "bf16_any", which is bf16 everywhere.
         clip_grad_norm: largest norm of the generator's gradient; None does not clip.
         accumulate: number of parts to split a batch into, to save memory. Both networks still step once, by the gradients of the
-            whole batch. Batch normalization sees each part separately; in iterations in which the discriminator steps, the
+            whole batch. Batch normalisation sees each part separately; in iterations in which the discriminator steps, the
             generator runs twice.
         ema: average of the generator's weights, see ``EMA``. It is updated in every iteration and stored in the checkpoints.
         train_handlers: Ignite handlers.
