@@ -24,14 +24,12 @@ from ct_cncl.pipeline.cli.qa import qa
 from ct_cncl.pipeline.cli.simulate import simulate
 from ct_cncl.pipeline.cli.train import train
 from ct_cncl.pipeline.cli.verify import verify
+from ct_cncl.pipeline.common.threads import set_spin_count
 from ct_cncl.transforms.common.noise import quieten
 from ct_cncl.transforms.common.terminal import say
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
-SPIN_COUNT = ("GOMP_SPINCOUNT", "30000")
-"""How long a thread of OpenMP spins before it sleeps while it waits for the others; libgomp's own 300000 made a training of
-small patches 60 times slower beside another job on the same two cores, this 10 times, and costs nothing on idle cores."""
 
 app = typer.Typer(
     name="ct-cncl",
@@ -98,8 +96,7 @@ def _stop_as_ctrl_c() -> None:
 
 def main() -> None:
     """Run the command line; an error is one line on standard error and a non-zero exit code."""
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault(*SPIN_COUNT)  # read when torch is loaded
+    set_spin_count()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a letter that the terminal lacks is no reason to stop
             stream.reconfigure(errors="backslashreplace")

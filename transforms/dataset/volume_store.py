@@ -30,7 +30,7 @@ def mapped_volume(path: str) -> np.ndarray:
 
 @lru_cache(maxsize=256)
 def _mapped_volume(path: str, _inode: int, _changed_ns: int) -> np.ndarray:
-    """Open a volume once; inode and time are part of the cache key, so that a data set that was prepared again is read anew."""
+    """Open a volume once; inode and time are part of the cache key, so that a data set that was prepared again is read again."""
     image = nib.load(path)
     volume = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]
     if not isinstance(volume, np.memmap) or volume.dtype != np.dtype("<i2") or volume.ndim != 3:
