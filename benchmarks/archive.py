@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/archive.py [--quick] [--json FILE] [--ways 1x1 1x2 2x1] [--series 8] [--slices 20]
 
-A way is PROCESSESxTHREADS. Each process is `ct-cncl denoise ARCHIVE --out OUT` with that number of threads; they share the archive as
+A way is the number of processes, x, and the threads of each. Each process is `ct-cncl denoise ARCHIVE --out OUT` with that number of threads; they share the archive as
 docs/how-to/dicom.md says. Start-up counts. The weights are the bundle's.
 """
 

@@ -1,9 +1,9 @@
 """A training step and a slice alone and beside one busy core, for several ways in which threads wait for each other.
 
-    .venv/bin/python benchmarks/beside.py [--quick] [--json FILE] [--cases 1 2]
+    .venv/bin/python benchmarks/beside.py [--quick] [--json FILE] [--cases 1 2] [--network cncl_fast]
 
 Each case is a fresh process (libgomp reads its variables once, when it is loaded), first alone, then beside a process that only counts.
-A step is forward and backward of `cncl_fast` on 8 patches of 96 x 96, a slice is one of 512 x 512. A figure says something only on an
+A step is forward and backward of the network on 8 patches of 96 x 96, a slice is one of 512 x 512. A figure says something only on an
 otherwise idle machine: the load before is printed.
 """
 
@@ -31,29 +31,27 @@ WAITS = {
 """How a thread waits for the others: variables of libgomp."""
 
 
-def measure(*, quick: bool) -> dict[str, float]:
+def measure(name: str, *, quick: bool) -> dict[str, float]:
     """Seconds of a training step and of a slice, in this process."""
     patches, side = (torch.rand(2, 1, 32, 32), 64) if quick else (torch.rand(8, 1, 96, 96), 512)
-    training = BranchOutputs(network("cncl_fast")).train()
+    training = BranchOutputs(network(name)).train()
 
     def step() -> None:
         sum(branch.mean() for branch in training(patches)).backward()  # type: ignore[union-attr]
 
-    model, image = network("cncl_fast").eval(), torch.rand(1, 1, side, side)
+    model, image = network(name).eval(), torch.rand(1, 1, side, side)
     with torch.inference_mode():
         a_slice = seconds(lambda: model(image), repeats=2 if quick else 5)
     return {"step": seconds(step, repeats=2 if quick else 5), "slice": a_slice}
 
 
-def measured(threads: int, wait: dict[str, str], *, beside: bool, quick: bool) -> dict[str, float]:
+def measured(name: str, threads: int, wait: dict[str, str], *, beside: bool, quick: bool) -> dict[str, float]:
     """:func:`measure` in a fresh process, alone or beside one that spins."""
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
-    }
+    environment = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     environment |= wait | {"OMP_NUM_THREADS": str(threads)}
     spinning = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if beside else None
     try:
-        command = [sys.executable, __file__, "--measure", *(["--quick"] if quick else [])]
+        command = [sys.executable, __file__, "--measure", "--network", name, *(["--quick"] if quick else [])]
         done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     finally:
         if spinning is not None:
@@ -66,11 +64,13 @@ def compared(asked: argparse.Namespace) -> list[dict[str, Any]]:
     """How many times slower each is beside a busy core, by threads and way of waiting."""
     results = []
     for threads in asked.cases:
-        for name, wait in WAITS.items() if threads > 1 and not asked.quick else [next(iter(WAITS.items()))]:
-            alone, beside = (measured(threads, wait, beside=beside, quick=asked.quick) for beside in (False, True))
+        for title, wait in WAITS.items() if threads > 1 and not asked.quick else [next(iter(WAITS.items()))]:
+            alone, beside = (
+                measured(asked.network, threads, wait, beside=beside, quick=asked.quick) for beside in (False, True)
+            )
             results += [
                 {
-                    "what": f"{what}, {threads} threads, {name}: {1000 * alone[key]:.0f} ms alone, {1000 * beside[key]:.0f} ms beside a busy core",
+                    "what": f"{what}, {threads} threads, {title}: {1000 * alone[key]:.0f} ms alone, {1000 * beside[key]:.0f} ms beside a busy core",
                     "ratio": beside[key] / alone[key],
                     "alone": alone[key],
                     "beside": beside[key],
@@ -84,10 +84,11 @@ def main() -> None:
     """Print, ratio first."""
     parser = options(__doc__)
     parser.add_argument("--cases", type=int, nargs="+", default=[1, 2], help="threads")
+    parser.add_argument("--network", default="cncl_fast", help="an overlay's name, or paper")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.measure:
-        print(json.dumps(measure(quick=asked.quick)))
+        print(json.dumps(measure(asked.network, quick=asked.quick)))
     else:
         report(compared(asked), asked)
 

@@ -1,4 +1,4 @@
-"""The arithmetic of benchmarks/gain_by_noise.py, noise_left.py, hu_by_mask.py, contrast_kept.py and baselines.py."""
+"""The arithmetic of benchmarks/gain_by_noise.py, noise_left.py, hu_by_mask.py, contrast_kept.py, baselines.py and ablation_maps.py."""
 
 import importlib
 
@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_runs import ROOT
 from tiny_weights import Add
 
@@ -184,3 +185,24 @@ def test_gains_by_strength_are_those_of_the_arithmetic(benchmark_named):
     low = truth + 10.0
     found = target.gains(truth, low, low - 5.0, [0.0, 1.0, 4.0])
     assert found == [pytest.approx(0, abs=1e-4), pytest.approx(20 * np.log10(2), abs=1e-4), pytest.approx(0, abs=1e-4)]
+
+
+def test_maps_of_an_ablation_show_known_errors(benchmark_named, tmp_path, monkeypatch):
+    """A body of 0 HU in air; the result is 50 HU off, C(y) not at all, y - N(y) -100 HU, over a range of 200 HU."""
+    maps = benchmark_named("ablation_maps")
+    label = np.full((64, 64), -1000.0, dtype=np.float32)
+    label[16:48, 8:40] = 0
+    errors = {"image": 25.0, "label": 0.0, "content": 0.0, "denoised": -100.0, "pred": 50.0}
+    for name in ("a+b", "c"):
+        folder = tmp_path / "runs" / name / "evaluation_validation"
+        folder.mkdir(parents=True)
+        np.savez(folder / "slices.npz", **{key: (label + error)[None] for key, error in errors.items()})
+    monkeypatch.setattr("sys.argv", ["ablation_maps", str(tmp_path), "--out", str(tmp_path / "maps.png")])
+    maps.main()
+    picture = np.asarray(Image.open(tmp_path / "maps.png")).astype(int)
+    rows = 20 + maps.TILE // 2 + maps.TILE * np.arange(3)
+    columns = maps.LABEL + maps.TILE // 2 + maps.TILE * np.arange(3)
+    assert picture[np.ix_(rows, columns)].tolist() == [[159, 255, 255], [191, 128, 0], [191, 128, 0]]
+    monkeypatch.setattr("sys.argv", ["ablation_maps", str(tmp_path), "--out", "x.png", "--variants", "d"])
+    with pytest.raises(SystemExit, match="slices.npz, but it does not exist"):
+        maps.main()

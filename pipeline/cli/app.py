@@ -24,14 +24,12 @@ from ct_cncl.pipeline.cli.qa import qa
 from ct_cncl.pipeline.cli.simulate import simulate
 from ct_cncl.pipeline.cli.train import train
 from ct_cncl.pipeline.cli.verify import verify
+from ct_cncl.pipeline.common.threads import set_spin_count
 from ct_cncl.transforms.common.noise import quieten
 from ct_cncl.transforms.common.terminal import say
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
-SPIN_COUNT = ("GOMP_SPINCOUNT", "30000")
-"""How long an OpenMP thread spins before it sleeps while it waits for the others. With libgomp's default of 300000, training on
-small patches ran 60 times slower next to another job on the same two cores; with this, 10 times. It costs nothing on idle cores."""
 
 app = typer.Typer(
     name="ct-cncl",
@@ -98,8 +96,7 @@ def _stop_as_ctrl_c() -> None:
 
 def main() -> None:
     """Run the command line; an error is one line on standard error and a non-zero exit code."""
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault(*SPIN_COUNT)  # read when torch is loaded
+    set_spin_count()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # do not fail on a character that the terminal cannot show
             stream.reconfigure(errors="backslashreplace")

@@ -119,7 +119,7 @@ def _contexts(block: nn.Module) -> tuple[AbstractContextManager, AbstractContext
 
 @contextmanager
 def frozen_statistics(network: nn.Module) -> Iterator[None]:
-    """Freeze the running statistics of batch normalisation while the same batch passes a second time. It still normalizes by the batch."""
+    """Freeze the running statistics of batch normalisation while the same batch passes a second time. It still normalises by the batch."""
     norms = [part for part in network.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:

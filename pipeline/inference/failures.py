@@ -28,7 +28,7 @@ def failure(error: BaseException, files: Sequence[Path], *, anonymous: bool) -> 
 
 
 def outcome_of(scans: int, failed: int, strays: Sequence[str], verb: tuple[str, str] = ("denoise", "denoised")) -> str:
-    """Summarize which scans failed, and which files could not be assigned to a scan.
+    """Summarise which scans failed, and which files could not be assigned to a scan.
 
     Args:
         scans: number of scans tried.

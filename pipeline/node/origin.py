@@ -1,6 +1,6 @@
 """The origin of a CT image, for the node's rules: original, our own result, localizer, reformat, or otherwise derived.
 
-:mod:`ct_cncl.transforms.series.origin` recognizes our own results and derived images. The node is stricter than ``denoise``, since nobody
+:mod:`ct_cncl.transforms.series.origin` recognises our own results and derived images. The node is stricter than ``denoise``, since nobody
 checks what it receives: an image that says DERIVED, and every reformat, does not count as an original here.
 """
 

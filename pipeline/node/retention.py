@@ -91,7 +91,7 @@ class Retention:
                         path.unlink()
 
     def _forget(self, seconds: float) -> None:
-        """Delete the rows of jobs that were done long ago. Until then, objects that are sent again are recognized."""
+        """Delete the rows of jobs that were done long ago. Until then, objects that are sent again are recognised."""
         old = self.jobs.database.rows(
             "SELECT id FROM jobs WHERE state = 'done' AND kept = 0 AND changed < ?", time.time() - seconds
         )

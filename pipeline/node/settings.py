@@ -123,7 +123,7 @@ class Keep:
     """How long to keep objects and results in the spool after a job is done, and how many bytes of them.
 
     Attributes:
-        remember_days: how long a done job stays in the database. Until then, objects that are sent again are recognized.
+        remember_days: how long a done job stays in the database. Until then, objects that are sent again are recognised.
     """
 
     hours: float = 24.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import json
+import logging
 import os
 import platform
 import shutil
@@ -20,6 +21,7 @@ from torch import distributed
 
 from ct_cncl import pipeline
 from ct_cncl.pipeline.common.distributed import is_main_process, start_processes, world_size
+from ct_cncl.pipeline.common.threads import busy_cores_hint
 from ct_cncl.pipeline.handlers.checkpoints import resuming
 from ct_cncl.pipeline.workflow.run_values import check_paths, check_run_values, value_at
 from ct_cncl.transforms import __version__
@@ -32,6 +34,8 @@ from ct_cncl.transforms.dataset.datalist import DATALIST, entries, read_datalist
 if TYPE_CHECKING:
     from monai.bundle import ConfigWorkflow
     from torch.utils.tensorboard import SummaryWriter
+
+logger = logging.getLogger(__name__)
 
 PHANTOMS = {"training": 24, "validation": 4, "test": 4}
 """Number of phantom "patients" in each split of the default data set."""
@@ -226,6 +230,8 @@ def record_run(
         return
     check_paths([output_dir])
     folder = Path(output_dir)
+    if not torch.cuda.is_available() and (hint := busy_cores_hint(torch.get_num_threads())):
+        logger.warning(hint)
     record = read_json(folder / "run.json") if resuming(folder, resume) and (folder / "run.json").is_file() else []
     record.append(_run_record(seed))
     config = _running_config()

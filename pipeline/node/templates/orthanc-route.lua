@@ -1,5 +1,5 @@
 -- Orthanc: send each CT series to ct-cncl once it is stable, that is, when no object has come for StableAge seconds.
--- The node recognizes its own results and ignores them. They are not sent from here, to save the transfer.
+-- The node recognises its own results and ignores them. They are not sent from here, to save the transfer.
 -- Orthanc tries once. A transfer that failed (the node was down) is repeated with the next stable series, and when Orthanc starts.
 
 function SendAgain()

@@ -1,6 +1,7 @@
 """What the bundle's configs call."""
 
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from ct_cncl.pipeline.workflow.locations import (
     bundle_root,
     dataset_entries,
     installed_bundle,
+    record_run,
     start_run,
 )
 from ct_cncl.pipeline.workflow.run import run_workflow
@@ -29,6 +31,19 @@ def test_start_run_seeds_every_generator():
     assert drawn[0] == drawn[1]
     assert drawn[0][0] != drawn[2][0]
     assert drawn[0][1] != drawn[2][1]
+
+
+@pytest.mark.parametrize("load", [0.1, 9.0])
+def test_a_run_beside_other_jobs_says_what_helps(tmp_path, monkeypatch, caplog, load):
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    (tmp_path / "run").mkdir()
+    record_run(tmp_path / "run", seed=1)
+    assert ("GOMP_SPINCOUNT=30000" in caplog.text) is (load > 1)
 
 
 def test_the_bundle_is_that_of_the_working_directory_or_the_packages(tmp_path, monkeypatch):
