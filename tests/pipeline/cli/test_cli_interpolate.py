@@ -71,7 +71,7 @@ def test_an_error_is_one_line(tiny_run, tmp_path):
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: Expected a checkpoint in")
+    assert done.stderr.startswith("error: Expected a checkpoint, but")
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "o").exists()
 
