@@ -1,4 +1,4 @@
-"""Evaluates denoised scans against a reference."""
+"""Evaluate denoised scans against a reference."""
 
 from ct_cncl.pipeline.evaluation.charts import Chart, Curve, Table
 from ct_cncl.pipeline.evaluation.record import (

@@ -1,4 +1,4 @@
-"""Iterates over the slices of a reference and of the methods that are evaluated against it."""
+"""Iterate over the slices of a reference and of the methods that are evaluated against it."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _MOST_WORKERS = 4
 
 @dataclass(frozen=True, eq=False)
 class MethodScans:
-    """A method's scans, matched to the reference's.
+    """A method's scans, matched to those of the reference.
 
     Attributes:
-        key: of the method.
-        scans: in the order of the reference's.
-        maps: by name out of ``record.MAPS``, likewise; empty where the method brings none.
+        key: key of the method.
+        scans: scans in the order of the reference's.
+        maps: maps in the same order, by names out of ``record.MAPS``; empty if the method has none.
     """
 
     key: str
@@ -42,13 +42,13 @@ class MethodScans:
 
 @dataclass
 class AllSlices:
-    """What all slices gave.
+    """The results of all slices.
 
     Attributes:
-        rows: of every method and slice.
-        patches: by patient, scan number and method ("reference" too), uniform patches (n, k, k) HU.
-        calibration: by method, disagreement and absolute error of some pixels, parts of (2, n) HU.
-        views: slices to be looked at.
+        rows: rows of every method and slice.
+        patches: uniform patches (n, k, k), HU, by patient, scan number and method (including "reference").
+        calibration: disagreement and absolute error of some pixels by method, in parts of (2, n), HU.
+        views: slices for display.
         reference_rows: noise and CNR of the reference itself on every slice.
     """
 
@@ -61,7 +61,7 @@ class AllSlices:
     def add(
         self, judged: MeasuredSlice, methods: Sequence[str], *, name: str, number: int, scan: int, patient: str
     ) -> None:
-        """What one slice gave: number ``number`` of the scan called ``name``, the ``scan``-th of the reference."""
+        """Add the results of slice ``number`` of the scan called ``name``, the ``scan``-th of the reference."""
         for key in methods:
             figures = judged.figures[key]
             self.rows.append(SliceRow(key, name, number, patient, figures.values, figures.missing))
@@ -86,18 +86,18 @@ def measure_slices(
     labels: Labels | None = None,
     tick: Callable[[], None] = lambda: None,
 ) -> AllSlices:
-    """Judge every slice of the reference, on several threads, and put what comes of it in order.
+    """Evaluate every slice of the reference, on several threads, and collect the results in order.
 
     Args:
-        reference: scans that are the reference.
-        patients: of each scan, as the record names them.
-        methods: what is judged; the input among them, with the key "input".
+        reference: scans of the reference.
+        patients: patient of each scan, as named in the record.
+        methods: methods to evaluate, including the input, with the key "input".
         measures: all figures, so that none is missing without a reason.
-        windows: by name, of PSNR, SSIM and VIF.
-        region: that image figures are over.
+        windows: windows of PSNR, SSIM and VIF by name.
+        region: pixels over which image figures are computed, out of ``measures.REGIONS``.
         shown: number of slices kept for display, evenly spaced.
-        labels: what tissues are told by; None for the reference's HU.
-        tick: called after each slice.
+        labels: label volumes of the tissues; None takes tissues from the reference's HU.
+        tick: function called after each slice.
     """
     jobs = [(scan, number) for scan, own in enumerate(reference) for number in range(own.slices.count)]
     kept = {jobs[k] for k in np.unique(np.linspace(0, len(jobs) - 1, min(shown, len(jobs))).round().astype(int))}
@@ -120,16 +120,16 @@ def measure_slices(
 
 @dataclass
 class SlicePlace:
-    """One place: what could be read there, and why something could not.
+    """One place: the images that could be read there, and the reasons why others could not.
 
     Attributes:
         reference: (x, y), HU.
-        padded: bool (x, y), what the scanner filled in.
-        images: by method, HU.
-        maps: by method and name, HU.
-        missing: by method, why there is no image.
-        tissues: bool (x, y) by name, from labels; None where tissues are told by the reference's HU.
-        no_labels: why there is none of them.
+        padded: bool (x, y), True on the scanner's padding.
+        images: images by method, HU.
+        maps: maps by method and name, HU.
+        missing: reason why there is no image, by method.
+        tissues: masks (x, y) by tissue, from labels; None if tissues are taken from the reference's HU.
+        no_labels: reason why there are no labels here.
     """
 
     reference: np.ndarray | None = None
@@ -142,7 +142,7 @@ class SlicePlace:
 
 
 class _Reader:
-    """Reads the same place of every scan; one thread at a time, since multi-frame files keep what they opened."""
+    """Reads the same place of every scan, in one thread at a time, since multi-frame files keep open data."""
 
     def __init__(self, reference: Sequence[OpenedScan], methods: Sequence[MethodScans], labels: Labels | None) -> None:
         self.scans, self.methods, self.labels = reference, methods, labels
@@ -184,7 +184,7 @@ class _Reader:
         found.tissues = tissue_masks_from_labels(here, labels.classes, valid=valid)
 
     def _maps(self, method: MethodScans, scan: int, number: int) -> dict[str, np.ndarray]:
-        """Maps that can be read at this place; where one cannot, the figure says that there is none."""
+        """Maps that can be read at this place; for others, the figure's reason says that there is no map."""
         found = {}
         for name, scans in method.maps.items():
             with suppress(ValueError):
@@ -213,13 +213,13 @@ def _refuse_small(hu: np.ndarray) -> None:
 
 
 def measure_place(read: SlicePlace, keys: Sequence[str], windows: Mapping[str, Window], region: str) -> MeasuredSlice:
-    """Every figure of every image at one place; each of ``keys`` has a value or a reason.
+    """Compute every figure of every image at one place; each of ``keys`` gets a value or a reason.
 
     Args:
-        read: what is there.
-        keys: of measures that slices have.
-        windows: by name.
-        region: out of ``measures.REGIONS``.
+        read: the images at this place.
+        keys: keys of the measures of slices.
+        windows: windows by name.
+        region: one of ``measures.REGIONS``.
     """
     if read.reference is None or read.padded is None or not read.images:
         judged = MeasuredSlice({}, {}, {})
@@ -246,7 +246,7 @@ def _why_none(measure: str, method: str, no_labels: str) -> str:
 
 
 def view_of(read: SlicePlace, label: str, patient: str, grid: SliceGrid, number: int) -> SliceView:
-    """A slice to be looked at, images rounded to whole HU; it is slice ``number`` of the grid."""
+    """A slice for display, with images rounded to integer HU; it is slice ``number`` of the grid."""
     images = {REFERENCE: read.reference, **read.images}
     maps = {key: own for key, own in read.maps.items() if own}
     note = "; ".join(f"{key}: {why}" for key, why in read.missing.items())
@@ -262,7 +262,7 @@ def _whole(hu: np.ndarray) -> np.ndarray:
 def _in_order(
     work: Callable[[tuple[int, int]], tuple[SlicePlace, MeasuredSlice]], jobs: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[SlicePlace, MeasuredSlice]]:
-    """Results of ``work`` in the order of the jobs; only a few slices are held at a time."""
+    """Yield the results of ``work`` in the order of the jobs; only a few slices are held at a time."""
     workers = max(1, min(_MOST_WORKERS, os.cpu_count() or 1, len(jobs)))
     waiting: deque[Future[tuple[SlicePlace, MeasuredSlice]]] = deque()
     with _one_torch_thread(), ThreadPoolExecutor(workers, "judge") as pool:
@@ -276,7 +276,7 @@ def _in_order(
 
 @contextmanager
 def _one_torch_thread() -> Iterator[None]:
-    """Slices are judged side by side; threads within each of them would only be in the way."""
+    """Limit torch to one thread: slices are evaluated in parallel, and threads within each of them would only slow this down."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""The answer of an evaluation: one sentence and its three figures, each with its range."""
+"""The result of an evaluation in one sentence with three figures, each with its range."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ct_cncl.pipeline.evaluation.record import (
 
 
 def evaluation_answer(found: Evaluation) -> Verdict | None:
-    """What the best candidate gains, how much noise it leaves and whether it harms structure; None without a figure.
+    """What the best candidate gains, how much noise it leaves and whether it harms structure; None if there is no figure.
 
-    The best has the highest PSNR in the first window.
+    The best candidate is the one with the highest PSNR in the first window.
     """
     first = first_psnr(found)
     if first is None:
@@ -42,19 +42,19 @@ def first_psnr(found: Evaluation) -> Measure | None:
 
 
 def figures_of(found: Evaluation, best: Method, first: Measure) -> dict[KeyFigure, str]:
-    """Gain, noise left, harm of one candidate, each with what a sentence says of it.
+    """Gain, remaining noise and harm of one candidate, each with its clause of the sentence.
 
     Args:
-        found: everything.
+        found: the evaluation.
         best: the candidate.
-        first: the PSNR that counts.
+        first: the PSNR that decides.
     """
     pairs = (_gain(found, best, first), _noise(found, best), _harm(found, best))
     return {figure: words for figure, words in pairs if figure is not None}
 
 
 def in_words(parts: Sequence[str]) -> str:
-    """One clause after the other.
+    """Join clauses with commas and "and".
 
     >>> in_words(["a", "b", "c"]), in_words(["a"])
     ('a, b and c', 'a')
@@ -63,7 +63,7 @@ def in_words(parts: Sequence[str]) -> str:
 
 
 def judged(found: Evaluation) -> str:
-    """Which methods were judged against what, on how much."""
+    """Which methods were compared with which reference, on how many slices, scans and patients."""
     names = [one.name for one in found.methods if one.role == "candidate"]
     who = f"{len(names)} methods" if len(names) > 2 else " and ".join(names) or "The input"
     reference = next((one for one in found.methods if one.role == "reference"), None)
@@ -110,7 +110,7 @@ def _noise(found: Evaluation, best: Method) -> tuple[KeyFigure | None, str]:
 
 
 def _harm(found: Evaluation, best: Method) -> tuple[KeyFigure | None, str]:
-    """Structure leakage; where there is no input to tell it by, the largest bias of a tissue."""
+    """Structure leakage or, without an input to measure it by, the largest bias of a tissue."""
     measure = next((one for one in found.measures if one.key == "leakage"), None)
     leakage = _mean(found, best.key, "leakage")
     if measure is not None and leakage is not None:
@@ -144,7 +144,7 @@ def _figure(
 
 
 def _short(measure: Measure) -> str:
-    """Its window and range, without the pixels that it is over; the page's section on the method has all."""
+    """The measure's window and range, without its pixels; the page's section on the method gives all conditions."""
     return measure.conditions.split(";")[0]
 
 
@@ -166,7 +166,7 @@ def _differences(found: Evaluation, method: str, key: str, over: str) -> list[fl
 
 
 def _ends(values: Sequence[float], over: str) -> tuple[float | None, float | None, str]:
-    """Smallest and largest, where there are too few for an interval."""
+    """Smallest and largest value, for figures with too few values for an interval."""
     if len(values) < 2:
         return None, None, f"1 {over.removesuffix('s')}, no range"
     return min(values), max(values), f"smallest and largest of {len(values)} {over}"

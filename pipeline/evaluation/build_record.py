@@ -1,4 +1,4 @@
-"""From evaluated slices to the record of an evaluation: spectra, means with intervals, comparisons, charts."""
+"""Build the record of an evaluation from evaluated slices: spectra, means with intervals, comparisons, charts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ct_cncl.pipeline.evaluation.verdict import verdict_sentences
 from ct_cncl.transforms.common.hu import Window
 
 OF_REFERENCE = ("noise", "cnr_fat", "nps_peak", "nps_mean")
-"""Figures that the reference has by itself."""
+"""Figures that the reference itself has."""
 
 
 def build_record(
@@ -45,23 +45,23 @@ def build_record(
     tables: Sequence[Table] = (),
     tissues_by: str = "the smoothed reference",
 ) -> Evaluation:
-    """The record of what judged slices gave.
+    """Build the record from the results of all slices.
 
     Args:
-        collected: of all slices.
-        methods: reference, input where there is one, candidates.
+        collected: results of all slices.
+        methods: the reference, the input if there is one, and the candidates.
         figures: all measures.
-        windows: by name.
-        pixels: of each scan, mm along columns and rows.
-        patients: of each scan.
-        seed: of the bootstrap.
-        title: of the page.
-        kind: of the record.
+        windows: windows by name.
+        pixels: pixel size of each scan along columns and rows, mm.
+        patients: patient of each scan.
+        seed: seed of the bootstrap.
+        title: title of the page.
+        kind: kind of the record.
         provenance: how it was made.
-        warnings: for readers.
-        charts: shown before those made here.
-        tables: further ones.
-        tissues_by: what tells tissues.
+        warnings: warnings for readers.
+        charts: charts to show before those made here.
+        tables: further tables.
+        tissues_by: how tissues are identified, for the notes of charts.
     """
     powers = spectra(collected, pixels)
     judged = [method.key for method in methods if method.key != REFERENCE]

@@ -1,4 +1,4 @@
-"""Charts and tables of an evaluation's record: what is shown beside the figures of its methods. Data only."""
+"""Charts and tables of an evaluation's record, which are shown in addition to the figures of its methods. Data only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 Value = float | str | None
-"""What a cell of a table holds: a number in full, text, or nothing."""
+"""Content of a cell of a table: an unrounded number, text, or nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,13 +16,13 @@ class Curve:
     """A line of a chart.
 
     Attributes:
-        method: key of the method it belongs to (its colour); empty for a line that is nobody's, as an identity line.
-        name: in the key of the chart, for example "cncl_fast, +100 HU".
-        x: (n,) finite.
-        y: (n,) finite; or as many values as ``Chart.categories`` (NaN: nothing to show there).
-        low: (n,) lower ends of intervals, or None.
-        high: (n,) upper ends.
-        dashed: a reference rather than a result.
+        method: key of the method, which sets the colour; empty for a line without a method, such as an identity line.
+        name: name in the chart's legend, for example "cncl_fast, +100 HU".
+        x: (n,), finite.
+        y: (n,), finite; or one value for each of ``Chart.categories`` (NaN: nothing to show).
+        low: lower ends of intervals (n,), or None.
+        high: upper ends of intervals (n,), or None.
+        dashed: whether the line is dashed, as for a reference rather than a result.
     """
 
     method: str
@@ -36,14 +36,14 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class Chart:
-    """Lines, or bars where ``categories`` are given.
+    """Lines, or bars if ``categories`` are given.
 
     Attributes:
-        key: unique: "nps", "tissue_bias", "tissue_std", "calibration", "ttf_+100", "detectability", "linearity",
+        key: unique key: "nps", "tissue_bias", "tissue_std", "calibration", "ttf_+100", "detectability", "linearity",
             "training_psnr", ...
         title: for example "Noise power spectrum".
-        x_label: with unit, for example "spatial frequency, cycles/mm".
-        y_label: with unit, for example "NPS, HU^2 mm^2".
+        x_label: label with unit, for example "spatial frequency, cycles/mm".
+        y_label: label with unit, for example "NPS, HU^2 mm^2".
         curves: at least one.
         categories: names of the groups of bars, for example tissues; then every curve has one value for each.
         note: how it was measured, in a sentence or two.
@@ -60,16 +60,16 @@ class Chart:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that is not one row a method: results of a phantom test, for example.
+    """A table that does not have one row per method, for example of a phantom test.
 
     Attributes:
-        key: unique.
+        key: unique key.
         title: heading.
         columns: headers with units.
-        rows: cells; numbers in full (people's rounding is ``digits``), text, or None for an empty cell.
-        digits: decimals by column.
+        rows: cells: unrounded numbers, text, or None for an empty cell.
+        digits: decimals for display, by column.
         note: how it was measured.
-        names: leading columns that say what a row is of; paper repeats them where it holds a table in parts.
+        names: number of leading columns that name a row; they are repeated when a table is split for printing.
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""Charts of an evaluation: noise power, errors by tissue, calibration of the disagreement; and a patient's noise figures."""
+"""Charts of an evaluation (noise power, errors by tissue, calibration of the disagreement), and noise figures by patient."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ct_cncl.transforms.anatomy.regions import NoisePower, noise_power_spectrum
 
 Pixel = tuple[float, float]
 _LOWEST = 2
-"""Radial bins below this one hold anatomy and what is left of it after a plane: not drawn."""
+"""First radial bin that is drawn; lower ones hold anatomy and what is left of it after a fitted plane is subtracted."""
 PATCHES_NOTE = f"Calmest soft-tissue patches of the reference, {PATCH} x {PATCH} pixels, the same in all images"
 
 
@@ -26,7 +26,7 @@ def spectra(collected: AllSlices, pixels: Sequence[Pixel]) -> dict[tuple[str, in
     """Noise power by patient, scan and method, pooled over the scan's slices.
 
     Args:
-        collected: with the patches.
+        collected: results of all slices, with their patches.
         pixels: (dx, dy) of each scan, mm.
     """
     return {
@@ -41,16 +41,16 @@ def noise_of_patients(
     patients: Sequence[str],
     methods: Sequence[str],
 ) -> dict[tuple[str, str], tuple[dict[str, float], dict[str, str]]]:
-    """NPS distance to the reference, peak and mean frequency by method and patient, means over the patient's scans.
+    """NPS distance to the reference, peak and mean frequency by method and patient, as means over the patient's scans.
 
     Args:
-        powers: from :func:`spectra`.
+        powers: spectra from :func:`spectra`.
         pixels: (dx, dy) of each scan, mm.
-        patients: of each scan.
-        methods: keys.
+        patients: patient of each scan.
+        methods: keys of the methods.
 
     Returns:
-        Values and, where there are none, reasons.
+        Values, and the reasons for missing ones.
     """
     found: dict[tuple[str, str], tuple[dict[str, float], dict[str, str]]] = {}
     for method in methods:
@@ -76,7 +76,7 @@ def noise_of_patients(
 
 
 def noise_chart(powers: Mapping[tuple[str, int, str], NoisePower], methods: Sequence[Method]) -> list[Chart]:
-    """Radial noise power of the reference and every method: the mean over scans, on the frequencies that all scans have."""
+    """Radial noise power of the reference and every method, averaged over scans at the frequencies that all of them have."""
     if not powers:
         return []
     highest = min(power.frequency[-1] for power in powers.values())
@@ -100,7 +100,7 @@ def noise_chart(powers: Mapping[tuple[str, int, str], NoisePower], methods: Sequ
 
 
 def error_power_chart(collected: AllSlices, pixels: Sequence[Pixel], methods: Sequence[Method]) -> list[Chart]:
-    """Power of the error, image - reference, by frequency: what a result lacks and what it still has too much."""
+    """Power of the error, image - reference, by frequency: what a result lacks, and what it has in excess."""
     powers: dict[tuple[str, int, str], NoisePower] = {}
     for (patient, scan, key), parts in collected.patches.items():
         reference = collected.patches[patient, scan, REFERENCE]
@@ -118,13 +118,13 @@ def error_power_chart(collected: AllSlices, pixels: Sequence[Pixel], methods: Se
 def tissue_charts(
     summaries: Sequence[SummaryRow], methods: Sequence[Method], names: Sequence[str], *, by: str
 ) -> list[Chart]:
-    """Bias and standard deviation of HU by tissue, bars with their intervals.
+    """Bias and standard deviation of HU errors by tissue, as bars with intervals.
 
     Args:
-        summaries: all.
-        methods: those that are judged.
-        names: of the tissues.
-        by: what tells tissues, for the note.
+        summaries: all rows of the summary.
+        methods: methods to show.
+        names: names of the tissues.
+        by: how tissues are identified, for the note.
     """
     charts = []
     rows = {(row.method, row.measure): row for row in summaries}
@@ -146,7 +146,7 @@ def tissue_charts(
 
 
 def calibration_chart(collected: AllSlices, methods: Sequence[Method]) -> list[Chart]:
-    """Mean absolute error by disagreement of the branches, in tenths of the pixels."""
+    """Mean absolute error by disagreement of the branches, in ten groups of pixels."""
     curves, longest = [], 0.0
     for method in methods:
         if method.key in collected.calibration:

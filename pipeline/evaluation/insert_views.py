@@ -1,4 +1,4 @@
-"""What the report of inserts shows first: the answer, and slices with the inserts to jump to."""
+"""What the report of inserts shows first: the result in one sentence, and slices with links to the inserts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ct_cncl.pipeline.metrics.inserts import Insert, Place
 
 _T = TypeVar("_T")
 SHOWN_SLICES = 20
-"""Slices of the page."""
+"""Largest number of slices on the page."""
 
 
 def insert_views(
@@ -29,12 +29,12 @@ def insert_views(
     """Slices of a scan that hold inserts.
 
     Args:
-        scan: that the inserts were added to.
+        scan: the scan to which the inserts were added.
         patient: "patient 1", ...
-        volumes: by method key, (columns, rows, slices) HU.
-        places: of the inserts.
+        volumes: volumes (columns, rows, slices), HU, by method key.
+        places: places of the inserts.
         kinds: all kinds of inserts.
-        most: of its slices.
+        most: largest number of slices.
     """
     views = []
     for number in evenly(sorted({place.slice for place in places}), most):
@@ -51,7 +51,7 @@ def insert_views(
 
 
 def evenly(views: Sequence[_T], most: int) -> list[_T]:
-    """At most so many, evenly spaced.
+    """Choose at most ``most`` of ``views``, evenly spaced.
 
     >>> evenly([1, 2, 3, 4, 5], 3)
     [1, 3, 5]
@@ -63,13 +63,13 @@ def evenly(views: Sequence[_T], most: int) -> list[_T]:
 def insert_verdict(
     name: str, rows: Sequence[Sequence[float | str | None]], noise: Interval, counts: Sequence[int]
 ) -> Verdict:
-    """Contrast kept of the insert that loses most and of the one that loses least, and the noise left.
+    """Contrast kept of the insert that loses most and of the one that loses least, and the remaining noise.
 
     Args:
-        name: of the method.
-        rows: of the table: insert, how many, patients, contrast kept %, its interval as text, ...
-        noise: left, a share.
-        counts: inserts of each patient.
+        name: name of the method.
+        rows: rows of the table: insert, number of inserts, patients, contrast kept in %, its interval as text, ...
+        noise: remaining noise, as a fraction.
+        counts: number of inserts of each patient.
     """
     known = [row for row in rows if isinstance(row[3], float)]
     judged = f"{name}: {sum(counts)} inserts in scans of {len(counts)} patient{'s' * (len(counts) != 1)}"

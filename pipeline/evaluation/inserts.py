@@ -1,6 +1,6 @@
 """``ct-cncl evaluate --inserts``: contrast kept on real scans, by any method that writes files.
 
-First the scans are written with inserts added; the method is run on both; then its two results are compared.
+First, copies of the scans with inserts are written; the method is run on both; then its two results are compared.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ct_cncl.transforms.series.nifti import write_float_nifti
 from ct_cncl.transforms.series.values import RESULT
 
 _MANIFEST = "inserts.json"
-"""Beside the scans with inserts: where which insert lies, and in which scans."""
+"""File next to the scans with inserts that lists the scans and the places of the inserts in them."""
 INSERTS_TABLE = "inserts.csv"
 
 
@@ -43,19 +43,19 @@ class _Volume(NamedTuple):
 
 
 def write_with_inserts(scans: Path, out: Path, *, seed: int = 0) -> int:
-    """Every scan with inserts at random places of soft tissue, as NIfTI of float32 HU, and the manifest that says where.
+    """Write every scan with inserts at random places in soft tissue, as NIfTI with float32 HU, and the manifest of the places.
 
     Args:
         scans: a file or folder.
-        out: folder to be made.
-        seed: of the places, 0 or above.
+        out: folder to create.
+        seed: seed of the places, 0 or above.
 
     Returns:
-        How many inserts there are.
+        Number of inserts.
 
     Raises:
-        OutputError: ``out`` holds files already, or cannot be written.
-        ScanError, DataError: nothing to read, two scans of one name, or no place for any insert.
+        OutputError: ``out`` already holds files, or cannot be written.
+        ScanError, DataError: there is nothing to read, two scans have the same name, or there is no place for any insert.
     """
     with alone_in(out):
         if out.exists() and any(out.iterdir()):
@@ -81,7 +81,7 @@ def _write(scans: Path, out: Path, seed: int) -> int:
         )
     total = sum(len(entry["places"]) for entry in entries)
     if not total:
-        raise DataError(f"Expected soft tissue with room for inserts in {scans}, but there is none. Name other scans.")
+        raise DataError(f"Expected soft tissue with room for inserts in {scans}, but found none. Name other scans.")
     content = {"seed": seed, "inserts": [one._asdict() for one in INSERTS], "scans": entries}
     with replacing(out / _MANIFEST) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -99,21 +99,21 @@ def evaluate_inserts(
     overwrite: bool = False,
     page: Callable[[Evaluation, Path], object] | None = None,
 ) -> Evaluation:
-    """Contrast kept and noise left of one method on real scans, by patient, as tables in ``out``.
+    """Measure the contrast kept and the noise left by one method on real scans, by patient, and write tables to ``out``.
 
     Args:
-        scans: what the inserts were added to.
+        scans: scans to which the inserts were added.
         plain: the method's results for them.
         inserted: its results for the scans with inserts.
         manifest: the folder that :func:`write_with_inserts` made.
         out: folder of the tables.
-        patients: says whose a scan is.
-        overwrite: replace earlier ones.
+        patients: finds the patient of a scan.
+        overwrite: replace earlier results.
         page: writes the report, see :func:`~ct_cncl.pipeline.evaluation.run.evaluate_files`.
 
     Raises:
-        DataError: results that do not belong to the scans, or no manifest of them.
-        OutputError: ``out`` holds results.
+        DataError: results do not belong to the scans, or there is no manifest.
+        OutputError: ``out`` already holds results.
     """
     with alone_in(out):
         if (out / INSERTS_TABLE).exists() and not overwrite:
@@ -175,7 +175,8 @@ def _places(stated: Mapping[str, Any], name: str, before: _Volume, made: Sequenc
     entry = stated["scans"].get(name)
     if entry is None or list(before.hu.shape) != entry["shape"] or any(one.hu.shape != before.hu.shape for one in made):
         raise DataError(
-            f"Expected {name} and its results as the inserts were added to it, but got another scan or shape. Write the inserts again."
+            f"Expected {name} and its results to match the scan to which inserts were added, but got another scan or shape. Write the "
+            "scans with inserts again."
         )
     return [Place(*place) for place in entry["places"]]
 
@@ -192,7 +193,7 @@ def _volume(hu: np.ndarray, affine: np.ndarray) -> _Volume:
 
 
 def _noise_left(before: np.ndarray, after: np.ndarray) -> Iterator[float]:
-    """Of each slice with soft tissue: noise after over noise before."""
+    """Noise after divided by noise before, for each slice with soft tissue."""
     for k in range(before.shape[2]):
         try:
             levels = [noise_level(one[..., k : k + 1]) for one in (before, after)]
@@ -209,7 +210,7 @@ def _record(
 ) -> Evaluation:
     name = plain.resolve().name
     if not any(noise):
-        raise DataError("Expected soft tissue to tell the noise from, but there is none. Name other scans.")
+        raise DataError("Expected soft tissue to measure the noise in, but found none. Name other scans.")
     left = bootstrap_mean(np.array([np.mean(one) for one in noise if one]), seed=0)
     rows: list[list[float | str | None]] = []
     means = []

@@ -1,4 +1,4 @@
-"""Tissues from label volumes: what the numbers mean, and which labels belong to which reference scan."""
+"""Tissues from label volumes: the meaning of the numbers, and which labels belong to which reference scan."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Labels:
     """Label volumes of a reference.
 
     Attributes:
-        scans: in the order of the reference's scans.
-        classes: the numbers of each tissue, by its name.
-        source: the user's own name of the file or folder.
-        warnings: for readers.
+        scans: label volumes in the order of the reference's scans.
+        classes: label numbers of each tissue by name.
+        source: the user's name of the file or folder.
+        warnings: warnings for readers.
     """
 
     scans: Sequence[OpenedScan]
@@ -37,7 +37,7 @@ class Labels:
     warnings: Sequence[str] = ()
 
     def described(self) -> str:
-        """Where tissues come from, in a sentence without its full stop."""
+        """Describe where tissues come from, in a sentence without its full stop."""
         numbers = ", ".join(f"{name} {stated(own)}" for name, own in self.classes.items())
         return f"labels of {self.source}: {numbers}; {TISSUE_BORDER} pixels of each border taken off"
 
@@ -52,13 +52,13 @@ def stated(numbers: Sequence[int]) -> str:
 
 
 def read_classes(path: Path | None) -> dict[str, tuple[int, ...]]:
-    """Label numbers by tissue: of a JSON file such as ``{"liver": 5, "vessels": [7, 8]}``, else of the anatomical phantoms.
+    """Read the label numbers of tissues from a JSON file such as ``{"liver": 5, "vessels": [7, 8]}``.
 
     Args:
-        path: of the file; None for labels that ``anatomical_phantom`` makes and ``ct-cncl prepare --phantoms`` writes.
+        path: the file; None for the labels of anatomical phantoms, as ``ct-cncl prepare --phantoms`` writes them.
 
     Raises:
-        DataError: no such file, or anything in it but names and whole numbers.
+        DataError: there is no such file, or it holds anything but names and integers.
     """
     if path is None:
         return dict(PHANTOM_CLASSES)
@@ -69,13 +69,11 @@ def read_classes(path: Path | None) -> dict[str, tuple[int, ...]]:
     except ValueError as error:
         raise DataError(f"Expected {path.name} to be JSON, but got: {error}. {_EXAMPLE}") from error
     if not isinstance(content, dict) or not content:
-        raise DataError(f"Expected {path.name} to hold names with their numbers, but it does not. {_EXAMPLE}")
+        raise DataError(f"Expected {path.name} to hold names and numbers, but it does not. {_EXAMPLE}")
     classes = {name.strip(): _numbers(own, name, path) for name, own in content.items()}
     keys = [tissue_key(name) for name in classes]
     if "" in keys or len(set(keys)) < len(content):
-        raise DataError(
-            f"Expected a name of its own for each tissue of {path.name}, but two are alike or one is empty."
-        )
+        raise DataError(f"Expected a unique name for each tissue in {path.name}, but two are alike or one is empty.")
     return classes
 
 
@@ -94,18 +92,18 @@ def _numbers(value: Any, name: str, path: Path) -> tuple[int, ...]:
 def find_labels(
     path: Path, reference: Sequence[OpenedScan], finder: PatientFinder, scratch: Path, *, names: Path | None
 ) -> Labels:
-    """Label volumes under a path, matched to the reference by patient and geometry as results are.
+    """Find label volumes under a path, and match them to the reference by patient and geometry, like results.
 
     Args:
         path: a file or folder of NIfTI, DICOM or another kind that scans may have.
-        reference: scans that are the reference.
-        finder: says whose a volume is.
-        scratch: an existing folder, for as long as the labels are used.
-        names: JSON with names and numbers, see :func:`read_classes`.
+        reference: scans of the reference.
+        finder: finds the patient of a volume.
+        scratch: an existing folder, which must exist as long as the labels are used.
+        names: JSON file with names and numbers, see :func:`read_classes`.
 
     Raises:
-        DataError: volumes that do not belong to the reference, that hold no labels, or labels of which none has a name.
-        ScanError: unreadable, or nothing there.
+        DataError: volumes do not belong to the reference or do not hold labels, or none of their labels has a name.
+        ScanError: a volume is unreadable, or there is none.
     """
     classes = read_classes(names)
     found = locate(path, finder, scratch, check_hu=False)[RESULT]
@@ -120,8 +118,8 @@ def find_labels(
         unnamed = []  # skin, cartilage, nerve and the table are left out on purpose
     elif (held - {0} or held).isdisjoint(named):
         raise DataError(
-            f"Expected labels that {names.name} names in {path.name}, but it holds {_few(sorted(held))} only. "
-            "Write the numbers that belong to these volumes."
+            f"Expected labels that {names.name} names in {path.name}, but it holds only {_few(sorted(held))}. "
+            "Use the label numbers of these volumes."
         )
     warnings = []
     if unnamed:
@@ -132,10 +130,10 @@ def find_labels(
 
 
 def whole_labels(values: np.ndarray) -> np.ndarray:
-    """(x, y) int64 of a slice of labels.
+    """Convert a slice of labels (x, y) to int64.
 
     Raises:
-        ValueError: values that are no whole numbers of 0 or more.
+        ValueError: values are not integers of 0 or more.
 
     >>> whole_labels(np.array([[0.0, 3.0]])).tolist()
     [[0, 3]]
@@ -153,7 +151,7 @@ def _labels_in(scan: OpenedScan) -> set[int]:
         try:
             values = scan.slices.read(number).hu
         except ValueError:
-            continue  # that slice is reported by itself
+            continue  # that slice is reported separately
         try:
             held |= set(np.unique(whole_labels(values)).tolist())
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""Matches scans and slices of a method to those of the reference, by patient and by position."""
+"""Match scans and slices of a method to those of the reference, by patient and by position."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from ct_cncl.transforms.series.slices import DicomSlices, Slices, VolumeSlices, 
 from ct_cncl.transforms.series.values import RESULT
 
 _KINDS = (RESULT, "noise", "content", "disagreement")
-"""What ``ct-cncl denoise`` writes: told by the end of a volume's name, by ImageType in DICOM."""
+"""Kinds of results of ``ct-cncl denoise``, recognized by the end of a volume's name, and by ImageType in DICOM."""
 _SAMPLES = 5
 
 
 @dataclass(frozen=True, eq=False)
 class OpenedScan:
-    """An opened scan: whose it is, and where its slices are.
+    """An opened scan with its patient and the positions of its slices.
 
     Attributes:
         slices: the opened scan.
-        patient: as header, table or file name say. Not for logs.
-        known: header or table name the patient; a file name only suggests one.
-        grid: where its slices lie.
+        patient: patient from header, table or file name. Not for logs.
+        known: whether header or table name the patient; a file name only suggests one.
+        grid: positions of its slices.
     """
 
     slices: Slices
@@ -55,18 +55,18 @@ def locate(
     """Open every scan under a path.
 
     Args:
-        path: a file or folder of DICOM, NIfTI or another kind that :func:`ct_cncl.transforms.series.find_scans` takes.
-        patients: says whose a scan is.
-        scratch: an existing folder, for as long as the scans are used.
-        kinds: out of :data:`_KINDS`; with "denoised" alone every scan counts as one.
-        check_hu: refuse results that are no HU; labels are none.
+        path: a file or folder of DICOM, NIfTI or another kind that :func:`ct_cncl.transforms.series.find_scans` accepts.
+        patients: finds the patient of a scan.
+        scratch: an existing folder, which must exist as long as the scans are used.
+        kinds: kinds out of :data:`_KINDS`; with "denoised" alone, every scan counts as one.
+        check_hu: refuse results that are not in HU; False for label volumes.
 
     Returns:
-        By kind; "denoised" is whatever is no other kind.
+        Scans by kind; "denoised" is whatever is of no other kind.
 
     Raises:
-        ScanError: nothing found, unreadable, or no HU.
-        DataError: nothing says whose a scan is.
+        ScanError: nothing was found, or a scan is unreadable or not in HU.
+        DataError: the patient of a scan cannot be found.
     """
     found: dict[str, list[OpenedScan]] = {kind: [] for kind in kinds}
     for number, source in enumerate(find_scans(path)):
@@ -85,7 +85,7 @@ def locate(
 
 
 def kind_of(source: ScanSource) -> str:
-    """What a file of a method shows, out of :data:`_KINDS`; "denoised" where nothing says otherwise."""
+    """The kind of a method's file, out of :data:`_KINDS`; "denoised" unless it is marked otherwise."""
     if source.kind == "dicom":
         header = pydicom.dcmread(source.files[0], stop_before_pixels=True, specific_tags=["ImageType"])
         stated = {str(word).lower() for word in header.get("ImageType") or []}
@@ -110,7 +110,7 @@ def _located(slices: Slices, patient: str, *, known: bool) -> OpenedScan:
             )
         stored = slices.series.affine
         first = stored[:3] @ [0, 0, slices.count - 1 if flipped else 0, 1]
-        shift = affine[:3, 3] - first  # from the stored first pixel to the turned one, the same in all slices
+        shift = affine[:3, 3] - first  # from the stored first pixel to the reoriented one, the same in all slices
         corners = np.array([frame.position * [-1, -1, 1] for frame in slices.frames]) + shift
         shape = (slices.frames[0].shape[1], slices.frames[0].shape[0])
         turned = slices.order.forward[0, 0] == 1
@@ -127,14 +127,14 @@ def _located(slices: Slices, patient: str, *, known: bool) -> OpenedScan:
 
 
 def _refuse_stored_values(slices: Slices) -> None:
-    """Refuse a scan that holds no HU: nothing below 0 in any of a few slices over its length, and yet no constant."""
+    """Refuse a scan that is not in HU: no value below 0 in several slices over its length, and not constant."""
     numbers = np.unique(np.linspace(0, slices.count - 1, _SAMPLES).round().astype(int))
     low, high = np.inf, -np.inf
     for number in numbers.tolist():
         try:
             hu = slices.read(number).hu
         except ValueError:
-            continue  # that slice is reported by itself
+            continue  # that slice is reported separately
         low, high = min(low, float(hu.min())), max(high, float(hu.max()))
     if low >= 0 and high > low:
         raise DataError(
@@ -144,22 +144,22 @@ def _refuse_stored_values(slices: Slices) -> None:
 
 
 def match(reference: Sequence[OpenedScan], others: Sequence[OpenedScan], *, name: str) -> list[OpenedScan]:
-    """For every scan of the reference the one of a method: the same patient, the same pixels, slices at the same places.
+    """For every scan of the reference, find the scan of a method with the same patient, pixels and slice positions.
 
-    Where headers or a table name the patient of both, they must be equal. Where only file names suggest one, names must be
+    If headers or a table name the patients of both, these must be equal. If only file names suggest a patient, names must be
     related (``scan`` and ``scan_denoised``, or the same beginning up to the first underscore), unless there is one scan each.
-    Of several candidates the one whose name extends the reference's is taken.
+    If several scans match, the one whose name extends the reference's is taken.
 
     Args:
-        reference: scans that are the reference.
+        reference: scans of the reference.
         others: scans of one method.
-        name: of the method, for messages.
+        name: name of the method, for messages.
 
     Returns:
-        In the order of ``reference``.
+        The scans in the order of ``reference``.
 
     Raises:
-        DataError: a scan without a partner, one with several, or a partner of two; the message says what differs.
+        DataError: a scan has no match or several, or matches two reference scans; the message says what differs.
     """
     alone = len(reference) == 1 and len(others) == 1
     chosen = []
@@ -185,7 +185,7 @@ def match(reference: Sequence[OpenedScan], others: Sequence[OpenedScan], *, name
 
 
 def _by_name(scan: OpenedScan, others: list[OpenedScan]) -> list[OpenedScan]:
-    """Those whose patient is known to be the same, or whose name is related; the closest name where there are several."""
+    """Scans whose patient is known to be the same, or whose name is related; if there are several, those closest in name."""
     own = scan.slices.source.name
     sure = [other for other in others if scan.known and other.known]
     related = [other for other in others if _related(own, other.slices.source.name)]
@@ -232,7 +232,7 @@ def _why_not(scan: OpenedScan, found: Sequence[OpenedScan], others: Sequence[Ope
 
 
 def difference(scan: OpenedScan, other: OpenedScan) -> str:
-    """What keeps two scans from being of one geometry, in words."""
+    """Describe how the geometries of two scans differ."""
     ours, theirs = scan.grid, other.grid
     if ours.shape != theirs.shape:
         return f"slices are {ours.shape[0]} x {ours.shape[1]} and {theirs.shape[0]} x {theirs.shape[1]} pixels"
@@ -251,6 +251,6 @@ def difference(scan: OpenedScan, other: OpenedScan) -> str:
 
 
 def left_over(chosen: Iterable[OpenedScan], others: Sequence[OpenedScan]) -> list[str]:
-    """Names of scans that belong to no scan of the reference."""
+    """Names of scans that match no scan of the reference."""
     used = {id(one) for one in chosen}
     return [other.name for other in others if id(other) not in used]

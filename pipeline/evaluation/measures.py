@@ -14,14 +14,14 @@ REGIONS = {
     "body": "pixels of the body",
     "all": "all pixels, padding included",
 }
-"""Over which pixels image figures are; "scan" is the whole slice where nothing is padded, as the literature has it."""
+"""Pixels over which image figures are computed; without padding, "scan" is the whole slice, as usual in the literature."""
 _BIAS = "Bias, "
 NOISE_KEYS = ("nps_distance", "nps_peak", "nps_mean")
-"""Figures of a patient, not of a slice: a spectrum needs many patches."""
+"""Figures per patient, not per slice, since a spectrum needs many patches."""
 
 
 def tissue_key(tissue: str) -> str:
-    """A tissue's name within keys.
+    """Name of a tissue as part of a key.
 
     >>> tissue_key("soft tissue")
     'soft_tissue'
@@ -30,9 +30,9 @@ def tissue_key(tissue: str) -> str:
 
 
 def span_of(window: Window) -> float | Window:
-    """What a metric is given as its data range: the full range as a length alone, at whose ends nothing is cut off.
+    """The data range to pass to a metric: for the full range only its length, so that nothing is clipped.
 
-    So PSNR and SSIM of the full range are those of training and ablation.
+    PSNR and SSIM of the full range are then those of training and ablation.
     """
     return window.width if window == WINDOWS["full"] else window
 
@@ -48,11 +48,11 @@ def measures(
     """All figures that will be computed.
 
     Args:
-        windows: by name, of PSNR, SSIM and VIF.
-        region: out of :data:`REGIONS`.
-        with_input: whether there is a low-dose input, without which nothing is known of what was removed.
-        with_maps: whether a candidate brings disagreement maps.
-        labels: the numbers of each tissue in label volumes; None where tissues are told by the reference's HU.
+        windows: windows of PSNR, SSIM and VIF by name.
+        region: one of :data:`REGIONS`.
+        with_input: whether there is a low-dose input; without it, what was removed is unknown.
+        with_maps: whether a candidate has disagreement maps.
+        labels: label numbers of each tissue; None if tissues are taken from the reference's HU.
     """
     found = [one for name, window in windows.items() for one in _through(name, window, region)]
     found += [
@@ -71,7 +71,7 @@ def measures(
 
 
 def tissue_names(figures: Iterable[Measure]) -> list[str]:
-    """The tissues that biases are of, in their order."""
+    """Names of the tissues that have a bias, in order."""
     return [one.title.removeprefix(_BIAS) for one in figures if one.key.startswith("bias_")]
 
 

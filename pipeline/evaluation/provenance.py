@@ -40,13 +40,13 @@ def provenance(
     files: Mapping[str, str],
     constants: Mapping[str, str] = CONSTANTS,
 ) -> Provenance:
-    """Versions, command of this process, and conditions of now.
+    """Record versions, the command of this process, the time and the settings.
 
     Args:
-        windows: by name.
-        seeds: by what they are for.
-        files: by method.
-        constants: in words, by metric.
+        windows: windows by name.
+        seeds: seeds by purpose.
+        files: files by method.
+        constants: constants in words, by metric.
     """
     revision = bundle._git_revision()
     versions = {

@@ -1,7 +1,8 @@
 """The record of an evaluation, from which tables, CSV and the report are made. Data only; nothing is computed here.
 
-All images are slices (columns, rows): axis 0 to the right and axis 1 downwards in a picture, HU. Nothing in a record names a
-patient beyond the user's own file names: patients are "patient 1", "patient 2", ... in the order of the reference's files.
+All images are slices (columns, rows), HU: in a picture, axis 0 runs to the right and axis 1 downwards. Apart from the user's own
+file names, nothing in a record identifies a patient: patients are "patient 1", "patient 2", ... in the order of the reference's
+files.
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ import numpy as np
 from ct_cncl.pipeline.evaluation.charts import Chart, Table
 
 REFERENCE, INPUT = "reference", "input"
-"""Keys of the methods that are not judged for themselves; candidates have the keys "candidate1", "candidate2", ..."""
+"""Keys of the methods that are not candidates; candidates have the keys "candidate1", "candidate2", ..."""
 MAPS = ("noise", "content", "disagreement")
-"""What a candidate may bring beside its result: N(y), C(y) and |C(y) - (y - N(y))|, HU."""
+"""Maps that a candidate may have besides its result: N(y), C(y) and |C(y) - (y - N(y))|, HU."""
 PAGE = "report.html"
 """File name of the report of an evaluation."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """Who made an image.
+    """The method that made an image.
 
     Attributes:
-        key: by which rows, slices and curves refer to it: "reference", "input" or "candidate1", ...
-        name: as people read it, unique: the user's file or folder name.
-        role: "candidate" is judged; "input" is judged beside them as the line to beat.
+        key: key that rows, slices and curves refer to: "reference", "input" or "candidate1", ...
+        name: unique name for display: the user's file or folder name.
+        role: "candidate" is evaluated; "input" is evaluated as well, as the baseline.
         description: a sentence on where it comes from; may be empty.
     """
 
@@ -41,16 +42,16 @@ class Method:
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure of merit: what its column is called and what must be known to read it.
+    """A figure of merit: the name of its column, and what is needed to interpret it.
 
     Attributes:
-        key: by which rows refer to it, for example "psnr_chest".
+        key: key that rows refer to, for example "psnr_chest".
         title: for example "PSNR".
-        unit: "dB", "HU", "1/mm", "HU^2 mm^2"; empty for figures without unit.
+        unit: "dB", "HU", "1/mm", "HU^2 mm^2"; empty for dimensionless figures.
         conditions: data range or window and constants, for example "window chest -600/1500 HU, range 1500 HU"; never empty.
-        better: which way is better; "zero" for biases and distances that have a sign; empty where neither is.
-        digits: decimals that people read.
-        description: a sentence for people who do not know it.
+        better: which direction is better; "zero" for biases and distances with a sign; empty if neither is.
+        digits: decimals for display.
+        description: a sentence for readers who do not know the figure.
         group: heading under which it is shown: "image", "tissue", "noise", "structure", "task", "branches".
     """
 
@@ -65,7 +66,7 @@ class Measure:
 
     @property
     def header(self) -> str:
-        """Title, unit and conditions in one line, as a column of a table must say them.
+        """Title, unit and conditions in one line, for the header of a column.
 
         >>> Measure("rmse_full", "RMSE", "HU", "body", "lower", 2, "", "image").header
         'RMSE HU (body)'
@@ -75,18 +76,18 @@ class Measure:
 
 @dataclass(frozen=True)
 class KeyFigure:
-    """A figure that answers the question of an evaluation.
+    """A key figure of an evaluation.
 
     Attributes:
         title: for example "Gain".
-        value: in ``unit``.
-        unit: "dB", "HU", "%"; empty for a figure without unit.
-        digits: decimals that people read.
-        low: lower end of its range; None where there is one value alone.
-        high: upper end.
+        value: value in ``unit``.
+        unit: "dB", "HU", "%"; empty for a dimensionless figure.
+        digits: decimals for display.
+        low: lower end of its range; None if there is only one value.
+        high: upper end of its range.
         range_of: what the range is, for example "95 % interval over 12 patients".
         conditions: window, or where it was measured; never empty.
-        signed: whether a plus belongs before it.
+        signed: whether positive values are shown with a plus sign.
     """
 
     title: str
@@ -102,13 +103,13 @@ class KeyFigure:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer of an evaluation: what stands first on its page.
+    """The result of an evaluation, shown first on its page.
 
     Attributes:
-        judged: what was judged: method, reference, scans.
+        judged: what was evaluated: method, reference, scans.
         sentence: the result in one sentence, with its figures.
         figures: those figures, each with its range and window.
-        method: key of the method that the sentence is about; empty where it is about none of the pictures.
+        method: key of the method that the sentence is about; empty if that method has no pictures.
     """
 
     judged: str
@@ -119,13 +120,13 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Mark:
-    """Something in a slice to jump to.
+    """A place in a slice that the page can jump to.
 
     Attributes:
-        label: what it is, for example "14 HU, 3 mm".
-        column: of its middle, pixels.
-        row: of its middle, pixels.
-        diameter_mm: its size.
+        label: what is there, for example "14 HU, 3 mm".
+        column: column of its centre, pixels.
+        row: row of its centre, pixels.
+        diameter_mm: its diameter.
     """
 
     label: str
@@ -136,19 +137,19 @@ class Mark:
 
 @dataclass(frozen=True, eq=False)
 class SliceView:
-    """A slice to be looked at.
+    """A slice for display.
 
     Attributes:
         label: for example "scan.nii.gz, slice 12".
         patient: "patient 1", ...
-        spacing_mm: of pixels along columns (axis 0) and rows (axis 1), mm.
-        images: by method key, (columns, rows) float32 or int16, HU; the reference always, others where they exist.
-        maps: by method key, then by name out of :data:`MAPS`, the same shape, HU.
-        note: what is special about it; may be empty.
+        spacing_mm: pixel size along columns (axis 0) and rows (axis 1), mm.
+        images: images (columns, rows), float32 or int16, HU, by method key; the reference always, others if they exist.
+        maps: maps of the same shape, HU, by method key and then by name out of :data:`MAPS`.
+        note: what is special about the slice; may be empty.
         sides: letters of the patient's sides at the left, top, right and bottom, for example ("R", "A", "L", "P"); empty
-            letters where nothing says.
-        position: of the slice in the patient, for example "S 12.5 mm"; empty where nothing says.
-        marks: to jump to.
+            if unknown.
+        position: position of the slice in the patient, for example "S 12.5 mm"; empty if unknown.
+        marks: places to jump to.
     """
 
     label: str
@@ -167,12 +168,12 @@ class SliceRow:
     """The figures of one method on one slice.
 
     Attributes:
-        method: key.
-        scan: the reference's own file name.
+        method: key of the method.
+        scan: file name of the reference scan.
         slice: number within the scan, from 0.
         patient: "patient 1", ...
-        values: by measure key, finite.
-        missing: by measure key, why a figure was not computed; a key is in ``values`` or here, never in both.
+        values: finite values by measure key.
+        missing: reasons why figures were not computed, by measure key; a key is in ``values`` or here, never in both.
     """
 
     method: str
@@ -188,12 +189,12 @@ class PatientRow:
     """Means of one method over one patient's slices.
 
     Attributes:
-        method: key.
+        method: key of the method.
         patient: "patient 1", ...
-        slices: of the patient.
-        values: by measure key, mean over the slices that have the figure.
-        counts: by measure key, the number of slices that have it; 0 where none has.
-        missing: by measure key, why no slice has it.
+        slices: number of the patient's slices.
+        values: mean over the slices that have the figure, by measure key.
+        counts: number of slices that have the figure, by measure key.
+        missing: reasons why no slice has the figure, by measure key.
     """
 
     method: str
@@ -206,17 +207,17 @@ class PatientRow:
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """One figure of one method over everything.
+    """One figure of one method over all data.
 
     Attributes:
-        method: key.
-        measure: key.
-        mean: over patients of the patients' means, or over slices where ``over`` says so; None where not computed.
-        low: lower end of the 95 % bootstrap interval; None where there is none.
-        high: its upper end.
-        count: how many patients or slices the mean is over.
-        over: what was averaged and resampled: "patients", or "slices" where patients are few.
-        note: why it was not computed, or of how many slices the figure is missing; may be empty.
+        method: key of the method.
+        measure: key of the measure.
+        mean: mean of the patients' means, or of the slices if ``over`` says so; None if not computed.
+        low: lower end of the 95 % bootstrap interval; None if there is none.
+        high: upper end of the interval.
+        count: number of patients or slices in the mean.
+        over: what was averaged and resampled: "patients", or "slices" if there are few patients.
+        note: why the figure was not computed, or on how many slices it is missing; may be empty.
     """
 
     method: str
@@ -231,19 +232,19 @@ class SummaryRow:
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """Paired difference ``first - second`` of one figure, over what both have.
+    """Paired difference ``first - second`` of one figure, over the patients or slices that both methods have.
 
     Attributes:
-        first: method key.
-        second: method key.
-        measure: key.
-        difference: mean of the paired differences; None where there is nothing to pair.
+        first: key of the first method.
+        second: key of the second method.
+        measure: key of the measure.
+        difference: mean of the paired differences; None if there are no pairs.
         low: lower end of its 95 % bootstrap interval.
-        high: upper end.
-        count: pairs.
+        high: upper end of the interval.
+        count: number of pairs.
         over: "patients" or "slices".
-        share_better: of pairs in which ``first`` is better, 0 to 1; None where neither way is better.
-        note: may be empty.
+        share_better: fraction of pairs in which ``first`` is better, 0 to 1; None if neither direction is better.
+        note: a remark; may be empty.
     """
 
     first: str
@@ -260,16 +261,16 @@ class ComparisonRow:
 
 @dataclass(frozen=True)
 class Provenance:
-    """How to do it again.
+    """What is needed to repeat an evaluation.
 
     Attributes:
         command: the command line as typed, or the call.
         created: date and time, ISO 8601 with time zone.
-        versions: by package or program, "ct-cncl" with its git revision where there is one.
-        data_range: in words, for example "full 4096 HU; windows chest -600/1500 HU, abdomen 50/400 HU".
-        seeds: by what they are for, for example "bootstrap".
-        constants: by metric, in words: windows of SSIM, constants of VIF, tissue classes, patches.
-        files: by method name, a file or folder and its checksum where known; the user's own names only.
+        versions: versions by package or program; "ct-cncl" includes its git revision if there is one.
+        data_range: data range in words, for example "full 4096 HU; windows chest -600/1500 HU, abdomen 50/400 HU".
+        seeds: seeds by purpose, for example "bootstrap".
+        constants: constants in words, by metric: windows of SSIM, constants of VIF, tissue classes, patches.
+        files: a file or folder by method name, and its checksum if known; with the user's own names only.
     """
 
     command: str
@@ -283,25 +284,25 @@ class Provenance:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Everything one evaluation found: ``ct-cncl evaluate``, ``ct-cncl qa`` and the end of ``train`` and ``ablate``.
+    """All results of one evaluation, by ``ct-cncl evaluate``, ``ct-cncl qa``, or at the end of ``train`` and ``ablate``.
 
     Attributes:
-        title: of the page.
+        title: title of the page.
         kind: "evaluation" (files against a reference), "qa" (phantoms) or "training".
-        summary: the result in a few plain sentences, first thing on the page.
-        methods: reference, input where there is one, candidates in the order in which they were named.
-        measures: in the order of columns.
-        slices: to be looked at, at most about 20.
+        summary: the result in a few plain sentences.
+        methods: the reference, the input if there is one, and the candidates in the order in which they were named.
+        measures: all measures in the order of columns.
+        slices: slices for display, at most about 20.
         slice_rows: every method but the reference on every slice; empty for a phantom test.
-        patient_rows: likewise by patient.
-        summaries: of the reference what it has by itself (noise, CNR, spectrum), of every other method every measure.
-        comparisons: of candidates with the input and with each other.
+        patient_rows: the same by patient.
+        summaries: every measure of every method; of the reference only its own figures (noise, CNR, spectrum).
+        comparisons: comparisons of candidates with the input and with each other.
         charts: noise power spectra, error per tissue, calibration, TTF, detectability, curves over training.
         tables: further tables.
-        provenance: how to do it again.
+        provenance: what is needed to repeat the evaluation.
         warnings: what a reader must know before trusting a figure; shown at the top.
-        windows: those the figures were computed in, by name, (centre, width) HU.
-        verdict: the answer; None where there is none.
+        windows: windows in which the figures were computed, by name, (centre, width) in HU.
+        verdict: the result in one sentence; None if there is none.
     """
 
     title: str
@@ -325,7 +326,7 @@ class Evaluation:
         """The method with this key.
 
         Raises:
-            KeyError: there is none.
+            KeyError: there is no such method.
         """
         return {one.key: one for one in self.methods}[key]
 
@@ -333,6 +334,6 @@ class Evaluation:
         """The measure with this key.
 
         Raises:
-            KeyError: there is none.
+            KeyError: there is no such measure.
         """
         return {one.key: one for one in self.measures}[key]

@@ -1,4 +1,4 @@
-"""``ct-cncl evaluate``: files of any method against a reference."""
+"""``ct-cncl evaluate``: evaluate files of any method against a reference."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ SUMMARY = "summary.csv"
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """What ``ct-cncl evaluate`` is asked for; see its ``--help``.
+    """Options of ``ct-cncl evaluate``; see its ``--help``.
 
     Raises:
-        ValueError: nothing to judge, or a value outside its range.
+        ValueError: there is nothing to evaluate, or a value is out of range.
     """
 
     reference: Path
@@ -58,9 +58,9 @@ class EvaluateOptions:
                 "Expected at least one candidate to evaluate, but got none. Name files or folders after REF."
             )
         if self.label_names is not None and self.labels is None:
-            raise ValueError("Expected label volumes for the names of labels, but got none. Add --labels.")
+            raise ValueError("Expected label volumes with --label-names, but got none. Add --labels.")
         if self.region not in REGIONS:
-            raise ValueError(f"Expected a region out of {', '.join(REGIONS)}, but got {self.region!r}.")
+            raise ValueError(f"Expected region to be one of {', '.join(REGIONS)}, but got {self.region!r}.")
         if self.names and len(self.names) != len(self.candidates):
             raise ValueError(
                 f"Expected a name for each of {len(self.candidates)} candidates, but got {len(self.names)}. Name all of them or none."
@@ -72,21 +72,21 @@ class EvaluateOptions:
 
 
 def evaluate_files(options: EvaluateOptions, *, page: Callable[[Evaluation, Path], object] | None = None) -> Evaluation:
-    """Judge methods and write the tables into ``options.out``.
+    """Evaluate methods and write the tables to ``options.out``.
 
     Args:
-        options: what to judge, and how.
-        page: writes the report, which is above this package; called before there are tables, so that a run that was killed
-            does not look done.
+        options: what to evaluate, and how.
+        page: function that writes the report (this package does not import the one that makes it). It is called before the
+            tables are written, so that a run that was killed does not look complete.
 
     Returns:
-        All that was found.
+        All results.
 
     Raises:
-        DataError: scans that do not belong together; the message names them.
-        ScanError: scans that cannot be read, or are no HU.
-        OutputError: ``out`` holds an evaluation, cannot be written, or another process is writing there.
-        ValueError: unknown windows.
+        DataError: scans do not belong together; the message names them.
+        ScanError: scans cannot be read, or are not in HU.
+        OutputError: ``out`` holds an evaluation or cannot be written, or another process is writing to it.
+        ValueError: a window is unknown.
     """
     windows = parse_windows(options.windows)
     with alone_in(options.out):
@@ -109,10 +109,10 @@ def _evaluation(
 
 
 def parse_windows(texts: Iterable[str]) -> dict[str, Window]:
-    """Windows by name: names of ``WINDOWS``, or ``NAME=CENTRE/WIDTH``.
+    """Parse windows: names of ``WINDOWS``, or ``NAME=CENTRE/WIDTH``.
 
     Raises:
-        ValueError: an unknown name, or no numbers.
+        ValueError: a name is unknown, or the numbers are invalid.
 
     >>> parse_windows(["abdomen", "liver=60/160"])["liver"]
     Window(centre=60.0, width=160.0)
@@ -129,7 +129,7 @@ def parse_windows(texts: Iterable[str]) -> dict[str, Window]:
             centre, width = 0.0, -1.0
         if not (width > 0 and abs(centre) < 1e5 and width < 1e5 and name.replace("_", "").isalnum()):
             raise ValueError(
-                f"Expected a window out of {', '.join(WINDOWS)}, or NAME=CENTRE/WIDTH in HU, but got {text!r}."
+                f"Expected a window to be one of {', '.join(WINDOWS)}, or NAME=CENTRE/WIDTH in HU, but got {text!r}."
             )
         found[name] = Window(centre, width)
     if not found:
@@ -181,7 +181,7 @@ def _evaluate(options: EvaluateOptions, windows: dict[str, Window], scratch: Pat
 
 
 def _methods(options: EvaluateOptions) -> list[Method]:
-    """Reference, input, candidates; names are the files' own, made unique by their folders."""
+    """Reference, input and candidates, named after their files and made unique by their folders."""
     found = [Method(REFERENCE, "reference", "reference", options.reference.resolve().name)]
     if options.input is not None:
         found.append(Method(INPUT, "input", "input", options.input.resolve().name))
@@ -205,7 +205,7 @@ def _matched(
     finder: PatientFinder,
     scratch: Path,
 ) -> tuple[list[MethodScans], list[str]]:
-    """The scans of every method in the order of the reference, and what a reader must know of them."""
+    """The scans of every method in the order of the reference, and warnings about them."""
     paths = {INPUT: options.input} | {f"candidate{n}": path for n, path in enumerate(options.candidates, start=1)}
     series, warnings = [], []
     for method in methods:
@@ -246,6 +246,6 @@ def _cautions(reference: Sequence[OpenedScan], patients: Sequence[str], options:
 
 
 def describe(evaluation: Evaluation, out: Path) -> str:
-    """What the command prints: the table, the sentences, where everything is."""
+    """Text that the command prints: the table, the summary, the warnings and where the files are."""
     lines = [as_text(evaluation), "", *evaluation.summary, *(f"Note: {text}" for text in evaluation.warnings)]
     return "\n".join([*lines, "", f"written to {out}: {PAGE}, {SUMMARY}, slices.csv, patients.csv, comparisons.csv"])

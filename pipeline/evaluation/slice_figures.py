@@ -1,4 +1,4 @@
-"""All figures of one slice: values of the reference are computed once, then every method is evaluated."""
+"""All figures of one slice; values that depend on the reference alone are computed once for all methods."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from ct_cncl.transforms.anatomy.body import body_mask
 from ct_cncl.transforms.common.hu import Window
 
 PIXELS_KEPT = 4000
-"""Of a slice, for the calibration of disagreement; spread evenly over the body."""
+"""Number of pixels of a slice for the calibration of disagreement, spread evenly over the body."""
 WORST_PLACES = 0.95
 """Quantile of the local leakage that is reported."""
 
 
 @dataclass
 class Figures:
-    """What was computed of one image, and why something was not."""
+    """Figures of one image, and the reasons for missing ones."""
 
     values: dict[str, float] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
 
     def add(self, key: str, compute: Callable[[], float]) -> None:
-        """Take a figure, or the reason why there is none; NaN and infinity are none."""
+        """Add a figure, or the reason why there is none; NaN and infinity count as missing."""
         try:
             value = float(compute())
         except ValueError as error:
@@ -47,13 +47,13 @@ class Figures:
 
 @dataclass
 class MeasuredSlice:
-    """What one slice gives.
+    """The results of one slice.
 
     Attributes:
-        figures: by method.
-        patches: by method, and under "reference", uniform patches (n, k, k) HU for noise power; empty where there are none.
-        calibration: by method, disagreement and absolute error of some pixels, (2, n) HU.
-        reference: noise and CNR of the reference itself, which the methods' are read against.
+        figures: figures by method.
+        patches: uniform patches (n, k, k), HU, for noise power, by method and for "reference"; empty if there are none.
+        calibration: disagreement and absolute error of some pixels, (2, n), HU, by method.
+        reference: noise and CNR of the reference itself, with which those of the methods are compared.
     """
 
     figures: dict[str, Figures]
@@ -63,7 +63,7 @@ class MeasuredSlice:
 
 
 def short_reason(error: BaseException) -> str:
-    """An error's message as a note in a table: what was found, without what to do.
+    """An error's message as a note in a table: what was found, without the advice.
 
     >>> short_reason(ValueError("Expected at least 50 pixels, but got 3. Give more."))
     'expected at least 50 pixels, but got 3'
@@ -82,16 +82,16 @@ def measure_slice(
     disagreement: Mapping[str, np.ndarray] | None = None,
     tissues: Mapping[str, np.ndarray] | None = None,
 ) -> MeasuredSlice:
-    """Every figure of every image of one slice.
+    """Compute every figure of every image of one slice.
 
     Args:
         reference: (x, y), HU, finite.
-        images: by method, the same shape; the one called "input" is what noise was removed from.
-        padded: bool (x, y), what the scanner filled in.
-        windows: by name, of PSNR, SSIM and VIF.
-        region: "scan", "body" or "all": the pixels that PSNR, SSIM, RMSE and MAE are over.
-        disagreement: by method, |C(y) - (y - N(y))|, HU.
-        tissues: where errors of HU are taken, bool (x, y) by name; None tells tissues by the smoothed reference.
+        images: images by method, of the same shape; "input" is the one from which noise was removed.
+        padded: bool (x, y), True on the scanner's padding.
+        windows: windows of PSNR, SSIM and VIF by name.
+        region: pixels over which PSNR, SSIM, RMSE and MAE are computed: "scan", "body" or "all".
+        disagreement: |C(y) - (y - N(y))| by method, HU.
+        tissues: masks (x, y) by tissue, over which HU errors are computed; None takes tissues from the smoothed reference.
     """
     body = body_mask(reference) & ~padded
     inside = {"scan": ~padded, "body": body, "all": np.ones(reference.shape, dtype=bool)}[region]
@@ -120,7 +120,7 @@ def _image_quality(
     inside: np.ndarray,
     windows: Mapping[str, Window],
 ) -> None:
-    """All methods at once: what is known of the reference is computed once for a window."""
+    """Image figures of all methods at once, so that what depends on the reference is computed once per window."""
     names = list(images)
     stack = torch.from_numpy(np.stack([images[name] for name in names]))[:, None]
     wanted = torch.from_numpy(reference)[None, None].expand(stack.shape)
@@ -131,7 +131,7 @@ def _image_quality(
     }
     for name, window in windows.items():
         span = span_of(window)
-        # Bound now: the loop continues before they are called.
+        # Bind the span now: the loop goes on before these are called.
         computed[f"psnr_{name}"] = lambda span=span: psnr(stack, wanted, data_range=span, mask=mask)  # type: ignore[misc]
         computed[f"ssim_{name}"] = lambda span=span: ssim(stack, wanted, data_range=span, mask=mask)  # type: ignore[misc]
         computed[f"vif_{name}"] = lambda span=span: vif(stack, wanted, data_range=span)  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""From slices to patients to means with intervals, and paired comparisons. Missing values enter no mean."""
+"""Means over slices, then over patients, with intervals, and paired comparisons. Missing values are left out of all means."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def patient_rows(
     """Means over each patient's slices, and figures that only patients have.
 
     Args:
-        rows: of all methods and slices.
-        measures: all figures.
-        of_patients: by method and patient, values and reasons of the figures that are no means over slices.
+        rows: rows of all methods and slices.
+        measures: all measures.
+        of_patients: values and reasons of the figures that are not means over slices, by method and patient.
     """
     groups: dict[tuple[str, str], list[SliceRow]] = {}
     for row in rows:
@@ -51,16 +51,16 @@ def patient_rows(
 def summarise(
     slices: Sequence[SliceRow], patients: Sequence[PatientRow], measures: Sequence[Measure], *, seed: int
 ) -> list[SummaryRow]:
-    """Mean and 95 % interval of every figure of every method: over patients, over slices where patients are few.
+    """Mean and 95 % interval of every figure of every method, over patients, or over slices if there are few patients.
 
-    Slices of one patient are not independent: an interval over them says how sure the mean over these patients is, not what to
-    expect of others.
+    Slices of one patient are not independent: an interval over slices tells how certain the mean over these patients is, not
+    what to expect of other patients.
 
     Args:
-        slices: of all methods.
-        patients: of all methods.
-        measures: all figures.
-        seed: of the bootstrap.
+        slices: rows of all slices and methods.
+        patients: rows of all patients and methods.
+        measures: all measures.
+        seed: seed of the bootstrap.
     """
     found = []
     for method in dict.fromkeys(row.method for row in patients):
@@ -88,14 +88,14 @@ def compare(
     *,
     seed: int,
 ) -> list[ComparisonRow]:
-    """Paired differences between methods: of the same patients (or slices), so that what they share does not count.
+    """Paired differences between methods for the same patients (or slices), so that differences between these cancel out.
 
     Args:
-        slices: of all methods.
-        patients: of all methods.
-        measures: all figures.
-        pairs: of method keys, first minus second.
-        seed: of the bootstrap.
+        slices: rows of all slices and methods.
+        patients: rows of all patients and methods.
+        measures: all measures.
+        pairs: pairs of method keys, first minus second.
+        seed: seed of the bootstrap.
     """
     found = []
     for first, second in pairs:
@@ -117,7 +117,7 @@ def compare(
 def _values(
     method: str, key: str, slices: Sequence[SliceRow], patients: Sequence[PatientRow]
 ) -> tuple[dict[tuple[str, ...], float], Over]:
-    """What is averaged and resampled, by whom or what it belongs to."""
+    """The values that are averaged and resampled, by patient or slice, and which of these two they are."""
     of_patients: dict[tuple[str, ...], float] = {
         (row.patient,): row.values[key] for row in patients if row.method == method and key in row.values
     }

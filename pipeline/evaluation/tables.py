@@ -17,17 +17,17 @@ NOT_COMPUTED = "not computed"
 
 
 def write_tables(evaluation: Evaluation, folder: Path, *, last: str = "summary.csv") -> list[Path]:
-    """Write whatever there is: slices, patients, summary, comparisons, curves and tables as CSV, and ``evaluation.json``.
+    """Write slices, patients, summary, comparisons, curves and tables as CSV, and ``evaluation.json``.
 
-    ``evaluation.json`` says how it was done.
+    Empty tables are left out. ``evaluation.json`` records how the evaluation was done.
 
     Args:
-        evaluation: what was found.
-        folder: where files go.
-        last: the file that is written after all others, so that where it is, all are.
+        evaluation: the evaluation.
+        folder: folder of the files.
+        last: file that is written after all others: if it exists, all do.
 
     Returns:
-        The files.
+        Paths of the files.
 
     Raises:
         OutputError: a file cannot be written.
@@ -57,13 +57,13 @@ def write_tables(evaluation: Evaluation, folder: Path, *, last: str = "summary.c
     for name in sorted(texts, key=lambda name: name == last):
         text = texts[name]
         with replacing(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files that are no text
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names need not be valid text
         written.append(folder / name)
     return written
 
 
 def _figures(row: SliceRow | PatientRow, measures: Sequence[Measure]) -> list[Any]:
-    """A cell a measure, the reason where there is no figure."""
+    """One cell per measure: the figure, or the reason why there is none."""
     return [
         row.values[one.key]
         if one.key in row.values
@@ -131,16 +131,16 @@ def _curve_table(evaluation: Evaluation) -> list[list[Any]]:
 
 
 _IN_TERMINAL = ("image", "noise", "structure", "branches")
-"""Groups of measures that a terminal shows."""
+"""Groups of measures that are shown in the terminal."""
 
 _BETTER = {"higher": "higher", "lower": "lower", "zero": "near 0", "": "-"}
 
 
 def as_text(evaluation: Evaluation) -> str:
-    """The summary as people read it in a terminal: a line a figure with the way that is better, a column a method.
+    """The summary as text for a terminal: one line per figure, one column per method, and which direction is better.
 
     Args:
-        evaluation: what was found.
+        evaluation: the evaluation.
     """
     rows = {(row.method, row.measure): row for row in evaluation.summaries}
     known = {method for method, _ in rows}

@@ -14,13 +14,13 @@ def verdict_sentences(
     summaries: Sequence[SummaryRow],
     comparisons: Sequence[ComparisonRow],
 ) -> list[str]:
-    """One sentence a candidate on what it gains and what it costs, and one on the best.
+    """One sentence for each candidate on its gains and costs, and one on the best candidate.
 
     Args:
-        methods: all.
-        measures: all.
-        summaries: all.
-        comparisons: all.
+        methods: all methods.
+        measures: all measures.
+        summaries: all rows of the summary.
+        comparisons: all comparisons.
     """
     first = next((one for one in measures if one.key.startswith("psnr")), None)
     if first is None:

@@ -1,4 +1,4 @@
-"""Ignite event handlers: checkpoints, the CSV of all figures, pictures, learning rates."""
+"""Ignite event handlers: checkpoints, metrics.csv, pictures, learning rates and more."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """The handlers, imported on first use: they import Ignite, which takes seconds and which denoising does without."""
+    """Import handlers on first use: they need Ignite, whose import takes seconds and which denoising does not need."""
     if name in _MODULES:
         return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Detects a branch that collapses while the result still scores well; reports to the log, metrics.csv and TensorBoard."""
+"""Detect a branch that collapses while the result still scores well; report it to the log, metrics.csv and TensorBoard."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch.utils.tensorboard import SummaryWriter
 from ct_cncl.pipeline.common.distributed import is_main_process, mean_over_processes
 
 HEALTH_KEY = "branch_health"
-"""Name in ``engine.state`` of what was found in an epoch, a text, empty where all is well; a column of metrics.csv."""
+"""Name in ``engine.state``, and of a column of metrics.csv, of an epoch's warnings: a text, empty if all is well."""
 METRICS = {"content": "psnr_content", "noise": "psnr_denoised", "fused": "psnr"}
 """Validation metric of each branch."""
 MARGIN_DB = 0.1
-"""How far below the input a branch may be without a word: one that starts at the input wobbles about it."""
+"""How far below the input a branch may be without a warning: one that starts at the input fluctuates around it."""
 TITLES = {"content": "C(y)", "noise": "y - N(y)", "fused": "the result"}
 
 logger = logging.getLogger(__name__)
@@ -33,17 +33,16 @@ def branch_warnings(
     max_drop: float,
     patient: bool = False,
 ) -> list[str]:
-    """What is wrong with the branches, in words; nothing where all is well.
+    """Warnings about the branches, in words; an empty list if all is well.
 
     Args:
-        psnr: of "content", "noise" (of y - N(y)) and "fused" in this validation, dB.
-        psnr_input: of the input, dB.
-        best: PSNR of each in this validation and all before it, dB.
-        start_from: the trained weights that the training begins with, if any.
-        supervised: branches that a pixel loss compares with the reference; the others may have any scale behind a free
-            fusion, and are compared with themselves alone.
+        psnr: PSNR of "content", "noise" (of y - N(y)) and "fused" in this validation, dB.
+        psnr_input: PSNR of the input, dB.
+        best: best PSNR of each branch in this and all earlier validations, dB.
+        supervised: branches that a pixel loss compares with the reference. The others may have any scale before the fusion, and
+            are only compared with their own best.
         max_drop: how far below its own best a branch may be, dB.
-        patient: say nothing yet of branches that have never been above the input.
+        patient: do not warn yet of branches that have never been above the input.
 
     >>> branch_warnings({"content": 31.0}, psnr_input=40.0, best={"content": 44.0}, supervised=["content"], max_drop=3.0)
     ['C(y) is 9.0 dB below the input', 'C(y) is 13.0 dB below its own best']
@@ -63,28 +62,31 @@ class BranchHealth:
     """Watches the branches: their PSNR in each validation, and moving averages of their losses in between.
 
     A warning goes into the log, into metrics.csv (column ``branch_health``) and to TensorBoard (``branch_health/warnings``, and
-    the text) when a supervised branch falls below the input (by :data:`MARGIN_DB`), when any branch falls more than ``max_drop`` below its own best,
-    and, within an epoch already and as long as it lasts, when the moving average of a branch's pixel loss exceeds
-    ``max_rise`` times its lowest: a branch that collapses before the first validation has no better one to compare with.
+    the text) when
+
+    - a supervised branch falls below the input by more than :data:`MARGIN_DB`;
+    - any branch falls more than ``max_drop`` below its own best;
+    - the moving average of a branch's pixel loss exceeds ``max_rise`` times its lowest value. This is also checked within an
+      epoch, because a branch that collapses before the first validation has no better one to be compared with.
 
     Attach it in every process, after the handler that validates and before those that write and save.
 
     Args:
         evaluator: a ``CNCLEvaluator``.
-        supervised: branches that a pixel loss compares with the reference, of "content", "noise" and "fused"; or that loss, which
-            says so itself (``supervised``).
-        start_from: the trained weights that the training begins with, if any.
-        max_drop: dB.
-        patience: number of validations that a branch may need to reach the input; an untrained network is far below. 5 where not
-            given, 1 with ``start_from``.
-        max_rise: a factor; 2 is a PSNR of 6 dB less.
-        span: iterations that a moving average covers; checked as often.
+        supervised: branches that a pixel loss compares with the reference, out of "content", "noise" and "fused"; or that loss,
+            whose attribute ``supervised`` names them.
+        start_from: trained weights with which the training begins, if any.
+        max_drop: how far below its own best a branch may be, dB.
+        patience: number of validations that a branch may need to reach the input, since an untrained network is far below it.
+            None is 5, or 1 with ``start_from``.
+        max_rise: factor by which a loss may rise; 2 corresponds to 6 dB of PSNR for absolute errors.
+        span: iterations that a moving average covers, and between two checks of it.
         stop: end the training after the first epoch that ends with a warning.
-        report: write; where not given, in one process only.
+        report: write warnings; None writes them in the main process only.
         writer: TensorBoard writer, or None.
 
     Raises:
-        ValueError: unknown branches, or limits that are none.
+        ValueError: a branch is unknown, or a limit is out of range.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class BranchHealth:
         supervised = list(getattr(supervised, "supervised", supervised))
         patience = (5 if start_from is None else 1) if patience is None else patience
         if set(supervised) - set(METRICS):
-            raise ValueError(f"Expected branches of {', '.join(METRICS)}, but got {', '.join(supervised)}.")
+            raise ValueError(f"Expected branches out of {', '.join(METRICS)}, but got {', '.join(supervised)}.")
         if max_drop <= 0 or max_rise <= 1 or min(span, patience) < 1:
             raise ValueError(
                 f"Expected max_drop above 0, max_rise above 1, span and patience of at least 1, but got {max_drop}, {max_rise}, "
@@ -128,7 +130,7 @@ class BranchHealth:
         self.told: set[str] = set()
 
     def attach(self, engine: Engine) -> None:
-        """Watch every iteration and every validation; what was seen goes into the engine's checkpoints."""
+        """Watch every iteration and every validation; the state goes into the engine's checkpoints."""
         if hasattr(engine, "with_state"):
             engine.with_state["branch_health"] = self
         setattr(engine.state, HEALTH_KEY, "")
@@ -137,26 +139,26 @@ class BranchHealth:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.epoch_completed)
 
     def epoch_started(self, engine: Engine) -> None:
-        """Nothing found yet."""
+        """Clear the warnings of the previous epoch."""
         self.found, self.told = [], set()
         setattr(engine.state, HEALTH_KEY, "")
 
     def iteration_completed(self, engine: Engine) -> None:
-        """Follow the pixel losses on the device; look at them every ``span`` iterations."""
+        """Update the averages of the pixel losses on the device; check them every ``span`` iterations."""
         iteration = engine.state.iteration
         for name in METRICS:
             value = engine.state.output.get(f"loss_{name}")
             if value is not None:
                 before = self.averages.get(name, value).to(value.device)
                 average = torch.lerp(before, value, 1.0 / min(iteration, self.span))
-                # A loss that overflowed, whose step fp16's scaler skips, is left out: NaN would stay in it for ever.
+                # Leave out a loss that overflowed, whose step fp16's scaler skips: NaN would stay in the average for ever.
                 kept = torch.where(before.isfinite(), before, value)
                 self.averages[name] = torch.where(average.isfinite(), average, kept)
         if iteration % self.span == 0:
             self._look_at_averages(engine)
 
     def _look_at_averages(self, engine: Engine) -> None:
-        # Of all processes: they must come to the same conclusion.
+        # Averaged over all processes, which must come to the same conclusion.
         levels = mean_over_processes(self.averages, dict.fromkeys(self.averages, 1))
         before = self._risen()
         for name, level in levels.items():
@@ -176,7 +178,7 @@ class BranchHealth:
         }
 
     def epoch_completed(self, engine: Engine) -> None:
-        """Compare the branches with the input and with their own best, where this epoch was validated."""
+        """If this epoch was validated, compare the branches with the input and with their own best."""
         found = self._compare() if self._validated(engine) else []
         found += [text for name, text in self._risen().items() if name not in self.told]
         wrong = bool(found or self._risen())
@@ -184,7 +186,9 @@ class BranchHealth:
         if self.writer is not None and self.report:
             self.writer.add_scalar("branch_health/warnings", len(self.found), engine.state.epoch)
         if wrong and self.stop:
-            logger.error("Stopped after epoch %d, since stop_on_collapse is on.", engine.state.epoch)
+            logger.error(
+                "Stopped after epoch %d because of a warning, since stop_on_collapse is on.", engine.state.epoch
+            )
             engine.terminate()
 
     def _validated(self, engine: Engine) -> bool:
@@ -211,8 +215,8 @@ class BranchHealth:
             return
         text = "; ".join(found)
         logger.warning(
-            "Branch health, epoch %d, iteration %d: %s. Look at the branches' pictures; lower the texture, perceptual or "
-            "adversarial weight, or raise that branch's pixel weight.",
+            "Branch health, epoch %d, iteration %d: %s. Check the pictures of the branches; lower the texture, perceptual or "
+            "adversarial weight, or raise the pixel weight of that branch.",
             engine.state.epoch,
             engine.state.iteration,
             text,
@@ -221,7 +225,7 @@ class BranchHealth:
             self.writer.add_text("branch_health", text, engine.state.iteration)
 
     def state_dict(self) -> dict[str, Any]:
-        """What was seen so far, as tensors and plain values."""
+        """The state so far, as tensors and plain values."""
         return {
             "validations": self.validations,
             "best": dict(self.best),
@@ -231,7 +235,7 @@ class BranchHealth:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take it back."""
+        """Restore the state."""
         self.validations = state["validations"]
         self.best, self.lowest, self.ratios = (dict(state[name]) for name in ("best", "lowest", "ratios"))
         self.averages = dict(state["averages"])

@@ -14,11 +14,11 @@ from ct_cncl.pipeline.common.distributed import world_size
 SECONDS_KEY = "training_seconds"
 """Name in ``engine.state``, and so in the checkpoint's "trainer", of the seconds spent on training steps."""
 USED_KEY = "budget_used"
-"""Name likewise of the share of the budget that is used; 1 where the run is complete."""
+"""Name, in the same places, of the used fraction of the budget; 1 for a complete run."""
 
 
 def half_cosine(share: float) -> float:
-    """``(1 + cos(pi * share)) / 2``: 1 at the start, 0 at the end of a budget; ``share`` is cut to 0 ... 1.
+    """``(1 + cos(pi * share)) / 2``: 1 at the start and 0 at the end of a budget; ``share`` is clipped to 0 ... 1.
 
     >>> [round(half_cosine(share), 3) for share in (0.0, 0.25, 0.5, 1.0, 1.2)]
     [1.0, 0.854, 0.5, 0.0, 0.0]
@@ -27,24 +27,25 @@ def half_cosine(share: float) -> float:
 
 
 class BudgetSchedule:
-    """Ends a training when its budget is used, its learning rates falling to 0 with the share of the budget used.
+    """Ends a training run when its budget is used up; the learning rates fall to 0 as it is used.
 
-    Before each iteration every learning rate becomes its initial value times :func:`half_cosine` of that share, however
-    many epochs fit in: no run is cut off at a high learning rate. Minutes count the time from an epoch's start to its last
-    iteration, data loading included; validation, pictures and checkpoints are outside. What is used is in ``engine.state``
-    and so in the checkpoint: a resumed run has the rest left. The last epoch ends where the budget does, and is
-    validated and saved like any other. ``engine.state.max_epochs`` is kept at the number of epochs that the budget is
-    expected to last.
+    Before each iteration, every learning rate becomes its initial value times :func:`half_cosine` of the used fraction of the
+    budget. So no run ends at a high learning rate, however many epochs the budget allows. Minutes count the time from an
+    epoch's start to its last iteration, including data loading but not validation, pictures and checkpoints. The used fraction
+    is in ``engine.state``, and so in the checkpoint: a resumed run has only the rest of the budget. The last epoch ends with
+    the budget, and is validated and saved like any other. ``engine.state.max_epochs`` is kept at the number of epochs that the
+    budget is expected to last.
 
     Attach it after the handler that resumes. The schedulers of the config must leave the learning rates alone.
 
     Args:
-        optimizers: by name; None is left out.
-        minutes: of training.
-        iterations: instead of minutes; then the run is deterministic.
+        optimizers: optimizers by name; those that are None are left out.
+        minutes: minutes of training.
+        iterations: number of iterations, instead of minutes; the run is then deterministic.
 
     Raises:
-        ValueError: not one of minutes and iterations, one that is not positive, or minutes in more than one process.
+        ValueError: both or none of minutes and iterations are given, the budget is not positive, or it is in minutes with more
+            than one process.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class BudgetSchedule:
             raise ValueError(f"Expected a positive budget, but got {minutes if iterations is None else iterations}.")
         if minutes is not None and world_size() > 1:
             raise ValueError(
-                f"Expected iterations for {world_size()} processes, whose clocks differ, but got minutes. Give iterations."
+                f"Expected a budget in iterations for {world_size()} processes, whose clocks differ, but got minutes. Give iterations."
             )
         self.seconds = None if minutes is None else 60.0 * minutes
         self.iterations = iterations
@@ -79,7 +80,7 @@ class BudgetSchedule:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.iteration_completed)
 
     def started(self, engine: Engine) -> None:
-        """Make room for at least one epoch more, unless the budget is used already."""
+        """Allow at least one more epoch, unless the budget is already used up."""
         self._expect(engine)
 
     def epoch_started(self, _engine: Engine) -> None:
@@ -94,7 +95,7 @@ class BudgetSchedule:
                 group["lr"] = initial * factor
 
     def iteration_completed(self, engine: Engine) -> None:
-        """Count, and end the training where the budget is used."""
+        """Update the used fraction, and end the training when the budget is used up."""
         now, state = time.perf_counter(), engine.state
         seconds = getattr(state, SECONDS_KEY) + now - self.clock
         self.clock = now
@@ -103,10 +104,10 @@ class BudgetSchedule:
         setattr(state, USED_KEY, min(used, 1.0))
         self._expect(engine)
         if used >= 1.0:
-            engine.terminate_epoch()  # its end is still validated and saved
+            engine.terminate_epoch()  # the epoch is still validated and saved
 
     def _expect(self, engine: Engine) -> None:
-        """Set ``max_epochs`` to the epochs that the budget will have lasted at the present speed."""
+        """Set ``max_epochs`` to the number of epochs that the budget will last at the present speed."""
         state, used = engine.state, getattr(engine.state, USED_KEY)
         if used >= 1.0:
             state.max_epochs = state.epoch

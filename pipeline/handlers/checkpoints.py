@@ -1,7 +1,8 @@
-"""Checkpoints of a run: the last state to resume from, the best network to use.
+"""Checkpoints of a run: the last state, to resume from, and the best network, to use.
 
-By hand, exact resume, too: MONAI's CheckpointSaver keeps no random generators, and writes in place (``atomic=False``), so
-a process killed while saving would lose the only checkpoint; these are written under another name first.
+This does not use MONAI's CheckpointSaver. That keeps no state of random generators, so it cannot resume exactly, and it writes
+in place (``atomic=False``), so that a process killed while saving would lose the only checkpoint. Here, files are written under
+another name first.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from ct_cncl.pipeline.common.distributed import is_main_process
 from ct_cncl.pipeline.common.errors import CheckpointError
 from ct_cncl.transforms.common.files import replacing
 
-if TYPE_CHECKING:  # who only loads weights need not wait for Ignite
+if TYPE_CHECKING:  # code that only loads weights need not wait for Ignite
     from ignite.engine import Engine
 
 
@@ -41,15 +42,15 @@ logger = logging.getLogger(__name__)
 
 
 def save_file(content: Mapping[str, Any], path: Path) -> None:
-    """``torch.save``, whose errors say what the system said: torch's own name a line of its source.
+    """Call ``torch.save``, but raise the system's error: torch's own error only names a line of its source.
 
     Raises:
-        OSError: disk full, quota, or a disk that fails.
+        OSError: the disk is full, over quota or faulty.
     """
     try:
         torch.save(content, path)
     except RuntimeError as error:
-        with path.open("ab") as stream:  # a full disk refuses this, too, and says so
+        with path.open("ab") as stream:  # on a full disk this fails as well, with the system's error
             stream.write(bytes(1 << 16))
             stream.flush()
             os.fsync(stream.fileno())
@@ -57,16 +58,16 @@ def save_file(content: Mapping[str, Any], path: Path) -> None:
 
 
 def resuming(folder: str | Path, resume: bool | str) -> bool:
-    """Whether a training resumes the run in ``folder``.
+    """Whether a training run resumes the one in ``folder``.
 
-    After torchrun has restarted the processes (``--max-restarts``), False means "auto": the first try has left a run.
+    After torchrun has restarted the processes (``--max-restarts``), False means "auto", since the first attempt has left a run.
 
     Args:
-        folder: of the run.
-        resume: True, False, or "auto": where the folder holds a run.
+        folder: folder of the run.
+        resume: True, False, or "auto", which resumes if the folder holds a run.
 
     Raises:
-        ValueError: something else.
+        ValueError: ``resume`` is anything else.
     """
     if resume not in (True, False, "auto"):
         raise ValueError(f"Expected resume to be true, false or auto, but got {resume!r}.")
@@ -79,16 +80,16 @@ def resuming(folder: str | Path, resume: bool | str) -> bool:
 def starting_weights(
     network: nn.Module, path: str | Path | None, *, folder: str | Path = ".", resume: bool | str = False
 ) -> None:
-    """Start a training from the weights of an earlier one; a resumed run has its own.
+    """Start a training run from the weights of an earlier one; a resumed run keeps its own weights.
 
     Args:
         network: changed in place.
-        path: the earlier run's checkpoint, or None.
-        folder: of the run that starts.
+        path: checkpoint of the earlier run, or None.
+        folder: folder of the run that starts.
         resume: see :func:`resuming`.
 
     Raises:
-        CheckpointError: unreadable, or of another network.
+        CheckpointError: the checkpoint is unreadable or of another network.
     """
     if path is not None and not resuming(folder, resume):
         load_weights(network, path)
@@ -110,7 +111,7 @@ class RandomState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the states back; CUDA's only where the number of devices is the same."""
+        """Restore the states; those of CUDA only if the number of devices is the same."""
         torch.set_rng_state(state["torch"])
         if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["cuda"])
@@ -126,18 +127,20 @@ class Checkpoints:
     Attach it after the validation and learning-rate handlers, so that what it saves is the state at the epoch's end.
 
     Args:
-        folder: of the run.
-        objects: by name, all with ``state_dict`` and ``load_state_dict``; "network_def" is the generator. The
-            random generators, the engine with its gradient scalers and the best score so far are added. None is left out.
-        evaluator: whose key metric decides, greater is better; None saves no ``best.pt``.
+        folder: folder of the run.
+        objects: objects to save by name, all with ``state_dict`` and ``load_state_dict``; "network_def" is the generator. The
+            random generators, the engine with its gradient scalers and the best score so far are added. Objects that are None
+            are left out.
+        evaluator: evaluator whose key metric decides which epoch is best (greater is better); None saves no ``best.pt``.
         resume: load ``last.pt`` when training starts; see :func:`resuming`.
-        save: write files; where not given, in one process only.
+        save: write files; None writes them in the main process only.
         interval: epochs between two ``last.pt``.
-        shipped: the network that is validated and goes into ``best.pt``; where not given, the engine's average ("ema") or else
-            the generator.
+        shipped: the network that is validated and goes into ``best.pt``; None takes the engine's average ("ema"), or the
+            generator if there is none.
 
     Raises:
-        CheckpointError: the folder holds a run and ``resume`` is off, or the other way round.
+        CheckpointError: the folder holds a run and ``resume`` is off, or it holds none and ``resume`` is on.
+        ValueError: the generator is not among the objects.
     """
 
     def __init__(
@@ -175,7 +178,7 @@ class Checkpoints:
             )
 
     def attach(self, engine: Engine) -> None:
-        """Resume at the start, save after each epoch; the engine's own state (``resumable``) is added to the objects."""
+        """Resume at the start and save after each epoch; the engine's own state (``resumable``) is added to the objects."""
         from ignite.engine import Events
 
         self.objects |= getattr(engine, "resumable", {})
@@ -187,17 +190,17 @@ class Checkpoints:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.epoch_completed)
 
     def load(self, engine: Engine) -> None:
-        """Put every object into the state that ``last.pt`` holds.
+        """Restore the state of every object from ``last.pt``.
 
         Raises:
-            CheckpointError: unreadable or of another configuration.
+            CheckpointError: ``last.pt`` is unreadable or of another configuration.
         """
         path = self.folder / LAST
         content = load_file(path)
         if set(self.objects) - set(content):
             raise CheckpointError(
                 f"Expected {path} to hold {', '.join(sorted(self.objects))}, but {', '.join(sorted(set(self.objects) - set(content)))} "
-                "is missing. Use the config and overlays that it was trained with."
+                "is missing. Use the config and overlays with which it was trained."
             )
         max_epochs = engine.state.max_epochs
         for name, thing in self.objects.items():
@@ -207,7 +210,7 @@ class Checkpoints:
         logger.info("Resumed from %s after epoch %d.", path, engine.state.epoch)
 
     def epoch_completed(self, engine: Engine) -> None:
-        """Update the best score and write what is due."""
+        """Update the best score, and write the checkpoints that are due."""
         state, epoch = engine.state, engine.state.epoch
         improved = self._improved(epoch)
         if improved and self.save:

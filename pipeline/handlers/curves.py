@@ -1,4 +1,4 @@
-"""Figures over training: one CSV that a person can open, and learning rates for TensorBoard."""
+"""Figures over the course of a training run: a CSV file for people, and learning rates for TensorBoard."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def loss_terms(output: Mapping[str, torch.Tensor]) -> dict[str, float]:
 
 
 class MetricsCSV:
-    """Writes ``metrics.csv``: a row an epoch with mean losses, learning rates and validation metrics.
+    """Writes ``metrics.csv``, with one row per epoch of mean losses, learning rates and validation metrics.
 
-    Units: PSNR in dB and RMSE in HU over the range in the column ``data_range_hu``. The losses are the trainer's
-    ``engine.state.epoch_losses``, means over all processes as the metrics are. After a resume, rows of epochs that are trained
-    again are replaced. With a ``BudgetSchedule``, ``training_seconds`` is the time spent on training steps since the start of the run.
-    With a ``BranchHealth``, ``branch_health`` says what it found, and is empty where all is well.
+    PSNR is in dB for the data range in the column ``data_range_hu``, RMSE in HU. The losses are the trainer's
+    ``engine.state.epoch_losses``, means over all processes like the metrics. After a resume, the rows of epochs that are
+    trained again are replaced. With a ``BudgetSchedule``, ``training_seconds`` is the time spent on training steps since the
+    start of the run. With a ``BranchHealth``, ``branch_health`` holds its warnings, and is empty if all is well.
 
     Args:
-        path: of the CSV.
-        data_range: of the validation metrics, HU.
-        evaluator: whose metrics belong in the row; validated before this handler runs.
-        optimizers: by name, for the columns ``lr_<name>``.
+        path: path of the CSV file.
+        data_range: data range of the validation metrics, HU.
+        evaluator: evaluator whose metrics belong in the row; it must have validated before this handler runs.
+        optimizers: optimizers by name, for the columns ``lr_<name>``; those that are None are left out.
     """
 
     def __init__(
@@ -54,13 +54,13 @@ class MetricsCSV:
         self.started = 0.0
 
     def attach(self, engine: Engine) -> None:
-        """Write after each epoch, in one process."""
+        """Write after each epoch, in the main process only."""
         if is_main_process():
             engine.add_event_handler(Events.EPOCH_STARTED, self.epoch_started)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self.epoch_completed)
 
     def epoch_started(self, engine: Engine) -> None:
-        """Start the clock; in the first epoch of this process, take over the rows of those before it."""
+        """Start the clock; in the first epoch of this process, read the rows of earlier epochs."""
         if not self.rows and engine.state.epoch > 1:
             self.rows = [row for row in read_csv(self.path) if int(row["epoch"]) < engine.state.epoch]
         self.started = time.perf_counter()
@@ -95,7 +95,7 @@ class LearningRateLogger:
 
     Args:
         writer: TensorBoard writer; None in processes that do not write.
-        optimizers: by name; None is left out.
+        optimizers: optimizers by name; those that are None are left out.
     """
 
     def __init__(self, writer: SummaryWriter | None, optimizers: Mapping[str, Optimizer | None]) -> None:
@@ -103,7 +103,7 @@ class LearningRateLogger:
         self.optimizers = {name: optimizer for name, optimizer in optimizers.items() if optimizer is not None}
 
     def attach(self, engine: Engine) -> None:
-        """Write after each epoch, in one process."""
+        """Write after each epoch, in the main process only."""
         if is_main_process():
             engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 

@@ -1,4 +1,4 @@
-"""Output of an evaluation or an inference: a table, a list of files."""
+"""Output of an evaluation or an inference: a table of figures, or the list of files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ct_cncl.transforms.common.files import replacing
 logger = logging.getLogger(__name__)
 
 ROWS = {"input": "_input", "C(y)": "_content", "y - N(y)": "_denoised", "result": ""}
-"""Rows of the table and the suffix of their metrics."""
+"""Rows of the table, and the suffix of their metrics' names."""
 _COLUMNS = {"psnr": "PSNR dB", "ssim": "SSIM", "rmse": "RMSE HU"}
 
 
@@ -46,13 +46,13 @@ def format_table(metrics: dict[str, float], *, data_range: float, slices: int) -
 
 
 class EvaluationTable:
-    """Writes ``slices.csv`` (a row a slice) and ``summary.json`` (means), and logs the table.
+    """Writes ``slices.csv`` (one row per slice) and ``summary.json`` (means), and logs the table.
 
     Args:
-        folder: for both files.
-        data_range: of the metrics, HU.
+        folder: folder of both files.
+        data_range: data range of the metrics, HU.
         overwrite: replace the files of an earlier evaluation.
-        progress: show a bar on a terminal.
+        progress: show a progress bar on a terminal.
 
     Raises:
         OutputError: the folder holds an evaluation, and ``overwrite`` is off.
@@ -71,17 +71,17 @@ class EvaluationTable:
             )
 
     def attach(self, engine: Engine) -> None:
-        """Follow the evaluation and write at its end."""
+        """Follow the evaluation and write the files at its end."""
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.advance)
         engine.add_event_handler(Events.COMPLETED, self.completed)
 
     def start(self, engine: Engine) -> None:
-        """Open the bar."""
+        """Open the progress bar."""
         self.bar = tqdm(total=engine.state.epoch_length, desc="evaluating", unit="slice", disable=not self.progress)
 
     def advance(self, _engine: Engine) -> None:
-        """One slice further."""
+        """Move the bar by one slice."""
         if self.bar is not None:
             self.bar.update()
 
@@ -105,7 +105,7 @@ class EvaluationTable:
 
 
 class WrittenFiles:
-    """Logs every file that an inference wrote, and how many voxels its type could not hold.
+    """Logs every file that an inference wrote, and how many voxels were out of range for its data type.
 
     Args:
         saver: the ``SaveScand`` of the postprocessing.
@@ -116,7 +116,7 @@ class WrittenFiles:
         self.logged = 0
 
     def attach(self, engine: Engine) -> None:
-        """Log after each scan."""
+        """Log the files after each scan."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, _engine: Engine) -> None:

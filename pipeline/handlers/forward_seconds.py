@@ -1,4 +1,4 @@
-"""Seconds that the network takes per slice, measured while it is evaluated."""
+"""Seconds that the network takes per slice, measured during an evaluation."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ct_cncl.transforms.common.files import replacing
 class ForwardSeconds:
     """Writes the median time of a forward pass over an evaluation as JSON: seconds, slices, device and threads.
 
-    From the loaded batch to all branches in HU; loading, metrics and pictures are outside. Attach it to the evaluator
-    (``CNCLEvaluator``) with batches of one slice.
+    The time runs from the loaded batch to all branches in HU; loading, metrics and pictures do not count. Attach it to the
+    evaluator (``CNCLEvaluator``) with batches of one slice.
 
     Args:
-        path: of the file.
+        path: path of the file.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -30,7 +30,7 @@ class ForwardSeconds:
         self.clock = 0.0
 
     def attach(self, engine: Engine) -> None:
-        """Time every iteration, write at the end."""
+        """Time every iteration, and write the file at the end."""
         engine.add_event_handler(Events.ITERATION_STARTED, self.start)
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self.stop)
         engine.add_event_handler(Events.COMPLETED, self.completed)
@@ -41,7 +41,7 @@ class ForwardSeconds:
         self.clock = time.perf_counter()
 
     def stop(self, engine: Engine) -> None:
-        """Stop it once the device is done."""
+        """Stop the clock once the device is done."""
         _wait(engine.state.device)
         self.seconds.append(time.perf_counter() - self.clock)
 

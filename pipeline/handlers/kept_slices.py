@@ -1,4 +1,4 @@
-"""Keep a few evaluated slices as arrays, for pages that compare runs."""
+"""Keep a few evaluated slices as arrays for pages that compare runs."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ignite.engine import Engine, Events
 from ct_cncl.transforms.common.files import replacing
 
 KEPT = ("image", "label", "content", "denoised", "pred")
-"""Keys of the evaluator's output that are kept: y, x, C(y), y - N(y), result."""
+"""Keys of the evaluator's output that are kept: y, x, C(y), y - N(y) and the result."""
 
 
 class KeptSlices:
     """Writes a few slices of an evaluation, evenly spaced over it, as an ``.npz`` file.
 
-    It holds each of ``KEPT`` as (K, x, y) float32 in HU, and "number", (K,): which slices of the evaluation they are.
+    The file holds each of ``KEPT`` as (K, x, y) float32 in HU, and "number" (K,), the numbers of the slices in the evaluation.
     Attach it to the evaluator (``CNCLEvaluator``) with batches of one slice.
 
     Args:
-        path: of the file.
-        count: how many slices; all where there are fewer.
+        path: path of the file.
+        count: number of slices; all if there are fewer.
 
     Raises:
-        ValueError: ``count`` below 1.
+        ValueError: ``count`` is below 1.
     """
 
     def __init__(self, path: str | Path, *, count: int = 3) -> None:
@@ -36,12 +36,12 @@ class KeptSlices:
         self.kept: dict[int, dict[str, np.ndarray]] = {}
 
     def attach(self, engine: Engine) -> None:
-        """Keep during the evaluation, write at its end."""
+        """Keep slices during the evaluation, and write the file at its end."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.iteration_completed)
         engine.add_event_handler(Events.COMPLETED, self.completed)
 
     def iteration_completed(self, engine: Engine) -> None:
-        """Keep the slice if it is one of those."""
+        """Keep the slice if it is one of those chosen."""
         length = engine.state.epoch_length
         count = min(self.count, length)
         number = (engine.state.iteration - 1) % length

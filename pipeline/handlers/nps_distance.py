@@ -21,25 +21,26 @@ DISTANCES = {
     "nps_distance_denoised": "denoised",
     "nps_distance_input": "image",
 }
-"""What is written, and of which of the evaluator's images."""
+"""Names of the distances, and the evaluator's image of each."""
 
 SPECTRUM_KIND = "radial"
-"""What the distances are of, written next to them; files without it are of before 24 November 2026, by single frequencies."""
+"""Kind of the spectra, written with the distances. Files without it are older than 24 November 2026 and use single frequencies."""
 
 _NOISE_FREE = "the reference is a phantom without noise"
 _NO_TISSUE = f"no volume has {MIN_PATCHES} calm soft-tissue patches of {PATCH} x {PATCH} pixels"
 
 
 class NPSDistance:
-    """Writes the distances of noise power spectra to the reference's (``nps_distance``) as JSON, means over volumes.
+    """Writes the distances of noise power spectra to the reference's (``nps_distance``) as JSON, as means over volumes.
 
-    Spectra are those of the same patches in both, the calmest soft tissue of the reference (``uniform_patches``). Volumes with
-    fewer than ``MIN_PATCHES`` of them are left out; where none is left, or the reference is a phantom without noise, the
-    distances are null, and "reason" says which. Attach it to the evaluator (``CNCLEvaluator``) with batches of one slice, in the order of the data set.
+    Both spectra are taken from the same patches, in the most uniform soft tissue of the reference (``uniform_patches``). Volumes
+    with fewer than ``MIN_PATCHES`` patches are left out. If no volume is left, or the reference is a noise-free phantom, the
+    distances are null and "reason" says which. Attach it to the evaluator (``CNCLEvaluator``) with batches of one slice, in the
+    order of the data set.
 
     Args:
-        path: of the file.
-        dataset: what the evaluator runs on.
+        path: path of the file.
+        dataset: data set on which the evaluator runs.
     """
 
     def __init__(self, path: str | Path, *, dataset: SlicePairs) -> None:
@@ -50,12 +51,12 @@ class NPSDistance:
         self.noise_free = False
 
     def attach(self, engine: Engine) -> None:
-        """Collect patches during the evaluation, write at its end."""
+        """Collect patches during the evaluation, and write the file at its end."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.iteration_completed)
         engine.add_event_handler(Events.COMPLETED, self.completed)
 
     def iteration_completed(self, engine: Engine) -> None:
-        """Keep the patches of this slice in every image."""
+        """Keep this slice's patches of every image."""
         entry, _ = self.dataset.slices[(engine.state.iteration - 1) % engine.state.epoch_length]
         if entry.get("provenance", {}).get("truth") == "noise-free":
             self.noise_free = True

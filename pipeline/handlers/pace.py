@@ -1,4 +1,4 @@
-"""How long a training will take, measured on its first steps and said once."""
+"""Estimate how long a training run will take from its first steps, and log it once."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ _WARM_UP = 3
 """Iterations that are not measured: the first ones allocate, compile and fill caches."""
 _LEAST_ITERATIONS, _LEAST_SECONDS = 10, 5.0
 _WORTH_SAYING = 60.0
-"""Seconds: of a training that ends sooner nothing is said."""
+"""Shortest remaining time, in seconds, that is logged."""
 
 
 class Pace:
-    """Logs patches a second and the time to the end after the first steps of a process."""
+    """Logs patches per second and the remaining time, after the first steps of a process."""
 
     def __init__(self) -> None:
         self._started: float | None = None
         self._first = self._steps = 0
 
     def attach(self, engine: Engine) -> None:
-        """Measure from the start of this process, wherever the run is, in one process."""
+        """Measure from the start of this process, also in a resumed run; only the main process logs."""
         if is_main_process():
             engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        if self._steps < 0:  # said
+        if self._steps < 0:  # already logged
             return
         self._steps += 1
         if self._steps == _WARM_UP:
@@ -64,7 +64,7 @@ def _speed(batch: object, seconds: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words, to about a tenth.
+    """A time in words, rounded to about a tenth.
 
     >>> duration(45), duration(600), duration(61_000), duration(5_400)
     ('about 45 seconds', 'about 10 minutes', 'about 17 hours', 'about 1.5 hours')

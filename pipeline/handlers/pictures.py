@@ -1,4 +1,4 @@
-"""Pictures of a few validation slices, to TensorBoard and as PNG files."""
+"""Pictures of a few validation slices, for TensorBoard and as PNG files."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ct_cncl.transforms.common.hu import WINDOWS
 
 
 class PicturePanel:
-    """After each validation, panels of input, C(y), y - N(y), result, reference and result - reference, the window stated.
+    """Draws panels of input, C(y), y - N(y), result, reference and result - reference after each validation.
 
     Attach it to the evaluator (``CNCLEvaluator``).
 
     Args:
-        folder: for ``slice<k>_epoch<n>.png``; the latest of each slice is also kept as ``slice<k>_latest.png``.
-        slices: how many, evenly spaced over the validation slices.
+        folder: folder of ``slice<k>_epoch<n>.png``; the latest picture of each slice is also kept as ``slice<k>_latest.png``.
+        slices: number of slices, evenly spaced over the validation slices.
         window: name of the window, see ``ct_cncl.transforms.common.hu.WINDOWS``.
         interval: epochs between two pictures.
         writer: TensorBoard writer, or None.
 
     Raises:
-        ValueError: unknown window, or numbers below 1.
+        ValueError: the window is unknown, or a number is below 1.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class PicturePanel:
         writer: SummaryWriter | None = None,
     ) -> None:
         if window not in WINDOWS:
-            raise ValueError(f"Expected a window of {', '.join(WINDOWS)}, but got {window!r}.")
+            raise ValueError(f"Expected window to be one of {', '.join(WINDOWS)}, but got {window!r}.")
         if slices < 1 or interval < 1:
             raise ValueError(f"Expected slices and interval of at least 1, but got {slices} and {interval}.")
         self.folder = Path(folder)
@@ -49,7 +49,7 @@ class PicturePanel:
         self.writer = writer
 
     def attach(self, engine: Engine) -> None:
-        """Draw after the iterations that hold a chosen slice, in one process."""
+        """Draw after the iterations that hold a chosen slice, in the main process only."""
         if is_main_process():
             engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 

@@ -1,4 +1,4 @@
-"""A progress bar for the whole training."""
+"""A progress bar for a whole training run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ct_cncl.pipeline.handlers.pace import Pace
 
 
 class TrainingProgress:
-    """One bar over all iterations of a run, with epoch and loss; on a terminal only, logs stay readable. How long it takes is logged.
+    """One progress bar over all iterations of a run, with epoch and loss; the expected time is logged as well.
 
     Args:
-        disable: show nothing; None shows the bar where standard error is a terminal.
+        disable: show no bar; None shows it only if standard error is a terminal, so that log files stay readable.
         interval: iterations between two updates.
     """
 
@@ -25,7 +25,7 @@ class TrainingProgress:
         self.bar: tqdm | None = None
 
     def attach(self, engine: Engine) -> None:
-        """Follow the engine from its start, wherever that is, to its end, in one process."""
+        """Follow the engine from its start, also in a resumed run, to its end, in the main process only."""
         if not is_main_process():
             return
         Pace().attach(engine)
@@ -56,11 +56,11 @@ class TrainingProgress:
             )
             self.bar.total = (
                 engine.state.max_epochs * engine.state.epoch_length
-            )  # a budget of minutes only estimates it
+            )  # with a budget of minutes, the total is an estimate that changes
             self.bar.update(engine.state.iteration - self.bar.n)
 
     def close(self, _engine: Engine) -> None:
-        """Leave the bar as it stands."""
+        """Close the bar where it stands."""
         if self.bar is not None:
             self.bar.close()
 

@@ -1,6 +1,6 @@
 """One readable line per epoch.
 
-MONAI's StatsHandler logs a traceback for every exception, also for those that are one line for the user; this does not.
+MONAI's StatsHandler logs a traceback for every exception, even for those that users should see as one line; this does not.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from ct_cncl.pipeline.common.distributed import is_main_process
 logger = logging.getLogger(__name__)
 
 _TERMS = (
-    "Terms: y is the low-dose image, x the full-dose one. C(y) and y - N(y) are what the two branches make of y; the result joins "
-    "them. Losses carry their weights; loss is the sum that the branches learn from."
+    "Terms: y is the low-dose image, x the full-dose image. C(y) and y - N(y) are the estimates of the two branches; the result "
+    "combines them. Losses include their weights; loss is the sum that the branches learn from."
 )
 _DISCRIMINATOR_TERMS = (
-    " The discriminator tells x from results: d_real and d_fake are its mean outputs of either, d_accuracy how often it is right "
-    "(0.5: it guesses)."
+    " The discriminator tells x from results: d_real and d_fake are its mean outputs for them, d_accuracy is how often it is right "
+    "(0.5 is guessing)."
 )
 
 
@@ -27,8 +27,8 @@ class StatsLog:
     """Logs the epoch's mean losses and the validation metrics after each epoch.
 
     Args:
-        data_range: of the metrics, HU.
-        evaluator: validated before this handler runs, or None.
+        data_range: data range of the metrics, HU.
+        evaluator: evaluator that has validated the epoch before this handler runs, or None.
     """
 
     def __init__(self, *, data_range: float, evaluator: Engine | None = None) -> None:
@@ -37,7 +37,7 @@ class StatsLog:
         self.explained = False
 
     def attach(self, engine: Engine) -> None:
-        """Log after each epoch, in one process."""
+        """Log after each epoch, in the main process only."""
         if is_main_process():
             engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
@@ -64,7 +64,7 @@ class StatsLog:
         )
 
     def _explain(self, engine: Engine) -> None:
-        """What the words mean, once, before the first line that has them."""
+        """Log once what the terms mean, before the first line that uses them."""
         if self.explained:
             return
         self.explained = True

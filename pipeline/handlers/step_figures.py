@@ -1,4 +1,4 @@
-"""How training steps go, in TensorBoard: their gradients' norm, and how many patches they take a second."""
+"""Figures of training steps in TensorBoard: norm of the gradients, and patches per second."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ct_cncl.pipeline.common.distributed import is_main_process, world_size
 class StepFigures:
     """Writes ``gradient_norm`` every few iterations and ``patches_per_second`` every epoch.
 
-    The norm (L2, over all weights of the generator) is of the whole batch's gradient, before it is clipped and without fp16's
-    loss scale; where that scale made it overflow there is no point. Patches are those of all processes; validation and
-    checkpoints do not count.
+    The norm (L2, over all weights of the generator) is that of the whole batch's gradient, before clipping and without fp16's
+    loss scale; a gradient that overflowed because of that scale is left out. The rate counts the patches of all processes, and
+    not the time of validation and checkpoints.
 
     Args:
         writer: TensorBoard writer; None in processes that do not write.
-        interval: iterations between two norms: each waits for the device.
+        interval: iterations between two norms, since each norm has to wait for the device.
     """
 
     def __init__(self, writer: SummaryWriter | None, *, interval: int = 10) -> None:
@@ -32,7 +32,7 @@ class StepFigures:
         self.started = self.ended = 0.0
 
     def attach(self, engine: Engine) -> None:
-        """Follow a ``CNCLTrainer``, in one process."""
+        """Follow a ``CNCLTrainer``, in the main process only."""
         if self.writer is None or not is_main_process():
             return
         engine.add_event_handler(Events.EPOCH_STARTED, self.epoch_started)
@@ -45,7 +45,7 @@ class StepFigures:
         self.patches, self.started = 0, time.perf_counter()
 
     def backward_completed(self, engine: Engine) -> None:
-        """Write the norm, every ``interval`` iterations."""
+        """Write the norm every ``interval`` iterations."""
         assert self.writer is not None
         if engine.state.iteration % self.interval:
             return
@@ -67,7 +67,7 @@ class StepFigures:
 
 
 def gradient_norm(network: torch.nn.Module) -> float:
-    """L2 norm of all gradients of a network together; 0 where it has none.
+    """L2 norm of all gradients of a network together; 0 if it has none.
 
     >>> layer = torch.nn.Linear(2, 1, bias=False)
     >>> (3 * layer.weight[0, 0] - 4 * layer.weight[0, 1]).backward()

@@ -1,1 +1,1 @@
-"""Interpolates between the weights of two networks, and measures how noise and error change on the way."""
+"""Interpolate between the weights of two networks, and measure how noise and error change in between."""

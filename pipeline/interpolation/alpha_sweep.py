@@ -1,4 +1,4 @@
-"""Sweeps from one network to another: fidelity against noise texture."""
+"""Sweep from one network to another: fidelity against noise texture."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ from ct_cncl.transforms.patches.slice_pairs import SlicePairs
 
 
 class ScanPoint(NamedTuple):
-    """What the network at one alpha, or the input, is like."""
+    """Figures of the network at one alpha, or of the input."""
 
     alpha: float | None
     """None for the input."""
     psnr: float
-    """dB, range 4096 HU, mean over slices."""
+    """Mean over slices, dB, for a data range of 4096 HU."""
     nps_distance: float
-    """See ``nps_distance``; mean over volumes."""
+    """Mean over volumes, see the function ``nps_distance``."""
 
 
 class SliceEvaluator:
-    """PSNR and noise texture of a network on the slices of a data set, everything about the reference worked out once.
+    """PSNR and noise texture of networks on the slices of a data set; all that depends on the reference is computed once.
 
     Args:
         data: entries of a split.
-        max_slices: maximum number, evenly spaced; None takes all.
-        device: where the network runs.
-        context_slices: slices that the network takes.
+        max_slices: largest number of slices, evenly spaced; None takes all.
+        device: device on which the network runs.
+        context_slices: number of slices that the network takes.
 
     Raises:
-        DataError: a reference without noise, or too little uniform soft tissue to tell noise from anatomy.
+        DataError: the reference has no noise, or too little uniform soft tissue to measure it in.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class SliceEvaluator:
     ) -> None:
         if any(entry.get("provenance", {}).get("truth") == "noise-free" for entry in data):
             raise DataError(
-                "Expected scans, whose noise is the texture to compare with, but got phantoms with a noise-free truth. Name a data "
-                "set of scans with --data."
+                "Expected scans, whose noise texture results are compared with, but got phantoms with a noise-free truth. Name a "
+                "data set of scans with --data."
             )
         units = Compose([PaddingMaskd("label"), HUToNetworkd(("image", "label"))])
         self.pairs = SlicePairs(data, units, max_slices=max_slices, context_slices=context_slices)
@@ -70,7 +70,7 @@ class SliceEvaluator:
         self.volumes = [path for path, count in counts.items() if count >= MIN_PATCHES]
         if not self.volumes:
             raise DataError(
-                f"Expected a volume with at least {MIN_PATCHES} uniform patches of soft tissue, but there is none. Take another "
+                f"Expected a volume with at least {MIN_PATCHES} uniform patches of soft tissue, but found none. Choose another "
                 "split, or more slices."
             )
         self.reference = self._spectra([self._hu(number, "label") for number in range(len(self.pairs))])
@@ -99,12 +99,12 @@ class SliceEvaluator:
         return ScanPoint(alpha, float(np.mean(levels)), float(np.mean(distances)))
 
     def input(self) -> ScanPoint:
-        """Of the low-dose images themselves."""
+        """Figures of the low-dose images themselves."""
         return self._point(None, [self._hu(number, "image") for number in range(len(self.pairs))])
 
     @torch.no_grad()
     def network(self, network: nn.Module, alpha: float, bar: tqdm) -> ScanPoint:
-        """Of a network in eval mode on the device."""
+        """Figures of a network, which must be in eval mode and on the device."""
         images = []
         for number in range(len(self.pairs)):
             pair = self.pairs[number]
@@ -116,10 +116,10 @@ class SliceEvaluator:
 
 
 def curve_picture(points: Sequence[ScanPoint]) -> str:
-    """PSNR against NPS distance, and both against alpha, side by side, as SVG; the input's values dashed.
+    """Plot PSNR against NPS distance, and both against alpha, side by side as SVG; dashed lines show the input.
 
     Args:
-        points: the input's first.
+        points: the figures, those of the input first.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure

@@ -30,27 +30,27 @@ from ct_cncl.transforms.common.locks import alone_in
 from ct_cncl.transforms.dataset.datalist import entries, read_datalist
 
 CURVE = ("curve.csv", "curve.svg")
-"""What a scan writes."""
+"""Files that :func:`scan_alpha` writes."""
 BEGINNINGS = ("init_std", "zero_start")
-"""Keys of a network's definition that say how its weights begin, and nothing of what it does."""
+"""Keys of a network's definition that only set its initial weights, not what it computes."""
 
 
 def interpolated(
     first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor], *, alpha: float
 ) -> dict[str, torch.Tensor]:
-    """``alpha * first + (1 - alpha) * second`` of two state dicts; whole numbers are those of the nearer one.
+    """``alpha * first + (1 - alpha) * second`` of two state dicts; integers are taken from the nearer one.
 
     Args:
         first: state dict f.
         second: state dict g of the same network.
-        alpha: share of ``first``, 0 to 1.
+        alpha: weight of ``first``, 0 to 1.
 
     Returns:
         A state dict with the types of ``first``, computed in float64; exactly ``first`` at 1 and ``second`` at 0.
 
     Raises:
-        ValueError: alpha outside 0 to 1.
-        CheckpointError: state dicts of different networks.
+        ValueError: ``alpha`` is outside 0 to 1.
+        CheckpointError: the state dicts are of different networks.
 
     >>> interpolated({"w": torch.tensor(1.0)}, {"w": torch.tensor(3.0)}, alpha=0.75)
     {'w': tensor(1.5000)}
@@ -60,7 +60,7 @@ def interpolated(
     odd = sorted(set(first) ^ set(second)) or [name for name in first if first[name].shape != second[name].shape]
     if odd:
         raise CheckpointError(
-            f"Expected two checkpoints of one network, but {odd[0]} is not alike in both ({len(odd)} tensors differ). Train "
+            f"Expected two checkpoints of one network, but {odd[0]} differs between them ({len(odd)} tensors differ). Train "
             "the second from the first (start_from), or with the same overlays."
         )
     between = {}
@@ -74,16 +74,16 @@ def interpolated(
 
 
 def checkpoint_of(run: Path) -> Path:
-    """The checkpoint that a run's folder or a file names."""
+    """The checkpoint of a run: ``best.pt`` in its folder, or the file itself."""
     return run / BEST if run.is_dir() else run
 
 
 def load_pair(first: Path, second: Path) -> tuple[Mapping[str, torch.Tensor], Mapping[str, torch.Tensor]]:
-    """State dicts of the networks in two checkpoints with one definition.
+    """State dicts of two checkpoints, whose networks must have the same definition.
 
     Raises:
-        CheckpointError: missing or unreadable.
-        ConfigError: no config next to one of them, or different networks.
+        CheckpointError: a checkpoint is missing or unreadable.
+        ConfigError: one has no config next to it, or they define different networks.
     """
     states = [network_state(load_file(path)) for path in (first, second)]
     if _function(network_config(first)) != _function(network_config(second)):
@@ -95,7 +95,7 @@ def load_pair(first: Path, second: Path) -> tuple[Mapping[str, torch.Tensor], Ma
 
 
 def _function(definition: Any) -> Any:
-    """A network's definition without what only says how its weights begin; runs of before ``context_slices`` have one."""
+    """A network's definition without :data:`BEGINNINGS`; older runs, which lack ``context_slices``, have one slice."""
     if isinstance(definition, Mapping):
         kept = {key: _function(value) for key, value in definition.items() if key not in BEGINNINGS}
         return kept | ({"context_slices": kept.get("context_slices", 1)} if "network_def" in kept else {})
@@ -103,24 +103,24 @@ def _function(definition: Any) -> Any:
 
 
 def interpolate(first: Path, second: Path, *, alpha: float, out: Path, overwrite: bool = False) -> Path:
-    """Write the network between two checkpoints as a folder that ``evaluate`` and ``denoise --weights`` take.
+    """Write the network between two checkpoints to a folder that ``evaluate`` and ``denoise --weights`` accept.
 
     Args:
         first: run or checkpoint f.
         second: run or checkpoint g of the same network.
-        alpha: share of ``first``, 0 to 1.
-        out: folder for ``best.pt``, ``config.json`` (that of ``first``; of weights in a bundle, the network's definition),
-            ``trained_on.json`` (what both were trained on) and ``interpolation.json`` (what it is made of).
+        alpha: weight of ``first``, 0 to 1.
+        out: folder of ``best.pt``, ``config.json`` (that of ``first``, or the network's definition for weights in a bundle),
+            ``trained_on.json`` (what both were trained on) and ``interpolation.json`` (alpha and both checkpoints).
         overwrite: replace an earlier interpolation.
 
     Returns:
-        The checkpoint.
+        Path of the checkpoint.
 
     Raises:
-        ValueError: alpha outside 0 to 1.
-        CheckpointError: missing, unreadable, of different networks.
-        ConfigError: no config next to a checkpoint, or different networks.
-        OutputError: the folder holds something, or another process is writing there.
+        ValueError: ``alpha`` is outside 0 to 1.
+        CheckpointError: a checkpoint is missing or unreadable, or they are of different networks.
+        ConfigError: a checkpoint has no config next to it, or they define different networks.
+        OutputError: the folder already holds weights, or another process is writing to it.
     """
     with alone_in(out):
         return _interpolate(checkpoint_of(first), checkpoint_of(second), alpha=alpha, out=out, overwrite=overwrite)
@@ -168,24 +168,25 @@ def scan_alpha(
     max_slices: int | None = None,
     device: str = "auto",
 ) -> list[ScanPoint]:
-    """PSNR and NPS distance on the way from g (alpha 0) to f (alpha 1): ``curve.csv`` and ``curve.svg``.
+    """Measure PSNR and NPS distance between g (alpha 0) and f (alpha 1); writes ``curve.csv`` and ``curve.svg``.
 
     Args:
         first: run or checkpoint f.
         second: run or checkpoint g of the same network.
-        alphas: shares of ``first``.
+        alphas: weights of ``first``.
         out: folder of both files.
         data: data set; None takes that of f's run.
         split: "training", "validation" or "test".
-        max_slices: maximum number, evenly spaced; None takes all.
+        max_slices: largest number of slices, evenly spaced; None takes all.
         device: "auto", "cpu", "cuda" or "cuda:N".
 
     Returns:
-        The input's figures first, then a point an alpha.
+        The figures of the input, then one point per alpha.
 
     Raises:
-        CheckpointError: missing, unreadable, of different networks.
-        ConfigError: no config next to a checkpoint, different networks, unknown device, no matplotlib.
+        CheckpointError: a checkpoint is missing or unreadable, or they are of different networks.
+        ConfigError: a checkpoint has no config next to it, they define different networks, the device is unknown, or matplotlib
+            is missing.
         DataError: the data set cannot be used, or has no uniform soft tissue.
     """
     from ct_cncl.pipeline.common.devices import checked_device
@@ -198,7 +199,7 @@ def scan_alpha(
         found = read_json(config).get("dataset_dir") if config.is_file() else None
         if not isinstance(found, str):
             raise ConfigError(
-                f"Expected --data, since nothing next to {first} names a data set, but got none. Name one."
+                f"Expected --data, since no config next to {first} names a data set, but got none. Name one."
             )
         data = Path(found)
     name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else checked_device(device)
@@ -206,7 +207,7 @@ def scan_alpha(
         entries(read_datalist(data), split),
         max_slices=max_slices,
         device=torch.device(name),
-        context_slices=network_config(first).get("context_slices", 1),  # not in runs of earlier versions
+        context_slices=network_config(first).get("context_slices", 1),  # runs of earlier versions lack it
     )
     network = trained_network(first).to(judge.device)
     points = [judge.input()]
@@ -236,15 +237,15 @@ def interpolate_and_scan(
     device: str = "auto",
     overwrite: bool = False,
 ) -> list[ScanPoint]:
-    """:func:`interpolate`, and :func:`scan_alpha` at ``steps`` alphas from 0 to 1 where that is at least 2.
+    """Run :func:`interpolate`, and :func:`scan_alpha` at ``steps`` alphas from 0 to 1 if there are at least 2.
 
     Returns:
-        The points of the scan.
+        The points of the scan; empty without one.
 
     Raises:
-        ValueError: one step, or a negative number.
+        ValueError: ``steps`` is 1 or negative, or ``alpha`` is outside 0 to 1.
 
-    What :func:`interpolate` and :func:`scan_alpha` raise comes before anything is written.
+    It also raises the errors of :func:`interpolate` and :func:`scan_alpha`, before anything is written.
     """
     if steps < 0 or steps == 1:
         raise ValueError(f"Expected 0 or at least 2 alphas to scan, but got {steps}.")
@@ -252,7 +253,7 @@ def interpolate_and_scan(
         raise ValueError(f"Expected an alpha from 0 to 1, but got {alpha}.")
     _refuse_existing(out, overwrite=overwrite)
     points = []
-    if steps:  # first, since data, split or device may be wrong: then nothing is written
+    if steps:  # first, so that nothing is written if data, split or device is wrong
         alphas = [number / (steps - 1) for number in range(steps)]
         points = scan_alpha(
             first, second, alphas=alphas, out=out, data=data, split=split, max_slices=max_slices, device=device
@@ -260,5 +261,5 @@ def interpolate_and_scan(
     interpolate(first, second, alpha=alpha, out=out, overwrite=overwrite)
     if not steps:
         for name in CURVE:
-            (out / name).unlink(missing_ok=True)  # of the interpolation that was replaced
+            (out / name).unlink(missing_ok=True)  # curves of the replaced interpolation
     return points

@@ -1,8 +1,8 @@
 """The adversarial part of CNCL's loss, on the raw logits of a PatchGAN discriminator.
 
 Each loss is a module with ``generator(fake)``, ``discriminator(real, fake)`` and ``boundary``, the logit above which the
-discriminator takes an image for real. The discriminator's loss is the mean over real and fake in all of them, so that
-one learning rate suits them all.
+discriminator takes an image for real. In all of them, the discriminator's loss is the mean over real and fake images, so
+that one learning rate suits all.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn import functional
 class LeastSquaresLoss(nn.Module):
     """Least-squares GAN on the logits of a PatchGAN discriminator (Mao et al., ICCV 2017).
 
-    MONAI's ``PatchAdversarialLoss`` on raw logits: its default would put a leaky ReLU before the squares.
+    It is MONAI's ``PatchAdversarialLoss`` on raw logits; MONAI's default applies a leaky ReLU before squaring.
     """
 
     boundary = 0.5
@@ -26,7 +26,7 @@ class LeastSquaresLoss(nn.Module):
         self.loss = PatchAdversarialLoss(criterion="least_squares", no_activation_leastsq=True)
 
     def generator(self, fake: torch.Tensor) -> torch.Tensor:
-        """mean((fake - 1)^2): small where the discriminator takes the fake for real."""
+        """mean((fake - 1)^2): small if the discriminator takes the fake for real."""
         return self.loss(fake, target_is_real=True, for_discriminator=False)
 
     def discriminator(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
@@ -36,9 +36,9 @@ class LeastSquaresLoss(nn.Module):
 
 
 class VanillaLoss(nn.Module):
-    """The first GAN's cross-entropy, in its non-saturating form (Goodfellow et al., NeurIPS 2014, sec. 3).
+    """Cross-entropy of the original GAN, in its non-saturating form (Goodfellow et al., NeurIPS 2014, sec. 3).
 
-    On logits: MONAI's takes the logarithm of a sigmoid, which is cut off at -100 and has no gradient beyond.
+    It is computed from logits. MONAI's takes the logarithm of a sigmoid, which is clipped at -100 and has no gradient beyond.
     """
 
     boundary = 0.0
@@ -55,7 +55,7 @@ class VanillaLoss(nn.Module):
 class HingeLoss(nn.Module):
     """Hinge GAN (Lim and Ye, 2017, arXiv 1705.02894).
 
-    On logits: MONAI's applies tanh first, so that no logit ever reaches the margin.
+    It is computed from logits. MONAI's applies tanh first, so that no logit ever reaches the margin.
     """
 
     boundary = 0.0
@@ -70,12 +70,12 @@ class HingeLoss(nn.Module):
 
 
 def discriminator_accuracy(real: torch.Tensor, fake: torch.Tensor, *, boundary: float) -> torch.Tensor:
-    """The discriminator's accuracy: share of logits on the right side of ``boundary``, real and fake counted alike.
+    """The discriminator's accuracy: fraction of logits on the correct side of ``boundary``, averaged over real and fake.
 
     Args:
         real: logits of real images, any shape.
         fake: logits of fakes, any shape.
-        boundary: of the loss that trains the discriminator.
+        boundary: the attribute of the loss that trains the discriminator.
 
     Returns:
         Scalar, 0 to 1; 0.5 is guessing.

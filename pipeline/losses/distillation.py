@@ -1,4 +1,4 @@
-"""Learning from a teacher: a larger trained network, or an average of the student's own weights."""
+"""Learning from a teacher: a larger trained network, or the average of the student's own weights."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from ct_cncl.pipeline.networks.precision import autocast
 
 
 class DistillationLoss:
-    """Distance between what the student and what a teacher make of the same image, branch by branch (Hinton et al., 2015).
+    """Distance between the outputs of student and teacher for the same image, branch by branch (Hinton et al., 2015).
 
-    The teacher is run in eval mode and without gradients. It may be the average of the student's weights (``EMA``), which
+    The teacher runs in eval mode and without gradients. It may be the average of the student's weights (``EMA``), which
     changes with every step (Tarvainen and Valpola, NeurIPS 2017).
 
     Args:
-        teacher: a network with the same input as the student's.
-        device: where the images will be.
-        content: weight of the distance between both C(y).
-        noise: weight of the distance between both N(y).
-        fused: weight of the distance between both results.
-        criterion: called as ``criterion(student, teacher)`` on network units, returns a scalar; L1 where not given.
-        precision: of the teacher, on CUDA.
+        teacher: a network that takes the student's input.
+        device: device of the images.
+        content: weight of the distance between the two C(y).
+        noise: weight of the distance between the two N(y).
+        fused: weight of the distance between the two results.
+        criterion: called as ``criterion(student, teacher)`` on network units, returns a scalar; None is L1.
+        precision: precision of the teacher, on CUDA.
 
     Raises:
-        ValueError: a negative weight, or none above zero.
+        ValueError: a weight is negative, or none is above zero.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class DistillationLoss:
     ) -> None:
         self.weights = {"content": content, "noise": noise, "fused": fused}
         if min(self.weights.values()) < 0 or max(self.weights.values()) == 0:
-            raise ValueError(f"Expected weights of at least 0, one of them above 0, but got {self.weights}.")
+            raise ValueError(f"Expected weights of at least 0, and one of them above 0, but got {self.weights}.")
         self.teacher = BranchOutputs(teacher.to(device)).eval()
         self.criterion = nn.L1Loss() if criterion is None else criterion
         self.precision = precision
@@ -53,7 +53,7 @@ class DistillationLoss:
 
         Args:
             predicted: the student's branches for ``image``, each (B, 1, H, W), network units.
-            image: what the generator was given, (B, C, H, W).
+            image: input of the generator, (B, C, H, W), network units.
 
         Returns:
             Scalars ``distil_<branch>`` for the branches whose weight is above 0.

@@ -1,4 +1,4 @@
-"""Texture and perceptual loss of CNCL's branches, by one frozen encoder."""
+"""Texture and perceptual loss of CNCL's branches, from one frozen encoder."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from ct_cncl.pipeline.networks.precision import autocast
 from ct_cncl.transforms.common.hu import to_network
 
 _IMAGES = ("content", "denoised", "fused")
-"""What may be judged: C(y), y - N(y) and the result."""
+"""Images that the losses may compare: C(y), y - N(y) and the result."""
 PROBE_NOISE_HU = 25.0
 PROBE_TISSUE_HU = 50.0
 
 
 @torch.no_grad()
 def noise_response(encoder: ConvStages, layers: Sequence[str], *, device: torch.device) -> list[float]:
-    """How much a layer's features change, root mean square, by white noise of 25 HU on soft tissue of 50 HU.
+    """Root mean square change of each layer's features by white noise of 25 HU on soft tissue of 50 HU.
 
-    The unit in which features are compared: layers and encoders then weigh alike, and a weight means the same for all.
+    Features are compared in this unit, so that all layers and encoders count alike and a weight means the same for each.
 
     Args:
-        encoder: on ``device``.
-        layers: names.
-        device: of the encoder.
+        encoder: the encoder, on ``device``.
+        layers: names of layers.
+        device: device of the encoder.
 
     Returns:
-        One for each name, always the same for the same weights.
+        One value for each name, always the same for the same weights.
 
     Raises:
-        ValueError: a layer that does not respond.
+        ValueError: a layer does not respond to the noise.
     """
     noise = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0)).to(device)
     tissue = torch.full_like(noise, PROBE_TISSUE_HU)
@@ -44,7 +44,8 @@ def noise_response(encoder: ConvStages, layers: Sequence[str], *, device: torch.
     for name, response in zip(layers, responses, strict=True):
         if not response > 0:
             raise ValueError(
-                f"Expected layers that see noise in soft tissue, but {name} does not. Choose another layer, or a window with 50 HU in it."
+                f"Expected layers that respond to noise in soft tissue, but {name} does not. Choose another layer, or a window "
+                "that holds 50 HU."
             )
     return responses
 
@@ -52,28 +53,29 @@ def noise_response(encoder: ConvStages, layers: Sequence[str], *, device: torch.
 class FeatureLoss:
     """Distance between an image and the reference in the features of an encoder, averaged over layers.
 
-    Features are in units of :func:`noise_response`: where 25 HU of white noise are missing in soft tissue, both losses are
-    about 1. The texture loss is more where there is contrast: about 7 on patches of chest and abdomen at a quarter of the
-    dose, where each L1 loss of weight 100 is 0.4.
+    Features are in units of :func:`noise_response`: if 25 HU of white noise are missing in soft tissue, both losses are about
+    1. The texture loss is larger where there is contrast: about 7 on patches of chest and abdomen at a quarter of the dose,
+    where each L1 loss of weight 100 is 0.4.
 
-    With both weights 0 there is nothing to compute and no encoder is built.
+    If both weights are 0, no encoder is built and nothing is computed.
 
     Args:
-        encoder: builds the encoder, for example ``CTEncoder`` with its arguments; called once, where a weight is above 0.
-        layers: names of its layers, of both losses, ``conv2_2`` before and ``relu2_2`` after the activation. Before it features are dense
-            and supervise better (ESRGAN, sec. 3.2).
-        device: where the images will be.
-        texture: weight of the Gram matrices' distance, see ``texture_distance``.
-        perceptual: weight of the features' own distance, see ``content_distance``.
-        images: which of "content", "denoised" and "fused" are judged.
+        encoder: function that builds the encoder, for example ``CTEncoder`` with its arguments; called once if a weight is
+            above 0.
+        layers: names of the encoder's layers for both losses; ``conv2_2`` is before and ``relu2_2`` after the activation. The
+            features before it are dense and supervise better (ESRGAN, sec. 3.2).
+        device: device of the images.
+        texture: weight of the distance of Gram matrices, see ``texture_distance``.
+        perceptual: weight of the distance of features, see ``content_distance``.
+        images: images to compare, out of "content", "denoised" and "fused".
         window: side in pixels of the squares within which textures are compared; None compares whole patches.
         centred: compare covariances within the window instead of Gram matrices, see ``texture_distance``.
-        norm: of the perceptual loss, "l1" or "l2".
-        perceptual_layers: of the perceptual loss, where they are others.
-        precision: of the encoder, on CUDA ("fp16" leaves it in float32); both distances are in float32.
+        norm: norm of the perceptual loss, "l1" or "l2".
+        perceptual_layers: layers of the perceptual loss, if they differ from ``layers``.
+        precision: precision of the encoder, on CUDA ("fp16" keeps it in float32); both distances are computed in float32.
 
     Raises:
-        ValueError: a negative weight, unknown layers, images or norm, a window smaller than a feature.
+        ValueError: a weight is negative; layers, images or norm are unknown; or the window is smaller than a feature.
     """
 
     def __init__(
@@ -95,7 +97,7 @@ class FeatureLoss:
             raise ValueError(f"Expected weights of at least 0, but got {texture} and {perceptual}.")
         unknown = [name for name in images if name not in _IMAGES]
         if unknown or not images:
-            raise ValueError(f"Expected images of {', '.join(_IMAGES)}, but got {', '.join(unknown) or 'none'}.")
+            raise ValueError(f"Expected images out of {', '.join(_IMAGES)}, but got {', '.join(unknown) or 'none'}.")
         if norm not in {"l1", "l2"}:
             raise ValueError(f"Expected norm 'l1' or 'l2', but got {norm!r}.")
         self.texture = texture
@@ -110,10 +112,12 @@ class FeatureLoss:
         if max(texture, perceptual) > 0:
             self.encoder = frozen(encoder()).to(device)
             pixels = [self.encoder.pixels(name) for name in self.layers]
-            least = (2 if centred else 1) * max(pixels)  # of one feature a square, less its own mean, nothing is left
+            least = (2 if centred else 1) * max(
+                pixels
+            )  # with one feature per square, nothing is left after its mean is removed
             if window is not None and window < least:
                 raise ValueError(
-                    f"Expected a window of at least {least} pixels, {2 if centred else 1} of the deepest layer's features, but got "
+                    f"Expected a window of at least {least} pixels ({2 if centred else 1} x the deepest layer's feature), but got "
                     f"{window}. Enlarge it, or choose shallower layers."
                 )
             used = [*(self.layers if texture > 0 else ()), *(self.perceptual_layers if perceptual > 0 else ())]
@@ -126,8 +130,8 @@ class FeatureLoss:
 
         Args:
             predicted: branches for ``image``, each (B, 1, H, W), network units.
-            image: what the generator was given, (B, C, H, W).
-            label: normal-dose image x, (B, 1, H, W).
+            image: input of the generator, (B, C, H, W), network units.
+            label: reference image x, (B, 1, H, W), network units.
 
         Returns:
             Scalars ``texture_<image>`` and ``perceptual_<image>`` for the weights above 0.
@@ -152,7 +156,7 @@ class FeatureLoss:
 
     def _features(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
         assert self.encoder is not None
-        # In units of the noise response gradients leave the range of fp16; bf16 has that of float32.
+        # In units of the noise response, gradients exceed the range of fp16; bf16 has the range of float32.
         with autocast(image.device, "fp32" if self.precision == "fp16" else self.precision):
             features = self.encoder(image, list(self.responses))
         own = zip(self.responses.items(), features, strict=True)

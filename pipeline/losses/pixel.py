@@ -11,12 +11,12 @@ from ct_cncl.pipeline.networks import Branches
 
 
 def charbonnier(prediction: torch.Tensor, target: torch.Tensor, *, epsilon: float) -> torch.Tensor:
-    """``sqrt(d^2 + epsilon^2) - epsilon`` of each difference d: squares below ``epsilon``, absolute values above.
+    """``sqrt(d^2 + epsilon^2) - epsilon`` of each difference d: quadratic below ``epsilon``, linear above.
 
     Args:
         prediction: any shape.
         target: the same shape.
-        epsilon: in the images' unit, above 0.
+        epsilon: difference at which it changes from quadratic to linear, in the images' unit, above 0.
 
     Returns:
         The same shape; 0 for equal values.
@@ -30,13 +30,13 @@ def charbonnier(prediction: torch.Tensor, target: torch.Tensor, *, epsilon: floa
 
 
 class Charbonnier(nn.Module):
-    """:func:`charbonnier`, pixel by pixel, as a criterion of ``BranchLoss``.
+    """:func:`charbonnier`, pixel by pixel, as a criterion for ``BranchLoss``.
 
     Args:
-        epsilon: in network units; 0.001 is 4 HU.
+        epsilon: see :func:`charbonnier`, in network units; 0.001 is 4 HU.
 
     Raises:
-        ValueError: ``epsilon`` not positive.
+        ValueError: ``epsilon`` is not positive.
     """
 
     def __init__(self, *, epsilon: float = 1e-3) -> None:
@@ -46,32 +46,32 @@ class Charbonnier(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Errors of ``prediction`` against ``target``, any one shape."""
+        """Error of each pixel of ``prediction`` against ``target``, two tensors of any one shape."""
         return charbonnier(prediction, target, epsilon=self.epsilon)
 
 
 _FLOOR = 2.0 / 4096
-"""Mean error of 2 HU: images with a smaller one, of air alone, do not count for more."""
+"""Mean error of 2 HU: a smaller one, as in an image of air alone, does not raise the weight of an image any further."""
 
 
 class BranchLoss(nn.Module):
     """Weighted pixel losses of content, noise and fused image.
 
-    The paper's code supervises the fused image and the noise with L1 and weight 100 each and leaves C(y) free; behind a
-    free 1x1 fusion C(y) may then have any scale. The default here gives the content a weight of its own.
+    The paper's code supervises the fused image and the noise with L1, each with weight 100, and does not supervise C(y).
+    Before a 1x1 fusion, C(y) may then have any scale. The default here therefore supervises the content as well.
 
     Args:
         content: weight of the loss between C(y) and the reference x.
         noise: weight of the loss between N(y) and the true noise y - x.
         fused: weight of the loss between the result and x.
         criterion: called as ``criterion(prediction, target)`` on network units, returns the error of each pixel (or their
-            mean, where no pixel has a weight); L1 where not given.
-        relative: divide the errors of each image by its input's mean error, ``mean criterion(y, x)`` (at least that of
-            :data:`_FLOOR`): the share of the input's error that is left. Without it an image with 60 HU of noise counts
-            as much as ten with 6 HU. Weights of 1 then stand for about 250 without it.
+            mean, if pixels have no weights); None is L1.
+        relative: divide the errors of each image by the mean error of its input, ``mean criterion(y, x)`` (at least that of
+            :data:`_FLOOR`), which gives the fraction of the input's error that is left. Otherwise an image with 60 HU of
+            noise counts as much as ten with 6 HU. A weight of 1 then corresponds to about 250 without this option.
 
     Raises:
-        ValueError: a negative weight, or none above zero.
+        ValueError: a weight is negative, or none is above zero.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class BranchLoss(nn.Module):
         self.relative = relative
         self.weights = {"content": content, "noise": noise, "fused": fused}
         if min(self.weights.values()) < 0 or max(self.weights.values()) == 0:
-            raise ValueError(f"Expected weights of at least 0, one of them above 0, but got {self.weights}.")
+            raise ValueError(f"Expected weights of at least 0, and one of them above 0, but got {self.weights}.")
         self.criterion = nn.L1Loss(reduction="none") if criterion is None else criterion
 
     @property
@@ -102,16 +102,17 @@ class BranchLoss(nn.Module):
 
         Args:
             predicted: branches for ``image``, each (B, 1, H, W), network units.
-            image: low-dose image y, (B, 1, H, W).
-            label: normal-dose image x, (B, 1, H, W).
-            weight: of each pixel, (B, 1, H, W); None weighs all alike. The mean is over all pixels, not over the weights:
-                a patch that is mostly air then counts less, and several processes average to what one computes.
+            image: low-dose image y, (B, 1, H, W), network units.
+            label: reference image x, (B, 1, H, W), network units.
+            weight: weight of each pixel, (B, 1, H, W); None weighs all alike. The sum is divided by the number of pixels, not
+                by the sum of the weights: a patch that is mostly air counts less, and the average over several processes is
+                what one process computes.
 
         Returns:
             Scalars for the branches whose weight is above 0.
 
         Raises:
-            ValueError: pixel weights or ``relative``, and a criterion that returns no error for each pixel.
+            ValueError: with pixel weights or ``relative``, the criterion does not return the error of each pixel.
         """
         if self.relative:
             share = 1 / self._input_error(image, label)
@@ -124,7 +125,7 @@ class BranchLoss(nn.Module):
         return {name: self.weights[name] * self._mean(*pairs[name], weight) for name in self.supervised}
 
     def _input_error(self, image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        """(B, 1, 1, 1), at least what an error of FLOOR in every pixel costs."""
+        """Mean error of each input, (B, 1, 1, 1), at least that of an error of ``_FLOOR`` in every pixel."""
         least = self.criterion(image.new_full((1,), _FLOOR), image.new_zeros(1))
         each = self.criterion(image, label)
         _check_pixels(each, image)

@@ -1,4 +1,4 @@
-"""A PatchGAN discriminator whose layers cannot amplify: spectral normalisation."""
+"""A PatchGAN discriminator with spectral normalisation, whose convolutions do not amplify."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 
 class SpectralPatchDiscriminator(PatchDiscriminator):
-    """MONAI's ``PatchDiscriminator``, every convolution's weight divided by its largest singular value.
+    """MONAI's ``PatchDiscriminator`` with the weight of every convolution divided by its largest singular value.
 
-    That bounds how fast the logits change with the image, and so the gradient that reaches the generator (Miyato et al.,
-    ICLR 2018). The singular vectors are buffers, one step of power iteration a forward in training; checkpoints hold them.
+    This bounds how fast the logits change with the image, and so the gradient that reaches the generator (Miyato et al.,
+    ICLR 2018). The singular vectors are buffers, which checkpoints hold; each forward pass in training takes one step of power
+    iteration.
 
     Args:
-        options: of ``PatchDiscriminator``.
+        options: options of ``PatchDiscriminator``.
     """
 
     def __init__(self, **options: Any) -> None:

@@ -1,7 +1,7 @@
 """Texture and content as an encoder sees them: Gram matrices, and the features themselves.
 
-All of it is computed in float32, also under mixed precision: squares of features overflow float16 and lose all their
-digits in bfloat16.
+Everything is computed in float32, also under mixed precision: squares of features overflow float16 and lose almost all
+precision in bfloat16.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ import torch
 from torch.nn import functional
 
 SMOOTH = 1e-4
-"""Gram matrices that differ by less are compared by squares; those of 25 HU of noise differ by about 1 (``noise_response``)."""
+"""Smaller differences of Gram matrices count by their square; noise of 25 HU makes one of about 1 (``noise_response``)."""
 
 _FLOOR = 0.01
-"""Texture of 2.5 HU of noise: what is calmer (air, padding) is not compared relatively."""
+"""Norm of the texture of 2.5 HU of noise: it keeps relative distances small where there is less (air, padding)."""
 
 
 def gram_matrices(features: torch.Tensor, *, window: int | None = None, centred: bool = False) -> torch.Tensor:
     """Mean products of every two channels, ``G_ij = mean over positions of f_i f_j / C``.
 
-    A mean over positions: the value says nothing about how many there are, so it does not depend on the size of the patch.
+    Since it is a mean over positions, it does not depend on the size of the patch.
 
     Args:
         features: (B, C, H, W).
-        window: side in features of the squares in each of which the mean is taken; a rest at the edges that fills no square
-            is left out, and a map smaller than one is one square. None takes the whole map.
-        centred: of f - mean over the square: covariances.
+        window: side, in features, of the squares over each of which the mean is taken. Features at the edges that fill no
+            square are left out; a map smaller than a square is one square. None takes the whole map.
+        centred: subtract the mean over the square first, which gives covariances.
 
     Returns:
         (B, squares, C, C), float32 or float64.
@@ -54,22 +54,22 @@ def gram_matrices(features: torch.Tensor, *, window: int | None = None, centred:
 def texture_distance(
     features: torch.Tensor, target: torch.Tensor, *, window: int | None = None, centred: bool = False
 ) -> torch.Tensor:
-    """Frobenius norm of the difference of the Gram matrices of two feature maps, mean over images and squares.
+    """Frobenius norm of the difference of the Gram matrices of two feature maps, averaged over images and squares.
 
-    With ``gram_matrices`` dividing by C, layers of 64 and of 512 channels weigh about alike. Not the norm's square, as in
-    Gatys' loss: it grows with the fourth power of the contrast, so that the few patches with bone in air outvoted all soft
-    tissue by a factor of 100. Below :data:`SMOOTH` it is still a parabola, with a gradient of 0 for equal maps.
+    Since ``gram_matrices`` divides by C, layers of 64 and of 512 channels count about alike. Gatys' loss squares the norm;
+    this one does not, because the square grows with the fourth power of the contrast, and the few patches with bone in air
+    would outweigh all soft tissue 100-fold. Below :data:`SMOOTH` it is quadratic, with a gradient of 0 for equal maps.
 
-    Level and contrast weigh more in Gram matrices than noise does. ``centred`` compares covariances instead, each
-    square's difference over the norm of its target's: level drops out, and a square with bone counts no more than one of
-    liver. In tissue without structure the distance is then ``|noise power of features / target's - 1|``, 1 where all
-    noise is gone. It needs squares that are small compared with organs.
+    Level and contrast weigh more in Gram matrices than noise does. ``centred`` compares covariances instead and divides each
+    square's difference by the norm of its target: the level drops out, and a square with bone counts no more than one of
+    liver. In tissue without structure the distance is then ``|noise power of features / target's - 1|``, which is 1 if all
+    noise is gone. The squares must be small compared with organs.
 
     Args:
         features: (B, C, H, W).
         target: the same shape.
         window: see :func:`gram_matrices`.
-        centred: relative distance of covariances, :data:`_FLOOR` added to the target's norm.
+        centred: compare covariances, and divide by the norm of the target's (plus :data:`_FLOOR`).
 
     Returns:
         Scalar, 0 for equal maps.
@@ -98,7 +98,7 @@ def content_distance(features: torch.Tensor, target: torch.Tensor, *, norm: str 
         Scalar, 0 for equal maps.
 
     Raises:
-        ValueError: another norm.
+        ValueError: the norm is unknown.
 
     Source: Johnson, Alahi and Fei-Fei, ECCV 2016, eq. 2 (l2); Wang et al. (ESRGAN), ECCV workshops 2018, sec. 3.2 (l1).
 

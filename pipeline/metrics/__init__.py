@@ -1,4 +1,4 @@
-"""Figures of merit, one file per family; each needs its data range or window. Pure functions first, then classes."""
+"""Figures of merit, one file per family: pure functions first, then classes. Data ranges and windows have no defaults."""
 
 from ct_cncl.pipeline.metrics.bootstrap import Interval, bootstrap_mean
 from ct_cncl.pipeline.metrics.characterisation import Area, told_apart

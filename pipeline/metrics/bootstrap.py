@@ -1,4 +1,4 @@
-"""Means with intervals by bootstrap, by hand: scipy.stats.bootstrap has no bootstrap-t, and what it has is too narrow for few values."""
+"""Means with bootstrap-t intervals. scipy.stats.bootstrap lacks these, and its own intervals are too narrow for few values."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from typing import NamedTuple
 import numpy as np
 
 LEAST_VALUES = 6
-"""Fewer values give no interval that could be trusted: even all of them may lie on one side of the reference by chance."""
+"""Fewer values give no reliable interval: all of them may lie on the same side of the reference by chance."""
 RESAMPLES = 2000
 _CONFIDENCE = 0.95
 
 
 class Interval(NamedTuple):
-    """A mean and where the true one lies."""
+    """A mean and its 95 % confidence interval."""
 
     mean: float
     low: float | None
-    """None where there are fewer than :data:`LEAST_VALUES` values."""
+    """None for fewer than :data:`LEAST_VALUES` values, like ``high``."""
     high: float | None
     size: int
-    """How many values it is the mean of."""
+    """Number of values."""
 
 
 def bootstrap_mean(values: np.ndarray, *, seed: int) -> Interval:
-    """Mean of independent values and its bootstrap-t interval of 95 %.
+    """Mean of independent values and its 95 % bootstrap-t interval.
 
-    Resamples are judged by ``t = (mean* - mean) / se*``, each with its own standard error, and the interval is
-    ``mean - se t``: for few values that covers far better than percentiles of ``mean*``, which are too narrow. It ends at the
-    smallest and the largest value: where few values lie far from all others, resamples without them have next to no
-    standard error, and their ``t`` would send the interval to where no image has ever been. So it may exclude 0 for
-    differences that all have one sign: which of ``n`` differences as likely above as below 0 happens with ``2 / 2^n``, and only
-    where that is within 5 % (6 values or more) the interval is bounded.
+    Each resample gives ``t = (mean* - mean) / se*`` with its own standard error, and the interval is ``mean - se t``. For few
+    values its coverage is much better than that of percentiles of ``mean*``, which are too narrow. The interval is limited to
+    the smallest and the largest value: with a few outliers, resamples without them have almost no standard error, and their
+    ``t`` would push the interval far beyond all values. It therefore excludes 0 if all differences have the same sign. If
+    positive and negative differences are equally likely, that happens with probability ``2 / 2^n``, which is below 5 % from 6
+    values on; for fewer there is no interval.
 
     Args:
         values: (n,), independent of each other, finite.
-        seed: of the resamples.
+        seed: seed of the resamples.
 
     Raises:
-        ValueError: no value, or one that is not finite.
+        ValueError: there is no value, or one is not finite.
 
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 12.5.
 
@@ -49,7 +49,9 @@ def bootstrap_mean(values: np.ndarray, *, seed: int) -> Interval:
     """
     values = np.asarray(values, dtype=np.float64).ravel()
     if values.size == 0 or not np.isfinite(values).all():
-        raise ValueError(f"Expected finite values, but got {values.size} with NaN, infinity or none at all.")
+        raise ValueError(
+            f"Expected at least one value and finite ones only, but got {values.size} values, or NaN or infinity among them."
+        )
     count, mean = values.size, float(values.mean())
     if count < LEAST_VALUES:
         return Interval(mean, None, None, count)

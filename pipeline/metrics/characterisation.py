@@ -1,7 +1,8 @@
 """Characterisation: an observer that tells one kind of lesion from another, trained on some realizations and tested on others.
 
-A denoiser can raise detection and lower this. Sources: Barrett and Myers 2004, Foundations of Image Science, chapter 13 (channelised
-Hotelling observer); DeLong et al. 1988, Biometrics 44:837 (variance of the area under the ROC curve).
+A denoiser can improve detection and yet make characterisation worse. Sources: Barrett and Myers 2004, Foundations of Image
+Science, chapter 13 (channelised Hotelling observer); DeLong et al. 1988, Biometrics 44:837 (variance of the area under the
+ROC curve).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ Z_95 = 1.96
 
 
 class Area(NamedTuple):
-    """Area under the ROC curve: 0.5 is guessing, 1 never wrong; with its 95 % interval."""
+    """Area under the ROC curve with its 95 % interval: 0.5 is guessing, 1 is never wrong."""
 
     area: float
     low: float
@@ -23,17 +24,17 @@ class Area(NamedTuple):
 
 
 def told_apart(first: np.ndarray, second: np.ndarray, channels: np.ndarray) -> Area:
-    """How well a channelised Hotelling observer tells two kinds of images apart.
+    """Measure how well a channelised Hotelling observer tells two kinds of images apart.
 
-    The even ones of each kind train it, the odd ones test it, so that what is tested was never seen.
+    The images of each kind at even positions train it and those at odd positions test it, so that it has seen no test image.
 
     Args:
         first: (n1, size, size) regions, HU.
-        second: (n2, size, size).
+        second: (n2, size, size) regions of the other kind, HU.
         channels: (size * size, p), from :func:`~.observer.difference_of_gaussian_channels`.
 
     Raises:
-        ValueError: fewer training images than p + 5, or fewer than 4 of a kind.
+        ValueError: there are fewer than p + 5 training images, or fewer than 4 images of a kind, or the regions have no noise.
 
     >>> rng = np.random.default_rng(0)
     >>> noise = rng.normal(0, 10, (4000, 9, 9))
@@ -44,19 +45,20 @@ def told_apart(first: np.ndarray, second: np.ndarray, channels: np.ndarray) -> A
     a, b = (np.asarray(one, np.float64).reshape(len(one), -1) @ channels for one in (first, second))
     if min(len(a), len(b)) < 4 or (len(a) + len(b)) // 2 < channels.shape[1] + 5:
         raise ValueError(
-            f"Expected at least {2 * channels.shape[1] + 10} regions for {channels.shape[1]} channels, but got {len(a)} and {len(b)}."
+            f"Expected at least {2 * channels.shape[1] + 10} regions for {channels.shape[1]} channels, 4 of each kind, but got {len(a)} "
+            f"and {len(b)}."
         )
     train = a[::2], b[::2]
     scatter = sum(len(part) * np.cov(part.T, bias=True).reshape(2 * [channels.shape[1]]) for part in train)
     try:
         weights = np.linalg.solve(scatter, train[0].mean(axis=0) - train[1].mean(axis=0))
     except np.linalg.LinAlgError as error:
-        raise ValueError("Expected regions with noise, but in some channel there is none.") from error
+        raise ValueError("Expected regions with noise, but some channel sees none.") from error
     return area_under_curve(a[1::2] @ weights, b[1::2] @ weights)
 
 
 def area_under_curve(positive: np.ndarray, negative: np.ndarray) -> Area:
-    """Share of pairs in which the positive score is higher, and its interval by DeLong.
+    """Fraction of pairs in which the positive score is higher, with DeLong's 95 % interval.
 
     Args:
         positive: (n1,) scores.

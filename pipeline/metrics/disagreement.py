@@ -1,4 +1,4 @@
-"""Does the disagreement of the two branches tell where the result is wrong? Pure functions over pixels."""
+"""How well the disagreement of the two branches predicts errors of the result. Pure functions over pixels."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ _BINS = 10
 
 
 class CalibrationCurve(NamedTuple):
-    """Mean error by disagreement, in bins of equally many pixels."""
+    """Mean error by disagreement, in bins with equal numbers of pixels."""
 
     disagreement: np.ndarray
-    """(bins,) mean of the bin, HU."""
+    """(bins,) mean disagreement in each bin, HU."""
     error: np.ndarray
-    """(bins,) mean absolute error, HU."""
+    """(bins,) mean absolute error in each bin, HU."""
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Spearman's rank correlation.
 
     Args:
-        first: any shape.
-        second: the same shape.
+        first: values, any shape.
+        second: values of the same shape.
 
     Returns:
         -1 to 1.
 
     Raises:
-        ValueError: shapes differ, fewer than 20 values, values that are not finite, or constant ones.
+        ValueError: the shapes differ, there are fewer than 20 values, or values are not finite or constant.
 
     >>> round(rank_correlation(np.arange(20), np.exp(np.arange(20.0))), 6)
     1.0
@@ -49,16 +49,16 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def calibration_curve(disagreement: np.ndarray, error: np.ndarray) -> CalibrationCurve:
-    """Mean absolute error of pixels by their disagreement: on the diagonal where it is as large as the error.
+    """Mean absolute error of pixels by their disagreement, in ten groups with equal numbers of pixels.
 
-    The pixels are in ten groups of equally many.
+    The curve lies on the diagonal where the disagreement is as large as the error.
 
     Args:
         disagreement: (n,), HU, 0 or more.
         error: (n,), result - reference, HU.
 
     Raises:
-        ValueError: shapes differ, or fewer values than 20.
+        ValueError: the shapes differ, or there are fewer than 20 values.
 
     >>> curve = calibration_curve(np.arange(100.0), -2 * np.arange(100.0))
     >>> curve.disagreement.tolist()[:2], curve.error.tolist()[:2]

@@ -1,4 +1,4 @@
-"""False structure: blobs in what should be nothing but noise, counted by a matched filter."""
+"""False structure: blobs in an image that should hold nothing but noise, counted with a matched filter."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from scipy.ndimage import label
 from scipy.signal import fftconvolve
 
 _LEVEL = 0.999
-"""Quantile of the unprocessed noise, filtered, that a blob exceeds."""
+"""Quantile of the filtered unprocessed noise that a blob must exceed."""
 
 
 class Blobs(NamedTuple):
-    """Blobs per square centimetre of signal-free images, bright and dark.
+    """Bright and dark blobs per square centimetre of signal-free images.
 
     Attributes:
-        visible: above the level of the unprocessed noise in HU: what looks like the insert as much as the scan's own noise ever did.
-        relative: above that level after both noises are brought to one standard deviation: what stands out of the noise that is left.
-            A method that only scales the noise has as many as the input, one that leaves or makes blobs has more.
+        visible: blobs above the level of the unprocessed noise in HU: they resemble the insert as strongly as the strongest noise
+            of the scan does.
+        relative: blobs above that level after both noises are scaled to the same standard deviation: they stand out from the
+            remaining noise. A method that only scales the noise has as many as the input; one that leaves or makes blobs has more.
     """
 
     visible: float
@@ -28,20 +29,20 @@ class Blobs(NamedTuple):
 def blobs_per_cm2(
     residual: np.ndarray, noise: np.ndarray, template: np.ndarray, region: np.ndarray, pixel_mm: tuple[float, float]
 ) -> Blobs:
-    """Blobs of a template's size where there is no signal.
+    """Count blobs of a template's size where there is no signal.
 
-    Residual and noise are filtered with the template; a blob is a connected region (8 neighbours) of the filtered residual's absolute
-    value above :data:`_LEVEL`'s quantile of the filtered noise's.
+    Residual and noise are filtered with the template. A blob is a connected region (8 neighbours) in which the magnitude of the
+    filtered residual is above the quantile :data:`_LEVEL` of the filtered noise's magnitude.
 
     Args:
-        residual: result less its known truth, (x, y, slices), HU.
-        noise: of the unprocessed scan, likewise; its slices say the level.
-        template: (odd, odd), the signal that is looked for; for white noise it is its own matched filter.
-        region: bool (x, y), where to look; the filter needs half a template more around it.
+        residual: result minus its known truth, (x, y, slices), HU.
+        noise: noise of the unprocessed scan, the same shape, HU; it sets the level.
+        template: the signal to look for, (odd, odd); for white noise it is its own matched filter.
+        region: bool (x, y), True where to look; the filter needs half a template around it.
         pixel_mm: (dx, dy) in mm.
 
     Raises:
-        ValueError: shapes that differ, or no pixel to look at.
+        ValueError: the shapes differ, or the region is empty.
 
     >>> noise = np.random.default_rng(0).normal(0, 10, (64, 64, 4))
     >>> found = blobs_per_cm2(0.3 * noise, noise, np.ones((5, 5)), np.ones((64, 64), bool), (1.0, 1.0))
@@ -50,7 +51,7 @@ def blobs_per_cm2(
     """
     if residual.shape != noise.shape or residual.shape[:2] != region.shape or not region.any():
         raise ValueError(
-            f"Expected residual and noise (x, y, slices) of one shape and a region in it, but got {residual.shape}, {noise.shape} and "
+            f"Expected residual and noise (x, y, slices) of the same shape and a region in it, but got {residual.shape}, {noise.shape} and "
             f"{region.shape} with {int(region.sum())} pixels."
         )
     seen, usual = (_filtered(image, template) for image in (residual, noise))
@@ -68,7 +69,7 @@ def _filtered(volume: np.ndarray, template: np.ndarray) -> np.ndarray:
 
 
 def _count(filtered: np.ndarray, level: float, region: np.ndarray) -> int:
-    """Connected regions of each sign and slice."""
+    """Number of connected regions, over both signs and all slices."""
     return sum(
         int(label((sign * filtered[..., k] > level) & region, structure=np.ones((3, 3)))[1])
         for k in range(filtered.shape[2])

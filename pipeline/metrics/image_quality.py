@@ -1,4 +1,4 @@
-"""PSNR, SSIM and RMSE in HU over whole slices; equal to scikit-image's, with the data range always said."""
+"""PSNR, SSIM and RMSE in HU over whole slices; they equal scikit-image's, and always require a data range."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ct_cncl.pipeline.metrics.local_moments import SSIM_BORDER, ssim_map
 from ct_cncl.transforms.common.hu import Window
 
 IMAGES = {"": "pred", "input": "image", "content": "content", "denoised": "denoised"}
-"""What is judged against the reference: suffix of the metric's name, key in the evaluator's output ("" is the result)."""
+"""Images that are compared with the reference: key in the evaluator's output, by suffix of the metric's name ("": result)."""
 
 
 def _checked_range(data_range: float) -> float:
@@ -26,7 +26,9 @@ def _checked_range(data_range: float) -> float:
 def prepared(
     image: torch.Tensor, reference: torch.Tensor, data_range: float | Window
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Both images as a metric sees them, and the length of the range: through a window cut off at its ends and 0 at its lower.
+    """Both images as a metric sees them, and the length of the data range.
+
+    With a window, both images are clipped to it and shifted so that its lower end is 0.
 
     Args:
         image: (B, 1, H, W), HU.
@@ -34,11 +36,11 @@ def prepared(
         data_range: length in HU, which leaves the images as they are, or a window.
 
     Raises:
-        ValueError: shapes differ, values that are not finite, or a range or width that is not positive.
+        ValueError: the shapes differ, values are not finite, or the data range or width is not positive.
     """
     if image.shape != reference.shape or image.ndim != 4:
         raise ValueError(
-            f"Expected image and reference of one shape (B, 1, H, W), but got {tuple(image.shape)} and {tuple(reference.shape)}."
+            f"Expected image and reference of the same shape (B, 1, H, W), but got {tuple(image.shape)} and {tuple(reference.shape)}."
         )
     if not (image.isfinite().all() and reference.isfinite().all()):
         raise ValueError("Expected finite HU, but got NaN or infinity. Replace them, or leave the slice out.")
@@ -50,10 +52,10 @@ def prepared(
 
 
 def mean_over(values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Mean of each slice over all pixels, or those of a mask: (B, 1, H, W) to (B,).
+    """Mean of each slice over all pixels or those of a mask, from (B, 1, H, W) to (B,).
 
     Raises:
-        ValueError: a mask of another shape, or one without a pixel.
+        ValueError: the mask has another shape or type, or is empty in some slice.
 
     >>> mean_over(torch.tensor([[[[1.0, 5.0]]]]), torch.tensor([[[[True, False]]]])).tolist()
     [1.0]
@@ -71,14 +73,14 @@ def mean_over(values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
 def psnr(
     image: torch.Tensor, reference: torch.Tensor, *, data_range: float | Window, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Peak signal-to-noise ratio ``20 log10(data_range) - 10 log10(mean((image - reference)^2))`` in dB, a slice each.
+    """Peak signal-to-noise ratio of each slice, ``20 log10(data_range) - 10 log10(mean((image - reference)^2))``, in dB.
 
     Args:
         image: (B, 1, H, W), HU.
         reference: the same shape, HU.
-        data_range: in HU, 4096 for the full 12-bit range; or a window, whose width is the range and at whose ends both images
-            are cut off.
-        mask: bool, the same shape; the mean is over its pixels. None: all.
+        data_range: in HU, 4096 for the full 12-bit range; or a window, whose width is the data range and to which both images
+            are clipped.
+        mask: bool, the same shape; the mean is over its pixels. None takes all pixels.
 
     Returns:
         (B,), dB; infinite for equal images.
@@ -98,23 +100,23 @@ def psnr(
 def ssim(
     image: torch.Tensor, reference: torch.Tensor, *, data_range: float | Window, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Structural similarity (Wang et al., IEEE TIP 13(4), 2004), Gaussian window of 11 pixels and sigma 1.5, a slice each.
+    """Structural similarity of each slice (Wang et al., IEEE TIP 13(4), 2004), with a Gaussian window of 11 pixels, sigma 1.5.
 
-    scikit-image's ``structural_similarity`` with ``gaussian_weights=True, use_sample_covariance=False``: the mean leaves out
-    a border of 5 pixels. SSIM depends on where 0 is: with a number as ``data_range`` that is 0 HU, with a window its lower end
-    (as for images scaled to 0 to 1).
+    It equals scikit-image's ``structural_similarity`` with ``gaussian_weights=True, use_sample_covariance=False``: the mean
+    leaves out a border of 5 pixels. SSIM depends on the position of 0: with a number as ``data_range`` that is 0 HU, with a
+    window its lower end (as for images scaled to 0 to 1).
 
     Args:
         image: (B, 1, H, W) with sides of at least 11, HU.
         reference: the same shape, HU.
-        data_range: in HU, or a window; the constants are (0.01 data_range)^2 and (0.03 data_range)^2. See :func:`psnr`.
-        mask: bool, the same shape; the mean is over the windows whose centre it holds.
+        data_range: in HU, or a window, see :func:`psnr`; the constants are (0.01 data_range)^2 and (0.03 data_range)^2.
+        mask: bool, the same shape; the mean is over the windows centred on its pixels. None takes all.
 
     Returns:
         (B,), at most 1.
 
     Raises:
-        ValueError: as :func:`psnr`, or sides below 11.
+        ValueError: see :func:`psnr`; or sides are below 11.
     """
     image, reference, length = prepared(image, reference, data_range)
     inside = None if mask is None else mask[..., SSIM_BORDER:-SSIM_BORDER, SSIM_BORDER:-SSIM_BORDER]
@@ -122,7 +124,7 @@ def ssim(
 
 
 def rmse(image: torch.Tensor, reference: torch.Tensor, *, mask: torch.Tensor | None = None) -> torch.Tensor:
-    """Root mean squared error in HU, a slice each: (B, 1, H, W) twice, and a bool mask of that shape, to (B,).
+    """Root mean squared error of each slice in HU, from image, reference and optional bool mask (B, 1, H, W) to (B,).
 
     Raises:
         ValueError: shapes differ, values are not finite, or a mask is empty.
@@ -132,7 +134,7 @@ def rmse(image: torch.Tensor, reference: torch.Tensor, *, mask: torch.Tensor | N
 
 
 def mae(image: torch.Tensor, reference: torch.Tensor, *, mask: torch.Tensor | None = None) -> torch.Tensor:
-    """Mean absolute error in HU, a slice each: (B, 1, H, W) twice, and a bool mask of that shape, to (B,).
+    """Mean absolute error of each slice in HU, from image, reference and optional bool mask (B, 1, H, W) to (B,).
 
     Raises:
         ValueError: shapes differ, values are not finite, or a mask is empty.
@@ -145,10 +147,10 @@ def mae(image: torch.Tensor, reference: torch.Tensor, *, mask: torch.Tensor | No
 
 
 class SliceMetric(RegressionMetric):
-    """A figure as a MONAI metric, a value a slice: (B, 1, H, W) HU twice to (B, 1).
+    """A figure as a MONAI metric with one value per slice, from image and reference (B, 1, H, W), HU, to (B, 1).
 
     Args:
-        figure: a function ``(image, reference) -> (B,)``; :func:`functools.partial` gives those of this module their data range.
+        figure: a function ``(image, reference) -> (B,)``; use :func:`functools.partial` to set a data range.
     """
 
     def __init__(self, figure: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
@@ -162,7 +164,7 @@ class SliceMetric(RegressionMetric):
 def _of_finite(
     image: torch.Tensor, reference: torch.Tensor, *, figure: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 ) -> torch.Tensor:
-    """``figure``, NaN for slices that are not finite: a network that overflows must not end the run that judges it."""
+    """``figure``, with NaN for slices that are not finite: a network that overflows must not end the run that evaluates it."""
     finite = image.isfinite().flatten(1).all(1)
     values = figure(torch.where(finite[:, None, None, None], image, reference), reference)
     return values.masked_fill(~finite, torch.nan)
@@ -173,14 +175,14 @@ def _pair(output: dict[str, torch.Tensor], *, key: str) -> tuple[torch.Tensor, t
 
 
 def quality_metrics(data_range: float) -> dict[str, IgniteMetricHandler]:
-    """Ignite metrics over an evaluation: means over slices of PSNR, SSIM, RMSE for the result, the input and each branch.
+    """Ignite metrics of an evaluation: means over slices of PSNR, SSIM and RMSE for the result, the input and each branch.
 
-    The result's are named ``psnr``, ``ssim`` and ``rmse``; the others ``psnr_input``, ``psnr_content`` (C(y)) and
-    ``psnr_denoised`` (y - N(y)), and so on. In several processes each is the mean over all processes' slices. Slices with
-    NaN or infinity are left out of the means.
+    Those of the result are named ``psnr``, ``ssim`` and ``rmse``; the others ``psnr_input``, ``psnr_content`` (C(y)),
+    ``psnr_denoised`` (y - N(y)), and so on. With several processes, each is the mean over the slices of all processes. Slices
+    with NaN or infinity are left out of the means.
 
     Args:
-        data_range: in HU, 4096 for the full range.
+        data_range: data range of PSNR and SSIM in HU, 4096 for the full range.
 
     Raises:
         ValueError: the data range is not positive.

@@ -1,7 +1,7 @@
 """Contrast kept: the response f(y + s) - f(y) of any denoiser f to small inserts s of known size and contrast.
 
-Inserts are free of noise and added to slices as they are, phantoms or scans, so that the response is that in real noise and
-anatomy. One insert is far from the next, so that many are measured at once.
+Noise-free inserts are added to slices of phantoms or scans, so that the response is measured in real noise and anatomy. They
+are far apart, so that many are measured at once.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from scipy.ndimage import distance_transform_edt
 from ct_cncl.transforms.anatomy.regions import soft_tissue_windows
 
 APART_MM = 30.0
-"""Between two inserts, centre to centre: more than a network of this project sees in one place's surroundings."""
+"""Smallest distance of two inserts, centre to centre: more than the receptive field of this project's networks."""
 _FINE = 9
-"""Points along the side of a pixel over which an insert's edge is averaged."""
+"""Number of points along the side of a pixel over which an insert is averaged."""
 _TRIES = 400
 _SPIKES, _CORE, _BLUNT = 6, 0.55, 0.35
 
@@ -27,10 +27,10 @@ class Insert(NamedTuple):
     """A small low-contrast object.
 
     Attributes:
-        contrast_hu: of its middle to what is around.
-        diameter_mm: where it has half of that.
-        edge_mm: width over which contrast goes to 0; 0 is a sharp edge.
-        spiculated: a star of the same area instead of a disc.
+        contrast_hu: contrast of the centre to its surroundings.
+        diameter_mm: diameter at half the contrast.
+        edge_mm: width over which the contrast falls to 0; 0 is a sharp edge.
+        spiculated: whether it is a star of the same area instead of a disc.
     """
 
     contrast_hu: float
@@ -40,7 +40,7 @@ class Insert(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As tables call it.
+        """Name in tables.
 
         >>> Insert(14.0, 3.0).name
         '14 HU, 3 mm'
@@ -53,7 +53,7 @@ INSERTS = (Insert(14.0, 3.0), Insert(7.0, 5.0), Insert(5.0, 7.0), Insert(3.0, 10
 
 
 class Place(NamedTuple):
-    """Where an insert lies: slice, pixel of its middle, and which of the inserts it is."""
+    """Place of an insert: its slice, the pixel of its centre, and its index in the list of inserts."""
 
     slice: int
     x: int
@@ -62,14 +62,14 @@ class Place(NamedTuple):
 
 
 def insert_image(insert: Insert, pixel_mm: tuple[float, float]) -> np.ndarray:
-    """What an insert adds, averaged over each pixel, its middle in the middle one.
+    """The HU that an insert adds, averaged over each pixel, with its centre in the centre pixel.
 
     Args:
         insert: the object.
         pixel_mm: (dx, dy) in mm.
 
     Returns:
-        (2 m + 1, 2 n + 1) float64, HU, 0 at the border.
+        Image (2 m + 1, 2 n + 1) float64, HU, 0 at the border.
 
     >>> image = insert_image(Insert(10.0, 5.0), (0.5, 0.5))
     >>> float(image.max()), round(float(image.sum()) * 0.25 / (10 * math.pi * 2.5**2), 2)
@@ -83,7 +83,7 @@ def insert_image(insert: Insert, pixel_mm: tuple[float, float]) -> np.ndarray:
     edge = np.full_like(radius, insert.diameter_mm / 2)
     if insert.spiculated:  # r(a) = c (1 + b cos 6a)^2, c such that the area is the disc's
         wave = (1 + _BLUNT * np.cos(_SPIKES * np.arctan2(y[None, :], x[:, None]))) ** 2
-        mean = 1 + 3 * _BLUNT**2 + 3 * _BLUNT**4 / 8  # of the wave's square
+        mean = 1 + 3 * _BLUNT**2 + 3 * _BLUNT**4 / 8  # mean of the squared wave
         edge = edge * wave / math.sqrt(mean)
     if insert.edge_mm > 0:
         inside = np.clip(0.5 - (radius - edge) / insert.edge_mm, 0, 1)
@@ -96,15 +96,15 @@ def insert_image(insert: Insert, pixel_mm: tuple[float, float]) -> np.ndarray:
 def insert_places(
     volume: np.ndarray, pixel_mm: tuple[float, float], inserts: Sequence[Insert] = INSERTS, *, seed: int = 0
 ) -> list[Place]:
-    """Places in soft tissue where inserts fit, wholly and far from each other; kinds take turns.
+    """Choose places in soft tissue where whole inserts fit, far from each other; the kinds of inserts alternate.
 
-    Those of slice k are a function of (seed, k) and of the slice alone.
+    The places in slice k depend only on (seed, k) and on the slice.
 
     Args:
         volume: (x, y, slices), HU.
         pixel_mm: (dx, dy) in mm.
-        inserts: all kinds.
-        seed: 0 or above.
+        inserts: all kinds of inserts.
+        seed: seed of the places, 0 or above.
     """
     need = [(one.diameter_mm / 2 / (_CORE if one.spiculated else 1) + one.edge_mm) for one in inserts]
     found: list[Place] = []
@@ -127,7 +127,7 @@ def insert_places(
 def with_inserts(
     volume: np.ndarray, places: Sequence[Place], inserts: Sequence[Insert], pixel_mm: tuple[float, float]
 ) -> np.ndarray:
-    """The volume (x, y, slices), HU, with inserts at their places, float32; what would lie outside is cut off."""
+    """Add inserts at their places to a volume (x, y, slices), HU; returns float32. Parts outside the slice are cut off."""
     result = volume.astype(np.float32)
     images = [insert_image(one, pixel_mm).astype(np.float32) for one in inserts]
     for place in places:
@@ -143,17 +143,17 @@ def contrasts_kept(
     inserts: Sequence[Insert],
     pixel_mm: tuple[float, float],
 ) -> np.ndarray:
-    """The share of its contrast that each insert keeps: mean of f(y + s) - f(y) over its disc, over the mean of s there.
+    """Fraction of its contrast that each insert keeps: mean of f(y + s) - f(y) divided by the mean of s, over the insert.
 
     Args:
         plain: f(y), (x, y, slices), HU.
-        inserted: f(y + s).
-        places: of the inserts.
-        inserts: all kinds.
+        inserted: f(y + s), the same shape, HU.
+        places: places of the inserts.
+        inserts: all kinds of inserts.
         pixel_mm: (dx, dy) in mm.
 
     Returns:
-        (places,) float64; 1 is all of it.
+        (places,) float64; 1 is the full contrast.
 
     >>> noise = np.random.default_rng(0).normal(0, 20, (64, 64, 1))
     >>> place = [Place(0, 32, 32, 0)]
@@ -176,7 +176,7 @@ def contrasts_kept(
 def _overlap(
     shape: Sequence[int], size: Sequence[int], place: Place
 ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Where a small image lies in a slice, and which part of it."""
+    """Region of a slice that a small image covers, and the part of that image that lies in it."""
     into, part = [], []
     for centre, length, side in zip((place.x, place.y), shape, size):
         first = centre - side // 2

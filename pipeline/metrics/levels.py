@@ -1,4 +1,4 @@
-"""Levels kept: by how much a denoiser moves the means of large discs inside one tissue."""
+"""HU levels: by how much a denoiser shifts the mean of large discs inside one tissue."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from ct_cncl.transforms.anatomy.regions import soft_tissue_windows
 
 DISC_MM = 30.0
 MARGIN_PIXELS = 16
-"""From a disc to the edge of its tissue: 4 widths of a filter of 4 pixels."""
+"""Smallest distance from a disc to the edge of its tissue: 4 standard deviations of a filter of 4 pixels."""
 
 
 def disc_shifts(
     before: np.ndarray, after: np.ndarray, pixel_mm: tuple[float, float], *, region: np.ndarray | None = None
 ) -> np.ndarray:
-    """Mean of after - before over discs of 30 mm in soft tissue, 16 pixels from its edge.
+    """Mean of after - before over discs of 30 mm diameter in soft tissue, at least 16 pixels from its edge.
 
     Args:
         before: (x, y, slices), HU.
-        after: likewise.
+        after: the same shape, HU.
         pixel_mm: (dx, dy) in mm.
-        region: bool (x, y), the tissue; None finds soft tissue in ``before``.
+        region: bool (x, y), True on the tissue; None finds soft tissue in ``before``.
 
     Returns:
-        (discs,) HU, of non-overlapping discs; empty where none fits.
+        (discs,) HU, for non-overlapping discs; empty if none fits.
 
     >>> volume = np.zeros((200, 200, 1))
     >>> disc_shifts(volume, volume + 0.25, (1.0, 1.0)).max().round(6)

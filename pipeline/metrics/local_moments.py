@@ -1,4 +1,4 @@
-"""Local means, variances and covariances under a Gaussian window, and the map of structural similarity made of them."""
+"""Local means, variances and covariances under a Gaussian window, and the map of structural similarity made from them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import NamedTuple
 import torch
 
 WINDOW, SIGMA = 11, 1.5
-"""Of SSIM's Gaussian window, pixels."""
+"""Size and sigma of SSIM's Gaussian window, pixels."""
 SSIM_BORDER = WINDOW // 2
-"""Pixels on each side for which SSIM's window does not fit into the image."""
+"""Width in pixels of the border in which SSIM's window does not fit into the image."""
 
 
 class Moments(NamedTuple):
-    """Of two images at every place where the window fits; each (B, 1, H - size + 1, W - size + 1)."""
+    """Local moments of two images at every place where the window fits, each (B, 1, H - size + 1, W - size + 1)."""
 
     mean_x: torch.Tensor
     mean_y: torch.Tensor
@@ -23,7 +23,7 @@ class Moments(NamedTuple):
 
 
 def gaussian_window(size: int, sigma: float) -> torch.Tensor:
-    """(size,) float32, sum 1.
+    """Weights (size,) of a Gaussian window, float32, with sum 1.
 
     >>> gaussian_window(3, 1e-3).tolist()
     [0.0, 1.0, 0.0]
@@ -33,12 +33,12 @@ def gaussian_window(size: int, sigma: float) -> torch.Tensor:
 
 
 def weighted_means(images: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Means under the separable window ``weights`` (size,): (..., H, W) to (..., H - size + 1, W - size + 1).
+    """Means under the separable window ``weights`` (size,), from (..., H, W) to (..., H - size + 1, W - size + 1).
 
-    Sums of shifted images: on a CPU several times as fast as a convolution with one channel.
+    They are computed as sums of shifted images, several times as fast on a CPU as a convolution with one channel.
 
     Raises:
-        ValueError: sides below the window's size.
+        ValueError: sides are below the window's size.
     """
     size = weights.numel()
     if min(images.shape[-2:]) < size:
@@ -63,7 +63,7 @@ def local_moments(image: torch.Tensor, reference: torch.Tensor, weights: torch.T
     """Local moments of two images (B, 1, H, W) under ``weights`` (size,); variances are at least 0.
 
     Raises:
-        ValueError: sides below the window's size.
+        ValueError: sides are below the window's size.
     """
     centre = reference.mean()  # E[x^2] - E[x]^2 must not cancel
     x, y = image - centre, reference - centre
@@ -78,10 +78,10 @@ def local_moments(image: torch.Tensor, reference: torch.Tensor, weights: torch.T
 
 
 def ssim_map(image: torch.Tensor, reference: torch.Tensor, *, data_range: float) -> torch.Tensor:
-    """SSIM of each place: (B, 1, H, W) twice to (B, 1, H - 10, W - 10).
+    """SSIM at each place, from two images (B, 1, H, W) to (B, 1, H - 10, W - 10).
 
     Raises:
-        ValueError: sides below 11.
+        ValueError: sides are below 11.
 
     >>> ssim_map(torch.zeros(1, 1, 12, 11), torch.zeros(1, 1, 12, 11), data_range=1.0).shape
     torch.Size([1, 1, 2, 1])

@@ -1,4 +1,4 @@
-"""Noise power: from uniform regions or from differences of images, and the figures that sum it up."""
+"""Noise power spectra, from uniform regions or from differences of images, and the figures that summarise them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ct_cncl.pipeline.metrics.nps_distance import PATCH, patches_at
 from ct_cncl.transforms.anatomy.regions import NoisePower, noise_power_spectrum
 
 LOWEST_BIN = 2
-"""Of a radial spectrum, the first bin that counts for the peak: below it a fitted plane and anatomy decide."""
+"""First bin of a radial spectrum in which the peak is looked for; below it, the fitted plane and anatomy dominate."""
 
 
 class NoiseFigures(NamedTuple):
-    """What is reported of a noise power spectrum."""
+    """The figures that summarise a noise power spectrum."""
 
     level_hu: float
     """Standard deviation: the square root of the spectrum's integral, HU."""
@@ -37,16 +37,16 @@ def noise_power_of_regions(
 
     Args:
         images: slices (x, y), HU.
-        corners: of each slice's patches, from :func:`~.noise_texture.uniform_patches`.
+        corners: corners of each slice's patches, from :func:`~.nps_distance.uniform_patches`.
         pixel_mm: (dx, dy) in mm.
         size: side of the patches, pixels.
 
     Raises:
-        ValueError: no patch at all.
+        ValueError: there is no patch at all.
     """
     found = [patches_at(image, list(at), size=size) for image, at in zip(images, corners, strict=True) if at]
     if not found:
-        raise ValueError("Expected at least one uniform patch, but there is none. Use slices with soft tissue.")
+        raise ValueError("Expected at least one uniform patch, but got none. Use slices with soft tissue.")
     return noise_power_spectrum(np.concatenate(found), pixel_mm)
 
 
@@ -58,19 +58,19 @@ def noise_power_of_differences(
     pixel_mm: tuple[float, float],
     size: int = PATCH,
 ) -> NoisePower:
-    """Noise power spectrum of one image from pairs that differ by independent noise alone: anatomy cancels out.
+    """Noise power spectrum of one image, from pairs that differ only by independent noise, so that anatomy cancels out.
 
-    The spectrum of ``(first - second) / sqrt(2)``.
+    It is the spectrum of ``(first - second) / sqrt(2)``.
 
     Args:
         first: slices (x, y), HU.
-        second: the same slices again, with other noise of the same dose.
-        corners: of each slice's patches; they may hold anatomy.
+        second: the same slices with another noise realization of the same dose.
+        corners: corners of each slice's patches; the patches may hold anatomy.
         pixel_mm: (dx, dy) in mm.
         size: side of the patches, pixels.
 
     Raises:
-        ValueError: no patch at all.
+        ValueError: there is no patch at all.
 
     >>> rng = np.random.default_rng(0)
     >>> a, b = rng.normal(0, 10, (2, 64, 64)) + 500 * np.eye(64)
@@ -87,15 +87,15 @@ def noise_figures(power: NoisePower, *, pixel_mm: tuple[float, float]) -> NoiseF
     """Level, peak and mean frequency of a spectrum; the peak is refined by a parabola through its neighbours.
 
     Args:
-        power: of patches with these pixels.
+        power: spectrum of patches with pixels of this size.
         pixel_mm: (dx, dy) in mm.
 
     Raises:
-        ValueError: a spectrum without power.
+        ValueError: the spectrum is 0 everywhere.
     """
     total = float(power.spectrum.sum())
     if not total > 0:
-        raise ValueError("Expected noise, but its power spectrum is 0.")
+        raise ValueError("Expected noise, but the power spectrum is 0.")
     level = math.sqrt(total / (power.spectrum.size * pixel_mm[0] * pixel_mm[1]))
     radial = power.radial
     top = LOWEST_BIN + int(np.argmax(radial[LOWEST_BIN:]))

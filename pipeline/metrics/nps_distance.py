@@ -1,4 +1,4 @@
-"""How like the reference's the noise of a result is: power spectra of the same uniform patches in both."""
+"""Similarity of a result's noise to the reference's: power spectra of the same uniform patches in both."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from scipy.ndimage import minimum_filter
 from ct_cncl.transforms.anatomy.regions import SOFT_TISSUE_HU, NoisePower, local_std
 
 PATCH = 24
-"""Side of a patch, pixels: fits into a liver or an aorta; the lowest frequency that it tells is 1 / (24 pixels)."""
+"""Side of a patch, pixels: it fits into a liver or an aorta, and its lowest frequency is 1 / (24 pixels)."""
 
 MIN_PATCHES = 4
-"""A volume with fewer uniform patches says nothing about its noise."""
+"""Smallest number of uniform patches from which the noise of a volume can be measured."""
 
 
 def uniform_patches(reference: np.ndarray, *, size: int = PATCH, count: int = 8) -> list[tuple[int, int]]:
-    """Corners of the calmest square patches of soft tissue in a slice, none over another.
+    """Corners of the most uniform square patches of soft tissue in a slice; patches do not overlap.
 
     Args:
-        reference: normal-dose slice (x, y), HU.
-        size: side, pixels, even.
-        count: the maximum number.
+        reference: slice of the reference image (x, y), HU.
+        size: side of the patches, pixels, even.
+        count: largest number of patches.
 
     Returns:
-        (x, y) of the corner of lowest indices of each, calmest first; none where there is no soft tissue.
+        Corner (x, y) with the lowest indices of each patch, most uniform first; empty if there is no soft tissue.
 
     Raises:
-        ValueError: an odd size.
+        ValueError: ``size`` is odd.
 
     >>> disc = np.hypot(*np.mgrid[-40:40, -40:40]) < 32
     >>> slice_hu = np.where(disc, 40.0, -1000.0) + np.random.default_rng(0).normal(0, 5, disc.shape)
@@ -55,24 +55,24 @@ def uniform_patches(reference: np.ndarray, *, size: int = PATCH, count: int = 8)
 
 
 def patches_at(image: np.ndarray, corners: list[tuple[int, int]], *, size: int = PATCH) -> np.ndarray:
-    """The patches of a slice (x, y) at ``corners``: (n, size, size)."""
+    """Cut the patches (n, size, size) at ``corners`` from a slice (x, y)."""
     return np.stack([image[x : x + size, y : y + size] for x, y in corners])
 
 
 def nps_distance(result: NoisePower, reference: NoisePower) -> float:
     """Relative distance of two radial noise power spectra: ``int |NPS_result - NPS_reference| f df / int NPS_reference f df``.
 
-    0 for the same noise, 1 where the result has none left; twice the noise power is 1 as well. Over rings of frequency up to
-    the Nyquist frequency, because a slice has eight patches or so: at a single frequency two realizations of the very same noise
-    then differ by 40 % in the mean, and a result would be judged by how much of the reference's own
-    realization it has kept, not by its texture. Their rings differ by 12 %.
+    It is 0 for the same noise and 1 if the result has no noise; twice the noise power also gives 1. Spectra are averaged over
+    rings of frequency up to the Nyquist frequency. A slice has about eight patches, so that at a single frequency two
+    realizations of the same noise differ by 40 % on average, and a result would be judged by how much of the reference's
+    realization it keeps, not by its texture; over rings they differ by 12 %.
 
     Args:
-        result: of patches of the result.
-        reference: of the same patches of the reference.
+        result: spectrum of patches of the result.
+        reference: spectrum of the same patches of the reference.
 
     Raises:
-        ValueError: spectra of different patch sizes, or a reference without noise.
+        ValueError: the patch sizes differ, or the reference has no noise.
 
     >>> from ct_cncl.transforms.anatomy.regions import noise_power_spectrum
     >>> noise = np.random.default_rng(0).normal(0, 10, (50, 16, 16))
@@ -82,11 +82,11 @@ def nps_distance(result: NoisePower, reference: NoisePower) -> float:
     """
     if result.spectrum.shape != reference.spectrum.shape:
         raise ValueError(
-            f"Expected spectra of one patch size, but got {result.spectrum.shape} and {reference.spectrum.shape}."
+            f"Expected spectra of the same patch size, but got {result.spectrum.shape} and {reference.spectrum.shape}."
         )
     total = float((reference.radial * reference.frequency).sum())
     if not total > 0:
         raise ValueError(
-            "Expected a reference with noise, but its power spectrum is 0. A phantom without noise has no texture."
+            "Expected a reference with noise, but its power spectrum is 0. A noise-free phantom has no noise texture."
         )
     return float((np.abs(result.radial - reference.radial) * reference.frequency).sum()) / total

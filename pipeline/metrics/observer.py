@@ -1,4 +1,4 @@
-"""Low-contrast detectability: a channelised Hotelling observer, which tells slices with a lesion from those without.
+"""Low-contrast detectability: a channelised Hotelling observer, which tells images with a lesion from images without one.
 
 Sources: Barrett and Myers 2004, Foundations of Image Science, chapter 13; Abbey and Barrett 2001, J Opt Soc Am A 18:473
 (dense difference-of-Gaussian channels); Gallas and Barrett 2003, J Opt Soc Am A 20:1725 (Laguerre-Gauss channels).
@@ -12,27 +12,27 @@ from typing import NamedTuple
 import numpy as np
 
 DOG_CHANNELS, DOG_SIGMA, DOG_RATIO, DOG_WIDTH = 10, 0.005, 1.4, 1.67
-"""Dense channels: their number, the first's sigma in cycles/pixel, the ratio of neighbours, and the Q of each."""
+"""Dense channels: their number, sigma of the first in cycles/pixel, ratio of one sigma to the previous, and Q of each."""
 DOG_PEAK = math.sqrt(4 * math.log(DOG_WIDTH) / (1 - DOG_WIDTH**-2))
-"""Frequency at which a channel passes most, in its sigma."""
+"""Frequency of a channel's largest response, in units of its sigma."""
 
 
 class Detectability(NamedTuple):
     """How well an observer tells two sets of images apart."""
 
     d_prime: float
-    """Distance of the decision variable's means in standard deviations, corrected for the number of samples."""
+    """Difference of the decision variable's means in standard deviations, corrected for the number of samples."""
     error: float
-    """Standard error of ``d_prime`` by the jackknife."""
+    """Jackknife standard error of ``d_prime``."""
     area: float
-    """Under the ROC curve, from ``d_prime``: 0.5 is guessing."""
+    """Area under the ROC curve, from ``d_prime``: 0.5 is guessing."""
 
 
 def difference_of_gaussian_channels(size: int) -> np.ndarray:
-    """Dense difference-of-Gaussian channels, as images: band filters of the eye, without preferred direction.
+    """Dense difference-of-Gaussian channels, as images: they model the eye's band-pass filters, without a preferred direction.
 
     In frequency: ``exp(-(f / (Q s))^2 / 2) - exp(-(f / s)^2 / 2)``, s = 0.005 * 1.4^j cycles/pixel, j = 0 to 9, Q = 1.67.
-    Those whose band lies below the lowest frequency that the region holds, 1 / size, are left out: there they are all alike.
+    Channels whose peak lies below 0.75 / size are left out: a region has no such frequencies, so they would all be alike.
 
     Args:
         size: side of the regions, pixels.
@@ -57,14 +57,14 @@ def difference_of_gaussian_channels(size: int) -> np.ndarray:
 
 
 def channelised_hotelling(present: np.ndarray, absent: np.ndarray, channels: np.ndarray) -> Detectability:
-    """Detectability by the Hotelling observer on channel outputs.
+    """Detectability for a Hotelling observer on channel outputs.
 
-    With the channels' mean difference m and pooled covariance K, ``d'^2 = m^T K^-1 m``. From few samples that is too high;
-    for normal channel outputs its expectation is known exactly, and with N = n1 + n2 samples and p channels
+    With the channels' mean difference m and pooled covariance K, ``d'^2 = m^T K^-1 m``. With few samples this is too high.
+    For normally distributed channel outputs its expectation is known exactly: with N = n1 + n2 samples and p channels,
 
         (N - p - 3) / (N - 2) d'^2 - p N / (n1 n2)
 
-    is free of bias. Where it is below 0, d' is 0.
+    is unbiased. If it is below 0, d' is 0.
 
     Args:
         present: (n1, size, size) regions with the signal at the same place, HU.
@@ -72,10 +72,11 @@ def channelised_hotelling(present: np.ndarray, absent: np.ndarray, channels: np.
         channels: (size * size, p).
 
     Raises:
-        ValueError: shapes do not fit, values are not finite, or fewer samples than p + 5.
+        ValueError: the shapes do not match, values are not finite, there are fewer than p + 5 samples, or the regions have no
+            noise.
 
-    Source: for the expectation: Anderson 2003, An Introduction to Multivariate Statistical Analysis, section 5.2 (T^2 is a
-        non-central F).
+    Source: Anderson 2003, An Introduction to Multivariate Statistical Analysis, section 5.2, for the expectation (T^2 has a
+        non-central F distribution).
 
     >>> rng = np.random.default_rng(0)
     >>> noise = rng.normal(0, 10, (800, 17, 17))
@@ -88,7 +89,7 @@ def channelised_hotelling(present: np.ndarray, absent: np.ndarray, channels: np.
     total, width = len(first) + len(second), channels.shape[1]
     if min(len(first), len(second)) < 2 or total < width + 5:
         raise ValueError(
-            f"Expected at least {width + 5} regions for {width} channels, 2 of a kind, but got {len(first)} and {len(second)}."
+            f"Expected at least {width + 5} regions for {width} channels, 2 of each kind, but got {len(first)} and {len(second)}."
         )
     corrected = _squared(first, second)
     without_one = (
@@ -101,7 +102,7 @@ def channelised_hotelling(present: np.ndarray, absent: np.ndarray, channels: np.
 
 
 def _outputs(regions: np.ndarray, channels: np.ndarray) -> np.ndarray:
-    """(n, size, size) to (n, channels)."""
+    """Channel outputs (n, channels) of regions (n, size, size)."""
     regions = np.asarray(regions, dtype=np.float64)
     if regions.ndim != 3 or regions.shape[1] * regions.shape[2] != channels.shape[0]:
         raise ValueError(f"Expected regions (n, k, k) with k * k = {channels.shape[0]}, but got {regions.shape}.")
@@ -111,7 +112,7 @@ def _outputs(regions: np.ndarray, channels: np.ndarray) -> np.ndarray:
 
 
 def _squared(first: np.ndarray, second: np.ndarray) -> float:
-    """d'^2, free of bias."""
+    """Unbiased estimate of d'^2."""
     n1, n2, width = len(first), len(second), first.shape[1]
     total = n1 + n2
     difference = first.mean(axis=0) - second.mean(axis=0)
@@ -121,5 +122,5 @@ def _squared(first: np.ndarray, second: np.ndarray) -> float:
     try:
         square = float(difference @ np.linalg.solve(scatter / (total - 2), difference))
     except np.linalg.LinAlgError as error:
-        raise ValueError("Expected regions with noise, but in some channel there is none.") from error
+        raise ValueError("Expected regions with noise, but some channel sees none.") from error
     return (total - width - 3) / (total - 2) * square - width * total / (n1 * n2)

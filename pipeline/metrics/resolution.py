@@ -1,7 +1,7 @@
-"""Task transfer function: how much of each spatial frequency of a disc's edge an image keeps. Pure functions.
+"""Task transfer function: how much of each spatial frequency an image preserves at a disc's edge. Pure functions.
 
-A denoiser is not linear: what it keeps depends on the contrast and on the noise around. So the function is measured for every
-contrast and dose of its own, from discs, averaged over noise realizations.
+A denoiser is not linear: what it preserves depends on the contrast and on the noise. So the function is measured separately
+for each contrast and dose, from discs averaged over noise realizations.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ import numpy as np
 from scipy.special import expit
 
 BIN_PIXELS = 0.1
-"""Width of the bins of the edge profile, in pixels: finer than the pixels, since a circle crosses them everywhere."""
+"""Bin width of the edge profile, in pixels. Bins may be finer than pixels, since a circle crosses pixels at all positions."""
 LEAST_WIDTH, MOST_WIDTH = 0.05, 10.0
-"""Of a disc's edge, pixels: between a step and a blur in which no disc is left."""
+"""Bounds of the width of a disc's edge, pixels: from a step to a blur that leaves no disc."""
 REACH_PIXELS = 12.0
-"""The edge profile goes so far to both sides of the edge, or half a radius where that is shorter."""
+"""Length of the edge profile on each side of the edge, pixels; half the radius if that is shorter."""
 
 
 class Disc(NamedTuple):
-    """A disc as it was found in an image."""
+    """A disc fitted to an image."""
 
     x: float
-    """Of the centre, pixels from the first pixel's centre."""
+    """Position of the centre, pixels from the centre of the first pixel; likewise ``y``."""
     y: float
     radius: float
     """Pixels."""
     width: float
-    """Of the edge, pixels: scale of the logistic function fitted to it."""
+    """Width of the edge, pixels: scale of the fitted logistic function."""
     contrast: float
     """Inside minus outside, HU."""
 
@@ -40,25 +40,25 @@ class TaskTransfer(NamedTuple):
     frequency: np.ndarray
     """(n,) cycles/mm, from 0."""
     ttf: np.ndarray
-    """(n,) 1 at frequency 0."""
+    """(n,), 1 at frequency 0."""
     half_per_mm: float
-    """Frequency at which it first falls to 0.5; NaN where it does not."""
+    """Frequency at which it first falls to 0.5; NaN if it does not."""
     tenth_per_mm: float
-    """Frequency at which it first falls to 0.1; NaN where it does not."""
+    """Frequency at which it first falls to 0.1; NaN if it does not."""
 
 
 def fit_disc(image: np.ndarray, *, centre: tuple[float, float], radius: float) -> Disc:
     """Least-squares fit of a disc with a soft edge, ``background + contrast / (1 + exp((r - radius) / width))``.
 
-    Pixels up to one and a half radii from the first guess count; the edge's width stays between 0.05 and 10 pixels.
+    The fit uses pixels up to one and a half radii from the first guess; the width stays between 0.05 and 10 pixels.
 
     Args:
-        image: (x, y), HU; a mean over realizations where noise is high.
-        centre: first guess, pixels; within a quarter of the radius.
-        radius: first guess, pixels, 3 or more.
+        image: (x, y), HU; a mean over realizations if noise is high.
+        centre: first guess of the centre, pixels; at most a quarter of the radius off.
+        radius: first guess of the radius, pixels, 3 or more.
 
     Raises:
-        ValueError: the disc and its surroundings do not lie in the image, or nothing stands out there.
+        ValueError: the disc with its surroundings is not inside the image, has no contrast, or noise prevents the fit.
 
     >>> x, y = np.mgrid[:64, :64]
     >>> image = 50 / (1 + np.exp((np.hypot(x - 31.3, y - 32.2) - 12) / 0.5))
@@ -73,15 +73,15 @@ def fit_disc(image: np.ndarray, *, centre: tuple[float, float], radius: float) -
     fits = all(reach <= place <= length - 1 - reach for place, length in zip(centre, image.shape))
     if radius < 3 or not fits:
         raise ValueError(
-            f"Expected a disc of 3 pixels or more with half a radius around it in the image, but got radius {radius} at {centre} "
-            f"in {image.shape}."
+            f"Expected a disc with a radius of 3 pixels or more, and half a radius around it inside the image, but got radius "
+            f"{radius} at {centre} in {image.shape}."
         )
     near = distance <= reach
     x, y, values = x[near], y[near], image[near].astype(np.float64)
     outside = float(values[distance[near] > 1.25 * radius].mean())
     inside = float(values[distance[near] < 0.75 * radius].mean())
     if not np.isfinite(inside - outside) or inside == outside:
-        raise ValueError("Expected a disc that stands out, but its mean is that of its surroundings.")
+        raise ValueError("Expected a disc with contrast, but its mean equals that of its surroundings.")
     found = least_squares(
         lambda parameters: _soft_disc(x, y, parameters) - values,
         np.array([*centre, radius, 0.7, inside - outside, outside]),
@@ -89,18 +89,20 @@ def fit_disc(image: np.ndarray, *, centre: tuple[float, float], radius: float) -
         x_scale="jac",
     ).x
     if not (np.isfinite(found).all() and math.hypot(found[0] - centre[0], found[1] - centre[1]) < radius / 2):
-        raise ValueError(f"Expected a disc of {inside - outside:.3g} HU that can be fitted, but noise outweighs it.")
+        raise ValueError(
+            f"Expected a disc that can be fitted, but noise outweighs its contrast of {inside - outside:.3g} HU."
+        )
     return Disc(*(float(value) for value in found[:5]))
 
 
 def _soft_disc(x: np.ndarray, y: np.ndarray, parameters: np.ndarray) -> np.ndarray:
-    """The model's values (n,), HU; parameters in the order of :class:`Disc`, then the background."""
+    """Values (n,) of the model, HU; the parameters are in the order of :class:`Disc`, then the background."""
     cx, cy, radius, width, contrast, background = parameters
     return background + contrast * expit((radius - np.hypot(x - cx, y - cy)) / width)
 
 
 def edge_profile(image: np.ndarray, disc: Disc) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of the image by distance from the disc's edge, in bins of a tenth of a pixel.
+    """Mean of the image as a function of the distance from the disc's edge, in bins of a tenth of a pixel.
 
     Args:
         image: (x, y), HU.
@@ -117,7 +119,7 @@ def edge_profile(image: np.ndarray, disc: Disc) -> tuple[np.ndarray, np.ndarray]
     used = (place >= 0) & (place < count)
     pixels = np.bincount(place[used], minlength=count)
     sums = np.bincount(place[used], weights=image[used].astype(np.float64), minlength=count)
-    # The mean distance of a bin's pixels is their place, not the bin's middle.
+    # The position of a bin is the mean distance of its pixels, not the middle of the bin.
     where = np.bincount(place[used], weights=distance[used], minlength=count)
     filled = pixels > 0
     middle = (np.arange(count) - count / 2 + 0.5) * BIN_PIXELS
@@ -125,22 +127,22 @@ def edge_profile(image: np.ndarray, disc: Disc) -> tuple[np.ndarray, np.ndarray]
 
 
 def task_transfer(image: np.ndarray, *, centre: tuple[float, float], radius_mm: float, pixel_mm: float) -> TaskTransfer:
-    """The task transfer function (modulation transfer function of this contrast) from the edge of a disc.
+    """Task transfer function (the modulation transfer function at this contrast) from the edge of a disc.
 
-    The disc is fitted, the edge profile is taken over all directions, its derivative is the line spread, and the size of
-    its Fourier transform, 1 at frequency 0, the result. The derivative over bins is corrected by their sinc.
+    The disc is fitted and the edge profile averaged over all directions. Its derivative is the line spread function, and the
+    magnitude of the Fourier transform, scaled to 1 at frequency 0, is the result, corrected for the width of the bins.
 
     Args:
-        image: (x, y), HU; a mean over noise realizations. Square pixels.
-        centre: of the disc, pixels from the first pixel's centre, within a quarter of the radius.
-        radius_mm: of the disc.
+        image: (x, y), HU, with square pixels; a mean over noise realizations.
+        centre: approximate centre of the disc, pixels from the centre of the first pixel, at most a quarter of the radius off.
+        radius_mm: radius of the disc.
         pixel_mm: side of a pixel.
 
     Returns:
-        Up to the Nyquist frequency of the pixels.
+        The function up to the Nyquist frequency of the pixels.
 
     Raises:
-        ValueError: as :func:`fit_disc`.
+        ValueError: see :func:`fit_disc`; or the edge profile is flat.
 
     Source: Richard et al. 2012, Med Phys 39(7):4115 (task transfer function); Friedman et al. 2013, Med Phys 40:051907
         (from the edge of a cylinder).
@@ -155,7 +157,7 @@ def task_transfer(image: np.ndarray, *, centre: tuple[float, float], radius_mm: 
     distance, profile = edge_profile(image, disc)
     spread = np.diff(profile) / BIN_PIXELS
     middle = (distance[1:] + distance[:-1]) / 2
-    # Far from the edge there is only noise: a taper that is 1 where the edge is.
+    # There is only noise far from the edge, so apply a taper that is 1 near the edge.
     extent = np.abs(distance).max()
     taper = np.cos(np.pi / 2 * np.clip((np.abs(middle) / extent - 0.5) / 0.5, 0, 1)) ** 2
     spread = spread * taper
@@ -165,14 +167,14 @@ def task_transfer(image: np.ndarray, *, centre: tuple[float, float], radius_mm: 
     frequency = np.arange(0.0, 0.5 + 1e-9, 0.005)  # cycles/pixel
     waves = np.exp(-2j * np.pi * frequency[:, None] * middle[None, :])
     ttf = np.abs(waves @ spread) * BIN_PIXELS / abs(total)
-    ttf /= np.sinc(frequency * BIN_PIXELS) ** 2  # of the difference, and of the mean over a bin
+    ttf /= np.sinc(frequency * BIN_PIXELS) ** 2  # one for the difference, one for the mean over a bin
     ttf /= ttf[0]
     per_mm = frequency / pixel_mm
     return TaskTransfer(per_mm, ttf, crossing(per_mm, ttf, 0.5), crossing(per_mm, ttf, 0.1))
 
 
 def crossing(frequency: np.ndarray, curve: np.ndarray, level: float) -> float:
-    """The frequency at which a curve first falls to ``level``; NaN where it does not.
+    """The frequency at which a curve first falls to ``level``; NaN if it does not.
 
     >>> crossing(np.array([0.0, 1.0, 2.0]), np.array([1.0, 0.8, 0.2]), 0.5)
     1.5

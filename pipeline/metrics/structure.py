@@ -1,4 +1,4 @@
-"""Structure in the removed noise: does N(y) hold edges of the reference?"""
+"""Structure in the removed noise: the correlation of N(y) with the edges of the reference."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ct_cncl.pipeline.metrics.image_quality import SliceMetric, quality_metrics
 from ct_cncl.pipeline.metrics.local_moments import weighted_means
 
 SIGMAS = (1.5, 3.0)
-"""Of the two Gaussians whose difference is taken for edges, in pixels."""
+"""Sigmas of the two Gaussians whose difference shows edges, in pixels."""
 _EDGE_HU = (8.0, 60.0)
-"""Differences below the first are the reference's own noise, above the second all edges count alike: steps of about 50 and 400 HU."""
+"""Smaller differences are noise of the reference, and all larger ones count alike: steps of about 50 and 400 HU."""
 LOCAL_WINDOW, LOCAL_STEP = 32, 16
-"""Side and distance of the windows of the local correlation, pixels."""
+"""Side and spacing of the windows of the local correlation, pixels."""
 LEAST_EDGES = 0.05
-"""A window tells of structure if at least this share of its pixels lies on edges."""
+"""Smallest fraction of pixels on edges for which a window counts."""
 
 
 def edges(image: torch.Tensor) -> torch.Tensor:
-    """Signed edges: a difference of Gaussians, less 8 HU of its size, at most 52 HU.
+    """Signed edges: a difference of Gaussians, whose magnitude is clipped to 8 to 60 HU and reduced by 8 HU.
 
     Args:
         image: (B, 1, H, W), HU.
@@ -35,7 +35,7 @@ def edges(image: torch.Tensor) -> torch.Tensor:
     [-23.0, -23.0, -5.0, 5.0, 23.0, 23.0]
     """
     kernels = [gaussian_1d(torch.tensor(sigma), truncated=4.0, approx="sampled").to(image) for sigma in SIGMAS]
-    # Beyond the border the image continues: zeros there would be 0 HU, an edge against air.
+    # Repeat the border values: zeros would be 0 HU, which makes an edge next to air.
     narrow, wide = (
         weighted_means(pad(image, (kernel.numel() // 2,) * 4, mode="replicate"), kernel) for kernel in kernels
     )
@@ -45,17 +45,17 @@ def edges(image: torch.Tensor) -> torch.Tensor:
 
 
 def edge_correlation(noise: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Correlation of the removed noise with the reference's edges, a slice each.
+    """Correlation of the removed noise with the reference's edges, for each slice.
 
-    True noise knows nothing of anatomy: about 0. Above 0 smoothing took structure away with the noise; below 0 edges were
-    overshot.
+    For true noise, which does not depend on anatomy, it is about 0. Above 0, smoothing removed structure with the noise; below
+    0, edges overshoot.
 
     Args:
         noise: N(y), (B, 1, H, W), HU.
-        reference: normal-dose image x, the same shape, HU.
+        reference: reference image x, the same shape, HU.
 
     Returns:
-        (B,), -1 to 1; 0 where nothing was removed or the reference has no edges.
+        (B,), -1 to 1; 0 if nothing was removed or the reference has no edges.
 
     Raises:
         ValueError: shapes differ.
@@ -67,7 +67,7 @@ def edge_correlation(noise: torch.Tensor, reference: torch.Tensor) -> torch.Tens
     """
     if noise.shape != reference.shape or noise.ndim != 4:
         raise ValueError(
-            f"Expected noise and reference of one shape (B, 1, H, W), but got {tuple(noise.shape)} and {tuple(reference.shape)}."
+            f"Expected noise and reference of the same shape (B, 1, H, W), but got {tuple(noise.shape)} and {tuple(reference.shape)}."
         )
     first, second = (image.double().flatten(1) for image in (noise, edges(reference)))
     first, second = (values - values.mean(1, keepdim=True) for values in (first, second))
@@ -76,20 +76,20 @@ def edge_correlation(noise: torch.Tensor, reference: torch.Tensor) -> torch.Tens
 
 
 def local_edge_correlation(noise: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """:func:`edge_correlation` in windows of 32 pixels, one every 16: where structure went with the noise.
+    """:func:`edge_correlation` in windows of 32 pixels, one every 16 pixels, which shows where structure was removed.
 
-    In a window even noise without any structure gives values about 0, with a standard deviation of 0.03 (white) to 0.15
-    (coarse noise of smooth kernels): look at their mean, or at many.
+    Noise without any structure gives values around 0 with a standard deviation of 0.03 (white noise) to 0.15 (coarse noise of
+    smooth kernels), so look at the mean of many windows.
 
     Args:
         noise: N(y), (B, 1, H, W) with sides of at least 32, HU.
-        reference: normal-dose image x, the same shape, HU.
+        reference: reference image x, the same shape, HU.
 
     Returns:
         (B, 1, (H - 32) // 16 + 1, (W - 32) // 16 + 1), -1 to 1; NaN in windows without edges or without removed noise.
 
     Raises:
-        ValueError: shapes differ, or sides below 32.
+        ValueError: shapes differ, or sides are below 32.
 
     >>> reference = torch.zeros(1, 1, 64, 32)
     >>> reference[..., 44:, :] = 200
@@ -98,7 +98,7 @@ def local_edge_correlation(noise: torch.Tensor, reference: torch.Tensor) -> torc
     """
     if noise.shape != reference.shape or noise.ndim != 4 or min(noise.shape[-2:]) < LOCAL_WINDOW:
         raise ValueError(
-            f"Expected noise and reference of one shape (B, 1, H, W) with sides of at least {LOCAL_WINDOW}, but got "
+            f"Expected noise and reference of the same shape (B, 1, H, W) with sides of at least {LOCAL_WINDOW}, but got "
             f"{tuple(noise.shape)} and {tuple(reference.shape)}."
         )
     first, second = noise.double(), edges(reference).double()
@@ -111,10 +111,10 @@ def local_edge_correlation(noise: torch.Tensor, reference: torch.Tensor) -> torc
 
 
 def validation_metrics(data_range: float) -> dict[str, IgniteMetricHandler]:
-    """Ignite metrics of a validation: ``quality_metrics`` and ``edge_correlation`` of N(y) with the reference.
+    """Ignite metrics of a validation: ``quality_metrics``, and ``edge_correlation`` of N(y) with the reference.
 
     Args:
-        data_range: in HU, 4096 for the full range.
+        data_range: see ``quality_metrics``.
 
     Raises:
         ValueError: the data range is not positive.

@@ -1,4 +1,4 @@
-"""Errors of HU in the tissues of a slice. Slices are arrays (x, y), HU. Pure functions."""
+"""HU errors in the tissues of a slice. Slices are arrays (x, y), HU. Pure functions."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ TISSUE_HU: Mapping[str, tuple[float, float]] = {
     "soft tissue": (-10.0, 180.0),
     "bone": (250.0, 3000.0),
 }
-"""Classes by the smoothed reference's HU; gaps between them leave out what is mixed."""
+"""Ranges of the smoothed reference's HU for each class; the gaps between them leave out mixed tissue."""
 SMOOTHING = 5
-"""Side, pixels, of the mean that decides on the class: noise of single pixels must not."""
+"""Side in pixels of the square whose mean decides the class, so that noise of single pixels does not."""
 TISSUE_BORDER = 2
-"""Pixels taken off at the border of each class: partial volume and blurred edges are no error of the tissue's HU."""
+"""Width in pixels of the border that each class loses: partial volume and blurred edges are not errors of the tissue's HU."""
 LEAST_PIXELS = 50
-"""Fewer pixels of a class say nothing about it."""
+"""Smallest number of pixels for which the error of a class is computed."""
 _OF_PHANTOM = {
     "air": ("air", "airway", "gas"),
     "lung": ("lung",),
@@ -38,7 +38,7 @@ PHANTOM_CLASSES: Mapping[str, tuple[int, ...]] = {
 
 
 class HUError(NamedTuple):
-    """Error of HU over some pixels."""
+    """HU error over some pixels."""
 
     bias: float
     """Mean of image - reference, HU."""
@@ -48,20 +48,20 @@ class HUError(NamedTuple):
 
 
 def tissue_masks(reference: np.ndarray, *, valid: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Where each tissue of :data:`TISSUE_HU` is, from the smoothed reference, borders taken off.
+    """Masks of the tissues of :data:`TISSUE_HU`, from the smoothed reference, without their borders.
 
-    Classes from single pixels of a noisy reference bias even a perfect result: a pixel is counted as bone because its noise is
-    high there. A mean over 5 x 5 pixels is nearly free of that, and of the result.
+    Classes from single pixels of a noisy reference would bias even a perfect result: a pixel would count as bone because its
+    noise is high. The mean over 5 x 5 pixels nearly avoids this, and does not depend on the result.
 
     Args:
         reference: (x, y), HU.
-        valid: bool (x, y); False on padding, which is no air.
+        valid: bool (x, y); False on padding, which is not air.
 
     Returns:
-        bool (x, y) by tissue; all False where there is none.
+        bool (x, y) by tissue; all False for a tissue that the slice does not hold.
 
     Raises:
-        ValueError: no slice, or sides below 7.
+        ValueError: ``reference`` is not a slice, or its sides are below 7.
 
     >>> slice_hu = np.full((40, 40), -1000.0)
     >>> slice_hu[10:30, 10:30] = 50
@@ -82,11 +82,11 @@ def tissue_masks_from_labels(
     *,
     valid: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """Where each tissue is by labels, borders taken off; the reference's noise has no say in it.
+    """Masks of the tissues from labels, without their borders, so that noise of the reference has no influence.
 
     Args:
-        labels: (x, y), whole numbers.
-        classes: the numbers of each tissue; those of anatomical phantoms where nothing else is said.
+        labels: (x, y), integers.
+        classes: labels of each tissue; by default those of anatomical phantoms.
         valid: bool (x, y); False on padding.
 
     Returns:
@@ -102,7 +102,7 @@ def tissue_masks_from_labels(
 
 
 def eroded(mask: np.ndarray) -> np.ndarray:
-    """True where the mask (x, y) holds in the whole square of ``2 * BORDER + 1`` pixels; beyond the edge it holds everywhere.
+    """Take :data:`TISSUE_BORDER` pixels off the border of a mask (x, y), except along the edge of the image.
 
     >>> eroded(np.pad(np.ones((5, 5), dtype=bool), 3)).sum()
     np.int64(1)
@@ -119,15 +119,17 @@ def hu_error(image: np.ndarray, reference: np.ndarray, mask: np.ndarray) -> HUEr
         mask: bool, the same shape.
 
     Raises:
-        ValueError: shapes differ, or fewer than :data:`LEAST_PIXELS` pixels in the mask.
+        ValueError: shapes differ, or the mask has fewer than :data:`LEAST_PIXELS` pixels.
 
     >>> hu_error(np.full((8, 8), 52.0), np.full((8, 8), 50.0), np.ones((8, 8), dtype=bool))
     HUError(bias=2.0, std=0.0, pixels=64)
     """
     if not image.shape == reference.shape == mask.shape:
-        raise ValueError(f"Expected one shape, but got {image.shape}, {reference.shape} and {mask.shape}.")
+        raise ValueError(
+            f"Expected image, reference and mask of the same shape, but got {image.shape}, {reference.shape} and {mask.shape}."
+        )
     count = int(mask.sum())
     if count < LEAST_PIXELS:
-        raise ValueError(f"Expected at least {LEAST_PIXELS} pixels, but got {count}.")
+        raise ValueError(f"Expected a mask of at least {LEAST_PIXELS} pixels, but got {count}.")
     error = image[mask].astype(np.float64) - reference[mask]
     return HUError(float(error.mean()), float(error.std()), count)

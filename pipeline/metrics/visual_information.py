@@ -1,4 +1,4 @@
-"""Visual information fidelity in the pixel domain: how much of the reference's information an image still holds."""
+"""Visual information fidelity in the pixel domain: how much of the reference's information an image preserves."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from ct_cncl.pipeline.metrics.local_moments import Moments, gaussian_window, loc
 from ct_cncl.transforms.common.hu import Window
 
 SIGMA_N_SQ = 2.0
-"""Variance of the eye's own noise, in squared grey levels."""
+"""Variance of the visual system's noise, in squared grey levels."""
 _LEVELS = 255.0
-"""Grey levels of the whole data range: the scale for which the variance was chosen."""
+"""Grey levels of the whole data range, the scale for which :data:`SIGMA_N_SQ` was chosen."""
 SCALES = 4
 _EPS = 1e-10
 
 
 def vif(image: torch.Tensor, reference: torch.Tensor, *, data_range: float | Window) -> torch.Tensor:
-    """Visual information fidelity, pixel domain (VIFp), a slice each.
+    """Visual information fidelity in the pixel domain (VIFp), for each slice.
 
     At four scales with Gaussian windows of N = 17, 9, 5, 3 pixels and sigma N/5, ``g = cov / var(reference)`` and
     ``s = var(image) - g cov`` are the gain and the noise of a local channel from reference to image:
 
         VIF = sum log10(1 + g^2 var(reference) / (s + 2)) / sum log10(1 + var(reference) / 2)
 
-    Images are scaled so that the data range has 255 grey levels; the 2 is sigma_n^2 there. The value depends on the data
-    range: a narrow window makes noise of a given HU count more. Noise of the reference counts as information.
+    Images are scaled so that the data range has 255 grey levels; the 2 is sigma_n^2 on that scale. The value depends on the
+    data range: in a narrow window, the same noise in HU counts more. Noise of the reference counts as information.
 
     Args:
         image: (B, 1, H, W) with sides of at least 41, HU.
         reference: the same shape, HU.
-        data_range: in HU, or a window, at whose ends both images are cut off.
+        data_range: in HU, or a window, to which both images are clipped.
 
     Returns:
-        (B,): 1 for equal images, above 1 where contrast was enhanced.
+        (B,): 1 for equal images, above 1 if contrast was enhanced.
 
     Raises:
-        ValueError: shapes differ, values are not finite, the data range is not positive, sides below 41, or a reference without
-            any information (constant through the window).
+        ValueError: shapes differ, values are not finite, the data range is not positive, sides are below 41, or the reference
+            holds no information (it is constant after clipping).
 
     Source: Sheikh and Bovik 2006, IEEE TIP 15(2):430; the pixel-domain version of its authors' ``vifp_mscale``.
 
@@ -61,15 +61,15 @@ def vif(image: torch.Tensor, reference: torch.Tensor, *, data_range: float | Win
         whole += in_reference
     if (whole < 1e-6).any():
         raise ValueError(
-            "Expected a reference with contrast, but got one that is constant through the window. Leave it out."
+            "Expected a reference with contrast, but got one that is constant within the data range. Leave the slice out."
         )
     return (kept / whole).float()
 
 
 def _information(m: Moments) -> tuple[torch.Tensor, torch.Tensor]:
-    """Information of one scale, log10, in the image and in the reference: (B,) each.
+    """Information of one scale in the image and in the reference, in units of log10, each (B,).
 
-    Where the reference is constant there is none; where image and reference run against each other, none has come through.
+    A constant region of the reference holds no information; where the image is anticorrelated with it, none is preserved.
     """
     gain = m.covariance / (m.variance_y + _EPS)
     noise = m.variance_x - gain * m.covariance

@@ -1,4 +1,4 @@
-"""Predictors, interactions, fusions and CNCL itself; a bundle config names them and their widths."""
+"""Predictors, interactions, fusions and CNCL itself, to be named in a bundle's config."""
 
 from ct_cncl.pipeline.networks.block_unet import BlockDecoder, BlockUNet
 from ct_cncl.pipeline.networks.branches import Branches, BranchOutputs, centre_slice

@@ -7,23 +7,23 @@ from torch import nn
 
 
 class SimpleGate(nn.Module):
-    """The product of both halves of the channels: a gated linear unit without a sigmoid (NAFNet, Chen et al., ECCV 2022, eq. 4).
+    """The product of the two halves of the channels: a gated linear unit without a sigmoid (NAFNet, Chen et al., 2022, eq. 4).
 
     >>> SimpleGate()(torch.tensor([2.0, 3.0, 5.0, 7.0]).view(1, 4, 1, 1)).flatten().tolist()
     [10.0, 21.0]
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``x`` (B, 2C, H, W) to (B, C, H, W)."""
+        """Map ``x`` (B, 2C, H, W) to (B, C, H, W)."""
         first, second = x.chunk(2, dim=1)
         return first * second
 
 
 def activation_layer(name: str) -> nn.Module:
-    """An activation: "relu", "gelu", or "glu" (``SimpleGate``, which halves the channels: see ``widening``).
+    """Make an activation: "relu", "gelu" or "glu" (``SimpleGate``, which halves the channels, see ``widening``).
 
     Raises:
-        ValueError: another name.
+        ValueError: the name is unknown.
     """
     if name == "relu":
         return nn.ReLU(inplace=True)
@@ -35,5 +35,5 @@ def activation_layer(name: str) -> nn.Module:
 
 
 def widening(name: str) -> int:
-    """How many channels activation ``name`` takes for each that it gives."""
+    """Number of input channels that activation ``name`` needs for each output channel."""
     return 2 if name == "glu" else 1

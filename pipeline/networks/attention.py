@@ -1,7 +1,7 @@
-"""Attention between channels: its cost grows with the pixels, not with their square (Restormer, Zamir et al., CVPR 2022).
+"""Attention between channels, whose cost is linear in the number of pixels (Restormer, Zamir et al., CVPR 2022).
 
-A channel asks, as a vector over all pixels, which channels resemble it; a map is (channels, channels) for each head,
-whatever the image's size. For 512 x 512 pixels, attention between pixels would need maps of 262,144 x 262,144.
+Each channel, as a vector over all pixels, is compared with other channels; an attention map is (channels, channels) for each
+head, for an image of any size. For 512 x 512 pixels, attention between pixels would need maps of 262,144 x 262,144.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from torch.nn import functional
 
 
 def channel_scores(query: torch.Tensor, key: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
-    """How much each query channel resembles each key channel: temperature * cosine over the pixels of a head.
+    """Similarity of each query channel to each key channel of the same head: temperature * cosine over the pixels.
 
     Args:
         query: (B, C, H, W).
         key: (B, K, H, W).
-        temperature: (heads, 1, 1); ``heads`` divides C and K.
+        temperature: (heads, 1, 1); the number of heads divides C and K.
 
     Returns:
         (B, heads, C / heads, K / heads).
@@ -30,7 +30,7 @@ def channel_scores(query: torch.Tensor, key: torch.Tensor, temperature: torch.Te
 
 
 def mix_channels(attention: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Each output channel as the sum of a head's value channels, weighted by ``attention``.
+    """Make each output channel as the sum of its head's value channels, weighted by ``attention``.
 
     Args:
         attention: (B, heads, C / heads, K / heads).
@@ -46,7 +46,7 @@ def mix_channels(attention: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
 
 
 def complement(attention: torch.Tensor) -> torch.Tensor:
-    """1 - attention, each row divided by its sum: looks where ``attention`` does not. Rows have two entries or more.
+    """1 - attention, with each row divided by its sum: large where ``attention`` is small. Rows need two or more entries.
 
     >>> complement(torch.tensor([0.5, 0.25, 0.25])).tolist()
     [0.25, 0.375, 0.375]
@@ -56,7 +56,7 @@ def complement(attention: torch.Tensor) -> torch.Tensor:
 
 
 def projection(channels: int, out_channels: int) -> nn.Sequential:
-    """A 1x1 convolution and a depthwise 3x3 one: how queries, keys and values come from a feature map."""
+    """A 1x1 convolution and a depthwise 3x3 one, which make queries, keys or values from a feature map."""
     return nn.Sequential(
         nn.Conv2d(channels, out_channels, 1, bias=False),
         nn.Conv2d(out_channels, out_channels, 3, padding=1, groups=out_channels, bias=False),
@@ -64,12 +64,12 @@ def projection(channels: int, out_channels: int) -> nn.Sequential:
 
 
 class MDTA(nn.Module):
-    """Self-attention between channels (Restormer's "multi-Dconv head transposed attention", its eq. 1).
+    """Self-attention between channels (the "multi-Dconv head transposed attention" of Restormer, eq. 1).
 
     MONAI's ``CABlock`` computes the same, but needs einops and cannot be scripted.
 
     Args:
-        channels: of the feature map.
+        channels: number of channels of the feature map.
         heads: groups of channels that attend among themselves; divides ``channels``.
 
     Raises:
@@ -84,7 +84,7 @@ class MDTA(nn.Module):
         self.out = nn.Conv2d(channels, channels, 1, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``x`` (B, C, H, W), same shape out."""
+        """Map ``x`` (B, C, H, W) to a feature map of the same shape."""
         query, key, value = self.qkv(x).chunk(3, dim=1)
         attention = channel_scores(query, key, self.temperature).softmax(dim=-1)
         return self.out(mix_channels(attention, value))
@@ -93,19 +93,19 @@ class MDTA(nn.Module):
 class CrossAttention(nn.Module):
     """Content attends to noise, and noise to content, channel by channel.
 
-    Plain: each branch has its own map, softmax(scores(own queries, the other's keys)), over the other's values.
+    Plain: each branch has its own map, softmax(scores(own queries, other branch's keys)), over the other branch's values.
 
-    Complementary: both share one map. Content takes the softmax M of scores(content's queries, noise's keys); noise takes the
-    complement of M transposed, so that it looks away from the channels that look at it.
+    Complementary: both branches share one map. Content uses M, the softmax of scores(content's queries, noise's keys). Noise
+    uses the complement of M transposed: a noise channel attends least to those content channels that attend most to it.
 
     Args:
-        content_channels: of content's feature map.
-        noise_channels: of noise's; may differ.
-        heads: divides both.
-        complementary: as above.
+        content_channels: channels of the content branch's feature map.
+        noise_channels: channels of the noise branch's feature map, which may differ.
+        heads: number of heads; divides both numbers of channels.
+        complementary: whether the branches share one map, as above.
 
     Raises:
-        ValueError: ``heads`` does not divide the channels, or leaves one channel a head, which has no complement.
+        ValueError: ``heads`` does not divide the channels, or leaves one channel per head, which has no complement.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class CrossAttention(nn.Module):
         check_heads(heads, content_channels, least=2 if complementary else 1)
         check_heads(heads, noise_channels, least=2 if complementary else 1)
         self.complementary = complementary
-        # What each branch gives: query, key and value; one of query and key, and value, where the map is shared.
+        # Each branch gives query, key and value; with a shared map, either query or key, and value.
         parts = 2 if complementary else 3
         self.content_projection = projection(content_channels, parts * content_channels)
         self.noise_projection = projection(noise_channels, parts * noise_channels)
@@ -124,7 +124,7 @@ class CrossAttention(nn.Module):
         self.noise_out = nn.Conv2d(noise_channels, noise_channels, 1, bias=False)
 
     def forward(self, content: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """``content`` (B, C, H, W) and ``noise`` (B, K, H, W), same shapes out: what each found in the other."""
+        """Map ``content`` (B, C, H, W) and ``noise`` (B, K, H, W) to feature maps of the same shapes, each made from the other."""
         if self.complementary:
             query, content_value = self.content_projection(content).chunk(2, dim=1)
             key, noise_value = self.noise_projection(noise).chunk(2, dim=1)
@@ -142,10 +142,10 @@ class CrossAttention(nn.Module):
 
 
 def check_heads(heads: int, channels: int, *, least: int = 1) -> None:
-    """Refuse heads that do not share the channels evenly, or get fewer than ``least`` each.
+    """Refuse heads that do not divide the channels, or that would have fewer than ``least`` channels each.
 
     Raises:
-        ValueError: as above.
+        ValueError: ``heads`` is refused.
     """
     if heads < 1 or channels % heads or channels // heads < least:
         raise ValueError(

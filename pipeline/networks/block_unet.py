@@ -1,4 +1,4 @@
-"""U-shaped network of residual blocks: NAFNet, and its light relatives that work on pixel-unshuffled images."""
+"""U-shaped network of residual blocks: NAFNet, and lighter variants that work on pixel-unshuffled images."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ct_cncl.pipeline.networks.ends import Head, ImageConv2d, amplified, lowered
 
 
 def block_sequence(kind: str, count: int, channels: int, *, norm: str | None, activation: str) -> nn.Sequential:
-    """``count`` blocks of one kind, "naf" or "residual".
+    """Make ``count`` blocks of one kind, "naf" or "residual".
 
     Raises:
-        ValueError: another kind.
+        ValueError: the kind is unknown.
     """
     if kind == "naf":
         return nn.Sequential(*(NAFBlock(channels, norm=norm or "layer") for _ in range(count)))
@@ -30,37 +30,37 @@ class SkipUp(nn.Module):
     """Upsampling by 2 with half the channels, addition of the skip, then ``blocks``.
 
     Args:
-        channels: of the output.
-        blocks: feature map to feature map.
+        channels: channels of the output.
+        blocks: module that maps a feature map to one of the same shape.
     """
 
     def __init__(self, channels: int, blocks: nn.Module) -> None:
         super().__init__()
-        # A 1x1 convolution and a pixel shuffle are this transposed convolution, written otherwise.
+        # This transposed convolution is equivalent to a 1x1 convolution and a pixel shuffle.
         self.expand = nn.ConvTranspose2d(2 * channels, channels, 2, stride=2, bias=False)
         self.blocks = blocks
 
     def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-        """``x`` (B, 2C, H, W) and ``skip`` (B, C, 2H, 2W) to (B, C, 2H, 2W)."""
+        """Map ``x`` (B, 2C, H, W) and ``skip`` (B, C, 2H, 2W) to (B, C, 2H, 2W)."""
         return self.blocks(self.expand(x) + skip)
 
 
 class BlockDecoder(nn.Module):
-    """The way up of ``BlockUNet`` and its head: a branch for ``InteractingCNCL`` that shares the other's way down.
+    """The decoder and the head of ``BlockUNet``: a branch for ``InteractingCNCL`` that shares the other branch's encoder.
 
     Args:
         width: channels of the first level; each level down has twice as many.
-        decoder_blocks: blocks of each level, in the order in which they are run, the first level's last.
+        decoder_blocks: number of blocks of each level in the order in which they run, the first level last.
         block: "naf" or "residual".
-        norm: of the blocks, see ``norm_layer``; None is "layer" for "naf" and "none" for "residual".
-        activation: of residual blocks, see ``activation_layer``.
-        unshuffle: pixels that a feature of the first level stands for, along each side.
+        norm: normalisation of the blocks, see ``norm_layer``; None is "layer" for "naf" and "none" for "residual".
+        activation: activation of residual blocks, see ``activation_layer``.
+        unshuffle: side in pixels of the block that each feature of the first level represents.
         residual: add the input's centre slice to the output.
-        zero_start: start with an output of zero (of the input where ``residual``).
-        gain: the output is ``1 / gain`` of what the last convolution gives.
+        zero_start: start with an output of zero (or of the input if ``residual``).
+        gain: the output of the last convolution is divided by it.
 
     Raises:
-        ValueError: no level, a width, unshuffle or gain that is not positive, unknown names.
+        ValueError: there is no level; ``width``, ``unshuffle`` or ``gain`` is not positive; or a name is unknown.
     """
 
     def __init__(
@@ -93,35 +93,35 @@ class BlockDecoder(nn.Module):
         self.head = Head(width, scale=unshuffle, residual=residual, zero_start=zero_start, gain=gain)
 
     def decode(self, x: torch.Tensor, skips: list[torch.Tensor], image: torch.Tensor) -> torch.Tensor:
-        """The lowest feature map and the skips of ``image`` (B, slices, H, W), to (B, 1, H, W) in network units."""
+        """Map the lowest feature map and the skips of ``image`` (B, slices, H, W) to (B, 1, H, W) in network units."""
         for up in self.up:
             x = up(x, skips.pop())
         return self.head(x, image)
 
 
 class BlockUNet(BlockDecoder):
-    """Stem, levels of blocks with strided 2x2 convolutions down and additive skips, middle, levels up, head.
+    """A U-shaped network of blocks, with strided 2x2 convolutions on the way down and additive skips.
 
-    With ``block="naf"``, ``unshuffle=1`` it is NAFNet (Chen et al., ECCV 2022; there width 32, encoder 1-1-1-28 and middle 1,
-    or encoder 2-2-4-8 and middle 12, decoder 1-1-1-1 or 2-2-2-2). With ``unshuffle=2`` or 4, each
-    feature stands for 2x2 or 4x4 pixels, which on a CPU saves most of the time.
+    With ``block="naf"`` and ``unshuffle=1`` it is NAFNet (Chen et al., ECCV 2022; there: width 32, and either encoder
+    1-1-1-28, middle 1, decoder 1-1-1-1, or encoder 2-2-4-8, middle 12, decoder 2-2-2-2). With ``unshuffle=2`` or 4, each
+    feature represents 2x2 or 4x4 pixels, which saves most of the time on a CPU.
 
     Args:
-        width: see ``BlockDecoder``, as for all that is not listed here.
-        encoder_blocks: blocks of each level on the way down, first level first.
-        middle_blocks: blocks below.
-        decoder_blocks: blocks of each level on the way up, in the order in which they are run, the first level's last.
+        width: see ``BlockDecoder``.
+        encoder_blocks: number of blocks of each level on the way down, first level first.
+        middle_blocks: number of blocks at the lowest level.
+        decoder_blocks: see ``BlockDecoder``.
         block: "naf" or "residual".
-        norm: of the blocks.
-        activation: of residual blocks.
-        unshuffle: pixels that a feature of the first level stands for, along each side.
+        norm: see ``BlockDecoder``.
+        activation: see ``BlockDecoder``.
+        unshuffle: see ``BlockDecoder``.
         in_channels: slices of the input, odd.
         residual: add the input's centre slice to the output.
-        zero_start: start with an output of zero (of the input where ``residual``).
-        gain: the network sees ``gain * (image - LEVEL)`` and gives ``1 / gain`` of what its last convolution does.
+        zero_start: start with an output of zero (or of the input if ``residual``).
+        gain: the network sees ``gain * (image - LEVEL)``, and the output of its last convolution is divided by ``gain``.
 
     Raises:
-        ValueError: encoder and decoder of different depth; see ``BlockDecoder``.
+        ValueError: encoder and decoder differ in depth; see also ``BlockDecoder``.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class BlockUNet(BlockDecoder):
     ) -> None:
         if len(encoder_blocks) != len(decoder_blocks):
             raise ValueError(
-                f"Expected as many encoder as decoder levels, but got {len(encoder_blocks)} and {len(decoder_blocks)}."
+                f"Expected equally many encoder and decoder levels, but got {len(encoder_blocks)} and {len(decoder_blocks)}."
             )
         super().__init__(
             width=width,
@@ -168,8 +168,8 @@ class BlockUNet(BlockDecoder):
         self.middle = blocks(middle_blocks, 2 * widths[-1])
 
     def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """``image`` (B, slices, H, W) to the lowest feature map and the skips, first level first."""
-        # Convolutions are faster in this memory format on a CPU, and hand it on.
+        """Map ``image`` (B, slices, H, W) to the lowest feature map and the skips, first level first."""
+        # Convolutions are faster in this memory format on a CPU, and keep it.
         x = self.unshuffle(amplified(image, self.gain)).contiguous(memory_format=torch.channels_last)
         x = lowered(self.stem(x))
         skips: list[torch.Tensor] = []
@@ -180,6 +180,6 @@ class BlockUNet(BlockDecoder):
         return self.middle(x), skips
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """``image`` (B, slices, H, W) in network units, sides multiples of ``multiple``, to (B, 1, H, W)."""
+        """Map ``image`` (B, slices, H, W) in network units, sides multiples of ``multiple``, to (B, 1, H, W)."""
         x, skips = self.encode(image)
         return self.decode(x, skips, image)

@@ -1,4 +1,4 @@
-"""Blocks that restoration networks are stacked from, feature map to feature map of the same shape."""
+"""Blocks of restoration networks, which map a feature map to one of the same shape."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ct_cncl.pipeline.networks.normalisation import norm_layer
 
 
 class ResidualBlock(nn.Module):
-    """x + convolution(activation(convolution(norm(x)))), both 3x3. Without a norm: two plain convolutions, fast on a CPU.
+    """x + convolution(activation(convolution(norm(x)))), with 3x3 convolutions. Without a norm it is fast on a CPU.
 
     Args:
-        channels: of the feature map.
+        channels: number of channels of the feature map.
         norm: see ``norm_layer``.
         activation: see ``activation_layer``.
     """
@@ -29,19 +29,19 @@ class ResidualBlock(nn.Module):
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``x`` (B, C, H, W), same shape out."""
+        """Map ``x`` (B, C, H, W) to a feature map of the same shape."""
         return x + self.second(self.activation(self.first(self.norm(x))))
 
 
 class NAFBlock(nn.Module):
-    """The block without activation functions of NAFNet (Chen et al., ECCV 2022, fig. 3c).
+    """NAFNet's block, which has no activation functions (Chen et al., ECCV 2022, fig. 3c).
 
-    x += beta * conv1(SCA(gate(depthwise3(conv1(norm(x)))))), then x += gamma * conv1(gate(conv1(norm(x)))); the gates halve
-    doubled channels, beta and gamma start at zero.
+    x += beta * conv1(SCA(gate(depthwise3(conv1(norm(x)))))), then x += gamma * conv1(gate(conv1(norm(x)))). The convolution
+    before each gate doubles the channels and the gate halves them; beta and gamma start at zero.
 
     Args:
-        channels: of the feature map.
-        norm: see ``norm_layer``; the paper's is "layer".
+        channels: number of channels of the feature map.
+        norm: see ``norm_layer``; "layer" in the paper.
     """
 
     def __init__(self, channels: int, *, norm: str = "layer") -> None:
@@ -65,18 +65,18 @@ class NAFBlock(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(channels, 1, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``x`` (B, C, H, W), same shape out."""
+        """Map ``x`` (B, C, H, W) to a feature map of the same shape."""
         x = x + self.beta * self.mixing(x)
         return x + self.gamma * self.feed_forward(x)
 
 
 class GDFN(nn.Module):
-    """Restormer's feed-forward network: conv1(gelu(a) * b), (a, b) = depthwise3(conv1(x)) (Zamir et al., CVPR 2022, eq. 3).
+    """Restormer's feed-forward network: conv1(gelu(a) * b) with (a, b) = depthwise3(conv1(x)) (Zamir et al., 2022, eq. 3).
 
     MONAI's ``FeedForward`` computes the same, but cannot be scripted.
 
     Args:
-        channels: of the feature map.
+        channels: number of channels of the feature map.
         expansion: hidden channels for each channel.
     """
 
@@ -88,7 +88,7 @@ class GDFN(nn.Module):
         self.out = nn.Conv2d(hidden, channels, 1, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``x`` (B, C, H, W), same shape out."""
+        """Map ``x`` (B, C, H, W) to a feature map of the same shape."""
         passed, gate = self.depthwise(self.inwards(x)).chunk(2, dim=1)
         return self.out(functional.gelu(passed) * gate)
 
@@ -97,10 +97,10 @@ class RestormerBlock(nn.Module):
     """x += MDTA(norm(x)), then x += GDFN(norm(x)) (Zamir et al., CVPR 2022, fig. 2).
 
     Args:
-        channels: of the feature map.
-        heads: of the attention.
-        norm: see ``norm_layer``; the paper's is "layer", MONAI's "instance".
-        expansion: of the feed-forward network.
+        channels: number of channels of the feature map.
+        heads: heads of the attention.
+        norm: see ``norm_layer``; "layer" in the paper, "instance" in MONAI.
+        expansion: hidden channels of the feed-forward network for each channel.
     """
 
     def __init__(self, channels: int, *, heads: int = 1, norm: str = "layer", expansion: float = 2.66) -> None:
@@ -109,6 +109,6 @@ class RestormerBlock(nn.Module):
         self.feed_forward = nn.Sequential(norm_layer(norm, channels), GDFN(channels, expansion=expansion))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``x`` (B, C, H, W), same shape out."""
+        """Map ``x`` (B, C, H, W) to a feature map of the same shape."""
         x = x + self.attention(x)
         return x + self.feed_forward(x)

@@ -1,4 +1,4 @@
-"""What CNCL predicts, for images of any size and one or more slices."""
+"""The outputs of CNCL, for images of any size with one or more slices."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch.nn import functional
 
 
 class Branches(NamedTuple):
-    """What CNCL predicts for an image y; each (B, 1, H, W) in network units."""
+    """The outputs of CNCL for an image y, each (B, 1, H, W) in network units."""
 
     content: torch.Tensor
-    """C(y), the content predictor's estimate of the normal-dose image."""
+    """C(y), the content predictor's estimate of the noise-free image."""
     noise: torch.Tensor
     """N(y), the noise predictor's estimate of the noise; y - N(y) is the other estimate of the image."""
     fused: torch.Tensor
@@ -21,7 +21,7 @@ class Branches(NamedTuple):
 
 
 def centre_slice(image: torch.Tensor) -> torch.Tensor:
-    """The slice (B, 1, H, W) that an image (B, C, H, W) of C neighbouring slices is about, C odd.
+    """The centre slice (B, 1, H, W) of an image (B, C, H, W) of C neighbouring slices, C odd.
 
     >>> centre_slice(torch.arange(3.0).view(1, 3, 1, 1)).item()
     1.0
@@ -31,17 +31,17 @@ def centre_slice(image: torch.Tensor) -> torch.Tensor:
 
 
 def pad_to_multiple(image: torch.Tensor, multiple: int) -> torch.Tensor:
-    """Pad the last two sides at their ends to multiples of ``multiple``.
+    """Pad the last two axes at their ends to multiples of ``multiple``.
 
-    Reflects where the image is large enough and repeats the edge where it is not, so that no artificial border of
-    zeros (-1024 HU) reaches the network.
+    The image is reflected, or its edge repeated if it is too small for that, so that no artificial border of zeros (-1024 HU)
+    reaches the network.
 
     Args:
         image: (B, C, H, W).
-        multiple: what both sides shall be divisible by.
+        multiple: number by which both sides must become divisible.
 
     Returns:
-        (B, C, H', W'); ``[..., :H, :W]`` is the input.
+        (B, C, H', W'), of which ``[..., :H, :W]`` is the input.
     """
     height, width = image.shape[-2:]
     bottom, right = (-height) % multiple, (-width) % multiple
@@ -52,13 +52,13 @@ def pad_to_multiple(image: torch.Tensor, multiple: int) -> torch.Tensor:
 
 
 class BranchOutputs(nn.Module):
-    """The same network, seen as a module whose ``forward`` returns all branches.
+    """A wrapper whose ``forward`` returns all outputs of a network.
 
-    DistributedDataParallel hooks ``forward`` only; training and reports need more than the fused image. The state dict
-    that is saved is the network's own, never this wrapper's.
+    DistributedDataParallel hooks only into ``forward``, but training and reports need more than the fused image. The saved
+    state dict is always the network's own, never this wrapper's.
 
     Args:
-        network: a ``CNCL``, or a network with one output, which then counts as content and fused at once.
+        network: a ``CNCL``, or a network with one output, which then counts both as the content and as the fused image.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -66,10 +66,10 @@ class BranchOutputs(nn.Module):
         self.network = network
 
     def forward(self, image: torch.Tensor) -> Branches:
-        """``image`` (B, C, H, W) to the ``Branches`` of its centre slice.
+        """Map ``image`` (B, C, H, W) to the ``Branches`` of its centre slice.
 
         Raises:
-            ValueError: a network with one output gives something else than (B, 1, H, W).
+            ValueError: a network with one output returns something other than (B, 1, H, W).
         """
         if hasattr(self.network, "branches"):
             return self.network.branches(image)  # type: ignore[operator]
@@ -79,11 +79,11 @@ class BranchOutputs(nn.Module):
 
 
 def _check_output(output: object, image: torch.Tensor) -> None:
-    """Refuse an output of another shape: losses would broadcast it against the image without a word."""
+    """Refuse an output of another shape, which losses would silently broadcast against the image."""
     wanted = (image.shape[0], 1, *image.shape[-2:])
     if not isinstance(output, torch.Tensor) or tuple(output.shape) != wanted:
         got = tuple(output.shape) if isinstance(output, torch.Tensor) else f"a {type(output).__name__}"
         raise ValueError(
-            f"Expected a network that gives {wanted} for images {tuple(image.shape)}, the denoised slice of each, but got {got}. Change what "
-            "its forward returns (padding=1 keeps the size in a 3 x 3 convolution)."
+            f"Expected a network that returns {wanted}, one denoised slice each, for images {tuple(image.shape)}, but got {got}. Change "
+            "what its forward returns (padding=1 keeps the size in a 3 x 3 convolution)."
         )

@@ -1,4 +1,4 @@
-"""Channel attention: every channel scaled by what the whole image says about it."""
+"""Channel attention: every channel is scaled by a weight that depends on the whole image."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import nn
 
 
 class ChannelAttention(nn.Module):
-    """Squeeze and excitation: x * sigmoid(W2 relu(W1 mean(x))), the mean over all pixels (Hu et al., CVPR 2018, eq. 3).
+    """Squeeze and excitation: x * sigmoid(W2 relu(W1 mean(x))), with the mean over all pixels (Hu et al., CVPR 2018, eq. 3).
 
     Args:
-        channels: of the feature map; the hidden layer has a sixteenth of them, at least 4.
+        channels: number of channels of the feature map; the hidden layer has a sixteenth of them, at least 4.
     """
 
     def __init__(self, channels: int) -> None:
@@ -25,15 +25,15 @@ class ChannelAttention(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``x`` (B, C, H, W), same shape out."""
+        """Map ``x`` (B, C, H, W) to a feature map of the same shape."""
         return x * self.weights(x)
 
 
 class SimpleChannelAttention(nn.Module):
-    """x * (W mean(x)), the mean over all pixels (SCA of NAFNet, Chen et al., ECCV 2022, eq. 6).
+    """x * (W mean(x)), with the mean over all pixels (SCA of NAFNet, Chen et al., ECCV 2022, eq. 6).
 
     Args:
-        channels: of the feature map; the hidden layer has a sixteenth of them, at least 4.
+        channels: number of channels of the feature map.
     """
 
     def __init__(self, channels: int) -> None:
@@ -41,15 +41,15 @@ class SimpleChannelAttention(nn.Module):
         self.weights = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``x`` (B, C, H, W), same shape out."""
+        """Map ``x`` (B, C, H, W) to a feature map of the same shape."""
         return x * self.weights(x)
 
 
 def channel_attention_layer(name: str, channels: int) -> nn.Module:
-    """Channel attention "ca", "sca" or "none".
+    """Make channel attention by name: "ca", "sca" or "none".
 
     Raises:
-        ValueError: another name.
+        ValueError: the name is unknown.
     """
     if name == "ca":
         return ChannelAttention(channels)

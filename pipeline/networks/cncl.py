@@ -1,4 +1,4 @@
-"""CNCL: content and noise predicted side by side, then fused (Geng et al., IEEE TMI 41(2), 2022)."""
+"""CNCL: content and noise are predicted side by side, then fused (Geng et al., IEEE TMI 41(2), 2022)."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from ct_cncl.pipeline.networks.level import keep_level
 
 
 class CNCL(nn.Module):
-    """Content-noise complementary learning: two predictors, one fusion, one image in and one image out.
+    """Content-noise complementary learning: two predictors and one fusion, from one image to one image.
 
-    An image of several slices (B, C, H, W), C odd, is denoised in its centre slice, which every output is about.
+    Of an image with several slices (B, C, H, W), C odd, the centre slice is denoised; all outputs belong to it.
 
     Args:
-        content: predictor of the content, (B, C, H, W) to (B, 1, H, W). Its attribute ``multiple``, where it has one,
-            says what the sides of its input must be divisible by.
-        noise: predictor of the noise, likewise.
+        content: predictor of the content, which maps (B, C, H, W) to (B, 1, H, W). If it has an attribute ``multiple``, the
+            sides of its input must be divisible by that.
+        noise: predictor of the noise, of the same kind.
         fusion: module called as ``fusion(content, y - noise)``.
-        init_std: where given, both predictors start from N(0, init_std) weights (the paper: 0.02); the fusion keeps
-            its own start.
-        level_sigma: where above 0, the removed image y - F has no low frequencies: see ``keep_level``; pixels.
+        init_std: if given, the weights of both predictors start from N(0, init_std) (0.02 in the paper); the fusion keeps its
+            own initial weights.
+        level_sigma: above 0, no low frequencies are removed: standard deviation of the Gaussian of ``keep_level``, pixels.
 
     Raises:
-        ValueError: a level_sigma below 0.
+        ValueError: ``level_sigma`` is below 0.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class CNCL(nn.Module):
 
     @torch.jit.export
     def branches(self, image: torch.Tensor) -> Branches:
-        """Content, noise and fused image of ``image`` (B, C, H, W), in network units, any H and W."""
+        """Content, noise and fused image for ``image`` (B, C, H, W) in network units; any H and W."""
         padded = pad_to_multiple(image, self.multiple)
         content = self.content(padded)
         noise = self.noise(padded)
@@ -61,7 +61,7 @@ class CNCL(nn.Module):
         return self.cropped(image, content, noise, fused)
 
     def cropped(self, image: torch.Tensor, content: torch.Tensor, noise: torch.Tensor, fused: torch.Tensor) -> Branches:
-        """What was predicted for ``image``, without what was padded at its ends, and with its level where that is kept."""
+        """Cut the outputs for ``image`` to its size and, with ``level_sigma``, give the fused image its level."""
         height, width = image.shape[-2:]
         fused = fused[..., :height, :width]
         if self.level_sigma > 0:
@@ -69,5 +69,5 @@ class CNCL(nn.Module):
         return Branches(content[..., :height, :width], noise[..., :height, :width], fused)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """The fused image of ``image`` (B, C, H, W), (B, 1, H, W) in network units, any H and W."""
+        """The fused image (B, 1, H, W) for ``image`` (B, C, H, W) in network units; any H and W."""
         return self.branches(image).fused

@@ -1,4 +1,4 @@
-"""What the discriminator sees of an image."""
+"""Inputs of the discriminator: how its view of an image is prepared."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ct_cncl.pipeline.networks.ends import LEVEL
 class Amplified(nn.Module):
     """A discriminator whose input is amplified about 0 HU, so that noise is not tiny compared with the image's level.
 
-    In network units 10 HU of noise are 0.0025 on a level of 0.25: a discriminator then learns about noise slowly, and in
-    bfloat16, whose steps are 8 HU there, not at all.
+    In network units, 10 HU of noise are 0.0025 on a level of 0.25. A discriminator learns about such noise slowly, and in
+    bfloat16, which has steps of 8 HU there, not at all. The wrapper adds no parameters.
 
     Args:
-        discriminator: of (B, 3, H, W): result or reference, removed noise, low-dose image. Has no parameters but its own.
-        gain: 16 makes a soft-tissue window of +-200 HU +-0.8.
+        discriminator: network for (B, 3, H, W): result or reference, removed noise, low-dose image.
+        gain: factor on the input; with 16, +-200 HU become +-0.8.
 
     Raises:
-        ValueError: a gain that is not positive.
+        ValueError: ``gain`` is not positive.
     """
 
     def __init__(self, discriminator: nn.Module, *, gain: float) -> None:
@@ -31,25 +31,25 @@ class Amplified(nn.Module):
         self.gain = gain
 
     def forward(self, triple: torch.Tensor) -> list[torch.Tensor]:
-        """What the discriminator returns for (B, 3, H, W) in network units; the second channel is noise, around 0."""
+        """The discriminator's outputs for (B, 3, H, W) in network units; the second channel is noise, around 0."""
         level = torch.tensor([LEVEL, 0.0, LEVEL], dtype=triple.dtype, device=triple.device).view(1, 3, 1, 1)
         return self.discriminator(self.gain * (triple - level))
 
 
 class Relative(nn.Module):
-    """A discriminator that sees the noise that was removed in the place of the result: (y - result, N(y), y), amplified.
+    """A discriminator that sees the removed noise in place of the result: (y - result, N(y), y), amplified.
 
-    The same triple, changed linearly: what is real or not about it is noise of 10 HU, beside which edges of 1000 HU are not in
-    the way any longer. On patches of chest and abdomen, with a generator that stands still, its accuracy after 500 steps
-    is 0.91, where the triple itself leaves it at 0.50, amplified or not.
+    This is a linear change of the same triple, but real and generated triples differ by noise of about 10 HU, and in this
+    form edges of 1000 HU no longer hide it. On patches of chest and abdomen, with a fixed generator, the discriminator's
+    accuracy after 500 steps is 0.91; with the original triple it stays at 0.50, amplified or not.
 
     Args:
-        discriminator: of (B, 3, H, W).
-        noise_gain: of the first two channels; with 128, 10 HU of noise are 0.3.
-        gain: of the low-dose image, about 0 HU.
+        discriminator: network for (B, 3, H, W).
+        noise_gain: factor on the first two channels; with 128, 10 HU of noise become 0.3.
+        gain: factor on the low-dose image, about 0 HU.
 
     Raises:
-        ValueError: a gain that is not positive.
+        ValueError: a gain is not positive.
     """
 
     def __init__(self, discriminator: nn.Module, *, noise_gain: float = 128.0, gain: float = 16.0) -> None:
@@ -68,23 +68,23 @@ class Relative(nn.Module):
 
 
 class Detail(nn.Module):
-    """A discriminator that sees the detail of result or reference: its difference from its own local mean, amplified.
+    """A discriminator that sees the detail of each image: the difference from its local mean, amplified.
 
-    How much noise an image has, and of which grain, is the plainest difference between a smoothed result and a scan: in the
-    result of pixel losses a quarter of the reference's power. Level and organs are taken out of both images, as they are the
-    same in result and reference. Instance normalisation would take the noise's strength out, too: use none, or spectral norm.
+    The level and texture of the noise are the clearest difference between a smoothed result and a scan: with pixel losses, the
+    result has a quarter of the reference's noise power. Level and organs are removed, since result and reference share them.
+    Instance normalisation would also remove the noise level, so use a discriminator without it, or with spectral normalisation.
 
     Args:
-        discriminator: of (B, 3, H, W).
-        gain: of all three channels; with 128, 10 HU of noise are 0.3.
-        size: side of the local mean's square in pixels, odd.
-        limit: amplified detail is held within +-limit, softly (limit * tanh), so that edges do not outvote noise.
-        judge_noise: False hides N(y) from the discriminator, which sees zeros in its place. A predictor of noise under pixel
-            losses gives its mean, always weaker than real noise; an adversary that sees it drives N(y), and with it the
-            result, the wrong way.
+        discriminator: network for (B, 3, H, W).
+        gain: factor on all three channels; with 128, 10 HU of noise become 0.3.
+        size: side in pixels of the square of the local mean, odd.
+        limit: amplified detail is limited softly to +-limit (limit * tanh), so that edges do not outweigh noise.
+        judge_noise: False shows the discriminator zeros in place of N(y). With pixel losses, a noise predictor gives the mean
+            of the noise, always weaker than real noise; an adversary that sees it drives N(y), and with it the result, in the
+            wrong direction.
 
     Raises:
-        ValueError: a gain or limit that is not positive, a size below 3 or even.
+        ValueError: ``gain`` or ``limit`` is not positive, or ``size`` is even or below 3.
     """
 
     def __init__(

@@ -11,18 +11,18 @@ from ct_cncl.pipeline.networks.normalisation import norm_layer
 
 
 class DnCNN(nn.Module):
-    """A chain of 3x3 convolutions at full resolution: convolution and ReLU, depth - 2 with batch norm, one to the image.
+    """A chain of 3x3 convolutions at full resolution: one with ReLU, ``depth - 2`` with norm and ReLU, and one to the image.
 
     Args:
-        width: channels; the paper: 64.
-        depth: number of convolutions; the paper: 17 for a known noise level.
+        width: number of channels; 64 in the paper.
+        depth: number of convolutions; 17 in the paper, for a known noise level.
         norm: see ``norm_layer``.
         in_channels: slices of the input, odd.
-        residual: add the input's centre slice to the output (the paper learns the difference).
-        zero_start: start with an output of zero (of the input where ``residual``).
+        residual: add the input's centre slice to the output, so that the network learns the difference, as in the paper.
+        zero_start: start with an output of zero (or of the input if ``residual``).
 
     Raises:
-        ValueError: depth below 2, unknown norm.
+        ValueError: ``depth`` is below 2, or ``norm`` is unknown.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class DnCNN(nn.Module):
             raise ValueError(f"Expected a depth of at least 2, but got {depth}.")
         layers: list[nn.Module] = [ImageConv2d(in_channels, width, 3, padding=1), activation_layer("relu")]
         for _ in range(depth - 2):
-            # A normalisation subtracts the mean: a bias before it would do nothing.
+            # Normalisation subtracts the mean, so a bias before it would have no effect.
             layers += [nn.Conv2d(width, width, 3, padding=1, bias=norm == "none"), norm_layer(norm, width)]
             layers += [activation_layer("relu")]
         self.layers = nn.Sequential(*layers)
@@ -49,10 +49,10 @@ class DnCNN(nn.Module):
         self.head = Head(width, residual=residual, zero_start=zero_start)
 
     def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """``image`` (B, slices, H, W) to the last feature map (B, width, H, W); no skips."""
+        """Map ``image`` (B, slices, H, W) to the last feature map (B, width, H, W); there are no skips."""
         skips: list[torch.Tensor] = []
         return self.layers(image), skips
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """``image`` (B, slices, H, W) in network units to (B, 1, H, W)."""
+        """Map ``image`` (B, slices, H, W) in network units to (B, 1, H, W)."""
         return self.head(self.layers(image), image)

@@ -1,4 +1,4 @@
-"""Both ends of a predictor: image units in, image units out."""
+"""First and last layers of a predictor, which take in and give out image values."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ LEVEL = 0.25
 
 
 def amplified(image: torch.Tensor, gain: float, level: float = LEVEL) -> torch.Tensor:
-    """``gain * (image - level)``: 0 HU at 0, and noise that is not tiny compared with the weights.
+    """Return ``gain * (image - level)``: 0 HU becomes 0, and noise is no longer tiny compared with the weights.
 
-    In network units, 10 HU of noise are 0.0025 on a level of 0.25. With ``gain = 16``, a soft-tissue window of +-200 HU
-    is +-0.8 and air is -4.
+    In network units, 10 HU of noise are 0.0025 on a level of 0.25. With ``gain = 16``, +-200 HU become +-0.8 and air
+    becomes -4.
 
     >>> amplified(torch.tensor([0.25, 0.0]), 16.0).tolist()
     [0.0, -4.0]
@@ -27,13 +27,14 @@ def amplified(image: torch.Tensor, gain: float, level: float = LEVEL) -> torch.T
 
 
 class ImageConv2d(nn.Conv2d):
-    """A convolution from or to the image itself, in float32 under mixed precision, too (scripted, as any other).
+    """A convolution from or to the image itself, which stays in float32 under mixed precision.
 
-    bfloat16 keeps 8 digits: steps of 8 HU above 0 HU. After the first convolution, level and noise are no longer one number.
+    bfloat16 has 8 significant bits, which makes steps of 8 HU above 0 HU. After the first convolution, level and noise no
+    longer share one number. In TorchScript, it is an ordinary convolution.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 (its name in nn.Conv2d)
-        """``input`` (B, channels in, H, W) to (B, channels out, H, W)."""
+        """Map ``input`` (B, channels in, H, W) to (B, channels out, H, W)."""
         if torch.jit.is_scripting():
             output = self._conv_forward(input, self.weight, self.bias)
         else:
@@ -43,7 +44,7 @@ class ImageConv2d(nn.Conv2d):
 
 
 def lowered(features: torch.Tensor) -> torch.Tensor:
-    """The first feature map in the type of mixed precision, where that is on: else all that is added to it stays in float32.
+    """Convert the first feature map to the type of mixed precision, if that is on; otherwise all sums with it would be float32.
 
     >>> lowered(torch.ones(1)).dtype
     torch.float32
@@ -54,7 +55,7 @@ def lowered(features: torch.Tensor) -> torch.Tensor:
 
 
 def _float32(device_type: str) -> AbstractContextManager:
-    """No mixed precision within; "meta", on which work is counted, knows none."""
+    """Turn mixed precision off in this context; the device "meta", on which operations are counted, does not support it."""
     return torch.autocast(device_type, enabled=False) if is_autocast_available(device_type) else nullcontext()
 
 
@@ -65,14 +66,14 @@ def _type_of_convolutions(features: torch.Tensor) -> torch.dtype:
 
 
 class Head(nn.Module):
-    """Feature map to image: a 3x3 convolution and, where features stand for blocks of pixels, a pixel shuffle.
+    """Turn a feature map into an image: a 3x3 convolution and, if features represent blocks of pixels, a pixel shuffle.
 
     Args:
-        channels: of the feature map.
-        scale: pixels that a feature stands for, along each side.
+        channels: number of channels of the feature map.
+        scale: side in pixels of the block that each feature represents.
         residual: add the input's centre slice to the output.
-        zero_start: start with an output of exactly zero (of the input's centre slice where ``residual``).
-        gain: the convolution works in units of ``1 / gain`` of the network's.
+        zero_start: start with an output of exactly zero (or of the input's centre slice if ``residual``).
+        gain: the output of the convolution is divided by it.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Head(nn.Module):
         super().__init__()
         self.residual = residual
         self.gain = gain
-        # A change that is added to the image may be rounded to 8 digits, an image may not.
+        # A change that is added to the image may be rounded to 8 bits; the image itself may not.
         convolution = nn.Conv2d if residual else ImageConv2d
         self.convolution = convolution(channels, scale * scale, 3, padding=1)
         self.shuffle = nn.PixelShuffle(scale) if scale > 1 else nn.Identity()
@@ -90,7 +91,7 @@ class Head(nn.Module):
             nn.init.zeros_(self.convolution.bias)  # type: ignore[arg-type]
 
     def forward(self, features: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-        """``features`` (B, C, H / scale, W / scale) of ``image`` (B, slices, H, W), to (B, 1, H, W) in network units."""
+        """Map ``features`` (B, C, H / scale, W / scale) of ``image`` (B, slices, H, W) to (B, 1, H, W) in network units."""
         output = self.shuffle(self.convolution(features)) / self.gain
         if self.residual:
             output = output + centre_slice(image)

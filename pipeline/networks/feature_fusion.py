@@ -1,4 +1,4 @@
-"""Fusions that see more than two numbers a pixel: the branches' features, or an embedding of both estimates."""
+"""Fusions that see more than two values per pixel: the branches' features, or an embedding of both estimates."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ct_cncl.pipeline.networks.scam import SCAM
 
 
 class NoMixing(nn.Module):
-    """Both feature maps as they are."""
+    """Leaves both feature maps as they are."""
 
     def forward(self, content: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """``content`` and ``noise``."""
+        """Return ``content`` and ``noise`` unchanged."""
         return content, noise
 
 
@@ -23,8 +23,8 @@ class JointRestormerBlock(nn.Module):
     """One ``RestormerBlock`` over the channels of both feature maps together.
 
     Args:
-        content_channels: of content's feature map.
-        noise_channels: of noise's.
+        content_channels: channels of the content branch's feature map.
+        noise_channels: channels of the noise branch's feature map.
     """
 
     def __init__(self, content_channels: int, noise_channels: int) -> None:
@@ -33,21 +33,21 @@ class JointRestormerBlock(nn.Module):
         self.block = RestormerBlock(content_channels + noise_channels)
 
     def forward(self, content: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """``content`` (B, C, H, W) and ``noise`` (B, K, H, W), same shapes out."""
+        """Map ``content`` (B, C, H, W) and ``noise`` (B, K, H, W) to feature maps of the same shapes."""
         content, noise = self.block(torch.cat([content, noise], dim=1)).split(self.channels, dim=1)
         return content, noise
 
 
 def mix_layer(name: str, content_channels: int, noise_channels: int) -> nn.Module:
-    """What stands before the convolution of a fusion, a pair of feature maps in and out.
+    """Make the module before the convolution of a fusion, which maps a pair of feature maps to a pair of the same shapes.
 
     Args:
         name: "none", "scam" (along rows), "cross" (between channels) or "restormer".
-        content_channels: of content's feature map.
-        noise_channels: of noise's.
+        content_channels: channels of the content branch's feature map.
+        noise_channels: channels of the noise branch's feature map.
 
     Raises:
-        ValueError: another name.
+        ValueError: the name is unknown.
     """
     if name == "none":
         return NoMixing()
@@ -61,23 +61,23 @@ def mix_layer(name: str, content_channels: int, noise_channels: int) -> nn.Modul
 
 
 class FeatureFusion(nn.Module):
-    """Fuses both estimates by what the branches' last feature maps say.
+    """Fuses both estimates, guided by the branches' last feature maps.
 
-    With o = convolution(mix(features)): a gated fusion is D + sigmoid(o) * (C(y) - D), where D = y - N(y), and picks at each
-    pixel whom to believe; any other is the average of both estimates plus o. The convolution starts at zero, so that
-    every fusion starts as the average.
+    With o = convolution(mix(features)) and D = y - N(y), a gated fusion is D + sigmoid(o) * (C(y) - D), which weighs the two
+    estimates at each pixel; any other fusion is the average of both estimates plus o / gain. The convolution starts at zero,
+    so that every fusion starts as the average.
 
     Args:
-        content_channels: of content's last feature map.
-        noise_channels: of noise's.
-        scale: pixels that a feature stands for, along each side.
+        content_channels: channels of the content branch's last feature map.
+        noise_channels: channels of the noise branch's last feature map.
+        scale: side in pixels of the block that each feature represents.
         mix: see ``mix_layer``.
-        kernel_size: of the convolution, odd.
-        gated: as above.
-        gain: an output that is no gate is divided by it.
+        kernel_size: kernel size of the convolution, odd.
+        gated: whether the fusion is gated, as above.
+        gain: divides o in a fusion without a gate.
 
     Raises:
-        ValueError: an even kernel, an unknown mix.
+        ValueError: ``kernel_size`` is even or below 1, or ``mix`` is unknown.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class FeatureFusion(nn.Module):
         nn.init.zeros_(self.convolution.bias)  # type: ignore[arg-type]
 
     def evidence(self, content_features: torch.Tensor, noise_features: torch.Tensor) -> torch.Tensor:
-        """o, (B, 1, H * scale, W * scale), of feature maps (B, channels, H, W)."""
+        """The o above, (B, 1, H * scale, W * scale), for feature maps (B, channels, H, W)."""
         content_features, noise_features = self.mix(content_features, noise_features)
         return self.shuffle(self.convolution(torch.cat([content_features, noise_features], dim=1)))
 
@@ -116,7 +116,7 @@ class FeatureFusion(nn.Module):
         content: torch.Tensor,
         denoised: torch.Tensor,
     ) -> torch.Tensor:
-        """Feature maps (B, channels, H / scale, W / scale) and estimates (B, 1, H, W) to the fused image (B, 1, H, W)."""
+        """Fuse the estimates (B, 1, H, W), with feature maps (B, channels, H / scale, W / scale), to one image (B, 1, H, W)."""
         evidence = self.evidence(content_features, noise_features)
         if self.gated:
             return denoised + torch.sigmoid(evidence) * (content - denoised)
@@ -124,16 +124,16 @@ class FeatureFusion(nn.Module):
 
 
 class EmbeddedFusion(nn.Module):
-    """``FeatureFusion`` of a small embedding of the two estimates, for branches that share images only.
+    """``FeatureFusion`` of a small embedding of the two estimates, for branches whose features cannot be reached.
 
-    Each estimate and its difference from the other are embedded by one 3x3 convolution and ReLU, the same for both.
+    Each estimate, with its difference from the other, is embedded by one 3x3 convolution and ReLU, the same for both.
 
     Args:
         width: channels of the embedding.
         mix: see ``mix_layer``.
-        kernel_size: of the convolution after it.
+        kernel_size: kernel size of the convolution after the mixing.
         gated: see ``FeatureFusion``.
-        gain: estimates enter as ``gain * (estimate - LEVEL)``.
+        gain: the embedding sees ``gain * (estimate - LEVEL)``; see also ``FeatureFusion``.
     """
 
     def __init__(
@@ -145,9 +145,9 @@ class EmbeddedFusion(nn.Module):
         self.fusion = FeatureFusion(width, width, mix=mix, kernel_size=kernel_size, gated=gated, gain=gain)
 
     def embedded(self, estimate: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-        """(B, width, H, W) of two estimates (B, 1, H, W)."""
+        """Embed an estimate (B, 1, H, W) and its difference from the other one to (B, width, H, W)."""
         return self.embedding(torch.cat([amplified(estimate, self.gain), self.gain * (estimate - other)], dim=1))
 
     def forward(self, content: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
-        """``content`` C(y) and ``denoised`` y - N(y), both (B, 1, H, W), to the fused image (B, 1, H, W)."""
+        """Fuse ``content`` C(y) and ``denoised`` y - N(y), both (B, 1, H, W), to one image (B, 1, H, W)."""
         return self.fusion(self.embedded(content, denoised), self.embedded(denoised, content), content, denoised)

@@ -1,4 +1,4 @@
-"""Fusions: two estimates of the same image to one."""
+"""Fusions, which combine two estimates of the same image into one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from ct_cncl.pipeline.networks.ends import ImageConv2d
 
 
 class ConvFusion(nn.Module):
-    """One convolution over [C(y), y - N(y)]: the paper's fusion with ``kernel_size=1``.
+    """One convolution over [C(y), y - N(y)]; with ``kernel_size=1`` it is the paper's fusion.
 
-    Starts as the plain average of the two estimates, so that training begins from an image and not from noise.
+    It starts as the average of the two estimates, so that training begins with an image and not with noise.
 
     Args:
-        kernel_size: 1 (the paper's) or another odd number.
+        kernel_size: odd; 1 in the paper.
+
+    Raises:
+        ValueError: ``kernel_size`` is even or below 1.
     """
 
     def __init__(self, *, kernel_size: int = 1) -> None:
@@ -25,7 +28,7 @@ class ConvFusion(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Weights and bias of the average of the two inputs."""
+        """Set weights and bias so that the output is the average of the two inputs."""
         nn.init.zeros_(self.convolution.weight)
         nn.init.zeros_(self.convolution.bias)  # type: ignore[arg-type]
         centre = self.convolution.kernel_size[0] // 2
@@ -33,5 +36,5 @@ class ConvFusion(nn.Module):
             self.convolution.weight[:, :, centre, centre] = 0.5
 
     def forward(self, content: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
-        """``content`` C(y) and ``denoised`` y - N(y), both (B, 1, H, W), to the fused image (B, 1, H, W)."""
+        """Fuse ``content`` C(y) and ``denoised`` y - N(y), both (B, 1, H, W), to one image (B, 1, H, W)."""
         return self.convolution(torch.cat([content, denoised], dim=1))

@@ -8,17 +8,17 @@ from ct_cncl.pipeline.networks.normalisation import LayerNorm2d
 
 
 def initialise_gaussian(network: nn.Module, *, std: float = 0.02) -> None:
-    """Draw convolution weights from N(0, std) and normalisation scales from N(1, std), as the paper does; biases 0.
+    """Draw convolution weights from N(0, std) and normalisation scales from N(1, std), as the paper does; set biases to 0.
 
     Args:
-        network: changed in place, all submodules.
+        network: changed in place, with all submodules.
         std: standard deviation.
 
     Raises:
-        ValueError: ``std`` not positive.
+        ValueError: ``std`` is not positive.
     """
     if std <= 0:
-        raise ValueError(f"Expected a positive standard deviation of the initial weights, but got {std}.")
+        raise ValueError(f"Expected a positive standard deviation for the initial weights, but got {std}.")
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.normal_(module.weight, 0.0, std)

@@ -1,4 +1,4 @@
-"""The removed image without low frequencies: what keeps the level of tissues, and most of a faint lesion's contrast."""
+"""Keep the low frequencies of the input, so that tissues keep their level and faint lesions most of their contrast."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from torch.nn import functional
 
 
 def keep_level(image: torch.Tensor, result: torch.Tensor, sigma: float) -> torch.Tensor:
-    """``result`` with the low frequencies of ``image``: image - (D - G * D), where D = image - result.
+    """Give ``result`` the low frequencies of ``image``: image - (D - G * D), where D = image - result.
 
-    The noise of a ramp filter has next to nothing at low frequencies: what a network removes there is anatomy, or bands of
-    photon starvation, which stay. G is a Gaussian that sees the image mirrored at its borders (half-sample symmetric) and
-    no padding, whose pixels come back as they are; the mean of what is removed from all others is zero.
+    Noise after a ramp filter has almost no power at low frequencies, so what a network removes there is anatomy or, with
+    photon starvation, dark bands; both stay in the image. G is a Gaussian; the image is mirrored at its borders
+    (half-sample symmetric). Padding does not enter the blur and comes back unchanged; the mean of what is removed from
+    all other pixels is zero.
 
-    Additions only, which mixed precision leaves in float32, in TorchScript too.
+    Only additions are used, which mixed precision leaves in float32, also in TorchScript.
 
     Args:
         image: (B, 1, H, W), network units, float32.
-        result: of the network, likewise, or in the type of mixed precision.
-        sigma: of G, pixels, above 0.
+        result: the network's result for it, (B, 1, H, W), float32 or the type of mixed precision.
+        sigma: standard deviation of G, pixels, above 0.
 
     Returns:
         (B, 1, H, W), float32.
@@ -34,9 +35,9 @@ def keep_level(image: torch.Tensor, result: torch.Tensor, sigma: float) -> torch
 
 
 def inside_of_padding(image: torch.Tensor) -> torch.Tensor:
-    """1 where ``image`` (B, 1, H, W), network units, is no padding, else 0; same shape, float32.
+    """1 where ``image`` (B, 1, H, W), network units, is not padding, 0 where it is; same shape, float32.
 
-    Padding is where 5 x 5 pixels at the floor of -1024 HU lie together; fewer are air with noise.
+    Padding is where a square of 5 x 5 pixels is at or below -1024 HU; smaller groups are noisy air.
     """
     floor = (image <= 0.0) * 1.0
     eroded = -functional.max_pool2d(-floor, 5, stride=1, padding=2)
@@ -44,9 +45,9 @@ def inside_of_padding(image: torch.Tensor) -> torch.Tensor:
 
 
 def low_pass(image: torch.Tensor, sigma: float) -> torch.Tensor:
-    """``image`` (B, C, H, W) convolved with a Gaussian of ``sigma`` pixels, cut off at 3 sigma, borders half-sample symmetric.
+    """Convolve ``image`` (B, C, H, W) with a Gaussian of ``sigma`` pixels, cut off at 3 sigma, with half-sample symmetric borders.
 
-    The mean stays: a symmetric kernel on an image that is mirrored so gives as much as it takes.
+    The mean stays the same, since the kernel is symmetric and the image is mirrored at its borders.
 
     >>> round(float(low_pass(torch.tensor([[[[0.0, 0.0, 3.0]]]]), 1.0).mean()), 5)
     1.0
@@ -62,7 +63,7 @@ def _along_rows(image: torch.Tensor, sigma: float) -> torch.Tensor:
     mirrored = image
     lead = 0
     for _ in range(reach):
-        if lead < reach:  # once, unless the image is smaller than the filter
+        if lead < reach:  # true once, unless the image is smaller than the filter
             step = min(reach - lead, mirrored.shape[-1])
             left, right = mirrored[..., :step].flip(-1), mirrored[..., mirrored.shape[-1] - step :].flip(-1)
             mirrored = torch.cat([left, mirrored, right], dim=-1)

@@ -1,4 +1,4 @@
-"""Mixed precision, by name: on CUDA, and on processors that multiply bfloat16 matrices where it is asked for."""
+"""Mixed precision by name: on CUDA and, on request, on processors that multiply bfloat16 matrices."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ DTYPES = {
     "fp16": torch.float16,
     "bf16_any": torch.bfloat16,
 }
-"""By name; "bf16_any" is bf16 on the CPU, too: two to four times as fast on processors with AMX, slower on others."""
+"""Types by name; "bf16_any" is bf16 on the CPU as well: two to four times as fast on processors with AMX, slower on others."""
 INFERENCE = ("fp32", "bf16", "auto")
-"""What inference can be asked for, on any device; "auto" is bf16 where the device is made for it."""
+"""Precisions of inference, on any device; "auto" is bf16 if the device computes it faster."""
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """Autocast to ``precision`` on CUDA; on the CPU for "bf16_any" only, as few processors are made for it.
+    """Autocast to ``precision`` on CUDA; on the CPU only for "bf16_any", since few processors support it well.
 
     Args:
-        device: where the network runs.
+        device: device on which the network runs.
         precision: "fp32", "bf16", "fp16" or "bf16_any".
 
     Raises:
-        ValueError: another name.
+        ValueError: the name is unknown.
     """
     if precision not in DTYPES:
         raise ValueError(f"Expected precision to be one of {', '.join(DTYPES)}, but got {precision!r}.")
@@ -39,15 +39,15 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
 
 
 def gradient_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
-    """Loss scaler, active for fp16 on CUDA only (bf16 has float32's range)."""
+    """Loss scaler, active only for fp16 on CUDA (bf16 has the range of float32)."""
     return torch.amp.GradScaler(device.type, enabled=device.type == "cuda" and precision == "fp16")
 
 
 class InBF16(nn.Module):
-    """A network under autocast to bfloat16, on the CPU, too; images are float32 on both sides.
+    """A network under autocast to bfloat16, also on the CPU; its input and output stay float32.
 
     Args:
-        network: (B, slices, H, W) to (B, 1, H, W) in network units.
+        network: maps (B, slices, H, W) to (B, 1, H, W) in network units.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -55,31 +55,31 @@ class InBF16(nn.Module):
         self.network = network
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """The network's output of ``image`` (B, slices, H, W), float32."""
+        """The network's output for ``image`` (B, slices, H, W), float32."""
         with autocast(image.device, "bf16_any"):
             return self.network(image).float()
 
 
 class BranchesInBF16(InBF16):
-    """A network that gives content and noise besides the result, likewise."""
+    """The same for a network that also returns content and noise."""
 
     def branches(self, image: torch.Tensor) -> Branches:
-        """All estimates of ``image`` (B, slices, H, W), float32."""
+        """All estimates for ``image`` (B, slices, H, W), float32."""
         with autocast(image.device, "bf16_any"):
             predicted = self.network.branches(image)  # type: ignore[operator]
         return Branches(*(branch.float() for branch in predicted))
 
 
 def in_precision(network: nn.Module, *, device: torch.device, precision: str) -> nn.Module:
-    """A network as inference runs it: itself in fp32, else :class:`InBF16`.
+    """A network as inference runs it: the network itself in fp32, wrapped in :class:`InBF16` otherwise.
 
     Args:
-        network: on its device.
-        device: where it is.
-        precision: out of :data:`INFERENCE`.
+        network: the network, on ``device``.
+        device: device of the network.
+        precision: one of :data:`INFERENCE`.
 
     Raises:
-        ValueError: another name.
+        ValueError: the name is unknown.
     """
     if chosen_precision(precision, device) == "fp32":
         return network
@@ -87,29 +87,29 @@ def in_precision(network: nn.Module, *, device: torch.device, precision: str) ->
 
 
 def chosen_precision(name: str, device: torch.device) -> str:
-    """What ``name`` means on a device: "fp32" or "bf16".
+    """The precision that ``name`` means on a device: "fp32" or "bf16".
 
     Args:
-        name: out of :data:`INFERENCE`.
-        device: that "auto" is about.
+        name: one of :data:`INFERENCE`.
+        device: device that decides what "auto" means.
 
     Raises:
-        ValueError: another name.
+        ValueError: the name is unknown.
 
     >>> chosen_precision("bf16", torch.device("cpu"))
     'bf16'
     """
     if name not in INFERENCE:
-        raise ValueError(f"Expected a precision out of {', '.join(INFERENCE)}, but got {name!r}.")
+        raise ValueError(f"Expected precision to be one of {', '.join(INFERENCE)}, but got {name!r}.")
     if name != "auto":
         return name
     return "bf16" if is_made_for_bf16(device) else "fp32"
 
 
 def is_made_for_bf16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 faster than float32: GPUs from Ampere on, processors with AMX.
+    """Whether a device multiplies bfloat16 faster than float32: GPUs from Ampere on, and processors with AMX.
 
-    A torch that cannot tell what the processor has counts as one without.
+    If torch cannot tell what the processor supports, it is taken to lack AMX.
     """
     if device.type == "cuda":
         with torch.cuda.device(device):

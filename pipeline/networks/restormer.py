@@ -15,9 +15,9 @@ class ConcatUp(nn.Module):
     """Upsampling by 2 with a pixel shuffle, concatenation with the skip, ``reduce``, then ``blocks``.
 
     Args:
-        channels: of the skip; the input has twice as many.
-        reduce: of the concatenation.
-        blocks: feature map to feature map.
+        channels: channels of the skip; the input has twice as many.
+        reduce: module that maps the concatenation to the channels of ``blocks``.
+        blocks: module that maps a feature map to one of the same shape.
     """
 
     def __init__(self, channels: int, reduce: nn.Module, blocks: nn.Module) -> None:
@@ -27,29 +27,30 @@ class ConcatUp(nn.Module):
         self.blocks = blocks
 
     def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-        """``x`` (B, 2C, H, W) and ``skip`` (B, C, 2H, 2W) to (B, C or 2C, 2H, 2W)."""
+        """Map ``x`` (B, 2C, H, W) and ``skip`` (B, C, 2H, 2W) to (B, C or 2C, 2H, 2W)."""
         return self.blocks(self.reduce(torch.cat([self.expand(x), skip], dim=1)))
 
 
 class Restormer(nn.Module):
     """U-shaped network of transposed-attention blocks.
 
-    The paper: width 48, blocks 4-6-6-8, heads 1-2-4-8, 4 refinement blocks; 26 million parameters. MONAI's Restormer, of
-    the same structure with instance normalisation, needs einops and cannot be scripted.
+    In the paper: width 48, blocks 4-6-6-8, heads 1-2-4-8, 4 refinement blocks; 26 million parameters. MONAI's Restormer has
+    the same structure with instance normalisation, but needs einops and cannot be scripted.
 
     Args:
-        width: channels of the first level; each level down has twice as many, the first level's decoder too.
-        blocks: blocks of each level on the way down, the middle last; the way up has the same.
-        heads: of each level; divide its channels.
-        refinement_blocks: blocks before the head.
-        norm: see ``norm_layer``; the paper's is "layer".
-        expansion: of the feed-forward networks.
+        width: channels of the first level; they double with each level down, and once more in the first level's decoder.
+        blocks: number of blocks of each encoder level, the bottom last; the decoder has the same.
+        heads: number of attention heads of each level; they must divide its channels.
+        refinement_blocks: number of blocks before the head.
+        norm: see ``norm_layer``; "layer" in the paper.
+        expansion: hidden channels of the feed-forward networks for each channel.
         in_channels: slices of the input, odd.
         residual: add the input's centre slice to the output, as the paper does.
-        zero_start: start with an output of zero (of the input where ``residual``).
+        zero_start: start with an output of zero (or of the input if ``residual``).
 
     Raises:
-        ValueError: fewer than two levels, another number of heads, an odd width, heads that do not divide the channels.
+        ValueError: there are fewer than two levels, blocks and heads differ in number, ``width`` is odd, or heads do not divide
+            the channels.
     """
 
     def __init__(
@@ -68,7 +69,9 @@ class Restormer(nn.Module):
         super().__init__()
         depth = len(blocks) - 1
         if depth < 1 or len(heads) != len(blocks):
-            raise ValueError(f"Expected blocks and heads of two levels or more, but got {blocks} and {heads}.")
+            raise ValueError(
+                f"Expected blocks and heads for the same two or more levels, but got {blocks} and {heads}."
+            )
         if width < 2 or width % 2:
             raise ValueError(f"Expected an even width of at least 2, but got {width}.")
         self.multiple = 2**depth
@@ -86,7 +89,7 @@ class Restormer(nn.Module):
             for channels in widths[:-1]
         )
         self.middle = stack(blocks[depth], widths[depth], depth)
-        # The first level keeps both halves of its concatenation.
+        # The first level keeps all channels of its concatenation.
         self.channels = [*widths[-2:0:-1], 2 * width]
         self.scales = [2**level for level in reversed(range(depth))]
         self.up = nn.ModuleList()
@@ -98,7 +101,7 @@ class Restormer(nn.Module):
         self.head = Head(2 * width, residual=residual, zero_start=zero_start)
 
     def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """``image`` (B, slices, H, W) to the lowest feature map and the skips, first level first."""
+        """Map ``image`` (B, slices, H, W) to the lowest feature map and the skips, first level first."""
         x = lowered(self.stem(image))
         skips: list[torch.Tensor] = []
         for blocks, down in zip(self.encoder, self.down):
@@ -108,7 +111,7 @@ class Restormer(nn.Module):
         return self.middle(x), skips
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """``image`` (B, slices, H, W) in network units, sides multiples of ``multiple``, to (B, 1, H, W)."""
+        """Map ``image`` (B, slices, H, W) in network units, sides multiples of ``multiple``, to (B, 1, H, W)."""
         x, skips = self.encode(image)
         for up in self.up:
             x = up(x, skips.pop())

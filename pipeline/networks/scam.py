@@ -10,18 +10,18 @@ from ct_cncl.pipeline.networks.normalisation import LayerNorm2d
 
 
 class SCAM(nn.Module):
-    """Every pixel of one view attends to the pixels of the same row of the other view, both ways.
+    """Every pixel of one view attends to the pixels of the same row of the other view, in both directions.
 
-    With Q from the normalised and V from the bare feature maps (NAFSSR, eqs. 4 to 7):
-    left += beta * softmax(Ql Qr^T / sqrt(d)) Vr, right += gamma * softmax(Qr Ql^T / sqrt(d)) Vl, one map a row, beta and
-    gamma zero at the start. Time is rows * columns^2, memory that of the feature maps: PyTorch's
-    ``scaled_dot_product_attention`` never holds a whole map (512 maps of 512 x 512 for a slice) where it has a fused kernel.
+    With queries Q from the normalised and values V from the original feature maps (NAFSSR, eqs. 4 to 7):
+    left += beta * softmax(Ql Qr^T / sqrt(d)) Vr, right += gamma * softmax(Qr Ql^T / sqrt(d)) Vl, with one attention map per
+    row; beta and gamma start at zero. Time grows as rows * columns^2. Memory is that of the feature maps if PyTorch's
+    ``scaled_dot_product_attention`` has a fused kernel, which never holds a whole map (a slice has 512 maps of 512 x 512).
 
-    In CNCL the views are C(y) and y - N(y). A row is the last axis of the tensors.
+    In CNCL the views are C(y) and y - N(y). Rows run along the last axis of the tensors.
 
     Args:
-        left_channels: of the first view's feature map.
-        right_channels: of the second's; may differ. Queries have the smaller number.
+        left_channels: channels of the first view's feature map.
+        right_channels: channels of the second view's, which may differ. Queries have the smaller number of channels.
     """
 
     def __init__(self, left_channels: int, right_channels: int) -> None:
@@ -37,8 +37,8 @@ class SCAM(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(right_channels, 1, 1))
 
     def forward(self, left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """``left`` (B, C, H, W) and ``right`` (B, K, H, W), same shapes out."""
-        # (B, H, W, channels): the rows count as heads. The fused kernel wants channels next to each other in memory.
+        """Map ``left`` (B, C, H, W) and ``right`` (B, K, H, W) to feature maps of the same shapes."""
+        # (B, H, W, channels): the rows count as heads. The fused kernel needs the channels contiguous in memory.
         left_query = self.left_query(self.left_norm(left)).permute(0, 2, 3, 1).contiguous()
         right_query = self.right_query(self.right_norm(right)).permute(0, 2, 3, 1).contiguous()
         left_value = self.left_value(left).permute(0, 2, 3, 1).contiguous()

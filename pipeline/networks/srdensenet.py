@@ -1,4 +1,4 @@
-"""SRDenseNet (Tong et al., ICCV 2017) as a predictor: without its upsampling."""
+"""SRDenseNet (Tong et al., ICCV 2017) as a predictor, without its upsampling."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ct_cncl.pipeline.networks.normalisation import norm_layer
 
 
 class DenseBlock(nn.Module):
-    """3x3 convolutions, each of which sees the outputs of all before it; their outputs together are the block's.
+    """3x3 convolutions, each of which sees the outputs of all previous ones; the block returns all outputs together.
 
     Args:
-        in_channels: of the input.
+        in_channels: channels of the input.
         growth: channels that each convolution adds.
         layers: number of convolutions.
         norm: see ``norm_layer``.
@@ -32,7 +32,7 @@ class DenseBlock(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``x`` (B, in_channels, H, W) to (B, growth * layers, H, W)."""
+        """Map ``x`` (B, in_channels, H, W) to (B, growth * layers, H, W)."""
         outputs: list[torch.Tensor] = []
         for layer in self.layers:
             outputs.append(layer(x))
@@ -41,21 +41,21 @@ class DenseBlock(nn.Module):
 
 
 class SRDenseNet(nn.Module):
-    """Dense blocks at full resolution, all of whose outputs a 1x1 convolution reduces before the image is made.
+    """Dense blocks at full resolution; a 1x1 convolution reduces all their outputs before the image is made.
 
-    The paper's "SRDenseNet_All" less its two transposed convolutions, since input and output have one size here.
+    This is the paper's "SRDenseNet_All" without its two transposed convolutions, since input and output have the same size.
 
     Args:
-        width: channels that each dense block gives; the paper: 128, which is 8 layers of growth 16.
-        blocks: number of dense blocks; the paper: 8.
-        layers: convolutions in a block; divides ``width``.
-        norm: see ``norm_layer``; the paper has none.
+        width: output channels of each dense block; 128 in the paper, from 8 layers of growth 16.
+        blocks: number of dense blocks; 8 in the paper.
+        layers: number of convolutions in a block; divides ``width``.
+        norm: see ``norm_layer``; "none" in the paper.
         in_channels: slices of the input, odd.
         residual: add the input's centre slice to the output.
-        zero_start: start with an output of zero (of the input where ``residual``).
+        zero_start: start with an output of zero (or of the input if ``residual``).
 
     Raises:
-        ValueError: ``layers`` does not divide ``width``, fewer than one block or layer, unknown norm.
+        ValueError: ``layers`` does not divide ``width``, there is no block or layer, or ``norm`` is unknown.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class SRDenseNet(nn.Module):
         super().__init__()
         if min(blocks, layers) < 1 or width % layers:
             raise ValueError(
-                f"Expected blocks and layers of at least 1 and a width that layers divide, but got {blocks}, {layers} and {width}."
+                f"Expected blocks and layers of at least 1 and a width divisible by layers, but got {blocks}, {layers} and {width}."
             )
         self.stem = nn.Sequential(ImageConv2d(in_channels, width, 3, padding=1), activation_layer("relu"))
         self.blocks = nn.ModuleList(
@@ -84,7 +84,7 @@ class SRDenseNet(nn.Module):
         self.head = Head(2 * width, residual=residual, zero_start=zero_start)
 
     def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """``image`` (B, slices, H, W) to the last feature map (B, 2 * width, H, W); no skips."""
+        """Map ``image`` (B, slices, H, W) to the last feature map (B, 2 * width, H, W); there are no skips."""
         x = lowered(self.stem(image))
         outputs = [x]
         for block in self.blocks:
@@ -94,6 +94,6 @@ class SRDenseNet(nn.Module):
         return self.bottleneck(torch.cat(outputs, dim=1)), skips
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """``image`` (B, slices, H, W) in network units to (B, 1, H, W)."""
+        """Map ``image`` (B, slices, H, W) in network units to (B, 1, H, W)."""
         features, _ = self.encode(image)
         return self.head(features, image)

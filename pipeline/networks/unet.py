@@ -22,7 +22,7 @@ class ConvPair(nn.Sequential):
         norm: see ``norm_layer``.
         activation: see ``activation_layer``.
         attention: see ``channel_attention_layer``.
-        of_image: the input is the image, not a feature map, see ``ImageConv2d``.
+        of_image: whether the input is the image rather than a feature map, see ``ImageConv2d``.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class ConvPair(nn.Sequential):
             (nn.Conv2d, mid_channels, out_channels),
         ):
             wide = widening(activation) * after
-            # A normalisation subtracts the mean: a bias before it would do nothing.
+            # Normalisation subtracts the mean, so a bias before it would have no effect.
             layers += [convolution(before, wide, 3, padding=1, bias=norm == "none"), norm_layer(norm, wide)]
             layers += [activation_layer(activation)]
         if attention != "none":
@@ -59,16 +59,16 @@ class UpBlock(nn.Module):
         self.convolutions = convolutions
 
     def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-        """``x`` (B, C, H, W) and ``skip`` (B, C, 2H, 2W) to (B, C', 2H, 2W)."""
+        """Map ``x`` (B, C, H, W) and ``skip`` (B, C, 2H, 2W) to (B, C', 2H, 2W)."""
         x = functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
         return self.convolutions(torch.cat([skip, x], dim=1))
 
 
 class UNet(nn.Module):
-    """U-Net predictor, one image to one image.
+    """U-Net predictor, from one image to one image.
 
     With ``width=64, depth=4`` this is the paper's: down 1-64-64, 64-128-128, 128-256-256, 256-512-512, bottom
-    512-1024-512, max pooling between; up 1024-512-256, 512-256-128, 256-128-64, 128-32-1, the last pair without
+    512-1024-512, with max pooling in between; up 1024-512-256, 512-256-128, 256-128-64, 128-32-1, the last pair without
     normalisation and ReLU. Two of them have 43.8 M parameters and take 290 GMAC for a 512 x 512 slice.
 
     Args:
@@ -78,13 +78,13 @@ class UNet(nn.Module):
         activation: "relu" (the paper's), "gelu" or "glu", see ``activation_layer``.
         attention: channel attention after each pair, "none" (the paper's), "ca" or "sca", see ``channel_attention_layer``.
         in_channels: slices of the input, odd.
-        residual: add the input's centre slice to the output, as a content predictor may: it then learns what to change.
-            Not the paper's, which predicts the content from nothing and needs many epochs to get its level right.
-        zero_start: start with an output of zero (of the input where ``residual``), so that training begins at the input's
-            quality. Takes effect where ``CNCL`` draws no initial weights of its own (``init_std`` null).
+        residual: add the input's centre slice to the output, so that a content predictor learns only what to change. The
+            paper does not: it predicts the whole content, and needs many epochs to get its level right.
+        zero_start: start with an output of zero (or of the input if ``residual``), so that training begins at the input's
+            quality. It has no effect if ``CNCL`` draws the initial weights (``init_std``).
 
     Raises:
-        ValueError: width below 2 or odd, depth below 1, unknown norm, activation or attention.
+        ValueError: ``width`` is odd or below 2, ``depth`` is below 1, or ``norm``, ``activation`` or ``attention`` is unknown.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class UNet(nn.Module):
 
         self.down = nn.ModuleList([pair(in_channels, width, width, of_image=True)])
         self.down.extend(pair(channels, 2 * channels, 2 * channels) for channels in widths[:-2])
-        # Every way up halves the channels at its end, so that the concatenation with the skip doubles them again.
+        # Every level on the way up halves the channels at its end; the concatenation with the skip doubles them again.
         self.bottom = pair(widths[-2], widths[-1], widths[-2])
         self.up = nn.ModuleList(UpBlock(pair(2 * channels, channels, channels // 2)) for channels in widths[-2:0:-1])
         self.up.append(UpBlock(nn.Conv2d(2 * width, width // 2, 3, padding=1)))
@@ -123,7 +123,7 @@ class UNet(nn.Module):
         self.head = Head(width // 2, residual=residual, zero_start=zero_start)
 
     def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """``image`` (B, slices, H, W) to the lowest feature map and the skips, first level first."""
+        """Map ``image`` (B, slices, H, W) to the lowest feature map and the skips, first level first."""
         skips: list[torch.Tensor] = []
         x = image
         for down in self.down:
@@ -133,7 +133,7 @@ class UNet(nn.Module):
         return self.bottom(x), skips
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """``image`` (B, slices, H, W) in network units, sides multiples of ``2 ** depth``, to (B, 1, H, W)."""
+        """Map ``image`` (B, slices, H, W) in network units, sides multiples of ``2 ** depth``, to (B, 1, H, W)."""
         x, skips = self.encode(image)
         for up in self.up:
             x = up(x, skips.pop())

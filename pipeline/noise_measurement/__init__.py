@@ -1,1 +1,1 @@
-"""Measures the noise of scans without a reference: figures, tables, a page."""
+"""Measure the noise of scans without a reference: figures, tables and a page."""

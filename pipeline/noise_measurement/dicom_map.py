@@ -1,4 +1,4 @@
-"""A noise map as a derived DICOM series, written as the maps of ``denoise`` are."""
+"""A noise map as a derived DICOM series, written like the maps of ``denoise``."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from ct_cncl.transforms.series.slices import open_slices
 
 
 def write_dicom_map(source: ScanSource, target: Path, estimate: NoiseEstimate) -> None:
-    """Write the expected standard deviation of the noise, HU, of every slice.
+    """Write the expected standard deviation of the noise of every slice, HU.
 
     Args:
         source: a DICOM series.
-        target: folder of the derived series; replaced as a whole.
-        estimate: the scan's noise.
+        target: folder of the derived series, which is replaced as a whole.
+        estimate: noise of the scan.
 
     Raises:
-        ScanError: slices that cannot be read or written.
+        ScanError: slices cannot be read or written.
     """
     derivation = Processing(
         (NOISE_MAP_CODE, "Measurement of image noise"),

@@ -1,4 +1,4 @@
-"""The noise figures of one scan, or of two scans of one object."""
+"""Noise figures of one scan, or of two scans of the same object."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ WINDOW_MM = 6.0
 """Side of the windows of the global noise level."""
 BIN_HU = 0.2
 MOST_SLICES = 12
-"""Measured one by one, spread over the scan."""
+"""Largest number of slices that are measured one by one, spread over the scan."""
 
 
 @dataclass(frozen=True)
 class ScanNoise:
-    """What was measured in one scan."""
+    """The measurements in one scan."""
 
     estimate: NoiseEstimate
     global_level_hu: float
-    """Mode of the local standard deviation in soft tissue; anatomy is in it."""
+    """Mode of the local standard deviation in soft tissue, HU; it includes anatomy."""
     by_slice: dict[int, float]
-    """Level by slice, HU, of those that could be measured."""
+    """Noise level by slice, HU, for slices that could be measured."""
     fat_hu: float
-    """Level in fat, HU; NaN where there is too little."""
+    """Noise level in fat, HU; NaN if there is too little fat."""
 
     def figures(self) -> dict[str, Any]:
-        """Plain values for tables and JSON."""
+        """The figures as plain values, for tables and JSON."""
         found = self.estimate
         return {
             "level_hu": found.level_hu,
@@ -59,14 +59,14 @@ class ScanNoise:
 
 
 def measure_scan(hu: np.ndarray, pixel: tuple[float, float]) -> ScanNoise:
-    """Level, spectrum, level by slice and tissue.
+    """Measure the noise level and spectrum of a scan, and the level by slice and in fat.
 
     Args:
         hu: (x, y, z), HU.
         pixel: (dx, dy) in mm.
 
     Raises:
-        NoNoiseError: nothing to measure; one line says why.
+        NoNoiseError: there is nothing to measure; the message says why in one line.
     """
     estimate = measure_noise(hu, pixel)
     by_slice = {}
@@ -84,7 +84,7 @@ def measure_scan(hu: np.ndarray, pixel: tuple[float, float]) -> ScanNoise:
 def _slice_level(hu: np.ndarray, pixel: tuple[float, float]) -> float | None:
     try:
         return measure_noise(hu, pixel).level_hu
-    except ValueError:  # nothing to measure; a slice without air is legitimate within a scan
+    except ValueError:  # nothing to measure; within a scan, a slice may lack air
         return None
 
 
@@ -108,14 +108,14 @@ def global_noise_level(hu: np.ndarray, pixel: tuple[float, float]) -> float:
 
 
 def measure_repeated(first: np.ndarray, second: np.ndarray, pixel: tuple[float, float]) -> dict[str, Any]:
-    """Exact figures by subtraction of two scans of one object, (x, y, z) HU: the difference over sqrt(2) is one scan's noise.
+    """Exact figures from two scans of the same object, (x, y, z) HU: their difference over sqrt(2) is the noise of one scan.
 
     Raises:
-        ValueError: other shapes, no soft tissue, or the same pixels twice.
+        ValueError: the shapes differ, there is no soft tissue, or both scans have the same pixels.
     """
     if first.shape != second.shape:
         raise ValueError(
-            f"Expected two scans of one object and grid but got shapes {first.shape} and {second.shape}. Name its repetition."
+            f"Expected two scans of one object on one grid, but got shapes {first.shape} and {second.shape}. Name a repeated scan."
         )
     noise = (first.astype(np.float64) - second) / math.sqrt(2)
     mean = (first.astype(np.float64) + second) / 2
@@ -124,10 +124,10 @@ def measure_repeated(first: np.ndarray, second: np.ndarray, pixel: tuple[float, 
         if sum(map(len, corners)):
             break
     else:
-        raise ValueError("Expected soft tissue (-50 to 200 HU) in both scans but got no patch of it.")
+        raise ValueError("Expected soft tissue (-50 to 200 HU) in both scans, but got no patch of it.")
     power = periodograms(np.concatenate([cut(noise[..., z], at, size) for z, at in enumerate(corners)]), pixel)
     if not power.any():
-        raise ValueError("Expected two scans of one object but got the same pixels twice. Name its repetition.")
+        raise ValueError("Expected two scans of one object, but got the same pixels twice. Name a repeated scan.")
     ring = rings(size, pixel)
     total = ring.count * power.mean(axis=0)
     return {
@@ -140,9 +140,9 @@ def measure_repeated(first: np.ndarray, second: np.ndarray, pixel: tuple[float, 
 
 
 def spectrum_2d(hu: np.ndarray, pixel: tuple[float, float], estimate: NoiseEstimate) -> np.ndarray:
-    """Mean power of the patches that were measured, HU^2 mm^2, (k, k) along x and y, frequency 0 in the middle.
+    """Mean power of the measured patches, (k, k) along x and y, HU^2 mm^2, with frequency 0 in the middle.
 
-    What the radial spectrum has taken out, anatomy at low frequencies, is still in it.
+    It still holds the anatomy at low frequencies that is removed from the radial spectrum.
     """
     corners, size = estimate.corners, estimate.patch_size
     each = [cut(hu[..., z], corners[corners[:, 2] == z, :2], size) for z in np.unique(corners[:, 2])]
@@ -150,7 +150,10 @@ def spectrum_2d(hu: np.ndarray, pixel: tuple[float, float], estimate: NoiseEstim
 
 
 def noise_map(hu: np.ndarray, pixel: tuple[float, float], estimate: NoiseEstimate) -> np.ndarray:
-    """Expected standard deviation of the noise, HU, float32 (x, y, z): the level, spread by the rays that cross each pixel."""
+    """Expected standard deviation of the noise in each voxel, float32 (x, y, z), HU.
+
+    The measured level is distributed according to the noise of the rays that cross each pixel; padding is 0.
+    """
     result = np.zeros(hu.shape, dtype=np.float32)
     for z in range(hu.shape[2]):
         relative = ray_noise(hu[..., z], pixel, DoseSettings()).quantum / estimate.ray_noise[0]

@@ -1,4 +1,4 @@
-"""The page of ``ct-cncl noise``: the answer, the table, a spectrum for each scan."""
+"""The page of ``ct-cncl noise``: a summary, the table, and a spectrum for each scan."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ct_cncl.pipeline.report.headline import Headline, Shown
 from ct_cncl.pipeline.report.tables import Cell, Column, Sheet, number_text
 
 RESULT_FILE = "noise.json"
-"""Beside the page: every figure in full."""
+"""File next to the page with all figures."""
 DECIMALS = {
     "level_hu": 1,
     "level_error": 3,
@@ -26,16 +26,16 @@ DECIMALS = {
     "peak_frequency_per_mm": 3,
     "anatomy_share": 3,
 }
-"""Decimals by column; what scanners state stays as it is."""
+"""Decimals by column; values stated by the scanner are shown as they are."""
 
 
 def page(rows: Sequence[Mapping[str, Any]], failed: Sequence[str], columns: Mapping[str, str]) -> str:
-    """One HTML page: the table, a spectrum for each scan, noise against dose where doses are stated.
+    """Make the HTML page: the table, a spectrum for each scan, and noise against exposure if exposures are stated.
 
     Args:
-        rows: of the scans, as in ``noise.json``.
-        failed: what could not be measured, and why.
-        columns: of the table, headers by key.
+        rows: figures of the scans, as in ``noise.json``.
+        failed: scans that could not be measured, with reasons.
+        columns: headers of the table by key.
     """
     known = [key for key in columns if any(row.get(key) is not None for row in rows)]
     heads = [Column(columns[key]) for key in known]
@@ -79,7 +79,7 @@ def _shown(title: str, values: Sequence[float], *, unit: str, digits: int, span:
 
 
 def _cell(value: Any, digits: int | None = None) -> Cell:
-    """With the digits of its column, so that numbers below each other can be compared."""
+    """A cell with the decimals of its column, so that numbers in a column can be compared."""
     if value is None:
         return Cell("\N{EN DASH}")
     if isinstance(value, (int, float)):
@@ -114,8 +114,8 @@ def _scan_plot(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
     plane = np.asarray(row["spectrum_2d_hu2_mm2"])
     white = number_text(float(f"{plane.max():.3g}"), 0)
     about = (
-        f"2-D spectrum, frequency 0 in the middle, x to the right, y down; white {white} HU\u00b2 mm\u00b2. Anatomy at low "
-        "frequencies, which the radial spectrum has taken out, is in it."
+        f"2-D spectrum, frequency 0 in the middle, x to the right, y down; white {white} HU\u00b2 mm\u00b2. It still "
+        "holds the anatomy at low frequencies that is removed from the radial spectrum."
     )
     return {
         "title": f"{row['scan']}: {row['level_hu']:.1f} HU, mean frequency {row['mean_frequency_per_mm']:.2f}/mm",
@@ -127,7 +127,7 @@ def _scan_plot(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _band(row: Mapping[str, Any]) -> tuple[list[float], list[float]] | None:
-    """The 95 % interval of the radial spectrum; none over fewer than six patches."""
+    """The 95 % interval of the radial spectrum; None for fewer than six patches."""
     if row["patches"] < LEAST_VALUES:
         return None
     power = np.asarray(row["spectrum"]["power_hu2_mm2"])
@@ -143,7 +143,7 @@ def _about_band(row: Mapping[str, Any]) -> str:
 
 
 def _picture_of_plane(power: np.ndarray) -> str:
-    """The 2-D spectrum, a square a frequency, black for none."""
+    """The 2-D spectrum as SVG, one square per frequency; black is zero power."""
     side = len(power)
     grey = np.rint(255 * power / power.max()).astype(int)
     squares = "".join(

@@ -1,4 +1,4 @@
-"""Two scans of one object, found among many: the same grid, the same noise, and a difference that is nothing but noise."""
+"""Find two scans of one object among many: they have the same grid and noise level, and differ by nothing but noise."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 from ct_cncl.pipeline.noise_measurement.measure import measure_repeated
 
 ALIKE = 4 / 3
-"""Levels that differ by less than this factor are alike: of both scans, and of their difference over sqrt(2) and each."""
+"""Largest factor between the noise levels of both scans, and between each of them and that of their difference over sqrt(2)."""
 
 
 class Measured(NamedTuple):
-    """A scan that was measured, and what it takes to tell whether another one repeats it.
+    """A measured scan, and what is needed to tell whether another scan repeats it.
 
     Attributes:
         row: its figures, with "scan" and "level_hu".
-        grid: shape and affine; scans of one object and position have equal ones.
-        read: gives (x, y, z) HU once more.
+        grid: shape and affine, which are equal for scans of one object in one position.
+        read: function that reads its HU (x, y, z) again.
         pixel: (dx, dy) in mm.
     """
 
@@ -31,13 +31,14 @@ class Measured(NamedTuple):
 
 
 def add_subtractions(scans: Sequence[Measured]) -> None:
-    """Put "by_subtraction" into the rows of scans that repeat the one before or after them.
+    """Add "by_subtraction" to the rows of scans that repeat the previous or the next scan of the same grid.
 
-    Copies, results of one another and reconstructions of the same rays share their noise, so that their difference has less of it; another
-    object, or one that has moved, leaves anatomy in the difference. Both show as a level that is none of the scans' own.
+    Copies, processed versions and reconstructions of the same raw data share noise, so their difference has less of it. Another
+    object, or one that has moved, leaves anatomy in the difference. In both cases the level by subtraction does not match
+    the scans' own levels.
 
     Args:
-        scans: in the order in which they were found.
+        scans: the scans in the order in which they were found.
     """
     groups: dict[tuple[object, ...], list[Measured]] = {}
     for scan in scans:

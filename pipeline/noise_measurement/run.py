@@ -1,4 +1,4 @@
-"""``ct-cncl noise`` as a function: scans in; a table, CSV, JSON, a page and maps out."""
+"""``ct-cncl noise`` as a function: from scans to a table, CSV, JSON, a page and noise maps."""
 
 from __future__ import annotations
 
@@ -47,28 +47,28 @@ RESULTS = ("noise.json", "noise.csv", "noise.html")
 def measure_scans(
     source: Path, *, out: Path | None = None, maps: bool = False, repeat: Path | None = None, overwrite: bool = False
 ) -> list[dict[str, Any]]:
-    """Measure every scan under ``source``; one that cannot be measured is named with its reason, and the others are measured.
+    """Measure every scan under ``source``; scans that cannot be measured are listed with the reason.
 
     Args:
         source: a file or folder of scans.
-        out: folder for noise.json, noise.csv, noise.html and maps; None only prints.
-        maps: write a noise map of each scan: a derived series SCAN_noise_map for DICOM, else SCAN_noise_map.nii.gz.
-        repeat: a second scan of the object in ``source``: exact figures by subtraction.
+        out: folder of noise.json, noise.csv, noise.html and maps; None only prints.
+        maps: write a noise map of each scan: a derived series SCAN_noise_map for DICOM, otherwise SCAN_noise_map.nii.gz.
+        repeat: a second scan of the object in ``source``, for exact figures by subtraction.
         overwrite: replace earlier results.
 
     Returns:
-        The figures by scan.
+        One row of figures per scan.
 
     Raises:
-        ScanError: nothing found, or no scan could be measured.
-        OutputError: results are there already, or cannot be written.
-        ValueError: maps without a folder; a repetition that does not fit.
+        ScanError: no scan was found, or none could be measured.
+        OutputError: results exist already, or cannot be written.
+        ValueError: maps without a folder, or a repeated scan that does not match.
     """
     if maps and out is None:
-        raise ValueError("Expected --out for --map but got none. Name a folder.")
+        raise ValueError("Expected --out with --map, but got none. Name a folder.")
     scans = find_scans(source)
     if repeat is not None and len(scans) != 1:
-        raise ValueError(f"Expected one scan and its repetition but got {len(scans)} scans in {source}. Name one.")
+        raise ValueError(f"Expected one scan and its repetition, but got {len(scans)} scans in {source}. Name one.")
     with nullcontext() if out is None else alone_in(out):
         if out is not None and not overwrite and any((out / name).exists() for name in RESULTS):
             raise OutputError(f"{out} already holds results. Choose another --out, or use --overwrite.")
@@ -97,7 +97,7 @@ def _measure_all(
 
 
 def _measured(found: ScanSource, map_folder: Path | None, repeat: Path | None) -> Measured | str:
-    """The figures, or why there are none."""
+    """Measure one scan; returns its figures, or the reason why there are none."""
     try:
         return _row(read_scan(found, allow_irregular=True), found, map_folder, repeat)
     except (NoNoiseError, ScanError, OutputError) as error:  # the other scans can be measured
@@ -105,7 +105,7 @@ def _measured(found: ScanSource, map_folder: Path | None, repeat: Path | None) -
 
 
 def _name(found: ScanSource) -> str:
-    """With its sub-folder: two may be called the same."""
+    """Name of a scan with its subfolder, since two scans may have the same name."""
     return PurePosixPath(found.relative, found.name).as_posix()
 
 
@@ -149,7 +149,7 @@ def _protocol(scan: Scan) -> dict[str, Any]:
 
 
 def _remarks(noise: ScanNoise, kernel: str | None) -> list[str]:
-    """What is unusual about the noise, a sentence each."""
+    """Remarks on what is unusual about the noise."""
     found = noise.estimate
     remarks = []
     if len(found.corners) < 20:
@@ -187,4 +187,4 @@ def _write(out: Path, rows: list[dict[str, Any]], failed: list[str]) -> None:
     }
     for name, text in content.items():
         with replacing(out / name) as temporary:
-            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names that are no text
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names need not be valid text

@@ -1,1 +1,1 @@
-"""The standard phantom test of a denoiser: noise, noise power, task transfer, linearity of HU, detectability over dose."""
+"""The standard phantom test of a denoiser: noise, noise power, task transfer, HU linearity, detectability by dose."""

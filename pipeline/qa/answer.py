@@ -1,4 +1,4 @@
-"""The answer of the phantom test: one sentence and its three figures."""
+"""The result of the phantom test in one sentence with three figures."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ct_cncl.pipeline.qa.phantoms import LESIONS
 
 
 def phantom_answer(found: QAResults, inserted: InsertFindings, slices: int) -> Verdict | None:
-    """Noise left, contrast kept and detectability of the denoiser that leaves the least noise, at the shown dose.
+    """Remaining noise, contrast kept and detectability of the denoiser that leaves the least noise, at the shown dose.
 
     Args:
-        found: in water, discs and lesions.
-        inserted: of small inserts.
-        slices: of each phantom and dose.
+        found: results for water, discs and lesions.
+        inserted: results for small inserts.
+        slices: number of slices of each phantom and dose.
     """
     dose = found.shown_dose
     shares = {key: _shares(found, key) for key in found.names}
@@ -51,7 +51,7 @@ def phantom_answer(found: QAResults, inserted: InsertFindings, slices: int) -> V
 
 
 def _shares(found: QAResults, key: str) -> dict[float, float]:
-    """Noise after over noise before by dose, per cent."""
+    """Noise after divided by noise before, in per cent, by dose."""
     shares = {}
     for dose in found.doses:
         before, after = (found.measured[one, dose].noise for one in (INPUT, key))
@@ -61,7 +61,7 @@ def _shares(found: QAResults, key: str) -> dict[float, float]:
 
 
 def _contrast(kept: Mapping[Insert, Interval]) -> tuple[KeyFigure | None, str]:
-    """Of the insert that loses most."""
+    """Contrast kept of the insert that loses most."""
     if not kept:
         return None, ""
     worst = min(kept, key=lambda one: kept[one].mean)

@@ -21,9 +21,9 @@ from ct_cncl.pipeline.qa.measure import transfers
 from ct_cncl.pipeline.qa.phantoms import Scanner
 
 _EDGE_HU = 50.0
-"""Contrast of the edge whose transfer the table of strengths gives."""
+"""Contrast of the edge whose task transfer is in the table of strengths."""
 LEVELS_HU = (0.1, 0.3)
-"""Shifts of a large disc's mean that are told: unnoticed, and seen."""
+"""Shifts of a large disc's mean that are counted: one that goes unnoticed and one that can be seen."""
 
 
 class StrengthRow(NamedTuple):
@@ -37,12 +37,12 @@ class StrengthRow(NamedTuple):
 
 @dataclass(frozen=True)
 class InsertFindings:
-    """All that was found of small inserts.
+    """All results for small inserts.
 
     Attributes:
-        names: of the judged methods by key.
-        found: by method key ("input", "reference" at four times the dose, too) and dose.
-        mixed: by method key, at strengths from 0 to 1.
+        names: names of the evaluated methods by key.
+        found: results by method key (including "input", and "reference" for four times the dose) and dose.
+        mixed: results at strengths from 0 to 1, by method key.
         strengths: rows of the table of named strengths.
     """
 
@@ -59,14 +59,14 @@ class InsertFindings:
         scans: tuple[InsertScans, InsertScans],
         discs: tuple[np.ndarray, np.ndarray],
     ) -> None:
-        """What a method does at less than its whole change: nothing has to be denoised again.
+        """Measure a method at strengths below 1, for which nothing has to be denoised again.
 
         Args:
-            which: key of the method, and dose of the scans; its input and result are judged already.
-            scanner: of the phantoms.
-            judge: measures scans.
+            which: key of the method, and dose of the scans, whose input and result have already been measured.
+            scanner: scanner of the phantoms.
+            judge: function that measures scans.
             scans: input and result.
-            discs: input and result of the discs, (x, y, slices) HU.
+            discs: input and result for the discs, (x, y, slices), HU.
         """
         (key, dose), (before, after) = which, scans
         made = {0.0: self.found[INPUT, dose], 1.0: self.found[key, dose]}
@@ -81,7 +81,7 @@ class InsertFindings:
         self.mixed[key] = [made[share] for share in sorted(made)]
 
     def charts(self, dose: float) -> list[Chart]:
-        """The plot of one dose."""
+        """The chart of one dose."""
         return [insert_chart(self.names, dose, self.mixed)]
 
     def tables(self, doses: Sequence[float]) -> list[Table]:
@@ -99,9 +99,9 @@ def insert_tables(
     """Contrast kept and noise left, false structure, shapes told apart, levels; strengths by name.
 
     Args:
-        names: of the methods by key, "input" too; "reference" is a scan at four times the dose.
-        doses: highest first.
-        found: by method key and dose.
+        names: names of the methods by key, including "input"; "reference" is a scan at four times the dose.
+        doses: dose fractions, highest first.
+        found: results by method key and dose.
         strengths: rows of the last table.
     """
     each = [(names[key], dose, found[key, dose]) for key in names for dose in doses if (key, dose) in found]
@@ -176,9 +176,9 @@ def insert_chart(names: Mapping[str, str], dose: float, mixed: Mapping[str, Sequ
     """Contrast kept against noise kept at one dose: a line from the input to each method, through its strengths.
 
     Args:
-        names: of the judged methods by key.
-        dose: shown.
-        mixed: by method key, at strengths from 0 to 1.
+        names: names of the evaluated methods by key.
+        dose: the dose that is shown.
+        mixed: results at strengths from 0 to 1, by method key.
     """
     curves = [
         Curve(

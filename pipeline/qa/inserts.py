@@ -1,4 +1,4 @@
-"""What becomes of small inserts, of nothing, of shapes and of levels: contrast kept, false structure, characterisation."""
+"""Effects on small inserts, empty water, shapes and HU levels: contrast kept, false structure, characterisation, shifts."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from ct_cncl.pipeline.qa.measure import REGION_MM, regions
 from ct_cncl.pipeline.qa.phantoms import Scanner, sites
 
 SHAPES_HU = (-20.0, -50.0)
-"""Contrasts of the round and spiculated lesions that are to be told apart."""
+"""Contrasts of the round and spiculated lesions that the observer tells apart."""
 SHAPE_MM = 6.0
 INNER = 0.6
-"""Noise and blobs are measured within this many radii of the phantom."""
+"""Radius within which noise and blobs are measured, as a fraction of the phantom's radius."""
 
 
 @dataclass(frozen=True, eq=False)
 class InsertResult:
-    """What one method does at one dose.
+    """The results of one method at one dose.
 
     Attributes:
-        kept: by insert, share of its contrast, over slices.
-        noise_left: standard deviation of result - truth over the input's.
-        blobs: by insert, false structure of its size.
-        areas: by contrast, of round against spiculated lesions; a text where it could not be measured.
-        shifts_hu: of the means of large discs.
+        kept: fraction of contrast kept by insert, over slices.
+        noise_left: standard deviation of result - truth, divided by that of the input.
+        blobs: false structure of the size of each insert.
+        areas: area under the ROC curve for round against spiculated lesions by contrast; a text if it could not be measured.
+        shifts_hu: shifts of the means of large discs, HU.
     """
 
     kept: Mapping[Insert, Interval]
@@ -61,23 +61,23 @@ class InsertScans:
     spiculated: np.ndarray
 
     def through(self, denoise: Callable[[np.ndarray], np.ndarray], water: np.ndarray) -> InsertScans:
-        """The same of a denoiser, whose result for water is known already."""
+        """The same scans after a denoiser, whose result for water is already known."""
         return InsertScans(water, *(denoise(one) for one in (self.inserted, self.round, self.spiculated)))
 
     def mixed(self, other: InsertScans, share: float) -> InsertScans:
-        """So much of the other's change."""
+        """Scans with a fraction ``share`` of the change from these scans to ``other``."""
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
         return InsertScans(*(one + share * (two - one) for one, two in pairs))
 
 
 def insert_scans(scanner: Scanner, water: np.ndarray, others: np.ndarray, places: list[Place]) -> InsertScans:
-    """Inserts and lesions of two shapes added to water.
+    """Add inserts and lesions of two shapes to water.
 
     Args:
-        scanner: of the phantoms.
-        water: (x, y, slices) HU.
-        others: water with other noise, so that the two shapes lie in independent noise.
-        places: of the inserts.
+        scanner: scanner of the phantoms.
+        water: (x, y, slices), HU.
+        others: water with other noise realizations, so that the two shapes lie in independent noise.
+        places: places of the inserts.
     """
     return InsertScans(
         water,
@@ -88,7 +88,7 @@ def insert_scans(scanner: Scanner, water: np.ndarray, others: np.ndarray, places
 
 
 def _with_shapes(scanner: Scanner, water: np.ndarray, *, spiculated: bool) -> np.ndarray:
-    """Lesions at all sites, contrasts in turn."""
+    """Add lesions at all sites, with alternating contrasts."""
     kinds = [Insert(contrast, SHAPE_MM, spiculated=spiculated) for contrast in SHAPES_HU]
     places = [
         Place(k, x, y, number % len(kinds))
@@ -101,14 +101,14 @@ def _with_shapes(scanner: Scanner, water: np.ndarray, *, spiculated: bool) -> np
 def measure_inserts(
     scanner: Scanner, before: InsertScans, after: InsertScans, clean: np.ndarray, places: list[Place]
 ) -> InsertResult:
-    """All figures of one method at one dose.
+    """Compute all figures of one method at one dose.
 
     Args:
-        scanner: of the phantoms.
+        scanner: scanner of the phantoms.
         before: the input.
-        after: what the method made of it; the input itself for the line to beat.
-        clean: (x, y) HU, water without noise.
-        places: of the inserts.
+        after: the method's result; the input itself for the baseline.
+        clean: water without noise, (x, y), HU.
+        places: places of the inserts.
     """
     region = scanner.disc_mask(0, 0, INNER * scanner.settings.radius_mm)
     noise, residual = (scans.water - clean[..., None] for scans in (before, after))
@@ -139,5 +139,5 @@ def _told_apart(scanner: Scanner, scans: InsertScans, number: int) -> Area | str
 
 
 def places_in(scanner: Scanner, clean: np.ndarray, slices: int) -> list[Place]:
-    """Of the inserts in this number of water slices."""
+    """Places of the inserts in ``slices`` slices of water."""
     return insert_places(np.repeat(clean[..., None], slices, axis=2), scanner.pixel, seed=scanner.settings.seed)

@@ -1,4 +1,4 @@
-"""What is measured in scans of the test phantoms, denoised or not."""
+"""Measurements in scans of the test phantoms, denoised or not."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _PATCH = 32
 REGION_MM = 18.0
 """Side of the regions that the observer sees."""
 MIDDLE, RIM = 0.3, 0.85
-"""Regions for uniformity: a disc of 0.12 radii in the middle, and four at this distance, over the phantom's radius."""
+"""Regions for uniformity: radius of the middle disc, and distance of four rim discs from the centre, in phantom radii."""
 
 
 @dataclass(frozen=True, eq=False)
 class DoseResult:
-    """Everything about one method at one dose.
+    """All measurements of one method at one dose.
 
     Attributes:
-        power: noise power of water, from differences of slices.
-        noise: its figures.
-        water_hu: mean of water in the middle.
-        uniformity_hu: largest difference of four regions near the rim from the middle.
-        transfer: by contrast; a text where it could not be measured.
-        disc_hu: by contrast, mean of the disc minus 0 HU.
-        detectability: by (diameter mm, contrast HU); a text where it could not be measured.
+        power: noise power spectrum of water, from differences of slices.
+        noise: figures of the spectrum; None if there is no noise.
+        water_hu: mean of water in the middle, HU.
+        uniformity_hu: difference from the middle of the one of four rim regions that differs most, HU.
+        transfer: task transfer by contrast; a text if it could not be measured.
+        disc_hu: mean of each disc by contrast, HU.
+        detectability: detectability by (diameter mm, contrast HU); a text if it could not be measured.
     """
 
     power: NoisePower
@@ -46,16 +46,16 @@ class DoseResult:
 
 
 def measure_dose(scanner: Scanner, water: np.ndarray, discs_scan: np.ndarray, lesions: np.ndarray) -> DoseResult:
-    """All figures of three scans.
+    """Compute all figures of the scans of three phantoms.
 
     Args:
-        scanner: that made them.
-        water: (x, y, slices) HU, the water cylinder.
-        discs_scan: likewise, discs of every contrast.
-        lesions: likewise, low-contrast lesions.
+        scanner: the scanner that made the scans.
+        water: the water cylinder, (x, y, slices), HU.
+        discs_scan: discs of every contrast, of the same form.
+        lesions: low-contrast lesions, of the same form.
 
     Raises:
-        ValueError: fewer than 2 slices of water.
+        ValueError: there are fewer than 2 slices of water.
     """
     power = noise_power(scanner, water)
     mean = water.mean(axis=2, dtype=np.float64)
@@ -82,10 +82,10 @@ def measure_dose(scanner: Scanner, water: np.ndarray, discs_scan: np.ndarray, le
 
 
 def noise_power(scanner: Scanner, water: np.ndarray) -> NoisePower:
-    """Noise power in the inner part of water, from differences of neighbouring slices: (x, y, slices) HU.
+    """Noise power spectrum of the inner part of water (x, y, slices), HU, from differences of pairs of slices.
 
     Raises:
-        ValueError: fewer than 2 slices.
+        ValueError: there are fewer than 2 slices.
     """
     pairs = water.shape[2] // 2
     if pairs < 1:
@@ -98,7 +98,7 @@ def noise_power(scanner: Scanner, water: np.ndarray) -> NoisePower:
 
 
 def transfers(scanner: Scanner, averaged: np.ndarray) -> dict[float, TaskTransfer | str]:
-    """Task transfer at every disc of a mean over slices (x, y), HU."""
+    """Task transfer at every disc in a mean over slices (x, y), HU; a text if it could not be measured."""
     found: dict[float, TaskTransfer | str] = {}
     for contrast, part in zip(CONTRASTS_HU, discs(scanner)[1:]):
         centre = scanner.place(part.x_mm, part.y_mm)
@@ -114,7 +114,7 @@ def transfers(scanner: Scanner, averaged: np.ndarray) -> dict[float, TaskTransfe
 def detectabilities(
     scanner: Scanner, present: np.ndarray, absent: np.ndarray
 ) -> dict[tuple[float, float], Detectability | str]:
-    """Detectability of every kind of lesion against water at the same places: (x, y, slices) HU each."""
+    """Detectability of every kind of lesion against water at the same places, from two scans (x, y, slices), HU."""
     size = 2 * round(REGION_MM / scanner.settings.pixel_mm / 2) + 1
     channels = difference_of_gaussian_channels(size)
     places = sites(scanner)
@@ -133,7 +133,7 @@ def _detectability(present: np.ndarray, absent: np.ndarray, channels: np.ndarray
 
 
 def regions(volume: np.ndarray, places: list[tuple[int, int]], size: int) -> np.ndarray:
-    """(n, size, size) around the places in all slices (x, y, slices), place by place."""
+    """Cut regions (n, size, size) around the places from all slices of ``volume`` (x, y, slices), place by place."""
     half = size // 2
     parts = [volume[x - half : x + half + 1, y - half : y + half + 1] for x, y in places]
     return np.concatenate([np.moveaxis(part, 2, 0) for part in parts])

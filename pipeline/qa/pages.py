@@ -18,21 +18,21 @@ from ct_cncl.pipeline.qa.phantoms import CONTRASTS_HU, LESIONS, Scanner
 from ct_cncl.transforms.anatomy.regions import NoisePower
 
 REFERENCE_DOSE = 0.25
-"""The dose that single charts show, or the one next to it: quarter dose."""
+"""Quarter dose: charts of a single dose show the dose closest to it."""
 INTERVAL = 1.96
 _LOWEST = 2
 
 
 @dataclass(frozen=True, eq=False)
 class QAResults:
-    """All that was measured.
+    """All measurements.
 
     Attributes:
-        scanner: that made the scans.
-        names: of the denoisers, by method key.
-        doses: highest first.
-        measured: by method key ("input" too) and dose.
-        clean: task transfer of the reconstruction without noise, by contrast.
+        scanner: the scanner that made the scans.
+        names: names of the denoisers by method key.
+        doses: dose fractions, highest first.
+        measured: results by method key (including "input") and dose.
+        clean: task transfer of the reconstruction without noise, by contrast; a text if it could not be measured.
     """
 
     scanner: Scanner
@@ -48,17 +48,17 @@ class QAResults:
 
     @property
     def shown_dose(self) -> float:
-        """The dose of charts that show one."""
+        """The dose of charts that show a single dose."""
         return shown_dose(self.doses)
 
 
 def shown_dose(doses: Sequence[float]) -> float:
-    """The dose of charts that show one."""
+    """The dose of charts that show a single dose: the one closest to :data:`REFERENCE_DOSE`."""
     return min(doses, key=lambda dose: abs(math.log(dose / REFERENCE_DOSE)))
 
 
 def charts(found: QAResults) -> list[Chart]:
-    """Noise over dose, noise power, transfer by contrast, linearity, detectability over dose."""
+    """Charts of noise by dose, noise power, task transfer by contrast, linearity and detectability by dose."""
     return [
         _noise_over_dose(found),
         _noise_power(found),
@@ -136,7 +136,7 @@ def _detectability(found: QAResults, kind: tuple[float, float]) -> Chart:
 
 
 def tables(found: QAResults) -> list[Table]:
-    """All figures by method and dose."""
+    """Tables of all figures by method and dose."""
     return [_noise_table(found), _transfer_table(found), _linearity_table(found), _detectability_table(found)]
 
 
@@ -233,7 +233,7 @@ def _detectability_table(found: QAResults) -> Table:
 
 
 def sentences(found: QAResults) -> list[str]:
-    """What each denoiser does at the shown dose."""
+    """One sentence on each denoiser at the shown dose."""
     return [_of_one(found, key, name) for key, name in found.names.items()]
 
 

@@ -1,4 +1,4 @@
-"""Scans of test phantoms at any dose: line integrals in closed form, noise of the dose, filtered back projection."""
+"""Scans of test phantoms at any dose: line integrals in closed form, noise for the dose, filtered back projection."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from ct_cncl.transforms.physics.phantom import (
 from ct_cncl.transforms.physics.settings import MU_WATER_PER_MM
 
 CONTRASTS_HU = (-800.0, -100.0, 50.0, 120.0, 340.0, 950.0)
-"""Of the discs to water: about lung, fat, soft tissue, acrylic, polyoxymethylene and PTFE, as in usual phantoms."""
+"""Contrasts of the discs to water: about lung, fat, soft tissue, acrylic, polyoxymethylene and PTFE, as in common phantoms."""
 LESIONS = ((4.0, 20.0), (6.0, 12.0), (10.0, 7.0))
 """Diameter, mm, and contrast, HU, of the low-contrast lesions."""
 SITES = 12
-"""Lesions of a slice: all at one distance from the centre, where noise is alike; kinds take turns."""
+"""Number of lesions in a slice, all at the same distance from the centre, where noise is alike; their kinds alternate."""
 SITE_RADIUS = 0.5
-"""That distance over the phantom's radius."""
+"""That distance as a fraction of the phantom's radius."""
 _TRIAL_INCIDENT_PHOTONS = 1e5
 
 
 @dataclass(frozen=True)
 class ScanSettings:
-    """How phantoms are scanned.
+    """Settings for scanning phantoms.
 
     Attributes:
-        size: pixels a side.
+        size: pixels per side.
         pixel_mm: side of a pixel.
-        radius_mm: of the water cylinder.
-        noise_hu: noise in its middle at full dose, which sets the photons.
-        apodisation: of the ramp filter, see :mod:`ct_cncl.transforms.physics.fbp`.
-        cutoff: of the ramp filter, fraction of Nyquist.
-        views: over half a turn, parallel beam.
-        seed: of all noise.
+        radius_mm: radius of the water cylinder.
+        noise_hu: standard deviation in its middle at full dose, which sets the number of incident photons.
+        apodisation: apodisation of the ramp filter, see :mod:`ct_cncl.transforms.physics.fbp`.
+        cutoff: cutoff of the ramp filter as a fraction of the Nyquist frequency.
+        views: number of views over half a turn, parallel beam.
+        seed: seed of all noise.
 
     Raises:
-        ValueError: a phantom that does not fit into the image, or values that are not above 0.
+        ValueError: the phantom does not fit into the image, or a value is not above 0.
     """
 
     size: int = 320
@@ -72,7 +72,7 @@ class Scanner:
     """Scans phantoms.
 
     Args:
-        settings: how.
+        settings: settings of the scans.
     """
 
     def __init__(self, settings: ScanSettings) -> None:
@@ -86,24 +86,24 @@ class Scanner:
         )
         middle = self.disc_mask(0.0, 0.0, 0.4 * settings.radius_mm)
         self.incident_photons *= (float(trial[middle].std()) / settings.noise_hu) ** 2
-        """Incident photons a channel and view at full dose."""
+        """Incident photons per detector element and view at full dose."""
 
     def line_integrals(self, phantom: Ellipses) -> np.ndarray:
-        """(views, channels) float32, in closed form."""
+        """Line integrals (views, detector elements) of a phantom in closed form, float32."""
         return phantom_line_integrals(phantom, self.geometry, MU_WATER_PER_MM).astype(np.float32)
 
     def clean(self, phantom: Ellipses) -> np.ndarray:
-        """The scan without noise, (x, y) float32, HU: what reconstruction alone makes of the phantom."""
+        """The scan without noise, (x, y) float32, HU: the reconstruction of exact line integrals."""
         return self._image(self.line_integrals(phantom)) - np.float32(1000)
 
     def scan(self, phantom: Ellipses, dose: float, slices: int, *, stream: int) -> np.ndarray:
-        """Slices of the same phantom with noise of their own, (x, y, slices) float32, HU.
+        """Slices of one phantom with independent noise realizations, (x, y, slices) float32, HU.
 
         Args:
-            phantom: ellipses over air.
-            dose: fraction of full dose.
-            slices: how many.
-            stream: another number is other noise.
+            phantom: ellipses in air.
+            dose: dose fraction.
+            slices: number of slices.
+            stream: number of the random stream; another number gives other noise.
         """
         integrals = self.line_integrals(phantom)
         clean = self._image(integrals) - np.float32(1000)
@@ -111,7 +111,7 @@ class Scanner:
         return np.stack([clean + self.noise(integrals, dose, np.random.default_rng(one)) for one in seeds], axis=2)
 
     def noise(self, integrals: np.ndarray, dose: float, rng: np.random.Generator) -> np.ndarray:
-        """Noise of a slice, (x, y) float32, HU."""
+        """One noise realization of a slice, (x, y) float32, HU."""
         variance = added_noise_variance(
             integrals, dose_fraction=dose, incident_photons=self.incident_photons, noise_free=True
         )
@@ -127,29 +127,29 @@ class Scanner:
         return image * np.float32(1000 / MU_WATER_PER_MM)
 
     def place(self, x_mm: float, y_mm: float) -> tuple[float, float]:
-        """Pixels from the first pixel's centre of a place given from the middle of the image."""
+        """Position, in pixels from the centre of the first pixel, of a place given in mm from the middle of the image."""
         middle = (self.settings.size - 1) / 2
         return middle + x_mm / self.settings.pixel_mm, middle + y_mm / self.settings.pixel_mm
 
     def disc_mask(self, x_mm: float, y_mm: float, radius_mm: float) -> np.ndarray:
-        """Bool (x, y): pixels whose centre lies in a circle."""
+        """Mask (x, y) of the pixels whose centre lies in a circle."""
         x, y = self.place(x_mm, y_mm)
         axis = np.arange(self.settings.size)
         return np.hypot(axis[:, None] - x, axis[None, :] - y) <= radius_mm / self.settings.pixel_mm
 
 
 def water(scanner: Scanner) -> list[Ellipse]:
-    """For noise, and what a lesion is told from."""
+    """Phantom of water alone, for noise and as the background of lesions."""
     return water_cylinder(scanner.settings.radius_mm)
 
 
 def discs(scanner: Scanner) -> list[Ellipse]:
-    """Water and a disc of every contrast: for task transfer and linearity."""
+    """Phantom of water with a disc of every contrast, for task transfer and linearity."""
     return resolution_phantom(scanner.settings.radius_mm, CONTRASTS_HU)
 
 
 def sites(scanner: Scanner) -> list[tuple[int, int]]:
-    """Pixels in the middle of the lesions: whole ones, so that every region shows its lesion at the same place."""
+    """Centre pixels of the lesions, rounded to integers, so that every region shows its lesion at the same place."""
     radius = SITE_RADIUS * scanner.settings.radius_mm
     turns = [2 * math.pi * k / SITES for k in range(SITES)]
     places = [scanner.place(radius * math.cos(turn), radius * math.sin(turn)) for turn in turns]
@@ -157,7 +157,7 @@ def sites(scanner: Scanner) -> list[tuple[int, int]]:
 
 
 def lesions(scanner: Scanner) -> list[Ellipse]:
-    """Water with lesions at all sites; those of ``LESIONS`` take turns."""
+    """Phantom of water with lesions at all sites, alternating between those of ``LESIONS``."""
     middle, pixel = (scanner.settings.size - 1) / 2, scanner.settings.pixel_mm
     found = water(scanner)
     for k, (x, y) in enumerate(sites(scanner)):

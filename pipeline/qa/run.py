@@ -1,4 +1,4 @@
-"""``ct-cncl qa``: the standard phantom test of one or more denoisers, as one page."""
+"""``ct-cncl qa``: the standard phantom test of one or more denoisers, with the results on one page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ct_cncl.transforms.common.hu import WINDOWS
 from ct_cncl.transforms.common.locks import alone_in
 
 Denoiser = Callable[[np.ndarray], np.ndarray]
-"""Slices (x, y, slices) float32 HU in, the same shape out."""
+"""A function from slices (x, y, slices), float32, HU, to denoised slices of the same shape."""
 _RECORD = "evaluation.json"
 _PHANTOMS = {"water": water, "discs": discs, "lesions": lesions}
 CAUTION = (
@@ -45,10 +45,10 @@ _CONSTANTS = {
 
 @dataclass(frozen=True)
 class QAOptions:
-    """What ``ct-cncl qa`` is asked for; see its ``--help``.
+    """Options of ``ct-cncl qa``; see its ``--help``.
 
     Raises:
-        ValueError: no weights, doses outside (0, 1], or too few slices.
+        ValueError: there are no weights, doses outside (0, 1], or too few slices.
     """
 
     weights: tuple[Path | None, ...]
@@ -67,22 +67,28 @@ class QAOptions:
 
 
 def check_plan(doses: tuple[float, ...], slices: int) -> None:
-    """Refuse doses outside (0, 1] or twice, and too few slices, with a ValueError."""
+    """Refuse doses outside (0, 1] or repeated ones, and too few slices.
+
+    Raises:
+        ValueError: doses or slices are refused.
+    """
     if not doses or not all(0 < dose <= 1 for dose in doses) or len(set(doses)) < len(doses):
         raise ValueError(
             f"Expected dose fractions above 0 and up to 1, each once, but got {', '.join(map(str, doses))}."
         )
     if slices < 4:
-        raise ValueError(f"Expected at least 4 slices a dose and phantom, but got {slices}. 16 tell more.")
+        raise ValueError(
+            f"Expected at least 4 slices per dose and phantom, but got {slices}. 16 give more precise results."
+        )
 
 
 def run_qa(options: QAOptions) -> Evaluation:
-    """Scan the phantoms, denoise them, measure, and write page and tables into ``options.out``.
+    """Scan the phantoms, denoise the scans, measure them, and write page and tables to ``options.out``.
 
     Raises:
-        CheckpointError: no weights, or of another network.
-        ConfigError: no config next to the weights, or an unknown device.
-        OutputError: ``out`` holds results, or cannot be written.
+        CheckpointError: there are no weights, or they are of another network.
+        ConfigError: there is no config next to the weights, or the device is unknown.
+        OutputError: ``out`` already holds results, or cannot be written.
     """
     from ct_cncl.pipeline.report.evaluation_page import write_page
 
@@ -97,12 +103,12 @@ def run_qa(options: QAOptions) -> Evaluation:
             progress=sys.stderr.isatty(),
         )  # fmt: skip
         write_page(evaluation, options.out / PAGE)
-        write_tables(evaluation, options.out, last=_RECORD)  # a killed run does not look done
+        write_tables(evaluation, options.out, last=_RECORD)  # last, so that a killed run does not look complete
     return evaluation
 
 
 def _denoisers(options: QAOptions) -> tuple[dict[str, Denoiser], dict[str, str]]:
-    """By name what denoises, and the checksum of its weights."""
+    """The denoisers, and the checksums of their weights, by name."""
     from ct_cncl.pipeline.inference.api import chosen_device
     from ct_cncl.pipeline.inference.streaming import Settings
     from ct_cncl.pipeline.inference.volume import denoise_volume
@@ -129,18 +135,18 @@ def evaluate_phantoms(
     files: Mapping[str, str] | None = None,
     progress: bool = False,
 ) -> Evaluation:
-    """The phantom test of any denoisers.
+    """Run the phantom test with any denoisers.
 
     Args:
-        denoisers: by name.
-        doses: fractions of full dose.
-        slices: of each phantom and dose, every one with noise of its own; 4 or more.
-        scan: how the phantoms are scanned.
-        files: by name, what the denoiser is made of.
-        progress: show a bar.
+        denoisers: denoisers by name.
+        doses: dose fractions.
+        slices: number of slices of each phantom and dose, each with its own noise realization; 4 or more.
+        scan: settings of the scans.
+        files: description of each denoiser's weights, by name.
+        progress: show a progress bar.
 
     Raises:
-        ValueError: doses or slices out of range.
+        ValueError: doses or slices are out of range.
     """
     check_plan(doses, slices)
     keys = {f"candidate{n}": name for n, name in enumerate(denoisers, start=1)}

@@ -1,1 +1,1 @@
-"""Renders reports: single HTML files, with their tables and charts."""
+"""Render reports: single HTML files with tables and charts."""

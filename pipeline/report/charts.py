@@ -1,4 +1,4 @@
-"""Charts as SVG inside the page, drawn by matplotlib; their colours are left to the page's theme."""
+"""Charts as SVG inside the page, drawn with matplotlib; the page's theme sets their colours."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INCHES = (4.9, 3.1)
-"""Of a chart at 100 dots an inch; pages scale it to their column."""
+"""Size of a chart at 100 dots per inch; pages scale it to the width of their column."""
 DPI = 100
 MOST_PLACES = 60
-"""Rows of the table behind a chart."""
+"""Largest number of rows of the table that belongs to a chart."""
 LETTERS = 48
-"""Names of categories that stand next to each other below an axis; more are turned."""
+"""Largest total length of category names that fit next to each other below an axis; longer ones are rotated."""
 _TEXT, _GRID = "#5e0100", "#5e0200"
 _THEME = {_TEXT: "currentColor", _GRID: "var(--grid)"}
 _SETTINGS: dict[str, Any] = {
-    "svg.fonttype": "none",  # text stays text: searchable, and read aloud
+    "svg.fonttype": "none",  # text stays text, so that it can be searched and read aloud
     "text.parse_math": False,  # a dollar in a name is a dollar
     "font.size": 9,
     "axes.edgecolor": _GRID,
@@ -48,7 +48,7 @@ _SETTINGS: dict[str, Any] = {
 
 
 class Style(NamedTuple):
-    """How the lines of a curve look."""
+    """Style of the lines of a curve."""
 
     colour: str
     """A CSS variable: "var(--series-0)"."""
@@ -62,29 +62,29 @@ class DrawnChart(NamedTuple):
     chart: Chart
     svg: str
     key: list[tuple[str, Style]]
-    """Names of the curves and how they look."""
+    """Names and styles of the curves."""
     finding: str
-    """What it says, empty where nothing can be said."""
+    """Message of the chart; empty if there is none."""
     table: Sheet
-    """What is drawn."""
+    """Values of the chart."""
 
 
 def method_colours(evaluation: Evaluation) -> dict[str, str]:
-    """A colour by method key, the same on the whole page; input and reference have their own."""
+    """Colours by method key, used on the whole page; input and reference have their own colours."""
     candidates = [method.key for method in evaluation.methods if method.role == "candidate"]
     others = {method.key: f"var(--{method.role})" for method in evaluation.methods if method.role != "candidate"}
     return others | {key: f"var(--series-{number % SERIES})" for number, key in enumerate(candidates)}
 
 
 def draw_chart(chart: Chart, colours: Mapping[str, str]) -> DrawnChart:
-    """A chart as SVG, with grouped bars where it has categories.
+    """Draw a chart as SVG, with grouped bars if it has categories.
 
     Args:
-        chart: its curves hold finite x; y that is not finite leaves a gap.
-        colours: by method key, see :func:`method_colours`.
+        chart: the chart; x must be finite, and values of y that are not finite leave a gap.
+        colours: colours by method key, see :func:`method_colours`.
 
     Returns:
-        The SVG without the title and the key of the curves, which belong into the page's own text.
+        The SVG without title and legend, which the page shows as text.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -115,7 +115,7 @@ def draw_chart(chart: Chart, colours: Mapping[str, str]) -> DrawnChart:
 
 
 def curve_styles(curves: Sequence[Curve], colours: Mapping[str, str]) -> list[Style]:
-    """Colour by method, dashes by the curve's place among its method's."""
+    """Styles of curves: the colour depends on the method, the dashes on the curve's number among those of its method."""
     seen: dict[str, int] = {}
     styles = []
     order = list(colours)
@@ -129,11 +129,11 @@ def curve_styles(curves: Sequence[Curve], colours: Mapping[str, str]) -> list[St
 
 
 def chart_sheet(chart: Chart, file: str = "curves.csv") -> Sheet:
-    """What a chart draws, a row a place on its axis; of many the first and every so many after it.
+    """Table of a chart's values, one row per place on its axis; of many places, only every n-th is listed.
 
     Args:
-        chart: with lines or bars.
-        file: beside the page that has all of them.
+        chart: a chart with lines or bars.
+        file: name of the file next to the page that holds all values.
     """
     names = [f"{one.name}" for one in chart.curves]
     heads = [Column(powers(chart.x_label or "category")), *(Column(name) for name in names)]
@@ -189,7 +189,7 @@ def _bars(axes: Axes, chart: Chart, drawn: Sequence[tuple[Curve, str, str]]) -> 
 
 
 def _for_page(svg: str, key: str, theme: Mapping[str, str]) -> str:
-    """From a file of its own to an element of a page: no prolog, ids apart from other charts', colours of the theme."""
+    """Turn an SVG file into an element of the page: without prolog, with unique ids, and with the colours of the theme."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     prefix = re.sub(r"\W", "-", key)

@@ -1,4 +1,4 @@
-"""The report of an evaluation: one HTML file with everything in it, that opens from a disk and asks nothing of a network."""
+"""The report of an evaluation: one self-contained HTML file, which opens from disk and needs no network."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from ct_cncl.pipeline.report.viewer_data import PackedSlices, choose_slices, pac
 from ct_cncl.transforms.common.files import replacing
 
 MAX_BYTES = 20_000_000
-"""Of a page."""
+"""Largest size of a page, bytes."""
 SENTENCE_BYTES = 500
-"""For the page's remark that not all slices are shown."""
+"""Bytes reserved for the remark that not all slices are shown."""
 SCRIPTS = ("pixels.js", "stage.js", "viewer.js", "gestures.js", "tables.js", "main.js")
-"""In the order in which they need each other."""
+"""Scripts of the page, each after those that it needs."""
 
 
 def write_page(evaluation: Evaluation, path: str | Path) -> Path:
     """Write the report of an evaluation.
 
-    The page holds its slices as whole HU with every window to look at them, tables that sort, charts as SVG, and how to do it
-    again. A content security policy inside it forbids every request and every script but its own.
+    The page holds slices as integer HU, shown in any window, sortable tables, charts as SVG, and what is needed to repeat the
+    evaluation. A content security policy in the page forbids every request and every script but its own.
 
     Args:
-        evaluation: what was found.
-        path: of the HTML file; replaced where there is one.
+        evaluation: the evaluation.
+        path: path of the HTML file; an existing file is replaced.
 
     Returns:
         ``path``.
@@ -55,7 +55,7 @@ def write_page(evaluation: Evaluation, path: str | Path) -> Path:
 
 
 def page_html(evaluation: Evaluation, *, max_bytes: int = MAX_BYTES) -> str:
-    """The report as text; see :func:`write_page`. Where its slices need more than ``max_bytes``, fewer are shown, evenly spaced."""
+    """The report as text, see :func:`write_page`; if it would exceed ``max_bytes``, fewer slices are shown, evenly spaced."""
     made = environment()
     made.filters["when"] = _when
     template = made.get_template("page.html")
@@ -64,7 +64,7 @@ def page_html(evaluation: Evaluation, *, max_bytes: int = MAX_BYTES) -> str:
 
     def rendered(packed: PackedSlices) -> str:
         page = template.render(**_content(evaluation, packed, colours, max_bytes), charts=charts)
-        return page.encode("utf-8", "backslashreplace").decode()  # names of files may hold bytes that are no text
+        return page.encode("utf-8", "backslashreplace").decode()  # file names may hold bytes that are not text
 
     planes = pack_planes(evaluation)
     everything = choose_slices(evaluation, planes)
@@ -78,7 +78,7 @@ def page_html(evaluation: Evaluation, *, max_bytes: int = MAX_BYTES) -> str:
 def _content(
     evaluation: Evaluation, packed: PackedSlices, colours: dict[str, str], max_bytes: int
 ) -> dict[str, object]:
-    """What the template names, but the charts."""
+    """All variables of the template except the charts."""
     shown = {one["label"]: number for number, one in enumerate(packed.manifest["slices"])}
     script = _script()
     optional = [
@@ -108,7 +108,7 @@ def _content(
 
 
 def _when(created: str) -> str:
-    """Date and time for people; what is no ISO 8601 stays as it is."""
+    """Date and time for display; a text that is not ISO 8601 stays as it is."""
     try:
         return f"{datetime.fromisoformat(created):%Y-%m-%d %H:%M %Z}".strip()
     except ValueError:
@@ -116,5 +116,5 @@ def _when(created: str) -> str:
 
 
 def _script() -> str:
-    """All scripts as one, strict, and apart from the page's global names."""
+    """All scripts joined into one, in strict mode and with their own scope."""
     return '(() => {\n"use strict";\n' + "\n".join(template_text(name) for name in SCRIPTS) + "\n})();"

@@ -1,4 +1,4 @@
-"""What a plot says, in a few words above it: taken from its curves alone."""
+"""The message of a plot in a few words above it, taken from its curves alone."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ct_cncl.pipeline.evaluation.record import INPUT, REFERENCE
 from ct_cncl.pipeline.report.tables import MINUS, number_text
 
 SAME = 0.05
-"""A share, or a mean frequency by this share, is called the same."""
+"""Largest relative difference that counts as the same."""
 _KEYS_SHOWN = 2
-"""Methods that a finding names; of more the first ones."""
+"""Largest number of methods that a finding names; the first ones are taken."""
 
 
 def finding(chart: Chart) -> str:
-    """The answer of a plot; empty where there is no rule for it or nothing to say.
+    """The message of a plot; empty if there is no rule for it or nothing to say.
 
     Args:
-        chart: known by the beginning of its key.
+        chart: the chart; the beginning of its key selects the rule.
     """
     rule = next((rule for start, rule in _RULES.items() if chart.key.startswith(start)), None)
     return "" if rule is None else rule(chart)
@@ -35,12 +35,14 @@ def _of(chart: Chart, method: str) -> Curve | None:
 
 
 def _power(chart: Chart) -> str:
-    """Noise left and its texture: the standard deviation and mean frequency of an isotropic spectrum, as drawn."""
+    """Remaining noise and its texture: standard deviation and mean frequency of the isotropic spectrum that is drawn."""
     before = _of(chart, INPUT)
     if before is None:
         return ""
     level, middle = _level(before)
-    lowest = f" above {before.x.min():.2f}/mm" if before.x.min() > 0 else ""  # the whole noise is another figure
+    lowest = (
+        f" above {before.x.min():.2f}/mm" if before.x.min() > 0 else ""
+    )  # the level of the whole noise is another figure
     parts = []
     for one in _candidates(chart):
         own, mean = _level(one)
@@ -52,7 +54,7 @@ def _power(chart: Chart) -> str:
 
 
 def _level(curve: Curve) -> tuple[float, float]:
-    """Square root of the power, and its mean frequency, over a ring's length at each frequency."""
+    """Square root of the total power and its mean frequency, with each frequency weighted by the length of its ring."""
     power = np.clip(np.asarray(curve.y, dtype=np.float64), 0, None) * curve.x
     total = float(power.sum())
     return total**0.5, float((power * curve.x).sum() / total) if total > 0 else 0.0
@@ -150,7 +152,7 @@ def _transfer(chart: Chart) -> str:
 
 
 def _half(curve: Curve) -> float | None:
-    """The frequency at which a transfer first falls to one half."""
+    """The frequency at which a transfer function first falls below one half."""
     below = np.flatnonzero(np.asarray(curve.y) < 0.5)
     return float(curve.x[below[0]]) if below.size and below[0] > 0 else None
 

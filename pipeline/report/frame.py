@@ -1,4 +1,4 @@
-"""What all pages of this project share: the frame, the styles, and how names become text that cannot run."""
+"""What all pages of this project share: the frame, the styles, and the escaping of names, so that they cannot run as code."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 STYLES = ("theme.css", "page.css", "tables.css")
-"""Of every page, in their order; what is for paper comes last."""
+"""Style sheets of every page in order; those for printing come last."""
 
 
 def environment(*folders: Path) -> Environment:
-    """Where templates are found: the given folders, then those of the frame ("frame.html", "macros.html").
+    """Make an environment that finds templates in the given folders, then in the frame's ("frame.html", "macros.html").
 
-    Everything that is put into a template is escaped, unless a template says "safe" of it.
+    Everything that is put into a template is escaped, unless the template marks it as "safe".
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -35,12 +35,12 @@ def environment(*folders: Path) -> Environment:
 
 
 def styles(*more: str) -> str:
-    """The style sheet of every page, with further files of the templates' folder."""
+    """The style sheet of every page, with further files from the folder of templates."""
     return "\n".join(template_text(name) for name in (*STYLES, *more, "print.css"))
 
 
 def template_text(name: str) -> str:
-    """A file of the templates' folder."""
+    """Contents of a file in the folder of templates."""
     return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
@@ -49,7 +49,7 @@ def _hu(value: float) -> str:
 
 
 def _breakable(name: str) -> Markup:
-    """A name that may break after an underscore, as file names do."""
+    """A name with possible line breaks after underscores, for file names."""
     from markupsafe import Markup
 
     return Markup("_<wbr>").join(name.split("_"))

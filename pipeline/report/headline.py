@@ -1,4 +1,4 @@
-"""The first screen: what was judged, the answer in one sentence, and its figures as people read them."""
+"""The first screen: what was evaluated, the result in one sentence, and its figures, rounded for display."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Shown:
     value: str
     unit: str
     span: str
-    """From where to where, with what that is."""
+    """The range of values, and what the range is."""
     conditions: str
 
 
@@ -35,7 +35,7 @@ class Headline:
 
 
 def headline(evaluation: Evaluation) -> Headline:
-    """What stands first on the page; without a verdict the record's first sentence."""
+    """What is shown first on the page; without a verdict, the first sentence of the summary."""
     verdict = evaluation.verdict
     candidates = [one.name for one in evaluation.methods if one.role == "candidate"]
     return Headline(
@@ -49,7 +49,7 @@ def headline(evaluation: Evaluation) -> Headline:
 
 
 def shown_figure(figure: KeyFigure) -> Shown:
-    """A figure as people read it.
+    """Format a figure for display.
 
     >>> shown_figure(KeyFigure("Gain", 4.5, "dB", 2, 4.0, 5.0, "95 % interval over 7 patients", "window full", signed=True))
     Shown(title='Gain', value='+4.50', unit='dB', span='+4.00 to +5.00, 95 % interval over 7 patients', conditions='window full')

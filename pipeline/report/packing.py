@@ -1,4 +1,4 @@
-"""Slices as text inside a page: exact, about half a byte more than the noise in a pixel needs, and unpacked by any browser."""
+"""Slices as text inside a page: lossless, about half a byte per pixel above what its noise needs, and readable by any browser."""
 
 from __future__ import annotations
 
@@ -7,33 +7,34 @@ import zlib
 import numpy as np
 
 NOT_FINITE = -32768
-"""Stored where a value is NaN or infinite; the page says so there."""
+"""Stored value for NaN and infinity; the page says so at such pixels."""
 DIGITS = "".join(map(chr, range(35, 120))).replace("&", "|").replace("<", "!")
-"""Of base 85: five characters for four bytes, none of which means anything in HTML."""
+"""Digits of base 85, five characters for four bytes; none of them has a meaning in HTML."""
 _LIMIT = 32767
 _LEVEL = 6
-"""Of zlib: 9 takes twice as long and saves half a per cent."""
+"""Level of zlib: 9 takes twice as long and saves half a per cent."""
 _PLACES = 85 ** np.arange(4, -1, -1, dtype=np.int64)
 
 
 def pack_plane(hu: np.ndarray, *, step: float = 1.0) -> str:
-    """A slice as base 85 of zlib: differences to what three neighbours let expect, their signs folded, low bytes first.
+    """Pack a slice as base 85 of zlib of prediction errors, with folded signs, low bytes first.
 
-    A pixel is expected to be the median of its left neighbour, the one above, and the plane through both and the one between
-    them: flat where the image is flat, steep at its edges. What is left is small; apart from the low bytes, the high bytes are
-    nearly all zero. A browser undoes the zlib part by ``DecompressionStream("deflate")``, the rest is a sum from pixel to pixel.
+    Each pixel is predicted as the median of its left neighbour, its upper neighbour, and the plane through these two and the
+    pixel between them: flat in flat regions, steep at edges. The errors are small, so that nearly all high bytes, which are
+    stored after the low ones, are zero. A browser undoes zlib with ``DecompressionStream("deflate")``; the rest is a sum from
+    pixel to pixel.
 
     Args:
         hu: (columns, rows), HU; axis 0 runs along a picture's rows of pixels.
-        step: HU between two stored values; values are rounded to it, and beyond 32767 steps clipped.
+        step: HU between two stored values; values are rounded to steps, and clipped beyond 32767 steps.
 
     Returns:
-        ASCII text. ``unpack_plane`` is the inverse.
+        ASCII text, which the page's script unpacks.
 
     Raises:
-        ValueError: not a plane, or a step that is not positive.
+        ValueError: ``hu`` is not a plane, or ``step`` is not positive.
 
-    Source: of the median, Weinberger, Seroussi and Sapiro 2000, The LOCO-I lossless image compression algorithm, equation 1.
+    Source: Weinberger, Seroussi and Sapiro 2000, The LOCO-I lossless image compression algorithm, equation 1, for the median.
 
     >>> plane = np.random.default_rng(0).normal(40, 10, (64, 64))
     >>> len(pack_plane(plane)) < plane.size * 2  # less than the 2 bytes of an int16
@@ -51,16 +52,16 @@ def pack_plane(hu: np.ndarray, *, step: float = 1.0) -> str:
     expected = np.clip(left + above - between, np.minimum(left, above), np.maximum(left, above))
     change = (
         stored - expected + 2**15
-    ) % 2**16 - 2**15  # as 16-bit arithmetic wraps: undone by the same on the way back
+    ) % 2**16 - 2**15  # wraps like 16-bit arithmetic; unpacking wraps in the same way
     folded = np.where(change < 0, -2 * change - 1, 2 * change).astype(np.uint16)
     planes = (folded & 255).astype(np.uint8).tobytes() + (folded >> 8).astype(np.uint8).tobytes()
-    # Z_FILTERED: what is left after the differences is noise, for which matches of three bytes only cost.
+    # Z_FILTERED: the errors are noise, for which matches of three bytes do not pay off.
     packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_FILTERED)
     return packed_text(packer.compress(planes) + packer.flush())
 
 
 def packed_text(data: bytes) -> str:
-    """Bytes as base 85 in :data:`DIGITS`; the last group is as short as its bytes allow.
+    """Encode bytes in base 85 with :data:`DIGITS`; the last group is as short as its bytes allow.
 
     >>> len(packed_text(bytes(8))), len(packed_text(bytes(9)))
     (10, 12)

@@ -1,4 +1,4 @@
-"""The tables that people read first: figures by method with the reference among them, and HU by tissue."""
+"""The first tables of the page: figures by method, including the reference, and HU errors by tissue."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ct_cncl.pipeline.report.tables import (
 )
 
 _SHORT = ("noise", "nps_distance", "cnr_fat", "leakage")
-"""Figures of the first table beside those of the image; the others follow in a second."""
+"""Figures in the first table besides image quality; the others follow in a second table."""
 _BIAS, _SPREAD = "bias_", "std_"
 
 
 def summary_sheets(evaluation: Evaluation, colours: Mapping[str, str]) -> list[Sheet]:
-    """Figures by method, HU by tissue, and what remains."""
+    """Tables of figures by method, of HU errors by tissue, and of the remaining figures."""
     measures = [one for one in evaluation.measures if one.group != "tissue"]
     first = [one for one in measures if one.group == "image" or one.key in _SHORT]
     rest = [one for one in measures if one not in first]
@@ -37,19 +37,19 @@ def summary_sheets(evaluation: Evaluation, colours: Mapping[str, str]) -> list[S
 
 
 class _Summaries:
-    """The summary's rows by method and figure."""
+    """Rows of the summary by method and measure."""
 
     def __init__(self, evaluation: Evaluation) -> None:
         self.evaluation = evaluation
         self.rows = {(row.method, row.measure): row for row in evaluation.summaries}
 
     def methods(self, measures: Sequence[Measure]) -> list[Method]:
-        """Those that have any of the figures, the reference first."""
+        """Methods that have any of the figures, the reference first."""
         keys = [one.key for one in measures]
         return [one for one in self.evaluation.methods if any((one.key, key) in self.rows for key in keys)]
 
     def by_method(self, key: str, title: str, measures: Sequence[Measure], colours: Mapping[str, str]) -> list[Sheet]:
-        """A row a method; no table without figures."""
+        """A table with one row per method; none without figures."""
         methods = self.methods(measures)
         if not methods:
             return []
@@ -61,7 +61,7 @@ class _Summaries:
         return [Sheet(key, title, columns, rows, cards=True)]
 
     def by_tissue(self, key: str, title: str, kind: str, colours: Mapping[str, str]) -> list[Sheet]:
-        """A row a tissue, a column a method."""
+        """A table with one row per tissue and one column per method."""
         measures = [one for one in self.evaluation.measures if one.group == "tissue" and one.key.startswith(kind)]
         methods = self.methods(measures)
         if not methods:
@@ -79,7 +79,7 @@ class _Summaries:
         return [Sheet(key, f"{title}, {unit}", columns, rows, measures[0].description)]
 
     def _cells(self, methods: Sequence[Method], measure: Measure) -> list[Cell]:
-        """One figure of all methods; the best of those that are judged stands out."""
+        """Cells with one figure for all methods; the best one, apart from the reference, is highlighted."""
         rows = [self.rows.get((one.key, measure.key)) for one in methods]
         judged = [None if row is None or one.role == "reference" else row.mean for one, row in zip(methods, rows)]
         best = best_rows(judged, measure.better)

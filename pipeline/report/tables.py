@@ -1,4 +1,4 @@
-"""Rows and cells of the page's tables: figures as people read them, the full number for sorting, and why one is missing."""
+"""Rows and cells of the page's tables: rounded figures, the full numbers for sorting, and the reasons for missing ones."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ GROUPS = {
 }
 """Headings of the groups of measures."""
 MOST_CARDS = 12
-"""Rows that a narrow screen shows as cards; longer tables are scrolled."""
+"""Largest number of rows that a narrow screen shows as cards; longer tables are scrolled."""
 MOST_ROWS = 600
-"""Rows of a table of slices on the page; the CSV has all."""
+"""Largest number of rows of the table of slices on the page; the CSV has all."""
 MOST_ACROSS = 9
-"""Columns that a sheet of paper holds in letters that can be read; wider tables are printed in parts."""
+"""Largest number of columns that are legible on paper; wider tables are printed in parts."""
 MOST_PRINTED = 120
-"""Rows that are printed of a table in parts, all parts together."""
+"""Largest number of rows that are printed of a table in parts, over all parts."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: what is read, what is sorted by, and small print below."""
+    """A cell: its text, the value by which it is sorted, and a note in small print."""
 
     text: str
     value: float | None = None
     note: str = ""
     best: bool = False
     colour: str = ""
-    """Of the method it names."""
+    """Colour of the method that the cell names."""
     slice: int | None = None
-    """Position among the slices of the viewer that it names."""
+    """Position in the viewer of the slice that the cell names."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A header; ``part`` says with which choice of columns it is shown, empty where with all."""
+    """A header; ``part`` names the choice of columns with which it is shown, empty for all choices."""
 
     title: str
     note: str = ""
     hint: str = ""
     part: str = ""
     colour: str = ""
-    """Of the method it names."""
+    """Colour of the method that the header names."""
 
 
 @dataclass(frozen=True)
@@ -66,30 +66,30 @@ class Sheet:
     rows: list[list[Cell]]
     note: str = ""
     filtered: bool = False
-    """Whether a box picks rows by their text."""
+    """Whether a box filters rows by their text."""
     cards: bool = False
     """Whether a narrow screen shows each row as a card."""
     names: int = 1
-    """Leading columns that say what a row is of."""
+    """Number of leading columns that name a row."""
 
     @property
     def parts(self) -> list[str]:
-        """Buttons that choose among columns, where there are several."""
+        """Buttons that choose among columns; empty if there is no choice."""
         return parts_of(self.columns)
 
     @property
     def numeric(self) -> list[bool]:
-        """By column, whether it holds numbers, which stand at the right."""
+        """For each column, whether it holds numbers, which are aligned to the right."""
         return [any(row[place].value is not None for row in self.rows) for place in range(len(self.columns))]
 
     @property
     def wide(self) -> bool:
-        """Whether paper cannot hold all columns side by side."""
+        """Whether the table is too wide for paper."""
         return len(self.columns) > MOST_ACROSS
 
     @property
     def printed(self) -> list[Sheet]:
-        """What paper holds of a wide table: the names of the rows and the columns of one choice, a few at a time."""
+        """The parts in which a wide table is printed: the names of the rows, with a few columns of one choice at a time."""
         if not self.wide:
             return []
         own = range(self.names, len(self.columns))
@@ -105,19 +105,19 @@ class Sheet:
         return sheets if sum(len(one.rows) for one in sheets) <= MOST_PRINTED else []
 
     def _with_columns(self, title: str, places: Sequence[int]) -> Sheet:
-        """The names of the rows and some columns, of the rows that have a figure there."""
+        """The names of the rows with some of the columns, for rows that have a figure there."""
         shown = [*range(self.names), *places]
         rows = [[row[place] for place in shown] for row in self.rows if any(row[place].text for place in places)]
         return Sheet("", title, [self.columns[place] for place in shown], rows, names=self.names)
 
     @property
     def choices(self) -> list[str]:
-        """What the first cells of rows say, to pick rows by, where there is a box."""
+        """Texts of the first cells of rows, as choices of the filter; empty without a filter."""
         return list(dict.fromkeys(row[0].text for row in self.rows)) if self.filtered else []
 
 
 def number_text(value: float, digits: int) -> str:
-    """A number with its digits and a proper minus; one that rounds to zero has none.
+    """A number with ``digits`` decimals and a proper minus sign; a number that rounds to zero has no sign.
 
     >>> number_text(-1234.567, 2), number_text(-0.001, 2), number_text(3.0, 0)
     ('\N{MINUS SIGN}1,234.57', '0.00', '3')
@@ -129,7 +129,7 @@ def number_text(value: float, digits: int) -> str:
 
 
 def powers(unit: str) -> str:
-    """Units as people write them.
+    """A unit with superscripts.
 
     >>> powers("HU^2 mm^2")
     'HU² mm²'
@@ -138,7 +138,7 @@ def powers(unit: str) -> str:
 
 
 def best_rows(values: Sequence[float | None], better: str) -> set[int]:
-    """Positions of the best values; none where no way is better or all are alike.
+    """Positions of the best values; none if neither direction is better or all values are equal.
 
     >>> best_rows([1.0, 3.0, None], "higher"), best_rows([-1.0, 3.0], "zero"), best_rows([2.0, 2.0], "lower")
     ({1}, {0}, set())
@@ -153,12 +153,12 @@ def best_rows(values: Sequence[float | None], better: str) -> set[int]:
 
 
 def measure_columns(evaluation: Evaluation, measures: Sequence[Measure], *, grouped: bool) -> list[Column]:
-    """Headers of measures; image figures belong to their window.
+    """Headers of measures; image figures are shown with their window.
 
     Args:
-        evaluation: says which windows there are.
-        measures: a column each.
-        grouped: whether other figures belong to their group, rather than to all windows.
+        evaluation: the evaluation, which defines the windows.
+        measures: one measure per column.
+        grouped: whether other figures are shown with their group, rather than with every window.
     """
     arrows = {"higher": " \N{UPWARDS ARROW}", "lower": " \N{DOWNWARDS ARROW}"}
     return [
@@ -174,25 +174,25 @@ def measure_columns(evaluation: Evaluation, measures: Sequence[Measure], *, grou
 
 
 def parts_of(columns: Sequence[Column]) -> list[str]:
-    """What to choose among, where columns belong to several windows or groups."""
+    """The choices if columns belong to several windows or groups; otherwise empty."""
     parts = list(dict.fromkeys(column.part for column in columns if column.part))
     return parts if len(parts) > 1 else []
 
 
 def short_conditions(measure: Measure) -> str:
-    """The first clause: the window, or where it was measured; the page's section on the method has all."""
+    """The first clause of the conditions (the window, or where it was measured); the section on the method gives all."""
     return powers(re.split(r"[,;(]", measure.conditions)[0].strip())
 
 
 def window_of(measure: Measure, windows: Mapping[str, tuple[float, float]]) -> str:
-    """The window that an image figure's key ends with, "" where it has none; "bias_bone" ends with a tissue."""
+    """The window at the end of an image figure's key, "" if it has none; keys like "bias_bone" end with a tissue."""
     if measure.group != "image":
         return ""
     return next((name for name in windows if measure.key.endswith(f"_{name}")), "")
 
 
 def comparison_sheet(evaluation: Evaluation) -> Sheet | None:
-    """Paired differences, a row each."""
+    """Table of paired differences, one per row; None if there are none."""
     if not evaluation.comparisons:
         return None
     rows = []
@@ -218,7 +218,7 @@ def comparison_sheet(evaluation: Evaluation) -> Sheet | None:
 
 
 def patient_sheet(evaluation: Evaluation, colours: Mapping[str, str]) -> Sheet | None:
-    """Means by patient and method."""
+    """Table of means by patient and method; None if there are none."""
     if not evaluation.patient_rows:
         return None
     columns = measure_columns(evaluation, evaluation.measures, grouped=True)
@@ -236,12 +236,12 @@ def patient_sheet(evaluation: Evaluation, colours: Mapping[str, str]) -> Sheet |
 
 
 def slice_sheet(evaluation: Evaluation, colours: Mapping[str, str], shown: Mapping[str, int]) -> Sheet | None:
-    """Figures of every slice, at most ``MOST_ROWS``.
+    """Table of the figures of every slice, with at most ``MOST_ROWS`` rows; None if there are none.
 
     Args:
-        evaluation: with rows of slices.
-        colours: by method key.
-        shown: positions in the viewer by label.
+        evaluation: the evaluation.
+        colours: colours by method key.
+        shown: positions of slices in the viewer by label.
     """
     if not evaluation.slice_rows:
         return None
@@ -264,7 +264,7 @@ def slice_sheet(evaluation: Evaluation, colours: Mapping[str, str], shown: Mappi
 
 
 def slice_label(scan: str, number: int) -> str:
-    """What a slice is called in the viewer and in tables.
+    """Name of a slice in the viewer and in tables.
 
     >>> slice_label("scan.nii.gz", 3)
     'scan.nii.gz, slice 3'
@@ -273,7 +273,7 @@ def slice_label(scan: str, number: int) -> str:
 
 
 def other_sheet(table: Table) -> Sheet:
-    """A table as it came."""
+    """A further table of the evaluation, unchanged."""
     digits = [*table.digits, *[2] * len(table.columns)]
     rows = [
         [
@@ -288,7 +288,7 @@ def other_sheet(table: Table) -> Sheet:
 
 
 def titled(measure: Measure) -> str:
-    """A figure with its unit."""
+    """Title of a figure with its unit."""
     return f"{measure.title} {powers(measure.unit)}".strip()
 
 
@@ -303,7 +303,7 @@ def _figure(value: float | None, digits: int, note: str = "", *, best: bool = Fa
 
 
 def interval_text(low: float | None, high: float | None, digits: int) -> str:
-    """An interval as people read it, empty where there is none."""
+    """An interval as text; empty if there is none."""
     if low is None or high is None:
         return ""
     return f"{number_text(low, digits)} to {number_text(high, digits)}"

@@ -1,4 +1,4 @@
-"""What the page's slice viewer shows: packed planes, and views made of them in the browser."""
+"""Data of the page's slice viewer: packed planes, and views that the browser makes from them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ct_cncl.transforms.anatomy.body import body_mask
 from ct_cncl.transforms.common.hu import WINDOWS
 
 STEPS = {"noise": 1.0, "content": 1.0, "disagreement": 0.5}
-"""HU between two stored values of the maps; images are stored to 1 HU, as the files of scanners are."""
+"""HU between two stored values of the maps; images are stored in steps of 1 HU, like scanners' files."""
 ERRORS_SHOWN = 95
-"""Per cent of the best result's errors around the body, 0 left out, that are within the first scale of the differences."""
+"""Percentage of the best result's nonzero errors around the body that lie within the initial scale of differences."""
 STEPS_OF_SCALES = (1, 1.5, 2, 3, 4, 5, 6, 8, 10)
-"""Times a power of ten: where scales of maps end."""
+"""Ends of the scales of maps, as multiples of a power of ten."""
 PRESETS = ("chest", "abdomen", "head", "bone", "full")
-"""In the order of their keys 1 to 5."""
+"""Windows in the order of their keys 1 to 5."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class PackedSlices:
     """Slices ready for a page.
 
     Attributes:
-        manifest: everything about them but the pixels, for JSON.
-        planes: packed, by the id that the manifest names.
-        left_out: how many slices did not fit.
+        manifest: everything about the slices except their pixels, for JSON.
+        planes: packed planes by the id that the manifest names.
+        left_out: number of slices that did not fit.
     """
 
     manifest: dict[str, Any]
@@ -42,9 +42,9 @@ class PackedSlices:
 
 
 def pack_planes(evaluation: Evaluation) -> list[dict[str, str]]:
-    """Every slice's planes, packed, by name.
+    """The packed planes of every slice by name.
 
-    Differences to the reference and the removed noise are no planes: the browser subtracts.
+    Differences to the reference and the removed noise are not stored as planes; the browser computes them.
     """
     with ThreadPoolExecutor() as pool:  # zlib and numpy let other threads run
         return list(pool.map(_packed_planes, evaluation.slices))
@@ -53,12 +53,12 @@ def pack_planes(evaluation: Evaluation) -> list[dict[str, str]]:
 def choose_slices(
     evaluation: Evaluation, packed: Sequence[Mapping[str, str]], *, max_bytes: int | None = None
 ) -> PackedSlices:
-    """As many slices as fit, evenly spaced where not all do.
+    """Choose as many slices as fit, evenly spaced if not all of them do.
 
     Args:
-        evaluation: with slices.
-        packed: their planes, from :func:`pack_planes`.
-        max_bytes: for all planes together; one slice is taken even where it alone needs more. None takes all.
+        evaluation: the evaluation with its slices.
+        packed: planes of the slices, from :func:`pack_planes`.
+        max_bytes: limit for all planes together; one slice is taken even if it exceeds the limit. None takes all.
     """
     sizes = [sum(map(len, planes.values())) for planes in packed]
     kept = evenly_within(sizes, sum(sizes) if max_bytes is None else max_bytes)
@@ -90,7 +90,7 @@ def choose_slices(
 
 
 def evenly_within(sizes: Sequence[int], limit: int) -> list[int]:
-    """Positions of as many items as ``limit`` holds together, evenly spaced; at least one where there is any.
+    """Positions of as many evenly spaced items as fit into ``limit``; at least one, if there are any.
 
     >>> evenly_within([4, 4, 4, 4], 9), evenly_within([4, 4], 100), evenly_within([50], 9)
     ([1, 3], [0, 1], [0])
@@ -103,12 +103,12 @@ def evenly_within(sizes: Sequence[int], limit: int) -> list[int]:
 
 
 def error_scale(errors: np.ndarray) -> float:
-    """The HU at which a map ends: a percentile of absolute errors, 0 left out, rounded up to a step of the scales.
+    """The end of a map's scale, HU: a percentile of nonzero absolute errors, rounded up to a step of the scales.
 
     >>> error_scale(np.array([3.0, -13.0])), error_scale(np.zeros(3)), error_scale(np.array([np.nan]))
     (15.0, 1.0, 1.0)
     """
-    finite = np.abs(errors[np.isfinite(errors) & (errors != 0)])  # where nothing differs there is nothing to see
+    finite = np.abs(errors[np.isfinite(errors) & (errors != 0)])  # pixels without a difference need no scale
     high = float(np.percentile(finite, ERRORS_SHOWN)) if finite.size else 0.0
     if not high > 0:
         return 1.0
@@ -117,7 +117,7 @@ def error_scale(errors: np.ndarray) -> float:
 
 
 def _packed_planes(one: SliceView) -> dict[str, str]:
-    """By name: the method's key, or key and map ("candidate1 noise")."""
+    """Packed planes by name: the method's key, or key and map ("candidate1 noise")."""
     planes = {key: pack_plane(image) for key, image in one.images.items()}
     for key, maps in one.maps.items():
         planes |= {f"{key} {name}": pack_plane(image, step=STEPS[name]) for name, image in maps.items()}
@@ -148,8 +148,8 @@ def _described(one: SliceView, identities: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _body_box(hu: np.ndarray) -> list[int]:
-    """Left, top, right, bottom of the patient in pixels, the whole slice where there is none: what is shown at first."""
-    step = max(1, min(hu.shape) // 128)  # a frame for the eye needs no more
+    """Left, top, right and bottom of the patient in pixels, which are shown at first; the whole slice if it shows no patient."""
+    step = max(1, min(hu.shape) // 128)  # precise enough for a frame
     mask = body_mask(np.nan_to_num(np.asarray(hu[::step, ::step], dtype=np.float32), nan=-1024.0))
     if not mask.any():
         return [0, 0, *hu.shape]
@@ -166,7 +166,7 @@ def _by_scan(slices: Sequence[Mapping[str, Any]]) -> list[list[int]]:
 
 
 def _share_scales(slices: Sequence[dict[str, Any]], views: Sequence[SliceView]) -> None:
-    """One scale of the maps for all slices of a scan: another scan's noise may be ten times as strong."""
+    """Give all slices of a scan one scale of the maps; another scan may have ten times as much noise."""
     for scan in _by_scan(slices):
         shared = _scales([views[place] for place in scan], [slices[place]["body"] for place in scan])
         for place in scan:
@@ -174,7 +174,7 @@ def _share_scales(slices: Sequence[dict[str, Any]], views: Sequence[SliceView]) 
 
 
 def _share_frames(slices: Sequence[dict[str, Any]]) -> None:
-    """One frame for all slices of a scan, so that scrolling through it does not move the picture."""
+    """Give all slices of a scan one frame, so that scrolling through it does not move the picture."""
     for places in _by_scan(slices):
         scan = [slices[place] for place in places]
         boxes = np.array([one["body"] for one in scan])
@@ -184,7 +184,7 @@ def _share_frames(slices: Sequence[dict[str, Any]]) -> None:
 
 
 def _figures(evaluation: Evaluation, label: str) -> dict[str, str]:
-    """PSNR of each method on that slice as a label says it, with its window; the first that was computed."""
+    """Text with each method's PSNR on a slice, in the first window, by method key."""
     measure = next((one for one in evaluation.measures if one.key.startswith("psnr")), None)
     if measure is None:
         return {}
@@ -197,7 +197,7 @@ def _figures(evaluation: Evaluation, label: str) -> dict[str, str]:
 
 
 def _views(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """What can be chosen, method by method: each a sum of planes with signs, taken in the browser."""
+    """The views that can be chosen, method by method; each is a sum of signed planes, which the browser computes."""
     images = {key for one in evaluation.slices for key in one.images}
     views = []
     for method in sorted(evaluation.methods, key=lambda one: (one.role != "reference", one.role != "input")):
@@ -216,7 +216,7 @@ def _views(evaluation: Evaluation) -> list[dict[str, Any]]:
 def _views_of(
     method: Method, maps: set[str], *, with_input: bool, reference: str
 ) -> Iterator[tuple[str, str, list[tuple[str, int]], bool]]:
-    """Kind, title, signed planes and whether the absolute value is shown."""
+    """Views of one method: kind, title, signed planes, and whether the absolute value is shown."""
     key, name = method.key, method.name
     noise, content = f"{key} noise", f"{key} content"
     yield "image", name, [(key, 1)], False
@@ -245,14 +245,14 @@ def _views_of(
 
 
 def _scales(slices: Sequence[SliceView], boxes: Sequence[Sequence[int]]) -> dict[str, float]:
-    """Where the scales of differences and of disagreement start, HU.
+    """Initial scales of differences and of disagreement, HU.
 
-    The result with the smallest errors sets that of differences, so that its map is not black beside a worse one's; the input
-    where it is alone.
+    The result with the smallest errors sets the scale of differences, so that its map is not black next to a worse one; without
+    results, the input sets it.
 
     Args:
-        slices: that are shown.
-        boxes: left, top, right and bottom of the body in each, pixels.
+        slices: slices to show.
+        boxes: left, top, right and bottom of the body in each slice, pixels.
     """
     errors: dict[str, list[np.ndarray]] = {}
     apart = []
@@ -268,5 +268,5 @@ def _scales(slices: Sequence[SliceView], boxes: Sequence[Sequence[int]]) -> dict
 
 
 def _first_window(windows: Mapping[str, tuple[float, float]]) -> str:
-    """The preset shown first: the most usual that figures were computed in."""
+    """The window shown first: the most common one in which figures were computed."""
     return next((name for name in ("abdomen", *PRESETS) if name in windows), "abdomen")

@@ -1,1 +1,1 @@
-"""Packs a bundle for others, publishes it, and checks bundles that others packed."""
+"""Pack a bundle for others, publish it, and verify bundles that others have packed."""

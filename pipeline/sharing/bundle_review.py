@@ -1,4 +1,4 @@
-"""What a stranger's bundle would run, before any of it runs: its configs, the code that it carries, its weights."""
+"""List what a bundle from others would run before any of it runs: its configs, the code that it carries, its weights."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ct_cncl.pipeline.workflow.locations import installed_bundle
 from ct_cncl.transforms.common.checksums import file_checksum
 
 IDENTICAL, DIFFERENT, UNKNOWN = "identical", "different", "unknown"
-"""How a code file compares with the installed release's file of that name."""
+"""Result of comparing a code file with the installed release's file of the same name."""
 _DATA = {".md", ".txt", ".sha256", ".nii", ".gz", ".png", ".svg", ".jpg", ".csv"}
 _PLAIN = {"LICENSE", ".gitignore", ".gitattributes", "CACHEDIR.TAG"}
 _HUB_CACHE = {".metadata", ".lock"}
-"""What a download from the Hugging Face Hub leaves in ``.cache/huggingface``: dates and checksums, which nothing opens."""
+"""Files that a download from the Hugging Face Hub leaves in ``.cache/huggingface``: dates and checksums, which nothing opens."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Review:
     """What a bundle would execute.
 
     Attributes:
-        findings: in configs, logging settings and weights.
-        code: files of code, and files of a kind that has no place in a bundle.
+        findings: findings in configs, logging settings and weights.
+        code: files of code, and files of kinds that do not belong in a bundle.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -52,12 +52,12 @@ class Review:
 
     @property
     def doubts(self) -> list[str]:
-        """Everything that the installed release does not have in the same words, one line each."""
+        """Everything that the installed release does not have in the same form, one line each."""
         configs = [f"{one.file} {one.key}: {one.kind} {one.text}" for one in self.findings if not one.known]
         return configs + [f"{one.name}: {one.status} code" for one in self.code if one.status != IDENTICAL]
 
     def lines(self) -> list[str]:
-        """All of it as text; what is found several times, once."""
+        """All findings and code files as lines of text; repeated findings are listed once."""
         places: dict[tuple[bool, str, str], list[str]] = {}
         for one in self.findings:
             places.setdefault((one.known, one.kind, one.text), []).append(f"{one.file} {one.key}".strip())
@@ -104,9 +104,9 @@ def _of_the_hub(name: str, path: Path) -> bool:
 
 
 def _logging(path: Path, name: str) -> list[Finding]:
-    """What a settings file of Python's logging says of classes, arguments and the like: it evaluates them.
+    """Options of a settings file for Python's logging, which evaluates classes, arguments and the like.
 
-    Known are the installed release's bytes alone. A file that differs is read by the parser that logging uses, in
+    Only an exact copy of the installed release's file is known. Any other file is read with the parser that logging uses, in
     lower case, so that no spelling hides an option.
     """
     own = installed_bundle() / "configs" / "logging.conf"

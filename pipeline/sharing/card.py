@@ -1,4 +1,4 @@
-"""The model card of weights that are not the shipped ones: what a run says of itself, and what its maker must write."""
+"""The model card of weights other than the shipped ones: facts from the run, and places that the author must fill in."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ct_cncl.transforms.dataset.datalist import read_datalist
 CARD = "docs/README.md"
 LICENCE_OF_DATA = "docs/data_license.txt"
 TO_WRITE = "TO BE WRITTEN"
-"""Marks each place of a card that nothing but its maker can fill."""
+"""Marks each place of a card that only the author can fill in."""
 _LOSSES = {
     "pixel": "L1 (or squared error) of content, noise and result",
     "adversarial": "adversary",
@@ -29,13 +29,13 @@ _SCORES = ("psnr", "ssim", "rmse")
 
 @dataclass(frozen=True)
 class Texts:
-    """What the maker of weights says of them.
+    """Texts by the author of the weights.
 
     Attributes:
         card: file with the model card; None for a stub.
-        authors: who trained them; empty where nobody said.
-        data_source: what they were trained on.
-        licence: of the data and the weights: a file, or the words themselves.
+        authors: who trained the weights; empty if not given.
+        data_source: data on which they were trained; empty if not given.
+        licence: licence of the data and the weights, as a file or as text; empty if not given.
     """
 
     card: Path | None = None
@@ -47,13 +47,13 @@ class Texts:
         """Refuse a card that cannot be read.
 
         Raises:
-            DataError: naming the file.
+            DataError: the file does not exist.
         """
         if self.card is not None and not self.card.is_file():
-            raise DataError(f"Expected a model card in {self.card}, but there is none. Name a Markdown file.")
+            raise DataError(f"Expected a model card in {self.card}, but there is no such file. Name a Markdown file.")
 
     def metadata(self) -> dict[str, Any]:
-        """What configs/metadata.json says otherwise than for the shipped weights."""
+        """Entries of configs/metadata.json that differ from those of the shipped weights."""
         authors = self.authors or f"{TO_WRITE}: who trained these weights"
         return {
             "authors": authors,
@@ -63,22 +63,22 @@ class Texts:
         }
 
     def licence_text(self) -> str:
-        """docs/data_license.txt."""
+        """Contents of docs/data_license.txt."""
         if not self.licence:
             return f"{TO_WRITE}: under which licences the training data came, and under which these weights go.\n"
         path = Path(self.licence)
-        with suppress(OSError):  # words that are too long for a name are no file
+        with suppress(OSError):  # a text too long for a file name is not a file
             if path.is_file():
                 return path.read_text(encoding="utf-8")
         return f"{self.licence.rstrip()}\n"
 
 
 def stub_card(weights: Path, metadata: Mapping[str, Any]) -> str:
-    """A model card with all sections that the zoo asks for: facts from the run, and marked places to be filled.
+    """A model card with all sections that the zoo requires: facts from the run, and marked places to be filled in.
 
     Args:
         weights: a run's checkpoint.
-        metadata: of the bundle.
+        metadata: metadata of the bundle.
     """
     run = weights.parent
     config = _json(run / "config.json")
@@ -177,13 +177,13 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def places_to_write(bundle: Path) -> int:
-    """Marked places in a bundle's card, licence and metadata."""
+    """Number of marked places in a bundle's card, licence and metadata."""
     files = (bundle / CARD, bundle / LICENCE_OF_DATA, bundle / "configs" / "metadata.json")
     return sum(path.read_text(encoding="utf-8", errors="replace").count(TO_WRITE) for path in files if path.is_file())
 
 
 def is_card_of(card: Path, other: Path) -> bool:
-    """Whether most of what ``other`` says is in ``card``: edited a little, it still describes those weights."""
+    """Whether ``card`` holds most of the text of ``other``: a slightly edited card still describes those weights."""
     if not card.is_file() or not other.is_file():
         return False
     own, shipped = (
@@ -194,7 +194,7 @@ def is_card_of(card: Path, other: Path) -> bool:
 
 
 def same_tensors(one: Path, other: Path) -> bool:
-    """Whether two checkpoints hold the same numbers; nothing of them is unpickled."""
+    """Whether two checkpoints hold the same numbers; they are not unpickled for this."""
     try:
         found = [_stored(path) for path in (one, other)]
     except (OSError, zipfile.BadZipFile):

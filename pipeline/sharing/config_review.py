@@ -1,8 +1,8 @@
 """What a bundle's configs would execute, found by reading them: no MONAI parser, no import, no evaluation.
 
-MONAI evaluates every string that begins with ``$``, imports and calls whatever ``_target_`` names, opens whatever file ``%``
-names, and lets any config do so, its metadata included. Here each of these is listed, and known or not: targets by an
-allow-list of exact names, expressions by being word for word those of the installed release.
+MONAI evaluates every string that begins with ``$``, imports and calls whatever ``_target_`` names and opens whatever file
+``%`` names, in any config, including the metadata. Here each of these is listed as known or unknown: targets are known if
+their exact name is on an allow-list, expressions if the installed release has them word for word.
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ ALLOWED = {
     "ct_cncl.pipeline.training.trained.trained_network",
     "ct_cncl.pipeline.workflow.locations.DatasetSplit",
 }
-"""What a ``_target_`` may name, besides this project's transforms and the public classes of its networks, losses, handlers, engines."""
+"""Names allowed as ``_target_``, besides this project's transforms and the public classes of its :data:`_PUBLIC` packages."""
 _PUBLIC = ("networks", "losses", "losses.encoders", "handlers", "engines")
 
 
 class _Pairs(list[tuple[Any, Any]]):
-    """A mapping with its keys as they are written, those written twice included."""
+    """A mapping as pairs, which keeps keys that are written twice."""
 
 
 def review_config(path: Path, name: str) -> list[Finding]:
-    """Everything that a JSON or YAML file would execute as part of a MONAI config.
+    """List everything that a JSON or YAML file would execute as part of a MONAI config.
 
     Args:
         path: the file.
-        name: what to call it.
+        name: name of the file in the findings.
     """
     try:
         tags: list[str] = []
@@ -75,10 +75,10 @@ def review_config(path: Path, name: str) -> list[Finding]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The contents of a JSON or YAML file, as plain values.
+    """Read a JSON or YAML file as plain values.
 
     Raises:
-        ValueError: neither, or no mapping.
+        ValueError: the file is neither, or does not hold a mapping.
     """
     content = _plain(_tree(path, []))
     if not isinstance(content, dict):
@@ -97,14 +97,14 @@ def expressions(tree: Any) -> set[str]:
 
 @cache
 def known_expressions() -> frozenset[str]:
-    """Those of the installed release's configs and overlays, macros included: ``%run`` repeats a part of its own file."""
+    """Expressions and macros of the installed release's configs and overlays; a macro like ``%run`` repeats part of its file."""
     files = sorted((installed_bundle() / "configs").rglob("*.json"))
     return frozenset().union(*(expressions(read_config(file)) for file in files))
 
 
 @cache
 def allowed_targets() -> frozenset[str]:
-    """Every name that a ``_target_`` may have, in full; a prefix would let in what the modules there import."""
+    """All full names that a ``_target_`` may have; allowing prefixes would also allow whatever those modules import."""
     from importlib import import_module
 
     found = set(ALLOWED)
@@ -135,9 +135,9 @@ def _tree(path: Path, tags: list[str]) -> Any:
 
 
 def _of_yaml(node: Any, count: list[int]) -> Any:
-    """A YAML node as JSON's parser would give it; every scalar as text, since only text is executed."""
+    """A YAML node in the form that the JSON parser returns, with every scalar as text, since only text is executed."""
     count[0] += 1
-    if count[0] > _MOST_NODES:  # aliases of aliases
+    if count[0] > _MOST_NODES:  # aliases of aliases can multiply without limit
         raise ValueError(f"more than {_MOST_NODES} values")
     if isinstance(node.value, str):
         return node.value
@@ -164,7 +164,7 @@ def _walk(node: Any, key: str, name: str) -> Iterator[Finding]:
             if own in seen:
                 yield Finding(name, where, "duplicate key", str(own), known=False)
             seen.add(own)
-            last = re.split(r"#|::", str(own))[-1].lstrip("+")  # overlays name a#b for b in a
+            last = re.split(r"#|::", str(own))[-1].lstrip("+")  # overlays write a#b for the key b in a
             if last == "_target_":
                 known = isinstance(value, str) and value in allowed_targets()
                 yield Finding(name, where, "target", _text(value), known)

@@ -1,4 +1,4 @@
-"""A small scan that a shared bundle carries together with its own result, so that anyone can check that it still gives it."""
+"""A small scan that a shared bundle carries with its result, so that anyone can check that the bundle still reproduces it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOISE_HU = 25.0
 
 
 def example_hu() -> np.ndarray:
-    """A body of 40 HU in air with three inserts and white noise, (x, y, slices) float32 of whole HU.
+    """A body of 40 HU in air with three inserts and white noise, (x, y, slices), float32 with integer HU.
 
     >>> hu = example_hu()
     >>> hu.shape, 20 < float(hu[40:56, 20:28].std()) < 30
@@ -38,7 +38,7 @@ def example_hu() -> np.ndarray:
 
 
 class _InDouble(nn.Module):
-    """A network of double precision behind images of single precision."""
+    """A network in double precision whose input and output are in single precision."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -49,15 +49,15 @@ class _InDouble(nn.Module):
 
 
 def write_example(weights: Weights, folder: Path) -> None:
-    """The scan and its result, computed in double precision, so that no machine's rounding is in it.
+    """Write the scan and its result, computed in double precision, so that it does not depend on a machine's rounding.
 
     Args:
         weights: the network.
-        folder: of the bundle.
+        folder: folder of the bundle.
     """
     hu = example_hu()
     denoised = denoise_volume(hu, replace(weights, network=_InDouble(weights.network)), Settings())
     for name, volume in ((SCAN, hu), (_RESULT, denoised)):
         with replacing(folder / name) as temporary:
-            # Columns towards the patient's left, rows towards the back: as scans are shown, so nothing is turned.
+            # Columns run towards the patient's left and rows towards the back, as scans are displayed, so nothing is flipped.
             temporary.write_bytes(nib.Nifti1Image(volume, np.diag([-0.8, -0.8, 5.0, 1.0])).to_bytes())

@@ -1,4 +1,4 @@
-"""A trained network as files that need no code of this project: TorchScript and ONNX, the same bits every time."""
+"""Export a trained network to files that need no code of this project, TorchScript and ONNX, reproducible bit for bit."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.hu import HU_RANGE
 
 TOLERANCE_HU = 0.5
-"""How far an export may be from the network; in practice it is below 0.01 HU."""
+"""Largest allowed difference of an export from the network; in practice it is below 0.01 HU."""
 _OPSET = 17
 _PROBE = (71, 123)
-"""Columns and rows of the image that exports are compared on: odd, so that padding counts, and not the one of the export."""
+"""Columns and rows of the image on which exports are compared: odd, so that it is padded, and of another size than in export."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -43,17 +43,17 @@ class ExportError(ValueError):
 def export_models(weights: Path, folder: Path, *, metadata: Mapping[str, Any], trust: bool = False) -> None:
     """Write ``model.pt`` (a plain state dict), ``model.ts``, ``model.onnx`` and the example with its result.
 
-    A process of its own does it: the code inside a TorchScript file depends on the seed of Python's hashes and on what was
-    scripted before.
+    This runs in a separate process, because the code inside a TorchScript file depends on the seed of Python's hashes and on
+    what was scripted before.
 
     Args:
         weights: a run's checkpoint.
-        folder: the bundle; the files go into its ``models``.
-        metadata: of the bundle; goes into both exports, with the checksum of ``model.pt`` under "weights".
-        trust: import classes of the user's own that the weights' config names.
+        folder: folder of the bundle; the files go into its ``models`` and ``example``.
+        metadata: metadata of the bundle, which go into both exports with the checksum of ``model.pt`` under "weights".
+        trust: import the user's own classes that the weights' config names.
 
     Raises:
-        ExportError: a network that cannot be exported, or whose exports give something else.
+        ExportError: the network cannot be exported, or its exports give different results.
     """
     command = [sys.executable, "-m", "ct_cncl.pipeline.sharing.export", str(weights.resolve()), str(folder.resolve())]
     command += ["--trust"] * trust
@@ -66,27 +66,27 @@ def export_models(weights: Path, folder: Path, *, metadata: Mapping[str, Any], t
         check=False,
     )
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["it died."]
+        lines = done.stderr.strip().splitlines() or ["the process died."]
         raise ExportError(f"Expected to export {weights}, but got: {lines[-1]}")
 
 
 def write_state(weights: Path, path: Path) -> None:
-    """The network's weights of a checkpoint as a plain state dict, which MONAI's ``load`` and ``ckpt_export`` take as it is."""
+    """Write the network's weights of a checkpoint as a plain state dict, as MONAI's ``load`` and ``ckpt_export`` expect it."""
     state = {name: value.detach().clone() for name, value in network_state(load_file(weights)).items()}
-    buffer = io.BytesIO()  # to a file, torch would write the file's name into it
+    buffer = io.BytesIO()  # torch would store the name of a file inside it
     torch.save(state, buffer)
     with replacing(path) as temporary:
         temporary.write_bytes(buffer.getvalue())
 
 
 def write_torchscript(network: nn.Module, path: Path, *, metadata: Mapping[str, Any]) -> None:
-    """A scripted network, with its branches, axes as ``AXES``, and the metadata as MONAI's ``load_net_with_metadata`` reads them."""
+    """Write a scripted network with its branches, axes as in ``AXES``, and metadata that ``load_net_with_metadata`` can read."""
     buffer = io.BytesIO()
     torch.jit.save(torch.jit.script(network), buffer, _extra_files={METADATA: _text(metadata)})
     packed = io.BytesIO()
     with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(packed, "w") as target:
         for member in source.infolist():
-            # Debugging files say where the code lay on this machine; the id is made from them, too.
+            # Debugging files hold paths of this machine, and the serialization id is derived from them.
             if not member.filename.endswith((".debug_pkl", "/serialization_id")):
                 target.writestr(zipfile.ZipInfo(member.filename, _EPOCH), source.read(member))
     with replacing(path) as temporary:
@@ -96,7 +96,7 @@ def write_torchscript(network: nn.Module, path: Path, *, metadata: Mapping[str, 
 class _Padded(nn.Module):
     """The network with its padding as plain arithmetic, and its outputs in the order of ``OUTPUTS``.
 
-    What keeps the level comes after the crop, as in the network: it must not see what was padded.
+    ``keep_level`` comes after the crop, as in the network, since it must not see the padded pixels.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -124,7 +124,7 @@ class _Padded(nn.Module):
 
 
 def write_onnx(network: nn.Module, path: Path, *, slices: int, metadata: Mapping[str, Any]) -> None:
-    """The network as an ONNX graph for any batch, columns and rows of at least 16 pixels, with the metadata; axes as ``AXES``.
+    """Write the network as an ONNX graph with metadata, for any batch and 16 or more columns and rows; axes as in ``AXES``.
 
     Raises:
         ExportError: the package onnx is not installed.
@@ -140,12 +140,12 @@ def write_onnx(network: nn.Module, path: Path, *, slices: int, metadata: Mapping
     torch.onnx.export(
         _Padded(network).eval(),
         (torch.rand(2, slices, 70, 90),),
-        buffer,  # type: ignore[arg-type]  # it writes to streams, too
+        buffer,  # type: ignore[arg-type]  # it also writes to streams
         input_names=["image"],
         output_names=list(names),
         dynamic_axes={name: {axis: AXES[axis] for axis in (0, 2, 3)} for name in ("image", *names)},
         opset_version=_OPSET,
-        dynamo=False,  # the other exporter needs a further package
+        dynamo=False,  # the other exporter needs another package
     )
     model = onnx.load_from_string(buffer.getvalue())
     properties = {METADATA: _text(metadata), "axes": AXES_IN_WORDS, "multiple": str(getattr(network, "multiple", 1))}
@@ -155,7 +155,7 @@ def write_onnx(network: nn.Module, path: Path, *, slices: int, metadata: Mapping
 
 
 def difference_hu(weights: Weights, other: nn.Module) -> float:
-    """Largest difference, in HU, of two networks on one random image of odd size."""
+    """Largest difference between two networks on one random image of odd size, HU."""
     image = torch.rand(1, weights.slices, *_PROBE, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         return float((weights.network(image) - other(image)).abs().max()) * HU_RANGE
@@ -180,7 +180,7 @@ def _export(path: Path, folder: Path, metadata: dict[str, Any], *, trust: bool) 
     for name, export in exports.items():
         far = difference_hu(weights, export)
         if far > TOLERANCE_HU:
-            raise ExportError(f"{name} is {far:.3g} HU from the network. Ship another predictor or fusion.")
+            raise ExportError(f"{name} differs from the network by {far:.3g} HU. Use another predictor or fusion.")
     write_example(weights, folder)
 
 

@@ -1,4 +1,4 @@
-"""``ct-cncl pack``: the bundle as one zip file with weights, exports and the code it needs; the same bits every time."""
+"""``ct-cncl pack``: write the bundle as one zip file with weights, exports and the code it needs, reproducible bit for bit."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from ct_cncl.transforms.common.temporary import temporary_folder
 from ct_cncl.transforms.dataset.datalist import entries, read_datalist
 
 NAME = "ct_cncl"
-"""Name of the bundle: its folder in the zip, the zip's own, and the package that it carries."""
+"""Name of the bundle: of its folder in the zip, of the zip itself, and of the package that it carries."""
 _CONFIGS = ("evaluate.json", "multi_gpu_train.json", "logging.conf")
-"""Configs that go in as they are. Overlays of the paper's network do not: the shared train.json defines another."""
+"""Configs that are packed unchanged. Overlays of the paper's network are left out: the shared train.json defines another one."""
 CARRIED = ("pipeline", "transforms")
 _NOT_CARRIED = ("cli",)  # the command line needs packages that a bundle does not
 FINE_TUNE = "fine_tune"
-"""Overlay with the settings for going on from finished weights: whoever has a bundle need not start from scratch."""
+"""Overlay with the settings for fine-tuning, since users of a bundle need not train from scratch."""
 _VERSION = re.compile(r"\d+(\.\d+)*[a-z0-9]*(\.[a-z0-9]+)*(\+[A-Za-z0-9]+([._-][A-Za-z0-9]+)*)?", re.ASCII)
-"""It becomes part of a file's name, and of a tag on the Hub."""
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip file can name
+"""Allowed versions: a version becomes part of a file's name and of a tag on the Hub."""
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip file can store
 _MODE = 0o100644 << 16
 
 
@@ -57,27 +57,28 @@ def pack(
     texts: Texts | None = None,
     trust: bool = False,
 ) -> Path:
-    """Write ``ct_cncl_v<version>.zip`` and its SHA-256 next to it.
+    """Write ``ct_cncl_v<version>.zip``, and its SHA-256 next to it.
 
     Args:
-        out: folder for both.
+        out: folder of both files.
         weights: a run's checkpoint; None for the bundle's own.
-        overlays: that the weights were trained with; they change what the shared train.json does. None: for the bundle's own
-            weights those that its metadata names and ``fine_tune``, for others none.
-        version: of the shared bundle; None for the project's.
-        changes: what is new in ``version``, where metadata.json does not say so yet.
-        trust: import and run classes of the user's own that the weights' config names; they go into the zip.
-        texts: card, authors, data source and licence of own weights; what is missing is a stub with marked places.
+        overlays: overlays with which the weights were trained; they change the shared train.json. None means ``fine_tune`` and
+            those in the metadata for the bundle's own weights, and none for others.
+        version: version of the shared bundle; None for the project's.
+        changes: what is new in ``version``, if metadata.json does not say so yet.
+        trust: import and run the user's own classes that the weights' config names; they go into the zip.
+        texts: card, authors, data source and licence of the user's own weights; missing ones become stubs with marked places.
 
     Returns:
-        The zip.
+        Path of the zip.
 
     Raises:
-        CheckpointError: no weights, or weights of another network.
-        ConfigError: unknown overlays, or overlays of another network than the weights'.
-        DataError: a card that is not there.
-        PackError: texts for the shipped weights; a version without a line in the changelog; a bundle that breaks a rule of the model zoo.
-        OutputError: the zip cannot be written, or is there already.
+        CheckpointError: there are no weights, or they are of another network.
+        ConfigError: an overlay is unknown, or the overlays define another network than that of the weights.
+        DataError: the card does not exist.
+        PackError: texts are given for the shipped weights, the version is invalid or lacks a line in the changelog, or the bundle
+            breaks a rule of the model zoo.
+        OutputError: the zip cannot be written, or exists already.
     """
     bundle = installed_bundle()
     own = bundle / "models" / "model.pt"
@@ -87,7 +88,7 @@ def pack(
         )
     if weights is None and texts not in (None, Texts()):
         raise PackError(
-            "Expected own weights for an own card, authors, data source or licence, but got none. Pass --weights."
+            "Expected --weights with a card, authors, data source or licence, but got none. Pass --weights."
         )
     texts = texts or Texts()
     texts.check()
@@ -100,7 +101,9 @@ def pack(
     if path.exists():
         raise OutputError(f"{out} already holds {path.name}. Remove it, or pass --version.")
     metadata["weights"]["variant"] = "+".join(Path(name).stem for name in overlays if name != FINE_TUNE)
-    require("jsonschema", extra="verify", purpose="to check metadata.json")  # before minutes of exporting
+    require(
+        "jsonschema", extra="verify", purpose="to check metadata.json"
+    )  # checked before the export, which takes minutes
     with alone_in(path), temporary_folder() as scratch:
         folder = scratch / NAME
         _write_bundle(
@@ -114,7 +117,7 @@ def pack(
         )
         broken = broken_rules(folder)
         if broken:
-            raise PackError(f"Expected a bundle that the model zoo takes, but {broken[0]}")
+            raise PackError(f"Expected a bundle that the model zoo accepts, but {broken[0]}")
         return write_zip(folder, path)
 
 
@@ -128,8 +131,8 @@ def _metadata(bundle: Path, weights: Path, *, version: str | None, changes: str 
         metadata["changelog"] = {metadata["version"]: changes} | metadata["changelog"]
     if metadata["version"] not in metadata["changelog"]:
         raise PackError(
-            f"Expected a line for version {metadata['version']} in the changelog of metadata.json, but there is none. Say what "
-            'is new with --changes "...".'
+            f"Expected a line for version {metadata['version']} in the changelog of metadata.json, but there is none. Describe the "
+            'changes with --changes "...".'
         )
     metadata["required_packages_version"].pop("ct-cncl", None)  # the zip carries it
     metadata[TRAINED_ON_KEY] = _trained_on(weights, trust=trust)
@@ -137,7 +140,7 @@ def _metadata(bundle: Path, weights: Path, *, version: str | None, changes: str 
 
 
 def _trained_on(weights: Path, *, trust: bool) -> dict[str, Any]:
-    """What is known of the data: what lies next to the weights, or what the run's data set shows where it is still there."""
+    """Properties of the training data: those stored next to the weights, or those of the run's data set if it still exists."""
     found = open_weights(weights, torch.device("cpu"), trust=trust).trained_on
     config = weights.parent / "config.json"
     if found or not config.is_file():
@@ -164,7 +167,7 @@ def _write_bundle(
     train = _training(bundle, overlays)
     if overlays and any(train.get(key) != value for key, value in definition.items()):
         raise ConfigError(
-            f"Expected the overlays that {weights.name} was trained with, but {', '.join(overlays)} define another network. "
+            f"Expected the overlays with which {weights.name} was trained, but {', '.join(overlays)} define another network. "
             "Omit --with to keep the training settings of train.json."
         )
     inference = load_config([bundle / "configs" / "inference.json"])
@@ -188,7 +191,7 @@ def _write_bundle(
 
 
 def _write_texts(folder: Path, bundle: Path, weights: Path, metadata: Mapping[str, Any], texts: Texts | None) -> None:
-    """Card and licence: the bundle's own for its own weights, else what their maker says, or a stub."""
+    """Write card and licence: the bundle's own for its own weights, otherwise the given texts or stubs."""
     if texts is None:
         for path in sorted((bundle / "docs").iterdir()):
             _copy(path, folder / path.relative_to(bundle))
@@ -200,14 +203,14 @@ def _write_texts(folder: Path, bundle: Path, weights: Path, metadata: Mapping[st
 
 
 def write_checksums(folder: Path) -> None:
-    """Write the SHA-256 of every file of a bundle into it."""
+    """Write a list of the SHA-256 of every file of a bundle into the bundle."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / CHECKSUMS)
     lines = [f"{file_checksum(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
     (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
 
 
 def _training(bundle: Path, overlays: Sequence[str]) -> dict[str, Any]:
-    """The shared train.json: what the overlays say, the last one ``fine_tune`` of their network, whichever it is."""
+    """The shared train.json with the overlays applied; ``fine_tune``, if it comes last, keeps the network of the others."""
     files = [bundle / "configs" / "train.json", *map(overlay_file, overlays)]
     merged = merged_config(files)
     if list(overlays[1:]) and overlays[-1] == FINE_TUNE:
@@ -216,7 +219,7 @@ def _training(bundle: Path, overlays: Sequence[str]) -> dict[str, Any]:
 
 
 def carried_code() -> dict[Path, str]:
-    """The installed code that a bundle needs, each file with its place in the bundle: ``ct_cncl/pipeline/...``."""
+    """The installed code that a bundle needs: each file with its path in the bundle, ``ct_cncl/pipeline/...``."""
     from ct_cncl import pipeline, transforms
 
     found = {}
@@ -240,7 +243,10 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def write_zip(folder: Path, path: Path) -> Path:
-    """One top folder; names in order, one date, one mode, nothing compressed: zlib's output depends on its version."""
+    """Write a zip with one top folder, reproducibly: sorted names, one date, one mode, and no compression.
+
+    The output of zlib depends on its version.
+    """
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for file in sorted(file for file in folder.rglob("*") if file.is_file()):
             member = zipfile.ZipInfo(file.relative_to(folder.parent).as_posix(), _EPOCH)
@@ -252,5 +258,5 @@ def write_zip(folder: Path, path: Path) -> Path:
 
 
 def checksum_file(path: Path) -> Path:
-    """Where the SHA-256 of a packed bundle stands."""
+    """Path of the file with the SHA-256 of a packed bundle."""
     return path.with_name(path.name + ".sha256")

@@ -1,4 +1,4 @@
-"""``ct-cncl publish``: hand a packed bundle on, to a folder, a file server or the Hugging Face Hub."""
+"""``ct-cncl publish``: publish a packed bundle to a folder, a file server or the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from ct_cncl.transforms.common.files import replacing
 from ct_cncl.transforms.common.temporary import temporary_folder
 
 INDEX = "model_info.json"
-"""Index of a folder or server, in the form of the model zoo's: ``{"name_vVERSION": {"source": URL, "checksum": SHA-256}}``."""
+"""Index of a folder or server, in the model zoo's form: ``{"name_vVERSION": {"source": URL, "checksum": SHA-256}}``."""
 TOKEN = "CT_CNCL_PUBLISH_TOKEN"  # noqa: S105
-"""Environment variable with what a file server wants after "Authorization: Bearer"."""
+"""Environment variable with the token that a file server expects after "Authorization: Bearer"."""
 _SECONDS = 60
 
 
@@ -37,27 +37,28 @@ class PublishError(ValueError):
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that publishing does: in words, and the function that does it."""
+    """One step of publishing: its description, and the function that does it."""
 
     said: str
     do: Callable[[], object]
 
 
 def publish(source: Path, *, to: str, target: str, dry_run: bool = True) -> list[str]:
-    """Publish a packed bundle that stands the checks which need no execution.
+    """Publish a packed bundle that passes the checks which need no execution.
 
     Args:
-        source: a zip of ``ct-cncl pack``, its SHA-256 next to it.
-        to: "folder", "file-server" (HTTP PUT, as WebDAV servers take it) or "huggingface".
-        target: a folder; a URL; ``owner/name`` of a repository.
-        dry_run: only say what would be done.
+        source: a zip of ``ct-cncl pack``, with its SHA-256 next to it.
+        to: "folder", "file-server" (HTTP PUT, as WebDAV servers accept it) or "huggingface".
+        target: a folder, a URL, or ``owner/name`` of a repository.
+        dry_run: only describe what would be done.
 
     Returns:
-        The steps, in words.
+        Descriptions of the steps.
 
     Raises:
-        VerifyError: no packed bundle.
-        PublishError: a bundle with faults or places that are still to be written, another bundle of this version there, no way to reach it.
+        VerifyError: ``source`` is not a packed bundle.
+        PublishError: the bundle has faults or places that are still to be written, the target already has a different bundle of
+            this version, or it cannot be reached.
         OutputError: the folder cannot be written.
     """
     if not source.is_file() or not checksum_file(source).is_file():
@@ -66,7 +67,7 @@ def publish(source: Path, *, to: str, target: str, dry_run: bool = True) -> list
     card = next((one for one in found.checks if one.name == CARD_CHECK and one.state == SKIPPED), None)
     if card is not None:
         raise PublishError(
-            f"Expected a bundle that says what its weights are, but got {source.name}: {card.said}. Write them (search for "
+            f"Expected a bundle whose texts are complete, but in {source.name} {card.said}. Write them (search for "
             f"{TO_WRITE}), then run `ct-cncl pack --seal`; or pack with --card, --authors, --data-source and --license."
         )
     faults = [one.said for one in found.checks if one.state != OK]
@@ -75,7 +76,7 @@ def publish(source: Path, *, to: str, target: str, dry_run: bool = True) -> list
         raise PublishError(f"Expected a bundle without faults, but {source.name} has {len(faults)}: {faults[0]}")
     ways = {"folder": _to_folder, "file-server": _to_server, "huggingface": _to_hub}
     if to not in ways:
-        raise PublishError(f"Expected {', '.join(ways)} to publish to, but got {to!r}.")
+        raise PublishError(f"Expected the kind of target to be one of {', '.join(ways)}, but got {to!r}.")
     steps = ways[to](source, target)
     if not dry_run:
         for step in steps:
@@ -88,11 +89,9 @@ def _entry(source: Path, place: str) -> dict[str, Any]:
 
 
 def _merged(index: Any, source: Path, place: str) -> str:
-    """The index with this bundle in it, whose version must not be there with other bits: who has it would never know."""
+    """The index with this bundle added. A version must not be replaced by different contents: its users would not notice."""
     if not isinstance(index, dict):
-        raise PublishError(
-            f"Expected a mapping in the {INDEX} that is there, but got {type(index).__name__}. Correct it."
-        )
+        raise PublishError(f"Expected a mapping in the existing {INDEX}, but got {type(index).__name__}. Correct it.")
     own = _entry(source, place)
     earlier = index.get(source.stem)
     if earlier is not None and (
@@ -104,7 +103,8 @@ def _merged(index: Any, source: Path, place: str) -> str:
 
 def _another(source: Path) -> PublishError:
     return PublishError(
-        f"Expected {source.stem} to be new there or identical, but a different one is there. Raise the version (ct-cncl pack --version)."
+        f"Expected {source.stem} to be new or identical at the target, but it holds a different one. Raise the version (ct-cncl pack "
+        "--version)."
     )
 
 
@@ -120,7 +120,7 @@ def _to_folder(source: Path, target: str) -> list[Step]:
     merged = _merged(earlier, source, (folder / source.name).as_uri())
     there = folder / source.name
     if there.is_file() and not there.samefile(source) and file_checksum(there) != file_checksum(source):
-        raise _another(source)  # in no index, but somebody may have it
+        raise _another(source)  # not in the index, but somebody may have downloaded it
 
     def copy(path: Path) -> Callable[[], None]:
         def do() -> None:
@@ -138,7 +138,7 @@ def _to_folder(source: Path, target: str) -> list[Step]:
 
     return [
         *(Step(f"copy {path.name} to {folder}", copy(path)) for path in (source, checksum_file(source))),
-        Step(f"name {source.stem} in {index}", write_index),
+        Step(f"add {source.stem} to {index}", write_index),
     ]
 
 
@@ -147,7 +147,7 @@ def _to_server(source: Path, target: str) -> list[Step]:
     base = target.rstrip("/")
 
     def upload() -> None:
-        # Only now: a dry run reaches nothing.
+        # Only here, since a dry run must not contact the server.
         text = _request("GET", f"{base}/{INDEX}") or b"{}"
         try:
             merged = _merged(json.loads(text), source, f"{base}/{source.name}")
@@ -157,13 +157,13 @@ def _to_server(source: Path, target: str) -> list[Step]:
             raise PublishError(f"Expected JSON in {base}/{INDEX}, but got: {error}. Correct it.") from error
         there = _request("GET", f"{base}/{source.name}")
         if there is not None and hashlib.sha256(there).hexdigest() != file_checksum(source):
-            raise _another(source)  # in no index, but somebody may have it
+            raise _another(source)  # not in the index, but somebody may have downloaded it
         for path in (source, checksum_file(source)):
             _request("PUT", f"{base}/{path.name}", path.read_bytes())
         _request("PUT", f"{base}/{INDEX}", merged.encode())
 
     names = f"{source.name}, {checksum_file(source).name}"
-    return [Step(f"PUT {names} to {base}, and name {source.stem} in {base}/{INDEX}", upload)]
+    return [Step(f"PUT {names} to {base}, and add {source.stem} to {base}/{INDEX}", upload)]
 
 
 def _check_url(target: str) -> None:
@@ -174,21 +174,21 @@ def _check_url(target: str) -> None:
         good = False
     if not good or re.search(r"[\s\x00-\x1f?#@]", target):
         raise PublishError(
-            f"Expected a URL like https://host/folder, without user, question or anchor, but got {target!r}."
+            f"Expected a URL like https://host/folder, without user, query or fragment, but got {target!r}."
         )
     if TOKEN in os.environ and parts.scheme != "https":
-        raise PublishError(f"Expected https to send {TOKEN} over, but got {target!r}.")
+        raise PublishError(f"Expected an https URL, so that {TOKEN} is sent encrypted, but got {target!r}.")
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """urllib hands headers on to wherever it is sent, another host included: the token must not go there."""
+    """Refuses redirects: urllib would pass the headers on, even to another host, and the token must not go there."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
 
 
 def _request(method: str, url: str, content: bytes | None = None) -> bytes | None:
-    """The answer; None where a GET finds nothing."""
+    """Send a request and return the body of the response; None if a GET finds nothing."""
     request = urllib.request.Request(url, data=content, method=method)  # noqa: S310
     if TOKEN in os.environ:
         request.add_unredirected_header("Authorization", f"Bearer {os.environ[TOKEN]}")
@@ -201,7 +201,8 @@ def _request(method: str, url: str, content: bytes | None = None) -> bytes | Non
             return None
         if error.code in (301, 302, 303, 307, 308):
             raise PublishError(
-                f"Expected {url} to accept {method} itself, but it redirects to {error.headers.get('Location')}. Name that, if you trust it."
+                f"Expected {url} to accept {method} itself, but it redirects to {error.headers.get('Location')}. Name "
+                "that URL if you trust it."
             ) from error
         raise PublishError(f"Expected {url} to accept {method}, but got: {error.code} {error.reason}.") from error
     except (OSError, http.client.HTTPException) as error:

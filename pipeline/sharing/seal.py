@@ -1,4 +1,4 @@
-"""``ct-cncl pack --seal``: a bundle whose texts were edited, packed again with checksums of what it now holds."""
+"""``ct-cncl pack --seal``: pack a bundle again after its texts were edited, with new checksums."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def seal(source: Path, out: Path) -> Path:
     """Pack an edited bundle again.
 
     Args:
-        source: the bundle's folder (unpack the zip, edit), or a zip.
+        source: the bundle's folder (the zip, unpacked and edited), or a zip.
         out: folder of the new zip and its SHA-256.
 
     Returns:
-        The zip.
+        Path of the zip.
 
     Raises:
-        VerifyError: no bundle.
-        PackError: it breaks a rule of the model zoo; other weights than its metadata names.
-        OutputError: the zip is there already, or cannot be written.
+        VerifyError: ``source`` is not a bundle.
+        PackError: the bundle breaks a rule of the model zoo.
+        OutputError: the zip exists already, or cannot be written.
     """
     with opened(source) as bundle, temporary_folder() as scratch:
         folder = scratch / NAME
@@ -35,7 +35,7 @@ def seal(source: Path, out: Path) -> Path:
         write_checksums(folder)
         broken = broken_rules(folder)
         if broken:
-            raise PackError(f"Expected a bundle that the model zoo takes, but {broken[0]}")
+            raise PackError(f"Expected a bundle that the model zoo accepts, but {broken[0]}")
         version = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))["version"]
         path = out / f"{NAME}_v{version}.zip"
         if path.exists():

@@ -1,4 +1,4 @@
-"""``ct-cncl verify``: what a bundle would run, listed before any of it runs; then whether it is whole and does what it says."""
+"""``ct-cncl verify``: list what a bundle would run before any of it runs, then check that it is complete and works as stated."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ _LONGEST_SECONDS = 600
 
 
 class VerifyError(ValueError):
-    """A bundle cannot be looked at, or must not be run; the message is one line."""
+    """A bundle cannot be inspected, or must not be run; the message is one line."""
 
 
 class Check(NamedTuple):
-    """One check: what, how it went ("ok", "failed", "skipped") and what there is to say."""
+    """One check: its name, its state ("ok", "failed" or "skipped") and a remark."""
 
     name: str
     state: str
@@ -49,11 +49,11 @@ class Check(NamedTuple):
 
 @dataclass
 class Verified:
-    """What is known of a bundle.
+    """The results of verifying a bundle.
 
     Attributes:
-        review: what it would execute.
-        checks: in the order in which they were made.
+        review: what the bundle would execute.
+        checks: the checks in the order in which they were made.
     """
 
     review: Review
@@ -66,40 +66,41 @@ class Verified:
 
 
 def review_source(source: Path) -> Verified:
-    """Look at a bundle without running anything of it.
+    """Inspect a bundle without running any of it.
 
     Args:
         source: a packed bundle (.zip), or a bundle's folder.
 
     Returns:
-        What it would execute, and the checks that need no execution.
+        What the bundle would execute, and the checks that need no execution.
 
     Raises:
-        VerifyError: no bundle, or an archive that must not be unpacked.
+        VerifyError: ``source`` is not a bundle, or an archive that must not be unpacked.
     """
     with opened(source) as bundle:
         return _reviewed(source, bundle)
 
 
 def verify(source: Path, *, trust: bool = False) -> Verified:
-    """Look at a bundle; then run it, if it holds nothing but what the installed release does.
+    """Inspect a bundle, then run it if it would execute nothing but what the installed release holds.
+
+    Without trust, a bundle whose files do not match its checksums, or whose configs cannot be read, fails and is not run.
 
     Args:
         source: a packed bundle (.zip), or a bundle's folder.
-        trust: run it whatever it holds.
+        trust: run the bundle whatever it holds.
 
     Raises:
-        VerifyError: no bundle; an archive that must not be unpacked; something unknown in it, and no trust.
-
-    A bundle whose files are not those of its checksums, or whose configs cannot be read, fails and is not run without trust.
+        VerifyError: ``source`` is not a bundle, or an archive that must not be unpacked; or the bundle holds something unknown and
+            is not trusted.
     """
     with opened(source) as bundle:
         found = _reviewed(source, bundle)
         doubts = found.review.doubts
         if doubts and not trust:
             raise VerifyError(
-                f"Expected nothing to run but what the installed release holds, but {source.name} has {len(doubts)} other things, "
-                f"first {doubts[0]}. List them with --no-exec; run them with --trust if you do trust them."
+                f"Expected to run nothing but what the installed release holds, but {source.name} has {len(doubts)} other things, "
+                f"the first of which is {doubts[0]}. List them with --no-exec; run them with --trust if you trust them."
             )
         faults = [
             check.said
@@ -107,7 +108,7 @@ def verify(source: Path, *, trust: bool = False) -> Verified:
             if check.state == FAILED and check.name in (ARCHIVE, CHECKSUMS, READABLE)
         ]
         if faults and not trust:
-            found.checks.append(Check("run", SKIPPED, f"nothing of it was run: {faults[0]}"))
+            found.checks.append(Check("run", SKIPPED, f"nothing was run: {faults[0]}"))
         else:
             found.checks += _executed(bundle, trust=trust)
         return found
@@ -115,17 +116,17 @@ def verify(source: Path, *, trust: bool = False) -> Verified:
 
 @contextmanager
 def opened(source: Path) -> Iterator[Path]:
-    """The folder of a bundle; a zip is unpacked for as long as it is needed.
+    """The folder of a bundle; a zip is unpacked for the duration of the context.
 
     Raises:
-        VerifyError: no bundle, or an archive that leads elsewhere, holds links, or grows beyond reason.
+        VerifyError: ``source`` is not a bundle, or an archive with paths outside it or links, or one that grows beyond the limits.
     """
     if source.is_dir():
         yield _bundle_folder(source, source)
         return
     if not source.is_file():
         raise VerifyError(
-            f"Expected a packed bundle or a bundle's folder in {source}, but there is nothing. Name another."
+            f"Expected a packed bundle or a bundle's folder in {source}, but it does not exist. Name another."
         )
     with temporary_folder() as scratch:
         _check_size(source)
@@ -162,7 +163,7 @@ def _check_size(source: Path) -> None:
         )
     names = [member.filename.casefold() for member in members]
     if len(set(names)) != len(names):
-        raise VerifyError(f"Expected every name once in {source.name}, but some are there twice. Do not trust it.")
+        raise VerifyError(f"Expected every name once in {source.name}, but some occur twice. Do not trust it.")
 
 
 def _reviewed(source: Path, bundle: Path) -> Verified:
@@ -180,7 +181,7 @@ def _reviewed(source: Path, bundle: Path) -> Verified:
 
 
 def _card(bundle: Path) -> Check:
-    """Whether the card is about these weights, and complete."""
+    """Check that the card is about these weights, and complete."""
     own = installed_bundle()
     if is_card_of(bundle / CARD, own / CARD) and not same_tensors(
         bundle / "models" / "model.pt", own / "models" / "model.pt"
@@ -188,19 +189,19 @@ def _card(bundle: Path) -> Check:
         return Check(
             CARD_CHECK,
             FAILED,
-            f"{CARD} describes the weights that ct-cncl ships, but these are others; pack with --card FILE",
+            f"{CARD} describes the weights that ct-cncl ships, but the bundle holds others; pack it with --card FILE",
         )
     places = places_to_write(bundle)
     if places:
         return Check(
-            CARD_CHECK, SKIPPED, f"{places} places of card, licence and metadata are still marked to be written"
+            CARD_CHECK, SKIPPED, f"{places} places in card, licence and metadata are still marked to be written"
         )
-    return Check(CARD_CHECK, OK, "is about these weights" if (bundle / CARD).is_file() else "there is none")
+    return Check(CARD_CHECK, OK, "it is about these weights" if (bundle / CARD).is_file() else "there is none")
 
 
 def _checksums(source: Path, bundle: Path) -> Check:
     if source.is_file() and not (bundle / LISTING).is_file():
-        return Check(CHECKSUMS, FAILED, f"a packed bundle has {LISTING}, this one has none")
+        return Check(CHECKSUMS, FAILED, f"a packed bundle must have {LISTING}, but this one has none")
     wrong = list(wrong_checksums(bundle))
     if wrong:
         more = f" And {len(wrong) - 3} more." if len(wrong) > 3 else ""
@@ -211,7 +212,7 @@ def _checksums(source: Path, bundle: Path) -> Check:
 
 
 def _readable(bundle: Path) -> Check:
-    """Whether the configs that MONAI opens are mappings at all."""
+    """Check that the configs that MONAI opens are mappings."""
     for name in ("metadata.json", "inference.json", "train.json"):
         path = bundle / "configs" / name
         try:
@@ -223,7 +224,7 @@ def _readable(bundle: Path) -> Check:
 
 
 def _archive(source: Path, bundle: Path) -> Check:
-    """Whether the zip is named for what is in it, and is the one that the file next to it names."""
+    """Check that the zip's name matches its contents, and its checksum the file next to it."""
     listing = checksum_file(source)
     if listing.is_file() and listing.read_text(encoding="utf-8").split()[:1] != [file_checksum(source)]:
         return Check(ARCHIVE, FAILED, f"it is not the file that {listing.name} names")
@@ -234,13 +235,16 @@ def _archive(source: Path, bundle: Path) -> Check:
     expected = f"{bundle.name}_v{version}.zip"
     if source.name != expected and re.fullmatch(r".+_v.+\.zip", source.name):
         return Check(ARCHIVE, FAILED, f"it is named {source.name}, but holds {expected}")
-    return Check(ARCHIVE, OK, f"SHA-256 {file_checksum(source)}{'' if listing.is_file() else ', none beside it'}")
+    return Check(
+        ARCHIVE, OK, f"SHA-256 {file_checksum(source)}{'' if listing.is_file() else ', no checksum file next to it'}"
+    )
 
 
 def _executed(bundle: Path, *, trust: bool) -> list[Check]:
-    """The checks of ``verify_run``, in a process of their own, on a copy that they may write into.
+    """Run the checks of ``verify_run`` in a separate process, on a copy into which they may write.
 
-    Without trust its TorchScript is what was judged of it, printed again: two readers may not see the same in one file.
+    Without trust, TorchScript files are replaced by what was judged of them, printed again, since two readers may see different
+    things in one file.
     """
     from ct_cncl.pipeline.sharing import verify_run
 
@@ -261,13 +265,13 @@ def _executed(bundle: Path, *, trust: bool) -> list[Check]:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return [Check("run", FAILED, f"not done after {_LONGEST_SECONDS} seconds")]
+            return [Check("run", FAILED, f"not finished after {_LONGEST_SECONDS} seconds")]
     lines = [
         line.removeprefix(verify_run.MARK) for line in done.stdout.splitlines() if line.startswith(verify_run.MARK)
     ]
     checks = [Check(*json.loads(line)) for line in lines]
     missing = [name for name in verify_run.CHECKS if name not in {check.name for check in checks}]
     if missing:
-        last = (done.stderr.strip().splitlines() or ["nothing said"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         checks += [Check(name, FAILED, f"not reached: {last}") for name in missing]
     return checks

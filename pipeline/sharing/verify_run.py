@@ -1,6 +1,6 @@
-"""What ``ct-cncl verify`` runs of a bundle, in a process that starts in the bundle's folder and so with the code it carries.
+"""The part of ``ct-cncl verify`` that runs a bundle, in a process that starts in its folder and so uses the code it carries.
 
-Run as a script: ``python -c "$(cat verify_run.py)" SCRATCH``. It prints a JSON line a check.
+Run it as a script: ``python -c "$(cat verify_run.py)" SCRATCH``. It prints one JSON line per check.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ META, INFERENCE = str(_CONFIGS / "metadata.json"), str(_CONFIGS / "inference.jso
 
 
 class Skipped(Exception):  # noqa: N818
-    """A check that cannot be made here; the message says why."""
+    """The check cannot be made here; the message says why."""
 
 
 def network_in_out(_: Path) -> str:
-    """One tensor in, one out, as the metadata say."""
+    """Check that the network maps one tensor to one tensor, as the metadata state."""
     from monai.bundle import verify_net_in_out
 
     verify_net_in_out(net_id="network_def", meta_file=META, config_file=INFERENCE, device="cpu", any=64)
@@ -29,18 +29,18 @@ def network_in_out(_: Path) -> str:
 
 
 def properties_of_inference(scratch: Path) -> str:
-    """All that MONAI requires of an inference workflow can be built."""
+    """Check that everything that MONAI requires of an inference workflow can be built."""
     return _missing("infer", INFERENCE, dataset_dir=str(_scan(scratch)), output_dir=str(scratch / "infer"))
 
 
 def properties_of_training(scratch: Path) -> str:
-    """All that MONAI requires of a training workflow can be built, on a data set made of the example."""
+    """Check that everything that MONAI requires of a training workflow can be built, on a data set made from the example."""
     options = {"dataset_dir": str(_dataset(scratch)), "output_dir": str(scratch / "train"), "patches#size": 32}
     return _missing("train", str(_CONFIGS / "train.json"), **options)
 
 
 def exports_equal(scratch: Path) -> str:
-    """model.ts as MONAI exports it again, model.ts as it lies there and model.onnx give what model.pt gives."""
+    """Check that model.ts, a new export of it by MONAI, and model.onnx give the results of model.pt."""
     import torch
     from monai.bundle import ckpt_export
 
@@ -64,16 +64,16 @@ def exports_equal(scratch: Path) -> str:
             )
             results["model.onnx"] = torch.from_numpy(session.run(["result"], {"image": image.numpy()})[0])
         except ImportError:
-            said = "; model.onnx not looked at: ONNX Runtime is not installed"
+            said = "; model.onnx not checked: ONNX Runtime is not installed"
     far = {name: float((result - expected).abs().max()) * 4096 for name, result in results.items()}
-    bad = [f"{name} is {hu:.3g} HU from model.pt" for name, hu in far.items() if not hu < TOLERANCE_HU]
+    bad = [f"{name} differs from model.pt by {hu:.3g} HU" for name, hu in far.items() if not hu < TOLERANCE_HU]
     if bad:
         raise ValueError("; ".join(bad))
     return f"{', '.join(far)} within {max(far.values()):.2g} HU of model.pt{said}"
 
 
 def example_equal(scratch: Path) -> str:
-    """The bundle's inference on its example gives the stored result."""
+    """Check that the bundle's inference on its example gives the stored result."""
     import nibabel as nib
     import numpy as np
     from monai.bundle import ConfigWorkflow
@@ -96,7 +96,7 @@ def example_equal(scratch: Path) -> str:
     result: Any = nib.load(out / "scan_denoised.nii")
     far = float(np.abs(result.get_fdata() - stored.get_fdata()).max())
     if not far < TOLERANCE_HU or not np.array_equal(result.affine, stored.affine):
-        raise ValueError(f"the result is {far:.3g} HU from the stored one")
+        raise ValueError(f"the result differs from the stored one by {far:.3g} HU")
     return f"within {far:.2g} HU of the stored result"
 
 
@@ -120,12 +120,12 @@ def _missing(kind: str, config: str, **options: Any) -> str:
     if missing:
         raise ValueError(f"missing: {', '.join(missing)}")
     if kind == "train":
-        workflow.train_dataset[0]  # properties are complete without data; this sample is made of some
+        workflow.train_dataset[0]  # the properties are complete even without data, so make one sample
     return "complete"
 
 
 def _scan(scratch: Path) -> Path:
-    """The bundle's example, or a scan of noise where it has none."""
+    """The bundle's example, or a scan of noise if it has none."""
     import nibabel as nib
     import numpy as np
 
@@ -139,7 +139,7 @@ def _scan(scratch: Path) -> Path:
 
 
 def _dataset(scratch: Path) -> Path:
-    """A scan and its result as a prepared data set, a "patient" a split, with noise realization for recipes of random doses."""
+    """A scan and its result as a prepared data set, one "patient" per split, with noise realizations for random doses."""
     import nibabel as nib
     import numpy as np
 
@@ -173,13 +173,13 @@ CHECKS: dict[str, Callable[[Path], str]] = {
 
 
 def main(scratch: Path) -> None:
-    """Make every check, whatever came of the others."""
+    """Make every check, whatever the results of the others."""
     for name, check in CHECKS.items():
         try:
             state, said = "ok", check(scratch)
         except Skipped as error:
             state, said = "skipped", str(error)
-        except Exception as error:  # whatever the bundle's code raises is that check's result
+        except Exception as error:  # anything that the bundle's code raises is the result of the check
             while str(error).startswith(("Failed to", "applying")) and error.__cause__ is not None:
                 error = error.__cause__  # type: ignore[assignment]
             state, said = "failed", " ".join(str(error).split()) or type(error).__name__
@@ -187,7 +187,7 @@ def main(scratch: Path) -> None:
 
 
 MARK = "ct-cncl-check "
-"""How a line with a result begins; MONAI prints others."""
+"""Beginning of a line with a result; MONAI prints other lines."""
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""What MONAI's model zoo asks of a bundle, as far as it can be told from the files alone: nothing of the bundle is run."""
+"""Rules of MONAI's model zoo for a bundle, as far as they can be checked from its files: nothing of the bundle is run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REQUIRED = (
     "docs/data_license.txt",
 )
 LARGEST = 25 << 20
-"""Bytes of the largest file that the zoo keeps in git."""
+"""Largest size of a file that the zoo keeps in git, bytes."""
 SECTIONS = (
     "Model Overview",
     "Data",
@@ -34,12 +34,12 @@ SECTIONS = (
     "License",
 )
 CHECKSUMS = "checksums.sha256"
-"""File in the bundle that names every other one with its SHA-256, as ``sha256sum --check`` reads it."""
+"""File in the bundle that lists every other file with its SHA-256, in the format of ``sha256sum --check``."""
 HUB_FILES = ("README.md", ".gitattributes")
 HUB_CACHE = ".cache/huggingface/"
 SUBSECTIONS = ("Input", "Output")
 MISSING = object()
-"""What stands for a key that is not there."""
+"""Stand-in for the value of a missing key."""
 METADATA_SCHEMA = Path(__file__).with_name("metadata_schema.json")
 _PERSONAL = re.compile(
     rb"/(?:home|Users|root|work|workspace|media|mnt|tmp)/[\w.-]+|[A-Z]:\\\\?Users\\\\?[\w.-]+|[A-Za-z0-9._%+-]+@(?:[\w-]+\.)+(?:com|de|org|edu|net)\b"
@@ -48,7 +48,7 @@ _TEXT = {".json", ".yaml", ".yml", ".md", ".txt", ".conf", ".py", ".cfg", ".toml
 
 
 def broken_rules(bundle: Path) -> list[str]:
-    """The zoo's rules that a bundle's folder breaks, one sentence each; empty where it breaks none.
+    """The zoo's rules that a bundle's folder breaks, one sentence each; empty if it breaks none.
 
     Args:
         bundle: the folder with ``configs`` in it.
@@ -63,7 +63,7 @@ def _metadata(bundle: Path) -> Iterator[str]:
     try:
         metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        yield f"configs/metadata.json is no JSON: {error}."
+        yield f"configs/metadata.json is not JSON: {error}."
         return
     require("jsonschema", extra="verify", purpose="to check metadata.json")
     from jsonschema import Draft201909Validator
@@ -71,7 +71,7 @@ def _metadata(bundle: Path) -> Iterator[str]:
     schema = json.loads(METADATA_SCHEMA.read_text(encoding="utf-8"))
     for wrong in Draft201909Validator(schema).iter_errors(metadata):
         yield f"configs/metadata.json, {wrong.json_path}: {wrong.message}."
-    content: dict[str, Any] = metadata if isinstance(metadata, dict) else {}  # the schema has told of anything else
+    content: dict[str, Any] = metadata if isinstance(metadata, dict) else {}  # the schema has reported anything else
     version, changes = content.get("version"), content.get("changelog")
     if isinstance(version, str) and isinstance(changes, dict) and version not in changes:
         yield f"configs/metadata.json has no line for version {version} in its changelog."
@@ -128,16 +128,16 @@ def _files(bundle: Path) -> Iterator[str]:
     for path in sorted(path for path in bundle.rglob("*") if path.is_file()):
         name = path.relative_to(bundle).as_posix()
         if path.stat().st_size > LARGEST:
-            yield f"{name} has {path.stat().st_size / 2**20:.0f} MiB; the zoo takes at most {LARGEST >> 20}."
+            yield f"{name} has {path.stat().st_size / 2**20:.0f} MiB; the zoo accepts at most {LARGEST >> 20} MiB."
         if path.suffix in _TEXT:
             for match in sorted(set(_PERSONAL.findall(path.read_bytes()))):
-                yield f"{name} names {match.decode(errors='replace')}: personal paths and addresses have no place in it."
+                yield f"{name} names {match.decode(errors='replace')}: personal paths and addresses do not belong in a bundle."
 
 
 def wrong_checksums(bundle: Path) -> Iterator[str]:
-    """Files that are not those that ``checksums.sha256`` or metadata.json name; nothing where there is no such list.
+    """Files that do not match ``checksums.sha256`` or metadata.json, one sentence each; empty if there is no such list.
 
-    What a download from the Hugging Face Hub adds is passed over: the model card at the top, ``.gitattributes``, its cache.
+    Files that a download from the Hugging Face Hub adds are ignored: the model card at the top, ``.gitattributes`` and its cache.
     """
     present = {path.relative_to(bundle).as_posix(): path for path in bundle.rglob("*") if path.is_file()}
     weights = present.get("models/model.pt")

@@ -1,1 +1,1 @@
-"""Trained weights: loading them, reviewing those of strangers, and describing the scans that they were trained on."""
+"""Trained weights: load them, review those from others, and describe the scans on which they were trained."""

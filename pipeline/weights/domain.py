@@ -1,4 +1,4 @@
-"""What a network was trained on, and what of a scan lies outside of it."""
+"""The training data of a network, and which properties of a scan lie outside them."""
 
 from __future__ import annotations
 
@@ -19,36 +19,37 @@ from ct_cncl.transforms.common.json_values import plain
 from ct_cncl.transforms.series import Acquisition
 
 TRAINED_ON_FILE = "trained_on.json"
-"""Beside a checkpoint: what it was trained on."""
+"""File next to a checkpoint that describes its training data."""
 SAMPLED = 4
-"""Slices of a scan that are looked at."""
+"""Number of slices of a scan that are measured."""
 _MOST_SCANS = 40
 _RATIO = 1.25
-"""Factor by which noise and spacing may exceed the range of the training data before there is a warning."""
+"""Factor by which noise level and spacing may lie outside the range of the training data without a warning."""
 _HU_MARGIN = 200.0
 _FREQUENCY_RATIO = 1.1
-"""The same for the noise's frequency: kernels differ by less than levels."""
+"""The same factor for the mean frequency of the noise, which varies less than its level."""
 INPUT_DOSE = "input_dose"
-"""Lowest and highest dose of the training inputs relative to their references; 0 where those are noise-free."""
+"""Lowest and highest dose of the training inputs relative to their references; 0 if the references are noise-free."""
 _RANGES = ("noise_hu", "noise_per_mm", "pixel_mm", "slice_mm", "hu", INPUT_DOSE)
 
 
 def scan_domain(
     slices: Sequence[np.ndarray], spacing: Sequence[float], acquisition: Acquisition | None
 ) -> dict[str, Any]:
-    """What is compared: level and frequency of the noise, spacing, HU range, body part, contrast.
+    """Properties of a scan that are compared: level and frequency of the noise, spacing, HU range, body part, contrast.
 
-    The frequency stands for the reconstruction kernel, whose names mean something else with every vendor and which NIfTI does
-    not state.
+    The frequency represents the reconstruction kernel, whose name means something different for every vendor and is missing
+    in NIfTI.
 
     Args:
         slices: some slices (x, y) of a scan, HU.
-        spacing: mm along columns and rows, and from one slice to the next.
-        acquisition: what the headers say.
+        spacing: pixel size along columns and rows, and distance of slices, mm.
+        acquisition: contents of the headers.
 
     Returns:
-        "noise_hu" (std in soft tissue), "noise_per_mm" (its mean frequency), "pixel_mm", "slice_mm", "hu" (0.1 % and 99.9 % quantiles outside padding),
-        "body_part", "contrast", "kernel" (for words only); what is unknown is left out.
+        "noise_hu" (standard deviation in soft tissue), "noise_per_mm" (its mean frequency), "pixel_mm", "slice_mm", "hu" (0.1 %
+        and 99.9 % quantiles outside padding), "body_part", "contrast" and "kernel" (only used in messages); unknown properties
+        are left out.
 
     >>> scan_domain([np.full((32, 32), 40.0)], (0.7, 0.7, 5), None)["pixel_mm"]
     [0.7, 0.7]
@@ -72,7 +73,7 @@ def scan_domain(
 
 
 def sampled(count: int) -> list[int]:
-    """Numbers of the slices that stand for a scan of ``count``: evenly spread, the ends left out where there are more.
+    """Numbers of the slices that represent a scan of ``count`` slices: evenly spread, without the ends of a longer scan.
 
     >>> sampled(40)
     [5, 15, 25, 35]
@@ -82,7 +83,7 @@ def sampled(count: int) -> list[int]:
 
 
 def joint_domain(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The domain of several scans: ranges from the least to the greatest, every body part and contrast.
+    """Join the properties of several scans: ranges from the lowest to the highest value, and every body part and contrast.
 
     >>> joint_domain([{"noise_hu": [10, 10]}, {"noise_hu": [14, 14], "contrast": [True]}])
     {'noise_hu': [10, 14], 'contrast': [True]}
@@ -99,11 +100,11 @@ def joint_domain(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def outside(scan: Mapping[str, Any], trained_on: Mapping[str, Any]) -> list[str]:
-    """Warnings, one line each, for what of a scan lies outside of what the weights were trained on; unknown things pass.
+    """Warnings, one line each, about properties of a scan that lie outside the training data; unknown ones are not compared.
 
     Args:
-        scan: from :func:`scan_domain`.
-        trained_on: from :func:`joint_domain`, as stored with the weights.
+        scan: properties of the scan, from :func:`scan_domain`.
+        trained_on: properties of the training data, from :func:`joint_domain`, as stored with the weights.
 
     >>> outside({"noise_hu": [60.0, 60.0]}, {"noise_hu": [10.0, 20.0]})
     ['noise of 60 HU lies outside the 10 to 20 HU of the training data']
@@ -145,12 +146,12 @@ def training_domain(
     nested_dose_range: Sequence[float] | None = None,
     zoom_range: Sequence[float] | None = None,
 ) -> dict[str, Any]:
-    """The domain of a training: its low-dose volumes, how they were acquired, their dose, and what is drawn at random from them.
+    """Properties of the training data: the low-dose volumes, their acquisition and dose, and the random changes to them.
 
     Args:
-        entries: of the training split, with absolute paths; the pixels of at most 40 of them, evenly spread, are looked at.
-        dose_range: lowest and highest dose that is drawn; None for the dose that was prepared.
-        nested_dose_range: of the target that this dose is relative to.
+        entries: entries of the training split, with absolute paths; the pixels of at most 40, evenly spread, are measured.
+        dose_range: lowest and highest dose that is drawn; None for the prepared dose.
+        nested_dose_range: lowest and highest dose of the target, to which this dose is relative.
         zoom_range: lowest and highest magnification of a patch.
     """
     doses = None
@@ -171,7 +172,7 @@ def training_domain(
 def _relative_dose(
     entry: Mapping[str, Any], dose_range: Sequence[float] | None, *, nested: bool
 ) -> tuple[float, float] | None:
-    """Lowest and highest dose of an entry's images relative to their references; None where nothing says so."""
+    """Lowest and highest dose of an entry's images relative to their references; None if unknown."""
     noise_free = entry.get("provenance", {}).get("truth") == "noise-free"
     if noise_free and not nested:
         return 0.0, 0.0
@@ -200,16 +201,16 @@ def _entry_domain(entry: Mapping[str, Any], doses: tuple[float, float] | None) -
 def noise_at_doses(
     image: float, label: float, dose_fraction: float, doses: tuple[float, float], *, noise_free: bool
 ) -> list[float]:
-    """Noise of images at two doses, from that at one.
+    """Noise of images at two doses, from their noise at one dose.
 
-    Noise is inserted with variance u^2 (1/d - 1), or u^2 / d into a reference without any; ``u`` follows from what is there.
+    Noise is inserted with variance u^2 (1/d - 1), or u^2 / d into a noise-free reference; ``u`` follows from the arguments.
 
     Args:
         image: noise at ``dose_fraction``, HU.
         label: noise of the reference, HU.
-        dose_fraction: of the image.
-        doses: lowest and highest.
-        noise_free: the reference is without noise.
+        dose_fraction: dose fraction of the image.
+        doses: lowest and highest dose fraction.
+        noise_free: whether the reference has no noise.
 
     Returns:
         The noise at the highest dose, then at the lowest, HU.
@@ -217,7 +218,7 @@ def noise_at_doses(
     >>> noise_at_doses(20.0, 10.0, 0.25, (0.0625, 1.0), noise_free=False)
     [10.0, 40.0]
     """
-    own = 0.0 if noise_free else 1.0  # what of 1/d the reference has already
+    own = 0.0 if noise_free else 1.0  # the part of 1/d that the reference already has
     unit = max(image**2 - label**2, 0.0) / max(1 / dose_fraction - own, 1e-6)
     return [float(np.sqrt(label**2 + unit * (1 / dose - own))) for dose in (doses[1], doses[0])]
 
@@ -234,20 +235,20 @@ def _stated(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def record_domain(folder: str | Path, trainer: Any) -> None:
-    """Write what a training will see next to its checkpoints, so that denoising can tell what lies outside of it.
+    """Write the properties of the training data next to the checkpoints, so that denoising can warn about other scans.
 
-    The data are read here, if nothing has asked for them before: what is wrong with them is said before a run begins.
+    The data are opened here, unless they have been opened before, so that errors in them are reported before the run begins.
 
     Args:
-        folder: of the run.
-        trainer: whose loader has a ``PatchPairs``; what is drawn at random is asked of its transforms.
+        folder: folder of the run.
+        trainer: trainer whose loader has a ``PatchPairs``; its transforms tell which random changes are made.
 
     Raises:
         DataError: the data set cannot be used.
         OutputError: the file cannot be written.
     """
     dataset = trainer.data_loader.dataset
-    dataset.prepare()  # by every process: the first may make the data set
+    dataset.prepare()  # in every process; the first one may have to make the data set
     if not is_main_process():
         return
     entries = getattr(dataset.data, "own_entries", dataset.data)
@@ -257,7 +258,7 @@ def record_domain(folder: str | Path, trainer: Any) -> None:
 
 
 def drawn_ranges(transform: Any) -> dict[str, Sequence[float] | None]:
-    """Dose and zoom ranges of a training's transforms, as :func:`training_domain` takes them."""
+    """Dose and zoom ranges of the training transforms, as arguments of :func:`training_domain`."""
     found: dict[str, Sequence[float] | None] = {}
     for one in getattr(transform, "transforms", ()):
         for name in ("dose_range", "nested_dose_range", "zoom_range"):

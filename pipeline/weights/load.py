@@ -1,4 +1,4 @@
-"""Weights as denoising uses them: a checkpoint with its network's definition, a TorchScript or ONNX file, or the bundle's own."""
+"""Load weights for denoising: a checkpoint with its network's definition, a TorchScript or ONNX file, or the bundle's own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ct_cncl.transforms.common.checksums import file_checksum
 from ct_cncl.transforms.common.torch_archives import ArchiveError
 
 TRAINED_ON_KEY = "trained_on"
-"""Name of what describes the training data: ``trained_on.json`` next to a checkpoint, a key of a bundle's metadata."""
+"""Name of the description of the training data: ``trained_on.json`` next to a checkpoint, or a key of a bundle's metadata."""
 _MOST_SLICES = 7
 
 
@@ -34,13 +34,13 @@ class Weights:
     """A network ready to denoise.
 
     Attributes:
-        network: on its device, in evaluation mode; (B, slices, H, W) to (B, 1, H, W) in network units.
-        device: where it is.
+        network: the network on its device, in evaluation mode; it maps (B, slices, H, W) to (B, 1, H, W) in network units.
+        device: device of the network.
         checksum: SHA-256 of the file.
-        slices: neighbouring slices it takes, odd.
-        trained_on: what is known of its training data; empty where nothing is.
-        precision: in which it computes, "fp32" or "bf16".
-        own_threads: it has threads of its own (ONNX Runtime), not torch's.
+        slices: number of neighbouring slices that it takes, odd.
+        trained_on: known properties of its training data; empty if none are known.
+        precision: precision in which it computes, "fp32" or "bf16".
+        own_threads: whether it uses its own threads (ONNX Runtime) instead of torch's.
     """
 
     network: nn.Module
@@ -53,31 +53,32 @@ class Weights:
 
     @property
     def has_branches(self) -> bool:
-        """Whether content and noise can be had apart from the result."""
+        """Whether the network also gives content and noise."""
         return hasattr(self.network, "branches")
 
     def branches(self, image: torch.Tensor) -> Branches:
-        """All estimates of ``image`` (B, slices, H, W), network units."""
+        """All estimates for ``image`` (B, slices, H, W), network units."""
         return Branches(*self.network.branches(image))  # type: ignore[operator]
 
 
 def open_weights(
     path: str | Path | None, device: torch.device, *, precision: str = "fp32", trust: bool = False
 ) -> Weights:
-    """Load weights and the network they belong to.
+    """Load weights and the network to which they belong.
 
     Args:
         path: a run's checkpoint, with the run's config.json next to it; a bundle's models/model.pt; a TorchScript (.ts) or ONNX
             (.onnx) file; None for the bundle's own.
-        device: to run on.
-        precision: to compute in: "fp32", "bf16" or "auto", see :func:`~ct_cncl.pipeline.networks.precision.chosen_precision`.
-        trust: load a TorchScript file as it is, and import the classes that a run's config names, whatever their code may do to this
-            machine; without it, only a network's arithmetic.
+        device: device to run on.
+        precision: "fp32", "bf16" or "auto", see :func:`~ct_cncl.pipeline.networks.precision.chosen_precision`.
+        trust: load a TorchScript file as it is, and import the classes that a run's config names, whatever their code may do to
+            this machine. Without trust, only the arithmetic of a network is allowed.
 
     Raises:
-        CheckpointError: none there, damaged, or of another network; ONNX and bf16; TorchScript that does more than compute.
-        ConfigError: no config next to the weights, or one that would run code.
-        ValueError: another precision.
+        CheckpointError: the file is missing, damaged or of another network; it is ONNX and bf16 is asked for; or it is
+            TorchScript that does more than compute.
+        ConfigError: there is no config next to the weights, or one that would run code.
+        ValueError: the precision is unknown.
     """
     path = _own_weights() if path is None else Path(path)
     if not path.is_file():
@@ -92,13 +93,13 @@ def open_weights(
 
 
 def _precision(name: str, device: torch.device, path: Path) -> str:
-    """What a precision's name means for these weights: "fp32" or "bf16"."""
+    """The precision that ``name`` means for these weights: "fp32" or "bf16"."""
     chosen = chosen_precision(name, device)
     if path.suffix != ".onnx":
         return chosen
     if name == "bf16":
         raise CheckpointError(
-            f"Expected fp32 for {path}, since ONNX Runtime computes in what the file says, but got bf16. Use the .pt or .ts file, or "
+            f"Expected fp32 for {path}, since the ONNX file determines the precision, but got bf16. Use the .pt or .ts file, or "
             "--precision fp32."
         )
     return "fp32"
@@ -115,7 +116,7 @@ def _own_weights() -> Path:
 
 
 def _opened(path: Path, *, trust: bool) -> tuple[nn.Module, dict[str, Any]]:
-    """The network, and the bundle's metadata where an exported file holds them."""
+    """The network, and the bundle's metadata if an exported file holds them."""
     if path.suffix == ".ts":
         return _trusted(path) if trust else _scripted(path)
     if path.suffix == ".onnx":
@@ -126,15 +127,15 @@ def _opened(path: Path, *, trust: bool) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def built_network(path: Path, *, trust: bool = False) -> nn.Module:
-    """The network of a checkpoint, built from the definition beside it, with its weights.
+    """Build the network of a checkpoint from the definition next to it, and load its weights.
 
     Args:
-        path: of the checkpoint.
-        trust: import and run classes that are not this project's.
+        path: path of the checkpoint.
+        trust: import and run classes that are not part of this project.
 
     Raises:
-        CheckpointError: damaged, or of another network.
-        ConfigError: no definition, or one that would run code that is not trusted.
+        CheckpointError: the checkpoint is damaged or of another network.
+        ConfigError: there is no definition, or one that would run untrusted code.
     """
     config = network_config(path, trust=trust)
     try:
@@ -147,10 +148,12 @@ def built_network(path: Path, *, trust: bool = False) -> nn.Module:
 
 
 def imports_of(path: Path) -> list[str]:
-    """What trust in a checkpoint imports and runs, a line; nothing where its network is of this project, or in the file itself.
+    """One line on the classes that trust in a checkpoint imports and runs; empty if there are none.
+
+    There are none if the network is part of this project, or is in the file itself.
 
     Raises:
-        ConfigError: no config beside it.
+        ConfigError: there is no config next to the checkpoint.
     """
     if path.suffix in (".ts", ".onnx") or not path.is_file():
         return []
@@ -164,9 +167,9 @@ def imports_of(path: Path) -> list[str]:
 
 
 def _scripted(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """A TorchScript module, and the bundle's metadata where MONAI's ckpt_export put it inside.
+    """A TorchScript module, and the bundle's metadata if MONAI's ckpt_export put them into the file.
 
-    Loading alone runs code of the file, so that it is judged before; torch then reads what was judged, not the file.
+    Loading alone runs code of the file, so the file is judged first; torch then reads what was judged, not the file.
     """
     try:
         judged = judge_torchscript(path)
@@ -175,7 +178,7 @@ def _scripted(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     if judged.doubts:
         raise CheckpointError(
             f"Expected a TorchScript file that does nothing but compute, but {path} {_said(judged.doubts)}. Do not use it; ask for "
-            "the .pt file, or run `ct-cncl denoise --trust` if you know who made it."
+            "the .pt file, or run `ct-cncl denoise --trust` if you trust its author."
         )
     return _loaded(path, io.BytesIO(judged.rebuilt())), _metadata(path, judged.metadata)
 
@@ -197,7 +200,7 @@ def _trusted(path: Path) -> tuple[nn.Module, dict[str, Any]]:
 def _loaded(path: Path, source: Any, inside: dict[str, Any] | None = None) -> nn.Module:
     try:
         return torch.jit.load(source, map_location="cpu", _extra_files=inside)
-    except Exception as error:  # torch raises several kinds on files that are no archive of its own
+    except Exception as error:  # torch raises several kinds of errors for files that are not its archives
         raise CheckpointError(
             f"Expected a TorchScript file in {path}, but got: {first_line(error)} Export it again."
         ) from error
@@ -215,10 +218,10 @@ def _metadata(path: Path, text: str | bytes) -> dict[str, Any]:
 
 
 def described_training(path: Path) -> dict[str, Any]:
-    """What lies next to weights about their training data: ``trained_on.json``, or a key of a bundle's metadata; else nothing.
+    """The description of the training data next to weights: ``trained_on.json``, or a key of a bundle's metadata; or empty.
 
     Raises:
-        ConfigError: a file that is no JSON.
+        ConfigError: the file is not JSON, or holds something else.
     """
     for file, key in (
         (path.parent / f"{TRAINED_ON_KEY}.json", ""),
@@ -231,12 +234,12 @@ def described_training(path: Path) -> dict[str, Any]:
                 raise ConfigError(f"Expected JSON in {file}, but got: {first_line(error)}.") from error
             if not isinstance(content, dict):
                 raise ConfigError(
-                    f"Expected what the training data were in {file}, but got no object of JSON. Write it again."
+                    f"Expected a JSON object that describes the training data in {file}, but got other JSON. Write it again."
                 )
             found = content.get(key, {}) if key else content
             if not isinstance(found, dict):
                 raise ConfigError(
-                    f"Expected an object under {key or 'the top'} in {file}, but got other JSON. Write it again."
+                    f"Expected a JSON object under {key!r} in {file}, but got other JSON. Write it again."
                 )
             if found:
                 return dict(found)
@@ -244,7 +247,7 @@ def described_training(path: Path) -> dict[str, Any]:
 
 
 def _slices(network: nn.Module, device: torch.device, path: Path) -> int:
-    """How many slices the network takes: the first odd number that it accepts."""
+    """Number of slices that the network takes: the first odd number that it accepts."""
     first_error: BaseException | None = None
     for slices in range(1, _MOST_SLICES + 1, 2):
         try:
@@ -257,5 +260,5 @@ def _slices(network: nn.Module, device: torch.device, path: Path) -> int:
             return slices
     why = f": {str(first_error).splitlines()[0]}" if first_error and str(first_error) else ""
     raise CheckpointError(
-        f"Expected a network in {path} that turns (B, 1, 64, 64) into the same shape, but it does not{why}. Name CNCL weights."
+        f"Expected a network in {path} that maps (B, slices, 64, 64) to (B, 1, 64, 64), but it does not{why}. Name CNCL weights."
     )

@@ -1,4 +1,4 @@
-"""Weights as an ONNX file: run by ONNX Runtime on the CPU, no config and no Python code in it."""
+"""Weights as an ONNX file, which holds no config and no Python code and is run by ONNX Runtime on the CPU."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ct_cncl.pipeline.networks import Branches
 from ct_cncl.pipeline.networks.branches import pad_to_multiple
 
 OUTPUTS = ("result", "content", "noise")
-"""Names of what an exported network gives, each (batch, 1, columns, rows) in network units; without branches, the first alone."""
+"""Output names of an exported network, each (batch, 1, columns, rows) in network units; without branches, only the first."""
 AXES = ("batch", "slices", "columns", "rows")
-"""What the axes of an image are, in every network here and in every export: pydicom's ``pixel_array`` is (rows, columns)."""
+"""Axes of an image in every network and every export here; pydicom's ``pixel_array`` is (rows, columns)."""
 AXES_IN_WORDS = (
     "(batch, slices, columns, rows): columns towards the patient's left, rows towards the back in axial slices; of several slices "
     "towards the head; a pixel_array of pydicom, (rows, columns), goes in transposed"
@@ -26,11 +26,12 @@ METADATA = "metadata.json"
 
 
 class OnnxNetwork(nn.Module):
-    """An ONNX graph as a module: (batch, slices, columns, rows) to (batch, 1, columns, rows) in network units, computed on the CPU.
+    """An ONNX graph as a module, computed on the CPU: (batch, slices, columns, rows) to (batch, 1, columns, rows), network units.
 
     Args:
         session: an ``onnxruntime.InferenceSession`` with the input "image" and the outputs ``OUTPUTS``.
-        multiple: what the graph pads the sides to, by itself; images too small for that, below twice as much, are padded before.
+        multiple: number to a multiple of which the graph itself pads the sides. It cannot pad images with a side below twice
+            that number; this module pads them first.
     """
 
     def __init__(self, session: Any, *, multiple: int) -> None:
@@ -39,14 +40,14 @@ class OnnxNetwork(nn.Module):
         self.multiple = multiple
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """The result of ``image`` (batch, slices, columns, rows)."""
+        """The result for ``image`` (batch, slices, columns, rows)."""
         return self.outputs(image, OUTPUTS[:1])[0]
 
     def outputs(self, image: torch.Tensor, names: tuple[str, ...]) -> list[torch.Tensor]:
-        """Outputs by name, on the device of ``image``.
+        """The outputs ``names`` for ``image``, on its device.
 
         Raises:
-            RuntimeError: an image that the graph does not take.
+            RuntimeError: the graph does not accept the image.
         """
         columns, rows = image.shape[-2:]
         padded = image.float().cpu()
@@ -60,23 +61,23 @@ class OnnxNetwork(nn.Module):
 
 
 class OnnxBranches(OnnxNetwork):
-    """An ONNX graph that gives content and noise besides the result."""
+    """An ONNX graph that also gives content and noise."""
 
     def branches(self, image: torch.Tensor) -> Branches:
-        """All estimates of ``image`` (batch, slices, columns, rows)."""
+        """All estimates for ``image`` (batch, slices, columns, rows)."""
         fused, content, noise = self.outputs(image, OUTPUTS)
         return Branches(content, noise, fused)
 
 
 def open_onnx(path: Path, *, threads: int | None = None) -> tuple[OnnxNetwork, dict[str, Any]]:
-    """A network in an ONNX file, and the bundle's metadata where they are inside.
+    """Open the network in an ONNX file, and the bundle's metadata if the file holds them.
 
     Args:
-        path: written by ``ct-cncl pack``, or with the same names of input and outputs.
-        threads: of ONNX Runtime; None takes torch's number.
+        path: file that ``ct-cncl pack`` wrote, or one with the same names of input and outputs.
+        threads: threads of ONNX Runtime; None takes torch's number.
 
     Raises:
-        CheckpointError: ONNX Runtime is not installed; no ONNX file, or one with other inputs and outputs.
+        CheckpointError: ONNX Runtime is not installed, or the file is not an ONNX file or has other inputs and outputs.
     """
     try:
         import onnxruntime
@@ -87,7 +88,7 @@ def open_onnx(path: Path, *, threads: int | None = None) -> tuple[OnnxNetwork, d
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or torch.get_num_threads()
-    options.log_severity_level = 4  # what is not fatal is raised as well, and told in one line
+    options.log_severity_level = 4  # fatal only: errors are raised as well, and reported in one line
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
@@ -107,6 +108,6 @@ def open_onnx(path: Path, *, threads: int | None = None) -> tuple[OnnxNetwork, d
         raise CheckpointError(f"Expected JSON in the metadata of {path}, but got: {error}. Export it again.") from error
     if multiple < 1 or not isinstance(metadata, dict):
         raise CheckpointError(
-            f"Expected metadata as `ct-cncl pack` writes them in {path}, but got others. Export it again."
+            f"Expected the metadata in {path} in the form that `ct-cncl pack` writes, but got another. Export it again."
         )
     return kind(session, multiple=multiple), metadata

@@ -1,4 +1,4 @@
-"""A TorchScript file from anywhere: read within bounds, judged before torch sees it, and written again from what was judged."""
+"""A TorchScript file from anywhere: read within limits, judged before torch reads it, and rewritten from what was judged."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ct_cncl.pipeline.weights.torchscript_code import CodeError, JudgedCode, fit
 from ct_cncl.transforms.common.torch_archives import ArchiveError, check_growth
 
 _MOST_CODE = 1 << 20
-"""Bytes; the largest of this project's networks has 90 kB, and judging takes some 400 times as much memory."""
+"""Bytes; the largest of this project's networks has 90 kB of code, and judging takes about 400 times as much memory."""
 _MEMBER = re.compile(
     r"code/(?P<module>__torch__(?:/[A-Za-z0-9_]+)*)\.py|(?P<pickle>data|constants)\.pkl|(?:data|constants)/\d+"
     r"|(?:\.data/)?version|byteorder|extra/[^/]+"
 )
 _LEFT_OUT = re.compile(r"code/.*\.debug_pkl|\.data/[a-z_]+|\.format_version|\.storage_alignment")
-"""What torch writes beside it and a network does not need."""
+"""Other members that torch writes and that a network does not need."""
 _OPCODES = frozenset(
     {
         "APPEND", "APPENDS", "BINFLOAT", "BINGET", "BININT", "BININT1", "BININT2", "BINPERSID", "BINPUT", "BINUNICODE", "BUILD",
@@ -40,11 +40,11 @@ _ITEM_SIZES = {
 
 @dataclass
 class Judged:
-    """A TorchScript file that was read but not loaded.
+    """A TorchScript file that has been read but not loaded.
 
     Attributes:
-        doubts: what in it is not known to be harmless; empty for a network.
-        metadata: the text of ``metadata.json`` in it.
+        doubts: everything in it that is not known to be harmless; empty for a plain network.
+        metadata: the text of its ``metadata.json``.
     """
 
     doubts: list[str]
@@ -52,7 +52,7 @@ class Judged:
     _members: dict[str, bytes]
 
     def rebuilt(self) -> bytes:
-        """The file again, from what was judged and nothing else; the same weights and the same network."""
+        """The file rewritten from nothing but what was judged, with the same weights and the same network."""
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as archive:
             for name, content in self._members.items():
@@ -64,7 +64,7 @@ def judge_torchscript(path: Path) -> Judged:
     """Read and judge a TorchScript file; nothing in it is run or unpickled by torch.
 
     Raises:
-        ArchiveError: it cannot be read, or would grow beyond reason.
+        ArchiveError: the file cannot be read, or would grow beyond the limits.
     """
     members, doubts = _members(path)
     modules = {name: match["module"] for name in members if (match := _MEMBER.fullmatch(name))}
@@ -85,7 +85,7 @@ def judge_torchscript(path: Path) -> Judged:
 
 
 def _members(path: Path) -> tuple[dict[str, bytes], list[str]]:
-    """The parts by their names below the top folder, and the names of those that torch does not write."""
+    """The members by their names below the top folder, and doubts about those that torch does not write."""
     doubts: list[str] = []
     members: dict[str, bytes] = {}
     try:
@@ -113,13 +113,15 @@ def _class_of(value: Any) -> str:
 
 
 def _pickle_doubts(members: dict[str, bytes], kind: str, code: JudgedCode) -> list[str]:
-    """Whatever the pickle would make beside the file's own classes, and tensors that reach beyond their bytes."""
+    """Whatever the pickle would make other than the file's own classes, and tensors that reach beyond their bytes."""
     content = members.get(f"{kind}.pkl")
     if content is None:
         return []
     try:
         for op, argument, _ in pickletools.genops(content):
-            far = op.name == "LONG_BINPUT" and int(argument or 0) > len(content)  # Python makes room for all below it
+            far = op.name == "LONG_BINPUT" and int(argument or 0) > len(
+                content
+            )  # Python would allocate memo entries up to this number
             if op.name not in _OPCODES or far:
                 return [f"{op.name} in {kind}.pkl"]
         sizes = {name: len(part) for name, part in members.items() if name.startswith(f"{kind}/")}
@@ -132,7 +134,7 @@ def _pickle_doubts(members: dict[str, bytes], kind: str, code: JudgedCode) -> li
 
 
 class _Plain:
-    """Stands for an object of the file's own classes."""
+    """Stand-in for an object of the file's own classes."""
 
     full = ""
     built: list[tuple[str, Any]]
@@ -142,13 +144,13 @@ class _Plain:
 
 
 class _Reader(pickle.Unpickler):
-    """Reads a pickle whose every name stands for something inert.
+    """Reads a pickle in which every name stands for something inert.
 
     Args:
         stream: the pickle.
         kind: "data" or "constants", the folder of its weights.
-        sizes: bytes of each file of weights.
-        classes: what the file's own code defines.
+        sizes: size of each file of weights, bytes.
+        classes: classes that the file's own code defines.
     """
 
     def __init__(self, stream: io.BytesIO, kind: str, sizes: dict[str, int], classes: set[str]) -> None:
@@ -158,7 +160,7 @@ class _Reader(pickle.Unpickler):
         self.built: list[tuple[str, Any]] = []
 
     def find_class(self, module: str, name: str) -> Any:
-        """Stand-ins; nothing is imported."""
+        """Return a stand-in for the name; nothing is imported."""
         known: dict[str, Callable[..., Any]] = {
             "collections.OrderedDict": OrderedDict,
             "torch._utils._rebuild_tensor_v2": self._tensor,
@@ -174,14 +176,14 @@ class _Reader(pickle.Unpickler):
         return type("_Own", (_Plain,), {"full": full, "built": self.built})
 
     def compare(self, attributes: Mapping[str, Mapping[str, ast.expr]]) -> None:
-        """Objects must be of the class that their attribute is declared as: torch believes the pickle, and reads beyond the end of a smaller one."""
+        """Doubt objects that are not of their attribute's declared class: torch does not check, and reads past a smaller one."""
         for full, state in self.built:
             for name, kind in attributes.get(full, {}).items():
                 if not isinstance(state, dict) or not fits(state.get(name), kind, _class_of):
                     self.doubts.append(f"an attribute {ascii(name)[:30]} of another type than its class says")
 
     def persistent_load(self, pid: Any) -> int:
-        """How many items a file of weights has; torch believes what the pickle says of it."""
+        """Number of items in a file of weights, which torch takes from the pickle without a check."""
         _, storage, key, _, count = pid
         item = _ITEM_SIZES[storage.removesuffix("Storage")]
         if not 0 <= count * item <= self.sizes.get(f"{self.kind}/{key}", 0):
@@ -189,7 +191,7 @@ class _Reader(pickle.Unpickler):
         return int(count)
 
     def _tensor(self, count: int, offset: int, shape: Any, stride: Any, *_: Any) -> None:
-        """Its last element must lie within its file: torch's loader does not look."""
+        """Doubt a tensor whose last element lies beyond its file; torch's loader does not check this."""
         fine = len(shape) == len(stride) and min((offset, *shape, *stride)) >= 0
         last = offset + sum((length - 1) * step for length, step in zip(shape, stride))
         if not fine or (math.prod(shape) and last >= count):

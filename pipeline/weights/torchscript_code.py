@@ -1,8 +1,8 @@
-"""The code inside a TorchScript file: read without running it, judged by what is allowed, and printed again.
+"""The code inside a TorchScript file: read without running it, judged against a list of what is allowed, and printed again.
 
-Whatever is not known here is a doubt; there is no list of what is forbidden. What torch gets to read is not the file's own
-text but the judged syntax tree, printed again: comments, line breaks, spaces and other spellings of the same thing, which
-two parsers may read differently, are gone by then.
+Whatever is not on that list is a doubt; there is no list of what is forbidden. Torch does not read the file's own text but
+the judged syntax tree, printed again. That removes comments, line breaks, spaces and alternative spellings, which two parsers
+might read differently.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ _BASES = frozenset({"Module", "NamedTuple"})
 
 
 class CodeError(ValueError):
-    """Text that is no TorchScript."""
+    """The text is not TorchScript."""
 
 
 @dataclass
 class JudgedCode:
-    """What was found in the code of one file.
+    """The code of one file after judging.
 
     Attributes:
-        doubts: what is not known to be harmless, each once, in the order of the text.
-        texts: by module ("__torch__.a.b"), what torch may read.
-        classes: full names of the classes that are defined.
-        attributes: by class, the type of each attribute.
+        doubts: whatever is not known to be harmless, each thing once, in the order of the text.
+        texts: text that torch may read, by module ("__torch__.a.b").
+        classes: full names of the classes that the file defines.
+        attributes: types of the attributes of each class.
     """
 
     doubts: list[str] = field(default_factory=list)
@@ -50,10 +50,10 @@ def judge_code(sources: Mapping[str, str]) -> JudgedCode:
     """Judge all modules of a TorchScript file.
 
     Args:
-        sources: text by the module's name, "__torch__.a.b".
+        sources: text by name of the module, "__torch__.a.b".
 
     Raises:
-        CodeError: text that Python cannot parse, as torch's own printer never writes it.
+        CodeError: Python cannot parse a text, so torch's printer has not written it.
     """
     judged = JudgedCode()
     trees = {name: _parsed(name, text) for name, text in sources.items()}
@@ -87,14 +87,14 @@ def _parsed(name: str, text: str) -> ast.Module:
 
 @cache
 def _operator_names() -> frozenset[str]:
-    """All that torch would take for a method of a tensor, string or list."""
+    """All names that torch would take for methods of a tensor, string or list."""
     import torch
 
     return frozenset(schema.name.rpartition("::")[2] for schema in torch._C._jit_get_all_schemas())
 
 
 class _Judge:
-    """Walks one module; what it does not know becomes a doubt."""
+    """Walks through one module; whatever it does not know becomes a doubt."""
 
     def __init__(self, classes: set[str], functions: set[str], methods: set[str]) -> None:
         self.classes, self.functions, self.methods = classes, functions, methods
@@ -110,7 +110,7 @@ class _Judge:
             self._doubt(node, f"the name {text[:40]!r}")
 
     def module(self, tree: ast.Module) -> None:
-        """Classes and functions, nothing else."""
+        """Judge a module, which may hold classes and functions only."""
         for node in tree.body:
             if isinstance(node, ast.ClassDef):
                 self._class(node)
@@ -139,7 +139,7 @@ class _Judge:
                 self._doubt(own)
 
     def _method_name(self, node: ast.FunctionDef) -> None:
-        """A method that is called like an operator would let the operator be called on a string or a tensor."""
+        """Doubt a method with an operator's name: it would let that operator be called on a string or a tensor."""
         if (node.name.startswith("__") and node.name != "__len__") or node.name in _operator_names():
             self._doubt(node, f"a method called {node.name[:40]}")
         self._name(node.name, node)
@@ -214,7 +214,7 @@ class _Judge:
         self._expression(node.args[0])  # type: ignore[attr-defined]
 
     def _path(self, node: ast.expr) -> bool:
-        """Whether this is the full name of something that the file itself defines."""
+        """Whether the node is the full name of a function or class that the file itself defines."""
         return _dotted(node) in self.functions | self.classes
 
     def _expression(self, node: ast.expr | None) -> None:
@@ -260,7 +260,7 @@ class _Judge:
             self._expression(keyword.value)
 
     def _called(self, node: ast.expr) -> None:
-        """Operators that are allowed; functions and methods that the file itself defines."""
+        """Allow listed operators, and functions and methods that the file itself defines."""
         dotted = _dotted(node)
         root, _, rest = dotted.partition(".")
         if isinstance(node, ast.Name):
@@ -284,7 +284,7 @@ class _Judge:
             self._doubt(node)
 
     def _literal(self, node: ast.expr | None) -> None:
-        """Plain values; in strings nothing that needs another spelling when it is printed again."""
+        """Allow plain values only, and only strings that are printed again unchanged."""
         for part in () if node is None else ast.walk(node):
             if isinstance(part, ast.Constant):
                 text = part.value if isinstance(part.value, str) else ""
@@ -305,7 +305,7 @@ class _Judge:
 
 
 def _stored(node: ast.AST) -> Iterator[tuple[str, ast.expr | None]]:
-    """Names that a node binds; with the value, where a single name gets it."""
+    """Names that a node binds, with the value if a single name is assigned."""
     targets: list[ast.expr] = []
     if isinstance(node, ast.Assign):
         targets = node.targets
@@ -332,19 +332,19 @@ def _declared(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _tagged(kind: ast.expr | None) -> bool:
-    """Whether torch looks at a value's type whenever it is used: objects and tuples of another size are read beyond their end."""
+    """Whether torch checks the type of such a value at each use; objects and tuples of another size are read past their end."""
     parts = () if kind is None else ast.walk(kind)
     names = {part.id for part in parts if isinstance(part, ast.Name)}
     return names <= (_TYPES | _GENERIC_TYPES) - {"Tuple"}
 
 
 def fits(value: Any, kind: ast.expr, class_of: Callable[[Any], str]) -> bool:
-    """Whether a pickled value is what its attribute is declared as, as far as classes go; torch tells other types apart itself.
+    """Whether a pickled value has the class that its attribute declares; torch itself tells other types apart.
 
     Args:
-        value: that a pickle made.
+        value: value from a pickle.
         kind: the declared type.
-        class_of: the full name of an object's class; empty for what is no object.
+        class_of: function that returns the full name of an object's class; empty for other values.
     """
     if isinstance(kind, ast.Subscript) and isinstance(kind.value, ast.Name):
         parts = kind.slice.elts if isinstance(kind.slice, ast.Tuple) else [kind.slice]
@@ -360,7 +360,7 @@ def fits(value: Any, kind: ast.expr, class_of: Callable[[Any], str]) -> bool:
 
 
 def _dotted(node: ast.AST) -> str:
-    """Such as "a.b.c" for names and attributes of names; else nothing."""
+    """The dotted name, such as "a.b.c", of a name or of an attribute of names; otherwise empty."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)
@@ -369,7 +369,7 @@ def _dotted(node: ast.AST) -> str:
 
 
 def _shown(node: ast.AST | None) -> str:
-    """A short piece of text for a message, in characters that do no harm on a terminal."""
+    """A short piece of the text for a message, in characters that are safe on a terminal."""
     try:
         text = ast.unparse(node) if node is not None else ""
     except (RecursionError, ValueError):

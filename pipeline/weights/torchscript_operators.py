@@ -1,4 +1,4 @@
-"""What a network's TorchScript may call: the operators of this project's own exports, and plain arithmetic like theirs."""
+"""Operators that a network's TorchScript may call: those of this project's exports, and similar plain arithmetic."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ _OF_OUR_EXPORTS = """
     split sub sum transpose upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d
     upsample_nearest3d upsample_trilinear3d
 """
-"""As torch prints them for every overlay of the bundle; a test computes them again."""
+"""Operators that torch prints for the bundle's overlays; a test compiles the list again."""
 _LIKE_THEM = """
     __getitem__ __and__ __or__ _convolution abs avg_pool2d clamp_max conv1d conv3d conv_transpose1d conv_transpose3d elu erf
     flatten group_norm hardswish hardtanh instance_norm leaky_relu linear log maximum mean minimum prelu rsqrt select silu
     softplus sqrt square squeeze stack tanh unsqueeze view
 """
-"""What other denoisers are made of: pure functions of tensors, whose results are no larger than what goes in, or than weights make them."""
+"""Operators of other denoisers: pure functions of tensors, whose results are no larger than their inputs and weights allow."""
 
 TORCH_OPERATORS = frozenset((_OF_OUR_EXPORTS + _LIKE_THEM).split())
-"""Names behind ``torch.`` and ``ops.aten.``."""
+"""Names after ``torch.`` and ``ops.aten.``."""
 PRIM_OPERATORS = frozenset({"RaiseException", "min", "max", "NumToTensor", "dtype", "device"})
-"""Names behind ``ops.prim.``."""
+"""Names after ``ops.prim.``."""
 BUILTINS = frozenset({"annotate", "bool", "float", "getattr", "int", "unchecked_cast", "uninitialized"})
-"""Functions without a module; ``range`` is known where a loop counts."""
+"""Functions without a module; ``range`` is also allowed, in loops."""
 REACHES_FILES = frozenset({"from_file", "save", "load"})
-"""Named in messages: what these do need not be guessed."""
+"""Operators that can reach files, which messages say explicitly."""

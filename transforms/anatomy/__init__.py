@@ -1,1 +1,1 @@
-"""Finds regions of a CT slice: body, padding, uniform soft tissue."""
+"""Find regions of a CT slice: body, padding, uniform soft tissue."""

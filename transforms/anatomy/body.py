@@ -1,4 +1,4 @@
-"""Where the patient is in a CT slice, with everything inside: lungs, bowel gas, airways."""
+"""Mask of the patient in a CT slice, including everything inside: lungs, bowel gas, airways."""
 
 from __future__ import annotations
 
@@ -8,34 +8,36 @@ from scipy.ndimage import binary_dilation, binary_erosion, label, uniform_filter
 from ct_cncl.transforms.anatomy.regions import padding_mask
 
 BODY_HU = -500.0
-"""Above it a pixel is tissue or table, below it air or lung."""
+"""Above this value a pixel is tissue or table, below it air or lung."""
 AIR_HU = -940.0
-"""Air outside is below it, lung above: -1000 and -950 to -700 HU."""
+"""Outside air (-1000 HU) is below this value; lung (about -950 to -700 HU) is nearly all above it."""
 LEAST_SHARE = 0.05
-"""Parts of the body (legs, arms) that are smaller than this share of the largest one are taken for something else."""
+"""Connected parts (legs, arms) smaller than this fraction of the largest part are not taken for the body."""
 LEAST_AREA = 0.005
-"""A largest part below this share of the slice is no patient."""
+"""If the largest part covers less than this fraction of the slice, the slice shows no patient."""
 OPENING = 0.02
-"""Twice this share of the slice's smaller side, about 12 mm, is how thin a table top or a tube may be to be left out."""
+"""Thickest table top or tube that the opening removes, as a fraction of the slice's shorter side (7 mm at 0.7 mm pixels)."""
 _SQUARE = np.ones((3, 3), dtype=bool)
 
 
 def body_mask(hu_slice: np.ndarray) -> np.ndarray:
-    """Pixels of the patient, air inside included; without table, tubes, clothes, outside air and the scanner's padding.
+    """Mask of the patient, including the air inside, without table, tubes, clothes, outside air and the scanner's padding.
 
-    Pixels above :data:`BODY_HU` after a 3 x 3 mean, freed of what is thin by an opening; of the connected parts, the
-    largest and those of at least :data:`LEAST_SHARE` of it; then whatever outside air cannot reach through gaps wider than
-    the opening. What reaches the edge of the field of view is outside where it is air there, by the median below
-    :data:`AIR_HU`; a lung that the edge cuts open is not. Gas under skin that is thinner than the opening counts as outside.
+    1. Pixels above :data:`BODY_HU` after a 3 x 3 mean are tissue; an opening removes thin structures.
+    2. The largest connected part is the body, and so are parts of at least :data:`LEAST_SHARE` of its size.
+    3. Whatever outside air cannot reach through gaps wider than the opening belongs to the body. A region that touches the
+       edge of the field of view is outside air if its median there is below :data:`AIR_HU`; a lung that the edge cuts is not.
+
+    Gas under skin that is thinner than the opening counts as outside.
 
     Args:
-        hu_slice: (x, y), HU, any scan: noise and padding do no harm.
+        hu_slice: (x, y), HU, of any scan: noise and padding do no harm.
 
     Returns:
-        bool (x, y); nothing is True where there is no patient.
+        bool (x, y), True on the patient; all False if the slice shows none.
 
     Raises:
-        ValueError: for a slice that is not two-dimensional or has a side below 3.
+        ValueError: the slice is not two-dimensional or has a side below 3.
 
     >>> disc = np.hypot(*np.mgrid[-32:32, -32:32]) < 20
     >>> slice_hu = np.where(disc, 40.0, -1000.0)
@@ -48,7 +50,7 @@ def body_mask(hu_slice: np.ndarray) -> np.ndarray:
         raise ValueError(f"Expected a slice (x, y) with sides of at least 3, but got shape {hu.shape}.")
     padding = padding_mask(hu)
     reach = max(1, round(OPENING * min(hu.shape) / 2))
-    # Cut off first: metal and padding must not reach their neighbours.
+    # Clip before the mean, so that metal and padding do not spread to neighbouring pixels.
     tissue = (uniform_filter(np.clip(hu, -1000.0, 0.0), 3, mode="mirror") > BODY_HU) & ~padding
     solid = _grown(_shrunk(tissue, reach), reach) & tissue
     labels, _ = label(solid)
@@ -68,10 +70,10 @@ def body_mask(hu_slice: np.ndarray) -> np.ndarray:
 
 
 def _shrunk(mask: np.ndarray, reach: int) -> np.ndarray:
-    """True where the mask holds in the whole square of ``2 * reach + 1`` pixels; beyond the edge it holds everywhere."""
+    """True where the mask is True in the whole square of ``2 * reach + 1`` pixels; beyond the edge it counts as True."""
     return binary_erosion(mask, _SQUARE, iterations=reach, border_value=1)
 
 
 def _grown(mask: np.ndarray, reach: int) -> np.ndarray:
-    """True where the mask holds anywhere in the square of ``2 * reach + 1`` pixels."""
+    """True where the mask is True anywhere in the square of ``2 * reach + 1`` pixels."""
     return binary_dilation(mask, _SQUARE, iterations=reach)

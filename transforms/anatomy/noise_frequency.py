@@ -1,4 +1,4 @@
-"""Mean frequency of a scan's noise power spectrum, which the reconstruction kernel determines."""
+"""Mean frequency of a scan's noise power spectrum, which depends on the reconstruction kernel."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from ct_cncl.transforms.anatomy.regions import local_std, noise_power_spectrum, soft_tissue_windows, structure_index
 
 SIZES = (16, 24, 32)
-"""Sides of patches in pixels. Small ones hold least anatomy; larger ones only for noise too smooth for them."""
+"""Sides of patches in pixels. Small patches hold the least anatomy; larger ones are used only if the noise is too smooth."""
 LOWEST_STEP = 2.5
-"""Frequencies below this many steps of a patch's DFT are left out: there anatomy outweighs the noise."""
+"""Frequencies below this many steps of a patch's DFT are left out, since anatomy outweighs the noise there."""
 LEAST_PATCHES, MOST_PATCHES = 6, 60
 
 
@@ -20,13 +20,13 @@ def noise_frequency(slices: Sequence[np.ndarray], pixel_mm: tuple[float, float])
 
     Args:
         slices: some slices (x, y) of one scan, HU.
-        pixel_mm: along x and y.
+        pixel_mm: pixel size along x and y, mm.
 
     Returns:
-        1/mm, the mean of \\|f\\| weighted by power, without the lowest frequencies, where anatomy outweighs noise.
+        Mean of \\|f\\| weighted by power, 1/mm, without the lowest frequencies, where anatomy outweighs noise.
 
     Raises:
-        ValueError: fewer than :data:`LEAST_PATCHES` patches of soft tissue.
+        ValueError: there are fewer than :data:`LEAST_PATCHES` uniform patches of soft tissue.
 
     >>> rng = np.random.default_rng(0)
     >>> white = rng.normal(0, 10, (128, 128))
@@ -44,13 +44,13 @@ def noise_frequency(slices: Sequence[np.ndarray], pixel_mm: tuple[float, float])
             break
     if not np.isfinite(measured):
         raise ValueError(
-            f"Expected {LEAST_PATCHES} uniform patches of soft tissue to measure the noise in, but got fewer."
+            f"Expected {LEAST_PATCHES} uniform patches of soft tissue to measure the noise in, but found fewer."
         )
     return measured
 
 
 def _uniform_patches(slices: Sequence[np.ndarray], size: int) -> list[np.ndarray]:
-    """Those with least structure, overlapping by half at the most; what is 15 % above the lowest twentieth may hold some."""
+    """Patches with the least structure: within 15 % of the lowest 5 %, and overlapping by at most half."""
     candidates = [found for number, image in enumerate(slices) for found in _candidates(number, image, size)]
     if not candidates:
         return []
@@ -66,7 +66,7 @@ def _uniform_patches(slices: Sequence[np.ndarray], size: int) -> list[np.ndarray
 
 
 def _candidates(number: int, image: np.ndarray, size: int) -> list[np.ndarray]:
-    """(n, 4) how much structure a patch holds, its slice, and its corner."""
+    """Candidate patches, in arrays (n, 4): amount of structure, number of the slice, and row and column of the corner."""
     window = size - 1
     if min(image.shape) <= size + 9:
         return []

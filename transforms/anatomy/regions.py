@@ -13,20 +13,20 @@ import numpy as np
 ArrayLike = TypeVar("ArrayLike", bound=Any)
 
 PADDING_HU = -1500.0
-"""At or below this nothing can have been measured: air is -1000 HU, and its noise seldom reaches -1100."""
+"""Values at or below this cannot be measurements: air is -1000 HU, and its noise seldom reaches -1100."""
 SEEN_PADDING_HU = -1024
-"""What networks are shown in its place."""
+"""Value that networks see in place of padding."""
 SOFT_TISSUE_HU = (-50.0, 200.0)
-"""Local means, HU, of water, organs, muscle and enhanced organs; no fat, lung or bone."""
+"""Range of local means, HU, that holds water, organs and muscle, with or without contrast agent, but not fat, lung or bone."""
 MIN_WINDOWS = 50
-"""Fewer uniform windows than this say nothing about a scan's noise."""
+"""Smallest number of uniform windows from which a scan's noise can be measured."""
 LOW_QUANTILE = 0.2
-"""The quantile of local deviations taken for the noise: low enough to be free of most anatomy."""
+"""Quantile of the local standard deviations that is taken for the noise: low enough to exclude most anatomy."""
 
 
 @lru_cache(maxsize=8)
 def _corners_and_rim(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels well outside of the inscribed circle, and those outside of nearly all of it; the same for all slices of a scan."""
+    """Masks of the pixels well outside the inscribed circle and of those outside 98.5 % of its radius, cached by shape."""
     radius = _normalised_radius(shape)
     masks = radius > 1.02, radius > 0.985
     for mask in masks:
@@ -41,14 +41,14 @@ def _normalised_radius(shape: tuple[int, int]) -> np.ndarray:
 
 
 def padding_mask(hu: np.ndarray) -> np.ndarray:
-    """Pixels that the scanner filled in outside its circular field of view.
+    """Mask of the pixels that the scanner filled in outside its circular field of view.
 
-    Scanners write -2000 or lower there, and files clipped at -1024 hold -1024, which real air may have too. So:
+    Scanners write -2000 or lower there. Files clipped at -1024 hold -1024, which is also a possible value of air. So:
 
     1. every pixel at or below :data:`PADDING_HU` is padding;
-    2. if in a slice all pixels in the four corners (more than 2 % beyond the inscribed circle) have one and the same
-       value at or below -1000 HU, the pixels of exactly this value outside the inscribed circle are padding too
-       (outside 98.5 % of its radius: some fields of view lie 2 or 3 pixels off). Measured air is never that constant.
+    2. if all pixels in the four corners of a slice (more than 2 % beyond the inscribed circle) have the same value, at or
+       below -1000 HU, then pixels of exactly this value outside the inscribed circle are padding too (outside 98.5 % of its
+       radius, since some fields of view lie 2 or 3 pixels off centre). Measured air is never that constant.
 
     Args:
         hu: (x, y) or (x, y, z), HU; the rule is applied slice by slice.
@@ -57,7 +57,7 @@ def padding_mask(hu: np.ndarray) -> np.ndarray:
         bool, the same shape, True on padding.
 
     Raises:
-        ValueError: if ``hu`` has neither two nor three axes.
+        ValueError: ``hu`` has neither two nor three axes.
 
     >>> grid = np.hypot(*np.mgrid[-7.5:8, -7.5:8])
     >>> slice_hu = np.where(grid > 8, -1024, 40)
@@ -66,7 +66,7 @@ def padding_mask(hu: np.ndarray) -> np.ndarray:
     """
     hu = np.asarray(hu)
     if hu.ndim not in (2, 3):
-        raise ValueError(f"Expected a slice (x, y) or a volume (x, y, z) but got shape {hu.shape}.")
+        raise ValueError(f"Expected a slice (x, y) or a volume (x, y, z), but got shape {hu.shape}.")
     corners, rim = _corners_and_rim((hu.shape[0], hu.shape[1]))
     mask = hu <= PADDING_HU
     if corners.any():
@@ -79,17 +79,17 @@ def padding_mask(hu: np.ndarray) -> np.ndarray:
 
 
 def padding_as_air(hu: ArrayLike) -> ArrayLike:
-    """What a network sees of padding: values at or below :data:`PADDING_HU` become :data:`SEEN_PADDING_HU`, all others stay.
+    """Replace padding for a network: values at or below :data:`PADDING_HU` become :data:`SEEN_PADDING_HU`, all others stay.
 
-    Scanners pad with -2000 or -3024 HU. Beside a patient who reaches the edge of the field of view that is an edge of more than
-    3000 HU, which no tissue has; networks answer it with a ring of wrong pixels inside of it. Most files are cut off at -1024 HU,
-    and so were the training scans of the shipped weights.
+    Scanners pad with -2000 or -3024 HU. Where the patient reaches the edge of the field of view, this makes a step of up to
+    3000 HU, larger than any in tissue, and networks respond with a ring of wrong pixels along it. Most files are clipped at
+    -1024 HU, and so were the training scans of the shipped weights.
 
     Args:
         hu: array or tensor of any shape, HU.
 
     Returns:
-        The same kind, shape and type; the input itself where it holds no such value.
+        An array or tensor like ``hu``; ``hu`` itself if it holds no such value.
 
     >>> padding_as_air(np.array([-3024, -1500, -1499, 40])).tolist()
     [-1024, -1024, -1499, 40]
@@ -109,10 +109,10 @@ def local_std(hu_slice: np.ndarray, window: int = 9) -> tuple[np.ndarray, np.nda
         window: side in pixels, odd, no longer than either side of the slice.
 
     Returns:
-        (local mean, local standard deviation), each (x, y) float64, HU; the deviation has the divisor ``window**2``.
+        (local mean, local standard deviation), each (x, y) float64, HU; the variance is divided by ``window**2``.
 
     Raises:
-        ValueError: for a slice that is not two-dimensional, or a window that is even, below 3 or too large.
+        ValueError: the slice is not two-dimensional, or the window is even, below 3 or larger than the slice.
 
     >>> mean, deviation = local_std(np.indices((9, 9))[0], window=3)
     >>> float(mean[4, 4]), float(deviation[4, 4].round(4))
@@ -122,9 +122,9 @@ def local_std(hu_slice: np.ndarray, window: int = 9) -> tuple[np.ndarray, np.nda
 
     image = np.asarray(hu_slice, dtype=np.float64)
     if image.ndim != 2:
-        raise ValueError(f"Expected one slice (x, y) but got shape {image.shape}. Call it slice by slice.")
+        raise ValueError(f"Expected one slice (x, y), but got shape {image.shape}. Call it slice by slice.")
     if window < 3 or window % 2 == 0 or window > min(image.shape):
-        raise ValueError(f"Expected an odd window from 3 to {min(image.shape)} pixels but got {window}.")
+        raise ValueError(f"Expected an odd window from 3 to {min(image.shape)} pixels, but got {window}.")
     centre = image.mean()
     mean = uniform_filter(image - centre, window, mode="mirror")  # centred first: E[x^2] - E[x]^2 must not cancel
     square = uniform_filter((image - centre) ** 2, window, mode="mirror")
@@ -132,17 +132,17 @@ def local_std(hu_slice: np.ndarray, window: int = 9) -> tuple[np.ndarray, np.nda
 
 
 def structure_index(hu_slice: np.ndarray, window: int = 9) -> np.ndarray:
-    """How coarse the texture around each pixel is: deviation of 5 x 5 means over the deviation of what they leave.
+    """Coarseness of the texture around each pixel: standard deviation of the 5 x 5 means over that of the residual.
 
-    Edges, vessels and gradients raise it, pure noise has a narrow range whatever its level. So windows below a limit
-    taken from noise of the same spectrum hold little anatomy.
+    Edges, vessels and gradients raise it, while pure noise stays in a narrow range at any noise level. So windows below a
+    limit that is derived from noise of the same spectrum hold little anatomy.
 
     Args:
         hu_slice: (x, y), HU.
         window: side in pixels, odd, see :func:`local_std`.
 
     Returns:
-        (x, y) float64, no unit, 0 or more.
+        (x, y) float64, dimensionless, 0 or more.
 
     Raises:
         ValueError: see :func:`local_std`.
@@ -159,7 +159,7 @@ def structure_index(hu_slice: np.ndarray, window: int = 9) -> np.ndarray:
 
 
 def _shifted_all(mask: np.ndarray, reach: int) -> np.ndarray:
-    """True where ``mask`` holds at the pixel and at the eight pixels ``reach`` away along the axes and diagonals."""
+    """True where ``mask`` is True at the pixel and at the eight pixels ``reach`` away along the axes and diagonals."""
     from scipy.ndimage import binary_erosion
 
     nine = np.zeros((2 * reach + 1, 2 * reach + 1), dtype=bool)
@@ -173,11 +173,11 @@ def soft_tissue_windows(
     window: int = 9,
     hu_range: tuple[float, float] = SOFT_TISSUE_HU,
 ) -> np.ndarray:
-    """Centres of the windows that lie in soft tissue, a border of one window side kept to anything else.
+    """Centres of the windows that lie in soft tissue, at least one window side away from anything else.
 
-    A window counts if its own mean and the means of its eight neighbours, one window side away, are inside
-    ``hu_range``: noise hardly moves a mean over 81 pixels, so the choice does not depend on the noise, as a limit on
-    single pixels would. Structure inside soft tissue remains; take a low quantile of the deviations.
+    A window counts if its own mean and the means of its eight neighbours, one window side away, are inside ``hu_range``.
+    Noise hardly changes a mean over 81 pixels, so the choice does not depend on it; a limit on single pixels would. Structure
+    inside soft tissue remains, so take a low quantile of the standard deviations.
 
     Args:
         hu_slice: (x, y), HU.
@@ -206,10 +206,10 @@ _WINDOW = 9
 def noise_level(
     volume: np.ndarray,
 ) -> float:
-    """Noise of a scan: a low quantile of the local standard deviations in its soft tissue.
+    """Noise level of a scan: a low quantile of the local standard deviations in its soft tissue.
 
-    A low quantile of a spread-out estimate lies below its mean: 10 to 20 % too low as an absolute figure for correlated
-    CT noise. Use it to rank scans, and to compare two of them on the same windows.
+    The quantile lies below the mean of the local estimates, so for correlated CT noise the absolute figure is 10 to 20 %
+    too low. Use it to rank scans, and to compare two of them on the same windows.
 
     Args:
         volume: (x, y) or (x, y, z), HU.
@@ -218,7 +218,7 @@ def noise_level(
         Standard deviation, HU.
 
     Raises:
-        ValueError: if there are fewer than :data:`MIN_WINDOWS` windows in soft tissue; see also :func:`local_std`.
+        ValueError: there are fewer than :data:`MIN_WINDOWS` windows in soft tissue; see also :func:`local_std`.
 
     >>> noise = np.random.default_rng(0).normal(0, 10, (64, 64))
     >>> round(noise_level(noise), 1)
@@ -234,8 +234,8 @@ def noise_level(
     count = sum(part.size for part in found)
     if count < MIN_WINDOWS:
         raise ValueError(
-            f"Expected {MIN_WINDOWS} or more windows in soft tissue ({SOFT_TISSUE_HU[0]:g} to {SOFT_TISSUE_HU[1]:g} HU) but got "
-            f"{count}. Give a volume in HU that holds soft tissue."
+            f"Expected {MIN_WINDOWS} or more windows in soft tissue ({SOFT_TISSUE_HU[0]:g} to {SOFT_TISSUE_HU[1]:g} HU), but got "
+            f"{count}. Give a volume in HU that shows soft tissue."
         )
     return float(np.quantile(np.concatenate(found), LOW_QUANTILE))
 
@@ -246,27 +246,27 @@ class NoisePower(NamedTuple):
     spectrum: np.ndarray
     """(k, k) HU^2 mm^2, zero frequency first, as numpy's FFT orders it."""
     frequency: np.ndarray
-    """(bins,) 1/mm, centres of the radial bins; up to the lower of the two Nyquist frequencies."""
+    """(bins,) 1/mm, centres of the radial bins, up to the lower of the two Nyquist frequencies."""
     radial: np.ndarray
     """(bins,) HU^2 mm^2, mean of the spectrum over each ring."""
     mean_frequency: float
-    """1/mm: the mean of |f| over the whole spectrum without its lowest frequencies, weighted by power."""
+    """Mean of |f| weighted by power, over the whole spectrum without its lowest frequencies, 1/mm."""
 
 
 def noise_power_spectrum(patches: np.ndarray, pixel_mm: tuple[float, float], *, lowest: float = 2.5) -> NoisePower:
     """Noise power spectrum of square patches of uniform tissue.
 
-    From each patch a fitted plane is taken off (mean, cupping, shading), the rest is weighted by a Hann window, and
+    A fitted plane (mean, cupping, shading) is subtracted from each patch, the residual is weighted by a Hann window, and
     ``NPS = dx dy / sum(window^2) * mean |DFT|^2``. The mean frequency leaves out ``|f|`` below ``lowest`` steps of the
-    DFT: there anatomy and the plane outweigh the noise.
+    DFT, where anatomy and the fitted plane outweigh the noise.
 
     Args:
         patches: (n, k, k), HU.
         pixel_mm: (dx, dy) in mm.
-        lowest: in steps of 1 / (k max(dx, dy)).
+        lowest: lowest frequency of the mean, in steps of 1 / (k max(dx, dy)).
 
     Raises:
-        ValueError: if the patches are not (n, k, k) with n of 1 and k of 8 or more.
+        ValueError: the patches are not (n, k, k) with n >= 1 and k >= 8.
 
     Source: ICRU report 87 (2012), chapter 4; Solomon et al. 2012, Med Phys 39:6048.
 
@@ -277,7 +277,7 @@ def noise_power_spectrum(patches: np.ndarray, pixel_mm: tuple[float, float], *, 
     """
     patches = np.asarray(patches, dtype=np.float64)
     if patches.ndim != 3 or patches.shape[0] < 1 or patches.shape[1] != patches.shape[2] or patches.shape[1] < 8:
-        raise ValueError(f"Expected patches (n, k, k) with n >= 1 and k >= 8 but got shape {patches.shape}.")
+        raise ValueError(f"Expected patches (n, k, k) with n >= 1 and k >= 8, but got shape {patches.shape}.")
     k = patches.shape[1]
     ramp = np.arange(k) - (k - 1) / 2
     power = np.sum(ramp**2) * k

@@ -1,8 +1,8 @@
-"""Transforms that take one item or a batch, and how a list of transforms is applied to a batch.
+"""Transforms that take one item or a batch, and the code that applies a list of transforms to a batch.
 
-What is drawn for sample k is a function of (seed, k) alone: before each sample every random transform of the list is seeded
-by (seed, k) and its own name, so that removing one transform changes nothing of what the others draw. Transforms of this
-package then work on the whole batch; any other transform works on its items one by one.
+The random draws for sample k depend on (seed, k) alone: before each sample, every random transform of the list is seeded
+from (seed, k) and its own name, so removing one transform does not change what the others draw. Transforms of this package
+then work on the whole batch; any other transform works on its items one by one.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from monai.transforms import Compose, MapTransform, Randomizable, apply_transfor
 from monai.utils import convert_to_dst_type
 
 Items = dict[Hashable, Any]
-"""A batch: tensors (B, C, H, W), or lists of B things that do not stack."""
+"""A batch: tensors (B, C, H, W), or lists of B values that cannot be stacked."""
 
 
 class BatchTransform(MapTransform):
-    """A dictionary transform that says apart what it draws for one item and what it makes of a batch.
+    """A dictionary transform that separates drawing for one item (:meth:`draw`) from changing a batch (:meth:`apply`).
 
-    An item's images are (C, H, W), a batch's (B, C, H, W) or a list of B images (C, H, W) of their own sizes. Called with a
-    batch it draws for each item in turn. What is not a tensor (arrays, MetaTensors) comes back as what it was.
+    An item's images are (C, H, W); a batch's are (B, C, H, W), or a list of B images (C, H, W) of different sizes. Called
+    with a batch, it draws for each item in turn. Arrays and MetaTensors of one item come back in their own type.
 
     Args:
-        keys: images.
-        allow_missing_keys: skip keys that are not there.
-        extra_keys: what else of an item is looked at.
+        keys: entries with images.
+        allow_missing_keys: skip keys that the item lacks.
+        extra_keys: other entries of an item that the transform reads.
     """
 
     def __init__(
@@ -44,15 +44,15 @@ class BatchTransform(MapTransform):
 
     @property
     def fixed(self) -> bool:
-        """Whether nothing is drawn, as it is set up."""
+        """Whether the settings leave nothing to draw."""
         return not isinstance(self, Randomizable)
 
     def draw(self, item: Mapping[Hashable, Any]) -> Any:
-        """What is drawn for one item; None where nothing is random."""
+        """Draw the random parameters of one item; None if nothing is random."""
         return None
 
     def apply(self, items: Items, drawn: Sequence[Any]) -> Items:
-        """A batch, changed by what was drawn for each of its items."""
+        """Change a batch according to the parameters drawn for each of its items."""
         raise NotImplementedError
 
     def is_batch(self, data: Mapping[Hashable, Any]) -> bool:
@@ -61,7 +61,7 @@ class BatchTransform(MapTransform):
         return first is not None and (isinstance(data[first], list) or data[first].ndim == 4)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Items:
-        """One item, or a batch, changed."""
+        """Draw for one item or each item of a batch, and return it changed."""
         items = dict(data)
         if self.is_batch(items):
             return self.apply(items, [self.draw(item) for item in each(items)])
@@ -90,25 +90,25 @@ def _like(value: Any, before: Any) -> Any:
 
 @lru_cache(maxsize=1024)
 def sample_words(seed: int, number: int) -> tuple[int, int]:
-    """Two random numbers of 32 bits that belong to sample ``number``: one seeds its transforms, one chooses its slice."""
+    """Two random 32-bit numbers for sample ``number``: the first seeds its transforms, the second chooses its slice."""
     first, second = np.random.SeedSequence([seed, number]).generate_state(2)
     return int(first), int(second)
 
 
 def each(items: Items) -> Iterator[Items]:
-    """The items of a batch, one after the other: views of it."""
+    """Yield the items of a batch, as views of it."""
     count = len(next(iter(items.values())))
     for number in range(count):
         yield {key: values[number] for key, values in items.items()}
 
 
 def stacked(values: Sequence[torch.Tensor] | torch.Tensor) -> torch.Tensor:
-    """(B, C, H, W) of B images of one size; a batch itself."""
+    """Stack B images (C, H, W) of one size to (B, C, H, W); a tensor is already a batch and comes back as it is."""
     return values if isinstance(values, torch.Tensor) else torch.stack(list(values))
 
 
 def collated(items: Sequence[Mapping[Hashable, Any]]) -> Items:
-    """A batch of items; images of one size are stacked, everything else is a list."""
+    """Collect items into a batch: images of one size are stacked, everything else becomes a list."""
     batch: Items = {}
     for key in items[0]:
         values = [item[key] for item in items]
@@ -126,8 +126,8 @@ class SeededList:
 
     Args:
         transform: a ``Compose`` or one transform; None changes nothing.
-        seed: of every random choice.
-        device: where batches are moved to as soon as they are one tensor; None leaves them where they are.
+        seed: seed of every random choice.
+        device: device to which a batch is moved as soon as it is one tensor; None leaves it where it is.
     """
 
     def __init__(self, transform: Any, *, seed: int, device: torch.device | None = None) -> None:
@@ -145,14 +145,14 @@ class SeededList:
             self.streams.append(zlib.crc32(f"{name} {seen[name]}".encode()))
             self.states.append(
                 np.random.RandomState(0)
-            )  # seeded for each sample: making one asks the system for entropy
+            )  # made once and seeded for each sample: making one without a seed reads entropy from the system
             seen[name] += 1
 
     def __call__(self, items: Sequence[Mapping[Hashable, Any]], numbers: Sequence[int]) -> list[Items]:
-        """Samples of these numbers made of ``items``.
+        """Make the samples with these numbers from ``items``.
 
         Raises:
-            ValueError: a transform that makes several items of one.
+            ValueError: a transform returns several items for one.
         """
         bases = [sample_words(self.seed, number)[0] for number in numbers]
         batch: Items | None = None
@@ -189,8 +189,8 @@ class SeededList:
         made = apply_transform(one, item)
         if not isinstance(made, Mapping):
             raise ValueError(
-                f"Expected a transform that makes one item of one, but {type(one).__name__} gave {type(made).__name__}. Give it "
-                "num_samples=1, or remove it."
+                f"Expected a transform that returns one item for each item, but {type(one).__name__} returned "
+                f"{type(made).__name__}. Give it num_samples=1, or remove it."
             )
         return made
 

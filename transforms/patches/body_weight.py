@@ -1,4 +1,4 @@
-"""A weight for each pixel of a slice: less where there is no patient."""
+"""A loss weight for each pixel of a slice, lower outside the patient."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ct_cncl.transforms.patches.batch import BatchTransform, Items
 
 
 class BodyWeight(Transform):
-    """1 in the body, ``air_weight`` outside: air around it, the table and the scanner's padding.
+    """Weight 1 in the body and ``air_weight`` outside it: in the surrounding air, the table and the scanner's padding.
 
     Args:
-        air_weight: from 0 to 1.
+        air_weight: weight outside the body, from 0 to 1.
 
     Raises:
-        ValueError: a weight outside 0 to 1.
+        ValueError: the weight is outside 0 to 1.
     """
 
     def __init__(self, air_weight: float) -> None:
@@ -30,7 +30,7 @@ class BodyWeight(Transform):
         self.air_weight = air_weight
 
     def __call__(self, img: Any) -> torch.Tensor:
-        """Weights (1, H, W) float32 of a whole slice (C, H, W), HU; of several slices those of the centre one."""
+        """Weights (1, H, W), float32, of a whole slice (C, H, W), HU; with several slices, those of the centre slice."""
         plane = img[len(img) // 2]
         hu = plane.detach().cpu().numpy() if isinstance(plane, torch.Tensor) else np.asarray(plane)
         return self.of_mask(body_mask(hu))
@@ -41,15 +41,15 @@ class BodyWeight(Transform):
 
 
 class BodyWeightd(BatchTransform):
-    """Dictionary version of :class:`BodyWeight`, for whole slices: name it before a patch is cut, and cut the weights with it.
+    """Dictionary version of :class:`BodyWeight`, for whole slices: list it before the patch is cut, and cut the weights as well.
 
     Args:
         keys: the slice (C, H, W), HU.
         air_weight: see :class:`BodyWeight`; None makes no weights.
-        weight_key: where they go.
-        slice_key: an entry that names the slice (a text): its mask is kept as bits (a thousand slices of 512 x 512 take 32 MB),
-            since it takes a few ms to work out. Where there is none, nothing is kept.
-        allow_missing_keys: skip keys that are not there.
+        weight_key: entry that receives the weights.
+        slice_key: entry that holds the slice's name, a string. The mask of a named slice takes a few ms to compute, so it is
+            cached as bits (32 MB for a thousand slices of 512 x 512). Without a name, nothing is cached.
+        allow_missing_keys: skip keys that the item lacks.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class BodyWeightd(BatchTransform):
         self.bodies: dict[str, np.ndarray] = {}
 
     def apply(self, items: Items, drawn: Sequence[Any]) -> Items:
-        """Weights of each slice, B times (1, H, W)."""
+        """Add the weights of each slice, (B, 1, H, W), or a list of B tensors (1, H, W)."""
         if self.transform is None:
             return items
         names = items.get(self.slice_key, [None] * len(drawn))
@@ -88,5 +88,5 @@ class BodyWeightd(BatchTransform):
         return self.transform.of_mask(bits.astype(bool))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the masks: workers work out their own."""
+        """Leave out the masks: each worker computes those that it needs."""
         return self.__dict__ | {"bodies": {}}

@@ -1,4 +1,4 @@
-"""Cutting a square patch from a slice, where there is a body."""
+"""Cut a square patch from a slice where the slice shows the body."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from ct_cncl.transforms.patches.batch import BatchTransform, Items
 from ct_cncl.transforms.patches.pixel_size import check_range
 
 BODY_THRESHOLD_HU = -500.0
-"""Voxels above it count as body: lungs' vessels and walls do, air and most of the table do not."""
+"""Voxels above this count as body: vessels and walls of the lungs do, air and most of the table do not."""
 DRAWS = 8
-"""Times that a place without enough body is drawn again."""
+"""Largest number of draws for a place with enough body; the last one is taken in any case."""
 
 
 class RandPatch(RandomizableTransform):
-    """A square patch from a random place of an image, drawn again up to 8 times where there is too little body.
+    """A square patch from a random place of an image. Up to 8 places are drawn until one holds enough of the body.
 
     Args:
         patch_size: side in pixels.
-        zoom_range: of a :class:`~ct_cncl.transforms.patches.pixel_size.RandPixelSize` that follows: the patch is cut as large
+        zoom_range: range of a later :class:`~ct_cncl.transforms.patches.pixel_size.RandPixelSize`: the patch is cut as large
             as its smallest zoom needs. None cuts ``patch_size``.
-        body_fraction: share of the patch that should lie above -500 HU.
+        body_fraction: fraction of the patch that should lie above -500 HU.
 
     Raises:
-        ValueError: sizes or shares outside their range.
+        ValueError: ``patch_size`` or ``body_fraction`` is out of range.
     """
 
     def __init__(
@@ -45,15 +45,15 @@ class RandPatch(RandomizableTransform):
         self.body_fraction = body_fraction
         least = 1.0 if zoom_range is None else min(1.0, check_range("zoom_range", zoom_range, above=0)[0])
         self.side = math.ceil(patch_size / least)
-        """Pixels a side that are cut."""
+        """Side of the square that is cut, in pixels."""
         self.place = (0, 0)
-        """First row and column, drawn last."""
+        """First row and column, as last drawn."""
 
     def randomize(self, data: Any) -> None:
-        """Draw a place in ``data``, an image (C, H, W) in HU; of several channels the centre one decides.
+        """Draw a place in ``data``, an image (C, H, W) in HU; with several channels, the centre channel decides.
 
         Raises:
-            ValueError: an image smaller than the patch.
+            ValueError: the image is smaller than the patch.
         """
         height, width = data.shape[-2:]
         if min(height, width) < self.side:
@@ -71,11 +71,11 @@ class RandPatch(RandomizableTransform):
                 break
 
     def __call__(self, img: Any, randomize: bool = True) -> Any:
-        """The patch (C, side, side) of an image (C, H, W): a view.
+        """Cut the patch (C, side, side) from an image (C, H, W), as a view.
 
         Args:
             img: HU.
-            randomize: draw first; False cuts at the place drawn last.
+            randomize: draw a place first; False cuts at the place last drawn.
         """
         if randomize:
             self.randomize(img)
@@ -83,7 +83,7 @@ class RandPatch(RandomizableTransform):
 
 
 def cut_at(img: Any, place: tuple[int, int], side: int) -> Any:
-    """``img[..., x : x + side, y : y + side]``."""
+    """The square of ``img`` (..., H, W) that starts at the (row, column) of ``place``, as a view."""
     row, column = place
     return img[..., row : row + side, column : column + side]
 
@@ -92,12 +92,12 @@ class RandPatchd(RandomizableTransform, BatchTransform):
     """Dictionary version of :class:`RandPatch`; all keys are cut at the same place.
 
     Args:
-        keys: images (C, H, W) of one size, HU, and what belongs to them pixel by pixel: weights, noise realizations.
+        keys: images (C, H, W) of one size, HU, and whatever matches them pixel by pixel: weights, noise realizations.
         patch_size: see :class:`RandPatch`.
-        zoom_range: see there.
-        body_fraction: see there.
-        body_key: the image that says where the body is.
-        allow_missing_keys: skip keys that are not there.
+        zoom_range: see :class:`RandPatch`.
+        body_fraction: see :class:`RandPatch`.
+        body_key: the image that shows where the body is.
+        allow_missing_keys: skip keys that the item lacks.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class RandPatchd(RandomizableTransform, BatchTransform):
         self.transform = RandPatch(patch_size, zoom_range=zoom_range, body_fraction=body_fraction)
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> RandPatchd:
-        """As everywhere in MONAI: what is drawn from now on depends on ``seed`` only."""
+        """Seed the random draws, as MONAI's ``Randomizable`` does."""
         self.transform.set_random_state(seed, state)
         return self
 
@@ -125,12 +125,12 @@ class RandPatchd(RandomizableTransform, BatchTransform):
         self.transform.randomize(data)
 
     def draw(self, item: Mapping[Hashable, Any]) -> tuple[int, int]:
-        """First row and column."""
+        """Draw a place; returns its first row and column."""
         self.randomize(item[self.body_key])
         return self.transform.place
 
     def apply(self, items: Items, drawn: Sequence[tuple[int, int]]) -> Items:
-        """Patches (B, C, side, side), float32; noise realizations are cut without being read."""
+        """Cut patches (B, C, side, side), float32; noise realizations are cut without being read."""
         side = self.transform.side
         for key in self.key_iterator(items):
             cut = [cut_at(value, place, side) for value, place in zip(items[key], drawn, strict=True)]

@@ -1,4 +1,4 @@
-"""Low-contrast lesions, inserted at random into image and reference alike: what a denoiser must not take for noise."""
+"""Low-contrast lesions, inserted at random into image and reference alike: a denoiser must not take them for noise."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from ct_cncl.transforms.patches.batch import BatchTransform, Items, stacked
 from ct_cncl.transforms.patches.pixel_size import check_range
 
 TRIES = 8
-"""Places that are looked at for one in soft tissue."""
+"""Places that are drawn to find one in soft tissue."""
 REACH = 2
-"""Pixels around a place whose mean must be soft tissue."""
+"""Distance in pixels around a place within which the mean must be that of soft tissue."""
 SPICULES = (5, 13)
-"""Number of spicules: from the first to one below the second."""
+"""Bounds of the number of spicules, the upper one excluded."""
 SPICULE_LENGTH = (0.3, 1.0)
-"""Shortest and longest, as shares of the radius."""
+"""Shortest and longest spicule, as fractions of the radius."""
 
 
 class Lesion(NamedTuple):
-    """An ellipse of one contrast with a soft edge, smooth or with spicules."""
+    """An ellipse of uniform contrast with a soft edge, smooth or with spicules."""
 
     row: float
     column: float
     radii: tuple[float, float]
     """Half axes, pixels."""
     angle: float
-    """Of the first half axis against the rows, radians."""
+    """Angle of the first half axis to the row axis, radians."""
     contrast_hu: float
     edge: float = 1.0
     """Width over which the contrast falls off, pixels."""
     spicules: int = 0
     """Rays that stick out of the ellipse; 0 for a smooth outline."""
     spicule_length: float = 0.5
-    """How far they do, as a share of the radius."""
+    """How far they stick out, as a fraction of the radius."""
 
 
 def lesion_hu(lesion: Lesion, shape: tuple[int, int]) -> torch.Tensor:
-    """What a lesion adds, (H, W) float32, HU: its contrast inside, half of it on the edge, nothing two edge widths further out.
+    """The HU that a lesion adds, (H, W) float32: its contrast inside, half of it on the edge, nothing two edge widths further out.
 
     >>> disc = lesion_hu(Lesion(8.0, 8.0, (4.0, 4.0), 0.0, -20.0), (17, 17))
     >>> round(float(disc[8, 8]), 1), round(float(disc[8, 12]), 1), round(float(disc[8, 15]), 1)
@@ -54,7 +54,11 @@ def lesion_hu(lesion: Lesion, shape: tuple[int, int]) -> torch.Tensor:
 
 
 def coverages(lesions: Sequence[Lesion], like: torch.Tensor) -> torch.Tensor:
-    """1 inside each lesion, 1/2 on its edge and 0 outside: (lesions, H, W) float32 for ``like`` (..., H, W)."""
+    """Coverage of the pixels of ``like`` (..., H, W) by each lesion: 1 inside, 1/2 on the edge, 0 outside.
+
+    Returns:
+        (lesions, H, W) float32.
+    """
 
     def column(values: Sequence[float]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.float32, device=like.device).reshape(-1, 1, 1)
@@ -65,14 +69,14 @@ def coverages(lesions: Sequence[Lesion], like: torch.Tensor) -> torch.Tensor:
     cos, sin = (column([turn(one.angle) for one in lesions]) for turn in (math.cos, math.sin))
     along = (cos * rows + sin * columns) / column([one.radii[0] for one in lesions])
     across = (cos * columns - sin * rows) / column([one.radii[1] for one in lesions])
-    distance = torch.sqrt(along**2 + across**2)  # from the centre, where the ellipse is at 1
+    distance = torch.sqrt(along**2 + across**2)  # from the centre; 1 on the ellipse
     for number, one in enumerate(lesions):
         outline: float | torch.Tensor = 1.0
         if one.spicules:
             rays = 0.5 + 0.5 * torch.cos(one.spicules * torch.atan2(across[number], along[number]))
             outline = 1.0 + one.spicule_length * rays**3
         distance[number] -= outline
-    pixels = distance * column([min(one.radii) for one in lesions])  # from the edge, nearly
+    pixels = distance * column([min(one.radii) for one in lesions])  # approximate distance from the edge
     return torch.sigmoid(-4 / column([one.edge for one in lesions]) * pixels)
 
 
@@ -81,13 +85,14 @@ class RandLesions(RandomizableTransform):
 
     Args:
         prob: probability that a patch gets any.
-        contrast_hu: lowest and highest absolute contrast, HU, log-uniform: most are faint; darker and brighter are equally likely.
-        radius: lowest and highest half axis, pixels, log-uniform. The default is 2 to 15 mm across at pixels of 0.75 mm.
+        contrast_hu: lowest and highest absolute contrast, HU, drawn log-uniformly, so most lesions are faint. Darker and brighter
+            are equally likely.
+        radius: lowest and highest half axis, pixels, drawn log-uniformly. The default is 2 to 15 mm across for pixels of 0.75 mm.
         edge: lowest and highest width of the edge, pixels.
-        most: lesions in a patch.
+        most: largest number of lesions in a patch.
 
     Raises:
-        ValueError: ranges that are none.
+        ValueError: a range is invalid.
     """
 
     def __init__(
@@ -107,10 +112,10 @@ class RandLesions(RandomizableTransform):
             raise ValueError(f"Expected most of at least 1, but got {most}.")
         self.most = most
         self.lesions: list[Lesion] = []
-        """Drawn last."""
+        """The lesions last drawn."""
 
     def randomize(self, data: torch.Tensor) -> None:
-        """Draw lesions for a patch (C, H, W), HU: centres in soft tissue, none where no such place was found."""
+        """Draw lesions for a patch (C, H, W), HU, centred in soft tissue; a lesion for which no such place is found is left out."""
         super().randomize(None)
         self.lesions = []
         if not self._do_transform:
@@ -133,7 +138,7 @@ class RandLesions(RandomizableTransform):
     def _place(self, plane: torch.Tensor) -> tuple[float, float] | None:
         height, width = plane.shape
         found = None
-        for row, column in self.R.uniform(0, (height - 1, width - 1), size=(TRIES, 2)):  # as many draws, found or not
+        for row, column in self.R.uniform(0, (height - 1, width - 1), size=(TRIES, 2)):  # always draw all of them
             y, x = int(row + 0.5), int(column + 0.5)
             around = plane[max(y - REACH, 0) : y + REACH + 1, max(x - REACH, 0) : x + REACH + 1]
             if found is None and SOFT_TISSUE_HU[0] < float(around.float().mean()) < SOFT_TISSUE_HU[1]:
@@ -141,20 +146,20 @@ class RandLesions(RandomizableTransform):
         return found
 
     def __call__(self, img: torch.Tensor, randomize: bool = True) -> torch.Tensor:
-        """A patch (C, H, W), HU, with the lesions; of several slices all have them (they are larger than a slice is thick)."""
+        """Add the lesions to a patch (C, H, W), HU, in all of its slices: a lesion is larger than a slice is thick."""
         if randomize:
             self.randomize(img)
         return img.float() + lesions_hu(self.lesions, coverages(self.lesions, img))
 
 
 def lesions_hu(lesions: Sequence[Lesion], covered: torch.Tensor) -> torch.Tensor:
-    """What lesions of ``covered`` (lesions, H, W) add together, (H, W), HU."""
+    """The HU that all lesions together add, (H, W), from their coverages ``covered`` (lesions, H, W)."""
     contrasts = torch.tensor([one.contrast_hu for one in lesions], dtype=torch.float32, device=covered.device)
     return torch.tensordot(contrasts, covered, dims=1)
 
 
 def lesion_weights(weight: float, covered: torch.Tensor) -> torch.Tensor:
-    """``weight`` inside lesions and 1 elsewhere, (H, W) float32; in between on soft edges.
+    """Loss weights (H, W), float32: ``weight`` inside lesions, 1 elsewhere, in between on soft edges.
 
     >>> disc = coverages([Lesion(8.0, 8.0, (4.0, 4.0), 0.0, -20.0)], torch.zeros(1, 17, 17))
     >>> found = lesion_weights(5.0, disc)
@@ -170,19 +175,19 @@ class RandLesionsd(RandomizableTransform, BatchTransform):
     Args:
         keys: the image and its reference, (C, H, W), HU.
         prob: see :class:`RandLesions`; 0 inserts none.
-        contrast_hu: see there.
-        radius: see there.
-        edge: see there.
-        most: see there.
-        tissue_key: the image in which soft tissue is looked for: the reference, which has less noise.
-        weight: of a lesion's pixels in the losses, where that of all others is 1; the weights of ``weight_key`` are multiplied
-            by it, and made where there are none. 1 leaves them alone. A loss of squares then learns as if lesions were as many
-            times as frequent: they keep more of their contrast, and noise is more often taken for one.
-        weight_key: weights (1, H, W) of the losses.
-        allow_missing_keys: skip keys that are not there.
+        contrast_hu: see :class:`RandLesions`.
+        radius: see :class:`RandLesions`.
+        edge: see :class:`RandLesions`.
+        most: see :class:`RandLesions`.
+        tissue_key: the image in which soft tissue is looked for; by default the reference, which has less noise.
+        weight: loss weight of a lesion's pixels relative to all others. The weights under ``weight_key`` are multiplied by it,
+            or made if the item has none; 1 leaves them alone. A squared loss then learns as if lesions were that many times as
+            frequent: they keep more of their contrast, but noise is more often taken for a lesion.
+        weight_key: entry with the loss weights (1, H, W).
+        allow_missing_keys: skip keys that the item lacks.
 
     Raises:
-        ValueError: see :class:`RandLesions`; a weight of 0 or less.
+        ValueError: a range is invalid, or the weight is 0 or less.
     """
 
     def __init__(
@@ -210,11 +215,11 @@ class RandLesionsd(RandomizableTransform, BatchTransform):
 
     @property
     def fixed(self) -> bool:
-        """Whether nothing is drawn, as it is set up."""
+        """Whether the settings leave nothing to draw."""
         return self.transform.prob == 0
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> RandLesionsd:
-        """As everywhere in MONAI: what is drawn from now on depends on ``seed`` only."""
+        """Seed the random draws, as MONAI's ``Randomizable`` does."""
         self.transform.set_random_state(seed, state)
         return self
 
@@ -223,14 +228,14 @@ class RandLesionsd(RandomizableTransform, BatchTransform):
         self.transform.randomize(data)
 
     def draw(self, item: Mapping[Hashable, Any]) -> list[Lesion]:
-        """The lesions."""
+        """Draw the lesions of one item."""
         if self.fixed:
             return []
         self.randomize(item[self.tissue_key])
         return self.transform.lesions
 
     def apply(self, items: Items, drawn: Sequence[list[Lesion] | None]) -> Items:
-        """(B, C, H, W), float32."""
+        """Insert the lesions; images come back as (B, C, H, W), float32."""
         if self.fixed:
             return items
         lesions_of = [lesions or [] for lesions in drawn]

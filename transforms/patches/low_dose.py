@@ -1,4 +1,4 @@
-"""MONAI transforms that lower the dose of a scan by the full physics: for preparing data, not for the training loop."""
+"""MONAI transforms that lower the dose of a scan with the full physics: for preparing data, not for the training loop."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ from ct_cncl.transforms.series import voxel_spacing
 
 
 class SimulateLowDose(Transform):
-    """A scan as it would look at a lower dose: calibrated, projected, noise inserted, cut off at the scanner's floor.
+    """A scan as it would look at a lower dose.
 
-    Takes a few seconds a volume for calibration and a fraction of a second a slice for noise: for preparing data, not for
-    the training loop. Voxels of padding stay as they are, and ``dose_fraction=1`` returns the volume bit by bit. The noise
+    The scan is calibrated and projected, noise is inserted, and the result is cut off at the scanner's lowest value.
+    Calibration takes a few seconds per volume and the noise a fraction of a second per slice, so this is for preparing
+    data, not for the training loop. Padding stays as it is, and ``dose_fraction=1`` returns an exact copy. The noise
     depends on ``seed`` and on the volume, not on the order of calls.
 
     Args:
         dose_fraction: a, above 0 and up to 1; 0.25 is quarter dose.
-        incident_photons: N0 of the scan at full dose; None measures level and spectrum in each volume.
-        settings: everything else (electronic variance, filter, views, geometry); None takes the defaults, and electronic noise as
-            scanners usually have it.
-        seed: of the noise, 0 or above.
+        incident_photons: N0 of the scan at full dose; None measures the noise level and spectrum of each volume.
+        settings: all other settings (electronic variance, filter, views, geometry); None takes the defaults, with the
+            electronic noise that is usual for scanners.
+        seed: seed of the noise, 0 or above.
 
     Raises:
-        ValueError: values outside their range.
+        ValueError: a value is out of range.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class SimulateLowDose(Transform):
         seed: int = 0,
     ) -> None:
         if seed < 0:
-            raise ValueError(f"Expected a seed of 0 or above but got {seed}.")
+            raise ValueError(f"Expected a seed of 0 or above, but got {seed}.")
         self.settings = dataclasses.replace(settings or DoseSettings(), dose_fraction=dose_fraction)
         self.incident_photons = (
             None
@@ -56,20 +57,20 @@ class SimulateLowDose(Transform):
         self.usual_electronics = settings is None
         self.seed = seed
         self.calibration: Calibration | None = None
-        """Of the last volume; None before the first and for a dose fraction of 1."""
+        """Calibration of the last volume; None before the first one, and with a dose fraction of 1."""
 
     def __call__(self, img: MetaTensor) -> MetaTensor:
-        """The volume at the lower dose.
+        """Take a volume to the lower dose.
 
         Args:
             img: (1, x, y, z) in HU, slices last, with an affine in mm.
 
         Returns:
-            The same shape, float32 (its own dtype for full dose), device, affine and meta data, to which "dose_fraction"
-            and "photons" are added.
+            The volume at the lower dose, float32, with the shape, device, affine and metadata of ``img``; "dose_fraction" and
+            "incident_photons" are added to the metadata. At a dose fraction of 1, a copy of ``img``.
 
         Raises:
-            ValueError: no affine, another shape, or values not in HU.
+            ValueError: ``img`` has no affine or another shape, or its values are not HU.
         """
         pixel = _pixel_mm(img)
         settings = self.settings
@@ -95,10 +96,10 @@ class SimulateLowDose(Transform):
 def _pixel_mm(img: MetaTensor) -> tuple[float, float]:
     if not isinstance(img, MetaTensor):
         raise ValueError(
-            f"Expected a MetaTensor, whose affine holds the pixel size, but got {type(img).__name__}. Load with LoadScand."
+            f"Expected a MetaTensor, whose affine holds the pixel size, but got {type(img).__name__}. Load it with LoadScand."
         )
     if img.ndim != 4 or img.shape[0] != 1:
-        raise ValueError(f"Expected a volume (1, x, y, z) but got shape {tuple(img.shape)}. Load with LoadScand.")
+        raise ValueError(f"Expected a volume (1, x, y, z), but got shape {tuple(img.shape)}. Load it with LoadScand.")
     spacing = voxel_spacing(np.asarray(img.affine, dtype=np.float64))
     return float(spacing[0]), float(spacing[1])
 
@@ -109,10 +110,10 @@ class SimulateLowDosed(MapTransform):
     Args:
         keys: volumes (1, x, y, z) in HU.
         dose_fraction: see :class:`SimulateLowDose`.
-        incident_photons: see there.
-        settings: see there.
-        seed: see there.
-        allow_missing_keys: skip keys that are not there.
+        incident_photons: see :class:`SimulateLowDose`.
+        settings: see :class:`SimulateLowDose`.
+        seed: see :class:`SimulateLowDose`.
+        allow_missing_keys: skip keys that the item lacks.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Flips along both axes and a transposition, each at random: the eight orientations of a square patch."""
+"""Random flips along both axes and a random transposition: the eight orientations of a square patch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ct_cncl.transforms.patches.batch import BatchTransform, Items, stacked
 
 
 class Orientation(NamedTuple):
-    """How a patch is turned: flipped first, transposed last."""
+    """One orientation of a patch: flips come first, the transposition last."""
 
     flip_x: bool
     flip_y: bool
@@ -22,7 +22,7 @@ class Orientation(NamedTuple):
 
 
 def oriented(image: torch.Tensor, orientation: Orientation) -> torch.Tensor:
-    """An image (..., H, W) in another orientation.
+    """Flip and transpose an image (..., H, W).
 
     >>> oriented(torch.tensor([[1, 2], [3, 4]]), Orientation(True, False, True)).tolist()
     [[3, 1], [4, 2]]
@@ -38,7 +38,7 @@ class RandOrientation(RandomizableTransform):
     def __init__(self) -> None:
         super().__init__(1.0)
         self.orientation = Orientation(False, False, False)
-        """Drawn last."""
+        """The orientation last drawn."""
 
     def randomize(self, data: Any = None) -> None:
         """Draw an orientation."""
@@ -46,7 +46,7 @@ class RandOrientation(RandomizableTransform):
         self.orientation = Orientation(bool(bits & 1), bool(bits & 2), bool(bits & 4))
 
     def __call__(self, img: torch.Tensor, randomize: bool = True) -> torch.Tensor:
-        """(C, H, H) or (B, C, H, H) to the same, turned; oblong images come back transposed where that is drawn."""
+        """Reorient (C, H, H) or (B, C, H, H). An oblong image changes its shape when a transposition is drawn."""
         if randomize:
             self.randomize()
         return oriented(img, self.orientation)
@@ -57,7 +57,7 @@ class RandOrientationd(RandomizableTransform, BatchTransform):
 
     Args:
         keys: square images (C, H, H).
-        allow_missing_keys: skip keys that are not there.
+        allow_missing_keys: skip keys that the item lacks.
     """
 
     def __init__(self, keys: KeysCollection, *, allow_missing_keys: bool = False) -> None:
@@ -66,7 +66,7 @@ class RandOrientationd(RandomizableTransform, BatchTransform):
         self.transform = RandOrientation()
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> RandOrientationd:
-        """As everywhere in MONAI: what is drawn from now on depends on ``seed`` only."""
+        """Seed the random draws, as MONAI's ``Randomizable`` does."""
         self.transform.set_random_state(seed, state)
         return self
 
@@ -75,12 +75,12 @@ class RandOrientationd(RandomizableTransform, BatchTransform):
         self.transform.randomize()
 
     def draw(self, item: Mapping[Hashable, Any]) -> Orientation:
-        """The orientation."""
+        """Draw the orientation of one item."""
         self.randomize()
         return self.transform.orientation
 
     def apply(self, items: Items, drawn: Sequence[Orientation]) -> Items:
-        """(B, C, H, H)."""
+        """Reorient each patch; they come back as (B, C, H, H)."""
         for key in self.key_iterator(items):
             items[key] = stacked([oriented(image, turn) for image, turn in zip(items[key], drawn, strict=True)])
         return items

@@ -1,4 +1,4 @@
-"""The scanner's padding: marked for validation, and put back into what is written."""
+"""The scanner's padding: marked for validation, and put back into results before they are written."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ct_cncl.transforms.series.values import RESULT, keep_padding
 
 
 class PaddingMask(Transform):
-    """Where the scanner padded a slice, see :func:`~ct_cncl.transforms.anatomy.regions.padding_mask`."""
+    """Mask of the scanner's padding in a slice, see :func:`~ct_cncl.transforms.anatomy.regions.padding_mask`."""
 
     def __call__(self, img: Any) -> torch.Tensor:
-        """(1, H, W) HU to the same, boolean."""
+        """Mask of a slice (1, H, W) in HU, of the same shape, boolean."""
         hu = convert_to_tensor(img, track_meta=False)
         return torch.from_numpy(padding_mask(hu[0].cpu().numpy()))[None]
 
@@ -28,9 +28,9 @@ class PaddingMaskd(BatchTransform):
     """Dictionary version of :class:`PaddingMask`.
 
     Args:
-        keys: the slice (1, H, W), HU, that says where padding is.
-        mask_key: where the mask goes.
-        allow_missing_keys: skip keys that are not there.
+        keys: the slice (1, H, W), HU, in which padding is looked for.
+        mask_key: entry that receives the mask.
+        allow_missing_keys: skip keys that the item lacks.
     """
 
     transform = PaddingMask()
@@ -42,19 +42,19 @@ class PaddingMaskd(BatchTransform):
         self.mask_key = mask_key
 
     def apply(self, items: Items, drawn: Sequence[Any]) -> Items:
-        """Masks (B, 1, H, W), boolean."""
+        """Add the masks (B, 1, H, W), boolean."""
         for key in self.key_iterator(items):
             items[self.mask_key] = stacked([self.transform(img) for img in items[key]])
         return items
 
 
 class KeepPaddingd(MapTransform):
-    """Give each key the image's values where the scanner padded, so that padding leaves as it came.
+    """Copy the values of the original scan into each key where the scanner padded it, so that padding stays unchanged.
 
     Args:
         keys: volumes (1, x, y, z) in HU.
-        image_key: the scan that was read, of the same shape, HU.
-        allow_missing_keys: skip keys that are not there.
+        image_key: the original scan, of the same shape, HU.
+        allow_missing_keys: skip keys that the item lacks.
     """
 
     def __init__(self, keys: KeysCollection, *, image_key: str = "image", allow_missing_keys: bool = False) -> None:
@@ -62,7 +62,7 @@ class KeepPaddingd(MapTransform):
         self.image_key = image_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Put the padding back."""
+        """Put the padding back into each key."""
         items = dict(data)
         image = convert_to_tensor(items[self.image_key], track_meta=False).cpu().numpy()
         padded = padding_mask(image[0])[None]

@@ -1,9 +1,9 @@
-"""From a prepared data set to training patches: numbered samples, read lazily, with the list of transforms applied.
+"""Training patches from a prepared data set: numbered samples, read lazily, with a list of transforms applied.
 
-Every random choice about a training sample is a function of (seed, sample number) alone. Sample numbers run on from epoch
-to epoch. So the order of workers, the number of processes and an interruption change nothing: a resumed run, and a run
-on two processes, see the patches that one undisturbed process would have seen. The data set only chooses the slice; all
-else about a patch is done by its transforms, for a whole batch at once where they can, by the same code on the CPU and on a GPU.
+Every random choice about a training sample depends on (seed, sample number) alone, and sample numbers run on from epoch to
+epoch. So the order of workers, the number of processes and interruptions change nothing: a resumed run, or a run on two
+processes, sees the patches that one uninterrupted process would have seen. The data set only chooses the slice. Its
+transforms do everything else, for a whole batch at once where they can, and with the same code on the CPU and on a GPU.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from ct_cncl.transforms.patches.slice_pairs import SliceIndex, all_slices, neigh
 
 
 class PatchPairs(Dataset):
-    """Training samples: a random slice each, and what ``transform`` makes of it.
+    """Training samples: each is a random slice after ``transform``.
 
-    What the transforms get is ``{"image": y, "label": x, "slice": its name}``: image and label are views (context_slices, x, y) of
-    stored int16 HU, the slice itself in the centre of its neighbours; nothing is read before a patch is cut. Where a transform
-    draws doses (``RandLowDosed``), there is ``"noise"`` in the place of the image, which is made from it. Sample ``k`` depends on ``(seed, k)`` only; ``k`` may be any number
-    from 0 on; ``len`` is the number of patches in an epoch. The data set itself is looked at when it is first needed, or by
-    :meth:`prepare`.
+    The transforms get ``{"image": y, "label": x, "slice": name}``. Image and label are views (context_slices, x, y) of stored
+    int16 HU, with the slice itself in the centre of its neighbours; nothing is read before a patch is cut. If a transform
+    draws doses (``RandLowDosed``), the item has ``"noise"`` in place of the image, which is then made from it. Sample ``k``
+    depends on ``(seed, k)`` only, and ``k`` may be any number from 0 on; ``len`` is the number of patches in an epoch. The
+    data are opened when they are first needed, or by :meth:`prepare`.
 
     Args:
         data: entries with "image" and "label", paths of uncompressed int16 NIfTI volumes.
         transform: a ``Compose`` of dictionary transforms.
-        patches_per_epoch: what counts as one epoch.
-        seed: of every random choice.
-        context_slices: slices of image and label, odd; beyond the ends of the volume its last slice is repeated.
+        patches_per_epoch: number of patches in an epoch.
+        seed: seed of every random choice.
+        context_slices: number of slices of image and label, odd; beyond the ends of the volume, the end slice is repeated.
         cache: "auto", "ram", "device" or "none": where volumes are held, see
             :class:`~ct_cncl.transforms.dataset.volume_store.VolumeStore`.
-        device: where batches are made and left; the CPU where not given. Workers of a loader need the CPU.
+        device: device on which batches are made; None is the CPU, which the workers of a loader need.
 
     Raises:
-        ValueError: numbers below 1, an even number of slices, an unknown cache.
+        ValueError: a number below 1, an even number of slices, or an unknown cache.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class PatchPairs(Dataset):
     ) -> None:
         if patches_per_epoch < 1:
             raise ValueError(f"Expected patches_per_epoch of at least 1, but got {patches_per_epoch}.")
-        neighbours(0, context_slices, 1)  # refuses an even number here, not in the first patch
+        neighbours(0, context_slices, 1)  # refuses an even number now, not at the first patch
         if cache not in CACHES:
             raise ValueError(f"Expected cache to be one of {', '.join(CACHES)}, but got {cache!r}.")
         self.data = data
@@ -71,10 +71,10 @@ class PatchPairs(Dataset):
         self._made = SeededList(transform, seed=seed, device=self.device)
 
     def prepare(self) -> None:
-        """Look at the data now, not in the first step.
+        """Open and check the data now, not at the first step.
 
         Raises:
-            DataError: empty list, shapes that differ, slices smaller than a patch, too few noise realizations.
+            DataError: the list is empty, shapes differ, slices are smaller than a patch, or noise realizations are missing.
         """
         assert self.volumes
 
@@ -85,12 +85,12 @@ class PatchPairs(Dataset):
 
     @property
     def realizations_needed(self) -> int:
-        """Noise realizations that the transforms need of each scan."""
+        """Number of noise realizations that the transforms need for each scan."""
         return max((getattr(one, "realizations_needed", 0) for one in self._made.transforms), default=0)
 
     @cached_property
     def volumes(self) -> VolumeStore:
-        """The volumes, once they have been checked."""
+        """The volumes, checked."""
         needed = self.realizations_needed
         side = max((getattr(getattr(one, "transform", None), "side", 0) for one in self._made.transforms), default=0)
         used: list[str] = []
@@ -104,18 +104,18 @@ class PatchPairs(Dataset):
                     f"Expected slices of at least {side} x {side} pixels (patch_size, zoom_range), but {entry['label']} "
                     f"has {shape[0]} x {shape[1]}. Lower patch_size."
                 )
-        assert self.slices  # image and label of one shape
+        assert self.slices  # checks that image and label have the same shape
         return VolumeStore(used, cache=self.cache, device=self.device)
 
     def __len__(self) -> int:
         return self.patches_per_epoch
 
     def slice_number(self, number: int) -> int:
-        """The slice of sample ``number``, its place in :attr:`slices`."""
+        """Index in :attr:`slices` of the slice of sample ``number``."""
         return sample_words(self.seed, number)[1] % len(self.slices)
 
     def source(self, number: int) -> dict[Hashable, Any]:
-        """What the transforms get for sample ``number``."""
+        """The item that the transforms get for sample ``number``."""
         volumes = self.volumes
         entry, z = self.slices[self.slice_number(number)]
         item: dict[Hashable, Any] = {"label": slice_views(volumes[entry["label"]], z, self.context_slices)}
@@ -136,39 +136,39 @@ class PatchPairs(Dataset):
         return self.__getitems__([number])[0]
 
     def __getitems__(self, numbers: Sequence[int]) -> list[dict[Hashable, Any]]:
-        """Several samples at once, as torch's DataLoader asks for them."""
+        """Make several samples at once; torch's DataLoader calls this method."""
         numbers = list(numbers)
         return self._made([self.source(number) for number in numbers], numbers)
 
 
 def check_noise(entry: dict[str, Any], shape: tuple[int, ...], needed: int) -> None:
-    """Refuse an entry without ``needed`` noise realizations of its label's shape.
+    """Refuse an entry with fewer than ``needed`` noise realizations, or with one whose shape is not the label's.
 
     Raises:
-        DataError: naming the entry.
+        DataError: names the entry or the file.
     """
     paths = entry.get("noise", [])
     if len(paths) < needed:
         raise DataError(
-            f"Expected {needed} or more noise realizations for {entry.get('source', entry['label'])}, which dose_range "
-            f"needs, but got {len(paths)}. Prepare simulated data with --realizations {needed}, or set dose_range to null."
+            f"Expected {needed} or more noise realizations for {entry.get('source', entry['label'])}, because dose_range is "
+            f"set, but got {len(paths)}. Prepare simulated data with --realizations {needed}, or set dose_range to null."
         )
     for path in paths:
         found = open_noise(path).values.shape
         if found != shape:
             raise DataError(
-                f"Expected noise realizations of the label's shape {shape}, but {path} has {found}. Prepare the data set again."
+                f"Expected noise realizations with the label's shape {shape}, but {path} has {found}. Prepare the data set again."
             )
 
 
 class SampleNumbers(Sampler[int]):
     """Numbers of the samples that this process takes in an epoch: every ``world_size``-th, from its rank on.
 
-    A batch of B on each of W processes then holds the samples that one process would have in a batch of B * W.
+    Batches of B on each of W processes then together hold the samples of one process's batch of B * W.
 
     Args:
-        patches_per_epoch: samples in an epoch over all processes; a rest that does not divide evenly is left out.
-        rank: of this process.
+        patches_per_epoch: samples in an epoch over all processes; a remainder that does not divide evenly is left out.
+        rank: rank of this process.
         world_size: number of processes.
     """
 
@@ -177,7 +177,7 @@ class SampleNumbers(Sampler[int]):
             raise ValueError(f"Expected a rank from 0 to {world_size - 1}, but got {rank}.")
         if patches_per_epoch < world_size:
             raise ValueError(
-                f"Expected at least one patch a process in an epoch, but got {patches_per_epoch} for {world_size} processes."
+                f"Expected at least one patch per process in an epoch, but got {patches_per_epoch} for {world_size} processes."
             )
         self.patches_per_epoch = patches_per_epoch
         self.rank = rank
@@ -185,7 +185,7 @@ class SampleNumbers(Sampler[int]):
         self.epoch = 1
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch is next, counted from 1."""
+        """Set the number of the next epoch, counted from 1."""
         self.epoch = epoch
 
     def __len__(self) -> int:

@@ -1,7 +1,7 @@
-"""Another pixel size, at random: image and target are resampled alike.
+"""Random changes of the pixel size: image and target are resampled alike.
 
-Resampling is linear: noise in the image and in its target change together, so that their ratio and the likeness of their
-spectra, on which the right share of noise depends, stay as they are.
+Resampling is a linear operation, so it changes the noise of the image and of its target alike. The ratio of the two noise
+levels stays the same and their spectra still match; the right share of noise to remove depends on both.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ MODES = ("bicubic", "nearest-exact")
 
 
 def check_range(name: str, bounds: Sequence[float], *, above: float) -> tuple[float, float]:
-    """Lowest and highest value of a random choice.
+    """Check the bounds of a random choice, and return the lowest and the highest value.
 
     Raises:
-        ValueError: not two ordered numbers above ``above``.
+        ValueError: ``bounds`` are not two ordered numbers above ``above``.
     """
     if len(bounds) != 2 or not above < bounds[0] <= bounds[1]:
         raise ValueError(f"Expected {name} to be two ordered numbers above {above:g}, but got {list(bounds)}.")
@@ -34,11 +34,11 @@ def check_range(name: str, bounds: Sequence[float], *, above: float) -> tuple[fl
 
 
 def resampled(images: torch.Tensor, side: int, *, mode: str = "bicubic") -> torch.Tensor:
-    """Square images with another pixel size, by cubic interpolation (Keys 1981); larger pixels average smaller ones.
+    """Resample square images to another pixel size by cubic interpolation (Keys 1981); larger pixels average smaller ones.
 
     Args:
         images: (B, C, H, H), HU.
-        side: pixels a side afterwards.
+        side: pixels per side of the result.
         mode: "bicubic", or "nearest-exact" for masks and weights.
 
     Returns:
@@ -52,15 +52,15 @@ def resampled(images: torch.Tensor, side: int, *, mode: str = "bicubic") -> torc
 
 
 class RandPixelSize(RandomizableTransform):
-    """The centre of a patch with another pixel size, as of a scan with another field of view.
+    """The centre of a patch at a random pixel size, as if the scan had another field of view.
 
     Args:
-        patch_size: side in pixels of what comes out.
-        zoom_range: lowest and highest factor on the number of pixels a mm, log-uniform; None leaves the pixel size.
+        patch_size: side of the result in pixels.
+        zoom_range: lowest and highest factor on the number of pixels per mm, drawn log-uniformly; None keeps the pixel size.
         mode: see :func:`resampled`.
 
     Raises:
-        ValueError: a range or mode that is none.
+        ValueError: the range is invalid or the mode unknown.
     """
 
     def __init__(self, patch_size: int, *, zoom_range: Sequence[float] | None, mode: str = "bicubic") -> None:
@@ -71,19 +71,19 @@ class RandPixelSize(RandomizableTransform):
         self.zoom_range = None if zoom_range is None else check_range("zoom_range", zoom_range, above=0)
         self.mode = mode
         self.side = patch_size
-        """Pixels a side of what is resampled, drawn last."""
+        """Pixels per side of the square that is resampled, as last drawn."""
 
     def randomize(self, data: Any = None) -> None:
-        """Draw a zoom."""
+        """Draw a zoom factor."""
         if self.zoom_range is not None:
             low, high = (math.log(bound) for bound in self.zoom_range)
             self.side = max(1, round(self.patch_size / math.exp(self.R.uniform(low, high))))
 
     def __call__(self, img: torch.Tensor, randomize: bool = True) -> torch.Tensor:
-        """(C, H, H) or (B, C, H, H), at least as large as the smallest zoom needs, to the same with ``patch_size`` a side.
+        """Resample the centre of (C, H, H) or (B, C, H, H) to ``patch_size`` pixels per side.
 
         Raises:
-            ValueError: an image that is too small.
+            ValueError: the image is smaller than the zoom needs.
         """
         if randomize:
             self.randomize()
@@ -93,16 +93,16 @@ class RandPixelSize(RandomizableTransform):
 
 
 def centred(images: torch.Tensor, side: int) -> torch.Tensor:
-    """The centre square of images (..., H, W): a view.
+    """The centre square of images (..., H, W), as a view of them.
 
     Raises:
-        ValueError: images smaller than that.
+        ValueError: the images are smaller than ``side``.
     """
     height, width = images.shape[-2:]
     if min(height, width) < side:
         raise ValueError(
-            f"Expected patches of at least {side} x {side} pixels, but got {height} x {width}. Cut larger ones: give RandPatchd "
-            "the same zoom_range."
+            f"Expected patches of at least {side} x {side} pixels, but got {height} x {width}. Give RandPatchd the same "
+            "zoom_range, so that it cuts larger patches."
         )
     row, column = (height - side) // 2, (width - side) // 2
     return images[..., row : row + side, column : column + side]
@@ -114,9 +114,9 @@ class RandPixelSized(RandomizableTransform, BatchTransform):
     Args:
         keys: patches (C, H, H) of one size.
         patch_size: see :class:`RandPixelSize`.
-        zoom_range: see there.
+        zoom_range: see :class:`RandPixelSize`.
         mode: one for all keys, or one for each.
-        allow_missing_keys: skip keys that are not there.
+        allow_missing_keys: skip keys that the item lacks.
     """
 
     def __init__(
@@ -135,25 +135,25 @@ class RandPixelSized(RandomizableTransform, BatchTransform):
 
     @property
     def fixed(self) -> bool:
-        """Whether nothing is drawn, as it is set up."""
+        """Whether the settings leave nothing to draw."""
         return self.transform.zoom_range is None
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> RandPixelSized:
-        """As everywhere in MONAI: what is drawn from now on depends on ``seed`` only."""
+        """Seed the random draws, as MONAI's ``Randomizable`` does."""
         self.transform.set_random_state(seed, state)
         return self
 
     def randomize(self, data: Any = None) -> None:
-        """Draw a zoom."""
+        """Draw a zoom factor."""
         self.transform.randomize()
 
     def draw(self, item: Mapping[Hashable, Any]) -> int:
-        """Pixels a side of what is resampled."""
+        """Draw a zoom factor; returns the pixels per side of the square that is resampled."""
         self.randomize()
         return self.transform.side
 
     def apply(self, items: Items, drawn: Sequence[int]) -> Items:
-        """(B, C, patch_size, patch_size); patches with one zoom are resampled at once."""
+        """Resample to (B, C, patch_size, patch_size); patches with the same zoom are resampled together."""
         if self.fixed:
             return items
         alike: dict[int, list[int]] = {}

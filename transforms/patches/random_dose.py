@@ -1,4 +1,4 @@
-"""A random lower dose from stored noise realizations, for the training loop: a multiplication and an addition a patch."""
+"""A random lower dose from stored noise realizations, for the training loop: one multiplication and addition per patch."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from ct_cncl.transforms.physics.noise_realizations import (
 
 
 class DoseDraw(NamedTuple):
-    """The doses of one training pair, and the noise realizations that it is made with."""
+    """The doses of one training pair, and the noise realizations from which it is made."""
 
     fraction: float
-    """Of the image relative to its target."""
+    """Dose fraction of the image relative to its target."""
     target_fraction: float
-    """Of the target relative to the stored scan; 1 without nesting."""
+    """Dose fraction of the target relative to the stored scan; 1 without nesting."""
     realizations: tuple[int, ...]
-    """Of the image, and with nesting of the target; never the same."""
+    """Number of the image's realization and, with nesting, of the target's; never the same."""
 
 
 def dose_factors(draw: DoseDraw, *, noise_free: bool) -> tuple[float, float]:
-    """What the noise of the image and that of its target are multiplied by; the latter 0 without nesting.
+    """Factors on the noise realizations of the image and of its target; the latter is 0 without nesting.
 
     >>> dose_factors(DoseDraw(0.5, 0.25, (0, 1)), noise_free=True)
     (2.0, 2.0)
@@ -43,7 +43,7 @@ def dose_factors(draw: DoseDraw, *, noise_free: bool) -> tuple[float, float]:
     if len(draw.realizations) == 1:
         return noise_factor(draw.fraction, of=draw.target_fraction, noise_free=noise_free), 0.0
     target = noise_factor(draw.target_fraction, noise_free=noise_free)
-    return noise_factor(draw.fraction, of=draw.target_fraction), target  # the target has noise of its own by then
+    return noise_factor(draw.fraction, of=draw.target_fraction), target  # by then, the target has noise
 
 
 def pairs_at_doses(
@@ -54,19 +54,19 @@ def pairs_at_doses(
     noise_free: Sequence[bool],
     floor_hu: Sequence[float],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images and targets from scans and noise realizations.
+    """Make images and targets from scans and noise realizations.
 
-    The image is ``x' + sqrt((1 - a) / (a b)) n1``. Its target x' is the stored scan x (b = 1), or with nesting the scan at a
-    lower dose b of its own, ``x' = x + sqrt((1 - b) / b) n2``: absolute noise then varies from patch to patch, while its
-    ratio between image and target follows from a as in real pairs. A noise-free scan (phantom) has all of the noise of its
-    dose added, ``sqrt(1 / a)`` or ``sqrt(1 / b)``.
+    The image is ``x' + sqrt((1 - a) / (a b)) n1``. Its target x' is the stored scan x (b = 1) or, with nesting, the scan at a
+    lower dose b, ``x' = x + sqrt((1 - b) / b) n2``: the noise level then varies from patch to patch, while the ratio of
+    image noise to target noise follows from a, as in real pairs. A noise-free scan (phantom) gets the full noise of its
+    dose instead, ``sqrt(1 / a)`` without nesting and ``sqrt(1 / b)`` for a nested target.
 
     Args:
         labels: the stored scans, (B, ...), HU.
-        unit: noise of the first and, with nesting, of the second realizations drawn, each of that shape, HU.
-        draws: the doses, B of them.
-        noise_free: whether each scan has no noise of its own.
-        floor_hu: where the scanner cuts off; -inf cuts nothing.
+        unit: the first realizations drawn and, with nesting, the second ones, each of the shape of ``labels``, HU.
+        draws: the doses of the B pairs.
+        noise_free: for each scan, whether it has no noise itself.
+        floor_hu: for each scan, the lowest value that the scanner stores, HU; -inf cuts nothing off.
 
     Returns:
         (images, targets), HU.
@@ -87,18 +87,18 @@ def pairs_at_doses(
 class RandLowDose(RandomizableTransform):
     """A random lower dose from stored noise realizations: one of them, scaled to the dose and added.
 
-    Costs a multiplication and an addition, so it fits into a training loop. Exact where electronic noise is negligible:
-    :mod:`ct_cncl.transforms.physics.noise_realizations` makes them and says where it is not.
+    It costs one multiplication and one addition, cheap enough for the training loop, and is exact where electronic noise is
+    negligible. :mod:`ct_cncl.transforms.physics.noise_realizations` makes the realizations and says where it is not.
 
     Args:
         dose_range: lowest and highest dose fraction, above 0 and up to 1; drawn log-uniformly.
-        nested_dose_range: likewise of the target that this dose is relative to, see :func:`pairs_at_doses`; None does not nest.
+        nested_dose_range: the same for the target, to which this dose is relative, see :func:`pairs_at_doses`; None does not nest.
         prob: probability that the dose is lowered at all.
-        floor_hu: where the scanner cuts off, HU; None cuts nothing.
-        noise_free: the images have no noise of their own.
+        floor_hu: lowest value that the scanner stores, HU; None cuts nothing off.
+        noise_free: whether the images have no noise themselves.
 
     Raises:
-        ValueError: a range that is none.
+        ValueError: a range is invalid.
     """
 
     def __init__(
@@ -116,25 +116,25 @@ class RandLowDose(RandomizableTransform):
         self.floor_hu = floor_hu
         self.noise_free = noise_free
         self.drawn = DoseDraw(1.0, 1.0, (0,))
-        """Drawn last."""
+        """The doses and realizations last drawn."""
 
     @property
     def dose_fraction(self) -> float:
-        """Of the image relative to its target, drawn last."""
+        """Dose fraction of the image relative to its target, as last drawn."""
         return self.drawn.fraction
 
     @property
     def realization(self) -> int:
-        """The image's, from 0 on, drawn last."""
+        """Number of the image's realization, from 0 on, as last drawn."""
         return self.drawn.realizations[0]
 
     @property
     def realizations_needed(self) -> int:
-        """Realizations that a scan must have."""
+        """Number of realizations that a scan must have."""
         return 1 if self.nested_dose_range is None else 2
 
     def randomize(self, data: int) -> None:
-        """Draw whether, to which dose, and with which of ``data`` realizations."""
+        """Draw whether the dose is lowered, to which fraction, and with which of ``data`` realizations."""
         super().randomize(None)
         fraction = dose_between(self.dose_range, self.R.uniform())
         if self.nested_dose_range is None:
@@ -145,18 +145,18 @@ class RandLowDose(RandomizableTransform):
         self.drawn = DoseDraw(fraction, target, (int(chosen[0]), int(chosen[1])))
 
     def __call__(self, img: NdarrayOrTensor, noise: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
-        """The image at the dose that was drawn.
+        """Take the image to the drawn dose.
 
         Args:
             img: (1, x, y) or (1, x, y, z), HU, at full dose.
             noise: (realizations, x, y) or (realizations, x, y, z), HU.
-            randomize: draw first; False uses what was drawn last.
+            randomize: draw first; False uses the last draw.
 
         Returns:
-            Type, shape, meta data and device of ``img``, float32; ``img`` itself where the dose is not lowered.
+            The image, float32, with the type, shape, metadata and device of ``img``; ``img`` itself if the dose is not lowered.
 
         Raises:
-            ValueError: shapes that do not fit, or too few realizations.
+            ValueError: the shapes do not match, or there are too few realizations.
         """
         _check_shapes(img, noise, self.realizations_needed)
         if randomize:
@@ -174,7 +174,7 @@ class RandLowDose(RandomizableTransform):
 def _check_shapes(img: Any, noise: Any, needed: int) -> None:
     if img.shape[0] != 1 or tuple(noise.shape[1:]) != tuple(img.shape[1:]):
         raise ValueError(
-            f"Expected an image (1, ...) and noise realizations (realizations, ...) of its size but got {tuple(img.shape)} and "
+            f"Expected an image (1, ...) and noise realizations (realizations, ...) of its size, but got {tuple(img.shape)} and "
             f"{tuple(noise.shape)}. Crop both alike."
         )
     if noise.shape[0] < needed:
@@ -186,23 +186,24 @@ def _check_shapes(img: Any, noise: Any, needed: int) -> None:
 class RandLowDosed(RandomizableTransform, BatchTransform):
     """Dictionary version of :class:`RandLowDose`; all keys get the same dose and the same noise.
 
-    :class:`Realizations` are gone afterwards, drawn or not: nothing later could use them, and no loader could collate them.
+    An entry of :class:`Realizations` is removed afterwards in any case: nothing later could use it, and no loader could
+    collate it.
 
     Args:
         keys: images (C, H, W), or volumes (1, x, y, z), HU, of one size.
         dose_range: see :class:`RandLowDose`; None leaves the images as they are.
-        nested_dose_range: see there; needs ``label_key``.
-        noise_key: entry with the noise realizations: (realizations, H, W), HU, or :class:`Realizations`, which say themselves where the
-            scanner cuts off and whether the scan is noise-free.
-        label_key: the scan that all keys, there or not, are made from, and that nesting takes to its dose; None makes each image
-            from itself.
+        nested_dose_range: see :class:`RandLowDose`; needs ``label_key``.
+        noise_key: entry with the noise realizations: (realizations, H, W), HU, or :class:`Realizations`, which carry their own
+            ``floor_hu`` and ``noise_free``.
+        label_key: the scan from which all keys are made, present or not; nesting lowers its dose as well. None makes each
+            image from itself.
         prob: see :class:`RandLowDose`.
-        floor_hu: see there.
-        noise_free: see there.
-        allow_missing_keys: skip keys that are not there.
+        floor_hu: see :class:`RandLowDose`.
+        noise_free: see :class:`RandLowDose`.
+        allow_missing_keys: skip keys that the item lacks.
 
     Raises:
-        ValueError: ranges that are none, nesting without a ``label_key``.
+        ValueError: a range is invalid, or nesting lacks a ``label_key``.
     """
 
     def __init__(
@@ -223,7 +224,7 @@ class RandLowDosed(RandomizableTransform, BatchTransform):
         BatchTransform.__init__(self, keys, allow_missing_keys, extra_keys=extra)
         if nested_dose_range is not None and (dose_range is None or label_key is None):
             raise ValueError(
-                f"Expected a dose_range and a label_key beside nested_dose_range {list(nested_dose_range)}, but got "
+                f"Expected a dose_range and a label_key with nested_dose_range {list(nested_dose_range)}, but got "
                 f"{dose_range} and {label_key}."
             )
         self.noise_key = noise_key
@@ -242,16 +243,16 @@ class RandLowDosed(RandomizableTransform, BatchTransform):
 
     @property
     def realizations_needed(self) -> int:
-        """Realizations that a scan must have; 0 where no dose is drawn."""
+        """Number of realizations that a scan must have; 0 if no dose is drawn."""
         return 0 if self.transform is None else self.transform.realizations_needed
 
     @property
     def fixed(self) -> bool:
-        """Whether nothing is drawn, as it is set up."""
+        """Whether the settings leave nothing to draw."""
         return self.transform is None
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> RandLowDosed:
-        """As everywhere in MONAI: what is drawn from now on depends on ``seed`` only."""
+        """Seed the random draws, as MONAI's ``Randomizable`` does."""
         if self.transform is not None:
             self.transform.set_random_state(seed, state)
         return self
@@ -262,7 +263,7 @@ class RandLowDosed(RandomizableTransform, BatchTransform):
             self.transform.randomize(data)
 
     def is_batch(self, data: Mapping[Hashable, Any]) -> bool:
-        """A volume (1, x, y, z) with noise (realizations, x, y, z) is one item."""
+        """Whether ``data`` is a batch; a volume (1, x, y, z) with noise (realizations, x, y, z) is one item."""
         noise, image = data.get(self.noise_key), data.get(self._sources()[0])
         if image is None or isinstance(image, list):
             return image is not None
@@ -273,17 +274,17 @@ class RandLowDosed(RandomizableTransform, BatchTransform):
         return list(self.keys) if self.label_key is None else [self.label_key]
 
     def draw(self, item: Mapping[Hashable, Any]) -> DoseDraw | None:
-        """The doses of an item; None where its dose is not lowered.
+        """Draw the doses of an item; None if its dose is not lowered.
 
         Raises:
-            KeyError: no noise.
-            ValueError: noise of another size, too few realizations.
+            KeyError: the item has no noise.
+            ValueError: the noise has another size, or there are too few realizations.
         """
         if self.transform is None:
             return None
         if self.noise_key not in item:
             raise KeyError(
-                f"Expected noise realizations under {self.noise_key!r} but the entry has only {sorted(map(str, item))}. Prepare the "
+                f"Expected noise realizations under {self.noise_key!r}, but the item has only {sorted(map(str, item))}. Prepare the "
                 "data with --realizations, or name its key with noise_key."
             )
         noise = item[self.noise_key]
@@ -295,7 +296,7 @@ class RandLowDosed(RandomizableTransform, BatchTransform):
         return self.transform.drawn if self.transform._do_transform else None
 
     def apply(self, items: Items, drawn: Sequence[DoseDraw | None]) -> Items:
-        """Images (B, C, H, W), and with nesting the label likewise, float32."""
+        """Make the images (B, C, H, W), float32, and with nesting the label."""
         if self.transform is not None and any(drawn):
             lowered = [draw is not None for draw in drawn]
             if self.label_key is None:

@@ -1,4 +1,4 @@
-"""Stored noise realizations of a scan, read where a patch is cut from them and nowhere else."""
+"""Stored noise realizations of a scan, of which only the part inside a patch is read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ct_cncl.transforms.common.errors import DataError
 
 
 class StoredNoise(NamedTuple):
-    """One realization of noise: HU are ``values * step_hu``."""
+    """One noise realization; ``values * step_hu`` gives HU."""
 
     values: np.ndarray
     """(x, y, z) int16, memory-mapped."""
@@ -23,10 +23,10 @@ class StoredNoise(NamedTuple):
 
 
 def open_noise(path: str) -> StoredNoise:
-    """Memory-mapped noise realization of an uncompressed int16 NIfTI with its scale in ``scl_slope``.
+    """Memory-map a noise realization: an uncompressed int16 NIfTI file with its scale in ``scl_slope``.
 
     Raises:
-        DataError: the file is not of that kind.
+        DataError: the file is not of this kind.
     """
     state = Path(path).stat()
     return _open_noise(path, state.st_ino, state.st_mtime_ns)
@@ -34,7 +34,7 @@ def open_noise(path: str) -> StoredNoise:
 
 @lru_cache(maxsize=256)
 def _open_noise(path: str, _inode: int, _changed_ns: int) -> StoredNoise:
-    """Opened once, as :func:`~ct_cncl.transforms.dataset.volume_store.mapped_volume`."""
+    """Open each file once, as :func:`~ct_cncl.transforms.dataset.volume_store.mapped_volume` does."""
     stored: Any = nib.load(path).dataobj  # type: ignore[attr-defined]
     values = stored.get_unscaled()
     if not isinstance(values, np.memmap) or values.dtype != np.dtype("<i2") or values.ndim != 3 or stored.inter != 0:
@@ -46,15 +46,15 @@ def _open_noise(path: str, _inode: int, _changed_ns: int) -> StoredNoise:
 
 
 class Realizations:
-    """Noise realizations of one place in a scan, each (C, H, W) stored as whole numbers of a step in HU.
+    """Noise realizations of one place in a scan, each (C, H, W), stored as integer multiples of a step in HU.
 
     Cutting (``noise[..., x0:x1, y0:y1]``) reads nothing; :meth:`hu` reads one realization.
 
     Args:
-        stored: one a realization, (C, H, W) each.
-        steps_hu: HU of 1 in each.
-        noise_free: whether the scan has no noise of its own (a phantom).
-        floor_hu: where the scanner cuts off, HU.
+        stored: one tensor (C, H, W) per realization.
+        steps_hu: the step of each realization, HU.
+        noise_free: whether the scan itself has no noise (a phantom).
+        floor_hu: lowest value that the scanner stores, HU.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Realizations:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(realizations, H, W), as a tensor of them would have."""
+        """(realizations, H, W), the shape that a tensor of them would have."""
         return (len(self.stored), *self.stored[0].shape[-2:])
 
     def hu(self, number: int, *, device: torch.device | None = None) -> torch.Tensor:

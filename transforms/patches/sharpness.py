@@ -1,4 +1,4 @@
-"""A softer or sharper reconstruction kernel, at random: image and target are filtered alike."""
+"""Random changes of the reconstruction kernel, softer or sharper: image and target are filtered alike."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from ct_cncl.transforms.patches.batch import BatchTransform, Items, stacked
 from ct_cncl.transforms.patches.pixel_size import check_range
 
 BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
-"""Blur of one pixel's standard deviation, by which kernels differ."""
+"""Taps of a binomial blur with a standard deviation of one pixel."""
 
 
 def refiltered(images: torch.Tensor, sharpness: float | torch.Tensor) -> torch.Tensor:
-    """Images as if of a softer or sharper reconstruction kernel; their mean level stays.
+    """Filter images as if a softer or sharper kernel had reconstructed them; their mean level stays.
 
-    The frequency response is ``1 + sharpness (1 - B(u) B(v))`` with the binomial blur's ``B(u) = cos^4(pi u)``, u in cycles a
-    pixel: 1 at frequency 0, ``1 + sharpness`` at the highest.
+    The frequency response is ``1 + sharpness (1 - B(u) B(v))``, where ``B(u) = cos^4(pi u)`` is that of the binomial blur and
+    u is in cycles per pixel: it is 1 at frequency 0 and ``1 + sharpness`` at the highest frequency.
 
     Args:
-        images: (B, C, H, W), HU, mirrored at the borders.
-        sharpness: above -1; 0 changes nothing. One for all, or (B, 1, 1, 1).
+        images: (B, C, H, W), HU; they are mirrored at the borders.
+        sharpness: above -1; 0 changes nothing. One value for all images, or a tensor (B, 1, 1, 1).
 
     Returns:
         (B, C, H, W), HU.
@@ -35,20 +35,20 @@ def refiltered(images: torch.Tensor, sharpness: float | torch.Tensor) -> torch.T
         return images
     blurred = functional.pad(images, (2, 2, 2, 2), mode="reflect")
     for axis in (-2, -1):
-        # Sums in one order, not a convolution: what an image becomes must not depend on its batch.
+        # Sums in a fixed order, not a convolution: the result for an image must not depend on the batch it is in.
         pixels = images.shape[axis]
         blurred = sum(weight * blurred.narrow(axis, tap, pixels) for tap, weight in enumerate(BINOMIAL))  # type: ignore[assignment]
     return images + sharpness * (images - blurred)
 
 
 class RandSharpness(RandomizableTransform):
-    """An image as if of another reconstruction kernel.
+    """An image as if reconstructed with another kernel.
 
     Args:
-        sharpness_range: lowest and highest sharpness, above -1, uniform, see :func:`refiltered`; None leaves the kernel.
+        sharpness_range: lowest and highest sharpness, above -1, drawn uniformly, see :func:`refiltered`; None keeps the kernel.
 
     Raises:
-        ValueError: a range that is none.
+        ValueError: the range is invalid.
     """
 
     def __init__(self, sharpness_range: Sequence[float] | None) -> None:
@@ -57,7 +57,7 @@ class RandSharpness(RandomizableTransform):
             None if sharpness_range is None else check_range("sharpness_range", sharpness_range, above=-1)
         )
         self.sharpness = 0.0
-        """Drawn last."""
+        """The sharpness last drawn."""
 
     def randomize(self, data: Any = None) -> None:
         """Draw a sharpness."""
@@ -65,7 +65,7 @@ class RandSharpness(RandomizableTransform):
             self.sharpness = float(self.R.uniform(*self.sharpness_range))
 
     def __call__(self, img: torch.Tensor, randomize: bool = True) -> torch.Tensor:
-        """(C, H, W) or (B, C, H, W), HU, to the same, float32."""
+        """Filter (C, H, W) or (B, C, H, W), HU; the result has the same shape, float32."""
         if randomize:
             self.randomize()
         batch = img if img.ndim == 4 else img[None]
@@ -79,7 +79,7 @@ class RandSharpnessd(RandomizableTransform, BatchTransform):
     Args:
         keys: images (C, H, W), HU.
         sharpness_range: see :class:`RandSharpness`.
-        allow_missing_keys: skip keys that are not there.
+        allow_missing_keys: skip keys that the item lacks.
     """
 
     def __init__(
@@ -91,11 +91,11 @@ class RandSharpnessd(RandomizableTransform, BatchTransform):
 
     @property
     def fixed(self) -> bool:
-        """Whether nothing is drawn, as it is set up."""
+        """Whether the settings leave nothing to draw."""
         return self.transform.sharpness_range is None
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> RandSharpnessd:
-        """As everywhere in MONAI: what is drawn from now on depends on ``seed`` only."""
+        """Seed the random draws, as MONAI's ``Randomizable`` does."""
         self.transform.set_random_state(seed, state)
         return self
 
@@ -104,12 +104,12 @@ class RandSharpnessd(RandomizableTransform, BatchTransform):
         self.transform.randomize()
 
     def draw(self, item: Mapping[Hashable, Any]) -> float:
-        """The sharpness."""
+        """Draw a sharpness for one item."""
         self.randomize()
         return self.transform.sharpness
 
     def apply(self, items: Items, drawn: Sequence[float]) -> Items:
-        """(B, C, H, W), float32."""
+        """Filter the images; they come back as (B, C, H, W), float32."""
         if self.fixed:
             return items
         for key in self.key_iterator(items):

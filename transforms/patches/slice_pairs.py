@@ -17,10 +17,10 @@ from ct_cncl.transforms.patches.batch import SeededList
 
 
 def neighbours(z: int, count: int, depth: int) -> list[int]:
-    """Numbers of ``count`` slices around ``z`` in a volume of ``depth``; beyond its ends its last slice is repeated.
+    """Numbers of ``count`` slices around ``z`` in a volume of ``depth`` slices; beyond either end, the end slice is repeated.
 
     Raises:
-        ValueError: an even count: there would be no centre.
+        ValueError: ``count`` is even, so that there is no centre slice, or below 1.
 
     >>> neighbours(5, 3, 40), neighbours(0, 3, 40), neighbours(39, 5, 40)
     ([4, 5, 6], [0, 0, 1], [37, 38, 39, 39, 39])
@@ -31,17 +31,17 @@ def neighbours(z: int, count: int, depth: int) -> list[int]:
 
 
 class SliceIndex(NamedTuple):
-    """One axial slice of one entry."""
+    """One axial slice of one entry of the data set."""
 
     entry: dict[str, Any]
     z: int
 
 
 def all_slices(data: Sequence[dict[str, Any]]) -> list[SliceIndex]:
-    """Every slice of every entry, in order; image and label of an entry must have one shape.
+    """Every slice of every entry, in order; the image and label of an entry must have the same shape.
 
     Raises:
-        DataError: the shapes of a pair differ, or there is no entry.
+        DataError: the shapes of a pair differ, or ``data`` is empty.
     """
     if not data:
         raise DataError("Expected at least one volume, but the list is empty. Name a data set that has this split.")
@@ -58,14 +58,14 @@ def all_slices(data: Sequence[dict[str, Any]]) -> list[SliceIndex]:
 
 
 def spread_slices(slices: Sequence[SliceIndex], count: int) -> list[SliceIndex]:
-    """At most ``count`` slices: as many of each volume as possible, evenly spaced within it, in order.
+    """Choose at most ``count`` slices: equally many from each volume, as far as it has them, evenly spaced and in order.
 
     A long volume gets no more than a short one while the short one has slices left: otherwise one scan with many slices
-    would decide the mean. Of more volumes than ``count``, evenly spaced ones are taken.
+    would dominate the mean. If there are more volumes than ``count``, evenly spaced volumes are taken.
 
     Args:
-        slices: of one or more volumes, those of a volume together.
-        count: 1 or more.
+        slices: slices of one or more volumes, grouped by volume.
+        count: largest number of slices, 1 or more.
 
     >>> volumes = [({"label": "a"}, 40), ({"label": "b"}, 1), ({"label": "c"}, 2)]
     >>> slices = [SliceIndex(entry, z) for entry, depth in volumes for z in range(depth)]
@@ -91,7 +91,7 @@ def spread_slices(slices: Sequence[SliceIndex], count: int) -> list[SliceIndex]:
 
 
 def slice_views(volume: torch.Tensor, z: int, count: int) -> torch.Tensor:
-    """``count`` slices around ``z`` of a volume (x, y, z) as (count, x, y): a view, but at the ends of the volume.
+    """``count`` slices around ``z`` of a volume (x, y, z), as (count, x, y): a view, except at the ends of the volume.
 
     >>> slice_views(torch.arange(4.0).expand(1, 1, 4), 3, 3).flatten().tolist()
     [2.0, 3.0, 3.0]
@@ -105,17 +105,17 @@ def slice_views(volume: torch.Tensor, z: int, count: int) -> torch.Tensor:
 class SlicePairs(Dataset):
     """Whole slices for validation, spread evenly over the volumes and within each.
 
-    An item is what ``transform`` makes of ``{"image": y (context_slices, x, y), "label": x (1, x, y)}``, float32 HU. Nothing is
-    read before the first item, or the length, is asked for.
+    An item is the result of ``transform`` on ``{"image": y (context_slices, x, y), "label": x (1, x, y)}``, float32 HU.
+    Nothing is read until the first item or the length is requested.
 
     Args:
         data: entries with "image" and "label".
-        transform: a ``Compose`` of dictionary transforms; None leaves the slices in HU. What is random in it depends on the
-            number of the slice alone.
+        transform: a ``Compose`` of dictionary transforms; None leaves the slices in HU. Its random draws depend on the number
+            of the slice alone.
         max_slices: largest number of slices, see :func:`spread_slices`; None takes all.
-        rank: this process takes every ``world_size``-th of them, from its rank on.
+        rank: this process takes every ``world_size``-th slice, from its rank on.
         world_size: number of processes.
-        context_slices: slices of the image, see ``PatchPairs``.
+        context_slices: number of slices of the image, see ``PatchPairs``.
     """
 
     def __init__(
@@ -141,10 +141,10 @@ class SlicePairs(Dataset):
 
     @cached_property
     def slices(self) -> list[SliceIndex]:
-        """Those of this process.
+        """The slices of this process.
 
         Raises:
-            DataError: the data cannot be used.
+            DataError: the data cannot be used, see :func:`all_slices`.
         """
         slices = all_slices(self.data)
         if self.max_slices is not None:

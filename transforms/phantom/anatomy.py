@@ -1,4 +1,4 @@
-"""The public function: a simplified CT of one invented patient."""
+"""The public function of this package: a simplified CT of one invented patient."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from ct_cncl.transforms.phantom.wall import paint_deep_muscles, paint_muscles, p
 
 FULL_SIZE = 512
 BLUR_PIXELS = 0.5
-"""Standard deviation of the Gaussian point spread in pixels."""
+"""Standard deviation of the Gaussian point spread function, pixels."""
 _REGIONS = ("chest", "abdomen", None)
 
 
 @dataclass(frozen=True)
 class _Anatomy:
-    """A patient and all courses drawn for it."""
+    """A patient with the vessels, bowel and glands drawn for it."""
 
     patient: Patient
     lungs: LungTrees
@@ -54,22 +54,22 @@ def anatomical_phantom(
     region: str | None = None,
     slice_spacing_mm: float = 5.0,
 ) -> Phantom:
-    """Make a noise-free simplified CT of one patient; the same arguments give the same bits.
+    """Make a noise-free, simplified CT of one patient; the same arguments give identical results, bit for bit.
 
-    Habitus, pixel spacing (0.65 to 0.92 mm at 512), contrast phase, organs and lesions are drawn from the seed; the
+    Habitus, pixel spacing (0.65 to 0.92 mm at 512 pixels), contrast phase, organs and lesions are drawn from the seed. The
     patient does not depend on the other arguments, except that ``region`` moves the slab.
 
     Args:
-        seed: 0 or more.
+        seed: seed of all random choices, 0 or more.
         slices: number of slices, 1 or more.
-        size: pixels a side, 16 or more; the field of view in mm does not depend on it.
-        region: "chest", "abdomen" or None: where the slab lies is drawn from the seed.
+        size: pixels per side, 16 or more; the field of view in mm does not depend on it.
+        region: "chest", "abdomen", or None for either; the seed decides where in the region the slab lies.
         slice_spacing_mm: distance between slices in mm.
 
     Returns:
         HU, labels and affine of a (size, size, slices) volume, and the lesions in it. HU range from -1000 (air) to
-        about 900 (bone). Axis 0 is the image column (0: patient's right), axis 1 the row (0: anterior), axis 2 grows
-        towards the head: ``hu[:, :, k].T`` is a picture for a person.
+        about 900 (bone). Axis 0 is the image column (0: patient's right), axis 1 the row (0: anterior), axis 2 increases
+        towards the head: ``hu[:, :, k].T`` is a slice in the usual orientation.
 
     Raises:
         ValueError: an argument is out of range.
@@ -121,7 +121,7 @@ def _check(seed: int, slices: int, size: int, region: str | None, slice_spacing_
 
 
 def _draw(seed: int, region: str | None) -> _Anatomy:
-    """Draw everything; each part has its own stream, so that a change in one leaves the others as they are."""
+    """Draw everything; each part has its own random stream, so that a change in one part leaves the others as they are."""
     streams = [np.random.default_rng((seed, k)) for k in range(6)]
     patient = draw_patient(streams[0], region)
     return _Anatomy(
@@ -149,7 +149,7 @@ def _table_top(patient: Patient) -> float:
 
 
 def _paint_slice(canvas: Canvas, anatomy: _Anatomy, table_top: float) -> tuple[Array, Array] | None:
-    """Paint one slice from outside in; returns what :func:`paint_liver` returns."""
+    """Paint one slice from the outside in; returns the result of :func:`paint_liver`."""
     patient = anatomy.patient
     paint_table(canvas, patient.table, table_top)
     t = outside_wall(canvas.u, canvas.v, canvas.z, patient).astype(np.float32)

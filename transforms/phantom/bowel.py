@@ -1,4 +1,4 @@
-"""Stomach, colon and loops of small bowel: wall, content, gas above liquid."""
+"""Stomach, colon and loops of small bowel, with wall, content, and gas above liquid."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ct_cncl.transforms.phantom.tubes import Tubes, coverage, join
 
 @dataclass(frozen=True)
 class Loop:
-    """A stretch of bowel: its shape, wall in mm, HU of the content, share of gas (0 to 1), how lumpy the content is."""
+    """A stretch of bowel: shape, wall thickness in mm, HU of the content, fraction of gas (0 to 1), lumpiness in HU."""
 
     shape: Ellipsoid
     wall: float
@@ -29,14 +29,14 @@ class Loop:
 
 @dataclass(frozen=True)
 class Bowel:
-    """All loops in the order they are painted, and the mesenteric vessels in picture coordinates."""
+    """All loops in the order in which they are painted, and the mesenteric vessels in picture coordinates."""
 
     loops: tuple[Loop, ...]
     vessels: Tubes
 
 
 def draw_bowel(rng: np.random.Generator, patient: Patient) -> Bowel:
-    """Draw stomach, colon along the flanks and across the front, small bowel in between."""
+    """Draw the stomach, the colon along the flanks and across the front, and the small bowel in between."""
     front = patient.belly
     loops = [*_small_bowel(rng, front), *_colon(rng, front)]
     stomach = patient.organs["stomach"]
@@ -97,7 +97,7 @@ def _colon(rng: np.random.Generator, front: float) -> list[Loop]:
 
 
 def paint_bowel(canvas: Canvas, patient: Patient, bowel: Bowel) -> None:
-    """All loops that the slice meets, and the vessels of the mesentery in the fat between them."""
+    """Paint all loops that the slice cuts, and the vessels of the mesentery in the fat between them."""
     if canvas.z > 20:
         return
     back = spine_depth(canvas.z)
@@ -135,7 +135,7 @@ def _paint_loop(canvas: Canvas, patient: Patient, loop: Loop) -> None:
 
 
 def _taken(local: Canvas, patient: Patient, *, stomach: bool) -> Array:
-    """Signed distance to the room that wall, diaphragm and solid organs leave; the stomach may dent the liver."""
+    """Signed distance to the space left by wall, diaphragm and solid organs; the stomach may dent the liver."""
     u, v, z = local.u, local.v, local.z
     room = outside_wall(u, v, z, patient) + 5
     for name in ("kidney_right", "kidney_left", "spleen"):

@@ -1,4 +1,4 @@
-"""The slice that is painted on: HU, labels and the patient's coordinates of its pixels."""
+"""The slice that anatomy is painted on: its HU, its labels and the patient coordinates of its pixels."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Canvas:
         z: nominal height of the slice in mm.
         edge: width of a soft edge in nominal mm: one pixel.
         noise: smooth random fields by name, (columns, rows) each.
-        x: (columns,) mm of the picture. y: (rows,) likewise. height: mm. px: mm per pixel.
-        frame: between the picture's mm and nominal coordinates.
+        x: (columns,) picture mm. y: (rows,) picture mm. height: picture mm. px: mm per pixel.
+        frame: conversion between picture and nominal coordinates.
     """
 
     hu: Array
@@ -43,7 +43,7 @@ class Canvas:
     frame: PatientFrame
 
     def around(self, u: float, v: float, reach: float) -> Canvas:
-        """The view that holds everything within ``reach`` nominal mm of (u, v); what it paints lands here."""
+        """A view of everything within ``reach`` nominal mm of (u, v); painting on it changes this slice."""
         centre = self.frame.to_picture(np.array([[u, v, self.z]]))[0]
         margin = reach * self.frame.largest + 6.0
         columns = slice(*np.searchsorted(self.x, [centre[0] - margin, centre[0] + margin]))
@@ -60,7 +60,7 @@ class Canvas:
         )
 
     def soft(self, distance: Field) -> Array:
-        """Share of each pixel that a shape covers, from its signed distance."""
+        """Fraction of each pixel that a shape covers, from its signed distance in nominal mm."""
         return np.clip(np.float32(0.5) - distance / np.float32(self.edge), 0, 1).astype(np.float32, copy=False)
 
     def paint(self, distance: Field, value: Field | float, tissue: str, *, only: str | None = None) -> Array:
@@ -69,8 +69,8 @@ class Canvas:
         Args:
             distance: (columns, rows) signed distance in nominal mm.
             value: HU, one number or (columns, rows).
-            tissue: class of what is painted.
-            only: paint only on pixels of this class so far.
+            tissue: class of the painted pixels.
+            only: paint only on pixels that are of this class so far.
         """
         cover = self.soft(distance)
         if only is not None:
@@ -79,7 +79,7 @@ class Canvas:
         return cover
 
     def blend(self, cover: Field, value: Field | float, tissue: str | None) -> None:
-        """Mix ``value`` HU in by ``cover`` (0 to 1); pixels covered by half or more become ``tissue`` (None: stay)."""
+        """Mix in ``value`` HU by ``cover`` (0 to 1); pixels at least half covered become ``tissue``, unless that is None."""
         self.hu[...] += cover * (np.asarray(value, np.float32) - self.hu)
         if tissue is not None:
             self.labels[cover >= 0.5] = TISSUES[tissue]

@@ -81,7 +81,7 @@ _GULLET: Course = [
 
 @dataclass(frozen=True)
 class GreatVessels:
-    """Tubes in picture coordinates, by what flows in them."""
+    """Tubes in picture coordinates, grouped by their content."""
 
     aorta: Tubes
     arteries: Tubes
@@ -99,7 +99,7 @@ def _tube(rng: np.random.Generator, knots: Course, size: float, loose: float) ->
 
 
 def draw_great_vessels(rng: np.random.Generator, patient: Patient) -> GreatVessels:
-    """Draw courses and calibres."""
+    """Draw the courses and calibres of the vessels."""
     size = rng.normal(1.0, 0.08)
 
     def tubes(courses: Sequence[Course], loose: float = 1.5) -> Tubes:
@@ -127,7 +127,7 @@ def draw_great_vessels(rng: np.random.Generator, patient: Patient) -> GreatVesse
 
 
 def paint_great_vessels(canvas: Canvas, patient: Patient, vessels: GreatVessels) -> None:
-    """Blood vessels and oesophagus."""
+    """Paint the great vessels and the oesophagus."""
     d = patient.density
     ripple = 2 * canvas.noise["cloud"]
     gullet = coverage(canvas, vessels.gullet, thickness=1.0)
@@ -144,7 +144,7 @@ def paint_great_vessels(canvas: Canvas, patient: Patient, vessels: GreatVessels)
 
 
 def paint_heart(canvas: Canvas, patient: Patient) -> None:
-    """Fat, muscle and the four chambers."""
+    """Paint the pericardium, the heart muscle and the four chambers."""
     whole = patient.organs["heart"]
     if abs(canvas.z - whole.centre[2]) > whole.reach + 8:
         return
@@ -152,7 +152,7 @@ def paint_heart(canvas: Canvas, patient: Patient) -> None:
     d, wave = patient.density, 2.2 * local.noise["a"] + 1.2 * local.noise["c"]
     muscle = d["myocardium"] + 3 * local.noise["cloud"]
     outer = whole.distance(local.u, local.v, local.z) + wave
-    # a sac of a millimetre around the fat on the heart
+    # pericardium: a sac 1 mm thick around the fat on the heart
     rim = np.abs(outer - 3.0) - 0.5
     local.blend(local.soft(rim) * 0.6 * (local.labels == TISSUES["fat"]), 20.0, None)
     local.paint(outer + 2.0 + 1.5 * local.noise["b"], muscle, "heart")
@@ -169,14 +169,14 @@ def paint_heart(canvas: Canvas, patient: Patient) -> None:
 
 
 def _part(whole: Ellipsoid, place: tuple[float, ...], radii: tuple[float, ...]) -> Ellipsoid:
-    """An ellipsoid inside another: place and radii as shares of the radii of ``whole``, along its axes."""
+    """An ellipsoid inside another: place and radii as fractions of the radii of ``whole``, along its axes."""
     axes, size = np.array(whole.axes), np.array(whole.radii)
     centre = np.array(whole.centre) + (np.array(place) * size) @ axes
     return Ellipsoid(triple(centre), triple(np.array(radii) * size), whole.axes)
 
 
 def paint_vessel_bed(canvas: Canvas) -> None:
-    """The fat around the vessels between the lungs, with small lymph nodes."""
+    """Paint small lymph nodes into the fat around the vessels between the lungs."""
     if canvas.z < 20:
         return
     back = spine_depth(canvas.z)

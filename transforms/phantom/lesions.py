@@ -1,4 +1,4 @@
-"""Liver lesions: where they can lie, drawing them, painting them with exact contrast."""
+"""Liver lesions: draw them where they fit, and paint them with exact contrast."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ct_cncl.transforms.phantom.tissues import TISSUES, Array
 
 RADIUS_MM = (3.0, 12.0)
 CLEARANCE_MM = 3.0
-"""Lesions keep this far from the liver's surface and from each other, picture mm."""
+"""Smallest distance of a lesion from the liver's surface and from other lesions, picture mm."""
 
 
 @dataclass(frozen=True)
 class LiverSlice:
-    """A painted slice that holds liver: signed distance to its surface (picture mm) and HU of the parenchyma alone."""
+    """A painted slice of the liver: signed distance to the liver's surface (picture mm) and HU of the plain parenchyma."""
 
     canvas: Canvas
     distance: Array
@@ -33,9 +33,9 @@ class Sphere:
 
 
 def draw_lesions(rng: np.random.Generator, slices: list[LiverSlice]) -> list[Sphere]:
-    """Draw two to six lesions that lie wholly in the liver; fewer where there is no room.
+    """Draw two to six lesions that lie wholly in the liver, or fewer if there is no room.
 
-    Centres lie within a millimetre of a slice, so that each can be seen and measured there.
+    Every centre lies within 1 mm of a slice, so that each lesion can be seen and measured there.
     """
     found: list[Sphere] = []
     if not slices:
@@ -53,7 +53,7 @@ def draw_lesions(rng: np.random.Generator, slices: list[LiverSlice]) -> list[Sph
 
 
 def _try(rng: np.random.Generator, slices: list[LiverSlice], radius: float, contrast: float) -> Sphere | None:
-    """A place deep enough in a slice, or None where the slice has none."""
+    """A lesion deep enough in the liver of a random slice, or None if that slice has no such place."""
     chosen = slices[int(rng.integers(len(slices)))]
     shift = float(rng.uniform(-1, 1))
     pick = rng.random()
@@ -68,7 +68,7 @@ def _try(rng: np.random.Generator, slices: list[LiverSlice], radius: float, cont
 
 
 def _fits(sphere: Sphere, slices: list[LiverSlice], found: list[Sphere]) -> bool:
-    """Whether the sphere meets only parenchyma (a few small vessels aside) and no other lesion."""
+    """Whether the sphere lies in parenchyma, apart from a few small vessels, and clear of other lesions."""
     for other in found:
         if np.linalg.norm(np.subtract(sphere.centre, other.centre)) < sphere.radius + other.radius + CLEARANCE_MM:
             return False
@@ -83,14 +83,14 @@ def _fits(sphere: Sphere, slices: list[LiverSlice], found: list[Sphere]) -> bool
 
 
 def sphere_distance(canvas: Canvas, sphere: Sphere) -> Array:
-    """Signed distance (columns, rows) in picture mm."""
+    """Signed distance (columns, rows) to the sphere, picture mm."""
     dx, dy = canvas.x[:, None] - sphere.centre[0], canvas.y[None, :] - sphere.centre[1]
     distance = np.sqrt(dx * dx + dy * dy + (canvas.height - sphere.centre[2]) ** 2) - sphere.radius
     return np.asarray(distance, np.float32)
 
 
 def paint_lesion(piece: LiverSlice, sphere: Sphere) -> None:
-    """Replace parenchyma (and any vessel in it) by parenchyma plus contrast."""
+    """Paint a lesion: plain parenchyma plus the contrast replaces the liver there, with any vessel in it."""
     canvas = piece.canvas
     if abs(canvas.height - sphere.centre[2]) > sphere.radius + canvas.px:
         return

@@ -1,4 +1,4 @@
-"""Liver with its vessel trees, and gall bladder."""
+"""The liver with its vessel trees, and the gall bladder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ct_cncl.transforms.phantom.tubes import Tubes, coverage
 
 
 def liver_distance(u: Field, v: Field, z: Field | float, patient: Patient, wave: Array | float = 0.0) -> Field:
-    """Signed distance to the liver, mm; on grids of one slice or at points."""
+    """Signed distance to the liver in mm, negative inside, on the grid of one slice or at points."""
     right = patient.organs["liver_right"].distance(u, v, z)
     left = patient.organs["liver_left"].distance(u, v, z)
     lobes = smooth_union(right, left, 22.0) + wave
@@ -34,7 +34,7 @@ class LiverTrees:
 
 
 def grow_liver_trees(rng: np.random.Generator, patient: Patient) -> LiverTrees:
-    """Portal branches fan out from the hilum, hepatic veins from the vena cava under the diaphragm."""
+    """Grow portal branches from the hilum, and hepatic veins from the vena cava below the diaphragm."""
 
     def inside(points: Field) -> Field:
         return liver_distance(points[:, 0], points[:, 1], points[:, 2], patient) + 5.0
@@ -49,11 +49,11 @@ def grow_liver_trees(rng: np.random.Generator, patient: Patient) -> LiverTrees:
 
 
 def paint_liver(canvas: Canvas, patient: Patient, trees: LiverTrees) -> tuple[Array, Array] | None:
-    """Paint liver and vessels.
+    """Paint the liver and its vessels.
 
     Returns:
-        Signed distance to the liver in nominal mm and HU of the plain parenchyma, (columns, rows) each; None where the
-        slice holds no liver.
+        Signed distance to the liver in nominal mm and HU of the plain parenchyma, each (columns, rows); None if the slice
+        holds no liver.
     """
     wave = 3.0 * canvas.noise["a"] + 1.0 * canvas.noise["c"]
     distance = liver_distance(canvas.u, canvas.v, canvas.z, patient, wave).astype(np.float32)
@@ -72,7 +72,7 @@ def paint_liver(canvas: Canvas, patient: Patient, trees: LiverTrees) -> tuple[Ar
 
 
 def paint_gall_bladder(canvas: Canvas, patient: Patient) -> None:
-    """A thin wall around bile."""
+    """Paint the gall bladder: a thin wall around bile."""
     organ = patient.organs["gall_bladder"]
     if abs(canvas.z - organ.centre[2]) > organ.reach + 4:
         return

@@ -14,15 +14,15 @@ from ct_cncl.transforms.phantom.trees import scatter, supply
 from ct_cncl.transforms.phantom.trunk import diaphragm, outside_wall
 from ct_cncl.transforms.phantom.tubes import Tubes, coverage, join, polyline
 
-# Half width of what lies between the lungs, from front to back (v, mm).
+# Half width of the mediastinum between the lungs, from front to back (v, mm).
 _BETWEEN = np.array([[-95, 5], [-75, 9], [-58, 20], [-40, 30], [-5, 31], [22, 25], [40, 25], [60, 27], [80, 31]], float)
 _CARINA = 114.0
 VESSEL_TARGETS = 1200
-"""Points that each of the four trees of the lungs grows to."""
+"""Number of end points of each of the four vessel trees of the lungs."""
 
 
 def lung_distance(u: Field, v: Field, z: Field | float, patient: Patient, wave: Array | float = 0.0) -> Field:
-    """Signed distance to both lungs, mm; on grids of one slice or at points."""
+    """Signed distance to the lungs in mm, negative inside, on the grid of one slice or at points."""
     inside = outside_wall(u, v, z, patient) + 2.0
     floor = 0.75 * (diaphragm(u, v) - z)
     middle = u - 3.0 - 5.0 * np.clip(np.asarray(z) / 100, 0, 1)
@@ -72,14 +72,14 @@ def _windpipe() -> Tubes:
 
 
 def paint_lungs(canvas: Canvas, patient: Patient, trees: LungTrees) -> None:
-    """Parenchyma with texture and gravity gradient, fissures and vessels."""
+    """Paint parenchyma with texture and gravity gradient, fissures and vessels."""
     distance = lung_distance(canvas.u, canvas.v, canvas.z, patient, 2.5 * canvas.noise["a"]).astype(np.float32)
     if distance.min() > 1:
         return
     mean, gain = patient.lung
     noise = canvas.noise
     value = mean + gain * canvas.v + 9 * noise["cloud"] + 13 * noise["grain"] + 9 * noise["a"]
-    # the outermost centimetre looks denser where it lies on the back
+    # lung tissue is denser in the outermost centimetre at the back, where the patient lies on it
     value = value + np.clip(distance + 9, 0, 9) * np.clip(canvas.v - 25, 0, 40) * np.float32(0.12)
     cover = canvas.paint(distance, np.clip(value, -930, -650).astype(np.float32), "lung")
     inner = np.clip(-(distance + 0.8) / 1.5, 0, 1)
@@ -99,7 +99,7 @@ def _fissures(canvas: Canvas) -> Array:
 
 
 def paint_airways(canvas: Canvas, trees: LungTrees) -> None:
-    """Trachea and bronchi: a thin wall around gas."""
+    """Paint trachea and bronchi: a thin wall around gas."""
     if canvas.z < -20:
         return
     wall = coverage(canvas, trees.walls, thickness=0.5)

@@ -1,4 +1,4 @@
-"""One patient: every parameter that is drawn, apart from the courses of vessels and bowel."""
+"""One patient: every random parameter except the courses of vessels and bowel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ct_cncl.transforms.phantom.shapes import Ellipsoid, rotation, triple
 from ct_cncl.transforms.phantom.table import PatientTable, draw_table
 from ct_cncl.transforms.phantom.waves import Waves, draw_waves
 
-# Typical HU by contrast phase (low, high): none, arterial, portal venous, late.
+# Typical HU (low, high) by contrast phase: none, arterial, portal venous, late.
 PHASES: dict[str, dict[str, tuple[float, float]]] = {
     "none": {
         "aorta": (38, 46), "vein": (38, 46), "liver": (55, 65), "spleen": (44, 52), "cortex": (30, 36),
@@ -50,7 +50,7 @@ ORGANS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float], 
 
 @dataclass(frozen=True)
 class Patient:
-    """What a patient is like; lengths in nominal mm unless stated, densities in HU.
+    """The parameters of a patient; lengths in nominal mm unless stated, densities in HU.
 
     Attributes:
         spacing: pixel spacing at 512 pixels, picture mm.
@@ -59,9 +59,9 @@ class Patient:
         fat: thickness of the subcutaneous fat. belly: how far visceral fat pushes the abdomen forward.
         muscle: factor on muscle thickness. streaks: fat in muscle, 0 to 1. female: breasts.
         density: HU by tissue. lung: (mean HU, gain to the back in HU per mm). bone: (cortex, marrow) HU.
-        calcified: whether the aorta is.
-        organs: ellipsoids that organs start from.
-        rib_shift: where the ribs lie along z, mm. table: the patient table.
+        calcified: whether the aorta has calcified plaques.
+        organs: ellipsoids from which the organs are made.
+        rib_shift: offset of the ribs along z, mm. table: the patient table.
         fields: smooth random fields by name, in picture mm.
     """
 
@@ -118,7 +118,7 @@ def draw_patient(rng: np.random.Generator, region: str | None) -> Patient:
 def _draw_density(rng: np.random.Generator) -> dict[str, float]:
     phase = str(rng.choice(["none", "arterial", "portal", "late"], p=[0.28, 0.18, 0.42, 0.12]))
     density = {tissue: float(rng.uniform(low, high)) for tissue, (low, high) in PHASES[phase].items()}
-    # the right heart and the lung arteries are ahead of the aorta in the arterial phase
+    # in the arterial phase, contrast agent reaches the right heart and the pulmonary arteries before the aorta
     density["right_heart"] = density["aorta"] + float(rng.uniform(-20, 60)) * (phase == "arterial")
     density["fat"] = float(rng.uniform(-112, -98))
     return density
@@ -138,7 +138,7 @@ def _draw_organs(rng: np.random.Generator) -> dict[str, Ellipsoid]:
 
 
 def _draw_fields(rng: np.random.Generator) -> dict[str, Waves]:
-    """Contours (a, b, c), strands of fat and muscle, cloudy and grainy texture."""
+    """Draw the fields: contours (a, b, c), strands in fat and streaks in muscle, cloudy and grainy texture."""
     return {
         "a": draw_waves(rng, 28, 90),
         "b": draw_waves(rng, 28, 90),

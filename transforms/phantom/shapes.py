@@ -1,7 +1,7 @@
-"""Signed distances (mm, negative inside) of the shapes that organs are made of, and how to join them.
+"""Signed distances (mm, negative inside) of the shapes that organs are made of, and functions that join them.
 
 All take coordinates in the patient's nominal frame: u to the patient's left, v backwards, z towards the head, mm.
-They broadcast: grids of a slice with one z, or lists of points.
+Coordinates broadcast: they may be the grid of a slice with a single z, or lists of points.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Coordinates = Field | float
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """An ellipsoid: ``centre`` and ``radii`` in mm, ``axes`` (3, 3) with one axis a row."""
+    """An ellipsoid: ``centre`` and ``radii`` in mm, ``axes`` (3, 3) with one axis per row."""
 
     centre: tuple[float, float, float]
     radii: tuple[float, float, float]
@@ -26,7 +26,7 @@ class Ellipsoid:
 
     @property
     def reach(self) -> float:
-        """Radius in mm of the sphere around it."""
+        """Radius in mm of the enclosing sphere."""
         return max(self.radii)
 
     def distance(self, u: Coordinates, v: Coordinates, z: Coordinates) -> Field:
@@ -39,7 +39,7 @@ class Ellipsoid:
             rho2 = rho2 + along * along
             slope2 = slope2 + (along / np.float32(radius)) ** 2
         rho = np.sqrt(rho2)
-        # near the centre both vanish: there the distance is bounded by the smallest radius
+        # near the centre both vanish, so the distance is bounded there by the smallest radius
         return np.maximum(rho * (rho - 1) / np.sqrt(slope2), np.float32(-min(self.radii)))
 
 
@@ -60,7 +60,7 @@ def rotation(yaw: float, pitch: float = 0.0) -> tuple[tuple[float, ...], ...]:
 def capsule(
     u: Field, v: Field, start: tuple[float, float], end: tuple[float, float], radii: tuple[float, float]
 ) -> Field:
-    """Signed distance to a rod in the slice plane from ``start`` to ``end`` with ``radii`` there, mm."""
+    """Signed distance to a rod in the slice plane from ``start`` to ``end``, with one of the ``radii`` at each end, mm."""
     du, dv = end[0] - start[0], end[1] - start[1]
     along = np.clip(((u - start[0]) * du + (v - start[1]) * dv) / max(du * du + dv * dv, 1e-6), 0, 1)
     radius = radii[0] + (radii[1] - radii[0]) * along
@@ -90,6 +90,6 @@ def smooth_intersection(a: Field, b: Field, blend: float) -> Field:
 
 
 def smoothstep(low: float, high: float, value: Coordinates) -> Array:
-    """0 below ``low``, 1 above ``high``, smooth between."""
+    """A smooth step: 0 below ``low``, 1 above ``high``."""
     t = np.clip((np.asarray(value, np.float32) - low) / (high - low), 0, 1)
     return (t * t * (3 - 2 * t)).astype(np.float32)

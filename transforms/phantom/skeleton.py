@@ -16,7 +16,7 @@ RIB_PITCH = 26.0
 
 
 def paint_bone(canvas: Canvas, patient: Patient, distance: Array, *, cortex_mm: float, marrow: float = 1.0) -> None:
-    """A bone: cortex ``cortex_mm`` thick, inside it trabecular bone (``marrow`` times the patient's)."""
+    """Paint a bone: a cortex ``cortex_mm`` thick, and trabecular bone inside it (``marrow`` times the patient's value)."""
     cortex, spongy = patient.bone
     texture = canvas.noise["grain"] * np.float32(0.2 * spongy) + canvas.noise["cloud"] * np.float32(0.1 * spongy)
     canvas.paint(distance, cortex, "bone")
@@ -24,19 +24,19 @@ def paint_bone(canvas: Canvas, patient: Patient, distance: Array, *, cortex_mm: 
 
 
 def paint_ribs(canvas: Canvas, patient: Patient, t: Array, phi: Array) -> None:
-    """Every rib that crosses the slice: ribs fall from the spine to the front, so each shows as an oblique cut."""
+    """Paint every rib that crosses the slice: ribs descend from the spine to the front, so each is cut obliquely."""
     inner, outer = RIB_LAYER
     fall = around_trunk(phi, [(0, 92), (0.6, 98), (1.1, 84), (1.57, 62), (2.3, 26), (2.9, 0), (3.14, -4)])
-    # height of the slice seen from the rib cage; whole multiples of the pitch are ribs
+    # height of the slice relative to the rib cage; ribs lie at integer multiples of the pitch
     height = canvas.z + fall + np.float32(patient.rib_shift) + 3.0 * canvas.noise["a"]
     number = np.rint(height / RIB_PITCH)
     off = height - number * RIB_PITCH
-    # the lowest rib starts some 90 mm below the diaphragm; the last ones end at the side
+    # the lowest rib starts about 90 mm below the diaphragm; the lowest ones end at the side
     first = np.where(phi > 1.45, -4.0, np.where(phi > 1.0, -2.0, np.where(phi > 0.7, 0.0, 1.0)))
     absent = (number < first) | (number > 11) | (phi > 2.95)
     middle = np.float32(0.5 * (inner + outer))
     q = np.hypot(off / np.float32(6.3), (t - middle) / np.float32(0.5 * (outer - inner) - 0.3))
-    # off grows slowly along the rib and t fast across it: the scale between is the smaller semi-axis
+    # ``off`` grows slowly along the rib and t fast across it, so the smaller semi-axis turns q into mm
     distance = np.where(absent, np.float32(9), (q - 1) * np.float32(3.7)).astype(np.float32)
     front = around_trunk(phi, [(0, 1), (0.5, 1), (0.62, 0), (3.14, 0)])
     soft = front > 0.5
@@ -48,7 +48,7 @@ def paint_ribs(canvas: Canvas, patient: Patient, t: Array, phi: Array) -> None:
 
 
 def paint_sternum(canvas: Canvas, patient: Patient) -> None:
-    """The breastbone between -5 and 165 mm, broader at the top."""
+    """Paint the breastbone between heights of -5 and 168 mm, broader at the top."""
     z = canvas.z
     if not -5 < z < 168:
         return
@@ -60,7 +60,7 @@ def paint_sternum(canvas: Canvas, patient: Patient) -> None:
 
 
 def paint_scapulae(canvas: Canvas, patient: Patient, t: Array, phi: Array) -> None:
-    """Shoulder blades: thin oblique plates behind the ribs above 70 mm."""
+    """Paint the shoulder blades: thin oblique plates behind the ribs, from a height of about 70 mm on."""
     size = float(smoothstep(62, 100, canvas.z))
     if size < 0.05:
         return
@@ -72,7 +72,7 @@ def paint_scapulae(canvas: Canvas, patient: Patient, t: Array, phi: Array) -> No
 
 
 def paint_spine(canvas: Canvas, patient: Patient) -> None:
-    """Vertebra or disc, arch, processes and canal at this height."""
+    """Paint the spine at this height: vertebra or disc, arch, processes and canal."""
     z, back = canvas.z, spine_depth(canvas.z)
     loin = 1 - float(smoothstep(-130, 60, z))
     local = canvas.around(0, back + 15, 75)
@@ -83,7 +83,7 @@ def paint_spine(canvas: Canvas, patient: Patient) -> None:
     wave = 0.7 * local.noise["c"]
     waist = 1.0 - 0.07 * float(np.sin(np.pi * level))
     body = ellipse(u, v, (0, back), (width * waist, depth)) + wave
-    # the back of a vertebral body is hollow
+    # the back of a vertebral body is concave
     hollow = ellipse(u, v, (0, back + depth + 9), (11, 10.5))
     body = -smooth_union(-body, hollow, 3)
     if 0.12 < level < 0.88:

@@ -14,11 +14,11 @@ class PatientTable:
     """A table, level in the picture; lengths in picture mm.
 
     Attributes:
-        gap: between skin and mattress.
+        gap: distance between skin and mattress.
         curve: rise of the surface towards the sides in 1/mm (a parabola).
-        half_width: half of the width.
-        depth: from the lowest point of the surface to the flat bottom.
-        flat: share of the width that the bottom takes.
+        half_width: half of the table's width.
+        depth: distance from the lowest point of the surface to the flat bottom.
+        flat: fraction of the width that the flat bottom takes up.
         shell: HU of the shell. wall: its thickness.
         mattress: thickness of the mattress.
     """
@@ -34,7 +34,7 @@ class PatientTable:
 
 
 def draw_table(rng: np.random.Generator) -> PatientTable:
-    """Draw a table."""
+    """Draw the dimensions and the density of a table."""
     return PatientTable(
         gap=float(rng.uniform(1, 7)),
         curve=float(rng.uniform(0.0006, 0.0013)),

@@ -1,4 +1,4 @@
-"""What a phantom consists of: the tissue classes and the records that ``anatomical_phantom`` returns."""
+"""Tissue classes of a phantom, and the records that ``anatomical_phantom`` returns."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
-"""Single precision array; the shape is stated where it is used."""
+"""Single-precision array; its shape is stated at each use."""
 Field = npt.NDArray[np.floating]
-"""Floating point array of any precision and shape."""
+"""Floating-point array of any precision and shape."""
 
 TISSUES: dict[str, int] = {
     "air": 0,  # around the patient
@@ -34,7 +34,7 @@ TISSUES: dict[str, int] = {
     "cartilage": 18,  # discs and the front ends of the ribs
     "nerve": 19,  # spinal canal
 }
-"""Name of a tissue class -> its value in ``Phantom.labels``."""
+"""Value of each tissue class in ``Phantom.labels``, by name."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class PhantomLesion:
     Attributes:
         centre: (x, y, z) in mm, RAS world of the volume (apply the inverse affine to get voxels).
         radius_mm: radius of the sphere in mm.
-        contrast_hu: HU of the lesion minus HU of the liver around it; negative: darker than liver.
+        contrast_hu: HU of the lesion minus HU of the liver around it; negative if it is darker than the liver.
     """
 
     centre: tuple[float, float, float]
@@ -54,14 +54,14 @@ class PhantomLesion:
 
 @dataclass(frozen=True)
 class Phantom:
-    """A noise-free CT volume with its truth.
+    """A noise-free CT volume with its ground truth.
 
     Attributes:
         hu: (x, y, z) float32, HU; axis 0 is the image column (0: patient's right), axis 1 the image row (0: anterior),
-            axis 2 grows towards the head.
+            axis 2 increases towards the head.
         labels: (x, y, z) uint8, values of :data:`TISSUES`.
         affine: (4, 4) float64, voxel index -> RAS mm; the centre of the volume is the origin.
-        lesions: every lesion in the volume; empty where the slab holds no liver or none has room.
+        lesions: every lesion in the volume; empty if the slab holds no liver or has no room for a lesion.
     """
 
     hu: npt.NDArray[np.float32]

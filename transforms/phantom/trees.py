@@ -10,11 +10,14 @@ from ct_cncl.transforms.phantom.tissues import Field
 from ct_cncl.transforms.phantom.tubes import Tubes
 
 MURRAY = 2.7
-"""A stem of radius r splits into branches with the same sum of r ** MURRAY (Murray's law has 3; lungs are near 2.7)."""
+"""Branches have the same sum of r ** MURRAY as their stem of radius r (Murray's law: 3; in lungs it is near 2.7)."""
 
 
 def scatter(rng: np.random.Generator, count: int, low: Field, high: Field, inside: Callable[[Field], Field]) -> Field:
-    """``count`` points (count, 3) spread evenly where ``inside`` (signed distance, mm) is negative in a box, mm."""
+    """Draw ``count`` points (count, 3), mm, uniformly in the part of a box where ``inside`` (signed distance, mm) is negative.
+
+    Fewer points are returned if that part is so small that 20 rounds of draws do not find enough.
+    """
     found: list[Field] = []
     missing = count
     for _ in range(20):
@@ -30,8 +33,8 @@ def scatter(rng: np.random.Generator, count: int, low: Field, high: Field, insid
 def supply(rng: np.random.Generator, root: Field, targets: Field, *, tip: float, thickest: float = 9.0) -> Tubes:
     """Grow a tree from ``root`` (3,) to all ``targets`` (targets, 3), mm.
 
-    From the root outwards, each target joins the earlier one that is near and makes for a short way home. Radii follow
-    from the number of tips behind (Murray's law): ``tip`` mm at the ends, at most ``thickest`` mm at the root.
+    From the root outwards, each target joins an earlier one that is near and has a short way back to the root. Radii follow
+    from the number of tips downstream (Murray's law): about ``tip`` mm at the ends, at most ``thickest`` mm at the root.
     """
     targets = targets[np.argsort(np.linalg.norm(targets - root, axis=1))]
     points = np.concatenate([root[None], targets]).astype(np.float32)

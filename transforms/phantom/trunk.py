@@ -1,4 +1,4 @@
-"""The inner wall of the trunk and the diaphragm: the two surfaces that everything else is placed by."""
+"""The inner wall of the trunk and the diaphragm: everything else is placed relative to these two surfaces."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def diaphragm(u: Coordinates, v: Coordinates) -> Field:
 
 
 def spine_depth(z: float) -> float:
-    """Where the centre of the vertebral bodies lies at height ``z``: v in mm."""
+    """Position v of the centre of the vertebral bodies at height ``z``, mm."""
     return float(np.interp(z, _SPINE[:, 0], _SPINE[:, 1]))
 
 
@@ -73,7 +73,7 @@ def angle(u: Array, v: Array) -> Array:
 
 
 def around_trunk(phi: Array, knots: Sequence[tuple[float, float]]) -> Array:
-    """A smooth function of the angle through ``knots`` (rad, value)."""
+    """A smooth function of the angle ``phi`` that follows the ``knots`` (rad, value)."""
     places = np.linspace(0, np.pi, 181)
     at, values = zip(*knots, strict=True)
     line = np.interp(places, at, values)

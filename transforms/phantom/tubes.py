@@ -1,4 +1,4 @@
-"""Tubes: vessels, airways and glands as short straight pieces, and painting many of them at once."""
+"""Tubes: vessels, airways and glands as short straight pieces, many of which are painted at once."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ct_cncl.transforms.phantom.frame import PatientFrame
 from ct_cncl.transforms.phantom.tissues import Array, Field
 
 _LONGEST = 8.0
-"""Tubes are cut into pieces of at most this length in mm, so that each touches few pixels."""
+"""Largest length in mm of the pieces into which tubes are cut, so that each touches few pixels."""
 
 
 @dataclass(frozen=True)
 class Tubes:
-    """Straight pieces with round section: ``start`` and ``end`` (pieces, 3), radii ``r0`` and ``r1`` (pieces,), mm."""
+    """Straight pieces with round cross-section: ``start`` and ``end`` (pieces, 3), radii ``r0`` and ``r1`` (pieces,), mm."""
 
     start: Field
     end: Field
@@ -24,13 +24,13 @@ class Tubes:
     r1: Field
 
     def in_picture(self, frame: PatientFrame) -> Tubes:
-        """The same in picture coordinates."""
+        """The same pieces in picture coordinates."""
         scale = frame.mean
         return Tubes(frame.to_picture(self.start), frame.to_picture(self.end), self.r0 * scale, self.r1 * scale)
 
 
 def join(*parts: Tubes) -> Tubes:
-    """All pieces of several tubes."""
+    """Join the pieces of several tubes."""
     return Tubes(
         np.concatenate([p.start for p in parts]),
         np.concatenate([p.end for p in parts]),
@@ -42,7 +42,7 @@ def join(*parts: Tubes) -> Tubes:
 def polyline(points: Field, radii: Field) -> Tubes:
     """A smooth tube through ``points`` (points, 3) with ``radii`` (points,) in mm, cut into short pieces."""
     points, radii = np.asarray(points, float), np.asarray(radii, float)
-    # Chaikin's corner cutting rounds the course; twice is enough for a vessel
+    # Chaikin's corner cutting rounds the course; two passes are enough for a vessel
     for _ in range(2):
         if len(points) > 2:
             inner_p = np.stack([0.75 * points[:-1] + 0.25 * points[1:], 0.25 * points[:-1] + 0.75 * points[1:]], 1)
@@ -58,7 +58,7 @@ def polyline(points: Field, radii: Field) -> Tubes:
 
 
 def coverage(canvas: Canvas, tubes: Tubes, *, thickness: float = 1.6) -> Array:
-    """Share (columns, rows) of each pixel that tubes (picture coordinates) cover, averaged over ``thickness`` mm."""
+    """Fraction (columns, rows) of each pixel that tubes (picture coordinates) cover, averaged over ``thickness`` mm."""
     cover = np.zeros(canvas.hu.shape, np.float32)
     half = thickness / 2
     reach = np.maximum(tubes.r0, tubes.r1) + half + canvas.px

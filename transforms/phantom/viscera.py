@@ -23,7 +23,7 @@ class Glands:
 
 
 def draw_glands(rng: np.random.Generator, patient: Patient) -> Glands:
-    """Draw their courses."""
+    """Draw the courses of pancreas and adrenal glands."""
     course = np.array(
         [[-24, -14, -132], [-20, -16, -116], [0, -22, -108], [24, -12, -104], [52, 8, -94], [78, 24, -82]]
     )
@@ -39,7 +39,7 @@ def draw_glands(rng: np.random.Generator, patient: Patient) -> Glands:
 
 
 def paint_glands(canvas: Canvas, patient: Patient, glands: Glands) -> None:
-    """Pancreas with a lobulated outline, and the adrenal glands."""
+    """Paint the pancreas, with a lobulated outline, and the adrenal glands."""
     value = patient.density["pancreas"] + 5 * canvas.noise["cloud"]
     lobules = np.clip(1.15 - 0.9 * np.exp(-((canvas.noise["streak"] / 0.3) ** 2)), 0, 1)
     canvas.blend(coverage(canvas, glands.pancreas) * lobules, value, "pancreas")
@@ -47,7 +47,7 @@ def paint_glands(canvas: Canvas, patient: Patient, glands: Glands) -> None:
 
 
 def paint_spleen(canvas: Canvas, patient: Patient) -> None:
-    """The spleen under the left dome."""
+    """Paint the spleen under the left dome of the diaphragm."""
     organ = patient.organs["spleen"]
     if abs(canvas.z - organ.centre[2]) > organ.reach + 4:
         return
@@ -62,7 +62,7 @@ def paint_spleen(canvas: Canvas, patient: Patient) -> None:
 
 
 def paint_kidney(canvas: Canvas, patient: Patient, side: str) -> None:
-    """A kidney in its fat: cortex, pyramids, sinus fat and pelvis, open towards the middle."""
+    """Paint a kidney in its fat: cortex, pyramids, sinus fat and pelvis, with the hilum towards the middle."""
     organ = patient.organs[f"kidney_{side}"]
     sign = -1.0 if side == "right" else 1.0
     if abs(canvas.z - organ.centre[2]) > organ.reach + 12:

@@ -17,11 +17,11 @@ _THICKNESS: dict[float, list[tuple[float, float]]] = {
     120.0: [(0, 19), (0.5, 27), (1.0, 38), (1.57, 50), (2.1, 54), (2.6, 42), (3.14, 31)],
 }
 RIB_LAYER = (0.8, 9.0)
-"""The ribs and the muscles between them lie this far outside the inner wall, mm."""
+"""Inner and outer bound of the layer of ribs and intercostal muscles, mm outside the inner wall."""
 
 
 def fat_value(canvas: Canvas, patient: Patient) -> Array:
-    """HU of fat with strands: thin bright curves where a random field changes sign, broken up by another."""
+    """HU of fat with strands: thin bright curves where one random field changes sign, interrupted by another field."""
     noise = canvas.noise
     strand = np.exp(-((noise["strand"] / 0.07) ** 2)) * np.clip(noise["c"] * 0.6 + 0.15, 0, 1)
     return np.float32(patient.density["fat"]) + 4 * noise["cloud"] + 55 * strand
@@ -35,7 +35,7 @@ def muscle_value(canvas: Canvas, patient: Patient) -> Array:
 
 
 def outer_muscle(phi: Array, z: float, patient: Patient) -> Array:
-    """Thickness of the muscular wall in mm by angle at height ``z``."""
+    """Thickness of the muscular wall in mm at the angles ``phi`` and the height ``z``."""
     heights = list(_THICKNESS)
     layers = [around_trunk(phi, _THICKNESS[h]) for h in heights]
     up = float(smoothstep(heights[0], heights[1], z))
@@ -59,7 +59,7 @@ def skin_distance(canvas: Canvas, patient: Patient, t: Array, phi: Array) -> tup
 
 
 def paint_outline(canvas: Canvas, patient: Patient, t: Array, phi: Array) -> None:
-    """Skin and everything within it as fat."""
+    """Paint the skin, everything inside it as fat, and breast tissue."""
     distance, breast = skin_distance(canvas, patient, t, phi)
     fat = fat_value(canvas, patient)
     canvas.paint(distance, 25.0 + 5 * canvas.noise["grain"], "skin")
@@ -71,7 +71,7 @@ def paint_outline(canvas: Canvas, patient: Patient, t: Array, phi: Array) -> Non
 
 
 def paint_muscles(canvas: Canvas, patient: Patient, t: Array, phi: Array) -> None:
-    """The muscles of the wall, in bands that thin out at their ends."""
+    """Paint the muscles of the wall, in bands that taper at their ends."""
     distance = _bands(canvas, patient, t, phi)
     for sheet in _back_muscles(canvas, patient):
         distance = np.minimum(distance, sheet)
@@ -81,7 +81,8 @@ def paint_muscles(canvas: Canvas, patient: Patient, t: Array, phi: Array) -> Non
 
 
 def _bands(canvas: Canvas, patient: Patient, t: Array, phi: Array) -> Array:
-    """Signed distance to flat muscles: (middle angle, half width in rad, distance from the inner wall, thickness)."""
+    """Signed distance to the flat muscles, mm."""
+    # (middle angle and half width in rad, distance from the inner wall and thickness in mm)
     z, strong = canvas.z, patient.muscle
     chest = float(smoothstep(-30, 40, z))
     high = float(smoothstep(50, 125, z))
@@ -111,12 +112,12 @@ def _intercostal(canvas: Canvas, t: Array, phi: Array) -> Array:
     thick = np.float32(0.5 * (outer - inner) - 0.6)
     margin = around_trunk(phi, [(0, 0), (0.5, -30), (1.0, -90), (1.57, -150), (3.14, -150)])
     ribless = np.clip((margin - canvas.z) / 25, 0, 1)
-    gap = np.where(phi < 0.42, 9 * ribless, 2.2 * ribless)  # none behind the straight muscle
+    gap = np.where(phi < 0.42, 9 * ribless, 2.2 * ribless)  # the layer is absent behind the rectus muscle
     return np.abs(t - np.float32(0.5 * (inner + outer)) + gap * 0.3) - thick + gap
 
 
 def _back_muscles(canvas: Canvas, patient: Patient) -> list[Array]:
-    """Signed distances to the long muscles beside the spine."""
+    """Signed distances to the long muscles on either side of the spine."""
     z, strong = canvas.z, patient.muscle
     low = 1 - float(smoothstep(-110, -20, z))
     back = spine_depth(z)
@@ -124,12 +125,12 @@ def _back_muscles(canvas: Canvas, patient: Patient) -> list[Array]:
     side = np.abs(canvas.u)
     erector = ellipse(side, canvas.v, (28 + 6 * low, back + 42), ((20 + 9 * low) * strong, 15 + 4 * low), 0.1) + wave
     deep = ellipse(side, canvas.v, (11, back + 34), (10, 17)) + 0.6 * wave
-    # a strip of fat parts the two
+    # a strip of fat separates the two
     return [np.maximum(erector, 1.0 - deep), deep]
 
 
 def paint_deep_muscles(canvas: Canvas, patient: Patient, t: Array) -> None:
-    """Diaphragm with its crura, psoas and the square loin muscle, inside the wall."""
+    """Paint the muscles inside the wall: diaphragm with its crura, psoas and quadratus lumborum."""
     if canvas.z < 5:
         dome = np.abs(0.75 * (canvas.z - diaphragm(canvas.u, canvas.v))) - 1.1
         canvas.paint(np.maximum(dome, t).astype(np.float32), patient.density["muscle"], "muscle", only="fat")

@@ -1,7 +1,7 @@
 """Smooth random fields in three dimensions: sums of random plane waves.
 
-A field is defined everywhere, not on a grid: neighbouring slices belong together, and another image size shows the same
-patient. On the pixels of a slice the sum is two matrix products, since sin(a(x) + b(y)) separates.
+A field is defined everywhere, not on a grid: neighbouring slices match, and another image size shows the same patient. On
+the pixels of a slice the sum is two matrix products, since sin(a(x) + b(y)) separates.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class Waves:
     """A random field of zero mean and unit variance.
 
     Attributes:
-        vectors: (waves, 3), wave vectors in rad/mm along x, y, z.
-        phases: (waves,), rad.
+        vectors: wave vectors (waves, 3) along x, y, z, rad/mm.
+        phases: phases (waves,), rad.
     """
 
     vectors: Array
@@ -53,7 +53,7 @@ def draw_waves(
         rng: source of all randomness.
         shortest: smallest wavelength in mm.
         longest: largest wavelength in mm.
-        count: number of plane waves; more look less regular.
+        count: number of plane waves; with more, the field looks less regular.
         stretch: factors on the wavelength along x, y and z, for streaks.
     """
     direction = rng.normal(size=(count, 3))

@@ -1,4 +1,4 @@
-"""An encoder that has seen nothing but CT, and the autoencoder that trains it."""
+"""An encoder trained on CT alone, and the autoencoder that trains it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ct_cncl.pipeline.networks.branches import pad_to_multiple
 from ct_cncl.transforms.common.hu import HU_OFFSET, HU_RANGE, to_hu
 
 UNIT_HU = 500.0
-"""The encoder's unit: water is 0, air -2, dense bone about 3."""
+"""HU in one unit of the encoder: water is 0, air -2, dense bone about 3."""
 WIDTHS = (32, 64, 96, 128)
 
 
@@ -30,19 +30,19 @@ class CTStages(ConvStages):
         super().__init__(widths, (2,) * len(widths), in_channels=1)
 
     def prepare(self, image: torch.Tensor) -> torch.Tensor:
-        """(B, 1, H, W), network units, to HU / 500. Nothing is cut off."""
+        """Convert (B, 1, H, W), network units, to HU / 500. Nothing is clipped."""
         return to_hu(image) / UNIT_HU
 
 
 class CTAutoencoder(nn.Module):
-    """What the CT encoder is trained in: it must say enough about a patch for a decoder to draw it again.
+    """The autoencoder that trains the CT encoder: its code must hold enough for a decoder to reconstruct the patch.
 
-    Trained on normal-dose CT alone, without labels, as the perceptual encoder of SACNN (Li et al., IEEE TMI 39(7), 2020).
-    No skip connections; the code has ``code`` channels for each 8 x 8 pixels.
+    It is trained on normal-dose CT alone, without labels, like the perceptual encoder of SACNN (Li et al., IEEE TMI 39(7),
+    2020). There are no skip connections; the code has ``code`` channels for each 8 x 8 pixels.
 
     Args:
         widths: channels of each block.
-        code: channels between encoder and decoder; fewer make it choose what matters.
+        code: channels between encoder and decoder; with fewer, the encoder must select what matters.
     """
 
     def __init__(self, *, widths: Sequence[int] = WIDTHS, code: int = 32) -> None:
@@ -61,7 +61,7 @@ class CTAutoencoder(nn.Module):
         self.decoder = nn.Sequential(*layers, nn.Conv2d(channels, 1, 3, padding=1))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """``image`` (B, 1, H, W), network units, any H and W, to the same drawn again from its code."""
+        """Reconstruct ``image`` (B, 1, H, W), network units, from its code; any H and W."""
         height, width = image.shape[-2:]
         (features,) = self.encoder(pad_to_multiple(image, self.multiple), [self.deepest])
         drawn = self.decoder(self.code(features))
@@ -72,11 +72,11 @@ class CTEncoder(CTStages):
     """The trained CT encoder.
 
     Args:
-        weights: ``best.pt`` of a run of ``--with ct_encoder``, or the copy of it that the bundle ships.
-        widths: channels of each block, as it was trained.
+        weights: ``best.pt`` of a run with ``--with ct_encoder``, or the copy of it that the bundle ships.
+        widths: channels of each block, as in training.
 
     Raises:
-        CheckpointError: a file that is missing, unreadable or of another network; the message says how to get one.
+        CheckpointError: the file is missing, unreadable or of another network; the message says how to get one.
     """
 
     def __init__(self, *, weights: str | Path, widths: Sequence[int] = WIDTHS) -> None:
@@ -84,8 +84,8 @@ class CTEncoder(CTStages):
         path = Path(weights)
         if not path.is_file():
             raise CheckpointError(
-                f"Expected the CT encoder's weights in {path}, but there are none. Train it (--with "
-                "ct_encoder) and name its best.pt with texture.encoder.weights=FILE, or take VGG-19, --with encoder_vgg."
+                f"Expected the CT encoder's weights in {path}, but there is no such file. Train the encoder (--with ct_encoder) and "
+                "name its best.pt with texture.encoder.weights=FILE, or use VGG-19 (--with encoder_vgg)."
             )
         content = load_file(path)
         state = {
@@ -98,5 +98,5 @@ class CTEncoder(CTStages):
         except RuntimeError as error:
             raise CheckpointError(
                 f"Expected {path} to hold a CT encoder of widths {list(widths)}, but it does not fit: "
-                f"{' '.join(str(error).split())[:200]}. Name the best.pt of a run --with ct_encoder."
+                f"{' '.join(str(error).split())[:200]}. Name the best.pt of a run with --with ct_encoder."
             ) from error

@@ -1,4 +1,4 @@
-"""Blocks of 3x3 convolutions with pooling between, whose feature maps have names."""
+"""Blocks of 3x3 convolutions with pooling in between, whose feature maps have names."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ ModuleType = TypeVar("ModuleType", bound=nn.Module)
 
 
 class ConvStages(nn.Module):
-    """Convolution and ReLU, several times a block, 2x2 max pooling between the blocks: the layout of VGG.
+    """Blocks of several convolutions with ReLU, with 2x2 max pooling between the blocks: the layout of VGG.
 
-    ``features`` has the indices of torchvision's VGG. Layers are named as in the literature: ``conv3_2`` is what the
-    second convolution of the third block puts out, before its activation, ``relu3_2`` the same after it. In block k a
-    feature stands for 2^(k-1) x 2^(k-1) pixels.
+    ``features`` has the indices of torchvision's VGG. Layers are named as in the literature: ``conv3_2`` is the output of
+    the second convolution of the third block before its activation, ``relu3_2`` the one after it. In block k, a feature
+    represents 2^(k-1) x 2^(k-1) pixels.
 
-    Borders are continued by their own values, not by zeros: a patch ends within the body, and an edge from there to 0 (water,
-    or mid-grey) outweighs all noise in the features along it, so that textures would depend on the patch's size.
+    Borders are padded with their own values, not with zeros. A patch ends within the body; a step from there to 0 (water, or
+    mid-grey) would outweigh all noise in the features along the border, so that textures would depend on the patch's size.
 
     Args:
         widths: channels of each block.
-        convolutions: number of them in each block.
-        in_channels: of the image.
+        convolutions: number of convolutions in each block.
+        in_channels: channels of the image.
     """
 
     def __init__(self, widths: Sequence[int], convolutions: Sequence[int], *, in_channels: int) -> None:
@@ -46,26 +46,26 @@ class ConvStages(nn.Module):
         self.channels = channels
 
     def prepare(self, image: torch.Tensor) -> torch.Tensor:
-        """Network units (B, 1, H, W) to what the first convolution takes."""
+        """Convert network units (B, 1, H, W) to the input of the first convolution."""
         raise NotImplementedError
 
     def check_layers(self, layers: Sequence[str]) -> None:
-        """Refuse names that are no layers.
+        """Refuse unknown names of layers.
 
         Raises:
-            ValueError: naming them.
+            ValueError: a name is unknown, or there is none; the message lists the unknown ones.
         """
         unknown = [name for name in layers if name not in self.layers]
         if unknown or not layers:
             raise ValueError(
-                f"Expected layers of {', '.join(self.layers)}, but got {', '.join(unknown) or 'none'}. Choose at least one."
+                f"Expected layers out of {', '.join(self.layers)}, but got {', '.join(unknown) or 'none'}. Choose at least one."
             )
 
     def pixels(self, layer: str) -> int:
-        """Pixels along each side that a feature of ``layer`` stands for.
+        """Side in pixels of the block that a feature of ``layer`` represents.
 
         Raises:
-            ValueError: unknown name.
+            ValueError: the name is unknown.
         """
         self.check_layers([layer])
         return 2 ** (int(layer[len("conv") : layer.index("_")]) - 1)
@@ -75,13 +75,13 @@ class ConvStages(nn.Module):
 
         Args:
             image: (B, 1, H, W), network units.
-            layers: names; nothing is computed beyond the deepest of them.
+            layers: names of layers; nothing is computed beyond the deepest of them.
 
         Returns:
-            (B, C, H / 2^(k-1), W / 2^(k-1)) for each name, in the order of ``layers``.
+            (B, C, H / 2^(k-1), W / 2^(k-1)) for each name, where k is the layer's block, in the order of ``layers``.
 
         Raises:
-            ValueError: unknown names, or an image that is smaller than a feature of the deepest layer.
+            ValueError: a name is unknown, or the image is smaller than a feature of the deepest layer.
         """
         self.check_layers(layers)
         wanted = {self.layers[name] for name in layers}
@@ -102,5 +102,5 @@ class ConvStages(nn.Module):
 
 
 def frozen(module: ModuleType) -> ModuleType:
-    """``module`` in eval mode, none of its weights asking for a gradient: it judges and does not learn."""
+    """Put ``module`` into eval mode and turn off the gradients of its weights, so that it does not learn."""
     return module.eval().requires_grad_(False)

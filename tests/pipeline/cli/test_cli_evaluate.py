@@ -29,7 +29,7 @@ def test_files_are_judged_and_the_table_is_printed(command, tmp_path):
         (("full", "denoised"), "Pass --out"),
         (("full", "denoised", "--out", "o", "--split", "test"), "--split needs a run"),
         (("full", "denoised", "--out", "o", "--windows", ""), "at least one window"),
-        (("full", "denoised", "--out", "o", "--region", "head"), "Expected a region"),
+        (("full", "denoised", "--out", "o", "--region", "head"), "Expected region to be"),
         (("full", "denoised", "low", "--out", "o", "--name", "one"), "name for each of 2"),
         (("full", "denoised", "--out", "o", "--label-names", "n.json"), "Add --labels"),
         (("full", "denoised", "--out", "o", "--labels", "full"), "whole numbers of 0 or more as labels"),

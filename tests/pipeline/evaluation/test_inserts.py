@@ -82,7 +82,7 @@ def test_what_does_not_belong_together_is_said(tmp_path, command):
     (tmp_path / "with" / "inserts.json").write_text(json.dumps(content))
     code, _, errors = command(*both, "--inserts", tmp_path / "with")
     assert code == 1
-    assert "Write the inserts again" in errors
+    assert "Write the scans with inserts again" in errors
     assert issubclass(DataError, ValueError)
 
 

@@ -174,7 +174,7 @@ def test_names_of_which_no_label_is_there_are_refused(tmp_path):
     save(tmp_path / "full" / "scan.nii.gz", anatomy())
     save(tmp_path / "result" / "scan.nii.gz", anatomy() + 1)
     save(tmp_path / "labels" / "scan.nii.gz", blocks(), dtype=np.uint8)
-    with pytest.raises(DataError, match="labels that names.json names.*0, 1, 2, 3 only"):
+    with pytest.raises(DataError, match="labels that names.json names.*only 0, 1, 2, 3"):
         evaluate(tmp_path, label_names=named(tmp_path, {"liver": 9}))
     with pytest.raises(ValueError, match="Add --labels"):
         evaluate(tmp_path, labels=None, label_names=named(tmp_path))
@@ -192,8 +192,8 @@ def test_nothing_but_0_is_enough_where_0_has_a_name(tmp_path):
     ("text", "words"),
     [
         ("{", "to be JSON"),
-        ("[1, 2]", "names with their numbers"),
-        ("{}", "names with their numbers"),
+        ("[1, 2]", "names and numbers"),
+        ("{}", "names and numbers"),
         ('{"liver": 1.5}', "whole numbers of 0 or more for 'liver'"),
         ('{"1": "liver"}', "whole numbers of 0 or more for '1'"),
         ('{"liver": true}', "whole numbers"),

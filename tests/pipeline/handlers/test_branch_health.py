@@ -50,7 +50,7 @@ def test_a_branch_that_falls_below_the_input_while_the_result_scores_well(caplog
     assert said[1] == said[2] == "C(y) is 9.0 dB below the input; C(y) is 11.0 dB below its own best"
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
     assert "epoch 2, iteration 4: C(y) is 9.0 dB below the input" in caplog.records[0].getMessage()
-    assert "raise that branch's pixel weight" in caplog.records[0].getMessage()
+    assert "raise the pixel weight of that branch" in caplog.records[0].getMessage()
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,6 @@ def test_refuses_no_budget(options):
 
 def test_refuses_minutes_where_clocks_differ(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="Expected iterations for 2 processes"):
+    with pytest.raises(ValueError, match="Expected a budget in iterations for 2 processes"):
         BudgetSchedule({}, minutes=1.0)
     BudgetSchedule({}, iterations=1)

@@ -120,7 +120,11 @@ def test_bfloat16_with_gradient_is_drawn(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"window": "liver"}, "window of full, chest"), ({"slices": 0}, "at least 1"), ({"interval": 0}, "at least 1")],
+    [
+        ({"window": "liver"}, "window to be one of full, chest"),
+        ({"slices": 0}, "at least 1"),
+        ({"interval": 0}, "at least 1"),
+    ],
 )
 def test_refused_options(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):

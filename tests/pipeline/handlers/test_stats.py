@@ -36,7 +36,7 @@ def test_lines_of_a_validated_epoch(caplog):
         metrics={1: METRICS},
         evaluator=evaluator,
     )
-    assert got[0].startswith("Terms: y is the low-dose image, x the full-dose one. C(y) and y - N(y) are")
+    assert got[0].startswith("Terms: y is the low-dose image, x the full-dose image. C(y) and y - N(y) are")
     assert "discriminator" not in got[0]
     assert got[1:] == [
         "Epoch 1 of 1, means: loss 123.5, content 0.0001234, d_real -1.",
@@ -63,4 +63,4 @@ def test_without_an_evaluator(caplog):
 
 def test_terms_of_the_discriminator_are_explained_where_there_is_one(caplog):
     (said, _) = lines(caplog, StatsLog(data_range=400), [{"loss": 2.0, "loss_discriminator": 1.0}])
-    assert said.endswith("d_accuracy how often it is right (0.5: it guesses).")
+    assert said.endswith("d_accuracy is how often it is right (0.5 is guessing).")

@@ -160,7 +160,7 @@ def test_one_line_says_that_it_is_slower(tmp_path, made_for_bf16, caplog):
 
 @pytest.mark.parametrize("name", ["fp16", "bf16_any", "half"])
 def test_other_names_are_refused(name):
-    with pytest.raises(ValueError, match=f"Expected a precision out of fp32, bf16, auto, but got '{name}'"):
+    with pytest.raises(ValueError, match=f"Expected precision to be one of fp32, bf16, auto, but got '{name}'"):
         chosen_precision(name, CPU)
     with pytest.raises(ValueError, match="fp32, bf16, auto"):
         denoise(scan(), precision=name)

@@ -220,7 +220,7 @@ def test_denoise_of_a_path_is_that_of_the_command(tmp_path, cncl):
         ({"threads": 0}, "at least 1 thread"),
         ({"compression": "zip"}, "none, jpeg2000, rle"),
         ({"device": "abacus"}, "device of this machine"),
-        ({"precision": "fp8"}, "precision out of fp32, bf16, auto"),
+        ({"precision": "fp8"}, "precision to be one of fp32, bf16, auto"),
         ({"series": ("9",)}, "number, name or tag"),
     ],
 )

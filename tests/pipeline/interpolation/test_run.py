@@ -69,7 +69,7 @@ def test_alpha_is_a_share(alpha):
 
 @pytest.mark.parametrize("other", [{"v": torch.zeros(2)}, {"w": torch.zeros(3)}, {}])
 def test_state_dicts_of_different_networks(other):
-    with pytest.raises(CheckpointError, match="not alike"):
+    with pytest.raises(CheckpointError, match="differs between them"):
         interpolated({"w": torch.zeros(2)}, other, alpha=0.5)
 
 

@@ -214,10 +214,10 @@ def test_mixed_precision_on_cuda_is_close_to_fp32(precision, encoder, tensors):
     ("options", "message"),
     [
         ({"texture": -1.0}, "weights of at least 0"),
-        ({"texture": 1.0, "images": ["label"]}, "images of content"),
-        ({"texture": 1.0, "images": []}, "images of content"),
+        ({"texture": 1.0, "images": ["label"]}, "images out of content"),
+        ({"texture": 1.0, "images": []}, "images out of content"),
         ({"perceptual": 1.0, "norm": "l3"}, "'l1' or 'l2'"),
-        ({"perceptual": 1.0, "layers": ["conv7_1"]}, "layers of conv1_1"),
+        ({"perceptual": 1.0, "layers": ["conv7_1"]}, "layers out of conv1_1"),
     ],
 )
 def test_refused_options(options, message, encoder):

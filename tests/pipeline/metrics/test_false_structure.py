@@ -63,7 +63,7 @@ def test_what_smooths_leaves_blobs_that_stand_out(noise):
 
 
 def test_shapes_must_fit(noise):
-    with pytest.raises(ValueError, match="of one shape"):
+    with pytest.raises(ValueError, match="of the same shape"):
         blobs_per_cm2(noise[:9], noise, TEMPLATE, REGION, PIXEL)
     with pytest.raises(ValueError, match="with 0 pixels"):
         blobs_per_cm2(noise, noise, TEMPLATE, np.zeros_like(REGION), PIXEL)

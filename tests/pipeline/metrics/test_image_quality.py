@@ -68,9 +68,9 @@ def test_data_range_must_be_said(function):
 def test_shapes_must_agree():
     image = torch.zeros(1, 1, 16, 16)
     for other in (torch.zeros(1, 1, 16, 17), torch.zeros(2, 1, 16, 16)):
-        with pytest.raises(ValueError, match="one shape"):
+        with pytest.raises(ValueError, match="the same shape"):
             rmse(image, other)
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="the same shape"):
         rmse(image[0], image[0])
 
 

@@ -49,9 +49,9 @@ def test_eight_patches_of_the_same_noise_are_close():
 
 
 def test_spectra_of_other_patches_and_a_reference_without_noise_are_refused():
-    with pytest.raises(ValueError, match="one patch size"):
+    with pytest.raises(ValueError, match="the same patch size"):
         nps_distance(spectrum(noise(size=8)), spectrum(noise()))
-    with pytest.raises(ValueError, match="no texture"):
+    with pytest.raises(ValueError, match="no noise texture"):
         nps_distance(spectrum(noise()), spectrum(0 * noise()))
 
 

@@ -59,9 +59,9 @@ def test_a_wider_spread_has_lower_half_and_tenth():
 
 
 def test_what_has_no_disc_is_refused():
-    with pytest.raises(ValueError, match="half a radius around it in the image"):
+    with pytest.raises(ValueError, match="half a radius around it inside the image"):
         fit_disc(np.zeros((40, 40)), centre=(20, 20), radius=19)
-    with pytest.raises(ValueError, match="stands out"):
+    with pytest.raises(ValueError, match="a disc with contrast"):
         fit_disc(np.zeros((40, 40)), centre=(20, 20), radius=8)
 
 

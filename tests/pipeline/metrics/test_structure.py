@@ -61,7 +61,7 @@ def test_nothing_removed_or_no_edges_is_no_structure():
 
 
 def test_shapes_must_be_alike():
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="the same shape"):
         edge_correlation(torch.zeros(1, 1, 16, 16), torch.zeros(1, 1, 16, 17))
 
 

@@ -67,7 +67,7 @@ def test_too_few_pixels_and_other_shapes_are_refused():
     reference = bands()
     with pytest.raises(ValueError, match="at least 50 pixels, but got 0"):
         hu_error(reference, reference, np.zeros(reference.shape, dtype=bool))
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="the same shape"):
         hu_error(reference, reference[:-1], np.ones(reference.shape, dtype=bool))
     with pytest.raises(ValueError, match="sides of at least 7"):
         tissue_masks(reference[:5])

@@ -142,5 +142,7 @@ def test_branch_outputs_of_cncl_and_of_a_plain_network():
 )
 def test_a_network_that_gives_no_slice_is_refused(network, got):
     """Two channels used to be compared with one, by broadcasting, with a warning that nobody sees in a training."""
-    with pytest.raises(ValueError, match=rf"gives \(2, 1, 8, 6\) for images \(2, 1, 8, 6\).*but got {got}"):
+    with pytest.raises(
+        ValueError, match=rf"returns \(2, 1, 8, 6\), one denoised slice each, for images \(2, 1, 8, 6\).*but got {got}"
+    ):
         BranchOutputs(network)(torch.rand(2, 1, 8, 6))

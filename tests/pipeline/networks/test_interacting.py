@@ -217,7 +217,7 @@ def test_refused_combinations():
         InteractingCNCL(content=DnCNN(width=4), noise=DnCNN(width=4), fusion=ConvFusion(), levels="every")
     with pytest.raises(ValueError, match="channels .* Identity"):
         InteractingCNCL(content=torch.nn.Identity(), noise=unet(), fusion=ConvFusion())
-    with pytest.raises(ValueError, match="decoder of content's channels"):
+    with pytest.raises(ValueError, match="to have content's channels"):
         InteractingCNCL(content=BlockUNet(width=4), noise=BlockDecoder(width=8), fusion=ConvFusion())
     with pytest.raises(ValueError, match="mdta and cross"):
         FeatureAttention(4, 4, mdta=0, cross=0)

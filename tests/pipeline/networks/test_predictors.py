@@ -87,9 +87,9 @@ def test_multiple_is_what_the_sides_need(name):
     ("name", "options", "message"),
     [
         ("dncnn", {"depth": 1}, "depth of at least 2"),
-        ("srdensenet", {"layers": 3}, "layers divide"),
+        ("srdensenet", {"layers": 3}, "divisible by layers"),
         ("srdensenet", {"blocks": 0}, "blocks and layers"),
-        ("naf", {"decoder_blocks": (1,)}, "as many encoder as decoder"),
+        ("naf", {"decoder_blocks": (1,)}, "equally many encoder and decoder"),
         ("naf", {"encoder_blocks": (), "decoder_blocks": ()}, "at least one level"),
         ("naf", {"gain": 0}, "gain"),
         ("naf", {"block": "dense"}, "'naf' or 'residual'"),

@@ -109,7 +109,7 @@ def test_what_cannot_be_is_refused(tmp_path):
         measure_scans(save(tmp_path / "a.nii.gz", volume(10) - 800))
     with pytest.raises(ValueError, match="Expected --out"):
         measure_scans(tmp_path / "a.nii.gz", maps=True)
-    with pytest.raises(ValueError, match="one object and grid"):
+    with pytest.raises(ValueError, match="one object on one grid"):
         measure_repeated(volume(1), volume(1)[:64], (1.0, 1.0))
     with pytest.raises(ValueError, match="the same pixels twice"):
         measure_repeated(volume(1), volume(1), (1.0, 1.0))

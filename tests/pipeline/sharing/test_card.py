@@ -75,7 +75,7 @@ def test_the_shipped_card_beside_other_weights_fails(stub, tmp_path):
     (bundle / CARD).write_text(text.replace("# Model Overview", "# Model Overview\n\nOurs.", 1))
     found = {check.name: check for check in review_source(bundle).checks}["model card"]
     assert found.state == FAILED
-    assert "describes the weights that ct-cncl ships, but these are others" in found.said
+    assert "describes the weights that ct-cncl ships, but the bundle holds others" in found.said
     if (installed_bundle() / "models" / "model.pt").is_file():
         shutil.copyfile(installed_bundle() / "models" / "model.pt", bundle / "models" / "model.pt")
         assert states(bundle)["model card"] != FAILED

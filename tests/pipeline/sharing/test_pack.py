@@ -183,7 +183,7 @@ def test_weights_that_are_not_there_are_one_line(tmp_path):
         (lambda bundle: edit(bundle, "docs/README.md", "### Input", "### In"), "does not describe the input"),
         (lambda bundle: swap(bundle, "## Citation", "## References"), "another order"),
         (lambda bundle: (bundle / "docs" / "notes.md").write_text("see /home/jane/x"), "/home/jane: personal paths"),
-        (lambda bundle: (bundle / "docs" / "big.md").write_bytes(bytes(LARGEST + 1)), "the zoo takes at most 25"),
+        (lambda bundle: (bundle / "docs" / "big.md").write_bytes(bytes(LARGEST + 1)), "the zoo accepts at most 25"),
     ],
 )
 def test_each_rule_of_the_zoo_can_be_broken(packed, tmp_path, change, said):

@@ -65,7 +65,7 @@ def test_a_card_with_places_to_be_written_is_not_published(packed_tiny, tmp_path
     """It used to be: whoever downloads such weights learns nothing of whose they are."""
     url, folder, asked = server
     target = {"folder": str(tmp_path / "models"), "file-server": url, "huggingface": "hospital/ct_cncl"}[way]
-    with pytest.raises(PublishError, match=r"says what its weights are, .*: \d+ places .*TO BE WRITTEN.*pack --seal"):
+    with pytest.raises(PublishError, match=r"whose texts are complete, .* \d+ places .*TO BE WRITTEN.*pack --seal"):
         publish(packed_tiny, to=way, target=target, dry_run=dry_run)
     assert not (tmp_path / "models").exists()
     assert (list(folder.iterdir()), asked) == ([], [])

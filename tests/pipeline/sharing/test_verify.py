@@ -71,9 +71,9 @@ def test_each_fault_fails_its_check(packed, tmp_path):
     found = verify(bundle)
     said = {check.name: check.said for check in found.checks if check.state == FAILED}
     assert set(said) == {"network in and out", "exports equal", "example's result"}
-    assert "model.ts is" in said["exports equal"]
+    assert "model.ts differs" in said["exports equal"]
     assert "model.onnx" not in said["exports equal"]
-    assert "0.6 HU from the stored one" in said["example's result"]
+    assert "differs from the stored one by 0.6 HU" in said["example's result"]
     assert not found.good
 
 

@@ -198,7 +198,7 @@ def test_two_of_one_kind_draw_apart(data):
 
 def test_a_transform_that_makes_several_of_one_is_refused(data):
     crops = RandSpatialCropSamplesd(["image", "label"], roi_size=(8, 8), num_samples=2)
-    with pytest.raises(ValueError, match="one item of one, but RandSpatialCropSamplesd gave list"):
+    with pytest.raises(ValueError, match="one item for each item, but RandSpatialCropSamplesd returned list"):
         tiny(data, extra=[crops])[0]
 
 

@@ -241,7 +241,7 @@ def test_a_batch_is_its_items_and_lost_draws_leave_them(unit):
 
 def test_nesting_needs_a_dose_and_a_label():
     for options in ({"dose_range": None, "label_key": "label"}, {"dose_range": (0.1, 0.5)}):
-        with pytest.raises(ValueError, match="Expected a dose_range and a label_key beside nested_dose_range"):
+        with pytest.raises(ValueError, match="Expected a dose_range and a label_key with nested_dose_range"):
             RandLowDosed("image", nested_dose_range=(0.1, 0.5), **options)
 
 

@@ -66,7 +66,7 @@ def test_pixels_of_a_feature():
 
 @pytest.mark.parametrize("layers", [["conv9_1"], ["conv1_1", "pool1"], []])
 def test_unknown_layers(layers):
-    with pytest.raises(ValueError, match="Expected layers of conv1_1"):
+    with pytest.raises(ValueError, match="Expected layers out of conv1_1"):
         CTStages([2])(image(), layers)
 
 

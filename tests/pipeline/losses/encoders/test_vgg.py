@@ -77,7 +77,7 @@ def test_window_is_the_one_that_is_named(weights):
 
 
 def test_unknown_window(weights):
-    with pytest.raises(ValueError, match="window of full"):
+    with pytest.raises(ValueError, match="window to be one of full"):
         VGG19(weights=weights, window="liver")
 
 
@@ -144,16 +144,16 @@ def test_the_checksum_is_the_one_in_the_published_name():
 
 @pytest.mark.parametrize("window", [50, [50], [50, 0], [50, -400], "liver"])
 def test_a_window_that_is_none_is_one_line(weights, window):
-    with pytest.raises(ValueError, match="Expected a window"):
+    with pytest.raises(ValueError, match="Expected window to be"):
         VGG19(weights=weights, window=window)
 
 
 def test_weights_that_are_not_there_say_where_to_fetch_them(tmp_path):
-    with pytest.raises(CheckpointError, match=r"Fetch https://download.*texture.encoder.weights=FILE"):
+    with pytest.raises(CheckpointError, match=r"Download https://download.*texture.encoder.weights=FILE"):
         VGG19(weights=tmp_path / "none.pth")
 
 
 def test_a_cache_that_cannot_be_written_says_how_to_go_on(monkeypatch):
     monkeypatch.setattr(vgg, "cached_file", lambda: Path("/proc/nope/vgg.pth"))
-    with pytest.raises(CheckpointError, match="copy it there or name it with texture.encoder.weights=FILE"):
+    with pytest.raises(CheckpointError, match="copy it to that path or name it with texture.encoder.weights=FILE"):
         vgg.published_weights()
