@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 SPIN_COUNT = ("GOMP_SPINCOUNT", "30000")
-"""How long a thread of OpenMP spins before it sleeps while it waits for the others. Beside a busy core, a training step of small
+"""How long a thread of OpenMP spins before it sleeps while it waits for the others. Next to a busy core, a training step of small
 U-Nets takes 3.1 times as long with libgomp's own 300000, and 2.3 times with this, which costs nothing on idle cores
 (benchmarks/beside.py --network demo)."""
 _WAITING = (SPIN_COUNT[0], "OMP_WAIT_POLICY")
