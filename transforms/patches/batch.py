@@ -145,7 +145,7 @@ class SeededList:
             self.streams.append(zlib.crc32(f"{name} {seen[name]}".encode()))
             self.states.append(
                 np.random.RandomState(0)
-            )  # made once and seeded for each sample: making one without a seed reads entropy from the system
+            )  # seeded again for each sample: making a new one reads entropy from the system, even with a seed
             seen[name] += 1
 
     def __call__(self, items: Sequence[Mapping[Hashable, Any]], numbers: Sequence[int]) -> list[Items]:
