@@ -3,7 +3,8 @@
     .venv/bin/python benchmarks/ablation_maps.py runs/q4 --out maps.png [--slice 1] [--range 200] [--variants NAME ...]
 
 The slices are those that the ablation's report shows. The first row is the input minus the reference. Grey is no error, black and white
-are -RANGE/2 and RANGE/2 HU.
+are -RANGE/2 and RANGE/2 HU. Also prints the RMSE of the results in HU, over all these slices: in tissue (reference above -200 HU), in lung
+(-900 to -500 HU) and in air (below -900 HU).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from PIL import Image, ImageDraw
 from ct_cncl.pipeline.handlers.kept_slices import KEPT
 
 TILE, LABEL = 190, 190
+REGIONS = {"tissue": (-200, np.inf), "lung": (-900, -500), "air": (-np.inf, -900)}
+"""Lowest and highest HU of the reference."""
 COLUMNS = (("result - reference", "pred"), ("C(y) - reference", "content"), ("y - N(y) - reference", "denoised"))
 
 
@@ -35,8 +38,15 @@ def tile(error: np.ndarray, width: float) -> Image.Image:
     return Image.fromarray(grey.round().astype(np.uint8)).resize((TILE, TILE), Image.Resampling.LANCZOS)
 
 
+def errors_by_region(result: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+    """RMSE (HU) of slices (K, x, y) in each of the regions; NaN where the reference has none of it."""
+    squares = (result.astype(np.float64) - reference) ** 2
+    places = {name: (reference > low) & (reference < high) for name, (low, high) in REGIONS.items()}
+    return {name: float(np.sqrt(squares[place].mean())) if place.any() else np.nan for name, place in places.items()}
+
+
 def main() -> None:
-    """One picture."""
+    """One picture, one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ablation", type=Path)
     parser.add_argument("--out", type=Path, required=True)
@@ -53,7 +63,14 @@ def main() -> None:
     rows: list[tuple[str, list[np.ndarray]]] = []
     for name, file in files.items():
         with np.load(file) as stored:
-            kept = {key: stored[key][asked.slice] for key in KEPT}
+            whole = {key: stored[key] for key in KEPT}
+        if not rows:
+            print(f"| RMSE HU | {' | '.join(REGIONS)} |")
+            print("|---|---:|---:|---:|")
+        for title, key in ([] if rows else [("input", "image")]) + [(name, "pred")]:
+            found = errors_by_region(whole[key], whole["label"])
+            print(f"| {title} | {' | '.join(f'{value:.1f}' for value in found.values())} |")
+        kept = {key: images[asked.slice] for key, images in whole.items()}
         place = body(kept["label"])
         if not rows:
             rows.append(("input - reference", [(kept["image"] - kept["label"])[place]]))

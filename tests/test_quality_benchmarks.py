@@ -187,7 +187,7 @@ def test_gains_by_strength_are_those_of_the_arithmetic(benchmark_named):
     assert found == [pytest.approx(0, abs=1e-4), pytest.approx(20 * np.log10(2), abs=1e-4), pytest.approx(0, abs=1e-4)]
 
 
-def test_maps_of_an_ablation_show_known_errors(benchmark_named, tmp_path, monkeypatch):
+def test_maps_of_an_ablation_show_known_errors(benchmark_named, tmp_path, monkeypatch, capsys):
     """A body of 0 HU in air; the result is 50 HU off, C(y) not at all, y - N(y) -100 HU, over a range of 200 HU."""
     maps = benchmark_named("ablation_maps")
     label = np.full((64, 64), -1000.0, dtype=np.float32)
@@ -203,6 +203,11 @@ def test_maps_of_an_ablation_show_known_errors(benchmark_named, tmp_path, monkey
     rows = 20 + maps.TILE // 2 + maps.TILE * np.arange(3)
     columns = maps.LABEL + maps.TILE // 2 + maps.TILE * np.arange(3)
     assert picture[np.ix_(rows, columns)].tolist() == [[159, 255, 255], [191, 128, 0], [191, 128, 0]]
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "| input | 25.0 | nan | 25.0 |",
+        "| a+b | 50.0 | nan | 50.0 |",
+        "| c | 50.0 | nan | 50.0 |",
+    ]
     monkeypatch.setattr("sys.argv", ["ablation_maps", str(tmp_path), "--out", "x.png", "--variants", "d"])
     with pytest.raises(SystemExit, match="slices.npz, but it does not exist"):
         maps.main()
