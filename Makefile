@@ -1,4 +1,4 @@
-# Every target makes and fills .venv when it is missing or older than what it is built from.
+# Every target creates .venv if it is missing or older than the files that define it.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -17,7 +17,7 @@ install: $(STAMP)
 demo: $(STAMP)
 	$(BIN)/ct-cncl demo --out demo --overwrite
 
-# One thread a process: many tiny operations on several OpenMP threads wait for each other, tenfold where cores are busy.
+# One thread per process: with several OpenMP threads, tiny operations mostly wait for each other, ten times as long on busy cores.
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report=term:skip-covered --durations=15
 
@@ -27,11 +27,11 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/typos
 
-# Strict: a broken link, an anchor that is not there or a page outside of the navigation fails.
+# Strict: a broken link, a missing anchor or a page outside the navigation is an error.
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
-# Half an hour on two cores with nothing beside it. `make bench QUICK=--quick`: does it run?
+# Half an hour on two otherwise idle cores. `make bench QUICK=--quick` only checks that it runs.
 bench: $(STAMP)
 	mkdir -p bench
 	for name in startup training_input training inference; do $(BIN)/python benchmarks/$$name.py $(QUICK) --json bench/$$name.json || exit 1; done
@@ -39,7 +39,7 @@ bench: $(STAMP)
 	$(if $(QUICK),,$(BIN)/python benchmarks/denoise_series.py --paper 8 --slices 30 100 300 1000 --precision fp32 bf16 > bench/denoise_series.md)
 	$(BIN)/python benchmarks/page.py bench --out $(if $(QUICK),bench/performance.md,docs/results/performance.md)
 
-# The shipped weights anew: an hour and a half of one core with AMX. CT: where the scans lie; others beside those of the checksums are left out.
+# Trains the shipped weights again: an hour and a half on one core with AMX. CT: the folder of the scans; those without a checksum are left out.
 CT ?= ../shared/ct
 SCANS := data/scans
 CARD := bundles/ct_cncl/docs
@@ -52,7 +52,7 @@ weights: $(STAMP)
 	sed -n 's,.*  shared/ct/,,p' $(CARD)/data_checksums.txt | while read -r scan; do ln -s -r "$(CT)/$$scan" "$(SCANS)/$$scan"; done
 	$(BIN)/ct-cncl prepare $(SCANS)/train --validation $(SCANS)/val --dose 0.25 --realizations 4 --seed 11 --patient-from-name '^(nysbu_[^_]+|[^_]+)' --out data/weights
 	$(BIN)/ct-cncl prepare --phantoms 12 --slices 4 --realizations 4 --seed 12 --validation-fraction 0.1 --out data/phantoms
-	grep -q "$$(find data/weights/ data/phantoms/ -name '*.nii' | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -c1-64)" $(CARD)/data_checksums.txt || echo 'Other bits than those of the shipped weights: another version, processor or numpy rounds otherwise.'
+	grep -q "$$(find data/weights/ data/phantoms/ -name '*.nii' | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -c1-64)" $(CARD)/data_checksums.txt || echo 'The prepared data are not bit for bit those of the shipped weights: another version, processor or numpy rounds differently.'
 	$(BIN)/ct-cncl train $(STAGE) --out runs/first $(SETTINGS) max_epochs=10 lr_scheduler.T_max=28 val_interval=10 seed=21
 	$(BIN)/ct-cncl train $(STAGE) --out runs/pixel $(SETTINGS) start_from=runs/first/best.pt learning_rate=6e-4 max_epochs=10 val_interval=5 seed=22
 	$(BIN)/ct-cncl train $(STAGE) --with texture_centred --out runs/natural $(SETTINGS) start_from=runs/pixel/best.pt learning_rate=1e-4 max_epochs=2 patches.per_epoch=4800 texture.weight=3 seed=23

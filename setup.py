@@ -14,7 +14,7 @@ def subpackages(folder: str) -> list[str]:
 
 
 def version() -> str:
-    """The one place that holds the version: ``__version__`` in transforms/__init__.py."""
+    """Version of the package, from the only place that states it: ``__version__`` in transforms/__init__.py."""
     for line in (ROOT / "transforms" / "__init__.py").read_text(encoding="utf-8").splitlines():
         if line.startswith("__version__"):
             return line.split('"')[1]
@@ -22,15 +22,15 @@ def version() -> str:
 
 
 EXTRAS = {
-    # Compressed DICOM, permissive licences only (pylibjpeg-libjpeg is GPL and stays out).
+    # Compressed DICOM; permissive licences only, so without pylibjpeg-libjpeg, which is GPL.
     "dicom": ["pylibjpeg>=2.0", "pylibjpeg-openjpeg>=2.3", "python-gdcm>=3.0.24"],
     "deidentify": ["dicom-anonymizer>=2.1"],
     "tiff": ["tifffile>=2023.7"],
     "huggingface": ["huggingface_hub>=0.30"],
-    # The second engine of `denoise`, and what writes its file in `pack`.
+    # The second engine of `denoise`; `pack` writes its file with it.
     "onnx": ["onnx>=1.16", "onnxruntime>=1.18"],
     "report": ["matplotlib>=3.8"],
-    # How it reads objects from the network is tied to pynetdicom's inside, see pipeline/node/incoming.py.
+    # The node depends on internals of pynetdicom, see pipeline/node/incoming.py.
     "node": ["pynetdicom>=3.0.4,<3.1", "starlette>=0.40", "uvicorn>=0.30"],
     "verify": ["jsonschema>=4.17"],
     "test": [
@@ -51,7 +51,7 @@ EXTRAS = {
         "torchmetrics>=1.4",
     ],
     "lint": ["mypy>=1.10", "pre-commit>=3.6", "ruff>=0.6", "typos>=1.24"],
-    # mkdocs 2 has no plugins, which the site is made with.
+    # The site needs plugins, which mkdocs 2 does not have.
     "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings-python>=1.11", "mkdocstrings>=0.26"],
     "build": ["build>=1.2", "setuptools>=70", "wheel>=0.43"],
 }

@@ -1,9 +1,9 @@
-"""An archive of DICOM series, denoised by several processes that share it: slices a second by processes and threads.
+"""Denoise an archive of DICOM series with several processes that share it: slices per second by processes and threads.
 
     .venv/bin/python benchmarks/archive.py [--quick] [--json FILE] [--ways 1x1 1x2 2x1] [--series 8] [--slices 20]
 
-A way is the number of processes, x, and the threads of each. Each process is `ct-cncl denoise ARCHIVE --out OUT` with that number of threads; they share the archive as
-docs/how-to/dicom.md says. Start-up counts. The weights are the bundle's.
+A way is PROCESSESxTHREADS: 2x1 is two processes with one thread each. Each process runs `ct-cncl denoise ARCHIVE --out OUT`, and they
+share the archive as described in docs/how-to/dicom.md. Start-up is included. The weights are those of the bundle.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from denoise_series import write_series
 
 
 def measured(archive: Path, out: Path, processes: int, threads: int) -> tuple[float, float]:
-    """Seconds until all are done, and CPU seconds of them together."""
+    """Seconds until all processes are done, and their CPU seconds in total."""
     command = [str(Path(sys.executable).with_name("ct-cncl")), "denoise", str(archive), "--out", str(out)]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "NUMBA_NUM_THREADS": str(threads)}
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
@@ -39,7 +39,7 @@ def measured(archive: Path, out: Path, processes: int, threads: int) -> tuple[fl
 
 
 def compared(ways: list[str], series: int, slices: int, side: int) -> list[dict[str, Any]]:
-    """Slices a second, each as a multiple of the first way's."""
+    """Slices per second of every way, and as a multiple of the first."""
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as work:
         archive, out = Path(work, "archive"), Path(work, "out")
@@ -60,7 +60,7 @@ def compared(ways: list[str], series: int, slices: int, side: int) -> list[dict[
 
 
 def main() -> None:
-    """All ways, one after another."""
+    """Measure all ways, one after another."""
     parser = options(__doc__)
     parser.add_argument("--ways", nargs="+", default=["1x1", "1x2", "2x1"])
     parser.add_argument("--series", type=int, default=8)

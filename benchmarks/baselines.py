@@ -1,13 +1,14 @@
-"""The classical baseline of the model card: non-local means, as strong as a training split makes it.
+"""The classical baseline of the model card: non-local means, tuned on a training split.
 
     .venv/bin/python benchmarks/baselines.py LOW --train NORMAL_DOSE --out DIR [--dose 0.25] [--scans 10]
-    .venv/bin/python benchmarks/baselines.py LOW --train NORMAL_DOSE                       # only say which settings
-    .venv/bin/python benchmarks/baselines.py LOW --settings 0.7,5,6 --out DIR              # with those chosen before
+    .venv/bin/python benchmarks/baselines.py LOW --train NORMAL_DOSE                       # only choose settings
+    .venv/bin/python benchmarks/baselines.py LOW --settings 0.7,5,6 --out DIR              # with settings chosen before
 
-Every scan under LOW is denoised slice by slice by scikit-image's `denoise_nl_means` (fast mode, the noise level given), and
-written in the scan's own geometry as NAME_nlm.nii.gz. The noise level is measured in the scan (soft tissue); strength h, as a
-multiple of it, patch and search window are those with the best mean PSNR (range 4096 HU) on the middle of one slice each of some
-scans under NORMAL_DOSE, taken to the dose by this project's own insertion. They are never chosen on what is scored. Then:
+Every scan under LOW is denoised slice by slice with scikit-image's `denoise_nl_means` (fast mode, given the noise level) and
+written in its own geometry as NAME_nlm.nii.gz. The noise level is measured in the scan's soft tissue. The strength h (as a
+multiple of that level), the patch size and the search window are chosen for the best mean PSNR (range 4096 HU) on the middle
+of one slice from each of several scans under NORMAL_DOSE, to which this project adds the noise of a lower dose. They are
+never chosen on the scans that are scored. Then:
 
     ct-cncl evaluate REFERENCE DIR --input LOW --out report
 """
@@ -32,27 +33,27 @@ from ct_cncl.transforms.series import find_scans, from_slices, read_scan, to_sli
 
 RANGE_HU = 4096.0
 MIDDLE = 256
-"""Side of what is looked at when settings are chosen, pixels: a fourth of the time, and most of the body."""
+"""Side in pixels of the region used to choose settings: a quarter of the time, and still most of the body."""
 
 
 class NonLocalMeans(NamedTuple):
     """Settings of the filter."""
 
     strength: float
-    """h over the scan's noise level."""
+    """h divided by the scan's noise level."""
     patch: int
     """Side of the patches compared, pixels."""
     reach: int
-    """How far away patches are looked for, pixels."""
+    """How far away similar patches are searched for, pixels."""
 
 
 GRID = [NonLocalMeans(h, *size) for h, size in itertools.product((0.5, 0.7, 0.9), ((3, 6), (5, 6), (7, 11)))]
 
 
 def non_local_means(hu_slice: np.ndarray, noise_hu: float, settings: NonLocalMeans) -> np.ndarray:
-    """A slice (x, y), HU, denoised; padding as it was.
+    """Denoise a slice (x, y), HU; padding stays unchanged.
 
-    Double precision: the fast mode sums squared differences over the whole slice, up to 4096^2 HU^2 a pixel.
+    Double precision, because the fast mode sums squared differences over the whole slice, up to 4096^2 HU^2 per pixel.
     """
     image = np.asarray(hu_slice, dtype=np.float64)
     result = denoise_nl_means(
@@ -68,7 +69,7 @@ def non_local_means(hu_slice: np.ndarray, noise_hu: float, settings: NonLocalMea
 
 
 def measured_psnr(image: np.ndarray, reference: np.ndarray) -> float:
-    """PSNR over what the scanner measured, dB, range 4096 HU."""
+    """PSNR outside scanner padding, dB, range 4096 HU."""
     mask, *slices = (
         torch.from_numpy(np.ascontiguousarray(values))[None, None]
         for values in (~padding_mask(reference), image, reference)
@@ -77,7 +78,7 @@ def measured_psnr(image: np.ndarray, reference: np.ndarray) -> float:
 
 
 def training_slices(folder: Path, *, dose: float, scans: int, seed: int) -> list[tuple[np.ndarray, np.ndarray, float]]:
-    """(low dose, reference, noise level) of the middle of the middle slice of some scans, evenly spread over those of a folder."""
+    """(low dose, reference, noise level) of the central region of the middle slice, for scans spread evenly over a folder."""
     sources = find_scans(folder)
     found = []
     for number in np.unique(np.linspace(0, len(sources) - 1, scans).round().astype(int)):
@@ -94,7 +95,7 @@ def training_slices(folder: Path, *, dose: float, scans: int, seed: int) -> list
 
 
 def choose(slices: list[tuple[np.ndarray, np.ndarray, float]], grid: list[NonLocalMeans]) -> NonLocalMeans:
-    """The settings with the best mean PSNR; says what each one reached."""
+    """Return the settings with the best mean PSNR, and print the PSNR of each."""
     before = np.mean([measured_psnr(low, reference) for low, reference, _ in slices])
     print(f"{len(slices)} training slices, input {before:.2f} dB")
     reached = {}
@@ -109,7 +110,7 @@ def choose(slices: list[tuple[np.ndarray, np.ndarray, float]], grid: list[NonLoc
 
 
 def denoise(folder: Path, out: Path, settings: NonLocalMeans) -> None:
-    """Write every scan of a folder, denoised."""
+    """Denoise every scan of a folder and write the results."""
     for source in find_scans(folder):
         scan = read_scan(source)
         volume, order = to_slices(scan.hu, scan.affine)
@@ -127,12 +128,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("low", type=Path, help="low-dose scans, NIfTI or DICOM")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--train", type=Path, help="normal-dose scans of the training split, to choose the settings on")
-    source.add_argument("--settings", metavar="H,PATCH,REACH", help="h over noise level, pixels, pixels")
-    parser.add_argument("--out", type=Path, help="default: only choose the settings")
+    source.add_argument(
+        "--train", type=Path, help="normal-dose scans of the training split, on which to choose the settings"
+    )
+    source.add_argument(
+        "--settings",
+        metavar="H,PATCH,REACH",
+        help="h divided by the noise level, patch side and search distance in pixels",
+    )
+    parser.add_argument("--out", type=Path, help="folder for the results; default: only choose the settings")
     parser.add_argument("--dose", type=float, default=0.25)
-    parser.add_argument("--scans", type=int, default=10, help="of the training split, one slice each")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise in them")
+    parser.add_argument("--scans", type=int, default=10, help="number of training scans used, one slice each")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the noise added to them")
     options = parser.parse_args()
     if options.settings:
         strength, patch, reach = options.settings.split(",")

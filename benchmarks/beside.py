@@ -1,10 +1,10 @@
-"""A training step and a slice alone and beside one busy core, for several ways in which threads wait for each other.
+"""Time of a training step and of a slice, alone and next to one busy core, for several ways in which threads wait for each other.
 
     .venv/bin/python benchmarks/beside.py [--quick] [--json FILE] [--cases 1 2] [--network cncl_fast]
 
-Each case is a fresh process (libgomp reads its variables once, when it is loaded), first alone, then beside a process that only counts.
-A step is forward and backward of the network on 8 patches of 96 x 96, a slice is one of 512 x 512. A figure says something only on an
-otherwise idle machine: the load before is printed.
+Each case runs in a fresh process (libgomp reads its variables once, when it is loaded), first alone, then next to a process that spins.
+A step is a forward and backward pass on 8 patches of 96 x 96; a slice has 512 x 512 pixels. The figures are valid only on an otherwise
+idle machine, so the load before the run is printed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WAITS = {
     "GOMP_SPINCOUNT=300": {"GOMP_SPINCOUNT": "300"},
     "OMP_WAIT_POLICY=PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"},
 }
-"""How a thread waits for the others: variables of libgomp."""
+"""How a thread waits for the others: environment variables of libgomp."""
 
 
 def measure(name: str, *, quick: bool) -> dict[str, float]:
@@ -46,7 +46,7 @@ def measure(name: str, *, quick: bool) -> dict[str, float]:
 
 
 def measured(name: str, threads: int, wait: dict[str, str], *, beside: bool, quick: bool) -> dict[str, float]:
-    """:func:`measure` in a fresh process, alone or beside one that spins."""
+    """Run :func:`measure` in a fresh process, alone or next to one that spins."""
     environment = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     environment |= wait | {"OMP_NUM_THREADS": str(threads)}
     spinning = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if beside else None
@@ -61,7 +61,7 @@ def measured(name: str, threads: int, wait: dict[str, str], *, beside: bool, qui
 
 
 def compared(asked: argparse.Namespace) -> list[dict[str, Any]]:
-    """How many times slower each is beside a busy core, by threads and way of waiting."""
+    """How many times slower each is next to a busy core, by threads and way of waiting."""
     results = []
     for threads in asked.cases:
         for title, wait in WAITS.items() if threads > 1 and not asked.quick else [next(iter(WAITS.items()))]:
@@ -70,7 +70,7 @@ def compared(asked: argparse.Namespace) -> list[dict[str, Any]]:
             )
             results += [
                 {
-                    "what": f"{what}, {threads} threads, {title}: {1000 * alone[key]:.0f} ms alone, {1000 * beside[key]:.0f} ms beside a busy core",
+                    "what": f"{what}, {threads} threads, {title}: {1000 * alone[key]:.0f} ms alone, {1000 * beside[key]:.0f} ms next to a busy core",
                     "ratio": beside[key] / alone[key],
                     "alone": alone[key],
                     "beside": beside[key],
@@ -81,9 +81,9 @@ def compared(asked: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Print, ratio first."""
+    """Measure, and print ratios first."""
     parser = options(__doc__)
-    parser.add_argument("--cases", type=int, nargs="+", default=[1, 2], help="threads")
+    parser.add_argument("--cases", type=int, nargs="+", default=[1, 2], help="numbers of threads")
     parser.add_argument("--network", default="cncl_fast", help="an overlay's name, or paper")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()

@@ -2,10 +2,10 @@
 
     .venv/bin/python benchmarks/calibration.py SRC... [--dose 0.25] [--slices 8] [--pictures DIR]
 
-For every scan under SRC (NIfTI or DICOM): calibrate, insert, measure; expected is sqrt(1 / dose). The measure is the low
-quantile of local deviations in soft tissue, of windows of fine texture, so that anatomy counts little; what it still counts
-makes the ratio too small, since anatomy does not grow with the noise. `--pictures` writes, for the slice with most body in
-its rows, full dose, low dose and their difference.
+For every scan under SRC (NIfTI or DICOM): calibrate, insert, measure; expected is sqrt(1 / dose). The measure is a low
+quantile of the local standard deviations in soft tissue, over windows of fine texture, so that anatomy contributes little.
+What it still contributes makes the ratio too small, because anatomy does not grow with the noise. `--pictures` writes full
+dose, low dose and their difference for the slice with most body in it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DIFFERENCE = Window(0.0, 200.0)
 
 
 def level(volume: np.ndarray, windows: np.ndarray) -> float:
-    """Low quantile of the deviations in the windows with the finest half of texture, HU."""
+    """Low quantile of the standard deviations in the half of the windows with the finest texture, HU."""
     found = []
     for z in range(volume.shape[2]):
         mask = windows[..., z]

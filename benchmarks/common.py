@@ -1,4 +1,4 @@
-"""What the benchmarks share: options, timing, the machine's ceiling, data, and how results are said and written."""
+"""Shared by the benchmarks: options, timing, the machine's ceiling, data, and how results are printed and written."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ import torch
 
 
 def options(description: str | None) -> argparse.ArgumentParser:
-    """A parser with what all of them take."""
+    """A parser with the options that all benchmarks take."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a few small measurements: does it run?")
-    parser.add_argument("--json", type=Path, help="write the results there")
+    parser.add_argument("--quick", action="store_true", help="a few small measurements, only to see whether it runs")
+    parser.add_argument("--json", type=Path, help="file for the results")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     return parser
 
 
 def seconds(work: Callable[[], Any], *, repeats: int = 3) -> float:
-    """The fastest of ``repeats`` calls, after one that warms up."""
+    """Seconds of the fastest of ``repeats`` calls, after one warm-up call."""
     best = float("inf")
     for repeat in range(repeats + 1):
         started = time.perf_counter()
@@ -38,7 +38,7 @@ def seconds(work: Callable[[], Any], *, repeats: int = 3) -> float:
 
 
 def ceiling(device: torch.device, *, quick: bool = False, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
-    """Most floating-point operations a second that this process gets here, of a large matrix product and convolution."""
+    """Floating-point operations per second that this process reaches at most, in a large matrix product or convolution."""
     side = (512 if quick else 1536) if device.type == "cpu" else 8192
     matrix = torch.rand(side, side, device=device, dtype=dtype)
     product = 2 * side**3 / seconds(lambda: matrix @ matrix)
@@ -54,7 +54,7 @@ def ceiling(device: torch.device, *, quick: bool = False, dtype: torch.dtype = t
 
 
 def machine() -> dict[str, Any]:
-    """Where it was measured."""
+    """The machine on which the benchmark runs."""
     model = platform.processor() or platform.machine()
     for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
         if line.startswith("model name"):
@@ -67,7 +67,7 @@ def machine() -> dict[str, Any]:
 
 
 def dataset(folder: Path, *, volumes: int = 4, side: int = 512, depth: int = 40) -> Path:
-    """A prepared data set of noisy cylinders; made once."""
+    """A prepared data set of noisy cylinders in ``folder``; made only if it is missing."""
     from ct_cncl.transforms.dataset.simulated_cases import Case, Pair
     from ct_cncl.transforms.dataset.writer import write_dataset
 
@@ -95,7 +95,7 @@ def dataset(folder: Path, *, volumes: int = 4, side: int = 512, depth: int = 40)
 
 
 def definition(name: str) -> dict[str, Any]:
-    """Config keys of the network of a variant: "paper", an overlay of train.json, or several as A+B."""
+    """Config keys that define the network of a variant: "paper", the name of an overlay, or several as A+B."""
     from ct_cncl.pipeline.workflow.definition import NETWORK_KEYS
     from ct_cncl.pipeline.workflow.overlays import variant
 
@@ -104,19 +104,19 @@ def definition(name: str) -> dict[str, Any]:
 
 
 def network(name: str) -> torch.nn.Module:
-    """Its network, untrained: speed does not depend on what was learned."""
+    """The untrained network of a variant: speed does not depend on the weights."""
     from ct_cncl.pipeline.workflow.network import build_network
 
     return build_network(definition(name))
 
 
 def curve(title: str, x: str, y: str, series: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:
-    """A picture of the page: points (x, y) by name."""
+    """A plot for the results page: points (x, y) of each named series."""
     return {"title": title, "x": x, "y": y, "series": series}
 
 
 def report(results: list[dict[str, Any]], asked: argparse.Namespace) -> None:
-    """Print, ratio first, and write."""
+    """Print the results, ratios first, and write them to ``--json``."""
     results.insert(0, machine())
     for result in results:
         if "what" in result:

@@ -1,12 +1,12 @@
-"""Contrast kept against noise left, false structure and moved levels, for one or more sets of weights, at given levels of noise.
+"""Contrast kept, noise left, false structure and shifted levels, for one or more sets of weights at given noise levels.
 
     .venv/bin/python benchmarks/contrast_kept.py ../shared/ct/lcd --weights bundles/ct_cncl/models/model.pt [--scans ../shared/ct/val] [--levels 10,23,40]
 
-LCD is a simulated uniform body phantom with its realizations (`dose_055/signal_absent`, SOURCES.md); its noise is brought to each
-level by scaling, its pixels are said to be 0.45, 0.7 and 1.4 mm in turn, since a network sees pixels and inserts have millimetres.
-With --scans the same is done in soft tissue of scans that training did not see, taken to each level with their own noise (those with
-too much of their own are left out); figures are means over scans, each scan the mean of its inserts. Noise left is that of
-realizations or of the difference of two insertions, over all soft tissue. Prints the table.
+LCD is a simulated uniform body phantom with ten noise realizations (`dose_055/signal_absent`, SOURCES.md). Its noise is scaled to each
+level, and its pixels are taken to be 0.45, 0.7 and 1.4 mm in turn, because a network sees pixels but the inserts are sized in
+millimetres. With --scans, the same is done in the soft tissue of scans that training did not see: noise like their own takes them to
+each level, and scans whose own noise is too high are left out. Figures are means over scans, and for each scan means over its inserts.
+Noise left is measured between realizations, or in the difference of two insertions, over all soft tissue. Prints the table.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from ct_cncl.pipeline.weights.load import open_weights
 
 PIXELS_MM = (0.45, 0.7, 1.4)
 LCD_MM = 0.7
-"""Its files state no size: the inserts in its ground truth span 0.67 to 0.77 mm a pixel."""
+"""The files state no pixel size; the sizes of the inserts in the ground truth imply 0.67 to 0.77 mm."""
 EDGE = 12
-"""Pixels of the body along its edge that are left out: a template and a network see the air there."""
+"""Pixels along the body's edge that are left out, because template and network see air there."""
 ROUNDS = 4
-"""Sets of places in each phantom realization."""
+"""Sets of insert positions in each phantom realization."""
 Denoiser = Callable[[np.ndarray], np.ndarray]
 
 
 class Kept(NamedTuple):
-    """Of one volume: noise left, contrasts kept by insert, shifts of discs, and blobs per cm2 before and after."""
+    """Figures of one volume: noise left, contrast kept by insert, shifts of discs, and blobs per cm2 before and after."""
 
     noise: float
     contrasts: list[np.ndarray]
@@ -50,7 +50,7 @@ class Kept(NamedTuple):
 
 
 def by_insert(denoise: Denoiser, noisy: np.ndarray, plain: np.ndarray, pixel: float, rounds: int) -> list[np.ndarray]:
-    """Contrast kept of every place, insert by insert, in soft tissue of ``noisy`` (x, y, slices), HU; ``plain`` is its result."""
+    """Contrast kept at every position, by insert, in soft tissue of ``noisy`` (x, y, slices), HU; ``plain`` is its result."""
     found: list[list[float]] = [[] for _ in INSERTS]
     for turn in range(rounds):
         places = insert_places(noisy, (pixel, pixel), seed=turn)
@@ -73,7 +73,7 @@ def phantom(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def phantom_kept(denoise: Denoiser, folder: Path, level_hu: float, pixel: float) -> Kept:
-    """All of :class:`Kept` of the phantom at a level of noise and a stated pixel size."""
+    """Measure the phantom at a noise level (HU) and an assumed pixel size (mm)."""
     volume, truth = phantom(folder)
     body = binary_erosion(truth == 0, iterations=EDGE)
     noise = volume - truth[..., None]
@@ -96,7 +96,7 @@ def phantom_kept(denoise: Denoiser, folder: Path, level_hu: float, pixel: float)
 
 
 def scan_kept(denoise: Denoiser, sample: Sample, level_hu: float) -> Kept | None:
-    """Of one slice of a scan; None where its own noise is above the level's half."""
+    """Measure one slice of a scan; None if its own noise is above half the level."""
     pair = pair_of(sample, level_hu)
     if pair is None:
         return None
@@ -135,7 +135,7 @@ def row(name: str, data: str, level_hu: float, found: list[Kept]) -> dict[str, s
 def rows(
     weights: list[Path], levels: list[float], folder: Path, samples: list[Sample]
 ) -> Iterator[dict[str, str | float]]:
-    """All lines: weights by level, the phantom at each pixel size, then the scans."""
+    """All rows: for each set of weights and level, the phantom at each pixel size, then the scans."""
     for path in weights:
         denoise = partial(denoise_volume, weights=open_weights(path, chosen_device("auto")), settings=Settings())
         name = f"{path.parent.name}/{path.name}"
@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, nargs="+", required=True)
     parser.add_argument("--scans", type=Path, help="scans that training did not see")
     parser.add_argument("--levels", default="10,23,40", help="noise in soft tissue, HU")
-    parser.add_argument("--slices", type=int, default=1, help="most slices of each scan")
+    parser.add_argument("--slices", type=int, default=1, help="slices of each scan, at most")
     options = parser.parse_args()
     samples = list(scan_samples(options.scans, most=options.slices, seed=99)) if options.scans else []
     levels = [float(level) for level in options.levels.split(",")]

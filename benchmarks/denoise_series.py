@@ -1,16 +1,17 @@
-"""Long DICOM series through ``ct-cncl denoise``: seconds, slices a second, the share outside the network, peak memory.
+"""Denoise long DICOM series with ``ct-cncl denoise``: seconds, slices per second, share outside the network, peak memory.
 
     python benchmarks/denoise_series.py                                       1200 slices with cncl_fast: about 5 min on two cores
     python benchmarks/denoise_series.py --slices 30 100 300 1000              time grows with the slices, memory does not
-    python benchmarks/denoise_series.py --slices 300 --way streamed whole     beside the bundle's inference.json, which holds the volume
+    python benchmarks/denoise_series.py --slices 300 --way streamed whole     compared with the bundle's inference.json, which holds the
+    volume
     python benchmarks/denoise_series.py --way idle                            everything but the network (strength 0)
-    python benchmarks/denoise_series.py --slices 8 --variant paper            the paper's CNCL; a slice takes what it takes
-    python benchmarks/denoise_series.py --slices 300 --paper 6 --precision fp32 bf16    all beside the paper's CNCL on 6 slices
-    python benchmarks/denoise_series.py --series DICOM_FOLDER --weights RUN/best.pt     real ones
+    python benchmarks/denoise_series.py --slices 8 --variant paper            the paper's CNCL, which is slow
+    python benchmarks/denoise_series.py --slices 300 --paper 6 --precision fp32 bf16    compared with the paper's CNCL on 6 slices
+    python benchmarks/denoise_series.py --series DICOM_FOLDER --weights RUN/best.pt     a real series and trained weights
 
-Without --weights the networks are untrained: speed and memory do not depend on what was learned. Each measurement has a
-process of its own; what importing needs is not the scan's, and is told apart. Prints rows of a Markdown table, slices a second as
-multiples of the first row's in front.
+Without --weights the networks are untrained: speed and memory do not depend on the weights. Each measurement runs in its own
+process, and the memory that imports alone take is listed separately. Prints the rows of a Markdown table that begins with slices per
+second as a multiple of the first row's.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ WAYS = ("streamed", "whole", "idle")
 
 
 def write_series(folder: Path, slices: int, side: int, number: int = 4) -> None:
-    """A noisy cylinder; 12 bits, unsigned, implicit geometry of a thin-slice chest and abdomen. ``number``: in its UIDs."""
+    """Write a noisy cylinder as a thin-slice CT series: unsigned, 12 bits. ``number`` goes into its UIDs."""
     from pydicom.dataset import Dataset, FileMetaDataset
 
     part = folder.with_name(f"{folder.name}.part")
@@ -59,7 +60,7 @@ def write_series(folder: Path, slices: int, side: int, number: int = 4) -> None:
 
 
 def untrained(folder: Path, variant: str) -> Path:
-    """best.pt and config.json of a network with its starting weights; "paper" is train.json without an overlay."""
+    """Write best.pt and config.json of an untrained network; "paper" is train.json without an overlay."""
     import torch
     from monai.bundle import ConfigParser
 
@@ -76,7 +77,7 @@ def untrained(folder: Path, variant: str) -> Path:
 
 
 def whole_volume(source: Path, out: Path, weights: Path, precision: str) -> float:
-    """The bundle's inference.json: read all, denoise all, write all. Returns what the network took: unknown."""
+    """Run the bundle's inference.json: read, denoise and write the whole volume. Returns NaN: the network's time is unknown."""
     from ct_cncl.pipeline.workflow.definition import network_config
     from ct_cncl.pipeline.workflow.run import build_workflow, config_file, run_workflow
 
@@ -89,7 +90,7 @@ def whole_volume(source: Path, out: Path, weights: Path, precision: str) -> floa
 
 
 def streamed(source: Path, out: Path, weights: Path, precision: str, *, strength: float) -> float:
-    """What ``ct-cncl denoise`` does. Returns the seconds within the network."""
+    """Run what ``ct-cncl denoise`` does. Returns the seconds within the network."""
     from ct_cncl.pipeline.inference.api import denoise_scans
 
     denoise_scans(source, out, weights=weights, strength=strength, precision=precision, progress=False)
@@ -97,7 +98,7 @@ def streamed(source: Path, out: Path, weights: Path, precision: str, *, strength
 
 
 def measured(way: str, precision: str, source: Path, out: Path, weights: Path, *, threads: int) -> dict[str, float]:
-    """One measurement, in this process."""
+    """Take one measurement, in this process."""
     import torch
 
     import ct_cncl.pipeline.inference.api  # noqa: F401
@@ -119,7 +120,7 @@ def measured(way: str, precision: str, source: Path, out: Path, weights: Path, *
 
 
 class Table:
-    """Rows of a Markdown table, printed as they are measured; every ratio is to the first one."""
+    """Rows of a Markdown table, printed as they are measured; ratios are to the first row."""
 
     def __init__(self) -> None:
         self.first: float | None = None
@@ -144,7 +145,7 @@ class Table:
 def in_own_process(
     asked: argparse.Namespace, *, way: str, precision: str, source: Path, weights: str | Path
 ) -> dict[str, float]:
-    """One measurement."""
+    """Take one measurement in a fresh process."""
     out = asked.work / "out"
     shutil.rmtree(out, ignore_errors=True)
     command = [
@@ -165,7 +166,7 @@ def in_own_process(
 
 
 def made(asked: argparse.Namespace, slices: int) -> Path:
-    """The series of so many slices."""
+    """Folder of a series with this number of slices; written if it is missing."""
     source = asked.work / f"series{slices}x{asked.side}"
     if not source.is_dir():
         write_series(source, slices, asked.side)
@@ -173,21 +174,21 @@ def made(asked: argparse.Namespace, slices: int) -> Path:
 
 
 def main() -> None:
-    """All measurements that are asked for, one after another."""
+    """Take all the measurements asked for, one after another."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--slices", type=int, nargs="+", default=[1200])
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--way", nargs="+", choices=WAYS, default=["streamed"])
     parser.add_argument("--precision", nargs="+", choices=("fp32", "bf16", "auto"), default=["fp32"])
     parser.add_argument("--variant", default="cncl_fast", help="an overlay's name, or paper")
-    parser.add_argument("--paper", type=int, default=0, metavar="N", help="first, the paper's CNCL on N slices")
+    parser.add_argument("--paper", type=int, default=0, metavar="N", help="first measure the paper's CNCL on N slices")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--series", type=Path)
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "ct-cncl-benchmark")
     parser.add_argument(
         "--one", nargs=5, help=argparse.SUPPRESS
-    )  # way, precision, source, out, weights: in its own process
+    )  # used by in_own_process: way, precision, source, out, weights
     asked = parser.parse_args()
     if asked.one:
         way, precision, *paths = asked.one

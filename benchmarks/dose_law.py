@@ -1,16 +1,18 @@
-"""The dose law on real scans: noise that is inserted over the scan's own, level and mean frequency.
+"""The dose law on real scans: inserted noise compared with the scan's own, in level and mean frequency.
 
     .venv/bin/python benchmarks/dose_law.py SRC... [--dose 0.25] [--whole] [--csv FILE]
 
 For every scan under SRC: calibrate as `ct-cncl simulate` does, insert, and compare what was inserted with the scan's own noise
-in the soft-tissue patches. Two witnesses, each as a ratio to sqrt(1 / dose - 1) or of mean frequencies:
+in the soft-tissue patches. There are two comparisons. Each gives the ratio of levels divided by sqrt(1 / dose - 1), and the
+ratio of mean frequencies (`_f`); both should be 1:
 
-- model: inserted, measured in all patches, over the estimate of the scan's own noise (what calibration aims at).
-- upper: the same statistic of both, the median over patches of the power at high frequencies, where anatomy is weakest:
-  it knows nothing of the estimator.
+- model: inserted noise, measured in all patches, over the estimate of the scan's own noise, which is what calibration aims
+  at.
+- upper: inserted noise over the scan itself, by the median over patches of the power at high frequencies, where anatomy is
+  weakest. This is independent of the estimator.
 
-Single slices (the middle one), or with `--whole` up to five slices of each volume. Scans with fewer than 20 patches are
-printed and counted apart.
+The middle slice of each scan is used, or with `--whole` up to five slices of each volume. Scans with fewer than 20 patches
+are summarised separately.
 """
 
 from __future__ import annotations
@@ -46,12 +48,12 @@ FIELDS = (
 
 
 def sides(volume: np.ndarray, size: int) -> list[np.ndarray]:
-    """Corners of the patches, slice by slice, half a side apart."""
+    """Corners of the patches in each slice, half a side apart."""
     return [tissue_corners(volume[..., z], size, spacing=size // 2) for z in range(volume.shape[2])]
 
 
 def powers(volume: np.ndarray, corners: list[np.ndarray], size: int, pixel: tuple[float, float]) -> np.ndarray:
-    """Periodograms of all patches (n, rings)."""
+    """Periodograms of all patches, (n, rings)."""
     patches = np.concatenate([cut(volume[..., z], at, size) for z, at in enumerate(corners)])
     return periodograms(patches, pixel)
 
@@ -75,7 +77,7 @@ def compared(full: np.ndarray, pixel: tuple[float, float], dose: float, acquisit
     grid = np.interp(ring.frequency, own.frequency_per_mm, own.power)
     level = math.sqrt((ring.count * added.mean(axis=0)).sum() / (size**2 * pixel[0] * pixel[1]))
     mean = (ring.count * ring.frequency * added.mean(axis=0)).sum() / (ring.count * added.mean(axis=0)).sum()
-    # Upper: the rings above the one below which half of the noise lies, as far as the noise is well above rounding.
+    # Upper: the rings that hold the upper half of the noise power, without those where noise is close to rounding.
     share = np.cumsum(ring.count * grid) / np.sum(ring.count * grid)
     upper = (share > 0.5) & (share < 0.97)
     band = [np.median((values[:, upper] * ring.count[upper]).sum(axis=1)) for values in (added, scan)]

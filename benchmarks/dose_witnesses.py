@@ -1,16 +1,18 @@
-"""The dose law beside witnesses that are independent of this project: simulated and measured phantoms, and known kernels.
+"""The dose law checked against independent data: simulated and measured phantoms, known kernels and known noise.
 
     .venv/bin/python benchmarks/dose_witnesses.py lcd ../shared/ct/lcd
     .venv/bin/python benchmarks/dose_witnesses.py acr ../shared/ct/acr/acr_nd_ld_nps_3mm_sharp.mat [--picture FILE.svg]
     .venv/bin/python benchmarks/dose_witnesses.py kernels
     .venv/bin/python benchmarks/dose_witnesses.py known ../shared/ct/train
 
-lcd: from 55 % to 10 % of the dose, against the real 10 % images (ten realizations each: noise is what differs from their mean).
-acr: spectra measured on a scanner; the full-dose one is given to the calibration, what is inserted is compared with it, and the
-sum with the measured quarter dose. Its pixel size is not stated: 0.5 mm a pixel is taken (64 pixels), frequencies in 1/pixel.
-kernels: noise of kernels from very smooth to edge-enhancing on a water cylinder and an anatomical phantom, found again.
-known: noise of a known amount (once and 1.73 times the scan's own) and spectrum (a Hann kernel) is added to the middle slice of every scan;
-what `ct-cncl noise` finds with it less what it finds without, as variances and spectra, over what was added in the same patches.
+lcd: noise inserted to go from 55 % to 10 % of the dose, compared with the real 10 % images (ten realizations each; noise is the
+difference from their mean).
+acr: spectra measured on a scanner. The calibration is given the full-dose spectrum; the inserted noise is compared with it, and the
+result with the measured quarter-dose spectrum. The file states no pixel size: 0.5 mm is assumed, with frequencies in 1/pixel (64
+pixels).
+kernels: noise of known kernels, from very smooth to edge-enhancing, on a water cylinder and an anatomical phantom, measured again.
+known: noise of known level (1 and 1.73 times the scan's own) and spectrum (a Hann kernel) is added to the middle slice of every scan.
+What `ct-cncl noise` measures with it minus what it measures without it, in variance and spectrum, is divided by what was added.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from ct_cncl.transforms.physics.simulation import calibrate
 
 LCD_PIXEL = 0.7
 LCD_SEEDS = 8
-"""Insertions into each of the ten images, so that the error that remains is that of the real ones."""
+"""Insertions into each of the ten images, so that the remaining error is that of the real images."""
 ACR_PIXEL = 0.5
 
 
@@ -40,7 +42,7 @@ def radial(noise: np.ndarray, clean: np.ndarray, pixel: tuple[float, float], siz
 
 
 def radial_of_each(noise: np.ndarray, clean: np.ndarray, pixel: tuple[float, float], size: int = 32) -> np.ndarray:
-    """The same of each slice, (z, rings)."""
+    """Mean periodogram of each slice, (z, rings)."""
     corners = tissue_corners(clean, size, spacing=size // 2)
     return np.stack(
         [periodograms(cut(noise[..., z], corners, size), pixel).mean(axis=0) for z in range(noise.shape[2])]
@@ -48,12 +50,12 @@ def radial_of_each(noise: np.ndarray, clean: np.ndarray, pixel: tuple[float, flo
 
 
 def relative_error(each: np.ndarray) -> np.ndarray:
-    """Standard error of the mean over realizations (n, rings), as a fraction of it."""
+    """Standard error of the mean over realizations (n, rings), relative to the mean."""
     return each.std(axis=0, ddof=1) / math.sqrt(len(each)) / each.mean(axis=0)
 
 
 def lcd(folder: Path) -> None:
-    """From 55 % to 10 %."""
+    """Compare inserted with real noise on the LCD phantom, from 55 % to 10 % of the dose."""
     pixel = (LCD_PIXEL, LCD_PIXEL)
     volumes = {}
     for dose in ("dose_055", "dose_010"):
@@ -94,7 +96,7 @@ def lcd(folder: Path) -> None:
 
 
 def acr(file: Path, picture: Path | None) -> None:
-    """The measured full-dose spectrum given."""
+    """Compare with the spectra measured on the ACR phantom, given the full-dose one."""
     from scipy.io import loadmat
 
     measured = loadmat(file)
@@ -106,7 +108,7 @@ def acr(file: Path, picture: Path | None) -> None:
     pixel = (ACR_PIXEL, ACR_PIXEL)
     clean = phantom_hu(water_cylinder(100.0), (448, 448), pixel)[..., None]
     settings = DoseSettings(dose_fraction=1.0)
-    own = calibrate(clean, pixel, settings, 0, spectrum=spectrum)  # nothing to measure in it: the file's level, too
+    own = calibrate(clean, pixel, settings, 0, spectrum=spectrum)  # noise-free, so the level is the file's, too
     scan = insert_noise(np.repeat(clean, 8, axis=2), pixel, own.apply(settings), 5, noise_free=True)
     at_quarter = DoseSettings(dose_fraction=0.25)
     found = calibrate(scan, pixel, at_quarter, 0, spectrum=spectrum)
@@ -134,7 +136,7 @@ def acr(file: Path, picture: Path | None) -> None:
 
 
 def kernels() -> None:
-    """Noise of known kernels, found again."""
+    """Measure the noise of known kernels."""
     from ct_cncl.transforms.phantom import anatomical_phantom
 
     phantom = anatomical_phantom(7, slices=2)
@@ -173,7 +175,7 @@ def kernels() -> None:
 
 
 def known(folder: Path) -> None:
-    """Known noise on real scans."""
+    """Measure known noise on real scans."""
     from ct_cncl.transforms.physics.noise_estimate import NoNoiseError, plane
     from ct_cncl.transforms.series import find_scans, read_scan, to_slices, voxel_spacing
 
@@ -214,17 +216,17 @@ def known(folder: Path) -> None:
 
 
 def radial_at(noise: np.ndarray, corners: np.ndarray, size: int, pixel: tuple[float, float]) -> np.ndarray:
-    """Mean periodogram (rings,) of one slice (x, y, 1) in given patches."""
+    """Mean periodogram (rings,) of one slice (x, y, 1) over given patches."""
     return periodograms(cut(noise[..., 0], corners[:, :2], size), pixel).mean(axis=0)
 
 
 def level_of(power: np.ndarray, size: int, pixel: tuple[float, float]) -> float:
-    """Standard deviation, HU."""
+    """Standard deviation, HU, of noise with the mean periodogram ``power`` (rings,)."""
     return math.sqrt(float((rings(size, pixel).count * power).sum()) / (size**2 * pixel[0] * pixel[1]))
 
 
 def main() -> None:
-    """One witness."""
+    """Run one comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("witness", choices=["lcd", "acr", "kernels", "known"])
     parser.add_argument("path", nargs="?", type=Path)

@@ -1,4 +1,4 @@
-"""How long `ct-cncl evaluate` takes for 40 slices of 512 x 512 with all metrics: wall and CPU seconds, report included.
+"""Wall and CPU seconds of `ct-cncl evaluate` for 40 slices of 512 x 512 with all metrics, report included.
 
 python benchmarks/evaluation.py [--candidates 1] [--windows full,chest,abdomen] [--slices 40]
 """

@@ -1,13 +1,13 @@
-"""What a denoiser gains at each level of input noise, where it is asked the same everywhere: four times the dose.
+"""What a denoiser gains at each level of input noise when the target is always four times the input's dose.
 
     .venv/bin/python benchmarks/gain_by_noise.py SCANS --out DIR [--weights RUN/best.pt] [--levels 10,15,20,30,40,50,60]
 
-As in training, doses are nested: the target is the scan taken down to half of the level, its input is a quarter of the
-target's dose and has the level itself. A scan whose own noise is above half of a level has no such target and is left out
-there; phantoms, noise-free by construction, have all of them. Levels are means over a slice's soft tissue by construction;
+As in training, doses are nested: the target is the scan with noise added up to half the level, and the input, at a quarter of
+the target's dose, has the level itself. A scan whose own noise is above half a level has no such target and is left out at that
+level; phantoms, which are noise-free, are used at all of them. A level is the mean over a slice's soft tissue, by construction;
 the table gives what was measured in its calmest patches (24 x 24 pixels of soft tissue, chosen in the scan itself), which hold
-some anatomy too. PSNR is over 4096 HU, padding left out; 95 % intervals are over slices. Writes gain_by_noise.csv and
-gain_by_noise.svg, prints the table (`pip install 'ct-cncl[report]'` for the picture).
+some anatomy, too. PSNR has a range of 4096 HU and excludes padding; 95 % intervals are over slices. Writes gain_by_noise.csv and
+gain_by_noise.svg (the picture needs `pip install 'ct-cncl[report]'`) and prints the table.
 """
 
 from __future__ import annotations
@@ -40,27 +40,27 @@ from ct_cncl.transforms.series import find_scans, read_scan, to_slices, voxel_sp
 
 DOSE = 0.25
 PHOTONS = 1e8
-"""Of phantoms: their own noise stays below every level asked for."""
+"""Incident photons of phantoms: enough for their noise to stay below every level."""
 FIRST_PHANTOM = 9000
-"""Seed: far from those that data sets are prepared with."""
+"""Seed of the first phantom, far from the seeds with which data sets are prepared."""
 
 
 class Sample(NamedTuple):
-    """A slice and what can be added to it."""
+    """A slice and the noise that can be added to it."""
 
     data: str
     """ "scans" or "phantoms"."""
     hu: np.ndarray
     """(x, y), HU."""
     unit: np.ndarray
-    """(2, x, y), two realizations of the noise of its full dose, HU."""
+    """(2, x, y), two noise realizations at its full dose, HU."""
     own_hu: float
     """Standard deviation of that noise in soft tissue, HU."""
     noise_free: bool
     corners: list[tuple[int, int]]
-    """Of its calmest patches."""
+    """Corners of its calmest patches."""
     tissues: dict[str, np.ndarray]
-    """Where each tissue is, bool (x, y)."""
+    """Mask of each tissue, bool (x, y)."""
     pixel_mm: tuple[float, float]
     """(dx, dy)."""
     source: str
@@ -68,20 +68,20 @@ class Sample(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What was measured of one slice at one level."""
+    """Measurements of one slice at one level."""
 
     before_hu: float
     after_hu: float
     before_db: float
     after_db: float
     bias: dict[str, float]
-    """By tissue, mean of result - target, HU."""
+    """Mean of result - target by tissue, HU."""
 
 
 def target_dose(own_hu: float, level_hu: float, *, noise_free: bool = False) -> float | None:
-    """The dose to which a scan must be taken so that a quarter of it has a level of noise; None where it has too much.
+    """Dose of the target, so that a quarter of it has the noise level; None if the scan has too much noise.
 
-    Noise goes with 1 / sqrt(dose): the target has ``own / sqrt(b)``, its quarter twice that.
+    Noise is proportional to 1 / sqrt(dose): the target of dose b has ``own / sqrt(b)``, its quarter twice that.
 
     >>> target_dose(10.0, 40.0), target_dose(10.0, 15.0)
     (0.25, None)
@@ -95,7 +95,7 @@ def target_dose(own_hu: float, level_hu: float, *, noise_free: bool = False) -> 
 
 
 def pair_at_level(sample: Sample, level_hu: float) -> tuple[np.ndarray, np.ndarray] | None:
-    """(input, target) of a slice, HU: the input with the level in soft tissue; None where the slice has too much noise."""
+    """(input, target) of a slice, HU, with the input at the level in soft tissue; None if the slice has too much noise."""
     dose = target_dose(sample.own_hu, level_hu, noise_free=sample.noise_free)
     if dose is None:
         return None
@@ -116,7 +116,7 @@ def sampled(
     *,
     noise_free: bool,
 ) -> Sample | None:
-    """A slice with its noise realization; None where it has no soft tissue to tell a level from."""
+    """A slice with its noise realizations; None without enough soft tissue to measure a level."""
     measured = ~padding_mask(hu)
     windows, corners = soft_tissue_windows(hu) & measured, uniform_patches(hu)
     if windows.sum() < LEAST_PIXELS or not corners:
@@ -128,7 +128,7 @@ def sampled(
 
 
 def scan_samples(folder: Path, *, most: int, seed: int) -> Iterator[Sample]:
-    """At most this number of slices of each scan, evenly spaced."""
+    """At most ``most`` slices of each scan, evenly spaced."""
     for source in find_scans(folder):
         scan = read_scan(source)
         name = source.name if source.relative == "." else f"{source.relative}/{source.name}"
@@ -143,7 +143,7 @@ def scan_samples(folder: Path, *, most: int, seed: int) -> Iterator[Sample]:
 
 
 def phantom_samples(count: int, *, size: int) -> Iterator[Sample]:
-    """Slices of so many phantoms, their noise realization small enough for every level."""
+    """One slice from each of ``count`` phantoms, with noise realizations small enough for every level."""
     for seed in range(FIRST_PHANTOM, FIRST_PHANTOM + count):
         phantom = anatomical_phantom(seed, slices=1, size=size)
         spacing = voxel_spacing(phantom.affine)
@@ -157,7 +157,7 @@ def phantom_samples(count: int, *, size: int) -> Iterator[Sample]:
 
 
 def measure(sample: Sample, image: np.ndarray, target: np.ndarray, result: np.ndarray) -> Found:
-    """Noise, PSNR and HU bias of one slice (all (x, y), HU)."""
+    """Measure noise, PSNR and HU bias of one slice (all (x, y), HU)."""
     measured = ~padding_mask(sample.hu)
     levels = [float(np.sqrt(patches_at(each, sample.corners).var(axis=(1, 2)).mean())) for each in (image, result)]
     stack, mask = (torch.from_numpy(np.stack(two))[:, None] for two in ((image, result), (measured, measured)))
@@ -191,7 +191,7 @@ def summarise(data: str, level_hu: float, found: list[Found]) -> dict[str, str |
 
 
 def table(rows: list[dict[str, str | float]]) -> str:
-    """Markdown.
+    """Rows as a Markdown table.
 
     >>> print(table([{"data": "scans", "gain dB": 2.0, "slices": 3}]))
     | data | gain dB | slices |
@@ -207,7 +207,7 @@ def table(rows: list[dict[str, str | float]]) -> str:
 
 
 def picture(rows: list[dict[str, str | float]], path: Path) -> None:
-    """Gain, and the share of noise that is left, over input noise."""
+    """Plot the gain and the share of noise left against input noise."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -230,7 +230,7 @@ def picture(rows: list[dict[str, str | float]], path: Path) -> None:
 
 
 def run(samples: Iterator[Sample], levels: list[float], weights: Weights) -> list[dict[str, str | float]]:
-    """All rows: every level of scans, then of phantoms."""
+    """All rows of the table: every level of the scans, then of the phantoms."""
     found: dict[tuple[str, float], list[Found]] = {}
     for sample in samples:
         for level in levels:
@@ -243,15 +243,15 @@ def run(samples: Iterator[Sample], levels: list[float], weights: Weights) -> lis
 
 
 def main() -> None:
-    """Print the table, write CSV and picture."""
+    """Print the table, and write CSV and picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scans", type=Path, help="normal-dose scans that training did not see")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--weights", type=Path, help="RUN/best.pt, .ts or .onnx; default: the bundle's own")
     parser.add_argument("--levels", default="10,15,20,30,40,50,60", help="input noise, HU")
-    parser.add_argument("--slices", type=int, default=10, help="most slices of each scan")
+    parser.add_argument("--slices", type=int, default=10, help="slices of each scan, at most")
     parser.add_argument("--phantoms", type=int, default=6)
-    parser.add_argument("--size", type=int, default=512, help="pixels a side of the phantoms")
+    parser.add_argument("--size", type=int, default=512, help="pixels per side of the phantoms")
     parser.add_argument("--seed", type=int, default=99)
     options = parser.parse_args()
     weights = open_weights(options.weights, chosen_device("auto"))
@@ -262,7 +262,7 @@ def main() -> None:
 
     rows = run(samples(), [float(level) for level in options.levels.split(",")], weights)
     if not rows:
-        parser.error("Expected a slice with less noise than half of a level, but there is none. Name higher --levels.")
+        parser.error("Expected a slice with less noise than half a level, but found none. Give higher --levels.")
     write_csv(options.out / "gain_by_noise.csv", [list(rows[0]), *(list(row.values()) for row in rows)])
     print(table(rows))
     picture(rows, options.out / "gain_by_noise.svg")

@@ -1,10 +1,11 @@
-"""Everything about speed on a graphics card, in about five minutes: ceilings, inference, training, and what the host does between steps.
+"""Speed on a GPU in about five minutes: ceilings, inference, training, and the host's time between steps.
 
     .venv/bin/python benchmarks/gpu.py [--quick] [--json FILE] [--minutes 5]
 
-The shipped network and the paper's CNCL, untrained. What matters most comes first; what does not fit into --minutes is named and left
-out. Without a card it runs on the processor, with --quick: does it run? A layer's bytes are those of its input, weights and output, each
-once: a fused kernel moves fewer, so that shares of the copy ceiling above 100 % can occur where torch.compile fuses layers.
+Measures the shipped network and the paper's CNCL, both untrained. The most important measurements come first; those that do not fit into
+--minutes are named and left out. Without a GPU it runs on the CPU; use --quick there, only to see whether it runs. The bytes of a layer are
+its input, weights and output, each counted once. A fused kernel moves fewer, so shares of the copy ceiling can exceed 100 % where
+torch.compile fuses layers.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ Result = dict[str, Any]
 
 
 def copy_ceiling(device: torch.device, *, quick: bool) -> float:
-    """Bytes a second, read and written, of a copy on the device."""
+    """Bytes per second, read and written, of a copy on the device."""
     source = torch.empty((2**20 if quick else 2**28), dtype=torch.float32, device=device)
     target = torch.empty_like(source)
     return 2 * source.numel() * source.element_size() / seconds(lambda: target.copy_(source))
 
 
 def bytes_moved(model: nn.Module, image: torch.Tensor) -> int:
-    """What the layers of a network read and write for an image: input, weights and output of each module without children."""
+    """Bytes that a network reads and writes for an image: input, weights and output of each module without children."""
     moved = 0
 
     def count(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -58,7 +59,7 @@ def bytes_moved(model: nn.Module, image: torch.Tensor) -> int:
 
 
 def graphed(run: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor) -> Callable[[], None]:
-    """A CUDA graph of one pass: launched as one, with no work of the host in between."""
+    """A CUDA graph of one pass: one launch, with no work for the host in between."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -74,7 +75,7 @@ def graphed(run: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor) ->
 def inference(
     name: str, device: torch.device, precision: str, top: dict[str, float], *, quick: bool
 ) -> Iterator[Result]:
-    """Slices a second of a network, as it is and as a CUDA graph, and how much of the ceilings that is."""
+    """Slices per second of a network, as it is and as a CUDA graph, and the share of the ceilings."""
     model = network(name).eval().to(device)
     if device.type == "cuda":
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -102,7 +103,7 @@ def inference(
 
 
 def compiled_inference(name: str, device: torch.device, precision: str, *, quick: bool) -> Iterator[Result]:
-    """Slices a second with torch.compile, by itself and with CUDA graphs."""
+    """Slices per second with torch.compile, alone and with CUDA graphs."""
     side = 64 if quick else 512
     image = torch.rand(1, 1, side, side, device=device)
     for mode in ("default", "reduce-overhead") if device.type == "cuda" else ("default",):
@@ -120,7 +121,7 @@ def compiled_inference(name: str, device: torch.device, precision: str, *, quick
 
 
 def training(data: Path, name: str, precision: str, *, compiled: bool, quick: bool) -> Iterator[Result]:
-    """Patches a second of the bundle's trainer with pixel losses, and the host's time between steps."""
+    """Patches per second of the bundle's trainer with pixel losses, and the host's time between steps."""
     batch, steps = (2, 2) if quick else (64, 30)
     settings: dict[str, Any] = {"precision": precision, "train#trainer#generator#compiled": compiled}
     found = trained(data, name, batch=batch, steps=steps, **PIXEL_ONLY | settings)
@@ -135,7 +136,7 @@ def training(data: Path, name: str, precision: str, *, compiled: bool, quick: bo
 def plan(
     device: torch.device, data: Path, top: dict[str, float], *, quick: bool
 ) -> Iterator[tuple[str, Iterator[Result]]]:
-    """What is measured, the most wanted first: a name, and its results once they are asked for."""
+    """What is measured, most important first: a name, and an iterator that measures when it is read."""
     names = NETWORKS[:1] if quick else NETWORKS
     precisions = ("fp32",) if quick else ("fp32", "bf16")
     for precision in precisions:
@@ -150,9 +151,9 @@ def plan(
 
 
 def main() -> None:
-    """Print, in order of importance."""
+    """Measure and print, in order of importance."""
     parser = options(__doc__)
-    parser.add_argument("--minutes", type=float, default=5.0, help="nothing is begun later than that")
+    parser.add_argument("--minutes", type=float, default=5.0, help="no measurement begins later than this")
     asked = parser.parse_args()
     ends = time.monotonic() + 60 * asked.minutes
     logging.disable(logging.INFO)

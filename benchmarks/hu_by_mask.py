@@ -1,11 +1,11 @@
-"""How much of a result's HU bias by tissue is of the way the tissues are found.
+"""How much of a result's HU bias by tissue comes from the way the tissues are found.
 
     .venv/bin/python benchmarks/hu_by_mask.py SCANS [--weights RUN/best.pt]
 
-A tissue is where the noisy reference says so. Of pixels that were chosen because the reference is high there, some are high by
-noise, and the best of estimates is below them: a bias that no denoiser can be without. Where the input says which tissue a
-pixel is of, the best estimate has none. Here each slice is denoised at a quarter of its dose, twice, and judged both ways; the
-reference is the scan itself in both. Prints a table, means over slices.
+Tissues are found in the noisy reference. Some of the pixels chosen because the reference is high there are high because of noise,
+so the best estimate lies below the reference: a bias that no denoiser can avoid. If the input decides which tissue a pixel
+belongs to, the best estimate has no such bias. Here each slice is denoised at a quarter of its dose, twice, and judged both ways;
+the reference is always the scan itself. Prints a table of means over slices.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ADDED = np.sqrt(3.0)
 
 
 def bias(image: np.ndarray, reference: np.ndarray, said: np.ndarray) -> dict[str, float]:
-    """Mean of image - reference in each tissue, by the image that says where it is; all (x, y), HU. NaN where there is none.
+    """Mean of image - reference in each tissue found in ``said``; all (x, y), HU. NaN for tissues with too few pixels.
 
     >>> reference = np.full((32, 32), 40.0)
     >>> bias(reference + 2, reference, reference)["soft tissue"]
@@ -43,7 +43,7 @@ def bias(image: np.ndarray, reference: np.ndarray, said: np.ndarray) -> dict[str
 
 
 def rows(samples: Iterable[Sample], weights: Weights) -> list[dict[str, str | float]]:
-    """Three rows a scan: the result's bias by the reference's tissues and by the input's, the input's own by the reference's."""
+    """Three rows per scan: the result's bias in tissues of the reference and of the input, the input's in those of the reference."""
     found: dict[str, dict[str, list[dict[str, float]]]] = {}
     for sample in samples:
         of_scan = found.setdefault(
@@ -72,12 +72,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scans", type=Path, help="scans that training did not see")
     parser.add_argument("--weights", type=Path, help="RUN/best.pt, .ts or .onnx; default: the bundle's own")
-    parser.add_argument("--slices", type=int, default=6, help="most slices of each scan")
+    parser.add_argument("--slices", type=int, default=6, help="slices of each scan, at most")
     parser.add_argument("--seed", type=int, default=99)
     options = parser.parse_args()
     samples = list(scan_samples(options.scans, most=options.slices, seed=options.seed))
     if not samples:
-        parser.error(f"Expected slices with calm soft tissue in {options.scans}, but there is none. Name other scans.")
+        parser.error(f"Expected slices with calm soft tissue in {options.scans}, but found none. Give other scans.")
     print(table(rows(samples, open_weights(options.weights, chosen_device("auto")))))
 
 

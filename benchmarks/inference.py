@@ -1,9 +1,9 @@
-"""Seconds of the network for one slice: cncl_fast and the paper's CNCL in one process, and how near both are to the ceiling.
+"""Seconds per slice of the network alone: cncl_fast and the paper's CNCL in one process, and how close both come to the ceiling.
 
     .venv/bin/python benchmarks/inference.py [--quick] [--json FILE] [--scan NIFTI]
 
-With --scan, bf16's distance from fp32 is that of the shipped weights on the scan's middle slice, else on noisy soft tissue.
-From DICOM to DICOM: denoise_series.py.
+The difference between bf16 and fp32 is measured with the shipped weights, on the middle slice of --scan or on noisy soft tissue.
+For times from DICOM to DICOM see denoise_series.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ct_cncl.transforms.common.hu import HU_RANGE, to_network
 
 
 def per_slice(model: torch.nn.Module, *, side: int, batch: int = 1, repeats: int = 3) -> float:
-    """Seconds a slice of noise."""
+    """Seconds per slice, on noise."""
     parameter = next(model.parameters())
     image = torch.rand(batch, 1, side, side, device=parameter.device, dtype=parameter.dtype)
     with torch.inference_mode():
@@ -33,7 +33,7 @@ def per_slice(model: torch.nn.Module, *, side: int, batch: int = 1, repeats: int
 
 
 def slice_of(scan: Path | None, side: int) -> torch.Tensor:
-    """A slice (1, 1, columns, rows) in HU: the middle one of a NIfTI, or soft tissue with noise of 25 HU."""
+    """A slice (1, 1, columns, rows), HU: the middle one of a NIfTI file, or soft tissue with noise of 25 HU."""
     if scan is None:
         return 50 + 25 * torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(0))
     image = nib.load(scan)
@@ -42,7 +42,7 @@ def slice_of(scan: Path | None, side: int) -> torch.Tensor:
 
 
 def in_bf16(fallback: torch.nn.Module, *, hu: torch.Tensor, top: dict[str, Any]) -> dict[str, Any]:
-    """As ``ct-cncl denoise --precision bf16``: how much faster, and by how much the shipped weights' result differs."""
+    """Compare bf16, as ``ct-cncl denoise --precision bf16`` uses it, with fp32: speed, and difference of the shipped weights' result."""
     device = next(fallback.parameters()).device
     try:
         model = open_weights(None, device).network
@@ -62,9 +62,9 @@ def in_bf16(fallback: torch.nn.Module, *, hu: torch.Tensor, top: dict[str, Any])
 
 
 def main() -> None:
-    """Print, ratio first."""
+    """Measure, and print ratios first."""
     parser = options(__doc__)
-    parser.add_argument("--scan", type=Path, help="a NIfTI, for bf16's distance from fp32 in HU")
+    parser.add_argument("--scan", type=Path, help="NIfTI file on which bf16 is compared with fp32, in HU")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

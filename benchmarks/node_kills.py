@@ -1,4 +1,4 @@
-"""Kill a node again and again under load: every series must come out once, equal to an undisturbed run.
+"""Kill a node repeatedly under load: every series must arrive once, equal to that of an undisturbed run.
 
 Example:
     python benchmarks/node_kills.py --kills 100 --series 20 --down 120 --seed 1
@@ -18,12 +18,12 @@ from node_kills import check, check_spool, run_kills, undisturbed
 
 
 def main() -> None:
-    """Run, and print one line; an assertion says what went wrong."""
+    """Run, and print one line; a failed assertion says what went wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--series", type=int, default=20)
     parser.add_argument("--slices", type=int, default=8)
-    parser.add_argument("--down", type=float, default=120.0, help="seconds that the destination is down, twice")
+    parser.add_argument("--down", type=float, default=120.0, help="seconds for which the destination is down, twice")
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

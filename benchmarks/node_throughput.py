@@ -1,4 +1,4 @@
-"""How long a node takes from the last slice in to the last result out, and the memory of all its processes.
+"""Seconds of a node from the last slice received to the last result delivered, and the memory of all its processes.
 
 Example:
     python benchmarks/node_throughput.py --slices 300 --precision fp32 bf16
@@ -29,19 +29,21 @@ from ct_cncl.pipeline.node.settings import Peer
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 STEPS = ("received", "denoised", "delivered")
-"""Of the node's audit log: the series was complete, its results were in place, the destination had them."""
+"""Events of the node's audit log: the series is complete, its results are written, the destination has them."""
 
 
 def main() -> None:
-    """Run for each precision, and print a line."""
+    """Measure each precision, and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--slices", type=int, default=300)
     parser.add_argument("--precision", nargs="+", default=["fp32"])
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--associations", type=int, default=1, help="that bring the slices, at once")
-    parser.add_argument("--quiet", type=float, default=10.0, help="complete.quiet_s of the node")
-    parser.add_argument("--late", action="store_true", help="begin only when the series is complete")
+    parser.add_argument(
+        "--associations", type=int, default=1, help="number of associations that send the slices at the same time"
+    )
+    parser.add_argument("--quiet", type=float, default=10.0, help="the node's complete.quiet_s")
+    parser.add_argument("--late", action="store_true", help="begin to denoise only when the series is complete")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         files = series(Path(name) / "in", asked.slices)
@@ -50,7 +52,7 @@ def main() -> None:
 
 
 def series(folder: Path, slices: int) -> list[Path]:
-    """Eight slices of a phantom, again and again, each at a place of its own."""
+    """Write a series that repeats eight slices of a phantom, each at its own position."""
     made = write_phantom_series(folder / "phantom", min(slices, 8))
     files = []
     for number in range(slices):
@@ -67,7 +69,7 @@ def series(folder: Path, slices: int) -> list[Path]:
 
 
 def measured(folder: Path, files: list[Path], precision: str, asked: argparse.Namespace) -> str:
-    """One run."""
+    """Run the node once and describe the run in one line."""
     rule = {"name": "all", "send": "pacs", "precision": precision} | (
         {"weights": str(asked.weights.absolute())} if asked.weights else {}
     )
@@ -106,13 +108,13 @@ def measured(folder: Path, files: list[Path], precision: str, asked: argparse.Na
 
 
 def _seconds(node: Running, step: str) -> float:
-    """When a step was noted, seconds since 1970."""
+    """When a step was logged, in seconds since 1970."""
     noted = next(entry["time"] for entry in node.audit() if entry["event"] == step)
     return datetime.fromisoformat(noted).timestamp()
 
 
 def push(files: list[Path], port: int) -> None:
-    """C-STORE over one association."""
+    """Send files by C-STORE over one association."""
     from pynetdicom import AE
 
     ae = AE("SCANNER")
@@ -123,7 +125,7 @@ def push(files: list[Path], port: int) -> None:
 
 
 class Memory:
-    """Proportional set size of a process and its children, looked at four times a second."""
+    """Peak proportional set size of a process and its children, sampled four times a second."""
 
     def __init__(self, process: int) -> None:
         self.process, self.peak, self._on = process, 0, True
@@ -136,7 +138,7 @@ class Memory:
             time.sleep(0.25)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop sampling."""
         self._on = False
         self._thread.join()
 
@@ -147,7 +149,7 @@ def _children(process: int) -> list[int]:
 
 
 def _text(path: Path) -> str:
-    """What a file of /proc says; nothing, where its thread or process is gone."""
+    """Text of a file in /proc; empty if its thread or process is gone."""
     try:
         return path.read_text()
     except OSError:
@@ -155,7 +157,7 @@ def _text(path: Path) -> str:
 
 
 def _cpu_seconds(process: int) -> float:
-    """User and system time of a process that runs."""
+    """User and system time of a running process, seconds."""
     fields = _text(Path(f"/proc/{process}/stat")).rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
 

@@ -1,12 +1,12 @@
-"""How much of its noise a scan without added noise keeps, and of which frequency, with all anatomy cancelled out.
+"""How much of its own noise a scan keeps after denoising, and at which frequencies, with all anatomy cancelled out.
 
     .venv/bin/python benchmarks/noise_left.py SCANS [--weights RUN/best.pt] [--strength 1.0]
 
-In a scan's calmest soft tissue anatomy counts as noise, and a denoiser keeps anatomy: the share of "noise" that remains
-there is too high. Here each slice is denoised twice, with two insertions of half its own noise (a dose of 0.8, its own
-spectrum): the difference of the inputs is noise alone, and what remains of it in the difference of the results is what the
-denoiser lets through at that scan's level of noise, texture and anatomy. Standard deviations are over all soft tissue, mean
-frequencies of spectra of the differences in the calmest patches, means over slices. Prints the table.
+Even in a scan's calmest soft tissue some anatomy counts as noise, and because a denoiser keeps anatomy, the share of "noise"
+that remains there is too high. Here each slice is denoised twice, with two insertions of half its own noise (a dose of 0.8, its
+own spectrum). The difference of the inputs is pure noise, and the difference of the results is what the denoiser lets through at
+that scan's noise level, texture and anatomy. Standard deviations are over all soft tissue; mean frequencies are of the spectra of
+the differences in the calmest patches. Prints a table of means over slices.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ class Passed(NamedTuple):
     after: tuple[np.ndarray, np.ndarray]
 
     def share(self) -> float:
-        """Standard deviation of what is left over that of what was there, in soft tissue."""
+        """Standard deviation of the noise after over that before, in soft tissue."""
         inside = self.sample.tissues["soft tissue"]
         left, there = (float((one - other)[inside].std()) for one, other in (self.after, self.before))
         return left / there
 
 
 def passed(sample: Sample, weights: Weights, settings: Settings) -> Passed:
-    """Both insertions of a slice, denoised."""
+    """Denoise both insertions of a slice."""
     noisy = [(sample.hu + ADDED * unit).astype(np.float32) for unit in sample.unit]
     results = [denoise_volume(image[..., None], weights, settings)[..., 0] for image in noisy]
     return Passed(sample, (noisy[0], noisy[1]), (results[0], results[1]))
 
 
 def mean_frequency(slices: Sequence[Passed], *, after: bool) -> float:
-    """Of the noise before or after, 1/mm."""
+    """Mean frequency of the noise before or after denoising, 1/mm."""
     first, second = zip(*(one.after if after else one.before for one in slices), strict=True)
     pixel = slices[0].sample.pixel_mm
     power = noise_power_of_differences(first, second, [one.sample.corners for one in slices], pixel_mm=pixel)
@@ -59,7 +59,7 @@ def mean_frequency(slices: Sequence[Passed], *, after: bool) -> float:
 
 
 def rows(samples: Iterable[Sample], weights: Weights, settings: Settings) -> list[dict[str, str | float]]:
-    """A row a scan, and their mean."""
+    """A row per scan, and their mean."""
     found: dict[str, list[Passed]] = {}
     for sample in samples:
         found.setdefault(sample.source, []).append(passed(sample, weights, settings))
@@ -85,13 +85,13 @@ def main() -> None:
     parser.add_argument("scans", type=Path, help="scans that training did not see")
     parser.add_argument("--weights", type=Path, help="RUN/best.pt, .ts or .onnx; default: the bundle's own")
     parser.add_argument("--strength", type=float, default=1.0)
-    parser.add_argument("--slices", type=int, default=6, help="most slices of each scan")
+    parser.add_argument("--slices", type=int, default=6, help="slices of each scan, at most")
     parser.add_argument("--seed", type=int, default=99)
     options = parser.parse_args()
     weights = open_weights(options.weights, chosen_device("auto"))
     samples = list(scan_samples(options.scans, most=options.slices, seed=options.seed))
     if not samples:
-        parser.error(f"Expected slices with calm soft tissue in {options.scans}, but there is none. Name other scans.")
+        parser.error(f"Expected slices with calm soft tissue in {options.scans}, but found none. Give other scans.")
     print(table(rows(samples, weights, Settings(strength=options.strength))))
 
 

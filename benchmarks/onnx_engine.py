@@ -1,9 +1,9 @@
-"""torch and ONNX Runtime on the CPU: slices a second, and how far their results are apart.
+"""torch, TorchScript and ONNX Runtime on the CPU: slices per second, and how far their results differ.
 
     python benchmarks/onnx_engine.py [--weights RUN/best.pt] [--scan SCAN.nii.gz] [--threads 2] [--size 512] [--slices 20]
 
-Without --weights, those that ship; where none do, an untrained cncl_fast with noise on its weights: speed does not depend
-on what was learned. With --scan, slices of a NIfTI file in the place of noise on 40 HU. Differences are over all slices.
+Without --weights, the shipped weights are used, or, if there are none, an untrained cncl_fast with noise on its weights: speed
+does not depend on the weights. With --scan, slices of a NIfTI file replace noise around 40 HU. Differences are over all slices.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ROUNDS = 5
 
 
 def untrained(folder: Path) -> Weights:
-    """cncl_fast with weights that are not zero at its heads."""
+    """An untrained cncl_fast with noise on its weights, so that its heads are not 0."""
     config = variant("cncl_fast").config()
     definition = {key: config[key] for key in NETWORK_KEYS if key in config}
     network = build_network(definition)
@@ -47,7 +47,7 @@ def untrained(folder: Path) -> Weights:
 
 
 def seconds(run: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> float:
-    """Seconds for all images one by one, after one that is not counted."""
+    """Seconds for all images one by one, after one warm-up image."""
     run(images[:1])
     started = time.perf_counter()
     for number in range(len(images)):
@@ -56,7 +56,7 @@ def seconds(run: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -
 
 
 def shipped_or_untrained(folder: Path) -> Weights:
-    """The bundle's own weights, or :func:`untrained` ones."""
+    """The bundle's weights, or :func:`untrained` ones if it has none."""
     try:
         return open_weights(None, torch.device("cpu"))
     except CheckpointError:
@@ -71,7 +71,7 @@ def slices_of(path: Path, count: int) -> torch.Tensor:
 
 
 def main() -> None:
-    """Print a table; the engines take turns, so that a busy machine slows all alike."""
+    """Print a table; the engines take turns, so that a busy machine slows all of them alike."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--scan", type=Path)

@@ -1,4 +1,4 @@
-"""docs/results/performance.md from what the benchmarks wrote: ratios first, then pictures, then the notes kept in notes.md.
+"""Write docs/results/performance.md from the results of the benchmarks and from notes.md, which holds all hand-written text.
 
 .venv/bin/python benchmarks/page.py FOLDER [--out docs/results/performance.md]
 """
@@ -24,10 +24,11 @@ HEADINGS = {
     "physics": "Projection and back projection",
 }
 NOTES = Path(__file__).with_name("notes.md")
+"""Hand-written text: what stands before its first heading follows the page's introduction, the rest ends the page."""
 
 
 def picture(curves: list[dict[str, Any]], path: Path) -> None:
-    """All pictures of one benchmark side by side."""
+    """Draw all pictures of one benchmark side by side."""
     figure, axes = plt.subplots(
         1, len(curves), figsize=(4.2 * len(curves), 3.4), constrained_layout=True, squeeze=False
     )
@@ -61,24 +62,27 @@ def section(name: str, results: list[dict[str, Any]], out: Path) -> list[str]:
 
 
 def page(folder: Path, out: Path) -> None:
-    """Write the page of all results in a folder.
+    """Write the page from the results in a folder.
 
     Args:
-        folder: with NAME.json, or a table NAME.md, of each benchmark that was run.
-        out: the page; pictures go into images/ beside it.
+        folder: holds NAME.json, or a table NAME.md, of each benchmark that was run.
+        out: the page; pictures go into the folder images/ next to it.
     """
     lines = [
         "# Performance",
         "",
-        "Written by `make bench`; ratios above 1: this project is faster. Every figure is of one process in",
-        "which reference and ours ran side by side.",
+        "How fast ct-cncl is, compared with the paper's network and with plain MONAI. `make bench` writes this page. A ratio above 1 means that",
+        "this project is faster; both sides were measured next to each other in one process.",
         "",
     ]
+    notes = NOTES.read_text(encoding="utf-8") if NOTES.is_file() else ""
+    first, heading_mark, sections = notes.partition("## ")
+    lines += first.splitlines()
     for name, heading in HEADINGS.items():
         found, table = folder / f"{name}.json", folder / f"{name}.md"
         if found.is_file():
             lines += section(name, json.loads(found.read_text(encoding="utf-8")), out)
-        elif table.is_file():  # a benchmark that prints its table itself
+        elif table.is_file():  # from a benchmark that prints its own table
             lines += [
                 f"## {heading}",
                 "",
@@ -87,14 +91,13 @@ def page(folder: Path, out: Path) -> None:
                 *table.read_text(encoding="utf-8").splitlines(),
                 "",
             ]
-    if NOTES.is_file():
-        lines += NOTES.read_text(encoding="utf-8").splitlines()
+    lines += (heading_mark + sections).splitlines()
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
 
 def main() -> None:
-    """Render."""
+    """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/results/performance.md"))

@@ -1,10 +1,10 @@
-"""Projection and back projection against the tools that people use: same slice, same geometry, same process.
+"""Projection and back projection compared with common tools: same slice, same geometry, same process.
 
     .venv/bin/python benchmarks/physics.py [--size 512] [--repeats 3] [--json FILE]
 
-scikit-image (parallel beam), ASTRA (flat-detector fan beam, CPU) and deepinv (parallel beam) take part where they are
-installed; none of them is a dependency: `pip install astra-toolbox deepinv` (ASTRA also wants nvidia-cuda-runtime-cu12 and nvidia-cufft-cu12). On a machine with a CUDA device a batch of 32
-slices goes through the torch backend. Ratios come first: above 1 this code is faster.
+scikit-image (parallel beam), ASTRA (flat-detector fan beam, CPU) and deepinv (parallel beam) take part if they are installed; none is a
+dependency: `pip install astra-toolbox deepinv` (ASTRA also needs nvidia-cuda-runtime-cu12 and nvidia-cufft-cu12). With a CUDA device, the
+torch backend processes a batch of 32 slices. Ratios come first: above 1, this code is faster.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FIELD_MM = 350.0
 
 
 def seconds(work: Callable[[], Any], repeats: int) -> float:
-    """The fastest of ``repeats`` calls, after one that compiles and warms up."""
+    """Seconds of the fastest of ``repeats`` calls, after one that compiles and warms up."""
     work()
     best = float("inf")
     for _ in range(repeats):
@@ -151,7 +151,7 @@ def torch_batch(image: np.ndarray, pixel: float, repeats: int) -> dict[str, Any]
 
 
 def floor(image: np.ndarray, repeats: int) -> dict[str, Any]:
-    """How near the projector comes to adding contiguous float32 rows with one multiplication: what memory allows."""
+    """Additions per second of contiguous float32 rows in numpy, with which the projector is compared: what memory allows."""
     rows = np.ascontiguousarray(np.tile(image, (1, 2)))
     out = np.zeros(rows.shape[1], dtype=np.float32)
 
@@ -164,7 +164,7 @@ def floor(image: np.ndarray, repeats: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run what is installed and print ratios."""
+    """Compare with the tools that are installed, and print ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=3)

@@ -1,4 +1,4 @@
-"""Seconds from the command to its end: --help, and one slice denoised; what importing MONAI would add.
+"""Seconds from start to end of a command: --help, and denoising one slice; and what importing MONAI would add.
 
 .venv/bin/python benchmarks/startup.py [--quick] [--json FILE]
 """
@@ -22,12 +22,12 @@ MAIN = "from ct_cncl.pipeline.cli import main; main()"
 
 
 def command(*arguments: str) -> list[str]:
-    """``ct-cncl`` in a fresh process."""
+    """Command line that runs ``ct-cncl`` in a fresh process."""
     return [sys.executable, "-c", MAIN, *arguments]
 
 
 def run(words: list[str]) -> tuple[float, float]:
-    """Seconds on the clock and of the processor, the fastest of three."""
+    """Wall-clock and CPU seconds of a command, the fastest of three runs."""
     found = []
     for _ in range(3):
         before, started = os.times(), time.perf_counter()
@@ -39,7 +39,7 @@ def run(words: list[str]) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print, ratio first."""
+    """Measure, and print ratios first."""
     asked = options(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

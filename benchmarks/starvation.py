@@ -1,11 +1,11 @@
-"""Photon-count simulation beside the closed formula, on shoulders: pictures and radial noise spectra.
+"""Photon-count simulation compared with the closed formula on shoulders: pictures and radial noise spectra.
 
     .venv/bin/python benchmarks/starvation.py [SCAN] [--slice Z] [--incident-photons 4e5] [--threshold 600] --out starvation.png
 
-Without SCAN: a phantom of shoulders. Prints the noise power below 0.025 cycles/pixel relative to the formula's, with the
-scanner's treatment of photon starvation and without. The picture: mean of the noise over the realizations (what is not
-noise but bands; window 0/40 HU) and one realization (window 0/200 HU) for formula, photon-count simulation and photon-count simulation with
-starvation handling, and the radial spectra. Needs matplotlib.
+Without SCAN, a phantom of shoulders is used. Prints the noise power below 0.025 cycles/pixel relative to the formula's, with and
+without photon-starvation correction. The picture shows the mean over the noise realizations (which leaves the bands; window
+0/40 HU), one realization (window 0/200 HU) and the radial spectra, for the formula and for photon-count simulation without and with
+photon-starvation correction. Needs matplotlib.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ SHOULDERS = [
     Ellipse(0, 45, 20, 18, 350.0),
 ]
 LOW = 0.025
-"""Cycles a pixel below which the bands lie."""
+"""Frequency below which the bands lie, cycles/pixel."""
 
 
 def load(path: Path | None, z: int | None) -> tuple[np.ndarray, tuple[float, float]]:
-    """A slice (x, y) in HU and its pixel size in mm."""
+    """A slice (x, y), HU, and its pixel size in mm."""
     if path is None:
         return phantom_hu(SHOULDERS, (320, 320), (1.4, 1.4), samples=4), (1.4, 1.4)
     scan = read_scan(find_scans(path)[0])
@@ -56,7 +56,7 @@ def load(path: Path | None, z: int | None) -> tuple[np.ndarray, tuple[float, flo
 
 
 def power_spectrum(noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Frequency in cycles/pixel and power of every DFT coefficient, mean over realizations (n, x, y)."""
+    """Frequency (cycles/pixel) and power of every DFT coefficient, averaged over noise realizations (n, x, y)."""
     nx, ny = noise.shape[1:]
     window = np.hanning(nx)[:, None] * np.hanning(ny)
     power = (np.abs(np.fft.fft2(noise * window)) ** 2).mean(axis=0)

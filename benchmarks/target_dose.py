@@ -1,10 +1,10 @@
-"""Is one strength for each target dose enough? Gain over the input at every strength, for scans at a fraction of their dose.
+"""Is one strength per target dose enough? Gain over the input at every strength, for scans at a fraction of their dose.
 
     .venv/bin/python benchmarks/target_dose.py SCANS [--weights RUN/best.pt] [--doses 0.5,0.25,0.1] [--slices 2]
 
-A scan taken down to dose a asks for a target of T = 1 / a times its dose. The strength of the theory
-(``ct_cncl.pipeline.inference.target_dose``) should be the best of all, within 0.1 dB. PSNR is over 4096 HU, padding left out;
-slices are averaged within patients (names up to the first underscore), patients are averaged.
+For a scan simulated at the dose fraction a, the target dose is T = 1 / a. The strength that theory gives
+(``ct_cncl.pipeline.inference.target_dose``) should come within 0.1 dB of the best. PSNR has a range of 4096 HU and excludes
+padding; slices are averaged within patients (names up to the first underscore), then patients are averaged.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from ct_cncl.transforms.series import ScanSource, find_scans, read_scan, to_slic
 
 STRENGTHS = tuple(round(0.1 * k, 1) for k in range(5, 15))
 Gains = dict[tuple[float, float], list[float]]
-"""By dose and strength, dB over the input."""
+"""Gain over the input in dB, by dose and strength."""
 
 
 def gains(truth: np.ndarray, low: np.ndarray, result: np.ndarray, strengths: list[float]) -> list[float]:
-    """PSNR of ``low + s (result - low)`` less that of ``low``, dB, one for each s; slices (x, y) in HU."""
+    """PSNR of ``low + s (result - low)`` minus that of ``low``, dB, for each strength s; slices (x, y) in HU."""
     images = np.stack([low, *(low + s * (result - low) for s in strengths)]).astype(np.float32)
     stack = torch.from_numpy(images)[:, None]
     wanted = torch.from_numpy(truth.astype(np.float32))[None, None].expand(stack.shape)
@@ -45,7 +45,7 @@ def gains(truth: np.ndarray, low: np.ndarray, result: np.ndarray, strengths: lis
 
 
 def of_scan(source: ScanSource, weights: Weights, plan: dict[float, list[float]], *, most: int, seed: int) -> Gains:
-    """Gains of one scan, averaged over at most ``slices`` of its slices, for every dose and strength."""
+    """Gains of one scan by dose and strength, one for each of at most ``most`` slices."""
     scan = read_scan(source)
     view, order = to_slices(scan.hu, scan.affine)
     volume, pixel = np.ascontiguousarray(view, dtype=np.float32), pixel_of(scan, order)
@@ -66,11 +66,11 @@ def of_scan(source: ScanSource, weights: Weights, plan: dict[float, list[float]]
 
 
 def main() -> None:
-    """Print a table in Markdown."""
+    """Print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scans", type=Path, help="normal-dose scans that training did not see")
     parser.add_argument("--weights", type=Path, help="RUN/best.pt, .ts or .onnx; default: the bundle's own")
-    parser.add_argument("--doses", default="0.5,0.25,0.1", help="of the inputs")
+    parser.add_argument("--doses", default="0.5,0.25,0.1", help="dose fractions of the inputs")
     parser.add_argument("--trained", type=float, default=4.0, help="target dose that the weights were trained for")
     parser.add_argument("--slices", type=int, default=2, help="slices of each scan, at most")
     parser.add_argument("--seed", type=int, default=99)

@@ -1,10 +1,11 @@
-"""Patches a second in training, and what a step spends outside of the networks: cncl_fast and the paper's CNCL, one process.
+"""Patches per second in training, and the time of a step outside the networks: cncl_fast and the paper's CNCL, in one process.
 
     .venv/bin/python benchmarks/training.py [--quick] [--json FILE] [--compile]
     OMP_NUM_THREADS=1 .venv/bin/python benchmarks/training.py --share
 
---share measures alone what a step of cncl_fast spends outside of forward, backward and optimizer, with one thread and in processor
-time, which other work on the machine leaves alone. The bundle's own trainer with all its handlers, without validation; both networks see the same patches.
+--share measures only the time of a cncl_fast step outside forward, backward and optimizer, with one thread and in CPU time, which other
+work on the machine does not affect. It uses the bundle's trainer with all its handlers, without validation; both networks see the same
+patches.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ PIXEL_ONLY: dict[str, Any] = {"discriminator": None}
 
 
 class Clock:
-    """Seconds of the iterations after the first few, and of them those within the networks' steps."""
+    """Times the iterations after the first few, and within them the networks' steps."""
 
     def __init__(self, trainer: Any, *, skip: int, now: Callable[[], float]) -> None:
         self.now = now
@@ -55,7 +56,7 @@ class Clock:
 
     def batch_started(self, trainer: Any) -> None:
         self.asked = self.now()
-        if trainer.state.iteration == self.skip:  # the one before has just ended
+        if trainer.state.iteration == self.skip:  # the last iteration that is not counted has just ended
             self.begun = self.asked
             if torch.cuda.is_available():
                 self.profile.start()
@@ -68,7 +69,7 @@ class Clock:
         self.ended = self.now()
 
     def stop(self) -> tuple[float, float]:
-        """Seconds of the iterations, and share of them in which a GPU computed; none without one."""
+        """Seconds of the iterations, and the share of them in which the GPU was busy; NaN without a GPU."""
         if not torch.cuda.is_available():
             return self.ended - self.begun, float("nan")
         torch.cuda.synchronize()
@@ -80,7 +81,7 @@ class Clock:
 def trained(
     data: Path, name: str, *, batch: int, steps: int, now: Callable[[], float] = time.perf_counter, **overrides: Any
 ) -> dict[str, float]:
-    """Train for ``steps`` steps after a short warm-up: patches per second and shares of the time, by the clock ``now``."""
+    """Train for ``steps`` steps after a short warm-up; return patches per second and shares of the time by the clock ``now``."""
     skip = 2
     with tempfile.TemporaryDirectory() as folder:
         values = {
@@ -93,7 +94,7 @@ def trained(
         workflow.initialize()
         trainer = workflow.parser.get_parsed_content("train#trainer")
         clock = Clock(trainer, skip=skip, now=now)
-        # A run that would never validate is refused; this one ends an epoch before it would.
+        # A run that would never validate is refused, so this one ends an epoch before it validates.
         trainer.add_event_handler(Events.EPOCH_COMPLETED, trainer.terminate)
         trainer.run()
         wall, busy = clock.stop()
@@ -107,7 +108,7 @@ def trained(
 
 
 def share_outside(data: Path, *, quick: bool) -> list[dict[str, Any]]:
-    """What a step spends outside of forward, backward and optimizer, on the CPU, in processor time."""
+    """CPU time of a step outside forward, backward and optimizer, on the CPU."""
     batch, steps = (2, 2) if quick else (8, 60)
     results = []
     for kind, settings in {"pixel losses": PIXEL_ONLY, "with adversary": {}}.items():
@@ -122,7 +123,7 @@ def share_outside(data: Path, *, quick: bool) -> list[dict[str, Any]]:
 
 
 def step_cost(name: str, *, batch: int, side: int = SIDE) -> tuple[float, float]:
-    """Floating-point operations of forward and backward, and MiB that autograd keeps between them."""
+    """Floating-point operations of a forward and backward pass, and MiB that autograd keeps between the two."""
     module = BranchOutputs(network(name)).train()
     kept: dict[int, int] = {}
 
@@ -138,7 +139,7 @@ def step_cost(name: str, *, batch: int, side: int = SIDE) -> tuple[float, float]
 
 
 def compared(data: Path, top: float, *, quick: bool) -> list[dict[str, Any]]:
-    """Both networks with pixel losses and with the discriminator in every and in every tenth iteration."""
+    """Compare both networks with pixel losses, and with the discriminator in every or every tenth iteration."""
     batch, steps = (2, 2) if quick else (16, 10)
     results = []
     kinds: dict[str, dict[str, Any]] = {
@@ -167,7 +168,7 @@ def compared(data: Path, top: float, *, quick: bool) -> list[dict[str, Any]]:
 
 
 def growth(data: Path, *, quick: bool) -> list[dict[str, Any]]:
-    """Patches a second and memory by batch and by width."""
+    """Patches per second and memory, by batch, patch size and width."""
     batches = (1, 2) if quick else (1, 4, 16, 32)
     steps = 2 if quick else 8
     rate = [
@@ -186,7 +187,7 @@ def growth(data: Path, *, quick: bool) -> list[dict[str, Any]]:
 
 
 def settings(data: Path, *, quick: bool, compiled: bool) -> list[dict[str, Any]]:
-    """What each setting is worth, against train.json as it is."""
+    """Speed with each setting, relative to train.json as it is."""
     batch, steps = (2, 2) if quick else (16, 20)
     cuda = torch.cuda.is_available()
     changes: dict[str, dict[str, Any]] = {
@@ -210,10 +211,10 @@ def settings(data: Path, *, quick: bool, compiled: bool) -> list[dict[str, Any]]
 
 
 def main() -> None:
-    """Print, ratio first."""
+    """Measure, and print ratios first."""
     parser = options(__doc__)
-    parser.add_argument("--compile", action="store_true", help="torch.compile, too: minutes")
-    parser.add_argument("--share", action="store_true", help="only the share of a step outside of the networks")
+    parser.add_argument("--compile", action="store_true", help="measure torch.compile, too (takes minutes)")
+    parser.add_argument("--share", action="store_true", help="measure only the share of a step outside the networks")
     asked = parser.parse_args()
     logging.disable(logging.INFO)
     torch.set_num_threads(1 if asked.share else asked.threads)

@@ -1,9 +1,9 @@
-"""Patches a second that the input delivers alone: this project's, and a plain MONAI pipeline, in one process.
+"""Patches per second that the training input alone delivers: this project's and a plain MONAI pipeline's, in one process.
 
     .venv/bin/python benchmarks/training_input.py [--quick] [--json FILE]
 
-Plain: LoadImaged from .nii.gz, RandSpatialCropSamplesd of 64 x 64, random flips, MONAI's DataLoader as it comes; also from
-CacheDataset, whose volumes are loaded before the clock starts.
+The plain pipeline is LoadImaged from .nii.gz, RandSpatialCropSamplesd of 64 x 64, random flips and MONAI's DataLoader with default
+settings; also with CacheDataset, whose volumes are loaded before the clock starts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BATCH, SIDE = 16, 64
 
 
 def delivered(loader: Any, patches: int, size: int = BATCH) -> float:
-    """Patches a second of a loader's first batches, the first one not counted."""
+    """Patches per second of a loader's first batches, not counting the very first."""
     batches = iter(loader)
     next(batches)
     started = time.perf_counter()
@@ -36,7 +36,7 @@ def delivered(loader: Any, patches: int, size: int = BATCH) -> float:
 
 
 def preprocessing(*, foreign: bool = False, **patches: Any) -> Any:
-    """``train#preprocessing`` of train.json; with a random transform of MONAI's own at its end."""
+    """``train#preprocessing`` of train.json; if ``foreign``, with one of MONAI's random transforms at the end."""
     from monai.bundle import ConfigParser
     from monai.transforms import RandGaussianNoised
 
@@ -49,7 +49,7 @@ def preprocessing(*, foreign: bool = False, **patches: Any) -> Any:
 
 
 def ours(entries: list[dict], patches: int, *, workers: int = 0, **settings: Any) -> float:
-    """The training's own loader."""
+    """Patches per second of this project's loader."""
     total = 2 * patches + 4 * BATCH
     options = {key: settings.pop(key) for key in ("cache", "context_slices") if key in settings}
     data = PatchPairs(entries, preprocessing(**settings), patches_per_epoch=total, seed=0, **options)
@@ -57,7 +57,7 @@ def ours(entries: list[dict], patches: int, *, workers: int = 0, **settings: Any
 
 
 def monai_pipeline(entries: list[dict], folder: Path, patches: int, *, cached: bool) -> float:
-    """The pipeline that tutorials build; a volume read gives a batch of patches."""
+    """Patches per second of the pipeline that tutorials build; each volume read gives a batch of patches."""
     from monai.data import CacheDataset, Dataset
     from monai.data import DataLoader as PlainLoader
     from monai.transforms import (
@@ -93,7 +93,7 @@ def monai_pipeline(entries: list[dict], folder: Path, patches: int, *, cached: b
 
 
 def main() -> None:
-    """Print, ratio first."""
+    """Measure, and print ratios first."""
     parser = options(__doc__)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)

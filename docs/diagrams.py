@@ -1,4 +1,4 @@
-"""Draw the diagrams of the documentation: `.venv/bin/python docs/diagrams.py` (--pictures: also those that the shipped weights make)."""
+"""Draw the diagrams of the documentation: `.venv/bin/python docs/diagrams.py` (--pictures: also those made with the shipped weights)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ARROWHEAD = '<defs><marker id="a" markerWidth="9" markerHeight="8" refX="8" refY
 
 
 class Drawing:
-    """An SVG of boxes, arrows and words, on white so that it reads on a dark page."""
+    """An SVG of boxes, arrows and words, on white so that it is legible on a dark page."""
 
     def __init__(self, width: int, height: int, title: str) -> None:
         self.parts = [
@@ -26,7 +26,7 @@ class Drawing:
     def words(
         self, x: float, y: float, text: str, *, size: int = 14, anchor: str = "middle", colour: str = "#222"
     ) -> None:
-        """Lines of text around (x, y)."""
+        """Add lines of text, centred vertically on (x, y)."""
         lines = text.split("\n")
         for number, line in enumerate(lines):
             height = y + (number - (len(lines) - 1) / 2) * size * 1.25 + size * 0.35
@@ -35,14 +35,14 @@ class Drawing:
             )
 
     def box(self, x: float, y: float, width: float, height: float, text: str, colour: str = BLUE) -> None:
-        """A box with words in it; (x, y) is its upper left corner."""
+        """Add a box with words in it; (x, y) is its upper left corner."""
         self.parts.append(
             f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="8" fill="{colour}" stroke="#555"/>'
         )
         self.words(x + width / 2, y + height / 2, text)
 
     def arrow(self, *points: tuple[float, float], dashed: bool = False) -> None:
-        """An arrow along the points."""
+        """Add an arrow along the points."""
         way = " ".join(f"{x},{y}" for x, y in points)
         style = ' stroke-dasharray="5 4"' if dashed else ""
         self.parts.append(
@@ -50,7 +50,7 @@ class Drawing:
         )
 
     def line(self, points: list[tuple[float, float]], colour: str, width: float = 1.0) -> None:
-        """A line through the points."""
+        """Add a line through the points."""
         way = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         self.parts.append(f'<polyline points="{way}" fill="none" stroke="{colour}" stroke-width="{width}"/>')
 
@@ -60,7 +60,7 @@ class Drawing:
 
 
 def network() -> None:
-    """The generator and its losses."""
+    """Draw the network and its losses."""
     d = Drawing(860, 330, "Two branches, one fusion")
     d.box(20, 110, 110, 60, "low-dose\nslice y", GREY)
     d.box(200, 40, 150, 60, "content branch")
@@ -82,14 +82,14 @@ def network() -> None:
     d.words(
         430,
         300,
-        "In training each of C(y), y - N(y) and the fused image is compared with the full-dose image.\nDisagreement is the difference of C(y) and y - N(y).",
+        "In training, C(y), y - N(y) and the fused image are each compared with the full-dose image.\nDisagreement is the absolute difference of C(y) and y - N(y).",
         size=13,
     )
     d.save("network.svg")
 
 
 def way_of_a_slice() -> None:
-    """What `ct-cncl denoise` does with a slice."""
+    """Draw what `ct-cncl denoise` does with a slice."""
     d = Drawing(880, 250, "The way of a slice")
     steps = [
         ("stored\nvalues", GREY),
@@ -107,12 +107,12 @@ def way_of_a_slice() -> None:
         if column < 3 and number < len(steps) - 1:
             d.arrow((x + 170, y + 32), (x + 220, y + 32))
     d.arrow((765, 94), (765, 122), (105, 122), (105, 150))
-    d.words(790, 182, "written as the source\nis stored; the header\nof a derived image", size=13)
+    d.words(790, 182, "written in the format\nof the source, with a\nderived image's header", size=13)
     d.save("slice.svg")
 
 
 def dose_law() -> None:
-    """How much noise a dose fraction adds."""
+    """Draw how much noise is inserted for a dose fraction."""
     d = Drawing(620, 360, "Noise by dose fraction")
     left, bottom, width, height, top = 70, 300, 500, 260, 3.2
 
@@ -131,14 +131,14 @@ def dose_law() -> None:
     d.line([place(a, a**-0.5) for a in doses], "#1f5fbf", 2.5)
     d.line([place(a, max(1 / a - 1, 0) ** 0.5) for a in doses], "#d2691e", 2.5)
     d.words(330, 110, "noise of the low-dose image, 1/√a", anchor="start", colour="#1f5fbf", size=13)
-    d.words(100, 278, "noise that is inserted, √(1/a - 1)", anchor="start", colour="#d2691e", size=13)
+    d.words(100, 278, "inserted noise, √(1/a - 1)", anchor="start", colour="#d2691e", size=13)
     d.words(left + width / 2, bottom + 42, "dose fraction a", size=13)
-    d.words(left - 50, 18, "standard deviation, of the scan's own noise = 1", anchor="start", size=13)
+    d.words(left - 50, 18, "standard deviation, relative to the scan's own noise", anchor="start", size=13)
     d.save("dose_law.svg")
 
 
 def branches() -> None:
-    """The last picture of the quick start, from its own cells: both branches of the shipped weights on a phantom."""
+    """Draw the last picture of the quick start by running its cells: both branches of the shipped weights on a phantom."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -151,7 +151,7 @@ def branches() -> None:
 
 
 def quarter_dose() -> None:
-    """The README's picture: a chest phantom at a quarter of the dose, its result, the phantom itself, and what was removed."""
+    """Draw the README's picture: a chest phantom at a quarter of the dose, denoised, its truth, and what was removed."""
     import matplotlib as mpl
     import torch
     from monai.data import MetaTensor
@@ -182,9 +182,9 @@ def quarter_dose() -> None:
 
 
 def main() -> None:
-    """Draw."""
+    """Draw all diagrams."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", action="store_true", help="also the pictures that the shipped weights make")
+    parser.add_argument("--pictures", action="store_true", help="also draw the pictures made with the shipped weights")
     asked = parser.parse_args()
     network()
     way_of_a_slice()

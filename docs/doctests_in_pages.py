@@ -1,4 +1,4 @@
-"""A griffe extension: bare doctests of a docstring become an "Examples:" section, so that the pages show them as code."""
+"""A griffe extension that turns bare doctests of a docstring into an "Examples:" section, so that the pages show them as code."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ DOCTEST = re.compile(r"(?m)^>>> .*(?:\n(?!$).*)*")
 
 
 def with_sections(text: str) -> str:
-    """A docstring's text, each run of doctests indented under a heading of its own."""
+    """Put each run of doctests in a docstring's text under its own "Examples:" heading."""
     return DOCTEST.sub(lambda found: "Examples:\n" + re.sub(r"(?m)^", "    ", found[0]), text)
 
 
 class Doctests(Extension):
-    """Rewrites docstrings as they are collected."""
+    """Rewrites docstrings while they are collected."""
 
     def on_object(self, *, obj: Any, **_: Any) -> None:
-        """Called for every module, class, function and attribute."""
+        """Rewrite the docstring of a module, class, function or attribute."""
         if obj.docstring and "\n>>> " in obj.docstring.value:
             obj.docstring.value = with_sections(obj.docstring.value)

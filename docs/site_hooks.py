@@ -1,6 +1,7 @@
-"""What mkdocs does besides: pages made from the sources, and links that leave docs/.
+"""Hooks for mkdocs: pages made from the sources, and links that leave docs/.
 
-One fact stands in one place: the start page is README.md, the commands are those of the command line, the Python pages are the docstrings.
+Nothing is written twice: the start page is README.md, the page of commands comes from the command line, and the Python pages come from
+the docstrings.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ PAGES = {
     "security.md": "SECURITY.md",
     "model_card.md": "bundles/ct_cncl/docs/README.md",
 }
-"""Page of the site: the file that it is made of."""
+"""Pages of the site, and the files from which they are made."""
 API = {
     "functions": ("Denoise, simulate, evaluate, measure noise", "ct_cncl.pipeline", ()),
     "transforms": ("Transforms", "ct_cncl.transforms", ()),
@@ -35,12 +36,12 @@ API = {
     "evaluation": ("Evaluation", "ct_cncl.pipeline.evaluation", ()),
     "handlers": ("Handlers", "ct_cncl.pipeline.handlers", ()),
 }
-"""Page: its title, a module, and names in it (none: all that it exports)."""
+"""Pages of the Python reference: title, module, and names in it (none: everything that it exports)."""
 LINK = re.compile(r"(!?\[[^\]]*\]\()([^)#\s:]+)((?:#[^)]*)?\))")
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the pages that are made here, and the files of the repository that a page links to."""
+    """Add the generated pages, and the files of the repository to which a page links."""
     made = {page: (ROOT / source).read_text(encoding="utf-8") for page, source in PAGES.items()}
     made |= {f"reference/api/{name}.md": api_page(*which) for name, which in API.items()}
     made["reference/commands.md"] = commands_page()
@@ -56,25 +57,25 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links of a page: to pages made here, and to files of the repository."""
+    """Rewrite a page's links to generated pages and to files of the repository."""
     return LINK.sub(lambda found: f"{found[1]}{link(page.file.src_uri, found[2])}{found[3]}", markdown)
 
 
 def on_post_page(output: str, page: Any, **_: Any) -> str:
-    """Refuse a page that would ask another place for a part of itself."""
+    """Refuse a page that would load a part of itself from another site."""
     if found := re.search(r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=[\"']?(?:https?:)?//[^>]*>", output):
         raise PluginError(f"{page.file.src_uri}: expected parts of this site only, but got {found[0]}.")
     return output
 
 
 def target_of(page: str, written: str) -> str:
-    """The file of the repository that a link means, from the repository's root."""
+    """Path from the repository's root of the file to which a link points."""
     folder = posixpath.dirname(PAGES.get(page, f"docs/{page}"))
     return posixpath.normpath(posixpath.join(folder, written))
 
 
 def link(page: str, written: str) -> str:
-    """A link as the site needs it."""
+    """A link, rewritten for the site."""
     target = target_of(page, written)
     made = {source: name for name, source in PAGES.items()}
     if target in made:
@@ -84,23 +85,23 @@ def link(page: str, written: str) -> str:
     elif (ROOT / target).is_file():
         there = f"repository/{target}.txt"
     else:
-        return written  # mkdocs says that it is broken
+        return written  # mkdocs reports it as broken
     return posixpath.relpath(there, posixpath.dirname(page) or ".")
 
 
 def repository_files(page: str, text: str) -> set[str]:
-    """Files outside of docs/ that a page links to and that are no pages themselves."""
+    """Files outside docs/ to which a page links, other than sources of pages."""
     targets = {target_of(page, found[2]) for found in LINK.finditer(text)}
     return {each for each in targets if not is_in_site(each) and each not in PAGES.values() and (ROOT / each).is_file()}
 
 
 def is_in_site(target: str) -> bool:
-    """Whether mkdocs takes a file of the repository itself."""
+    """Whether mkdocs includes a file of the repository by itself."""
     return target.startswith("docs/") and not target.endswith(".py")
 
 
 def exported(module: str) -> list[str]:
-    """Full names of what a package exports, but for constants, which have no docstrings; nothing is imported."""
+    """Full names that a package exports, except constants, which have no docstrings; imports nothing."""
     source = ROOT / module.removeprefix("ct_cncl.").replace(".", "/") / "__init__.py"
     names = []
     for node in ast.parse(source.read_text(encoding="utf-8")).body:
@@ -115,13 +116,13 @@ def exported(module: str) -> list[str]:
 
 
 def api_page(title: str, module: str, names: tuple[str, ...]) -> str:
-    """A page of docstrings."""
+    """Markdown of a page of docstrings."""
     found = [f"{module}.{name}" for name in names] or exported(module)
     return "\n".join([f"# {title}", "", f"Import from `{module}`.", "", *(f"::: {name}\n" for name in found)])
 
 
 def commands_page() -> str:
-    """Every command with its help, arguments and options."""
+    """Markdown of every command with its help, arguments and options."""
     import typer
 
     from ct_cncl.pipeline.cli.app import app
@@ -155,7 +156,7 @@ def command_section(name: str, command: Any, level: int) -> list[str]:
 
 
 def row(parameter: Any, context: Any) -> str:
-    """A parameter's line of the table, in the words of --help."""
+    """Table row of a parameter, worded as in --help."""
     written, meaning = parameter.get_help_record(context) or (parameter.metavar or parameter.name.upper(), "")
     cells = [
         f"`{written.strip()}`",
@@ -165,12 +166,12 @@ def row(parameter: Any, context: Any) -> str:
 
 
 def escaped(text: str) -> str:
-    """Help text as Markdown: nothing in it is a tag or an emphasis."""
+    """Escape help text for Markdown, so that nothing in it becomes a tag or emphasis."""
     return re.sub(r"([<*_])", r"\\\1", re.sub(r"``", "`", text)) if "`" not in text else text.replace("<", "&lt;")
 
 
 def notebook_page(path: Path) -> str:
-    """A notebook as a page: its text and code; the reader makes the output."""
+    """Markdown of a notebook: its text and code, without output."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     parts = []
     for cell in cells:

@@ -1,11 +1,11 @@
-"""Fixtures that whole runs share: a tiny data set and a finished tiny run."""
+"""Shared fixtures of whole runs: a tiny data set and a finished tiny run."""
 
 import json
 import sys
 import zipfile
 from pathlib import Path
 
-import monai  # noqa: F401  now: the stream of its log handler must not be one that a test captures and closes
+import monai  # noqa: F401  imported here, so that its log handler never holds a stream that a test captures and closes
 import pytest
 from tiny_runs import TINY, tiny_case
 
@@ -36,7 +36,7 @@ def packed_tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def described_tiny(packed_tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``packed_tiny`` with all places written that its card, licence and metadata mark, and sealed again."""
+    """``packed_tiny`` with every placeholder of its card, licence and metadata filled in, and sealed again."""
     from ct_cncl.pipeline.sharing.card import CARD, LICENCE_OF_DATA, TO_WRITE
     from ct_cncl.pipeline.sharing.seal import seal
 
@@ -68,7 +68,7 @@ def tiny_run(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture(scope="module")
 def finished_ablation(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished tiny ablation. A module's tests may go on in it."""
+    """The folder of a finished tiny ablation. A module's tests may continue it."""
     from tiny_ablation import ablation
 
     from ct_cncl.pipeline.ablation.run import run_ablation

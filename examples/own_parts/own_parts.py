@@ -1,4 +1,4 @@
-"""A network, a loss and an augmentation of one's own. See docs/how-to/own_parts.md."""
+"""A custom network, loss and augmentation. See docs/how-to/own_parts.md."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import nn
 
 
 class EdgeNet(nn.Module):
-    """A residual network of three layers: what it gives is the denoised slice.
+    """A residual network of three layers whose output is the denoised slice.
 
     Args:
-        width: channels within.
+        width: channels of the hidden layers.
     """
 
     def __init__(self, width: int = 16) -> None:
@@ -27,12 +27,12 @@ class EdgeNet(nn.Module):
         )
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """(batch, 1, height, width) in network units, (HU + 1024) / 4096, to the same."""
+        """Denoise slices (batch, 1, height, width) in network units, (HU + 1024) / 4096; returns the same shape."""
         return image - self.layers(image)
 
 
 class EdgeL1(nn.Module):
-    """Mean absolute error, and that of the gradients: edges count more.
+    """Mean absolute error of the image and of its gradients, so that edges count more.
 
     Args:
         edges: weight of the gradients.
@@ -43,18 +43,18 @@ class EdgeL1(nn.Module):
         self.edges = edges
 
     def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Both (batch, 1, height, width) in network units; a number."""
+        """Loss of two images (batch, 1, height, width) in network units; a scalar."""
         error = prediction - target
         gradients = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
         return error.abs().mean() + self.edges * gradients
 
 
 class RandShiftd(Randomizable, MapTransform):
-    """Adds one random number of HU to image and label: calibration differs from scanner to scanner.
+    """Adds one random number of HU to image and label, because calibration differs from scanner to scanner.
 
     Args:
-        keys: to be shifted alike.
-        most_hu: HU at the most, either way.
+        keys: keys of the images to shift by the same amount.
+        most_hu: largest shift in either direction, HU.
     """
 
     def __init__(self, keys: Sequence[str], most_hu: float = 5.0) -> None:
@@ -62,7 +62,7 @@ class RandShiftd(Randomizable, MapTransform):
         self.most_hu = most_hu
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
-        """Each key (channel, height, width) in network units, of which 1 is 4096 HU."""
+        """Shift each image (channel, height, width) in network units, in which 1 is 4096 HU."""
         shift = float(self.R.uniform(-self.most_hu, self.most_hu)) / 4096
         items = dict(data)
         for key in self.key_iterator(items):

@@ -1,4 +1,4 @@
-"""Debian's chromium, headless, for tests of pages; and what every page must keep to: its width, the network, the console."""
+"""Debian's chromium, headless, for tests of pages; and checks that every page must pass: width, network access, console."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ FLAGS = [
     "--force-prefers-reduced-motion",
 ]
 DESKTOP, PHONE = (1400, 1000, False), (390, 844, True)
-"""Width and height in CSS pixels, and whether fingers touch it."""
+"""Width and height in CSS pixels, and whether it is a touch screen."""
 WIDE = """
 return [...document.querySelectorAll("body *")].filter((one) => !one.closest(".scroll, .skip, .spoken, svg, script, .pane"))
   .filter((one) => one.getBoundingClientRect().right > innerWidth + 0.5).map((one) => one.outerHTML.slice(0, 80));
@@ -45,9 +45,9 @@ def chromium(folder):
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     browser = selenium.webdriver.Chrome(options=options, service=Service(DRIVER))
     try:
-        browser.set_page_load_timeout(120)  # machines that do other things as well
+        browser.set_page_load_timeout(120)  # the machine may be busy
         browser.get("about:blank")
-        browser.get_log("performance")  # the browser's own first page is none of ours
+        browser.get_log("performance")  # drop the entries of the browser's own start page
         yield browser
     finally:
         browser.quit()
@@ -67,21 +67,21 @@ def screen(browser, width, height, touch):
 
 
 def assert_fits(browser):
-    """Nothing is wider than the page, whatever is unfolded; tables scroll in their own boxes."""
+    """Nothing is wider than the page, even with everything unfolded; tables scroll in their own boxes."""
     browser.execute_script("for (const one of document.querySelectorAll('details')) one.open = true")
     assert browser.execute_script("return document.documentElement.scrollWidth - innerWidth") <= 0
     assert browser.execute_script(WIDE) == []
 
 
 def requests(browser):
-    """Addresses that were asked for since the last call."""
+    """Addresses requested since the last call."""
     log = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = {one["params"]["request"]["url"] for one in log if one["method"] == "Network.requestWillBeSent"}
     return {url for url in asked if not url.startswith(("chrome:", "chrome-untrusted:", "about:"))}
 
 
 def tab_to(browser, wanted, most=60):
-    """Press Tab until an element's own text is that; it, with a visible outline."""
+    """Press Tab until an element with this text has the focus; return it after checking that its outline is visible."""
     from selenium.webdriver.common.keys import Keys
 
     for _ in range(most):
@@ -94,7 +94,7 @@ def tab_to(browser, wanted, most=60):
 
 
 def printed(browser, folder):
-    """The pages of the page on A4 paper as text, in the layout of the paper."""
+    """The text of the page printed on A4, sheet by sheet, in the printed layout."""
     import base64
     import subprocess
 

@@ -38,5 +38,5 @@ def datasets(folder: Path) -> list[pydicom.Dataset]:
 
 
 def elements(dataset: pydicom.Dataset) -> dict:
-    """Everything but pixels, decoded, by tag."""
+    """All decoded attributes except the pixels, by tag."""
     return {element.tag: (element.VR, element.value) for element in dataset if element.tag.group != 0x7FE0}

@@ -1,4 +1,4 @@
-"""A small DICOM archive: studies with a few short series each, values known beforehand."""
+"""A small DICOM archive: studies with a few short series each and known values."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ def write_series(
 
 
 def write_archive(folder: Path, count: int) -> dict[int, np.ndarray]:
-    """``count`` series, two a study, each in a folder of its own; HU by series number."""
+    """Write ``count`` series, two per study, each in its own folder; return HU by series number."""
     return {k: write_series(folder / f"study{k // 2}" / f"series{k}", k) for k in range(1, count + 1)}
 
 
@@ -51,7 +51,7 @@ def manifest(out):
 
 
 def check_all(out, expected):
-    """Every series once, whole, valid, with its own values; nothing else lies about."""
+    """Every series is there once, complete and valid, with its own values, and no other file is left."""
     results = sorted(path for path in out.rglob("*_denoised") if path.is_dir())
     assert len(results) == len(expected)
     uids = set()
@@ -62,7 +62,7 @@ def check_all(out, expected):
     assert len(uids) == sum(len(hu) for hu in expected.values())
     assert not (out / ".unfinished").exists()
     files = [path for path in out.rglob("*") if path.is_file() and path.suffix != ".dcm"]
-    assert len(files) == len(expected) + 1  # a record each, and the manifest
+    assert len(files) == len(expected) + 1  # one record each, and the manifest
     lines = manifest(out)
     assert len(lines) == len({line["source"] for line in lines}) == len(expected)
     assert all(line["state"] == "done" and line["error"] is None for line in lines)

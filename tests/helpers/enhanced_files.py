@@ -17,7 +17,7 @@ def code(value, scheme, meaning) -> Dataset:
 
 
 def valid_enhanced(stored: np.ndarray, positions, *, slope="1", intercept="-1024", bits=12, signed=False) -> Dataset:
-    """Enhanced CT with all mandatory attributes; rescale, type and acquisition shared, position a frame."""
+    """Enhanced CT with all mandatory attributes; rescale, type and acquisition are shared, position is per frame."""
     ds = Dataset()
     ds.SpecificCharacterSet = "ISO_IR 100"
     ds.SOPClassUID, ds.SOPInstanceUID = EnhancedCTImageStorage, generate_uid()

@@ -8,7 +8,7 @@ AFFINE = np.diag([-0.8, -0.8, 5.0, 1.0])
 
 
 def anatomy(seed=0, shape=SHAPE):
-    """Air, a body of soft tissue with fat and bone, whole HU."""
+    """A body of soft tissue with fat and bone in air, in whole HU."""
     rng = np.random.default_rng(seed)
     hu = np.full(shape, -1000.0)
     hu[8:-8, 8:-8] = -100
@@ -23,7 +23,7 @@ def noisy(hu, sd, seed=1):
 
 
 def save(path, hu, affine=AFFINE, dtype=np.int16):
-    """Write a NIfTI file; its folder is made."""
+    """Write a NIfTI file, and its folder if necessary."""
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.save(nib.Nifti1Image(np.asarray(hu, dtype), affine), path)
     return path

@@ -1,4 +1,4 @@
-"""A virtual environment that holds what a bundle states as its requirements, and neither this project nor anything else."""
+"""A virtual environment that holds only the stated requirements of a bundle, and not this project."""
 
 import importlib.metadata
 import json
@@ -16,7 +16,7 @@ def stated_requirements(bundle: Path) -> list[str]:
 
 
 def make_venv(folder: Path, requirements: list[str]) -> Path:
-    """Links to the installed packages and to those that they need themselves; returns its python."""
+    """Link the installed packages and their own requirements into it; return its python."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     site = next(folder.glob("lib/python*/site-packages"))
     names, todo = set(), list(requirements)
@@ -24,7 +24,7 @@ def make_venv(folder: Path, requirements: list[str]) -> Path:
         name = re.sub(r"[-_.]+", "-", todo.pop()).lower()
         try:
             distribution = importlib.metadata.distribution(name)
-        except importlib.metadata.PackageNotFoundError:  # for another system
+        except importlib.metadata.PackageNotFoundError:  # required only on another system
             continue
         if name in names:
             continue
@@ -38,7 +38,7 @@ def make_venv(folder: Path, requirements: list[str]) -> Path:
 
 
 def run(python: Path, *arguments: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess:
-    """The environment's python, with no way to the project's checkout."""
+    """Run the environment's python where it cannot find the project's checkout."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "COV_"))}
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONDONTWRITEBYTECODE": "1"}
     command = [str(python), *arguments]

@@ -11,7 +11,7 @@ def evaluator_stub():
 
 
 def scripted_training(handlers, losses, *, metrics=None, evaluator=None, after=0, iterations=2, then=None):
-    """Train to epoch ``len(losses)`` as a CNCLTrainer would look from outside.
+    """Train to epoch ``len(losses)``; seen from outside, like a CNCLTrainer.
 
     Args:
         handlers: attached in this order.

@@ -1,4 +1,4 @@
-"""Small scans at full dose, and how the tests of ``simulate`` run it."""
+"""Small scans at full dose, and the call of ``simulate`` for its tests."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from ct_cncl.pipeline.simulation.run import simulate_scans
 
 SIZE, PIXEL = 80, 4.0
 RADIUS = np.hypot(*np.meshgrid(np.arange(SIZE) - 39.5, np.arange(SIZE) - 39.5, indexing="ij"))
-LPS = np.diag([-PIXEL, -PIXEL, 3.0, 1.0])  # stored as slices are shown
+LPS = np.diag([-PIXEL, -PIXEL, 3.0, 1.0])  # stored in the order in which slices are shown
 PHOTONS = 3e4
 
 

@@ -1,4 +1,4 @@
-"""A node that is killed again and again while senders send and its destination is down now and then; and what must come out of it."""
+"""A node that is killed repeatedly while senders send and its destination is sometimes down; and checks of what it delivers."""
 
 import os
 import random
@@ -20,7 +20,7 @@ OF_THE_MAKING = (
 
 
 class Lives:
-    """A node's lives, one after the other."""
+    """The lives of a node, one after another."""
 
     def __init__(self, path):
         helper = Path(__file__).parent / "node_lives.py"
@@ -37,7 +37,7 @@ class Lives:
         return int(self.process.stdout.readline())
 
     def end(self):
-        """How the life that was begun ended: the signal, 0 for a clean exit."""
+        """How the current life ended: the signal's number, or 0 for a clean exit."""
         return int(self.process.stdout.readline())
 
     def close(self):
@@ -47,19 +47,19 @@ class Lives:
 
 
 def keep_sending(files, port, stopped):
-    """As a scanner does: what was not answered with success is sent again."""
+    """Send like a scanner: whatever was not answered with success is sent again."""
     left = list(files)
     while left and not stopped.is_set():
         try:
             answers = send(left, port, opening=5, timeout=1.5)  # pynetdicom may miss that the other side is gone
-        except Exception:  # the node died in the middle
+        except Exception:  # the node died during the transfer
             answers = [None] * len(left)
         left = [file for file, answer in zip(left, answers) if answer != 0]
         stopped.wait(0.05)
 
 
 def plain(dataset):
-    """All that a result says, but for when it was made."""
+    """Everything that a result states, except when it was made."""
     return {
         element.tag: [plain(item) for item in element.value] if element.VR == "SQ" else element.value
         for element in dataset
@@ -68,7 +68,7 @@ def plain(dataset):
 
 
 def undisturbed(folder, series, slices):
-    """Series, weights, and what the series become without a node."""
+    """Series, weights, and the results of the series without a node."""
     from ct_cncl.pipeline.inference.api import denoise_scans
 
     weights = scripted(Add(25.0), folder / "add.ts")
@@ -81,7 +81,7 @@ def undisturbed(folder, series, slices):
 
 
 def run_kills(folder, source, weights, *, seed, kills, down_s=0.0, most_steps=45):
-    """Kill a node at seeded steps under load, and let it finish at last.
+    """Kill a node under load at steps that the seed determines, and finally let it finish.
 
     Returns:
         The destination, with what came, and the node.
@@ -143,7 +143,7 @@ def run_kills(folder, source, weights, *, seed, kills, down_s=0.0, most_steps=45
 
 
 def check(there, expected, kills):
-    """Every object of every result is there, equal to the undisturbed one, and none beside them; a kill may cost one repetition."""
+    """Every object of every result is there, equal to the undisturbed one, and no others; each kill may cause one repetition."""
     got = {uid: plain(copies[0]) for uid, copies in there.datasets.items()}
     assert set(got) == set(expected)
     for uid, values in expected.items():
@@ -154,7 +154,7 @@ def check(there, expected, kills):
 
 
 def check_spool(node, series, slices):
-    """Nothing half-written is left, and the queue and the disk agree."""
+    """Nothing half-written is left, and queue and disk agree."""
     assert not list((node.spool / "incoming").iterdir())
     assert not list((node.spool / "work").iterdir())
     known = {row[0] for row in node.rows("SELECT path FROM objects")}

@@ -24,7 +24,7 @@ from ct_cncl.pipeline.node.worker import Worker
 
 
 class ThreadWorkers:
-    """In place of the workers' processes: one thread, which dies with the node."""
+    """Replaces the worker processes by one thread, which dies with the node."""
 
     deaths = 0
 
@@ -56,7 +56,7 @@ def mark_steps(last):
                 time.sleep(60)
 
     def caller():
-        """The function of ours that was at work."""
+        """The function of this project that was running."""
         frame = sys._getframe(2)
         while frame.f_code.co_name in ("step", "marked_change", "marked_replace", "__exit__"):
             frame = frame.f_back

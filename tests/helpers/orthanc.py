@@ -1,4 +1,4 @@
-"""A real Orthanc (Debian's packages orthanc and orthanc-dicomweb) with a folder of its own, for as long as a test wants it."""
+"""A real Orthanc (Debian's packages orthanc and orthanc-dicomweb) in its own folder, for the duration of a test."""
 
 import json
 import shutil

@@ -12,7 +12,7 @@ from ct_cncl.pipeline.workflow.run import overlay_files
 from ct_cncl.pipeline.workflow.run_values import value_at
 
 ALL = overlay_files()
-VARIANTS = sorted(name for name, path in ALL.items() if path.parent.name != "encoders")  # those have tests of their own
+VARIANTS = sorted(name for name, path in ALL.items() if path.parent.name != "encoders")  # encoders have their own tests
 SMALL = {
     "UNet": {"width": 4, "depth": 2},
     "DnCNN": {"width": 4, "depth": 3},
@@ -24,7 +24,7 @@ SMALL = {
 }
 """Arguments that make each class small, by its name."""
 RUN = {key: value for key, value in TINY.items() if "predictor" not in key and "network_def" not in key}
-"""Overrides that make training take a second, less those of the networks."""
+"""Overrides that make training take a second, except those of the networks."""
 
 
 def merged(*variants):
@@ -49,11 +49,11 @@ def definition(*variants, **overrides):
 
 
 NETWORKS = list({definition(name)[0]: name for name in reversed(VARIANTS)}.values())[::-1]
-"""One overlay for each network: some change the training only."""
+"""One overlay for each network, because some overlays change only the training."""
 
 
 def network(*variants, perturbed=True, seed=0):
-    """The overlays' small network; perturbed, so that nothing hides behind a weight that starts at zero."""
+    """The overlays' small network, perturbed so that no fault hides behind a weight that starts at zero."""
     torch.manual_seed(seed)
     built = definition(*variants)[1].get_parsed_content("network_def")
     if perturbed:

@@ -1,4 +1,4 @@
-"""The node's page over a queue that is made up: jobs in every state, with pictures, without a network."""
+"""The node's page with an invented queue: jobs in every state, with pictures, without a network."""
 
 import time
 from contextlib import contextmanager
@@ -36,7 +36,7 @@ FACTS = Facts(
 
 
 def made_up_node(folder, **page):
-    """What the page asks a node for."""
+    """What the page needs of a node."""
     settings = read_settings(
         config(
             folder,
@@ -60,7 +60,7 @@ def made_up_node(folder, **page):
 
 
 def add_job(node, number, state, *, error=None, warnings=(), sender="CT1", deliver="waiting"):
-    """A job in a state; with pictures and results where it has come so far."""
+    """A job in a state, with pictures and results if it has got that far."""
     jobs, series = node.jobs, f"1.2.{number}"
     identity = Identity(f"{series}.1", "1.2.840.10008.5.1.4.1.1.2", "1.1", series, "p")
     job = jobs.add_object(identity, FACTS, digest="d", path=None, size=1, sender=sender, address="127.0.0.1")

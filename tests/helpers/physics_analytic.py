@@ -6,7 +6,7 @@ SUPERSAMPLING = 8
 
 
 def coordinates(shape, pixel_mm, factor=1):
-    """x (n, 1) and y (1, m) of pixel centres in mm, the grid refined ``factor`` times."""
+    """x (n, 1) and y (1, m) of pixel centres in mm, on a grid refined ``factor`` times."""
     axes = []
     for n, side in zip(shape, pixel_mm, strict=True):
         axes.append((np.arange(n * factor) - (n * factor - 1) / 2) * side / factor)

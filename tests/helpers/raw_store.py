@@ -1,4 +1,4 @@
-"""C-STORE by hand, PDU by PDU: objects that no library would send like that."""
+"""C-STORE by hand, PDU by PDU, for objects that no library would send in this way."""
 
 import struct
 
@@ -17,7 +17,7 @@ def pdata(context, header, content):
 
 
 def context_of(assoc, sop_class=CT):
-    """Number of the presentation context that was accepted for a class."""
+    """Number of the presentation context accepted for a class."""
     return next(one.context_id for one in assoc.accepted_contexts if one.abstract_syntax == sop_class)
 
 

@@ -1,4 +1,4 @@
-"""What a person does with the report in a browser, for its tests: mouse, keyboard, and pixels of the page's own canvas."""
+"""What a person does with the report in a browser: mouse, keyboard, and reading pixels of the page's canvas."""
 
 import time
 
@@ -52,11 +52,11 @@ class Page:
             )
         actions.perform()
         if "l" in keys:
-            time.sleep(0.6)  # panes of another size are drawn anew when the browser says so
+            time.sleep(0.6)  # panes are redrawn when the browser reports their new size
         self.settle(self.value("slice"))
 
     def drag(self, element, start, by):
-        """With the mouse, from a share of the element's width and height by pixels."""
+        """Drag with the mouse, from a fraction of the element's width and height, by pixels."""
         box = element.size
         at = [round(box[side] * (share - 0.5)) for side, share in zip(("width", "height"), start)]
         actions = self.actions().move_to_element_with_offset(element, *at).click_and_hold()
@@ -90,13 +90,13 @@ class Page:
         return Window(self.value("centre"), self.value("width"))
 
     def shown(self, pixels, pane=0):
-        """Colours at the middles of pixels of the slice, (n, 3), from where the page says that they are."""
+        """Colours at the centres of slice pixels, (n, 3), at the positions that the page reports."""
         zoom = self.browser.execute_script("return document.querySelector('#zoom').value")
         places = self.places(pixels, float(zoom), pane)
         return np.array(self.browser.execute_script(READ, pane, places)[2])
 
     def places(self, pixels, zoom, pane=0):
-        """Canvas pixels of the middles of slice pixels, for a slice that is shown whole (zoom 1) in square pixels."""
+        """Canvas positions of the centres of slice pixels, for a whole slice (zoom 1) with square pixels."""
         assert zoom == 1
         width, height, _ = self.browser.execute_script(READ, pane, [])
         scale = min(width / SHAPE[0], height / SHAPE[1])
@@ -107,7 +107,7 @@ class Page:
 
 
 def grey(hu, window):
-    """The grey level of a window, 0 to 255, rounded to the nearest: computed here from the definition."""
+    """Grey level in a window, 0 to 255, rounded to the nearest, computed independently from the definition."""
     share = (np.asarray(hu, dtype=np.float64) - (window.centre - window.width / 2)) / window.width
     return np.floor(np.clip(share, 0, 1) * 255 + 0.5).astype(int)
 

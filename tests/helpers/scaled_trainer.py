@@ -10,7 +10,7 @@ from ct_cncl.pipeline.networks import CNCL, BranchOutputs, ConvFusion
 
 CPU = torch.device("cpu")
 MAXIMUM = 2.0**127
-"""A scale with which any loss above 2 is infinite in float32, as a large one is in fp16."""
+"""A scale with which any loss above 2 becomes infinite in float32, as large losses do in fp16."""
 
 
 def network():
@@ -19,7 +19,7 @@ def network():
 
 
 def trainer(generator, *, g_scale=None, d_scale=None, judge=None, iterations=1, **options):
-    """Every scale that is given puts an active scaler in the place of the one that is off on the CPU."""
+    """Given a scale, replaces the scaler, which is off on the CPU, by an active one."""
     torch.manual_seed(1)
     label = torch.rand(iterations, 1, 8, 8)
     items = [{"image": y, "label": x} for y, x in zip(label + 0.1 * torch.randn_like(label), label)]

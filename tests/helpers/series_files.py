@@ -1,4 +1,4 @@
-"""Tiny NIfTI and DICOM files with values and positions that are known beforehand."""
+"""Tiny NIfTI and DICOM files with known values and positions."""
 
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def ct_series(folder: Path, positions, *, stored=None, **changes) -> np.ndarray:
 
 
 def enhanced(stored: np.ndarray, positions, *, units=None):
-    """Enhanced CT: rescale, spacing and orientation shared, position and (frame 1) its own rescale a frame."""
+    """Enhanced CT: rescale, spacing and orientation are shared; position is per frame, and frame 1 has its own rescale."""
     gone = ("PixelSpacing", "SliceThickness", "ImagePositionPatient", "ImageOrientationPatient")
     gone += ("RescaleSlope", "RescaleIntercept", "RescaleType")
     ds = ct_slice(stored[0], positions[0], **dict.fromkeys(gone))

@@ -7,7 +7,7 @@ import time
 
 
 class Listening:
-    """A port of this machine where each connection is served by a thread of its own."""
+    """A port of this machine that serves each connection in its own thread."""
 
     def __init__(self):
         self._ended = threading.Event()
@@ -46,7 +46,7 @@ class Listening:
 
 
 class Trickling(Listening):
-    """Reads a little, and says something byte by byte, without end."""
+    """Reads a little, then answers byte by byte, without end."""
 
     def __init__(self, text, pause=0.05):
         self.text, self.pause = text, pause
@@ -63,7 +63,7 @@ class Trickling(Listening):
 
 
 class Proxy(Listening):
-    """Passes on, both ways, what it may.
+    """Forwards in both directions, as far as its limits allow.
 
     Args:
         port: of the peer behind it.

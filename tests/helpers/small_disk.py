@@ -1,4 +1,4 @@
-"""A real file system of a few megabytes, where this machine lets one be mounted; elsewhere the test is skipped with the reason."""
+"""A real file system of a few megabytes; if this machine cannot mount one, the test is skipped with the reason."""
 
 import subprocess
 from collections.abc import Iterator

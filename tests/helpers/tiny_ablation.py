@@ -16,14 +16,14 @@ MEASURED = ("seconds a slice", "training seconds")
 
 
 def ablation(out, data, **options):
-    """The tiny ablation of these tests, some options changed."""
+    """The tiny ablation of these tests, with some options changed."""
     extra = options.pop("extra", {})
     options = {"variants": NAMES, "iterations": ITERATIONS} | options
     return Ablation(out=out, data=data, assignments=tuple(assignments(OVERRIDES | extra)), **options)
 
 
 def table(out):
-    """results.csv by variant, less what is measured by a clock."""
+    """results.csv by variant, without the columns of measured times."""
     with (out / "results.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     return {row["variant"]: {key: value for key, value in row.items() if key not in MEASURED} for row in rows}

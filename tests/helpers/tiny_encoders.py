@@ -1,4 +1,4 @@
-"""Encoders with random weights, in the formats of the real ones, and one that means harm."""
+"""Encoders with random weights, in the formats of the real ones, and a harmful one."""
 
 import torch
 
@@ -8,7 +8,7 @@ WIDTHS = [4, 6]
 
 
 def vgg_state(seed=0, scale=0.1):
-    """torchvision's state dict of VGG-19, convolutions random, classifier cut short."""
+    """torchvision's state dict of VGG-19 with random convolutions and a shortened classifier."""
     generator = torch.Generator().manual_seed(seed)
     state, channels, index = {}, 3, 0
     for width, count in zip((64, 128, 256, 512, 512), (2, 2, 4, 4, 4)):
@@ -22,7 +22,7 @@ def vgg_state(seed=0, scale=0.1):
 
 
 def ct_checkpoint(path, seed=0, widths=WIDTHS):
-    """A ``best.pt`` as a run of `--with ct_encoder` leaves it, of random weights."""
+    """A ``best.pt`` with random weights, like that of a run with `--with ct_encoder`."""
     from ct_cncl.pipeline.losses.encoders.ct import CTAutoencoder
 
     torch.manual_seed(seed)
@@ -31,11 +31,11 @@ def ct_checkpoint(path, seed=0, widths=WIDTHS):
 
 
 class HostileEncoder(CTStages):
-    """Sees the reference 400 HU brighter than it is: what scores well in its features is wrong in every pixel."""
+    """Sees the reference 400 HU too bright: whatever scores well in its features is wrong in every pixel."""
 
     def __init__(self, **_):
         super().__init__([1])
 
     def forward(self, image, layers):
-        """One feature, the brightness, in units of 25 HU it outvotes the pixels; targets come without gradients."""
+        """One feature, the brightness; in units of 25 HU it outweighs the pixels. Targets come without gradients."""
         return [(image if torch.is_grad_enabled() else image + 0.1) for _ in layers]

@@ -21,9 +21,9 @@ from ct_cncl.pipeline.evaluation.record import (
 )
 
 SHAPE = (48, 40)
-"""(columns, rows), not square: exchanged axes do not go unseen."""
+"""(columns, rows), not square, so that swapped axes are noticed."""
 HOSTILE = '<img src=x onerror="window.hacked=1">&"\'</script><script>window.hacked=2</script>'
-"""A name that runs as code wherever it is not escaped."""
+"""A name that runs as code if it is not escaped."""
 METHODS = (
     Method("reference", "reference", "reference", "full dose"),
     Method("input", "input", "input", "a quarter of the dose"),
@@ -38,7 +38,7 @@ MEASURES = (
 
 
 def tiny_slice(number: int, shape: tuple[int, int] = SHAPE) -> SliceView:
-    """A ramp over all HU along the columns, steps of 7 HU along the rows, noise on top of it in input and results."""
+    """A ramp over all HU along the columns, with steps of 7 HU along the rows, and noise in input and results."""
     rng = np.random.default_rng(number)
     columns, rows = shape
     reference = np.linspace(-1024, 3071, columns)[:, None].round() + 7 * np.arange(rows)[None, :] - 100 * number
@@ -68,7 +68,7 @@ def slice_name(number: int) -> str:
 
 
 def tiny_evaluation(slices: Sequence[SliceView] | None = None, methods: Sequence[Method] = METHODS) -> Evaluation:
-    """Everything that a page can show, with made-up figures."""
+    """Everything that a page can show, with invented figures."""
     slices = [tiny_slice(0), tiny_slice(1)] if slices is None else slices
     judged = [method for method in methods if method.role != "reference"]
     figures = {

@@ -1,4 +1,4 @@
-"""A node as a process of its own, senders that send to it, and a destination that counts what comes."""
+"""A node in its own process, senders that send to it, and a destination that counts what it receives."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from pynetdicom.presentation import build_context
 CT = "1.2.840.10008.5.1.4.1.1.2"
 PLAIN = ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"]
 PATIENCE_S = 240.0
-"""How long a test waits for what must happen; it says nothing of how long that takes: the machine may be busy with other work."""
+"""How long a test waits for what must happen; much longer than that takes, because the machine may be busy."""
 COMMAND = [sys.executable, "-c", "from ct_cncl.pipeline.cli import main; main()", "node"]
 
 
@@ -30,7 +30,7 @@ def free_port():
 
 
 def until(true, seconds=PATIENCE_S, every=0.05):
-    """Wait for something to become true; what it was last."""
+    """Wait for something to become true; returns its last value."""
     end = time.monotonic() + seconds
     while True:
         value = true()
@@ -40,7 +40,7 @@ def until(true, seconds=PATIENCE_S, every=0.05):
 
 
 class Destination:
-    """A C-STORE SCP that keeps what comes: by SOP instance, how often, and the data sets."""
+    """A C-STORE SCP that keeps what it receives: data sets and counts by SOP instance."""
 
     def __init__(self, aet="PACS", port=0, *, answer=0x0000, syntaxes=PLAIN, context=None, pause=0.0):
         self.aet, self.answer, self.syntaxes, self.context, self.pause = aet, answer, syntaxes, context, pause
@@ -84,7 +84,7 @@ class Destination:
         self.stop()
 
     def series(self):
-        """By SeriesInstanceUID, the data sets, each instance once."""
+        """Data sets by SeriesInstanceUID, each instance once."""
         with self._lock:
             found = {}
             for copies in self.datasets.values():
@@ -93,7 +93,7 @@ class Destination:
 
 
 def config(folder, destination, weights, **changes):
-    """A configuration with short times; ``changes`` go into the section node, but for senders, destinations and rules."""
+    """A configuration with short times; ``changes`` go into the section node, except senders, destinations and rules."""
     node = {
         "aet": "NODE",
         "port": free_port(),
@@ -192,7 +192,7 @@ def running(path):
 
 
 def send(files, port, *, aet="SCANNER", called="NODE", tls=None, contexts=None, opening=PATIENCE_S, timeout=PATIENCE_S):
-    """C-STORE files over one association; the answers' statuses, None where it was not established or broke."""
+    """Send files by C-STORE over one association; returns the statuses, None if it was not established or broke."""
     ae = AE(aet)
     ae.connection_timeout = ae.acse_timeout = opening
     ae.dimse_timeout = ae.network_timeout = timeout

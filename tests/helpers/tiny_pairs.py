@@ -1,11 +1,11 @@
-"""Two volumes of pairs with a value of its own in every voxel."""
+"""Two volumes of pairs with a unique value in every voxel."""
 
 import nibabel as nib
 import numpy as np
 import torch
 
 OFFSET = 7
-"""Images are labels plus this, so that alignment shows in the values."""
+"""Images are labels plus this, so that misalignment shows in the values."""
 
 
 def write(path, volume):

@@ -38,12 +38,12 @@ def pairs(data, size=8, *, seed=5, per_epoch=40, extra=(), without=(), patches=(
 
 
 def one_of(dataset, name):
-    """The transform of that class, without its d."""
+    """The array transform inside the dictionary transform of this class."""
     return next(one for one in dataset.transform.transforms if type(one).__name__ == name).transform
 
 
 def drawn(dataset, number):
-    """Sample ``number``, and everything that was drawn for it."""
+    """Sample ``number``, and all that was drawn for it."""
     item = dataset[number]
     x, y = one_of(dataset, "RandPatchd").place
     turn = one_of(dataset, "RandOrientationd").orientation
@@ -61,7 +61,7 @@ def drawn(dataset, number):
 
 
 def turned_back(hu, place):
-    """(C, H, W) as it lies in the volume."""
+    """The patch (C, H, W) in the orientation of the volume."""
     hu = hu.swapaxes(1, 2) if place.turn.transpose else hu  # undone in reverse order: transposed last
     hu = np.flip(hu, 1) if place.turn.flip_x else hu
     return np.flip(hu, 2) if place.turn.flip_y else hu

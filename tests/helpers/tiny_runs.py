@@ -1,4 +1,4 @@
-"""What whole-run tests share: where the checkout is, a tiny pair, overrides that make training take a second."""
+"""Shared by tests of whole runs: the checkout's folder, a tiny pair, overrides that make training take a second."""
 
 import json
 import socket
@@ -9,9 +9,9 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "ct"
-"""Real CT, where a checkout has it."""
+"""Real CT, if the checkout has it."""
 LOG_LINE = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} - (INFO|WARNING|ERROR) - "
-"""How a line of the log begins, whoever logs it."""
+"""How every line of the log begins."""
 TINY = {
     "network_def#content#width": 4,
     "network_def#content#depth": 2,
@@ -41,7 +41,7 @@ TINY_NETWORK = {
 
 
 def tiny_case(number: int, shape: tuple[int, int, int] = (48, 40, 2)):
-    """A smooth soft-tissue volume and the same with 40 HU of noise."""
+    """A smooth soft-tissue volume, and the same volume with 40 HU of noise."""
     from ct_cncl.transforms.dataset.simulated_cases import Case, Pair
 
     def make() -> Pair:
@@ -70,7 +70,7 @@ def free_port() -> int:
 
 
 def same(a, b) -> bool:
-    """Whether two checkpoints are equal to the bit."""
+    """Whether two checkpoints are equal bit for bit."""
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b)
     if isinstance(a, dict):

@@ -1,4 +1,4 @@
-"""A trainer of a tiny network on a few items, and a discriminator that writes down what it sees."""
+"""A trainer of a tiny network on a few items, and a discriminator that records what it sees."""
 
 import torch
 from torch import nn
@@ -24,7 +24,7 @@ def tiny_network():
 
 
 class Judge(nn.Module):
-    """A discriminator that writes down what it sees and returns a list with the logits last."""
+    """A discriminator that records what it sees and returns a list that ends with the logits."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Weights that need no training: an identity, a known change, a tiny CNCL, as the files that denoise takes."""
+"""Weights that need no training: an identity, a known change, a tiny CNCL, in the file formats of denoise."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ UNET = {"_target_": "ct_cncl.pipeline.networks.UNet", "width": 4, "depth": 2, "n
 
 
 class Add(nn.Module):
-    """Adds so many HU; of several slices to the centre one."""
+    """Adds a number of HU; of several slices, to the centre one."""
 
     def __init__(self, hu: float = 0.0) -> None:
         super().__init__()
@@ -23,14 +23,14 @@ class Add(nn.Module):
 
 
 class MeanOfThree(nn.Module):
-    """The mean of three neighbouring slices, weighted 1, 2, 5 from the first: tells whether their order is right."""
+    """The mean of three neighbouring slices with weights 1, 2, 5 from the first, which shows whether their order is right."""
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return (image[:, 0:1] + 2 * image[:, 1:2] + 5 * image[:, 2:3]) / 8
 
 
 class Steps(torch.nn.Module):
-    """Adds -4 to 3.5 HU in steps of half a HU along the columns: halves, to be rounded, and both ends, to be clipped."""
+    """Adds -4 to 3.5 HU in steps of 0.5 HU along the columns: halves test rounding, and both ends test clipping."""
 
     def __init__(self) -> None:
         super().__init__()

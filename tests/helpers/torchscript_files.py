@@ -1,4 +1,4 @@
-"""TorchScript files with code of one's own in them, as somebody would write them who means harm."""
+"""TorchScript files with foreign code in them, as an attacker would write them."""
 
 import io
 import zipfile

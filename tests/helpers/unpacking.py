@@ -1,4 +1,4 @@
-"""Planes of a report unpacked as the page does it: the inverse of ct_cncl.pipeline.report.packing."""
+"""Unpacks planes of a report as the page does: the inverse of ct_cncl.pipeline.report.packing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ct_cncl.pipeline.report.packing import _PLACES, DIGITS, NOT_FINITE
 
 
 def unpack_plane(text: str, shape: tuple[int, int], *, step: float = 1.0) -> np.ndarray:
-    """The inverse of :func:`pack_plane`, as the page does it.
+    """The inverse of :func:`pack_plane`, as the page computes it.
 
     Args:
         text: packed.

@@ -1,9 +1,9 @@
-"""Compiled inner loops of projector and back projectors, and the threads they share.
+"""Compiled inner loops of the projector and back projectors, and the threads that run them.
 
-The loops are compiled without the global lock and run in plain Python threads, not in Numba's parallel regions: with
-those (GNU OpenMP), a process forked later, such as a PyTorch DataLoader worker, is killed at its first call ("fork()
-called from a process already using GNU OpenMP"). Each thread writes rows of its own, so the result does not depend on
-the number of threads. NUMBA_NUM_THREADS limits it.
+The loops release the global interpreter lock and run in plain Python threads, not in Numba's parallel regions: those use
+GNU OpenMP, and a process forked afterwards, such as a PyTorch DataLoader worker, would be killed at its first call
+("fork() called from a process already using GNU OpenMP"). Each thread writes its own rows, so the result does not depend
+on the number of threads. NUMBA_NUM_THREADS limits that number.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import numpy as np
 
 from ct_cncl.transforms.common.compiled import compiled
 
-# Everything but the assumption that no NaN or infinity occurs: a NaN that comes in must be seen in the result.
+# Without the assumption that NaN and infinity never occur: a NaN in the input must show in the result.
 SAFE_FASTMATH = {"arcp", "contract", "nsz", "reassoc"}
-# Numba stores the module's name in its cache next to the file. Imported under another name (pytest's doctests collect
-# this file as transforms.physics._kernels), it would leave a cache that breaks `import ct_cncl.transforms.physics`.
+# Numba stores the module's name in its cache, next to the file. If the module is imported under another name (pytest's
+# doctests collect it as transforms.physics._kernels), that cache would break `import ct_cncl.transforms.physics`.
 CACHE = __name__.startswith("ct_cncl.")
 EDGE = 1e-3
-"""Indices stay this far inside the zero-padded line, so that rounding to float32 cannot leave it."""
+"""Indices stay this far inside the zero-padded line, so that rounding to float32 cannot take them outside."""
 
 _worker = threading.local()
 
@@ -32,7 +32,7 @@ _worker = threading.local()
 def run_in_threads(work: Callable[[int, int], None], count: int, blocks_per_thread: int = 4) -> None:
     """Call ``work(start, stop)`` for consecutive blocks of ``range(count)``, in as many threads as Numba would use.
 
-    Called from within such a thread it runs the whole range right there: the outermost loop has the threads.
+    Called from within such a thread, it runs the whole range in that thread: only the outermost loop is threaded.
     """
     allowed: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     threads = max(1, min(allowed, count))
@@ -66,7 +66,7 @@ def _inside(base: float, slope: float, count: int, limit: float) -> tuple[int, i
 
 @compiled(cache=CACHE, fastmath=SAFE_FASTMATH)
 def _add_line(line: np.ndarray, base: float, slope: float, out: np.ndarray) -> None:
-    """``out[k] += line(base + k * slope)``, linear interpolation; ``line`` is zero-padded by one sample at each end."""
+    """``out[k] += line(base + k * slope)`` with linear interpolation; ``line`` is zero-padded by one sample at each end."""
     start, stop = _inside(base, slope, out.size, line.size - 1.0)
     base32, slope32 = np.float32(base), np.float32(slope)
     for k in range(start, stop):
@@ -107,21 +107,21 @@ def _narrow(  # noqa: PLR0917
 def _add_run(  # noqa: PLR0917
     lines: np.ndarray, base: np.ndarray, slope: np.ndarray, first: int, last: int, out: np.ndarray
 ) -> None:
-    """Sum over all lines for channels ``first`` to ``last``, neighbours whose rays cross the lines in their order.
+    """Sum over all lines for the neighbouring channels ``first`` to ``last``, whose rays cross the lines in order.
 
-    Which of them meet line n changes little from line to line: the two ends are moved along.
+    The range of channels that meet line n changes little from one line to the next, so only its two ends are moved.
     """
     low, high = np.float32(EDGE), np.float32(lines.shape[1] - 1 - EDGE)
     start, stop = first, last
     for n in range(lines.shape[0]):
         n32 = np.float32(n)
-        # Widen to what has come in, then narrow to what has gone out, at either end.
+        # At either end, add the channels that now meet the line, then drop those that no longer do.
         while start > first and low <= base[start - 1] + n32 * slope[start - 1] <= high:
             start -= 1
         while stop < last and low <= base[stop] + n32 * slope[stop] <= high:
             stop += 1
         start, stop = _narrow(base, slope, n32, low, high, start, stop)
-        if start == stop:  # nothing left of the line before: look at all of them
+        if start == stop:  # no channel left from the previous line: search all of them
             start, stop = _narrow(base, slope, n32, low, high, first, last)
         _add_rays(lines[n], base, slope, n, start, stop, out)
 
@@ -138,9 +138,9 @@ def project_views(  # noqa: PLR0917
     stop: int,
     sinogram: np.ndarray,
 ) -> None:
-    """Joseph line integrals of views ``start`` to ``stop`` into ``sinogram`` (views, channels), all zeros before.
+    """Write the Joseph line integrals of views ``start`` to ``stop`` into ``sinogram`` (views, channels), which must be 0.
 
-    ``along_y`` (ny, nx + 2) and ``along_x`` (nx, ny + 2) hold the image, its lines zero-padded at both ends.
+    ``along_y`` (ny, nx + 2) and ``along_x`` (nx, ny + 2) hold the image with its lines zero-padded at both ends.
     """
     dx, dy = pixel
     ny, nx = along_y.shape[0], along_x.shape[0]
@@ -152,7 +152,7 @@ def project_views(  # noqa: PLR0917
     for view in range(start, stop):
         for channel in range(channels):
             cosine, sine = math.cos(angles[view] + fan_angles[channel]), math.sin(angles[view] + fan_angles[channel])
-            # The dominant axis is the one of which a ray crosses more pixels per mm.
+            # The dominant axis is the one along which a ray crosses more pixels per mm.
             steep[channel] = abs(cosine) * dx >= abs(sine) * dy
             if steep[channel]:
                 line_mm, across, length = dy * sine, cosine * dx, dy / abs(cosine)
@@ -185,7 +185,7 @@ def back_project_rows(  # noqa: PLR0917
     stop: int,
     image: np.ndarray,
 ) -> None:
-    """Sum over parallel views for image rows ``start`` to ``stop`` of ``image`` (nx, ny), which comes in as zeros.
+    """Sum over parallel views for rows ``start`` to ``stop`` of ``image`` (nx, ny), which must be 0.
 
     ``padded`` (views, channels + 2) is the filtered sinogram with a zero at both ends of each view.
     """
@@ -201,7 +201,7 @@ def back_project_rows(  # noqa: PLR0917
 
 @compiled(cache=CACHE, fastmath=SAFE_FASTMATH)
 def arctangent(ratio: np.float32) -> np.float32:
-    """The arc tangent of a float32 in [-1, 1] to 1e-7 radian, in a form that compilers vectorise.
+    """Arc tangent of a float32 in [-1, 1], accurate to 1e-7 radian, in a form that compilers vectorise.
 
     Source: Abramowitz and Stegun 1964, Handbook of Mathematical Functions, 4.4.49.
     """
@@ -236,7 +236,7 @@ def _add_fan_line(  # noqa: PLR0917
     for k in range(out.size):
         along = depth32 + np.float32(k) * depth_step32
         across = side32 + np.float32(k) * side_step32
-        # A fan is below 90 degrees: what lies beyond is seen by no channel, and clamped it stays outside.
+        # A fan is narrower than 90 degrees: no channel sees a ratio beyond 1, and clamping keeps it off the detector.
         ratio = min(max(across / along, -one), one)
         if curved:
             position = middle + scale * arctangent(ratio)
@@ -263,11 +263,11 @@ def back_project_fan_rows(  # noqa: PLR0917
     stop: int,
     image: np.ndarray,
 ) -> None:
-    """Sum over fan views, weighted with 1/distance^2, for rows ``start`` to ``stop`` of ``image`` (nx, ny), zeros before.
+    """Sum over fan views, weighted with 1/distance^2, for rows ``start`` to ``stop`` of ``image`` (nx, ny), all 0 before.
 
-    Seen from the source, a pixel lies ``along`` the central ray and ``across`` it; the distance is that from the source
-    (curved detector) or ``along`` (flat). ``per_mm`` is channels a radian (curved) or channels a unit of across / along.
-    ``padded`` (views, channels + 3) has one zero before each view and two behind it.
+    Seen from the source, a pixel lies ``along`` mm down the central ray and ``across`` mm to its side; the distance is that
+    from the source (curved detector) or ``along`` (flat). ``per_mm`` is channels per radian (curved) or per unit of
+    across / along (flat). ``padded`` (views, channels + 3) has one zero before each view and two after it.
     """
     dx, dy = pixel
     nx, ny = image.shape

@@ -1,15 +1,17 @@
-"""Separates noise from anatomy in the periodograms of patches, by what is known of both.
+"""Separate noise from anatomy in the periodograms of patches, using prior knowledge of both.
 
-A patch shows ``l S(f) + A(f)``: S the noise of the scan, one for all patches but for its level l, and anatomy A. Known is:
+The periodogram of a patch is modelled as ``l S(f) + A(f)``: S is the scan's noise spectrum, the same for all patches up to
+their level l, and A is the anatomy. The prior knowledge is:
 
-- S is that of a ramp times a kernel's gain, ``|f| G^2(f)``, and a kernel's gain is smooth and flat at f = 0.
-- Anatomy falls steeply: edges with f^-3 before the kernel, so f^-4 relative to the noise, which rises with f. The kernel acts
-  on both alike (``A = a S f^-k``) - or it does not, where anatomy is sharper or smoother than an edge (``A = a |f| f^-k``).
-- How much anatomy there is differs from patch to patch; many have next to none.
+- S is a ramp times a kernel's gain, ``|f| G^2(f)``, and a kernel's gain is smooth and flat at f = 0.
+- Anatomy falls steeply: edges fall as f^-3 before the kernel, hence as f^-4 relative to the noise, which rises with f. The
+  kernel acts on both alike (``A = a S f^-k``), unless the anatomy is sharper or smoother than an edge (``A = a |f| f^-k``).
+- The amount of anatomy differs from patch to patch; many patches have almost none.
 
-The amounts a, with 0 among them, are a mixture whose weights are estimated (Kiefer and Wolfowitz 1956, Ann Math Stat 27:887);
-estimating one amount for each patch would take part of the noise for anatomy in every patch (Neyman and Scott 1948,
-Econometrica 16:1). Periodograms have the gamma distribution (Whittle 1953, J R Stat Soc B 15:125). All is fitted by EM.
+The amounts a, including 0, are a mixture whose weights are estimated (Kiefer and Wolfowitz 1956, Ann Math Stat 27:887);
+estimating one amount per patch would mistake part of the noise for anatomy in every patch (Neyman and Scott 1948,
+Econometrica 16:1). Periodograms follow a gamma distribution (Whittle 1953, J R Stat Soc B 15:125). The model is fitted by
+EM.
 """
 
 from __future__ import annotations
@@ -22,45 +24,46 @@ from scipy.special import polygamma
 from .patch_spectra import Rings
 
 _LEVELS = np.exp(np.linspace(-0.6, 0.6, 7))
-"""Levels l that a patch may have, relative to what is expected at its place."""
+"""Levels l that a patch may have, relative to the level expected at its position."""
 AMOUNTS = 10.0 ** np.linspace(-1.5, 3.0, 9)
-"""Amounts a of anatomy, relative to the noise at REFERENCE of the Nyquist frequency."""
+"""Amounts a of anatomy, relative to the noise at the fraction REFERENCE of the Nyquist frequency."""
 REFERENCE = 0.21
 WITH_KERNEL = (3.0, 4.5)
 """Exponents k of anatomy that went through the kernel."""
 WITHOUT_KERNEL = (3.0, 4.0, 5.0)
 """Exponents k of anatomy that did not, relative to the ramp."""
 CORRELATION = 7.5
-"""Coefficients of a Hann-windowed DFT for one independent real number: two real parts of one another, 3.75 neighbours."""
+"""Coefficients of a Hann-windowed DFT per independent periodogram value: 2 for conjugate pairs, times 3.75 for the
+correlation of neighbours."""
 LOWEST_RING = 2
-"""Rings below hold what the window lets through of mean and gradient."""
+"""Rings below this one contain what the window lets through of the patch's mean and gradient."""
 BEND, TWIST, FREE_TWIST = 0.3, 0.02, 0.05
-"""Usual second and third differences of log G^2 from one ring to the next, for rings STEP apart; third differences are small: a
-Gaussian kernel has none."""
+"""Typical second and third differences of log G^2 between rings STEP apart. Third differences are small; those of a
+Gaussian kernel are 0."""
 CALM = 0.7
-"""Patches whose powers at low frequencies vary so much more than noise does, or less, show no anatomy (phantoms): all of it is
-noise then, and the data may say more of the kernel (FREE_TWIST)."""
+"""If power at low frequencies varies between patches by less than this multiple of what noise alone gives, the patches hold
+no anatomy (phantoms): everything in them is noise, and the kernel may follow the data more freely (FREE_TWIST)."""
 STEP, SMOOTH = 0.063, 0.42
-"""Fractions of the Nyquist frequency; beyond SMOOTH kernels may end abruptly, and differences may be larger."""
+"""Fractions of the Nyquist frequency. Beyond SMOOTH, kernels may end abruptly, so larger differences are allowed."""
 _SHOWN = 0.02
-"""Of a given spectrum's largest power: rings with less play no part."""
+"""Rings with less than this fraction of a given spectrum's largest power are ignored."""
 ROUNDS = 40
 
 
 @dataclass(frozen=True)
 class Separated:
-    """The noise, and what the patches hold of it."""
+    """The noise spectrum, and the noise and anatomy in each patch."""
 
     log_gain: np.ndarray
-    """(rings,) log of S over the ramp."""
+    """(rings,) natural logarithm of S over the ramp."""
     covariance: np.ndarray
-    """(rings, rings) of it."""
+    """(rings, rings) covariance of ``log_gain``."""
     level: np.ndarray
     """(n,) noise power of each patch, relative to S."""
     anatomy: np.ndarray
-    """(n,) power of the anatomy in each patch over that of the noise, about the mean of both."""
+    """(n,) power of the anatomy in each patch over that of the noise, approximately."""
     spread: float
-    """Of the log of the levels over patches, beyond what their places explain."""
+    """Standard deviation of the log level over patches, beyond what their positions explain."""
 
 
 def separate(
@@ -74,25 +77,26 @@ def separate(
     shape: np.ndarray | None = None,
     chosen: bool = False,
 ) -> Separated:
-    """Noise spectrum and levels of patches.
+    """Estimate the noise spectrum of patches, and the noise level and anatomy of each.
 
     Args:
         power: (n, rings) HU^2 mm^2, periodograms.
         ring: frequencies of the rings and their coefficients.
-        ramp: (rings,) what noise of the spectrum |f| gives.
-        expected: (n,) noise power expected at each patch's place, mean 1.
-        white: HU^2 mm^2 that is neither: rounding.
-        nyquist: 1/mm, of the finer pixel side.
-        chosen: the patches were chosen for their little anatomy: that they are alike does not mean that they hold none.
-        shape: (rings,) log G^2 where it is known but for a constant; None to find it.
+        ramp: (rings,) expected periodogram of noise with the spectrum |f|.
+        expected: (n,) noise power expected at each patch's position, mean 1.
+        white: power that is neither noise nor anatomy but rounding to whole HU, HU^2 mm^2.
+        nyquist: Nyquist frequency of the smaller pixel side, 1/mm.
+        chosen: whether the patches were selected for having little anatomy; that they are alike is then no evidence that
+            they have none.
+        shape: (rings,) log G^2 if it is known up to a constant; None to estimate it.
 
     Returns:
-        The noise; ``log_gain`` covers all rings, those below LOWEST_RING by smoothness.
+        The estimate; ``log_gain`` covers all rings, extrapolated smoothly below LOWEST_RING.
     """
     calm = not chosen and _calm(power / expected[:, None], ring.count)
     used = np.arange(len(ring.count)) >= (1 if calm else LOWEST_RING)
     if shape is not None:
-        # Where a given spectrum ends, what little there is (aliasing, rounding) is not of its shape and would set the level.
+        # Beyond the end of a given spectrum, the little power there is (aliasing, rounding) would distort the level.
         log_power = np.log(ramp) + shape
         used = used & (log_power > log_power.max() + np.log(_SHOWN))
     relative = ring.frequency / nyquist
@@ -143,7 +147,7 @@ class _Problem:
         return np.tile(np.arange(len(self.shapes)), len(_LEVELS))
 
     def smoothed(self, target: np.ndarray, information: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Log gain of all rings and its covariance, from targets of the used ones and what they know of them."""
+        """Log gain of all rings and its covariance, from targets of the used rings and their information (1 / variance)."""
         known, right = np.zeros(len(self.used)), np.zeros(len(self.used))
         known[self.used] = information + 1e-9
         right[self.used] = known[self.used] * target
@@ -164,7 +168,7 @@ class _Fit:
 
 
 def _fitted(problem: _Problem, start: np.ndarray) -> _Fit:
-    """EM from one start."""
+    """Fit by EM from one starting point."""
     log_gain, spread = start, 0.15
     share = np.full(len(problem.shapes), 1 / len(problem.shapes))
     level, kind, weight = problem.level, problem.kind, problem.weight
@@ -176,7 +180,7 @@ def _fitted(problem: _Problem, start: np.ndarray) -> _Fit:
         share = counted / counted.sum()
         mean_log, mean_square = belief @ np.log(level), belief @ np.log(level) ** 2
         spread = float(np.clip(np.sqrt(max(mean_square.mean() - mean_log.mean() ** 2, 0)), 0.05, 0.35))
-        # One step of the EM for the noise, then smoothed by what is known of kernels.
+        # One EM step for the noise, then smoothing with the prior on kernels.
         moved = tied[None] * inverse * belief[..., None]
         expectation = moved.sum(axis=(0, 1))
         observed = ((moved * inverse).sum(axis=1) * problem.data).sum(axis=0)
@@ -194,7 +198,7 @@ def _fitted(problem: _Problem, start: np.ndarray) -> _Fit:
 
 
 def _power(problem: _Problem, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of every level and anatomy: the power (c, rings) that moves with the noise, and 1 / all power (n, c, rings)."""
+    """For each level and anatomy: the power that scales with the noise (c, rings), and 1 / total power (n, c, rings)."""
     with_kernel = problem.with_kernel[:, None]
     tied = _LEVELS[:, None, None] * noise + np.where(with_kernel, noise, 0) * problem.shapes
     fixed = np.where(with_kernel, 0, problem.scale * problem.base) * problem.shapes
@@ -203,7 +207,7 @@ def _power(problem: _Problem, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _belief(problem: _Problem, inverse: np.ndarray, share: np.ndarray, spread: float) -> np.ndarray:
-    """Probability (n, c) of each level and anatomy in each patch."""
+    """Probability (n, c) of each combination of level and anatomy in each patch."""
     fit = np.log(inverse) @ problem.weight - np.einsum("nr,ncr->nc", problem.weight * problem.data, inverse)
     prior = np.exp(-0.5 * (np.log(_LEVELS) / spread) ** 2)
     fit += np.log(np.repeat(prior / prior.sum(), len(share))) + np.log(share)[problem.kind]
@@ -212,7 +216,7 @@ def _belief(problem: _Problem, inverse: np.ndarray, share: np.ndarray, spread: f
 
 
 def _calm(power: np.ndarray, count: np.ndarray) -> bool:
-    """Whether the powers (n, rings) vary over the patches as noise alone does, at the low frequencies where anatomy is."""
+    """Whether the powers (n, rings) vary over the patches as noise alone does, at the low frequencies of anatomy."""
     if len(power) < 8:
         return False
     spread = np.log(np.maximum(power[:, 1:6], 1e-12)).var(axis=0)
@@ -220,7 +224,7 @@ def _calm(power: np.ndarray, count: np.ndarray) -> bool:
 
 
 def _anatomy(frequency: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Shapes (m, rings) of anatomy relative to the noise or the ramp, the first 0, and which go through the kernel."""
+    """Shapes (m, rings) of anatomy relative to the noise or the ramp, the first 0, and which went through the kernel."""
     relative = frequency / REFERENCE
     shapes = [np.zeros_like(frequency)]
     for exponent in (*WITH_KERNEL, *WITHOUT_KERNEL):
@@ -230,7 +234,7 @@ def _anatomy(frequency: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _penalty(frequency: np.ndarray, twist: float) -> np.ndarray:
-    """Precision (rings, rings) of log G^2: what is known of kernels; symmetric about f = 0."""
+    """Prior precision (rings, rings) of log G^2: kernels are smooth and symmetric about f = 0."""
     count = len(frequency)
     step = float(np.median(np.diff(frequency)))
     mirrored = np.abs(np.arange(-3, count))

@@ -1,8 +1,8 @@
 """Calibration of the dose simulation to a scan: photons and kernel, measured in its soft tissue.
 
-A lower dose must add sqrt((1 - a) / a) times the scan's own noise, with the same spectrum. Both are measured
-(:mod:`.noise_estimate`), anatomy taken out: the spectrum gives the gain of the scan's kernel over a ramp (:mod:`.kernel`), and the
-level at low frequencies, where every kernel leaves the ramp as it is, gives the photons.
+A lower dose adds sqrt((1 - a) / a) times the scan's own noise, with the same spectrum. Level and spectrum are measured with
+anatomy removed (:mod:`.noise_estimate`): the spectrum gives the gain of the scan's kernel over a ramp (:mod:`.kernel`), and
+the level at low frequencies, where every kernel leaves the ramp unchanged, gives the photons.
 """
 
 from __future__ import annotations
@@ -23,47 +23,49 @@ from .ray_noise import ray_noise
 from .settings import DEFAULT_INCIDENT_PHOTONS, DoseSettings
 
 GAIN_FLOOR = 1e-3
-"""Smaller gains, relative to the largest, count as this: beyond the end of a kernel its logarithm means nothing."""
+"""Gains below this fraction of the largest are raised to it: beyond a kernel's cut-off their logarithm is meaningless."""
 CUTOFFS = np.exp(np.linspace(math.log(0.1), math.log(8.0), 120))
-"""Hann cut-offs, fraction of Nyquist, that are compared with a kernel to describe it."""
+"""Hann cut-offs, as fractions of Nyquist, with which a kernel is compared in order to describe it."""
 FEW_PATCHES = 6
-"""With fewer, the spectrum is uncertain, and the calibration says so."""
+"""With fewer patches the spectrum is uncertain, and the calibration's ``reason`` says so."""
 
 
 @dataclass(frozen=True)
 class Calibration:
     """What was measured in a scan and what follows from it. Frequencies are means of |f| over the noise power spectrum.
 
-    ``method`` is "image" (measured) or "default" (nothing to measure: ``reason`` says why, filter as in the settings).
+    ``method`` is "image" (measured in the scan), "tags" (from acquisition tags), "user" (photons given by the user) or
+    "default" (``reason`` says why nothing better was possible; the filter is that of the settings).
     """
 
     incident_photons: float
-    """N0 per channel and view, for the geometry of :meth:`ParallelBeam.for_image`."""
+    """N0 per channel and view, for the geometry of the settings."""
     noise_hu: float
     """The scan's own noise in soft tissue, standard deviation, HU; NaN if not measured."""
     method: str
     apodisation: str
     cutoff: float
-    """Of the ramp filter, fraction of Nyquist; with a ``kernel_gain`` those of the filter nearest to it."""
+    """Of the ramp filter, fraction of Nyquist. With a ``kernel_gain``, apodisation and cut-off describe the nearest
+    filter."""
     reason: str = ""
-    """Why something could not be measured; empty if all was."""
+    """Why something could not be measured; empty if everything was."""
     scan_frequency_per_mm: float = math.nan
     added_frequency_per_mm: float = math.nan
-    """Of the model's noise with the chosen filter."""
+    """Mean frequency of the model's noise with the chosen filter."""
     windows: int = 0
     patches: int = 0
     slices: tuple[int, ...] = ()
     kernel_gain: tuple[float, ...] = ()
-    """G(f) over the ramp at f = 0, step, 2 step ...; empty where the filter is that of ``apodisation``."""
+    """Gain G(f) over the ramp at f = 0, step, 2 step ...; empty if ``apodisation`` and ``cutoff`` define the filter."""
     kernel_gain_step_per_mm: float = 0.0
     electronic_variance: float | None = None
-    """Ne, photons^2, where the calibration found it; None leaves that of the settings."""
+    """Ne, photons^2, if the calibration determined it; None keeps that of the settings."""
     noise_error: float = math.nan
     """Standard error of ``noise_hu``, relative."""
     frequency_error: float = math.nan
     """Standard error of ``scan_frequency_per_mm``, relative."""
     anatomy_share: float = math.nan
-    """Of the variance in the patches: what was told from noise and taken out."""
+    """Share of the variance in the patches that was identified as anatomy and removed, 0 to 1."""
     spectrum_step_per_mm: float = 0.0
     scan_power: tuple[float, ...] = ()
     """The scan's noise power spectrum at f = 0, step, 2 step ..., HU^2 mm^2."""
@@ -95,25 +97,25 @@ def calibrate_incident_photons(
     spectrum: NoiseSpectrum | None = None,
     usual_electronics: float | None = None,
 ) -> Calibration:
-    """N0 and the kernel with which the model's full-dose noise equals the scan's own, in level and spectrum.
+    """Find N0 and the kernel with which the model's full-dose noise matches the scan's own, in level and spectrum.
 
-    No noise is reconstructed: what a ramp filter gives from the rays that cross the patches is known. The dose fraction plays
-    no part: noise then added for any a has the right ratio. With electronic noise, N0 is that of which quantum and electronic
-    noise together give the level.
+    No noise is reconstructed: what a ramp filter gives for the rays through the patches is known in closed form. The dose
+    fraction plays no part: noise added later for any a has the right ratio. With electronic noise, N0 is chosen so that
+    quantum and electronic noise together give the measured level.
 
     Args:
         hu_volume: (x, y, z), HU, at full dose.
         pixel_mm: (dx, dy) in mm.
         settings: electronic variance, views, attenuation of water; the filter if the spectrum is not matched.
-        seed: plays no part any more; 0 or above.
-        max_slices: slices used, spread over those that show most soft tissue.
+        seed: unused, kept for compatibility; 0 or above.
+        max_slices: most slices used, spread over those with most soft tissue.
         match_spectrum: False keeps the filter of the settings.
-        spectrum: of the scan's noise as the user measured it; only the level is then measured.
-        usual_electronics: Ne that scanners usually have, photons^2, instead of that of the settings; less is taken where it would
-            be more than a small share of the noise of the full dose (:data:`.electronics.MOST_OF_QUANTUM`).
+        spectrum: noise spectrum of the scan as measured by the user; only the level is then measured here.
+        usual_electronics: typical Ne, photons^2, used instead of that of the settings, and reduced where it would exceed a
+            small share of the full-dose noise (:data:`.electronics.MOST_OF_QUANTUM`).
 
     Returns:
-        The calibration. Without uniform tissue or without noise ``method`` is "default" and ``reason`` says why.
+        The calibration. If there is no uniform tissue or no noise, ``method`` is "default" and ``reason`` says why.
 
     Raises:
         ValueError: for what :func:`~.dose.check_hu` refuses, a missing pixel size, or a bad ``max_slices`` or ``seed``.
@@ -147,7 +149,7 @@ def calibrate_incident_photons(
 
 
 def _usual(found: NoiseEstimate, settings: DoseSettings, usual: float, beam: Geometry) -> float:
-    """Ne: the usual one, or what is a small share of the quantum noise."""
+    """Ne: the typical value, at most a small share of the quantum noise."""
     alone = dataclasses.replace(settings, electronic_variance=0.0)
     photons = _photons(found.ray_noise, float(found.log_gain[0]), beam, alone)
     quantum, electronic = found.ray_noise
@@ -157,13 +159,13 @@ def _usual(found: NoiseEstimate, settings: DoseSettings, usual: float, beam: Geo
 def calibrate_from_spectrum(
     hu_volume: np.ndarray, pixel_mm: PixelSize, settings: DoseSettings, spectrum: NoiseSpectrum, reason: str
 ) -> Calibration:
-    """N0 and kernel from a spectrum alone, level and all: for scans in which nothing can be measured.
+    """Derive N0 and the kernel from a spectrum alone, level included, for scans in which nothing can be measured.
 
     Args:
-        hu_volume: (x, y, z), HU; the spectrum is taken for that of the most attenuated quarter of its middle slice.
+        hu_volume: (x, y, z), HU; the spectrum is assumed to hold for the most attenuated quarter of its middle slice.
         pixel_mm: (dx, dy) in mm.
         settings: geometry, electronic noise.
-        spectrum: as the user measured it.
+        spectrum: as measured by the user.
         reason: why the scan's own noise is not used.
     """
     pixel = check_pixel_size(pixel_mm)
@@ -249,10 +251,10 @@ def _calibration(
 
 
 def _photons(ray_noise: tuple[float, float], log_gain: float, beam: Geometry, settings: DoseSettings) -> float:
-    """N0 of which quantum and electronic noise together have the level at low frequencies.
+    """N0 with which quantum and electronic noise together have the measured level at low frequencies.
 
-    A reconstruction from views M over half a turn and channels d apart has the spectrum ``pi d / M |f|`` times the mean
-    variance of the rays (a full turn of M views alike).
+    A reconstruction from M views over half a turn and channels d apart has the noise spectrum ``pi d / M |f|`` times the
+    mean variance of the rays; M views over a full turn give the same.
     """
     per_variance = math.pi * beam.isocentre_spacing_mm / beam.views * (1000 / settings.mu_water_per_mm) ** 2
     quantum, electronic = ray_noise
@@ -262,7 +264,7 @@ def _photons(ray_noise: tuple[float, float], log_gain: float, beam: Geometry, se
 
 
 def _log_gain_of_filter(settings: DoseSettings, pixel: PixelSize) -> np.ndarray:
-    """Log of the power over the ramp's of noise with the filter of the settings, as reconstructed: interpolation included."""
+    """Log of noise power over the ramp's, reconstructed with the filter of the settings, interpolation included."""
     beam = settings.rays((64, 64), pixel)
     frequency = plane(pixel)[0]
     return _log_gain_of_window(frequency, settings.apodisation, settings.cutoff, beam.isocentre_spacing_mm)
@@ -276,7 +278,7 @@ def _log_gain_of_window(frequency: np.ndarray, name: str, cutoff: float, spacing
 
 
 def _nearest_hann(power: np.ndarray, pixel: PixelSize) -> float:
-    """Cut-off of the Hann window with whose noise the mean frequency is that of the scan: a description."""
+    """Cut-off of the Hann window whose noise has the scan's mean frequency; only a description of the kernel."""
     frequency, area = plane(pixel)
     area = area * (frequency <= 0.5 / max(pixel))
     own = area * power

@@ -1,9 +1,10 @@
-"""Photon-count simulation to a lower dose: counts, electronic noise, photon-starvation correction, logarithm.
+"""Photon-count simulation of a lower dose: counts, electronic noise, photon-starvation correction, logarithm.
 
-The closed formula adds Gaussian noise to line integrals. Where few photons arrive, a scanner shows more than that: counts
+The closed formula adds Gaussian noise to line integrals. Where few photons arrive, a scanner does more than that: counts
 below a threshold are smoothed over neighbouring channels and views BEFORE the logarithm (adaptive filtering), and a floor
-cuts off the largest line integrals. Averaging before the logarithm lowers p at its ridges: faint dark bands along the rays
-that cross most tissue. Source: Hsieh 1998, Med Phys 25(11):2139; Kachelriess et al. 2001, Med Phys 28(4):475.
+cuts off the largest line integrals. Averaging before the logarithm lowers p at its ridges, which leaves faint dark bands
+along the rays that cross most tissue. Source: Hsieh 1998, Med Phys 25(11):2139; Kachelriess et al. 2001, Med Phys
+28(4):475.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from .settings import DoseSettings
 
 
 def line_integrals_of_counts(counts: np.ndarray, incident: np.ndarray | float, settings: DoseSettings) -> np.ndarray:
-    """The logarithm as a scanner takes it: ``p = -ln(max(S(y), floor) / incident)``, S the adaptive filter.
+    """Line integrals as a scanner computes them: ``p = -ln(max(S(y), floor) / incident)``, S the adaptive filter.
 
     Args:
         counts: y, (views, channels), measured photons with electronic noise; may be below 0.
@@ -39,16 +40,16 @@ def line_integrals_of_counts(counts: np.ndarray, incident: np.ndarray | float, s
 
 
 def smooth_photon_starvation(counts: np.ndarray, *, threshold: float, channels: int, views: int) -> np.ndarray:
-    """Counts averaged over neighbours where that average is below ``threshold``: by half of it wholly, up to it in part.
+    """Average counts over neighbours where that average is below ``threshold``: fully below half of it, partly up to it.
 
-    The average decides, not the count itself: that would pick the low ones and leave the high ones, a bias. The share of
-    the average, ``2 (1 - average / threshold)`` between 0 and 1, grows gradually: a sharp switch would draw its own edges.
+    The average decides, not the count itself: that would smooth the low counts and leave the high ones, a bias. The weight
+    of the average, ``2 (1 - average / threshold)`` between 0 and 1, changes gradually: a sharp switch would create edges.
 
     Args:
         counts: (views, channels).
         threshold: photons; 0 changes nothing.
         channels: length of the average along a view, odd.
-        views: its length over views, odd.
+        views: length of the average across views, odd.
 
     Returns:
         (views, channels) float64.
@@ -67,17 +68,17 @@ def smooth_photon_starvation(counts: np.ndarray, *, threshold: float, channels: 
 def added_line_integrals(
     line_integral: np.ndarray, incident: np.ndarray, settings: DoseSettings, rng: np.random.Generator
 ) -> np.ndarray:
-    """What a lower dose adds to the line integrals of an existing scan, by photon-count simulation.
+    """Noise that a lower dose adds to the line integrals of an existing scan, by photon-count simulation.
 
-    The scan's own counts are thinned: each quantum is kept with probability a. From Poisson counts of the full dose that
-    gives exactly Poisson counts of the lower dose. Electronic noise of variance ``(1 - a^2) Ne`` makes up for what thinning
-    took from the scan's own. Both counts then go through the same scanner, and the difference is what is added: for
-    a = 1 it is 0 everywhere.
+    The scan's own counts are thinned: each photon is kept with probability a, which turns Poisson counts of the full dose
+    into exactly Poisson counts of the lower dose. Electronic noise of variance ``(1 - a^2) Ne`` replaces what thinning removed
+    of the scan's own. Both counts then go through the same scanner model, and their difference is added: for a = 1 it is 0
+    everywhere.
 
     Args:
         line_integral: p of the scan, (views, channels).
-        incident: N0 of each ray at full dose, broadcastable to that.
-        settings: dose, electronic noise, scanner.
+        incident: N0 of each ray at full dose, broadcastable to (views, channels).
+        settings: dose, electronic noise and photon-starvation correction.
         rng: source of the random numbers.
 
     Returns:
@@ -85,7 +86,7 @@ def added_line_integrals(
     """
     a = settings.dose_fraction
     expected = incident * np.exp(-np.asarray(line_integral, dtype=np.float64))
-    full = np.floor(expected + rng.random(expected.shape))  # whole photons, right on average
+    full = np.floor(expected + rng.random(expected.shape))  # whole photons with the right mean
     low = rng.binomial(full.astype(np.int64), a).astype(np.float64)
     if settings.electronic_variance > 0 and a < 1:
         low += rng.standard_normal(low.shape) * np.sqrt((1 - a**2) * settings.electronic_variance)
@@ -99,7 +100,7 @@ def measured_counts(
 
     Args:
         line_integral: p, (views, channels).
-        incident: photons of each ray, broadcastable to that.
+        incident: incident photons of each ray, broadcastable to (views, channels).
         electronic_variance: Ne, photons^2.
         rng: source of the random numbers.
 

@@ -1,6 +1,6 @@
 """Dose reduction by inserting noise: the closed formula, the noise of one slice, the noise of a volume.
 
-The noise that separates dose ``a`` from full dose is made in the sinogram, reconstructed by itself and added to the
+The noise that separates dose ``a`` from full dose is generated in the sinogram, reconstructed on its own and added to the
 original image. Filtered back projection is linear, so nothing is resampled, blurred or shifted, and ``a = 1`` changes
 nothing.
 """
@@ -51,14 +51,14 @@ def added_noise_variance(
     noise_free: bool = False,
     relative_incident_photons: np.ndarray | float = 1.0,
 ) -> np.ndarray:
-    """Variance of the noise that a ray's line integral needs to look like one measured at dose fraction ``a``.
+    """Variance of the noise that makes a ray's line integral look as if measured at dose fraction ``a``.
 
     A measured line integral has ``var(p) = 1/N + Ne/N^2`` with ``N = N0 exp(-p)`` photons. From full dose to dose a:
 
         var = (1 - a)/a * e^p/N0 * (1 + (1 + a)/a * Ne * e^p/N0)
 
-    and with ``noise_free=True``, for objects without noise of their own, all of it: ``1/(a N) + Ne/(a N)^2``. The
-    logarithm of few photons is also biased upwards; that bias is not part of the formula.
+    and with ``noise_free=True``, for objects without noise of their own, the whole of it: ``1/(a N) + Ne/(a N)^2``. The
+    logarithm of a small count is also biased upwards; that bias is not part of the formula.
 
     Args:
         line_integral: p, any shape, no unit.
@@ -66,7 +66,7 @@ def added_noise_variance(
         incident_photons: N0, incident photons at full dose.
         electronic_variance: Ne, photons^2.
         noise_free: whether the object is noise-free (a phantom).
-        relative_incident_photons: of each ray, relative to N0; broadcastable to the line integrals. See
+        relative_incident_photons: incident photons of each ray over N0; broadcastable to the line integrals. See
             :func:`~.settings.relative_incident_photons`.
 
     Returns:
@@ -92,14 +92,14 @@ def added_noise_variance(
 
 
 def check_hu(hu: np.ndarray, axes: int) -> np.ndarray:
-    """``hu`` as an array, refused if it cannot be HU.
+    """Return ``hu`` as an array, or refuse it if it cannot be in HU.
 
     Args:
         hu: HU.
-        axes: number of axes that it must have.
+        axes: expected number of axes.
 
     Raises:
-        ValueError: for another number of axes, NaN or infinity, or values that are never below 0 HU.
+        ValueError: for another number of axes, an empty array, NaN or infinity, or if no value is below 0 HU.
 
     >>> check_hu([[-1000, 40]], axes=2).shape
     (1, 2)
@@ -111,18 +111,18 @@ def check_hu(hu: np.ndarray, axes: int) -> np.ndarray:
     if not np.isfinite(hu).all():
         bad = int(hu.size - np.isfinite(hu).sum())
         raise ValueError(
-            f"Expected finite HU but got {bad} NaN or infinite voxels. Replace them, by -1024 for padding."
+            f"Expected finite HU but got {bad} NaN or infinite voxels. Replace them; for padding use -1024."
         )
     check_lowest(float(hu.min()), float(hu.max()))
     return hu
 
 
 def check_lowest(low: float, high: float) -> None:
-    """Refuse a volume of which the lowest value is 0 or above with a ValueError: no HU of anything with air around it."""
+    """Raise a ValueError if the lowest value of a volume is 0 or above: with air around the body, HU go below 0."""
     if low >= 0:
         raise ValueError(
             f"Expected HU, where air is about -1000, but got values from {low:g} to {high:g}, never below 0. "
-            "It looks like stored values without their rescale, or an image scaled for display. Apply RescaleSlope and "
+            "These look like stored values before rescaling, or an image scaled for display. Apply RescaleSlope and "
             "RescaleIntercept (HU = slope * stored + intercept), or give the original CT."
         )
 
@@ -135,17 +135,17 @@ def noise_image(
     *,
     noise_free: bool = False,
 ) -> np.ndarray:
-    """The noise to add to one slice: projected, drawn per ray, reconstructed.
+    """Noise to add to one slice: project the slice, draw noise for each ray, reconstruct it.
 
     Args:
-        hu_slice: (x, y), HU. What lies outside the slice counts as air.
+        hu_slice: (x, y), HU. Everything outside the slice counts as air.
         pixel_mm: (dx, dy) in mm.
         settings: dose, photons, filter.
-        rng: source of the normal deviates, one per ray.
+        rng: source of the random numbers.
         noise_free: see :func:`added_noise_variance`.
 
     Returns:
-        (x, y) float32, HU, mean 0; all 0 for a dose fraction of 1 unless ``noise_free``.
+        (x, y) float32, HU, mean 0 except for the bias of photon counts; all 0 for a dose fraction of 1 unless ``noise_free``.
 
     Raises:
         ValueError: for what :func:`check_hu` refuses, or a missing pixel size.
@@ -179,7 +179,7 @@ def _noise(
     """Noise of a slice from its line integrals p (views, channels)."""
     geometry = _rays(hu, pixel, settings)
     if settings.kernel_gain and settings.route == "formula":
-        # Photon counts stay whole: what a scanner does to few of them depends on how many a channel gets.
+        # Not for photon counts: photon-starvation correction depends on the count of each real channel.
         geometry, factor = oversampled(geometry, pixel)
         p = np.repeat(p, factor, axis=1)
         settings = dataclasses.replace(
@@ -193,7 +193,7 @@ def _noise(
 def _added(
     p: np.ndarray, geometry: Geometry, settings: DoseSettings, rng: np.random.Generator, noise_free: bool
 ) -> np.ndarray:
-    """What is added to the line integrals p (views, channels)."""
+    """Noise to add to the line integrals p (views, channels)."""
     relative = relative_incident_photons(p, geometry, settings)
     a, electronic = settings.dose_fraction, settings.electronic_variance
     if settings.route == "photon_counts":
@@ -228,7 +228,7 @@ def _reconstruct(
 
 
 def slice_generator(seed: int, index: int) -> np.random.Generator:
-    """The random numbers of slice ``index``: they depend on seed and index alone, not on what was drawn before.
+    """Random generator of slice ``index``: it depends on seed and index alone, not on earlier draws.
 
     >>> bool(slice_generator(1, 7).random() == slice_generator(1, 7).random())
     True
@@ -246,7 +246,20 @@ def noise_of_slice(
     noise_free: bool = False,
     projections: Projections | None = None,
 ) -> np.ndarray:
-    """:func:`noise_image` of slice ``index`` of a volume that was checked as a whole: a slice without any air is legitimate there."""
+    """:func:`noise_image` for slice ``index`` of a volume checked as a whole: a single slice may contain no air.
+
+    Args:
+        hu_slice: (x, y), HU.
+        pixel_mm: (dx, dy) in mm.
+        settings: dose, photons, filter.
+        seed: of the volume, 0 or above.
+        index: of the slice in its volume.
+        noise_free: see :func:`added_noise_variance`.
+        projections: line integrals of the volume, kept for several noise realizations.
+
+    Returns:
+        (x, y) float32, HU.
+    """
     attenuation = hu_to_attenuation(hu_slice, settings.mu_water_per_mm)
     rays = _rays(hu_slice, pixel_mm, settings)
     if projections is None:
@@ -266,10 +279,10 @@ def insert_noise(
     progress: Callable[[int, int], None] | None = None,
     projections: Projections | None = None,
 ) -> np.ndarray:
-    """A volume as it would look at a lower dose: itself plus :func:`noise_image`, slice by slice.
+    """Volume as it would look at a lower dose: the input plus :func:`noise_image`, slice by slice.
 
-    Slices have independent noise. Slice z of any sub-volume that starts at slice 0 is the same as in the whole, in
-    whatever order; for other parts use :func:`noise_image` with :func:`slice_generator`.
+    Slices have independent noise, whatever the order in which they are computed. A sub-volume that starts at slice 0 gets the
+    same noise as in the whole volume; for other parts use :func:`noise_image` with :func:`slice_generator`.
 
     Args:
         hu_volume: (x, y, z), HU.
@@ -278,10 +291,10 @@ def insert_noise(
         seed: 0 or above; the same seed gives the same noise.
         noise_free: True for phantoms, see :func:`added_noise_variance`.
         progress: called with (slices done, slices in all) after each slice.
-        projections: of this volume, where several realizations of its noise are made; the result is the same.
+        projections: line integrals of this volume, kept for several noise realizations; they do not change the result.
 
     Returns:
-        (x, y, z) float32, HU, nothing clipped or rounded; padding (:func:`~..regions.padding_mask`) as it was. For a
+        (x, y, z) float32, HU, neither clipped nor rounded; padding (:func:`~..regions.padding_mask`) unchanged. For a
         dose fraction of 1, unless ``noise_free``, a copy of the input in its own dtype.
 
     Raises:
@@ -309,13 +322,13 @@ def insert_noise(
 
 
 def check_seed(seed: int) -> None:
-    """Refuse a seed below 0 with a ValueError."""
+    """Raise a ValueError for a seed below 0."""
     if seed < 0:
         raise ValueError(f"Expected a seed of 0 or above but got {seed}.")
 
 
 def _each_slice(work: Callable[[int], None], count: int, progress: Callable[[int, int], None] | None) -> None:
-    """``work(z)`` for each slice, several slices at a time; ``progress`` is told one at a time."""
+    """Call ``work(z)`` for each slice, several at a time; calls of ``progress`` never overlap."""
     lock, done = threading.Lock(), 0
 
     def block(start: int, stop: int) -> None:
@@ -327,5 +340,5 @@ def _each_slice(work: Callable[[int], None], count: int, progress: Callable[[int
                 if progress is not None:
                     progress(done, count)
 
-    # Blocks of one slice: memory holds one slice a thread, and the progress is even.
+    # Blocks of one slice: memory holds one slice per thread, and progress is reported steadily.
     run_in_threads(block, count, blocks_per_thread=count)

@@ -1,7 +1,7 @@
-"""The default electronic noise of a scan.
+"""Default electronic noise of a scan.
 
-A virtual ray of the simulation stands for many readings of the detector, each with electronic noise of its own: a channel of
-0.6 mm at the isocentre, rows of 0.6 mm, some 1152 readings a turn. The sum over the readings has as many times the variance.
+One ray of the simulation stands for many readings of the detector, each with its own electronic noise: channels of 0.6 mm
+at the isocentre, rows of 0.6 mm, about 1152 readings per turn. The variance of their sum is their number times that of one.
 """
 
 from __future__ import annotations
@@ -9,20 +9,22 @@ from __future__ import annotations
 from .geometry import Geometry
 
 MOST_OF_QUANTUM = 0.004
-"""Electronic noise of a full dose is at most so much of its quantum noise, as variances, on average over soft tissue: protocols
-keep it there. Where few photons arrive it is a multiple of that, at a quarter of the dose five times as much."""
+"""Largest ratio of electronic to quantum noise (variances) at full dose, on average over soft tissue; protocols stay
+below it. The ratio is many times larger where few photons arrive, and five times larger in the noise inserted for a quarter of
+the dose."""
 
 VARIANCE_PER_READING = 100.0
-"""Ne of one reading, photons^2: 10 photons, usual for energy-integrating detectors of 2005 to 2020."""
+"""Ne of one reading, photons^2: a standard deviation of 10 photons, typical of energy-integrating detectors of 2005 to
+2020."""
 CHANNEL_MM = ROW_MM = 0.6
 READINGS_PER_HALF_TURN = 576
 DEFAULT_THICKNESS_MM = 1.0
-"""Where the slice's thickness is not known: thin, so that rather too little is added."""
+"""Used if the slice thickness is unknown: thin, to err towards too little electronic noise."""
 LARGEST_THICKNESS_MM = 8.0
 
 
 def usual_electronic_variance(beam: Geometry, thickness_mm: float | None) -> float:
-    """Ne of a ray of ``beam``, photons^2, for slices of a thickness in mm (None: not known).
+    """Typical Ne of a ray of ``beam``, photons^2, for a slice thickness in mm (None: unknown).
 
     >>> from .geometry import ParallelBeam
     >>> usual_electronic_variance(ParallelBeam(576, 9, 0.6), 0.6), usual_electronic_variance(ParallelBeam(576, 9, 0.6), 6.0)

@@ -21,7 +21,7 @@ APODISATIONS: tuple[str, ...] = get_args(Apodisation)
 
 
 def apodisation_window(relative: np.ndarray, apodisation: str, cutoff: float) -> np.ndarray:
-    """The factor on the ramp at a frequency given as a fraction of Nyquist; 1 at 0, 0 above the cut-off.
+    """Factor by which the ramp is multiplied at each frequency: 1 at 0, and 0 above the cut-off.
 
     With ``u = relative / cutoff``: ram-lak 1, shepp-logan sinc(u/2), cosine cos(pi u/2), hann (1 + cos(pi u))/2.
 
@@ -29,7 +29,10 @@ def apodisation_window(relative: np.ndarray, apodisation: str, cutoff: float) ->
         relative: any shape, frequency over the Nyquist frequency of the detector, 0 to 1.
         apodisation: one of :data:`APODISATIONS`.
         cutoff: fraction of Nyquist at which the window ends. Above 1 the window is cut off by Nyquist before it ends:
-            a larger value is a sharper kernel, and every window goes over into ram-lak.
+            a larger value gives a sharper kernel, and every window approaches ram-lak.
+
+    Returns:
+        The same shape, float64, 0 to 1.
 
     Raises:
         ValueError: for an unknown name or a cut-off that is not finite and above 0.
@@ -78,21 +81,21 @@ def ramp_filter(
 ) -> np.ndarray:
     """Frequency response of the apodised ramp, for the real FFT of a view zero-padded to at least twice its length.
 
-    Built from the band-limited kernel in space, h(0) = 1/(4 d^2), h(n odd) = -1/(pi n d)^2, h(n even) = 0: sampling
-    |f| instead would set the mean of each view to 0, and the image would be shifted.
+    Built from the band-limited kernel in space, h(0) = 1/(4 d^2), h(n odd) = -1/(pi n d)^2, h(n even) = 0: sampling |f|
+    instead would set the mean of each view to 0 and shift all HU.
 
     Args:
         channels: length of a view.
         spacing: channel spacing d, mm; radian for a curved detector.
         apodisation: "ram-lak", "shepp-logan", "cosine" or "hann".
         cutoff: see :func:`apodisation_window`.
-        curved: the kernel of an equiangular fan, h(n) (n d / sin(n d))^2.
+        curved: take the kernel of an equiangular fan, h(n) (n d / sin(n d))^2.
 
     Returns:
         (length // 2 + 1,) float32 in 1/mm (1/radian), read-only; about |f| times the window, f in cycles/mm.
 
     Raises:
-        ValueError: for an unknown apodisation, a cut-off, a length or a spacing that is not above 0.
+        ValueError: for an unknown apodisation, or a cut-off, length or spacing that is not above 0.
 
     Source: Kak and Slaney 1988, Principles of Computerized Tomographic Imaging, section 3.3.3, eq. 61;
         section 3.4.1, eq. 92.
@@ -106,19 +109,19 @@ def ramp_filter(
 
 
 def filter_sinogram(sinogram: Image, geometry: Geometry, apodisation: str = "hann", cutoff: float = 1.0) -> Image:
-    """Each view of a sinogram, weighted as its geometry asks, convolved with the apodised ramp.
+    """Convolve each view of a sinogram with the apodised ramp, weighted as its geometry requires.
 
-    Views of a fan are weighted with cos(gamma) before, and by the distance of the source.
+    Before that, views of a fan are weighted with cos(gamma) and a power of the distance from source to isocentre.
 
     Args:
         sinogram: numpy (views, channels) or torch (..., views, channels), line integrals.
         geometry: the rays that were measured.
         apodisation: see :func:`ramp_filter`.
-        cutoff: see :func:`apodisation_window`, of the detector's Nyquist frequency.
+        cutoff: as a fraction of the detector's Nyquist frequency, see :func:`apodisation_window`.
 
     Returns:
-        The same shape, float32 (torch: the sinogram's dtype), for :func:`back_project`: the sinogram's unit per mm for
-        parallel beams, times mm for fan beams, where division by the squared distance from the source follows.
+        The same shape, float32 (torch: the sinogram's dtype), for :func:`back_project`: in the sinogram's unit per mm for
+        parallel beams, times mm for fan beams, which are then divided by the squared distance from the source.
 
     Raises:
         ValueError: see :func:`ramp_filter`, or if the sinogram's shape is not the geometry's.
@@ -148,7 +151,7 @@ def filter_sinogram(sinogram: Image, geometry: Geometry, apodisation: str = "han
 
 
 def _weight_and_filter(geometry: Geometry, apodisation: str, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
-    """What each channel is multiplied with before filtering, float32 (channels,), and the filter's response."""
+    """Weight of each channel before filtering, float32 (channels,), and the filter's frequency response."""
     if not isinstance(geometry, FanBeam):
         response = ramp_filter(geometry.channels, geometry.channel_spacing_mm, apodisation, cutoff)
         return np.ones(geometry.channels, dtype=np.float32), response
@@ -171,20 +174,20 @@ def _check_sinogram(sinogram: Image, geometry: Geometry) -> None:
 
 
 def back_project(filtered: Image, geometry: Geometry, shape: tuple[int, int], pixel_mm: PixelSize) -> Image:
-    """Pixel-driven back projection, linear interpolation between channels, scaled by pi / views.
+    """Pixel-driven back projection with linear interpolation between channels, scaled by pi / views.
 
-    Parallel beams: the angular step. Fan beams: half the angular step of a full turn, in which every ray is measured
-    twice; each view is weighted with 1 / distance^2 from the source (flat detectors: along the central ray).
+    For parallel beams that is the angular step; for fan beams it is half the angular step, because a full turn measures every
+    ray twice. Fan views are weighted with 1 / distance^2 from the source (flat detectors: along the central ray).
 
     Args:
-        filtered: numpy (views, channels) or torch (..., views, channels): what :func:`filter_sinogram` gave.
+        filtered: numpy (views, channels) or torch (..., views, channels), from :func:`filter_sinogram`.
         geometry: the rays that were measured.
         shape: (nx, ny) of the image.
         pixel_mm: (dx, dy) in mm.
 
     Returns:
-        (nx, ny) float32, or torch (..., nx, ny), in 1/mm for line integrals without a unit. Beyond the detector a view
-        adds 0.
+        (nx, ny) float32, or torch (..., nx, ny), in 1/mm for line integrals without a unit. A view adds 0 to pixels that
+        its detector does not cover.
 
     Raises:
         ValueError: if the sinogram's shape is not the geometry's, for a pixel size that is not above 0, or if a fan's

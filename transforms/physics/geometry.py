@@ -20,17 +20,17 @@ PixelSize = tuple[float, float]
 
 
 _SMALLEST_MM, _LARGEST_MM = 0.01, 50.0
-"""No CT of a patient has pixels beyond; a coarse test object may come near."""
+"""Pixels of patient CT are well inside this range; those of a coarse test object may come close to its ends."""
 
 
 def check_pixel_size(pixel_mm: PixelSize | None) -> PixelSize:
-    """``pixel_mm`` as two floats, or a refusal: physics without a known spacing would be wrong, never approximate.
+    """Return ``pixel_mm`` as two floats, or refuse it: without a known spacing the physics would be wrong, not approximate.
 
     Args:
-        pixel_mm: (dx, dy) in mm; numpy scalars are welcome.
+        pixel_mm: (dx, dy) in mm; numpy scalars are accepted.
 
     Raises:
-        ValueError: if it is missing, does not hold two values, or one of them is not finite and above 0, or is of no CT.
+        ValueError: if it is missing, is not two values, or one of them is not finite or outside 0.01 to 50 mm.
 
     >>> check_pixel_size((0.5, 1))
     (0.5, 1.0)
@@ -45,8 +45,8 @@ def check_pixel_size(pixel_mm: PixelSize | None) -> PixelSize:
         raise ValueError(f"Expected pixel_mm with two finite values above 0 mm but got {values}. {hint}")
     if not all(_SMALLEST_MM <= value <= _LARGEST_MM for value in values):
         raise ValueError(
-            f"Expected pixels of {_SMALLEST_MM:g} to {_LARGEST_MM:g} mm but got {values[0]:g} x {values[1]:g} mm, as where metres or microns "
-            f"are taken for mm. Correct the header. {hint}"
+            f"Expected pixels of {_SMALLEST_MM:g} to {_LARGEST_MM:g} mm but got {values[0]:g} x {values[1]:g} mm. If "
+            f"metres or microns were taken for mm, correct the header. {hint}"
         )
     return values[0], values[1]
 
@@ -55,14 +55,14 @@ def check_pixel_size(pixel_mm: PixelSize | None) -> PixelSize:
 class ParallelBeam:
     """Parallel rays over half a turn.
 
-    View ``k`` has the angle ``pi * k / views``, so the range is [0, pi). A ray of detector position ``t`` holds the
-    points with ``x cos(angle) + y sin(angle) = t``. Channel centres lie symmetric about the isocentre:
+    View ``k`` has the angle ``pi * k / views``, so the range is [0, pi). The ray at detector position ``t`` consists
+    of the points with ``x cos(angle) + y sin(angle) = t``. Channel centres are symmetric about the isocentre:
     ``t = (c - (channels - 1) / 2) * channel_spacing_mm``.
 
     Args:
         views: number of angles.
         channels: number of detector channels.
-        channel_spacing_mm: distance of neighbouring channel centres, mm at the isocentre.
+        channel_spacing_mm: distance between neighbouring channel centres, mm at the isocentre.
 
     Raises:
         ValueError: if a number is below 1 or the spacing is not finite and above 0.
@@ -83,7 +83,7 @@ class ParallelBeam:
 
     @classmethod
     def for_image(cls, shape: tuple[int, int], pixel_mm: PixelSize, views: int = 720) -> ParallelBeam:
-        """The detector that covers the diagonal of an image, channels as fine as its smaller pixel side.
+        """Beam that covers the diagonal of an image, with channels as wide as its smaller pixel side.
 
         Args:
             shape: (nx, ny) of the slice.
@@ -114,7 +114,7 @@ class ParallelBeam:
 
     @property
     def isocentre_spacing_mm(self) -> float:
-        """Distance of neighbouring rays at the isocentre, mm."""
+        """Distance between neighbouring rays at the isocentre, mm."""
         return self.channel_spacing_mm
 
     @property
@@ -128,20 +128,20 @@ class FanBeam:
     """Rays from a source that turns once around the isocentre.
 
     View ``k`` has the angle ``beta = 2 pi k / views``; its source stands at ``R (-sin(beta), cos(beta))``, so that the
-    central ray of view 0 runs along -y and channels count in the direction of x. A channel sees the fan angle gamma;
-    its ray has the normal's angle ``beta + gamma`` and the distance ``R sin(gamma)`` from the isocentre.
+    central ray of view 0 runs along -y and channels count in the direction of x. A channel lies at the fan angle gamma;
+    the normal of its ray has the angle ``beta + gamma``, and its distance from the isocentre is ``R sin(gamma)``.
 
     Args:
         views: number of angles over a full turn.
         channels: number of detector channels.
-        channel_spacing_mm: distance of neighbouring channel centres on the detector, along its arc or its flat, mm.
-        source_isocentre_mm: R, mm.
-        source_detector_mm: distance of the source from the detector's centre, mm.
+        channel_spacing_mm: distance between neighbouring channel centres along the detector's arc or flat, mm.
+        source_isocentre_mm: R, distance from the source to the isocentre, mm.
+        source_detector_mm: distance from the source to the detector's centre, mm.
         detector: "curved", an arc around the source (equiangular), or "flat" (equidistant).
 
     Raises:
-        ValueError: if a number is below 1, a length is not finite and above 0, the source does not stand farther from the
-            detector than from the isocentre, or the fan is 90 degrees wide or more.
+        ValueError: if a number is below 1, a length is not finite and above 0, the source is not farther from the detector
+            than from the isocentre, ``detector`` is neither name, or the fan is 90 degrees wide or more.
 
     >>> fan = FanBeam.mayo()
     >>> round(float(np.degrees(fan.fan_angles[-1])), 2), round(float(fan.positions_mm[-1]), 1)
@@ -200,7 +200,7 @@ class FanBeam:
 
     @property
     def isocentre_spacing_mm(self) -> float:
-        """Distance of neighbouring rays at the isocentre near the central one, mm."""
+        """Distance between the central ray and its neighbours at the isocentre, mm."""
         return self.channel_spacing_mm * self.source_isocentre_mm / self.source_detector_mm
 
 

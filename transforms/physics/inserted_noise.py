@@ -1,4 +1,4 @@
-"""Compares inserted noise with the scan's own: the spectrum of the added noise, measured as if it were the scan's."""
+"""Comparison of inserted noise with the scan's own: their spectra, measured in the same way."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from .patch_spectra import PATCH_SIZES, cut, periodograms, rings, tissue_corners
 def compared_spectra(
     full: np.ndarray, low: np.ndarray, pixel: PixelSize, calibration: Calibration, dose_fraction: float
 ) -> dict[str, Any]:
-    """Spectra of the scan's own noise and of what was inserted, for the provenance.
+    """Spectra of the scan's own noise and of the inserted noise, for the provenance.
 
     Args:
         full: (x, y, z), HU.
-        low: the same at the lower dose.
+        low: (x, y, z), HU, the same scan at the lower dose.
         pixel: (dx, dy) in mm.
         calibration: with a measured spectrum.
-        dose_fraction: a; what was inserted is divided by ``1 / a - 1``, so that both should be alike.
+        dose_fraction: a; the inserted power is divided by ``1 / a - 1``, so that both spectra should be equal.
 
     Returns:
-        Lists of frequencies (1/mm) and powers (HU^2 mm^2), and the ratio of the levels; empty where nothing was measured.
+        Lists of frequencies (1/mm) and powers (HU^2 mm^2), and the ratio of the levels; empty without a measured spectrum
+        or with fewer than four patches of soft tissue.
     """
     if not calibration.scan_power or dose_fraction == 1:
         return {}

@@ -1,7 +1,7 @@
-"""Noise of any kernel from one reconstruction: that of a ramp on an oversampled detector, then a gain in image space.
+"""Noise of any kernel from one reconstruction: a ramp on an oversampled detector, followed by a gain in image space.
 
-A gain G(f) over the ramp reaches what no apodisation does: kernels that end below Nyquist, enhance edges, or anything that was
-measured. What sampling takes away (linear interpolation between channels, the pixel grid) is known and made up for.
+A gain G(f) over the ramp describes what no apodisation can: kernels that end below Nyquist, kernels that enhance edges, and
+measured kernels. The loss by sampling (linear interpolation between channels, the pixel grid) is known and compensated.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from scipy import fft
 from .geometry import FanBeam, Geometry, PixelSize
 
 BAND = 1.5
-"""The reconstruction's window ends at this multiple of the image's Nyquist frequency: beyond its corners."""
+"""The reconstruction's window ends at this multiple of the image's Nyquist frequency, beyond its corner frequencies."""
 OFF_CENTRE_MM = 90.0
-"""Usual distance of tissue from the isocentre: there, rays of a fan lie closer on the source's side and farther on the other."""
+"""Typical distance of tissue from the isocentre, where the rays of a fan are closer together on the source's side
+and farther apart on the other."""
 LEAST_RESPONSE = 0.04
-"""Where sampling leaves less of the power than this, nothing is made up for: what is there is aliased."""
+"""The loss by sampling is compensated only down to this share of the power: below it, what remains is aliased."""
 
 
 def oversampled(geometry: Geometry, pixel: PixelSize) -> tuple[Geometry, int]:
-    """A detector whose channels resolve the corners of an image's frequencies, and how many fit into one of ``geometry``.
+    """Detector that resolves the corners of the image's frequency plane, and its channels per channel of ``geometry``.
 
     >>> from .geometry import ParallelBeam
     >>> oversampled(ParallelBeam(8, 9, 1.0), (1.0, 1.0))
@@ -36,7 +37,7 @@ def oversampled(geometry: Geometry, pixel: PixelSize) -> tuple[Geometry, int]:
 
 
 def apodisation_of(geometry: Geometry, pixel: PixelSize) -> tuple[str, float]:
-    """Apodisation and cut-off (fraction of the detector's Nyquist frequency) of the reconstruction that is shaped afterwards."""
+    """Apodisation and cut-off (fraction of the detector's Nyquist frequency) of the noise given to :func:`shape_noise`."""
     return "cosine", BAND * geometry.isocentre_spacing_mm / min(pixel)
 
 
@@ -45,16 +46,17 @@ _FREQUENCIES = 96
 
 @lru_cache(maxsize=32)
 def sampling_response(pixel: PixelSize, spacing: float, stretch: float) -> tuple[np.ndarray, np.ndarray]:
-    """Frequencies (96,) 1/mm up to the image's corner, and the share of ``|f|`` that a reconstruction's noise has there.
+    """Share of the ramp ``|f|`` that sampling leaves in a reconstruction's noise power, by frequency.
 
     Args:
         pixel: (dx, dy) in mm.
-        spacing: of the channels at the isocentre, mm.
-        stretch: how much closer or farther rays lie than at the isocentre, as a fraction; 0 for parallel beams.
+        spacing: channel spacing at the isocentre, mm.
+        stretch: how much closer together or farther apart rays are than at the isocentre, as a fraction; 0 for parallel
+            beams.
 
     Returns:
-        Frequencies, and the power over ``|f|``: window, interpolation between channels, and what the grid folds back; mean over
-        directions.
+        (96,) frequencies up to the corner of the frequency plane, 1/mm, and (96,) power over ``|f|``, averaged over
+        directions: window, interpolation between channels, and aliasing by the pixel grid.
     """
     x, y = np.meshgrid(*(np.fft.fftfreq(128, side) for side in pixel), indexing="ij")
     copies = np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1], indexing="ij")).reshape(2, -1)
@@ -80,20 +82,20 @@ def sampling_response(pixel: PixelSize, spacing: float, stretch: float) -> tuple
 def shape_noise(
     noise: np.ndarray, pixel: PixelSize, geometry: Geometry, gain: np.ndarray, step_per_mm: float
 ) -> np.ndarray:
-    """Noise of a reconstruction as with :func:`apodisation_of`, given the spectrum ``G^2(f) |f|``.
+    """Shape noise that was reconstructed with :func:`apodisation_of` so that its spectrum is ``G^2(f) |f|``.
 
     Args:
         noise: (x, y), HU.
         pixel: (dx, dy) in mm.
         geometry: of the reconstruction.
-        gain: G at f = 0, step, 2 step ...; linear between, the last value beyond.
-        step_per_mm: 1/mm.
+        gain: G at f = 0, step, 2 step ...; interpolated linearly, constant beyond the last value.
+        step_per_mm: frequency step of ``gain``, 1/mm.
 
     Returns:
         (x, y) float32, HU.
     """
     nx, ny = noise.shape
-    # The gain's kernel is a few pixels long; the margin keeps it from reaching around.
+    # The gain's kernel is a few pixels long; the margin keeps it from wrapping around.
     sides = [fft.next_fast_len(side + 16, real=True) for side in (nx, ny)]
     radius = np.hypot(np.fft.fftfreq(sides[0], pixel[0])[:, None], np.fft.rfftfreq(sides[1], pixel[1])[None, :])
     stretch = OFF_CENTRE_MM / geometry.source_isocentre_mm if isinstance(geometry, FanBeam) else 0.0

@@ -1,4 +1,4 @@
-"""A scan's own noise, level and spectrum, measured in its soft tissue without a reference and freed of anatomy."""
+"""Level and spectrum of a scan's own noise, measured in its soft tissue without a reference, anatomy removed."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ from .ray_noise import RayNoise, ray_noise
 from .settings import DoseSettings
 
 GOOD_PATCHES = 20
-"""Patches of a size that are enough; where there are fewer, smaller ones are taken."""
+"""Number of patches that is enough; with fewer of one size, the next smaller size is tried."""
 PART = 0.5
-"""Of the patches that are measured a second time: those with less anatomy."""
+"""Share of the patches that are measured a second time: those with the least anatomy."""
 LARGEST_PATCH_MM = 34.0
-"""Larger patches seldom hold one tissue."""
+"""Larger patches rarely lie within one tissue."""
 LEAST_NOISE_HU = 0.2
-"""Below this a scan is noise-free for our purposes (rounding to whole HU alone gives 0.29)."""
+"""A scan with less noise counts as noise-free (rounding to whole HU alone gives 0.29)."""
 MODEL_ERROR = 0.02
-"""Relative error of the level for as much anatomy as noise, from trials with known noise on real anatomy."""
+"""Relative error of the level where anatomy and noise have equal variance, from trials with known noise on real anatomy."""
 
 
 FREQUENCIES = 96
-"""Of a spectrum over the plane, from 0 to the corner of an image's."""
+"""Number of frequencies in a spectrum, from 0 to the corner of the image's frequency plane."""
 LOW_PEAK = 0.1
-"""Spectra that peak below so much of the image's largest frequency are no filtered back projection's."""
+"""A spectrum that peaks below this fraction of the image's highest frequency is not that of filtered back projection."""
 _ITERATIVE = re.compile(
     r"^[IJ]\d\d|ASIR|IDOSE|IMR|SAFIRE|ADMIRE|VEO|AIDR|FIRST|AICE|TRUEFIDELITY|DLIR|PRECISE", re.IGNORECASE
 )
-"""Kernels, as their makers call them, of iterative and learned reconstructions."""
+"""Manufacturers' kernel names of iterative and learned reconstructions."""
 
 
 class NoNoiseError(ValueError):
@@ -60,11 +60,11 @@ class NoiseEstimate:
     """The noise of a scan in soft tissue."""
 
     level_hu: float
-    """Standard deviation, HU, on average (root mean square) over all soft-tissue patches; anatomy and rounding taken out."""
+    """Standard deviation, HU, on average (root mean square) over all soft-tissue patches; anatomy and rounding removed."""
     level_error: float
     """Standard error of the level, relative."""
     frequency_per_mm: np.ndarray
-    """(m,) 1/mm, from 0 to the corner of the image's frequencies."""
+    """(m,) 1/mm, from 0 to the corner of the image's frequency plane."""
     power: np.ndarray
     """(m,) HU^2 mm^2, noise power spectrum, mean over directions; its integral over the plane is the level's square."""
     power_error: np.ndarray
@@ -74,16 +74,16 @@ class NoiseEstimate:
     frequency_error: float
     """Standard error of the mean frequency, relative."""
     peak_frequency_per_mm: float
-    """Where the spectrum is largest."""
+    """Frequency at which the spectrum is largest."""
     anatomy_share: float
-    """Of the variance in the patches: what was taken out, 0 to 1."""
+    """Share of the variance in the patches that was removed as anatomy, 0 to 1."""
     ray_noise: tuple[float, float]
-    """Mean of e^p and of its square over the rays through all patches, incident photons counted relative to N0."""
+    """Means of ``e^p / n`` and of its square over the rays through all patches, n being the incident photons over N0."""
     corners: np.ndarray
-    """(patches, 3) first pixel along x and y, and slice."""
+    """(patches, 3) first pixel along x and y, and slice index."""
     patch_size: int
     windows: int
-    """Of soft tissue in the slices that were used."""
+    """Number of soft-tissue windows in the slices used."""
     slices: tuple[int, ...]
     log_gain: np.ndarray
     """(m,) natural logarithm of the power over that of a ramp filter, ``|f|`` HU^2 mm^3; finite at f = 0."""
@@ -98,24 +98,24 @@ def measure_noise(
     hu_range: tuple[float, float] = SOFT_TISSUE_HU,
     log_shape: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> NoiseEstimate:
-    """Level and spectrum of a scan's own noise.
+    """Measure level and spectrum of a scan's own noise.
 
-    All soft-tissue patches take part, not the calm ones: those are calm by chance. Where the noise is expected from the rays
-    that cross a patch, its share that rises like a ramp-filtered spectrum is told from anatomy, which falls steeply
-    (:mod:`.anatomy_mixture`).
+    All soft-tissue patches are used, not only the calm ones, which are calm by chance. The noise expected in a patch
+    follows from the rays that cross it; noise, whose spectrum rises like a ramp, is separated from anatomy, whose spectrum
+    falls steeply (:mod:`.anatomy_mixture`).
 
     Args:
         hu_volume: (x, y, z) or (x, y), HU.
         pixel_mm: (dx, dy) in mm.
-        settings: bowtie filter, current modulation and attenuation of water, from which follows how noise varies over a slice;
+        settings: bowtie filter, current modulation and attenuation of water, which determine how noise varies over a slice;
             None takes the defaults.
-        max_slices: slices used, spread over those that show most soft tissue.
-        hu_range: local means of soft tissue, HU.
-        log_shape: frequencies (1/mm) and log of the power over ``|f|``, where the spectrum is known but for its level.
+        max_slices: most slices used, spread over those with most soft tissue.
+        hu_range: range of local means that counts as soft tissue, HU.
+        log_shape: frequencies (1/mm) and log of the power over ``|f|``, if the spectrum is known up to its level.
 
     Raises:
-        NoNoiseError: no uniform soft tissue, or no noise in it.
-        ValueError: values not in HU, a missing pixel size or a ``max_slices`` below 1.
+        NoNoiseError: if there is no uniform soft tissue, or no noise in it.
+        ValueError: for values not in HU, a missing pixel size or a ``max_slices`` below 1.
 
     >>> from ct_cncl.transforms.physics import insert_noise
     >>> water = np.where(np.hypot(*np.mgrid[-64:64, -64:64]) < 55, 0.0, -1000.0)[..., None]
@@ -147,7 +147,7 @@ def measure_noise(
     shape = None if log_shape is None else _smeared(np.interp(fine_frequencies(size, pixel), *log_shape), size, pixel)
     found = separate(power, ring, ramp, expected, white=white, nyquist=nyquist, shape=shape)
     if len(corners) > 2 * GOOD_PATCHES * PART and found.anatomy.any():
-        # Again with those that hold least anatomy, as told from its shape: by how calm they are, chance would choose.
+        # Once more with the patches of least anatomy, judged by spectral shape: judged by calmness, chance would choose.
         keep = np.argsort(found.anatomy, kind="stable")[: int(len(corners) * PART)]
         power, corners, expected = power[keep], corners[keep], expected[keep]
         found = separate(power, ring, ramp, expected, white=white, nyquist=nyquist, shape=shape, chosen=True)
@@ -165,12 +165,12 @@ def measure_noise(
 
 
 def _slices_with_tissue(hu: np.ndarray, most: int, hu_range: tuple[float, float]) -> dict[int, int]:
-    """Slice index -> soft-tissue windows."""
+    """Number of soft-tissue windows by slice index."""
     return slices_to_measure([tissue_windows(hu[..., z], hu_range) for z in range(hu.shape[2])], most)
 
 
 def tissue_windows(hu_slice: np.ndarray, hu_range: tuple[float, float] = SOFT_TISSUE_HU) -> int:
-    """How many windows of soft tissue a slice (x, y), HU, holds."""
+    """Number of soft-tissue windows in a slice (x, y), HU."""
     if min(hu_slice.shape) < 3 * WINDOW:
         return 0
     tissue = soft_tissue_windows(hu_slice, window=WINDOW, hu_range=hu_range) & ~padding_mask(hu_slice)
@@ -178,9 +178,10 @@ def tissue_windows(hu_slice: np.ndarray, hu_range: tuple[float, float] = SOFT_TI
 
 
 def slices_to_measure(windows: Sequence[int], most: int = 5) -> dict[int, int]:
-    """The slices that are measured, given the number of :func:`tissue_windows` in each, and how many they hold.
+    """Slices to measure, with their :func:`tissue_windows`, given the number of these in every slice.
 
-    They are spread over those with at least half as many as the best one; chosen from the chosen ones, they are the same.
+    They are spread over the slices with at least half as many windows as the best one. Choosing again among the chosen
+    slices changes nothing.
 
     >>> slices_to_measure([0, 10, 90, 100, 60, 49], 2)
     {2: 90, 4: 60}
@@ -194,7 +195,7 @@ def slices_to_measure(windows: Sequence[int], most: int = 5) -> dict[int, int]:
 def _patches(
     hu: np.ndarray, pixel: PixelSize, slices: tuple[int, ...], hu_range: tuple[float, float]
 ) -> tuple[int, np.ndarray]:
-    """Side and corners (n, 3) of the patches, slice by slice: the largest side of which there are enough."""
+    """Side and corners (n, 3) of the patches: the largest side that gives enough patches."""
     best: tuple[int, np.ndarray] = (PATCH_SIZES[-1], np.zeros((0, 3), dtype=int))
     sizes = [size for size in PATCH_SIZES if size * max(pixel) <= LARGEST_PATCH_MM] or [PATCH_SIZES[-1]]
     for size in sizes:
@@ -250,7 +251,7 @@ def _estimate(
     if not level >= LEAST_NOISE_HU:
         raise NoNoiseError(f"no noise in the soft tissue: {level:.3g} HU, {LEAST_NOISE_HU} needed")
     mean_frequency = float((density * frequency).sum() / variance)
-    # Errors: those of the spectrum, ring by ring, and of the mean over patches that overlap.
+    # Errors of the spectrum, ring by ring, and of the mean over overlapping patches.
     to_fine = np.stack([np.interp(frequency, ring.frequency, unit) for unit in np.eye(len(ring.frequency))], axis=1)
     by_ring = (density / variance) @ to_fine
     by_ring_f = (density * (frequency / mean_frequency - 1) / variance) @ to_fine
@@ -280,12 +281,12 @@ def _estimate(
 
 
 def unlike_the_model(frequency: np.ndarray, power: np.ndarray, kernel: str | None = None) -> str:
-    """Why a scan's noise is not that of filtered back projection, one sentence; empty where nothing says so.
+    """One sentence on why a scan's noise is not that of filtered back projection; empty if nothing suggests it.
 
     Args:
-        frequency: (m,) 1/mm, up to the corner of the image's frequencies.
-        power: (m,) of the scan's noise.
-        kernel: as the scan states it.
+        frequency: (m,) 1/mm, up to the corner of the image's frequency plane.
+        power: (m,) noise power of the scan, HU^2 mm^2.
+        kernel: kernel name as stated by the scan.
 
     >>> f = np.linspace(0, 1, 50)
     >>> unlike_the_model(f, f * np.exp(-((f / 0.4) ** 2)), "B30f")
@@ -305,7 +306,7 @@ def unlike_the_model(frequency: np.ndarray, power: np.ndarray, kernel: str | Non
 
 
 def _unsmeared(log_gain: np.ndarray, size: int, pixel: PixelSize) -> np.ndarray:
-    """The gain (rings,) that looks like ``log_gain`` through the patches' window."""
+    """Log gain (rings,) that becomes ``log_gain`` when smeared by the patches' window."""
     ring, radius = rings(size, pixel), fine_frequencies(size, pixel)
     sharp = log_gain
     for _ in range(3):
@@ -315,13 +316,13 @@ def _unsmeared(log_gain: np.ndarray, size: int, pixel: PixelSize) -> np.ndarray:
 
 
 def _smeared(log_gain: np.ndarray, size: int, pixel: PixelSize) -> np.ndarray:
-    """What a gain on the grid of ``fine_frequencies`` looks like through the patches' window, (rings,)."""
+    """Log gain (rings,) after smearing by the patches' window, from one on the grid of ``fine_frequencies``."""
     power = expected_power(size, pixel, fine_frequencies(size, pixel) * np.exp(log_gain))
     return np.log(np.maximum(power, 1e-300) / expected_ramp(size, pixel))
 
 
 def plane(pixel: PixelSize) -> tuple[np.ndarray, np.ndarray]:
-    """Frequencies (m,) 1/mm from 0 to the corner of an image's, and the area (1/mm^2) of the plane that each stands for.
+    """Frequencies (m,) to the corner of the frequency plane, 1/mm, and the area of the plane that each stands for, 1/mm^2.
 
     >>> frequency, area = plane((0.5, 0.5))
     >>> round(float(area.sum()), 6), round(float(frequency[-1]), 4)

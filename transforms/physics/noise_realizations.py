@@ -1,12 +1,12 @@
-"""Noise realizations: the noise of a scan's full dose, made once and scaled to any dose.
+"""Noise realizations: noise at the level of a scan's full dose, computed once and scaled to any dose.
 
-Inserted noise for dose ``a`` has ``sqrt((1 - a) / a)`` times the deviation of the full dose's own noise, whatever the
-object (Ne = 0). So a few stored realizations of "noise realization", that of ``a = 0.5`` with Ne = 0, give every dose at the
-price of a multiplication: cheap enough for every patch of a training.
+The noise to insert for dose ``a`` has ``sqrt((1 - a) / a)`` times the standard deviation of the full-dose noise, whatever
+the object (Ne = 0). A few stored realizations, computed for ``a = 0.5`` and Ne = 0, therefore give every dose by one
+multiplication: cheap enough for every patch in training.
 
-Electronic noise does not scale so. Where a ray has ``N = N0 exp(-p)`` photons at full dose, what should be inserted is
-larger than the scaled noise realization by ``sqrt(1 + (1 + a)/a * Ne/N)`` (Yu et al. 2012, J Comput Assist Tomogr 36(4):477,
-eq. 11), here for Ne = 100:
+Electronic noise does not scale like this. For a ray with ``N = N0 exp(-p)`` photons at full dose, the noise to insert
+exceeds the scaled realization by the factor ``sqrt(1 + (1 + a)/a * Ne/N)`` (Yu et al. 2012, J Comput Assist Tomogr
+36(4):477, eq. 11), here for Ne = 100:
 
     N, photons    a = 0.5    a = 0.25    a = 0.1
     100,000       1.00       1.00        1.01
@@ -14,8 +14,8 @@ eq. 11), here for Ne = 100:
       1,000       1.14       1.22        1.45
         100       2.00       2.45        3.46
 
-A diagnostic body scan has some 10,000 photons behind the middle of an abdomen: the error is then 1 to 5 %. Behind
-shoulders or at small N0 use :class:`~ct_cncl.transforms.patches.low_dose.SimulateLowDose`, which knows Ne.
+In a diagnostic body scan, about 10,000 photons arrive behind the middle of the abdomen: the error is then 1 to 5 %. Behind
+shoulders or at small N0 use :class:`~ct_cncl.transforms.patches.low_dose.SimulateLowDose`, which models Ne.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from ct_cncl.transforms.physics import DoseSettings, insert_noise
 from ct_cncl.transforms.physics.projections import Projections
 
 SCANNER_FLOOR_HU = -1024.0
-"""Scanners cut off below; so does a simulated low dose, unless the scan itself goes lower."""
+"""Scanners cut values off below this; so does the simulation, unless the scan itself goes lower."""
 
 ELECTRONIC_VARIANCE = 100.0
-"""Ne of noise realizations by photon-count simulation, photons^2: what scanners usually have."""
+"""Ne of noise realizations by photon-count simulation, photons^2: typical of scanners."""
 
 
 def noise_realization(
@@ -48,26 +48,29 @@ def noise_realization(
     exact_at_dose: float | None = None,
     projections: Projections | None = None,
 ) -> np.ndarray:
-    """One realization of the noise with the variance of the scan's own at full dose.
+    """One noise realization, with the variance of the scan's own noise at full dose.
 
-    By the closed formula it is exact at any dose where electronic noise plays no part. ``counts_at_dose`` a dose it goes through counts and
-    their logarithm instead, with electronic noise of :data:`ELECTRONIC_VARIANCE` and photon-starvation correction
-    (``settings.starvation_counts`` ...): its streaks and bands are those of that dose, and at others only nearly so.
+    By the closed formula it is exact at any dose at which electronic noise is negligible. With ``counts_at_dose``, photon
+    counts and their logarithm are simulated instead, with electronic noise of :data:`ELECTRONIC_VARIANCE` and
+    photon-starvation correction (``settings.starvation_counts`` ...): streaks and bands are exact at that dose and
+    approximate at others.
 
     Args:
         hu_volume: (x, y, z), HU.
         pixel_mm: (dx, dy) in mm.
-        settings: photons, filter and geometry; dose fraction, electronic noise and photon-count simulation play no part.
+        settings: photons, filter, geometry and photon-starvation correction. Dose fraction and route are ignored, and so is
+            electronic noise unless ``exact_at_dose`` is given.
         seed: 0 or above; the same seed gives the same noise.
-        exact_at_dose: dose fraction at which the formula's electronic noise (that of ``settings``) is exact; None leaves it out.
+        exact_at_dose: dose fraction at which the formula's electronic noise (that of ``settings``) is exact; None leaves
+            electronic noise out.
         counts_at_dose: dose fraction of photon-count simulation, above 0 and below 1; None takes the formula.
-        projections: of this volume, shared by its realizations.
+        projections: line integrals of this volume, shared by its realizations.
 
     Returns:
-        (x, y, z) float32, HU, mean 0 (by photon-count simulation but for its bands); exactly 0 in padding.
+        (x, y, z) float32, HU, mean 0 (except for the bands of photon-count simulation); exactly 0 in padding.
 
     Raises:
-        ValueError: as :func:`~ct_cncl.transforms.physics.insert_noise`.
+        ValueError: as :func:`~ct_cncl.transforms.physics.insert_noise`, or for ``counts_at_dose`` outside its range.
 
     >>> volume = np.pad(np.zeros((16, 16, 1)), ((8, 8), (8, 8), (0, 0)), constant_values=-1000.0)
     >>> noise = noise_realization(volume, (1.0, 1.0), DoseSettings(dose_fraction=0.1, views=32), seed=0)
@@ -92,19 +95,19 @@ def noise_realization(
 
 
 def noise_factor(dose_fraction: float, *, of: float = 1.0, noise_free: bool = False) -> float:
-    """What noise realization is multiplied by before it is added.
+    """Factor by which a noise realization is multiplied before it is added.
 
     - A scan taken to dose a: ``sqrt((1 - a) / a)``.
-    - A scan already taken to dose b, taken to a of that: ``sqrt((1 - a) / (a b))``, with other noise realization.
-    - A noise-free object, which needs all of the noise of dose a: ``sqrt(1 / a)``.
+    - A scan already taken to dose b, then to a times b: ``sqrt((1 - a) / (a b))``, with another noise realization.
+    - A noise-free object, which needs the whole noise of dose a: ``sqrt(1 / a)``.
 
     Args:
         dose_fraction: a, above 0 and up to 1.
         of: b, the dose of the image that the noise is added to, relative to full dose.
-        noise_free: the image has no noise of its own.
+        noise_free: whether the image has no noise of its own.
 
     Raises:
-        ValueError: a fraction outside its range.
+        ValueError: for a fraction outside its range.
 
     >>> noise_factor(0.1), noise_factor(0.1, of=0.25), noise_factor(0.25, noise_free=True)
     (3.0, 6.0, 2.0)
@@ -115,12 +118,13 @@ def noise_factor(dose_fraction: float, *, of: float = 1.0, noise_free: bool = Fa
 
 
 def cut_off(noisy: ArrayOrTensor, clean: ArrayOrTensor, floor_hu: float | ArrayOrTensor) -> ArrayOrTensor:
-    """``noisy`` cut off at the scanner's floor; what lies below it in ``clean`` (padding) may stay there.
+    """Cut ``noisy`` off at the scanner's floor, or at the value of ``clean`` where that is lower (padding).
 
     Args:
         noisy: any shape, HU.
         clean: the same shape, HU, before noise was added.
-        floor_hu: lowest value that the scanner writes, see :func:`scanner_floor`; one for all, or of a shape that fits.
+        floor_hu: lowest value that the scanner writes, see :func:`~.simulation.scanner_floor`; a number or a broadcastable
+            array.
 
     >>> cut_off(np.array([-1100.0, -2000.0, 7.0]), np.array([-1000.0, -2000.0, 0.0]), -1024.0)
     array([-1024., -2000.,     7.])
@@ -131,13 +135,13 @@ def cut_off(noisy: ArrayOrTensor, clean: ArrayOrTensor, floor_hu: float | ArrayO
 
 
 def check_dose_range(dose_range: Sequence[float]) -> tuple[float, float]:
-    """``dose_range`` as two floats.
+    """Return ``dose_range`` as two floats.
 
     Args:
         dose_range: lowest and highest dose fraction.
 
     Raises:
-        ValueError: not two dose fractions above 0 and up to 1, the lower first.
+        ValueError: unless it is two dose fractions above 0 and up to 1, the lower first.
 
     >>> check_dose_range([0.1, 1])
     (0.1, 1.0)

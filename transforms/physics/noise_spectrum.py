@@ -1,4 +1,4 @@
-"""A noise power spectrum that the user measured: read from a file, checked, and turned into a kernel's gain."""
+"""Noise power spectrum measured by the user: read from a file, checked and turned into a kernel's gain."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LEAST_LINES = 5
 MM_COLUMNS = ("frequency_per_mm", "1/mm", "per_mm", "cycles/mm", "lp/mm")
 CM_COLUMNS = ("frequency_per_cm", "1/cm", "per_cm", "cycles/cm", "lp/cm")
 _FLOOR = 1e-6
-"""Powers below this share of the largest count as this: beyond the end of a kernel there is none."""
+"""Powers below this fraction of the largest are raised to it: beyond a kernel's cut-off there is none."""
 
 
 class SpectrumError(ValueError):
@@ -32,12 +32,12 @@ class NoiseSpectrum:
     """File name, for the provenance."""
 
     def log_gain(self, frequency_per_mm: np.ndarray) -> np.ndarray:
-        """Log of the power over a ramp's, ``|f|``, at the given frequencies (m,); below the lowest measured one as there."""
+        """Log of the power over a ramp's, ``|f|``, at frequencies (m,), 1/mm; constant below the lowest measured one."""
         own = self.frequency_per_mm > 0
         frequency, power = self.frequency_per_mm[own], self.power[own]
         log = np.log(np.maximum(power, _FLOOR * power.max()) / frequency)
         inside = np.interp(frequency_per_mm, frequency, log)
-        # Beyond what was measured the kernel keeps falling as it did at the end, and never rises.
+        # Beyond the measured range the kernel keeps falling as it did at the end; it never rises.
         last = min(len(log) - 1, 4)
         slope = min((log[-1] - log[-1 - last]) / (frequency[-1] - frequency[-1 - last]), 0.0)
         beyond = np.maximum(frequency_per_mm - frequency[-1], 0) * slope
@@ -45,13 +45,16 @@ class NoiseSpectrum:
 
 
 def read_spectrum(path: str | Path) -> NoiseSpectrum:
-    """A spectrum from a CSV file: a line of headings, then one line a frequency.
+    """Read a spectrum from a CSV file: a line of headings, then one line per frequency.
 
-    The first column is the frequency, headed ``frequency_per_mm`` or ``frequency_per_cm``; the second the power, headed
-    ``power_hu2_mm2``. So the units are stated: a spectrum of other units would be taken for another kernel.
+    The first column is the frequency, headed ``frequency_per_mm`` or ``frequency_per_cm``; the second is the power, headed
+    ``power_hu2_mm2``. The headings state the units, because a spectrum in other units would pass for another kernel.
+
+    Args:
+        path: the CSV file; lines that begin with # are skipped.
 
     Raises:
-        SpectrumError: not readable, other units, or values that are no spectrum.
+        SpectrumError: if the file cannot be read, states other units, or holds values that are not a noise spectrum.
     """
     path = Path(path)
     try:
@@ -74,10 +77,15 @@ def read_spectrum(path: str | Path) -> NoiseSpectrum:
 
 
 def check_spectrum(frequency_per_mm: np.ndarray, power: np.ndarray, source: str) -> NoiseSpectrum:
-    """The spectrum, refused where it cannot be one of CT noise.
+    """Return the spectrum, or refuse it if it cannot be one of CT noise.
+
+    Args:
+        frequency_per_mm: (n,) 1/mm, rising, 0 or above.
+        power: (n,) HU^2 mm^2, 0 or above.
+        source: name of the file, for messages and the provenance.
 
     Raises:
-        SpectrumError: too few values, not rising frequencies, powers below 0, or frequencies of other units.
+        SpectrumError: for too few values, frequencies that do not rise, powers below 0, or other units.
 
     >>> check_spectrum(np.linspace(0, 0.7, 8), np.linspace(0, 100, 8), "water").source
     'water'
@@ -92,17 +100,18 @@ def check_spectrum(frequency_per_mm: np.ndarray, power: np.ndarray, source: str)
         or not power.max() > 0
     ):
         raise SpectrumError(
-            f"Expected {LEAST_LINES} or more rising frequencies with powers of 0 or more in {source}, but got {len(frequency)} lines "
-            "that are not. Check the file."
+            f"Expected {LEAST_LINES} or more rising frequencies with powers of 0 or more in {source}, but its {len(frequency)} lines "
+            "do not fit. Check the file."
         )
     if not 0.15 <= frequency[-1] <= 5:
         raise SpectrumError(
-            f"Expected frequencies up to 0.15 to 5 / mm in {source}, but got up to {frequency[-1]:g} / mm. Is their unit another "
-            "(1/cm, 1/pixel)? State it in the first line."
+            f"Expected frequencies up to 0.15 to 5 / mm in {source}, but got up to {frequency[-1]:g} / mm. Are they in "
+            "1/cm (head the column frequency_per_cm) or 1/pixel (divide by the pixel size in mm)?"
         )
     level = math.sqrt(2 * math.pi * float(np.trapezoid(power * frequency, frequency)))
     if not 0.2 <= level <= 2000:
         raise SpectrumError(
-            f"Expected the power of CT noise in {source}, 0.2 to 2000 HU in all, but got {level:.3g} HU. Is its unit HU^2 mm^2?"
+            f"Expected a spectrum of CT noise in {source}, with a standard deviation of 0.2 to 2000 HU, but got {level:.3g} HU. "
+            "Is the power in HU^2 mm^2?"
         )
     return NoiseSpectrum(frequency, power, source)

@@ -1,6 +1,7 @@
-"""Periodograms of soft-tissue patches, ring by ring, and what ramp-filtered noise is expected to give in them.
+"""Periodograms of soft-tissue patches, ring by ring, and their expected values for ramp-filtered noise.
 
-Slices are arrays (x, y) in HU; pixel sizes are (dx, dy) in mm. Rings are centred on whole steps of the patch's DFT.
+Slices are arrays (x, y) in HU; pixel sizes are (dx, dy) in mm. Rings are centred on
+multiples of the frequency step of the patch's DFT.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from .geometry import PixelSize
 PATCH_SIZES = (32, 24, 16)
 """Sides in pixels, largest first: large patches resolve low frequencies, small ones fit into little tissue."""
 WINDOW = 9
-"""Side of the windows whose means must be soft tissue all over a patch."""
+"""Side in pixels of the windows whose means must be those of soft tissue everywhere in a patch."""
 MOST_PATCHES = 120
-"""More would cost time and say no more; they are spread over all that there are."""
+"""More would cost time and add nothing; these are spread evenly over all patches found."""
 SPACING = 4
-"""Neighbouring patches are a quarter of a side apart, so that narrow tissue holds some."""
+"""Neighbouring patches are a quarter of a side apart, so that some fit into narrow tissue."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Rings:
     index: np.ndarray
     """(k, k) int, the ring of each coefficient."""
     count: np.ndarray
-    """(rings,) coefficients in each."""
+    """(rings,) number of coefficients in each."""
     frequency: np.ndarray
     """(rings,) 1/mm, mean of |f| over each; 0 for the first."""
 
@@ -47,7 +48,7 @@ def rings(size: int, pixel: PixelSize) -> Rings:
     index = np.rint(radius * size * max(pixel)).astype(int)
     count = np.bincount(index.ravel())
     used = np.flatnonzero(count)
-    index = np.searchsorted(used, index)  # rings without a coefficient (pixels far from square) do not count
+    index = np.searchsorted(used, index)  # drop rings without a coefficient (pixels far from square)
     count = count[used]
     frequency = np.bincount(index.ravel(), weights=radius.ravel()) / count
     for values in (index, count, frequency):
@@ -72,7 +73,7 @@ def _window(size: int) -> np.ndarray:
 
 
 def plane_periodograms(patches: np.ndarray, pixel: PixelSize) -> np.ndarray:
-    """Noise power of each patch (n, k, k), HU^2 mm^2, in the order of ``np.fft.fftfreq``: plane taken off, Hann window."""
+    """Periodograms (n, k, k) of patches, HU^2 mm^2, in the order of ``np.fft.fftfreq``: plane subtracted, Hann window."""
     hann = _window(patches.shape[1])
     weight = hann[:, None] * hann
     transform = np.fft.fft2(without_plane(patches) * weight)
@@ -80,7 +81,7 @@ def plane_periodograms(patches: np.ndarray, pixel: PixelSize) -> np.ndarray:
 
 
 def periodograms(patches: np.ndarray, pixel: PixelSize) -> np.ndarray:
-    """Noise power of each patch, ring by ring: :func:`plane_periodograms`, the mean over each ring.
+    """Noise power of each patch, ring by ring: :func:`plane_periodograms`, averaged over each ring.
 
     Args:
         patches: (n, k, k), HU.
@@ -97,7 +98,7 @@ def periodograms(patches: np.ndarray, pixel: PixelSize) -> np.ndarray:
 
 
 def without_plane(patches: np.ndarray) -> np.ndarray:
-    """Patches (n, k, k) less their mean and gradient, fitted under the Hann window, where it matters."""
+    """Subtract mean and gradient from patches (n, k, k), fitted with the weights of the Hann window."""
     values = np.asarray(patches, dtype=np.float64)
     for shape, weight in _plane(values.shape[1]):
         values = values - np.einsum("nij,ij->n", values, weight)[:, None, None] * shape
@@ -106,7 +107,7 @@ def without_plane(patches: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _plane(size: int) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-    """Constant and gradients (k, k), and the weights (k, k) with which a patch holds so much of each."""
+    """Constant and gradients (k, k), and for each the weights (k, k) that tell how much of it a patch holds."""
     hann = _window(size) ** 2 / np.sum(_window(size) ** 2)
     weight = hann[:, None] * hann
     ramp = np.arange(size) - (size - 1) / 2
@@ -117,7 +118,7 @@ def _plane(size: int) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
 
 @lru_cache(maxsize=32)
 def expected_ramp(size: int, pixel: PixelSize) -> np.ndarray:
-    """What :func:`periodograms` gives on average, (rings,), for noise of the spectrum ``|f|`` HU^2 mm^2.
+    """Expected :func:`periodograms` (rings,) of noise with the spectrum ``|f|``, HU^2 mm^2.
 
     >>> white = np.random.default_rng(0).normal(0, 1, (4, 64, 64))
     >>> ramp = np.sqrt(np.hypot(np.fft.fftfreq(64)[:, None], np.fft.fftfreq(64)))
@@ -132,15 +133,15 @@ def expected_ramp(size: int, pixel: PixelSize) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def fine_frequencies(size: int, pixel: PixelSize) -> np.ndarray:
-    """|f| (m, m), 1/mm, of the grid on which :func:`expected_power` takes a spectrum."""
+    """|f| (m, m), 1/mm, on the grid on which :func:`expected_power` takes a spectrum."""
     x, y = (np.fft.fftfreq(4 * size, side) for side in pixel)
     return np.hypot(x[:, None], y[None, :])
 
 
 def expected_power(size: int, pixel: PixelSize, spectrum: np.ndarray) -> np.ndarray:
-    """What :func:`periodograms` gives on average, (rings,) HU^2 mm^2, for noise of a spectrum.
+    """Expected :func:`periodograms` (rings,) of noise with a given spectrum, HU^2 mm^2.
 
-    The window smears the spectrum, the plane that is taken off takes noise with it: all of it follows from the noise's
+    The window smears the spectrum, and subtracting the plane removes some noise with it; both follow from the noise's
     autocovariance.
 
     Args:
@@ -159,7 +160,7 @@ def expected_power(size: int, pixel: PixelSize, spectrum: np.ndarray) -> np.ndar
     power = np.fft.fft2(folded).real
     plane = _plane(size)
     spectra = [np.fft.fft2(weight * shape) for shape, _ in plane]
-    spread = [_convolved(share, spectrum) for _, share in plane]  # covariance of the noise with what is taken
+    spread = [_convolved(share, spectrum) for _, share in plane]  # covariance of the noise with what is subtracted
     for n, own_spectrum in enumerate(spectra):
         power -= 2 * (own_spectrum.conj() * np.fft.fft2(weight * spread[n])).real
         for m, other in enumerate(spectra):
@@ -168,7 +169,7 @@ def expected_power(size: int, pixel: PixelSize, spectrum: np.ndarray) -> np.ndar
 
 
 def _convolved(values: np.ndarray, spectrum: np.ndarray) -> np.ndarray:
-    """``values`` (k, k), zero outside, convolved with what has the given spectrum; (k, k)."""
+    """Convolve ``values`` (k, k), zero outside, with the autocovariance that has the given spectrum; (k, k)."""
     size = values.shape[0]
     return np.fft.ifft2(np.fft.fft2(values, spectrum.shape) * spectrum).real[:size, :size]
 
@@ -176,9 +177,9 @@ def _convolved(values: np.ndarray, spectrum: np.ndarray) -> np.ndarray:
 def tissue_corners(
     hu_slice: np.ndarray, size: int, hu_range: tuple[float, float] = SOFT_TISSUE_HU, spacing: int | None = None
 ) -> np.ndarray:
-    """Corners (n, 2) of the patches that are soft tissue all over: every mean over 9 x 9 pixels is in ``hu_range``.
+    """Corners (n, 2) of the patches that lie wholly in soft tissue: every mean over 9 x 9 pixels is in ``hu_range``.
 
-    The choice knows nothing of how calm a patch is: calm ones are calm by chance, too.
+    Calmness plays no part in the choice, because a patch can be calm by chance.
     """
     hu = np.asarray(hu_slice)
     if min(hu.shape) < max(size, WINDOW):

@@ -1,7 +1,7 @@
 """Phantoms for physics: ellipses whose line integrals are known in closed form.
 
-What a projector computes from the pixel image can be checked against the formula, and what a reconstruction gives against
-the values that went in. The anatomical phantoms of ``ct_cncl.transforms.phantom`` are for training.
+A projector can be checked against the formula, and a reconstruction against the values that went in. The anatomical
+phantoms of ``ct_cncl.transforms.phantom`` are for training.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from .geometry import Geometry, PixelSize, check_pixel_size
 
 @dataclass(frozen=True)
 class Ellipse:
-    """An ellipse that adds ``value`` to what lies beneath it.
+    """An ellipse whose ``value`` is added to what lies beneath it.
 
     Args:
-        x_mm: centre.
-        y_mm: centre.
-        a_mm: half axis along x before turning.
-        b_mm: half axis along y before turning.
+        x_mm: x of the centre, mm.
+        y_mm: y of the centre, mm.
+        a_mm: half axis along x before rotation, mm.
+        b_mm: half axis along y before rotation, mm.
         value: added inside; HU for :func:`phantom_hu`, so that a water disc in air has +1000.
-        angle: turn about the centre from x towards y, radian.
+        angle: rotation about the centre from x towards y, radian.
 
     Raises:
         ValueError: if a half axis is not above 0.
@@ -53,7 +53,7 @@ def disc(x_mm: float, y_mm: float, radius_mm: float, value: float) -> Ellipse:
 
 
 def water_cylinder(radius_mm: float = 100.0) -> list[Ellipse]:
-    """A disc of water in air, for noise: its noise power and level are the same all around the centre."""
+    """A disc of water in air, for noise measurements: level and spectrum are the same all around the centre."""
     return [disc(0, 0, radius_mm, 1000.0)]
 
 
@@ -75,7 +75,7 @@ def resolution_phantom(
 
 
 def low_contrast_phantom(radius_mm: float = 100.0) -> list[Ellipse]:
-    """Water with a sector for each contrast, in it discs of falling size along a radius.
+    """Water with one sector per contrast, each with discs of decreasing size along a radius.
 
     >>> inserts = low_contrast_phantom()[1:]
     >>> len(inserts), inserts[0].value, inserts[0].a_mm
@@ -135,7 +135,7 @@ def phantom_line_integrals(phantom: Ellipses, geometry: Geometry, mu_water_per_m
     Source: Kak and Slaney 1988, Principles of Computerized Tomographic Imaging, section 3.1.
 
     >>> from ct_cncl.transforms.physics import ParallelBeam
-    >>> phantom_line_integrals(water_cylinder(100.0), ParallelBeam(1, 3, 60.0), 0.02).round(2)  # 2 * 80 * 0.02 beside
+    >>> phantom_line_integrals(water_cylinder(100.0), ParallelBeam(1, 3, 60.0), 0.02).round(2)  # off centre 2 * 80 * 0.02
     array([[3.2, 4. , 3.2]])
     """
     normal = geometry.angles[:, None] + geometry.fan_angles

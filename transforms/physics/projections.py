@@ -12,10 +12,10 @@ LIMIT_BYTES = 1 << 30
 
 
 class Projections:
-    """Keeps the line integrals of one volume: the projection takes half of the time of a noise image.
+    """Cache for the line integrals of one volume: projection takes half the time of a noise image.
 
     Args:
-        limit_bytes: most memory that is taken.
+        limit_bytes: most memory that the cache takes.
 
     >>> water = np.full((8, 8), 0.02, dtype=np.float32)
     >>> from .geometry import ParallelBeam
@@ -32,8 +32,8 @@ class Projections:
         """Line integrals (views, channels) of slice ``index``, read-only.
 
         Args:
-            index: of the slice in its volume.
-            attenuation: (x, y), 1/mm, the same whenever the index is.
+            index: index of the slice in the volume.
+            attenuation: (x, y), 1/mm; always the same for one index.
             pixel: (dx, dy) in mm.
             geometry: the rays.
         """

@@ -12,18 +12,18 @@ from ._kernels import project_views, run_in_threads
 from .geometry import FanBeam, Geometry, PixelSize, check_pixel_size
 
 Image = TypeVar("Image")
-"""A numpy array, or a torch tensor; what comes in goes out."""
+"""A numpy array or a torch tensor; results are of the same kind."""
 
 
 def project(image: Image, pixel_mm: PixelSize, geometry: Geometry) -> Image:
-    """Line integrals by Joseph's method: linear interpolation along the axis of which a ray crosses more pixels.
+    """Line integrals by Joseph's method: steps along a ray's dominant axis, linear interpolation across it.
 
     Numpy arrays go through compiled code on the CPU's cores. Torch tensors go through torch, on their device, with any
     number of leading axes at once, and can be differentiated: the gradient is the exact adjoint.
 
     Args:
         image: numpy (x, y), or torch (..., x, y); real, values per mm (attenuation 1/mm gives line integrals without a
-            unit). Outside it is 0.
+            unit). It is 0 outside the array.
         pixel_mm: (dx, dy) in mm; the two may differ.
         geometry: the rays; its isocentre is the image centre.
 
@@ -69,13 +69,13 @@ def _project_array(image: np.ndarray, pixel: PixelSize, geometry: Geometry) -> n
 
 
 def is_tensor(value: Any) -> bool:
-    """Whether ``value`` is a torch tensor, found out without importing torch where nobody has."""
+    """Whether ``value`` is a torch tensor; does not import torch if nothing else has."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
 
 def check_source_outside(shape: tuple[int, int], pixel: PixelSize, geometry: Geometry) -> None:
-    """Refuse an image (nx, ny) that reaches as far as the source of a fan."""
+    """Raise a ValueError for an image (nx, ny) that reaches as far as the source of a fan."""
     if not isinstance(geometry, FanBeam):
         return
     reach = math.hypot(shape[0] * pixel[0], shape[1] * pixel[1]) / 2

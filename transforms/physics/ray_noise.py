@@ -1,4 +1,4 @@
-"""How noise varies over a slice: the mean variance of the rays through each pixel, per incident photon."""
+"""How noise varies over a slice: the mean variance of the rays through each pixel, for N0 = 1."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .projector import project
 from .settings import DoseSettings, relative_incident_photons
 
 LEAST_SIDE = 128
-"""Slices are reduced to about this many pixels per side: the variance varies slowly."""
+"""Slices are reduced towards this many pixels per side, because the variance varies slowly."""
 VIEWS = 90
 
 
@@ -21,13 +21,13 @@ class RayNoise(NamedTuple):
     """Mean over the rays through each pixel, (x, y) float64."""
 
     quantum: np.ndarray
-    """``e^p / n``, n the incident photons relative to N0: the variance for N0 = 1."""
+    """``e^p / n``, where n is the incident photons over N0: the variance for N0 = 1."""
     electronic: np.ndarray
     """``(e^p / n)^2``: the variance for N0 = 1 and Ne = 1."""
 
 
 def ray_noise(hu_slice: np.ndarray, pixel: PixelSize, settings: DoseSettings) -> RayNoise:
-    """Variance of the rays through each pixel.
+    """Mean variance of the rays through each pixel, for N0 = 1.
 
     Args:
         hu_slice: (x, y), HU.

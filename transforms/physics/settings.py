@@ -14,9 +14,9 @@ from .geometry import FanBeam, Geometry, ParallelBeam, PixelSize
 MU_WATER_PER_MM = 0.0192
 """Linear attenuation of water at 70 keV, the effective energy of 120 kVp, 1/mm."""
 DEFAULT_INCIDENT_PHOTONS = 2e5
-"""N0 when a scan shows none: of the order of a diagnostic body scan."""
+"""N0 if a scan gives none: of the order of a diagnostic body scan."""
 DEFAULT_VIEWS = {"parallel": 720, "mayo": 1152}
-"""Geometries by name, and how many views they have where nobody says."""
+"""Geometries by name, with their default number of views."""
 
 
 @dataclass(frozen=True)
@@ -25,30 +25,29 @@ class DoseSettings:
 
     Args:
         dose_fraction: a, above 0 and up to 1.
-        incident_photons: N0, incident photons per channel and view at full dose, on the central ray where there is a bowtie filter, on
-            average over the views where the tube current is modulated. A channel of the parallel beam is as wide as the
-            smaller pixel side (:meth:`ParallelBeam.for_image`): there the figure belongs to the pixel size and the number
-            of views.
+        incident_photons: N0, incident photons per channel and view at full dose: on the central ray if there is a bowtie
+            filter, averaged over the views if the tube current is modulated. A channel of the parallel beam is as wide as the
+            smaller pixel side (:meth:`ParallelBeam.for_image`), so N0 there depends on pixel size and number of views.
         electronic_variance: Ne, variance of the electronic noise, photons^2.
         apodisation: of the ramp filter, see :func:`~.fbp.apodisation_window`.
         cutoff: of the ramp filter, fraction of the detector's Nyquist frequency.
-        kernel_gain: G(f) over the ramp at f = 0, step, 2 step ... of a kernel that was measured (:mod:`.kernel`); where it is
-            given, apodisation and cut-off only describe the nearest filter. Empty: the filter is what they say.
-        kernel_gain_step_per_mm: of ``kernel_gain``, 1/mm.
-        views: number of angles; None takes the geometry's own, 720 or 1152. To replace the geometry, replace both.
+        kernel_gain: gain G(f) over the ramp at f = 0, step, 2 step ... of a measured kernel (:mod:`.kernel`); apodisation
+            and cut-off then only describe the nearest filter. Empty: apodisation and cut-off define the filter.
+        kernel_gain_step_per_mm: frequency step of ``kernel_gain``, 1/mm.
+        views: number of angles; None takes the geometry's default, 720 or 1152. When you replace the geometry, replace both.
         mu_water_per_mm: attenuation of water, 1/mm.
         geometry: "parallel" (half a turn, fast) or "mayo" (:meth:`FanBeam.mayo`, a full turn).
-        bowtie_mm: diameter of the water cylinder that the bowtie filter makes up for, mm; None: no bowtie filter.
-        bowtie_strength: share of that cylinder's attenuation that it makes up for, 0 to 1.
-        current_modulation: m; the tube current of a view goes with exp(m * its largest line integral): 0 is constant, 0.5
-            gives least noise for the dose (Gies et al. 1999, Med Phys 26(11):2235).
-        route: "formula" inserts Gaussian noise of the closed formula; "photon_counts" goes through counts and the logarithm, with
-            photon-starvation correction (:mod:`.counts`).
-        starvation_counts: photon-count simulation: where fewer photons arrive on average they are smoothed before the logarithm, wholly
-            below half of it (:func:`.counts.smooth_photon_starvation`); 0: never.
+        bowtie_mm: diameter of the water cylinder that the bowtie filter compensates for, mm; None: no bowtie filter.
+        bowtie_strength: share of that cylinder's attenuation that it compensates for, 0 to 1.
+        current_modulation: m, 0 to 1; the tube current of a view is proportional to exp(m * its largest line integral): 0
+            is constant, 0.5 gives the least noise for the dose (Gies et al. 1999, Med Phys 26(11):2235).
+        route: "formula" inserts Gaussian noise by the closed formula; "photon_counts" simulates photon counts and their
+            logarithm, with photon-starvation correction (:mod:`.counts`).
+        starvation_counts: photon-count simulation: where the local mean count is below this, counts are smoothed before the
+            logarithm, fully below half of it (:func:`.counts.smooth_photon_starvation`); 0: never.
         starvation_channels: photon-count simulation: number of channels that are averaged, odd.
         starvation_views: photon-count simulation: number of views that are averaged, odd.
-        floor_counts: photon-count simulation: fewer photons count as this many.
+        floor_counts: photon-count simulation: smaller counts are raised to this.
 
     Raises:
         ValueError: if a value is outside its range.
@@ -124,11 +123,11 @@ class DoseSettings:
             or not self.starvation_channels % 2 & self.starvation_views % 2
         ):
             raise ValueError(
-                f"Expected starvation_channels and starvation_views odd but got {self.starvation_channels} and {self.starvation_views}."
+                f"Expected odd starvation_channels and starvation_views but got {self.starvation_channels} and {self.starvation_views}."
             )
 
     def rays(self, shape: tuple[int, int], pixel_mm: PixelSize) -> Geometry:
-        """The rays with which a slice (nx, ny) of pixels (dx, dy) mm is measured.
+        """Rays that measure a slice of (nx, ny) pixels of (dx, dy) mm.
 
         >>> DoseSettings(views=90).rays((64, 64), (1.0, 1.0))
         ParallelBeam(views=90, channels=93, channel_spacing_mm=1.0)
@@ -138,7 +137,7 @@ class DoseSettings:
 
 
 def check_noise_model(dose_fraction: float, incident_photons: float, electronic_variance: float) -> None:
-    """Refuse a dose fraction, photons or an electronic variance outside their range with a ValueError."""
+    """Raise a ValueError for a dose fraction, photons or an electronic variance outside its range."""
     if not isinstance(dose_fraction, Real) or not 0 < dose_fraction <= 1:
         raise ValueError(
             f"Expected a dose fraction above 0 and up to 1 but got {dose_fraction!r}. Quarter dose is 0.25, not 25."
@@ -156,17 +155,17 @@ def check_noise_model(dose_fraction: float, incident_photons: float, electronic_
 def relative_incident_photons(line_integral: np.ndarray, geometry: Geometry, settings: DoseSettings) -> np.ndarray:
     """Incident photons relative to N0, of each ray: bowtie filter and tube-current modulation.
 
-    The bowtie filter lacks, at distance t from the isocentre, as much water as a cylinder of diameter B has more in its
-    middle: ``exp(-s mu_w (B - sqrt(B^2 - 4 t^2)))``, constant beyond its rim. The tube current goes with
-    ``exp(m max(p))`` of a view, mean 1 over the views.
+    At distance t from the isocentre, the bowtie filter adds the share s of the water that a cylinder of diameter B lacks
+    there compared with its centre: ``exp(-s mu_w (B - sqrt(B^2 - 4 t^2)))``, constant beyond its rim. The tube current of a
+    view is proportional to ``exp(m max(p))``, with mean 1 over the views.
 
     Args:
         line_integral: p, (views, channels).
-        geometry: of the rays.
-        settings: bowtie and modulation.
+        geometry: the rays.
+        settings: bowtie filter, current modulation and attenuation of water.
 
     Returns:
-        (views, channels), or (1, channels) or (1, 1) where it does not depend on the view or channel; float64.
+        float64, no unit: (views, channels), with length 1 along an axis on which it does not depend.
 
     >>> beam = ParallelBeam(views=2, channels=3, channel_spacing_mm=100.0)
     >>> relative_incident_photons(np.array([[0, 2.0, 0], [0, 4.0, 0]]), beam, DoseSettings(current_modulation=0.5)).round(3)

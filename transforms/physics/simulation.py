@@ -1,6 +1,6 @@
-"""A scan at a lower dose, all steps in their order: calibration, noise, the scanner's floor.
+"""Simulation of a scan at a lower dose, step by step: calibration, noise, the scanner's floor.
 
-What every command and transform that simulates a dose has in common, for arrays.
+Shared by every command and transform that simulates a dose; it works on arrays.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ct_cncl.transforms.physics.tags import calibrate_from_tags
 from ct_cncl.transforms.series import Acquisition, NiftiStorage, Scan, ScanError, SliceOrder, voxel_spacing
 
 CALIBRATIONS = ("auto", "image", "tags", "default")
-"""Where the full dose of a scan comes from; "auto" takes the first of the others that works."""
+"""Ways to calibrate the full dose of a scan; "auto" takes the first of the others that works."""
 
 
 def calibrate(
@@ -46,27 +46,28 @@ def calibrate(
     spectrum: NoiseSpectrum | None = None,
     usual_electronics: bool = False,
 ) -> Calibration:
-    """Photons and filter of a scan: measured in it, from its acquisition tags, the user's, or the stated default.
+    """Find photons and filter of a scan: measured in it, from its acquisition tags, given by the user, or the default.
 
     Args:
         hu_volume: (x, y, z), HU, at full dose.
         pixel_mm: (dx, dy) in mm.
-        settings: electronic variance, views, geometry; filter where nothing says better.
-        seed: of the reference noise.
+        settings: electronic variance, views, geometry; the filter if no better one is found.
+        seed: unused, kept for compatibility; 0 or above.
         how: one of :data:`CALIBRATIONS`.
-        incident_photons: N0 as the user knows it; the filter is then that of the settings.
-        acquisition: tags of the scan, None where the file has none.
-        spectrum: of the scan's noise as the user measured it; the level is still measured in the scan, and where it cannot be,
-            it is the spectrum's own.
-        usual_electronics: where the photons are measured, take the electronic noise that scanners usually have
-            (:mod:`.electronics`) instead of that of the settings.
+        incident_photons: N0 given by the user; the filter is then that of the settings.
+        acquisition: tags of the scan; None if the file has none.
+        spectrum: noise spectrum of the scan as measured by the user; the level is still measured in the scan, or taken from
+            the spectrum if that fails.
+        usual_electronics: if the photons are measured in the scan, take typical electronic noise (:mod:`.electronics`)
+            instead of that of the settings.
 
     Returns:
-        The calibration; its ``method`` says which it is ("image", "tags", "user", "default"), its ``reason`` why not
-        another.
+        The calibration; ``method`` says which one it is ("image", "tags", "user", "default"), ``reason`` why the ones
+        before it failed.
 
     Raises:
-        ValueError: an unknown ``how``, "tags" where they do not suffice, photons together with a calibration, or values not in HU.
+        ValueError: for an unknown ``how``, "tags" with tags missing, photons together with a calibration, or values not
+            in HU.
     """
     if how not in CALIBRATIONS:
         raise ValueError(f"Expected a calibration out of {', '.join(CALIBRATIONS)} but got {how!r}.")
@@ -117,7 +118,7 @@ def low_dose(
     progress: Callable[[int, int], None] | None = None,
     projections: Projections | None = None,
 ) -> np.ndarray:
-    """A volume at the dose of ``settings``, cut off where the scanner cuts (:func:`scanner_floor`).
+    """Volume at the dose of ``settings``, cut off at the scanner's floor (:func:`scanner_floor`).
 
     Args:
         hu_volume: (x, y, z), HU, at full dose.
@@ -126,10 +127,10 @@ def low_dose(
         seed: 0 or above.
         noise_free: True for phantoms.
         progress: called with (slices done, slices in all).
-        projections: of this volume, where noise realizations of it are made, too.
+        projections: line integrals of this volume, shared with its noise realizations.
 
     Returns:
-        (x, y, z) float32, HU, not rounded, padding as it was. For a dose fraction of 1, unless ``noise_free``, a copy
+        (x, y, z) float32, HU, not rounded, padding unchanged. For a dose fraction of 1, unless ``noise_free``, a copy
         of the input in its own dtype.
 
     Raises:
@@ -159,15 +160,15 @@ def low_dose_slices(
     numbers: Sequence[int],
     floor_hu: float,
 ) -> np.ndarray:
-    """Some slices of a volume at a lower dose: the same as :func:`low_dose` gives for the whole.
+    """Some slices of a volume at a lower dose, equal to those of :func:`low_dose` for the whole volume.
 
     Args:
         slices: (n, x, y), HU, of a volume that was checked as a whole.
-        padded: (n, x, y) bool: these stay as they are.
+        padded: (n, x, y) bool, pixels that stay unchanged.
         pixel_mm: (dx, dy) in mm.
         settings: dose, photons, filter.
         seed: 0 or above, that of the volume.
-        numbers: (n,) place of each in the volume.
+        numbers: (n,) index of each slice in the volume.
         floor_hu: of the volume, see :func:`scanner_floor`.
 
     Returns:
@@ -192,22 +193,22 @@ def pixel_of(scan: Scan, order: SliceOrder) -> tuple[float, float]:
 
     Args:
         scan: as read.
-        order: how its slices are seen.
+        order: orientation of its slices, from :func:`~ct_cncl.transforms.series.to_slices`.
 
     Raises:
-        ScanError: the file does not state it; noise made with a guessed one would be wrong.
+        ScanError: if the file does not state it; noise made with a guessed size would be wrong.
     """
     if isinstance(scan.storage, NiftiStorage) and not scan.storage.spacing_stated:
         raise ScanError(
-            f"{scan.source}: expected a voxel spacing but the header states none (pixdim 0, no sform); the noise depends on "
-            "it, write the spacing into the header"
+            f"{scan.source}: expected a voxel spacing but the header states none (pixdim 0, no sform); write it "
+            "into the header, because the noise depends on it"
         )
     spacing = voxel_spacing(order.affine)
     return float(spacing[0]), float(spacing[1])
 
 
 def scanner_floor(hu_volume: np.ndarray) -> float:
-    """Lowest value that the scan's low dose may have, HU: -1024, or the scan's own lowest outside padding.
+    """Lowest value that the scan's low dose may have, HU: -1024, or the scan's own minimum outside padding if lower.
 
     Args:
         hu_volume: (x, y) or (x, y, z), HU.
@@ -219,20 +220,20 @@ def scanner_floor(hu_volume: np.ndarray) -> float:
 
 
 def own_seed(seed: int, name: str, realization: int | None = None) -> int:
-    """The seed of one scan's noise, or of one realization of it: files of a folder must not share their noise.
+    """Seed of one scan's noise, or of one realization of it: the scans of a folder must not share their noise.
 
     Args:
         seed: the user's, 0 or above.
-        name: of the scan; the noise does not depend on which other scans there are.
-        realization: from 1 on.
+        name: name of the scan; the noise does not depend on the other scans.
+        realization: number of the realization, from 1.
 
     Raises:
-        ValueError: a realization below 1.
+        ValueError: for a realization below 1.
 
     >>> own_seed(0, "a") == own_seed(0, "a"), own_seed(0, "a") == own_seed(0, "b")
     (True, False)
     """
-    if realization is not None and realization < 1:  # numpy's seeds [s, n] and [s, n, 0] are one
+    if realization is not None and realization < 1:  # numpy's seeds [s, n] and [s, n, 0] are the same
         raise ValueError(f"Expected a realization of 1 or above but got {realization}.")
     entropy = [seed, zlib.crc32(name.encode("utf-8", "surrogateescape")), realization or 0]
     return int(np.random.SeedSequence(entropy).generate_state(1)[0])

@@ -4,23 +4,25 @@ An approximation for scans in which nothing can be measured. Photons per channel
 
     N0 = 1.8e6 / (mm^2 mAs) * (kVp / 120)^2.5 * mAs * thickness * channel width at the isocentre / views
 
-with the photons of a whole turn shared out over the views of the geometry (opposite rays of a full turn measure the same
+with the photons of a whole turn shared among the views of the geometry (opposite rays of a full turn measure the same
 line, so half a turn of parallel views gets them all). Uncertainty: a factor of 2 either way.
 
 - 1.8e6: image calibration of five scans of public data (GE LightSpeed16, Discovery LS, HiSpeed CT/i and HiSpeed Dual, Siemens
-  Emotion 16) gave 1.7e6 in the logarithmic mean, from 0.7e6 to 3.3e6. A tube of 120 kVp with a body scanner's filtration gives
-  about 1.6e6 photons per mm^2 and mAs at 1 m, 4.5e6 at an isocentre 0.6 m away; bowtie filter, gaps between channels, absorption
-  and the spread of pulse heights leave less than half of that to count.
-- Exponent 2.5: the dose of a scanner goes about with the square to the cube of the voltage (AAPM report 96, 2008); mu of
-  water is kept, so the better penetration is in N0, too.
-- mAs are current * revolution time / pitch; else current * exposure time; else the stated exposure. In this order, because
-  what "Exposure" holds differs: 43 mAs where current and pitch say 174, 4803 where they say 95 (both GE).
-- Thickness is that of the reconstructed slice: it and the mAs per slice, not the collimation, say how many photons a slice
-  got.
+  Emotion 16) gave 1.7e6 as the geometric mean, from 0.7e6 to 3.3e6. A tube of 120 kVp with a body scanner's filtration
+  gives about 1.6e6 photons per mm^2 and mAs at 1 m, 4.5e6 at an isocentre 0.6 m away; bowtie filter, gaps between channels,
+  absorption and the spread of pulse heights leave less than half of that effective.
+- Exponent 2.5: a scanner's dose rises with roughly the second to third power of the voltage (AAPM report 96, 2008); mu of
+  water is kept, so N0 includes the better penetration, too.
+- mAs is current * revolution time / pitch; failing that, current * exposure time; failing that, the stated exposure. The
+  order matters because "Exposure" is used differently: it held 43 mAs where current and pitch gave 174, and 4803 where they
+  gave 95 (both GE).
+- Thickness is that of the reconstructed slice, because thickness and mAs, not the collimation, determine the photons of a
+  slice.
 
-Kernels: the frequency at which a Hann window of about the same sharpness ends, read off the makers' grading of sharpness and
-image calibration where there was any (GE SOFT 7 lp/cm, STANDARD 10; Siemens B30s 8). The 10 % point of the modulation
-transfer is at 0.8 of it. Uncertainty: 25 %, and kernels that enhance edges or iterate are no Hann window at all.
+Kernels: the frequency at which a Hann window of about the same sharpness ends, from the manufacturers' grading of sharpness
+and, for some kernels, image calibration (GE SOFT 7 lp/cm, STANDARD 10; Siemens B30s 8). The 10 % point of the modulation
+transfer function is at 0.8 of that frequency. Uncertainty: 25 %; no Hann window describes kernels that enhance edges, or
+iterative reconstruction.
 """
 
 from __future__ import annotations
@@ -40,10 +42,11 @@ if TYPE_CHECKING:
     from ct_cncl.transforms.series import Acquisition
 
 QUANTA_PER_MM2_MAS = 1.8e6
-"""Effective photons at the isocentre, 120 kVp, in the beam's centre, per turn; see the module."""
+"""Effective photons per mm^2 and mAs in one turn, at the isocentre in the beam's centre, at 120 kVp; see the module
+docstring."""
 KVP_EXPONENT = 2.5
 SIEMENS_LP_CM = {10: 5.0, 20: 6.5, 30: 8.0, 40: 9.0, 50: 11.5, 60: 13.5, 70: 17.0, 80: 20.0}
-"""By the number in names such as B30f, Br40d, I31f, Hr64; between them linearly."""
+"""By the number in names such as B30f, Br40d, I31f, Hr64; interpolated linearly."""
 GE_LP_CM = {
     "SOFT": 7.0, "STANDARD": 9.5, "STND": 9.5, "STD": 9.5, "CHST": 9.5, "DETAIL": 11.5, "LUNG": 13.0, "BONE": 15.5,
     "BONEPLUS": 17.0, "EDGE": 19.0,
@@ -55,20 +58,20 @@ CANON_LP_CM = {0: 8.5, 1: 8.5, 2: 9.5, 3: 16.0, 5: 13.5, 8: 16.0}
 
 
 def calibrate_from_tags(acquisition: Acquisition | None, pixel_mm: PixelSize, settings: DoseSettings) -> Calibration:
-    """Photons and filter from what the header says about tube, slice and kernel.
+    """Derive photons and filter from the header's tags on tube, slice and kernel.
 
     Args:
-        acquisition: from the scan; None where the file holds no tags.
+        acquisition: tags of the scan; None if the file has none.
         pixel_mm: (dx, dy) in mm.
-        settings: geometry and number of views; the filter where the kernel's name is not known.
+        settings: geometry and number of views; the filter if the kernel's name is not known.
 
     Returns:
-        The calibration with method "tags"; ``noise_hu`` is NaN, since nothing was measured. Where tube or slice are not
-        stated in full, method "default" and a ``reason`` that names what is missing. A kernel that is missing or not known
-        keeps the filter of the settings, and ``reason`` says so.
+        The calibration with method "tags"; ``noise_hu`` is NaN, since nothing was measured. If tags on tube or slice
+        are missing, the method is "default" and ``reason`` names them. If the kernel is missing or not known, the filter is
+        that of the settings, and ``reason`` says so.
 
     Raises:
-        ValueError: a missing pixel size.
+        ValueError: for a missing pixel size.
     """
     beam = settings.rays((1, 1), check_pixel_size(pixel_mm))
     missing = _missing(acquisition)
@@ -108,7 +111,7 @@ def _unknown(acquisition: Acquisition) -> str:
 
 
 def effective_mas(acquisition: Acquisition) -> float | None:
-    """Current and time that went into a slice, mAs; None where the tags do not say.
+    """Effective mAs of a slice; None if the tags do not give it.
 
     >>> from ct_cncl.transforms.series import Acquisition
     >>> effective_mas(Acquisition(tube_current_ma=200.0, revolution_time_s=0.5, pitch=0.8, exposure_mas=9.0))
@@ -123,14 +126,14 @@ def effective_mas(acquisition: Acquisition) -> float | None:
 
 
 def incident_photons_from_tags(acquisition: Acquisition, beam: Geometry) -> float:
-    """N0 per channel and view of ``beam``; the formula of the module.
+    """N0 per channel and view of ``beam``, by the formula in the module docstring.
 
     Args:
         acquisition: with tube voltage, slice thickness and mAs.
-        beam: its number of views and its ray spacing at the isocentre count.
+        beam: gives the number of views and the ray spacing at the isocentre.
 
     Raises:
-        ValueError: something is not stated.
+        ValueError: if one of these tags is missing.
 
     >>> from ct_cncl.transforms.physics import ParallelBeam
     >>> from ct_cncl.transforms.series import Acquisition
@@ -146,11 +149,11 @@ def incident_photons_from_tags(acquisition: Acquisition, beam: Geometry) -> floa
 
 
 def kernel_ending_lp_cm(kernel: str, manufacturer: str) -> float | None:
-    """Frequency at which the Hann window like this kernel ends, line pairs per cm; None for names that are not known.
+    """Frequency at which the Hann window closest to a kernel ends, line pairs per cm; None for unknown names.
 
     Args:
         kernel: ConvolutionKernel.
-        manufacturer: Manufacturer; kernels of two makers may have one name.
+        manufacturer: Manufacturer; kernels of two manufacturers may have the same name.
 
     >>> kernel_ending_lp_cm("B35f", "SIEMENS"), kernel_ending_lp_cm("FC18", "TOSHIBA")
     (8.5, 8.5)

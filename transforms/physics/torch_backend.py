@@ -1,7 +1,7 @@
 """Projection and back projection in torch: any device, batched, differentiable.
 
-The same sampling points as the compiled code, read by ``grid_sample``, some views at a time so that memory stays bounded.
-While gradients are recorded, each such part is computed again on the way back instead of being stored.
+It samples the same points as the compiled code, with ``grid_sample``, a few views at a time so that memory stays bounded.
+While gradients are recorded, each part is recomputed in the backward pass instead of being stored.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ def project_tensor(image: torch.Tensor, pixel: PixelSize, geometry: Geometry) ->
 def _ray_points(
     normal: torch.Tensor, distance: torch.Tensor, shape: tuple[int, int], pixel: PixelSize
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where rays (views, channels) cross the lines of pixels of their dominant axis, and the length between two of them.
+    """Points where rays (views, channels) cross the pixel lines of their dominant axis, and the distance between two.
 
     Returns:
         Grid (1, views * channels, lines, 2) in the coordinates of grid_sample (last axis: y index, x index, scaled to
-        [-1, 1]), lines as many as the longer side has pixels; length (views, channels) in mm.
+        [-1, 1]), with as many lines as the longer side has pixels; distance (views, channels) in mm.
     """
     (nx, ny), (dx, dy) = shape, pixel
     cosine, sine = torch.cos(normal), torch.sin(normal)
     steep = cosine.abs() * dx >= sine.abs() * dy
     line = torch.arange(max(nx, ny), dtype=normal.dtype, device=normal.device)
-    # Divisions by (nearly) 0 belong to the axis that is not taken.
+    # A divisor of (nearly) 0 only occurs for the axis that is not used.
     safe_cosine, safe_sine = torch.where(steep, cosine, 1.0), torch.where(steep, 1.0, sine)
     at_y = (line - (ny - 1) / 2) * dy
     at_x = (line - (nx - 1) / 2) * dx
@@ -98,7 +98,7 @@ def back_project_tensor(
 def _pixel_channels(
     x: torch.Tensor, y: torch.Tensor, angle: torch.Tensor, geometry: Geometry
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The channel index that sees the pixel at (x, y) mm under each angle, and the pixel's weight; (views, nx, ny)."""
+    """Channel index at which the pixel at (x, y) mm is seen at each angle, and its weight; (views, nx, ny)."""
     across = x * torch.cos(angle) + y * torch.sin(angle)
     middle = (geometry.channels - 1) / 2
     if not isinstance(geometry, FanBeam):
@@ -113,7 +113,7 @@ def _pixel_channels(
 def filter_tensor(sinogram: torch.Tensor, before: np.ndarray, response: np.ndarray) -> torch.Tensor:
     """Views of ``sinogram`` (..., channels) times ``before`` (channels,), filtered with ``response``; the same shape."""
     values = _floating(sinogram, "a sinogram (..., views, channels)")
-    # Copied: the response is cached and read-only.
+    # Copied, because the response is cached and read-only.
     weight, transfer = (torch.tensor(part, dtype=values.dtype, device=values.device) for part in (before, response))
     length = 2 * (response.size - 1)
     spectrum = torch.fft.rfft(values * weight, n=length, dim=-1) * transfer
@@ -135,7 +135,7 @@ def _tensors(like: torch.Tensor, *arrays: np.ndarray) -> list[torch.Tensor]:
 
 
 def _scaled(index: torch.Tensor, count: int) -> torch.Tensor:
-    """Indices to the coordinates of grid_sample: -1/2 is -1, count - 1/2 is 1."""
+    """Convert indices to the coordinates of grid_sample: -1/2 becomes -1, count - 1/2 becomes 1."""
     return (index * 2 + 1) / count - 1
 
 

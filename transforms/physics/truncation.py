@@ -1,4 +1,4 @@
-"""Detects a body that extends beyond the field of view: line integrals and simulated noise are then too small."""
+"""Detect a body that extends beyond the field of view: line integrals and simulated noise are then too small."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from scipy.ndimage import minimum_filter, uniform_filter
 from ct_cncl.transforms.anatomy.regions import padding_mask
 
 _DENSE_HU = -300.0
-"""Above it: fat, soft tissue, bone. Lung, clothes, and foam in tables and cushions lie below."""
+"""Fat, soft tissue and bone lie above; lung, clothes, and the foam of tables and cushions lie below."""
 SOLID_MM = 20.0
-"""Side of the square that must be body all through at the edge of the field: shells and rails of tables are thinner."""
+"""Side of the squares at the edge of the field that must be filled by the body: shells and rails of tables are thinner."""
 NOTICEABLE = 0.01
-"""Share of a slice's edge from which on the body counts as cut: less is a fold of skin that touches the edge."""
+"""Share of a slice's edge above which the body counts as cut off: less is a fold of skin that touches the edge."""
 
 
 def truncated_share(hu_slice: np.ndarray, pixel_mm: tuple[float, float]) -> float:
     """Share of the edge of the field of view at which the body is cut off.
 
-    Along the edge, that of the image or of the scanner's padding, squares of 20 mm that just fit into the field are
-    looked at; the share is that of the squares with body (above -300 HU) on more than 95 % of their area.
+    Squares of 20 mm that just fit into the field are examined along its edge, be it that of the image or of the scanner's
+    padding. The share is that of the squares filled with body (above -300 HU) to more than 95 %.
 
     Args:
         hu_slice: (x, y), HU.
         pixel_mm: (dx, dy) in mm.
 
     Returns:
-        0 to 1; 0 for slices smaller than such a square.
+        0 to 1; 0 for slices smaller than one such square.
 
     Raises:
-        ValueError: for anything but one slice.
+        ValueError: unless ``hu_slice`` has two axes.
 
     >>> body = np.where(np.hypot(*np.mgrid[-39.5:40, -39.5:40]) < 30, 40.0, -1000.0)
     >>> truncated_share(body, (5.0, 5.0)), truncated_share(body[:40], (5.0, 5.0)) > 0.2
@@ -54,12 +54,12 @@ def truncated_share(hu_slice: np.ndarray, pixel_mm: tuple[float, float]) -> floa
 
 
 def _whole_windows(mask: np.ndarray, window: int) -> np.ndarray:
-    """Centres of the windows that lie in the image and in ``mask`` as a whole."""
+    """Centres of the windows that lie wholly in the image and in ``mask``."""
     return minimum_filter(mask, window, mode="constant", cval=0)
 
 
 def truncation_warning(hu_volume: np.ndarray, pixel_mm: tuple[float, float]) -> str:
-    """One sentence for the provenance if slices show more than 1 % of the edge cut; else empty.
+    """One sentence for the provenance if the body is cut along more than 1 % of a slice's edge; otherwise empty.
 
     Args:
         hu_volume: (x, y, z), HU.
@@ -72,7 +72,7 @@ def truncation_warning(hu_volume: np.ndarray, pixel_mm: tuple[float, float]) -> 
 
 
 def warning_of(truncated: Sequence[float]) -> str:
-    """As :func:`truncation_warning`, from the share of each slice."""
+    """As :func:`truncation_warning`, but from the :func:`truncated_share` of each slice."""
     shares = np.array(truncated)
     cut = shares > NOTICEABLE
     if not cut.any():

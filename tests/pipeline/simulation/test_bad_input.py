@@ -93,7 +93,7 @@ def test_values_that_are_no_hu_are_one_line(tmp_path):
     ("text", "words"),
     [
         ("frequency_per_pixel,power_hu2_mm2\n", "State the units in the first line"),
-        ("frequency_per_mm,power_hu2_mm2\n" + "".join(f"{k},{10 * k}\n" for k in range(9)), "Is their unit another"),
+        ("frequency_per_mm,power_hu2_mm2\n" + "".join(f"{k},{10 * k}\n" for k in range(9)), "Are they in 1/cm"),
         ("frequency_per_mm,power_hu2_mm2\n" + "".join(f"{k / 10},{k / 1e9}\n" for k in range(9)), "HU\\^2 mm\\^2"),
     ],
     ids=["headings", "frequencies", "powers"],

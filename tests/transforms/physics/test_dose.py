@@ -246,7 +246,7 @@ def test_progress_is_told_after_each_slice():
     [
         (lambda v: np.where(v > 0, np.nan, v), r"Expected finite HU but got \d+ NaN"),
         (lambda v: np.where(v > 0, np.inf, v), "Expected finite HU"),
-        (lambda v: v + 1024, r"never below 0\. It looks like stored values without their rescale.*RescaleIntercept"),
+        (lambda v: v + 1024, r"never below 0\. These look like stored values before rescaling.*RescaleIntercept"),
         (lambda v: v[..., 0], r"Expected HU with axes \(x, y, z\)"),
         (lambda v: v[..., :0], "none of length 0"),
     ],

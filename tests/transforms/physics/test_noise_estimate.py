@@ -135,7 +135,7 @@ def test_64_pixels_are_enough():
         ("f,p\n0,1\n", "Expected the columns frequency_per_mm"),
         ("frequency_per_mm,power_1/cm\n0,1\n", "State the units"),
         ("frequency_per_mm,power_hu2_mm2\n0,1\n0.1,2\n", "5 or more rising"),
-        ("frequency_per_mm,power_hu2_mm2\n" + "".join(f"{k},100\n" for k in range(9)), "Is their unit another"),
+        ("frequency_per_mm,power_hu2_mm2\n" + "".join(f"{k},100\n" for k in range(9)), "Are they in 1/cm"),
         ("frequency_per_mm,power_hu2_mm2\n" + "".join(f"{k / 9},1e9\n" for k in range(9)), "HU\\^2 mm\\^2"),
         ("frequency_per_mm,power_hu2_mm2\n0,x\n", "two numbers a line"),
     ],
