@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/archive.py [--quick] [--json FILE] [--ways 1x1 1x2 2x1] [--series 8] [--slices 20]
 
-A way is PROCESSESxTHREADS: 2x1 is two processes with one thread each. Each process runs `ct-cncl denoise ARCHIVE --out OUT`, and they
+A way is the number of processes, x, and the threads of each: 2x1 is two processes with one thread each. Each process runs `ct-cncl denoise ARCHIVE --out OUT`, and they
 share the archive as described in docs/how-to/dicom.md. Start-up is included. The weights are those of the bundle.
 """
 

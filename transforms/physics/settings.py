@@ -79,7 +79,7 @@ class DoseSettings:
         check_noise_model(self.dose_fraction, self.incident_photons, self.electronic_variance)
         apodisation_window(np.zeros(1), self.apodisation, self.cutoff)
         if self.geometry not in DEFAULT_VIEWS:
-            raise ValueError(f"Expected a geometry out of {', '.join(DEFAULT_VIEWS)} but got {self.geometry!r}.")
+            raise ValueError(f"Expected a geometry from {', '.join(DEFAULT_VIEWS)}, but got {self.geometry!r}.")
         if self.views is None:
             object.__setattr__(self, "views", DEFAULT_VIEWS[self.geometry])
         if self.views is None or self.views < 1:

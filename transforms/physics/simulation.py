@@ -70,7 +70,7 @@ def calibrate(
             in HU.
     """
     if how not in CALIBRATIONS:
-        raise ValueError(f"Expected a calibration out of {', '.join(CALIBRATIONS)} but got {how!r}.")
+        raise ValueError(f"Expected a calibration from {', '.join(CALIBRATIONS)}, but got {how!r}.")
     if incident_photons is not None:
         if how != "auto":
             raise ValueError(
