@@ -21,7 +21,7 @@ from ct_cncl.transforms.series import ScanError
         ({"calibration": "image"}, "--incident-photons or --calibration"),
         ({"incident_photons": 0.0}, "photons above 0"),
         ({"electronic_variance": -1.0}, "electronic_variance"),
-        ({"geometry": "cone"}, "geometry out of parallel, mayo"),
+        ({"geometry": "cone"}, "geometry from parallel, mayo"),
         ({"bowtie_mm": 0.0}, "bowtie_mm above 0"),
         ({"compression": "zip"}, "compression to be one of none, jpeg2000, rle"),
         ({"compression": "rle", "nifti": True}, "--nifti or --compress"),

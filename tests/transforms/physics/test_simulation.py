@@ -66,7 +66,7 @@ def test_the_users_quanta_keep_the_filter_of_the_settings(scan):
 
 
 def test_what_cannot_be_is_refused(scan):
-    with pytest.raises(ValueError, match="out of auto, image, tags, default but got 'guess'"):
+    with pytest.raises(ValueError, match="from auto, image, tags, default, but got 'guess'"):
         method(scan, how="guess")
     with pytest.raises(ValueError, match="got both"):
         method(scan, how="image", incident_photons=1e5)
