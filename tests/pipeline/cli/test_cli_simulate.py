@@ -91,7 +91,7 @@ def bad(folder, kind):
         ("no_spacing", "voxel spacing"),
         ("rgb", "RGB"),
         ("nan", "NaN"),
-        ("not_hu", "looks like stored values"),
+        ("not_hu", "look like stored values"),
     ],
 )
 def test_unusable_scans_are_one_line_and_leave_nothing(command, tmp_path, kind, words):

@@ -152,7 +152,7 @@ def test_a_series_that_cannot_be_denoised_fails_and_waits_for_a_person(node, tmp
     assert node.rows("SELECT COUNT(*) FROM objects WHERE series = '1.2.826.7'") == [(0,)]
     code, _, err = command("node", "retry", number, "--config", node.path)
     assert code == 1
-    assert f"there is no {number}" in err
+    assert f"there is no job {number}" in err
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_job_made(node, there, tmp_path):
