@@ -258,7 +258,8 @@ def _slices(network: nn.Module, device: torch.device, path: Path) -> int:
             continue
         if tuple(result.shape) == (1, 1, 64, 64):
             return slices
-    why = f": {str(first_error).splitlines()[0].rstrip(".")}" if first_error and str(first_error) else ""
+    reason = first_line(first_error).rstrip(".") if first_error and str(first_error) else ""
+    why = f": {reason}" if reason else ""
     raise CheckpointError(
         f"Expected a network in {path} that maps (B, slices, 64, 64) to (B, 1, 64, 64), but it does not{why}. Name CNCL weights."
     )
