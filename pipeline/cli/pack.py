@@ -66,7 +66,7 @@ def pack(
 
       ct-cncl pack --seal unpacked/ct_cncl --out sealed
     """
-    from ct_cncl.pipeline.sharing.card import Texts
+    from ct_cncl.pipeline.sharing.card import TO_WRITE, Texts, places_in_archive
     from ct_cncl.pipeline.sharing.pack import checksum_file
     from ct_cncl.pipeline.sharing.pack import pack as pack_bundle
     from ct_cncl.pipeline.sharing.seal import seal
@@ -91,3 +91,8 @@ def pack(
             out, weights=weights, overlays=overlays, version=version, changes=changes, texts=texts, trust=trust
         )
     say(f"{path}  {path.stat().st_size / 2**20:.1f} MiB", checksum_file(path).read_text(encoding="utf-8").split()[0])
+    if places := places_in_archive(path):
+        say(
+            f"{places} places in its card, licence and metadata are still to be written: unpack it, search for {TO_WRITE}, write them, and "
+            "pack the folder again with --seal."
+        )

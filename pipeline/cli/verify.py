@@ -31,7 +31,7 @@ def verify(
 
       ct-cncl verify downloads/strangers_bundle.zip --no-exec
     """
-    from ct_cncl.pipeline.sharing.verify import review_source
+    from ct_cncl.pipeline.sharing.verify import SKIPPED, review_source
     from ct_cncl.pipeline.sharing.verify import verify as verify_bundle
     from ct_cncl.transforms.common.terminal import say
 
@@ -48,3 +48,5 @@ def verify(
         raise ValueError(
             f"Expected a bundle without faults, but {source} has some, named above. Do not use it as it is."
         )
+    skipped = sum(check.state == SKIPPED for check in found.checks)
+    say(f"No fault found in {len(found.checks) - skipped} checks" + (f"; {skipped} skipped." if skipped else "."))

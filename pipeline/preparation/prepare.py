@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ct_cncl.pipeline.preparation.spectra_picture import write_mean_spectra
 from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.common.terminal import say
-from ct_cncl.transforms.dataset.datalist import SPLITS
+from ct_cncl.transforms.dataset.datalist import DATALIST, SPLITS
 from ct_cncl.transforms.dataset.paired_cases import paired_cases, scans_in_one_place, scans_in_two_places
 from ct_cncl.transforms.dataset.patients import DEFAULT_NAME_RULE, PatientFinder
 from ct_cncl.transforms.dataset.simulated_cases import Case, phantom_cases, simulated_cases
@@ -91,6 +91,7 @@ def prepare_data(options: PrepareOptions) -> dict[str, Any]:
         )
     splits = _cases(options)
     total = sum(len(cases) for cases in splits.values())
+    say(f"preparing {total} volumes")
     with tqdm(total=total, desc="preparing", unit="volume", disable=not sys.stderr.isatty()) as bar:
         datalist = write_dataset(
             options.out,
@@ -113,6 +114,13 @@ def prepare_data(options: PrepareOptions) -> dict[str, Any]:
         people = len({entry["patient"] for entry in chosen})
         slices = sum(entry["shape"][2] for entry in chosen)
         say(f"{split:<10} {len(chosen):4d} volumes, {people:4d} patients, {slices:5d} slices")
+    doubtful = [entry["source"] for entry in entries if entry.get("provenance", {}).get("warning")]
+    if doubtful:
+        say(
+            f"warning: {len(doubtful)} of {len(entries)} volumes show a body that the field of view cuts off, {doubtful[0]} among them: noise is "
+            f"too weak along that edge. provenance.warning in {options.out / DATALIST} says how much of the edge.",
+            error=True,
+        )
     say(f"Data set: {options.out}")
     return datalist
 

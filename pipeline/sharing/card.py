@@ -182,6 +182,14 @@ def places_to_write(bundle: Path) -> int:
     return sum(path.read_text(encoding="utf-8", errors="replace").count(TO_WRITE) for path in files if path.is_file())
 
 
+def places_in_archive(archive: Path) -> int:
+    """Number of marked places in the same files of a packed bundle."""
+    with zipfile.ZipFile(archive) as packed:
+        files = (CARD, LICENCE_OF_DATA, "configs/metadata.json")
+        names = [name for name in packed.namelist() if name.split("/", 1)[-1] in files]
+        return sum(packed.read(name).decode("utf-8", "replace").count(TO_WRITE) for name in names)
+
+
 def is_card_of(card: Path, other: Path) -> bool:
     """Whether ``card`` holds most of the text of ``other``: a slightly edited card still describes those weights."""
     if not card.is_file() or not other.is_file():

@@ -39,8 +39,14 @@ def test_pack_verify_publish(command, weights, tmp_path):
     assert code == 0, errors
     path = tmp_path / "dist" / f"ct_cncl_v{__version__}.zip"
     assert checksum_file(path).read_text().split()[0] in text
+    with zipfile.ZipFile(path) as archive:
+        texts = ("docs/README.md", "docs/data_license.txt", "configs/metadata.json")
+        places = sum(archive.read(f"ct_cncl/{name}").count(b"TO BE WRITTEN") for name in texts)
+    assert f"{places} places in its card, licence and metadata are still to be written" in text
     code, text, errors = command("verify", path, "--no-exec")
     assert code == 0, errors
+    checks = [line.split()[0] for line in text.splitlines()[-20:] if line.startswith(("ok  ", "skipped  "))]
+    assert text.splitlines()[-1] == f"No fault found in {checks.count('ok')} checks; {checks.count('skipped')} skipped."
     assert "0 of these are not in the installed release" in text
     assert "ok       rules of the model zoo" in text
     assert "example's result" not in text
@@ -49,6 +55,7 @@ def test_pack_verify_publish(command, weights, tmp_path):
     assert "TO BE WRITTEN" in errors
     code, _, errors = command("pack", "--weights", weights, *own_texts(tmp_path)[0], "--out", tmp_path / "written")
     assert code == 0, errors
+    assert "to be written" not in text.splitlines()[-1]
     path = tmp_path / "written" / path.name
     code, text, _ = command("publish", path, "--to", "folder", "--target", tmp_path / "models")
     assert code == 0

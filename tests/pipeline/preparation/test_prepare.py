@@ -54,7 +54,8 @@ def test_phantoms_end_to_end(tmp_path, capsys):
                 assert "tissues" in entry["checksum"]
     assert made == {}
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0].split() == ["training", "2", "volumes,", "2", "patients,", "2", "slices"]
+    assert printed[0] == "preparing 4 volumes"
+    assert printed[1].split() == ["training", "2", "volumes,", "2", "patients,", "2", "slices"]
     assert printed[-1] == f"Data set: {tmp_path / 'data'}"
 
 
@@ -226,3 +227,17 @@ def test_real_pairs_of_one_tree_end_to_end(tmp_path, capsys):
 def test_options_of_pairs_that_exclude_each_other(tmp_path, options):
     with pytest.raises(DataError, match="real pairs from two trees"):
         prepare_data(PrepareOptions(out=tmp_path / "data", **({"sources": [tmp_path]} | options)))
+
+
+def test_volumes_of_a_body_that_is_cut_off_are_said_once(tmp_path, capsys):
+    """Soft tissue up to the edge of the field of view in one of two scans."""
+    inside = np.hypot(*np.mgrid[-48:48, -48:48])[..., None]
+    for name, radius in (("a_whole", 30), ("b_cut", 80)):
+        hu = np.where(inside < radius, 40.0, -1000.0) + np.random.default_rng(0).normal(0, 5, (96, 96, 1))
+        hu[0, 0] = -1000
+        (tmp_path / "in").mkdir(exist_ok=True)
+        nib.save(nib.Nifti1Image(hu.astype(np.float32), np.diag([3.0, 3.0, 3.0, 1.0])), tmp_path / "in" / f"{name}.nii")
+    prepare_data(PrepareOptions(out=tmp_path / "data", sources=[tmp_path / "in"], validation_fraction=0.5))
+    said = capsys.readouterr().err
+    assert said.count("warning:") == 1
+    assert "warning: 1 of 2 volumes show a body that the field of view cuts off, b_cut" in said
