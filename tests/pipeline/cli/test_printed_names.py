@@ -3,7 +3,7 @@
 import pytest
 
 from ct_cncl.pipeline.ablation import model_table, run
-from ct_cncl.pipeline.sharing import pack, publish
+from ct_cncl.pipeline.sharing import card, pack, publish
 from ct_cncl.pipeline.training import staged
 
 BAD = "x\x1b]0;owned\x07\nerror: forged\u202e"
@@ -31,6 +31,7 @@ def written(monkeypatch, folder):
     path.touch()
     pack.checksum_file(path).write_text("0123  x")
     monkeypatch.setattr(pack, "pack", lambda *_, **__: path)
+    monkeypatch.setattr(card, "places_in_archive", lambda _: 0)
     monkeypatch.setattr(publish, "publish", lambda *_, **__: [f"copy {path}"])
     monkeypatch.setattr(model_table, "model_table", lambda *_, **__: [])
     monkeypatch.setattr(model_table, "format_models", lambda *_, **__: "a table\nof two lines")
