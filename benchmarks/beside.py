@@ -3,8 +3,9 @@
     .venv/bin/python benchmarks/beside.py [--quick] [--json FILE] [--cases 1 2] [--network cncl_fast]
 
 Each case runs in a fresh process (libgomp reads its variables once, when it is loaded), first alone, then next to a process that spins.
-A step is a forward and backward pass on 8 patches of 96 x 96; a slice has 512 x 512 pixels. The figures are valid only on an otherwise
-idle machine, so the load before the run is printed.
+A step is a forward and backward pass on 8 patches of 96 x 96; a slice has 512 x 512 pixels. Times are means over several seconds: next
+to a busy core, one call takes what another does not, and the fastest of a few says little. The figures are valid only on an otherwise
+idle machine and at the usual priority (``nice`` and ``sched_autogroup_enabled`` change them), so the load before the run is printed.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from common import network, options, report, seconds
+from common import network, options, report
 
 from ct_cncl.pipeline.networks import BranchOutputs
 
@@ -25,15 +28,27 @@ WAITS = {
     "libgomp's own": {},
     "GOMP_SPINCOUNT=30000": {"GOMP_SPINCOUNT": "30000"},
     "GOMP_SPINCOUNT=3000": {"GOMP_SPINCOUNT": "3000"},
+    "GOMP_SPINCOUNT=1000": {"GOMP_SPINCOUNT": "1000"},
     "GOMP_SPINCOUNT=300": {"GOMP_SPINCOUNT": "300"},
     "OMP_WAIT_POLICY=PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"},
 }
 """How a thread waits for the others: environment variables of libgomp."""
 
 
+def mean_seconds(work: Callable[[], Any], *, lasting: float) -> float:
+    """Mean time of a call, over ``lasting`` seconds of calls after two to warm up."""
+    work()
+    work()
+    started, calls = time.perf_counter(), 0
+    while time.perf_counter() - started < lasting:
+        work()
+        calls += 1
+    return (time.perf_counter() - started) / calls
+
+
 def measure(name: str, *, quick: bool) -> dict[str, float]:
     """Seconds of a training step and of a slice, in this process."""
-    patches, side = (torch.rand(2, 1, 32, 32), 64) if quick else (torch.rand(8, 1, 96, 96), 512)
+    patches, side, lasting = (torch.rand(2, 1, 32, 32), 64, 0.1) if quick else (torch.rand(8, 1, 96, 96), 512, 8.0)
     training = BranchOutputs(network(name)).train()
 
     def step() -> None:
@@ -41,8 +56,8 @@ def measure(name: str, *, quick: bool) -> dict[str, float]:
 
     model, image = network(name).eval(), torch.rand(1, 1, side, side)
     with torch.inference_mode():
-        a_slice = seconds(lambda: model(image), repeats=2 if quick else 5)
-    return {"step": seconds(step, repeats=2 if quick else 5), "slice": a_slice}
+        a_slice = mean_seconds(lambda: model(image), lasting=lasting)
+    return {"step": mean_seconds(step, lasting=lasting), "slice": a_slice}
 
 
 def measured(name: str, threads: int, wait: dict[str, str], *, beside: bool, quick: bool) -> dict[str, float]:

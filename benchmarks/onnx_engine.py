@@ -2,8 +2,8 @@
 
     python benchmarks/onnx_engine.py [--weights RUN/best.pt] [--scan SCAN.nii.gz] [--threads 2] [--size 512] [--slices 20]
 
-Without --weights, the shipped weights are used, or, if there are none, an untrained cncl_fast with noise on its weights: speed
-does not depend on the weights. With --scan, slices of a NIfTI file replace noise around 40 HU. Differences are over all slices.
+Without --weights, the shipped weights are used. A project without them gets an untrained cncl_fast with noise on its weights, since
+speed does not depend on them. With --scan, slices of a NIfTI file replace noise around 40 HU. Differences are over all slices.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from typing import Any
 
 from ct_cncl.pipeline.evaluation.answer import figures_of, first_psnr, in_words
 from ct_cncl.pipeline.evaluation.record import Evaluation, KeyFigure, Verdict
+from ct_cncl.transforms.common.numbers import counted
 
 
 def ablation_answer(
@@ -39,7 +40,7 @@ def ablation_answer(
         figures += list(others)
         words += list(others.values())
     failed = len(rows) - len(known)
-    judged = f"{len(rows)} variant{'s' * (len(rows) > 1)}, trained alike, on the {split} split"
+    judged = f"{counted(len(rows), 'variant')}, trained alike, on the {split} split"
     judged += f"; {failed} could not be judged" if failed else ""
     rank = f"Best of {len(known)} by PSNR: " if several else ""
     return Verdict(judged, f"{rank}{best['variant']} {in_words(words)}.", figures, method.key if method else "")

@@ -35,7 +35,7 @@ def pack(
     licence: Annotated[
         str,
         typer.Option(
-            "--license", help="License of your own weights and their data: a file, or its text.", show_default=False
+            "--license", help="Licence of your own weights and their data: a file, or its text.", show_default=False
         ),
     ] = "",
     trust: Annotated[

@@ -16,7 +16,7 @@ _BUSY = 0.7
 def set_spin_count() -> None:
     """Choose how threads wait, unless the user has. Only before torch is loaded: OpenMP reads it once."""
     if not any(name in os.environ for name in _WAITING):
-        os.environ.setdefault(*SPIN_COUNT)
+        os.environ[SPIN_COUNT[0]] = SPIN_COUNT[1]
 
 
 def busy_cores_hint(threads: int) -> str:

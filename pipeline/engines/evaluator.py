@@ -20,6 +20,7 @@ from ct_cncl.pipeline.engines.memory import naming_settings
 from ct_cncl.pipeline.networks import Branches, centre_slice
 from ct_cncl.pipeline.networks.precision import autocast
 from ct_cncl.transforms.common.hu import to_hu
+from ct_cncl.transforms.common.numbers import counted
 
 _LOSS = "validation_loss"
 _ADVICE = (
@@ -89,7 +90,9 @@ class CNCLEvaluator(Evaluator):
     def _iteration(self, engine: CNCLEvaluator, batchdata: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         image, label = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking)
         with (
-            naming_settings(f"{len(image)} slices of {image.shape[-2]} x {image.shape[-1]} in validation", _ADVICE),
+            naming_settings(
+                f"{counted(len(image), 'slice')} of {image.shape[-2]} x {image.shape[-1]} in validation", _ADVICE
+            ),
             engine.mode(self.generator),
             autocast(engine.state.device, self.precision),
         ):

@@ -15,6 +15,7 @@ from ct_cncl.pipeline.evaluation.record import (
     SummaryRow,
     Verdict,
 )
+from ct_cncl.transforms.common.numbers import counted
 
 
 def evaluation_answer(found: Evaluation) -> Verdict | None:
@@ -74,7 +75,7 @@ def judged(found: Evaluation) -> str:
         (len({(row.scan, row.patient) for row in found.slice_rows}), "scan"),
         (len({row.patient for row in found.slice_rows}), "patient"),
     )
-    size = ", ".join(f"{count} {word}{'s' * (count != 1)}" for count, word in counts)
+    size = ", ".join(counted(count, word) for count, word in counts)
     return f"{who}{beside} against the reference{where}: {size}"
 
 

@@ -11,6 +11,7 @@ from ct_cncl.pipeline.evaluation.matching import OpenedScan
 from ct_cncl.pipeline.evaluation.record import KeyFigure, Mark, SliceView, Verdict
 from ct_cncl.pipeline.metrics.bootstrap import Interval
 from ct_cncl.pipeline.metrics.inserts import Insert, Place
+from ct_cncl.transforms.common.numbers import counted
 
 _T = TypeVar("_T")
 SHOWN_SLICES = 20
@@ -72,9 +73,9 @@ def insert_verdict(
         counts: number of inserts of each patient.
     """
     known = [row for row in rows if isinstance(row[3], float)]
-    judged = f"{name}: {sum(counts)} inserts in scans of {len(counts)} patient{'s' * (len(counts) != 1)}"
+    judged = f"{name}: {counted(sum(counts), 'insert')} in scans of {counted(len(counts), 'patient')}"
     low, high = noise.low, noise.high
-    few = f"mean over {noise.size} patient{'s' * (noise.size != 1)}, too few for an interval"
+    few = f"mean over {counted(noise.size, 'patient')}, too few for an interval"
     left = KeyFigure(
         "Noise left", 100 * noise.mean, "%", 0, None if low is None else 100 * low, None if high is None else 100 * high,
         few if low is None else f"95 % interval over {noise.size} patients", "in calm soft tissue, anatomy counts as noise",
@@ -85,7 +86,7 @@ def insert_verdict(
         of = (
             f"95 % interval over {row[2]:.0f} patients"
             if row[4]
-            else f"mean over {row[2]:.0f} patients, too few for an interval"
+            else f"mean over {counted(int(row[2]), 'patient')}, too few for an interval"
         )
         value = float(row[3] or 0.0)
         figures.append(KeyFigure(f"Contrast kept, {title}", value, "%", 0, ends[0], ends[1], of, f"insert of {row[0]}"))

@@ -22,6 +22,7 @@ from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.files import scratch_folder
 from ct_cncl.transforms.common.hu import WINDOWS, Window
 from ct_cncl.transforms.common.locks import alone_in
+from ct_cncl.transforms.common.numbers import counted
 from ct_cncl.transforms.dataset.patients import DEFAULT_NAME_RULE, PatientFinder
 from ct_cncl.transforms.series.values import RESULT
 
@@ -234,7 +235,12 @@ def _cautions(reference: Sequence[OpenedScan], patients: Sequence[str], options:
     count = len(set(patients))
     if count < LEAST_VALUES:
         found.append(
-            f"Only {count} patient{'s' * (count > 1)}: intervals are over slices and say nothing about other patients."
+            f"Only {counted(count, 'patient')}: "
+            + (
+                "intervals are over slices and say nothing about other patients."
+                if sum(scan.slices.count for scan in reference) >= LEAST_VALUES
+                else "too few for intervals."
+            )
         )
     guessed = sum(not scan.known for scan in reference)
     if guessed and len(reference) > 1 and options.patient_from_name == DEFAULT_NAME_RULE:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from ct_cncl.pipeline.common.csv_files import write_csv
 from ct_cncl.transforms.common.errors import OutputError
 from ct_cncl.transforms.common.files import replacing
+from ct_cncl.transforms.common.numbers import counted
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ def format_table(metrics: dict[str, float], *, data_range: float, slices: int) -
     result         1.00   1.0000     1.00
     """
     lines = [
-        f"mean over {slices} slices, range {data_range:g} HU",
+        f"mean over {counted(slices, 'slice')}, range {data_range:g} HU",
         " " * 10 + "".join(f"{c:>9}" for c in _COLUMNS.values()),
     ]
     for row, suffix in ROWS.items():

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 _TERMS = (
     "Terms: y is the low-dose image, x the full-dose image. C(y) and y - N(y) are the estimates of the two branches; the result "
     "combines them. Losses include their weights; loss is the sum that the branches learn from. Validation counts all pixels; "
-    "ct-cncl evaluate leaves out those that the scanner did not measure, so its figures differ."
+    "ct-cncl evaluate leaves out padding (pixels that the scanner did not measure), so its figures differ."
 )
 _DISCRIMINATOR_TERMS = (
     " The discriminator tells x from results: d_real and d_fake are its mean outputs for them, d_accuracy is how often it is right "

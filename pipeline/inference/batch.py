@@ -40,6 +40,7 @@ from ct_cncl.pipeline.inference.work_folder import one_at_a_time
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.file_names import LONGEST, fitting
 from ct_cncl.transforms.common.locks import lock
+from ct_cncl.transforms.common.numbers import counted
 from ct_cncl.transforms.common.redaction import redacted
 from ct_cncl.transforms.common.terminal import say, shown
 from ct_cncl.transforms.series import ScanError, ScanSource
@@ -274,14 +275,14 @@ class ArchiveRun:
     def _announce(self) -> None:
         if len(self.jobs) > len(self.tasks):
             for source in dict.fromkeys(job.source for job in self.jobs):
-                self._say(f"found {job_name(source)}, {len(source.files)} files")
+                self._say(f"found {job_name(source)}, {counted(len(source.files), 'file')}")
         for note in self.found.notes:
             say(f"warning: {note}", error=True)
         for record in self._unplaced[:_MOST_NAMED]:
             say(f"{record['source']}: error: {record['error']}", error=True)
         if self.found.passed_over:
             count = sum(map(len, self.found.passed_over.values()))  # found.others holds file names and tag values
-            self._say(f"passed over {self.found.others if self.deidentifier is None else f'{count} files'}")
+            self._say(f"passed over {self.found.others if self.deidentifier is None else counted(count, 'file')}")
         for scan, what in self._refused.items():
             self._say(f"passed over {job_name(scan)}: {what}; --derived {self.tasks[0].verb[0]}s it anyway")
 
@@ -302,7 +303,9 @@ class ArchiveRun:
         if self._superseded.get(job.record):
             names = ", ".join(self._superseded[job.record].values())
             self._say(f"{job.name}: its source has changed; the earlier result is now called {names}")
-        self._say(f"{job.name}: {outcome.slices} slices, {outcome.slices / max(outcome.seconds, 1e-9):.2f} slices/s")
+        self._say(
+            f"{job.name}: {counted(outcome.slices, 'slice')}, {outcome.slices / max(outcome.seconds, 1e-9):.2f} slices/s"
+        )
         for warning in (*outcome.warnings, *said):
             say(f"{job.name}: warning: {warning}", error=True)
 

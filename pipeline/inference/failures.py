@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ct_cncl.transforms.common.numbers import counted
 from ct_cncl.transforms.common.redaction import redacted
 
 
@@ -41,10 +42,6 @@ def outcome_of(scans: int, failed: int, strays: Sequence[str], verb: tuple[str, 
     >>> outcome_of(1, 0, ["a.dcm: expected ..."])
     'expected to read every file, and 1 scan is denoised, but 1 file cannot be read (a.dcm: expected ...)'
     """
-
-    def counted(number: int, what: str) -> str:
-        return f"{number} {what}{'' if number == 1 else 's'}"
-
     unread = f"{counted(len(strays), 'file')} cannot be read ({strays[0]})" if strays else ""
     if failed:
         return f"expected to {verb[0]} {counted(scans, 'scan')} but {failed} failed" + (

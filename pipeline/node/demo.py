@@ -21,6 +21,7 @@ from ct_cncl.pipeline.node.calling import called
 from ct_cncl.pipeline.node.demo_series import write_phantom_series
 from ct_cncl.pipeline.node.errors import NodeError
 from ct_cncl.pipeline.node.settings import Peer
+from ct_cncl.transforms.common.numbers import counted
 from ct_cncl.transforms.common.terminal import say
 
 _WAIT_S = 300.0
@@ -57,7 +58,7 @@ def run_node_demo(out: Path, *, slices: int, size: int, browser: bool, stay: boo
             _receive(out / "received", ports["dicom"])
         say(f"2/4  The node on port {ports['node']}, configured by {config}")
         processes.append(_start_node(config, out, ports["node"]))
-        say(f"3/4  A phantom series of {slices} slices at quarter dose")
+        say(f"3/4  A phantom series of {counted(slices, 'slice')} at quarter dose")
         files = write_phantom_series(out / "phantom", slices, size=size)
         _send(files, Peer("ORTHANC" if orthanc else "NODE", "127.0.0.1", ports["dicom" if orthanc else "node"]))
         page = f"http://127.0.0.1:{ports['page']}"

@@ -15,6 +15,7 @@ from ct_cncl.pipeline.report.charts import chart_sheet
 from ct_cncl.pipeline.report.frame import environment, styles
 from ct_cncl.pipeline.report.headline import Headline, Shown
 from ct_cncl.pipeline.report.tables import Cell, Column, Sheet, number_text
+from ct_cncl.transforms.common.numbers import counted
 
 RESULT_FILE = "noise.json"
 """File next to the page with all figures."""
@@ -53,7 +54,7 @@ def page(rows: Sequence[Mapping[str, Any]], failed: Sequence[str], columns: Mapp
 def _headline(rows: Sequence[Mapping[str, Any]], failed: Sequence[str]) -> Headline:
     levels = [float(row["level_hu"]) for row in rows]
     middles = [float(row["mean_frequency_per_mm"]) for row in rows]
-    count = f"{len(rows)} scan{'s' * (len(rows) != 1)}"
+    count = counted(len(rows), "scan")
     span = f"smallest and largest of {count}"
     figures = [
         _shown("Noise", levels, unit="HU", digits=1, span=span, conditions="standard deviation in soft tissue"),

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ct_cncl.pipeline.preparation.spectra_picture import write_mean_spectra
 from ct_cncl.transforms.common.errors import DataError
+from ct_cncl.transforms.common.numbers import counted
 from ct_cncl.transforms.common.terminal import say
 from ct_cncl.transforms.dataset.datalist import DATALIST, SPLITS
 from ct_cncl.transforms.dataset.paired_cases import paired_cases, scans_in_one_place, scans_in_two_places
@@ -91,7 +92,7 @@ def prepare_data(options: PrepareOptions) -> dict[str, Any]:
         )
     splits = _cases(options)
     total = sum(len(cases) for cases in splits.values())
-    say(f"preparing {total} volumes")
+    say(f"preparing {counted(total, 'volume')}")
     with tqdm(total=total, desc="preparing", unit="volume", disable=not sys.stderr.isatty()) as bar:
         datalist = write_dataset(
             options.out,
@@ -142,7 +143,9 @@ def _cases(options: PrepareOptions) -> dict[str, list[Case]]:
     if options.low or options.pairs:
         trees = scans_in_one_place(groups) if options.pairs else scans_in_two_places(options.low, groups)
         if trees.others:
-            say(f"passed over {len(trees.others)} scans without a stated dose: {', '.join(trees.others[:5])}")
+            say(
+                f"passed over {counted(len(trees.others), 'scan')} without a stated dose: {', '.join(trees.others[:5])}"
+            )
         dose = options.dose_fraction
         found = paired_cases(trees, patients=finder, dose_fraction=dose, across_frames=options.across_frames)
     else:

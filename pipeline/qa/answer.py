@@ -12,6 +12,7 @@ from ct_cncl.pipeline.metrics.observer import Detectability
 from ct_cncl.pipeline.qa.insert_pages import InsertFindings
 from ct_cncl.pipeline.qa.pages import INTERVAL, QAResults
 from ct_cncl.pipeline.qa.phantoms import LESIONS
+from ct_cncl.transforms.common.numbers import counted
 
 
 def phantom_answer(found: QAResults, inserted: InsertFindings, slices: int) -> Verdict | None:
@@ -35,7 +36,7 @@ def phantom_answer(found: QAResults, inserted: InsertFindings, slices: int) -> V
     figures = [
         KeyFigure(
             "Noise left", share[dose], "%", 0, min(share.values()), max(share.values()),
-            f"smallest and largest of {len(share)} dose{'s' * (len(share) > 1)}",
+            f"smallest and largest of {counted(len(share), 'dose')}",
             f"water, dose {dose:g}: {after.level_hu:.1f} of {before.level_hu:.1f} HU",
         )
     ]  # fmt: skip
@@ -46,7 +47,7 @@ def phantom_answer(found: QAResults, inserted: InsertFindings, slices: int) -> V
             parts.append(words)
     rank = f"Least noise of {len(known)}: " if len(known) > 1 else ""
     doses = ", ".join(f"{one:g}" for one in found.doses)
-    judged = f"{' and '.join(found.names.values())} on phantoms of water, discs and lesions: dose {doses}, {slices} slices each"
+    judged = f"{' and '.join(found.names.values())} on phantoms of water, discs and lesions: dose {doses}, {counted(slices, 'slice')} each"
     return Verdict(judged, f"{rank}{name} {in_words(parts)}.", figures, key)
 
 
@@ -70,7 +71,7 @@ def _contrast(kept: Mapping[Insert, Interval]) -> tuple[KeyFigure | None, str]:
     figure = KeyFigure(
         "Contrast kept", 100 * own.mean, "%", 0,
         100 * own.low if own.low is not None else None, 100 * own.high if own.high is not None else None,
-        f"95 % interval over {own.size} slices" if known else f"{own.size} slices, too few for an interval",
+        f"95 % interval over {own.size} slices" if known else f"{counted(own.size, 'slice')}, too few for an interval",
         f"insert of {worst.name}, the worst of {len(kept)}",
     )  # fmt: skip
     return figure, f"keeps {100 * own.mean:.0f} % of the contrast of the worst insert ({worst.name})"

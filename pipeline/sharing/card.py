@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ct_cncl.transforms.common.errors import DataError
+from ct_cncl.transforms.common.numbers import counted
 from ct_cncl.transforms.dataset.datalist import read_datalist
 
 CARD = "docs/README.md"
@@ -129,7 +130,9 @@ def _data(config: Mapping[str, Any], trained_on: Mapping[str, Any]) -> str:
             slices = sum(entry["shape"][2] for entry in entries)
             doses = sorted({entry["dose_fraction"] for entry in entries if entry.get("dose_fraction") is not None})
             dose = f", dose fraction {', '.join(f'{each:g}' for each in doses)}" if doses else ""
-            lines.append(f"- {split}: {len(entries)} volumes of {people} patients, {slices} slices{dose}")
+            lines.append(
+                f"- {split}: {counted(len(entries), 'volume')} of {counted(people, 'patient')}, {counted(slices, 'slice')}{dose}"
+            )
     if trained_on:
         lines.append(f"- measured in the training inputs: {json.dumps(trained_on)}")
     return "\n".join(lines) or f"{TO_WRITE}: how many patients and slices; the run's data set is not here any more."

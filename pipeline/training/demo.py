@@ -15,6 +15,7 @@ from ct_cncl.pipeline.inference.api import denoise_scans
 from ct_cncl.pipeline.training.run import evaluate_run, train_bundle
 from ct_cncl.transforms.common.errors import DataError
 from ct_cncl.transforms.common.hu import WINDOWS
+from ct_cncl.transforms.common.numbers import counted
 from ct_cncl.transforms.common.terminal import say
 from ct_cncl.transforms.dataset.datalist import read_datalist
 from ct_cncl.transforms.dataset.simulated_cases import phantom_cases
@@ -54,7 +55,7 @@ def run_demo(
     _make_room(out, overwrite=overwrite)
     counts = phantoms or _PHANTOMS
     say(
-        f"1/4  Preparing {sum(counts.values())} phantoms of {SLICES} slices at quarter dose, with noise-free references"
+        f"1/4  Preparing {counted(sum(counts.values()), 'phantom')} of {SLICES} slices at quarter dose, with noise-free references"
     )
     data = out / "data"
     _prepare(data, counts, size)

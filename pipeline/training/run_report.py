@@ -27,6 +27,7 @@ from ct_cncl.pipeline.workflow.locations import dataset_entries
 from ct_cncl.transforms.anatomy.regions import padding_mask
 from ct_cncl.transforms.common.hu import WINDOWS
 from ct_cncl.transforms.common.json_values import read_json
+from ct_cncl.transforms.common.numbers import counted
 from ct_cncl.transforms.dataset.volume_store import mapped_volume
 from ct_cncl.transforms.patches.padding import PaddingMaskd
 from ct_cncl.transforms.patches.slice_pairs import SlicePairs, all_slices
@@ -162,7 +163,7 @@ def evaluate_runs(
         name = f"{pairs.split}/{Path(entry['label']).name.split('_label')[0].split('.nii')[0]}"
         collected.add(judged, shown, name=name, number=z, scan=scan, patient=patients[scan])
         collected.views.append(view_of(read, f"{name}, slice {z}", patients[scan], *at))
-    few = f"Figures are over the {len(pairs.places)} slices shown here, of the {pairs.split} split."
+    few = f"Figures are over the {counted(len(pairs.places), 'slice')} shown here, of the {pairs.split} split."
     return build_record(
         collected, methods, figures,
         windows=windows, pixels=[_pixel_mm(entry) for entry in scans], patients=patients, seed=0, title=title,

@@ -10,6 +10,7 @@ from ct_cncl.pipeline.common.checkpoint_file import load_weights, missing_checkp
 from ct_cncl.pipeline.common.errors import CheckpointError, ConfigError
 from ct_cncl.pipeline.workflow.definition import network_config
 from ct_cncl.pipeline.workflow.network import build_network
+from ct_cncl.transforms.common.numbers import counted
 
 
 def trained_network(checkpoint: str | Path | None, *, context_slices: int | None = None) -> nn.Module:
@@ -34,7 +35,7 @@ def trained_network(checkpoint: str | Path | None, *, context_slices: int | None
     found = config.get("context_slices", 1)  # missing in runs of earlier versions
     if context_slices is not None and found != context_slices:
         raise ConfigError(
-            f"Expected a teacher that takes {context_slices} slices as its student does, but {path} takes {found}. Train with "
+            f"Expected a teacher that takes {counted(context_slices, 'slice')} as its student does, but {path} takes {found}. Train with "
             f"context_slices={found}, or name another teacher_checkpoint."
         )
     return load_weights(build_network(config), path).eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Checks of options that must be whole numbers."""
+"""Whole numbers: checks of options, and words for a count."""
 
 from __future__ import annotations
 
@@ -13,3 +13,12 @@ def is_whole(value: Any, *, least: int = 1) -> bool:
     (True, False, False, False, False)
     """
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+
+
+def counted(number: int, what: str) -> str:
+    """A number and the noun that it counts, for messages.
+
+    >>> counted(1, "slice"), counted(2, "slice"), counted(0, "patient")
+    ('1 slice', '2 slices', '0 patients')
+    """
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ct_cncl.transforms.common.errors import DataError
+from ct_cncl.transforms.common.numbers import counted
 from ct_cncl.transforms.dataset.dose_names import dose_of
 from ct_cncl.transforms.dataset.matching import PairCandidate, match_pairs
 from ct_cncl.transforms.dataset.pair_check import check_pair
@@ -67,7 +68,7 @@ def scans_in_one_place(groups: Sequence[Sequence[str | Path]]) -> ScansByDose:
         for dose, words in (("full", "full dose, FD, normal"), ("low", "low dose, quarter, QD")):
             if sources and dose not in doses:
                 raise DataError(
-                    f"Expected {dose}-dose scans in {group[0]}, but no series description or folder name of its {len(sources)} scans "
+                    f"Expected {dose}-dose scans in {group[0]}, but no series description or folder name of its {counted(len(sources), 'scan')} "
                     f"states that dose ({words}). Rename the folders, or give two trees: SRC --low LOW."
                 )
         trees.low.extend(source for source, dose in zip(sources, doses) if dose == "low")

@@ -105,6 +105,6 @@ def test_slices_that_do_not_fit_name_the_settings():
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
     with pytest.raises(
-        MemoryShortageError, match=r"1 slices of 12 x 12 in validation .*precision=bf16 or train.dataset.cache=none"
+        MemoryShortageError, match=r"1 slice of 12 x 12 in validation .*precision=bf16 or train.dataset.cache=none"
     ):
         evaluator(Large()).run()

@@ -182,7 +182,7 @@ def test_a_teacher_takes_as_many_slices_as_its_student(tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"context_slices": 3}))
     assert trained_network(checkpoint, context_slices=3).training is False
-    with pytest.raises(ConfigError, match="takes 1 slices as its student does, but .* takes 3"):
+    with pytest.raises(ConfigError, match="takes 1 slice as its student does, but .* takes 3"):
         trained_network(checkpoint, context_slices=1)
 
 

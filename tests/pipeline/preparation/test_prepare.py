@@ -217,7 +217,7 @@ def test_real_pairs_of_one_tree_end_to_end(tmp_path, capsys):
             "kvp": 120.0, "exposure_mas": 100.0, "slice_thickness_mm": 5.0, "kernel": "B30f", "manufacturer": "SIEMENS",
             "body_part": "ABDOMEN",
         }  # fmt: skip
-    assert capsys.readouterr().out.startswith("passed over 1 scans without a stated dose: L067_scout")
+    assert capsys.readouterr().out.startswith("passed over 1 scan without a stated dose: L067_scout")
 
 
 @pytest.mark.parametrize(

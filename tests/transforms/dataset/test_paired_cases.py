@@ -139,7 +139,7 @@ def test_a_scan_that_says_no_dose_is_left_out_and_named(tmp_path):
 def test_a_tree_of_one_dose_is_refused(tmp_path, dose, missing):
     series(tmp_path / "L067" / f"{dose}_1mm", "L067", 1, seed=0)
     with pytest.raises(
-        DataError, match=f"Expected {missing}-dose scans in .*no series description or folder name of its 1 scans"
+        DataError, match=f"Expected {missing}-dose scans in .*no series description or folder name of its 1 scan"
     ):
         scans_in_one_place([[tmp_path]])
 
