@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 
-SPIN_COUNT = ("GOMP_SPINCOUNT", "30000")
-"""How long a thread of OpenMP spins before it sleeps while it waits for the others. Next to a busy core, a training step of small
-U-Nets takes 3.1 times as long with libgomp's own 300000, and 2.3 times with this, which costs nothing on idle cores
-(benchmarks/beside.py --network demo)."""
+SPIN_COUNT = ("GOMP_SPINCOUNT", "1000")
+"""How long a thread of OpenMP spins before it sleeps while it waits for the others. Next to a busy core, a training step takes 3.2 to 3.4
+times as long with libgomp's own 300000, and 1.7 to 2.1 times with this (benchmarks/beside.py)."""
 _WAITING = (SPIN_COUNT[0], "OMP_WAIT_POLICY")
 _BUSY = 0.7
 """Load above what the idle cores can take from which another job is at work; a start alone makes less."""

@@ -55,7 +55,7 @@ def test_importing_the_command_line_is_light():
 
 @pytest.mark.parametrize(
     ("asked", "spins"),
-    [({}, "30000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
 )
 def test_waiting_threads_soon_sleep_unless_the_user_has_said_otherwise(asked, spins):
     """OpenMP reads this when torch is loaded; a thread that spins for long holds up every other on a busy core."""

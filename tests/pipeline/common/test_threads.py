@@ -16,7 +16,7 @@ def two_cores(monkeypatch):
 def test_threads_that_share_a_busy_core_are_told_what_helps():
     hint = busy_cores_hint(2)
     assert "load 1.2, 2 cores" in hint
-    assert "GOMP_SPINCOUNT=30000" in hint
+    assert "GOMP_SPINCOUNT=1000" in hint
 
 
 @pytest.mark.parametrize(("name", "value"), [("GOMP_SPINCOUNT", "7"), ("OMP_WAIT_POLICY", "PASSIVE")])

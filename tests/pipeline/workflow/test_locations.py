@@ -43,7 +43,7 @@ def test_a_run_beside_other_jobs_says_what_helps(tmp_path, monkeypatch, caplog, 
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     (tmp_path / "run").mkdir()
     record_run(tmp_path / "run", seed=1)
-    assert ("GOMP_SPINCOUNT=30000" in caplog.text) is (load > 1)
+    assert ("GOMP_SPINCOUNT=1000" in caplog.text) is (load > 1)
 
 
 def test_the_bundle_is_that_of_the_working_directory_or_the_packages(tmp_path, monkeypatch):
