@@ -86,7 +86,7 @@ def insert_verdict(
         of = (
             f"95 % interval over {row[2]:.0f} patients"
             if row[4]
-            else f"mean over {counted(int(row[2]), 'patient')}, too few for an interval"
+            else f"mean over {counted(int(float(row[2] or 0)), 'patient')}, too few for an interval"
         )
         value = float(row[3] or 0.0)
         figures.append(KeyFigure(f"Contrast kept, {title}", value, "%", 0, ends[0], ends[1], of, f"insert of {row[0]}"))
