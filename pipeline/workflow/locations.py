@@ -11,7 +11,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from torch import distributed
 
 from ct_cncl import pipeline
 from ct_cncl.pipeline.common.distributed import is_main_process, start_processes, world_size
-from ct_cncl.pipeline.common.threads import busy_cores_hint
+from ct_cncl.pipeline.common.threads import threads_beside_others
 from ct_cncl.pipeline.handlers.checkpoints import resuming
 from ct_cncl.pipeline.workflow.run_values import check_paths, check_run_values, value_at
 from ct_cncl.transforms import __version__
@@ -230,10 +230,8 @@ def record_run(
         return
     check_paths([output_dir])
     folder = Path(output_dir)
-    if not torch.cuda.is_available() and (hint := busy_cores_hint(torch.get_num_threads())):
-        logger.warning(hint)
     record = read_json(folder / "run.json") if resuming(folder, resume) and (folder / "run.json").is_file() else []
-    record.append(_run_record(seed))
+    record.append(_run_record(seed) | _share_cores(record))
     config = _running_config()
     if config is not None and not (folder / "config.json").is_file():
         with replacing(folder / "config.json") as temporary:
@@ -244,6 +242,24 @@ def record_run(
         from ct_cncl.pipeline.workflow.hyper_parameters import write_hyper_parameters
 
         write_hyper_parameters(writer, config)
+
+
+def _share_cores(record: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Leave busy cores to other jobs, and return what to record: a resumed run takes as many threads as it began with.
+
+    Another number of threads adds in another order, so that the weights would differ in their last digits.
+    """
+    own = torch.get_num_threads()
+    if torch.cuda.is_available():
+        return {}
+    began = record[0].get("threads_beside_other_jobs") if record and "OMP_NUM_THREADS" not in os.environ else None
+    threads = threads_beside_others(own) if not record else (began or own)
+    if threads == own:
+        return {}
+    torch.set_num_threads(threads)
+    why = "The run began next to other jobs" if began else f"Other jobs are running on these {os.cpu_count()} cores"
+    logger.warning(f"{why}: training takes {threads} of {own} threads. Set OMP_NUM_THREADS to choose another number.")
+    return {"threads_beside_other_jobs": threads}
 
 
 def _run_record(seed: int) -> dict[str, Any]:

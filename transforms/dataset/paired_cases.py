@@ -116,7 +116,7 @@ def _locate(source: ScanSource, patients: PatientFinder) -> PairCandidate:
     headers = list(series.headers.values())
     stated = [str(header.get("PatientID") or "").strip() for header in headers]
     frames = {str(header.get("FrameOfReferenceUID") or "") for header in headers}
-    copies = f"{len(series.copies)} files are second copies of its images" if series.copies else ""
+    copies = f"second copies of {counted(len(series.copies), 'image')}" if series.copies else ""
     return PairCandidate(
         source.path,
         patients(source.path, next(filter(None, stated), None)),

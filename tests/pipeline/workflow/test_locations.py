@@ -33,17 +33,33 @@ def test_start_run_seeds_every_generator():
     assert drawn[0][1] != drawn[2][1]
 
 
-@pytest.mark.parametrize("load", [0.1, 9.0])
-def test_a_run_beside_other_jobs_says_what_helps(tmp_path, monkeypatch, caplog, load):
-    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+def test_a_run_leaves_busy_cores_to_other_jobs_and_resumes_as_it_began(tmp_path, monkeypatch, caplog):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    taken = [4]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: taken[-1])
+    monkeypatch.setattr(torch, "set_num_threads", taken.append)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    (tmp_path / "run").mkdir()
-    record_run(tmp_path / "run", seed=1)
-    assert ("GOMP_SPINCOUNT=1000" in caplog.text) is (load > 1)
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.1, 0.1, 0.1))
+    (tmp_path / "quiet").mkdir()
+    record_run(tmp_path / "quiet", seed=1)
+    assert (taken, caplog.text) == ([4], "")
+    monkeypatch.setattr(os, "getloadavg", lambda: (3.0, 3.0, 3.0))
+    (tmp_path / "busy").mkdir()
+    record_run(tmp_path / "busy", seed=1)
+    assert taken == [4, 1]
+    assert "training takes 1 of 4 threads. Set OMP_NUM_THREADS" in caplog.text
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.1, 0.1, 0.1))
+    (tmp_path / "busy/last.pt").touch()
+    taken[:] = [4]
+    record_run(tmp_path / "busy", seed=1, resume=True)
+    assert taken == [4, 1]
+    (tmp_path / "quiet/last.pt").touch()
+    monkeypatch.setattr(os, "getloadavg", lambda: (3.0, 3.0, 3.0))
+    taken[:] = [4]
+    record_run(tmp_path / "quiet", seed=1, resume=True)
+    assert taken == [4]
 
 
 def test_the_bundle_is_that_of_the_working_directory_or_the_packages(tmp_path, monkeypatch):

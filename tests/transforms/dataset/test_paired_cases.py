@@ -164,6 +164,14 @@ def test_incomplete_pairs_are_refused_and_named(tmp_path, change, words):
     assert "L067/quarter_1mm/quarter_1mm_series002" in str(caught.value)
 
 
+def test_second_copies_of_an_image_are_refused(tmp_path):
+    series(tmp_path / "full", "L067", 1, seed=0)
+    series(tmp_path / "quarter", "L067", 2, seed=0)
+    (tmp_path / "quarter" / "again.IMA").write_bytes((tmp_path / "quarter" / "0001.IMA").read_bytes())
+    with pytest.raises(DataError, match=r"quarter\S+ to be a volume, but: second copies of 1 image\."):
+        cases_of(scans_in_one_place([[tmp_path]]))
+
+
 def test_frames_may_differ_where_the_user_says_so(tmp_path):
     full = series(tmp_path / "full", "L067", 1, seed=0)
     low = series(tmp_path / "quarter", "L067", 2, seed=0, shift=4, frame="1.8")
