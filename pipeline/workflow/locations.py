@@ -231,7 +231,8 @@ def record_run(
     check_paths([output_dir])
     folder = Path(output_dir)
     record = read_json(folder / "run.json") if resuming(folder, resume) and (folder / "run.json").is_file() else []
-    record.append(_run_record(seed) | _share_cores(record))
+    shared = _share_cores(record)
+    record.append(_run_record(seed) | shared)
     config = _running_config()
     if config is not None and not (folder / "config.json").is_file():
         with replacing(folder / "config.json") as temporary:

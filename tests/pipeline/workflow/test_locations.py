@@ -50,6 +50,8 @@ def test_a_run_leaves_busy_cores_to_other_jobs_and_resumes_as_it_began(tmp_path,
     record_run(tmp_path / "busy", seed=1)
     assert taken == [4, 1]
     assert "training takes 1 of 4 threads. Set OMP_NUM_THREADS" in caplog.text
+    (recorded,) = json.loads((tmp_path / "busy/run.json").read_text())
+    assert recorded["threads_beside_other_jobs"] == recorded["machine"]["threads"] == 1
     monkeypatch.setattr(os, "getloadavg", lambda: (0.1, 0.1, 0.1))
     (tmp_path / "busy/last.pt").touch()
     taken[:] = [4]
