@@ -143,7 +143,7 @@ def torch_batch(image: np.ndarray, pixel: float, repeats: int) -> dict[str, Any]
     each = seconds(both, repeats if cuda else 1) / batch.shape[0]
     forward, backward, _ = ours(image, pixel, geometry, repeats)
     return {
-        "what": f"torch backend, batch of {batch.shape[0]} on {batch.device}, project + fbp a slice, against compiled code",
+        "what": f"parallel beam, 720 views, project + fbp a slice: compiled code against the torch backend ({batch.device}, batch of {batch.shape[0]})",
         "ratio": each / (forward + backward),
         "ours_s": [forward, backward],
         "theirs_s": [each],

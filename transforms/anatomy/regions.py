@@ -94,6 +94,8 @@ def padding_as_air(hu: ArrayLike) -> ArrayLike:
     >>> padding_as_air(np.array([-3024, -1500, -1499, 40])).tolist()
     [-1024, -1024, -1499, 40]
     """
+    if 0 in hu.shape or hu.min() > PADDING_HU:  # nearly always, and quicker than a mask; a NaN makes this false
+        return hu
     padded = hu <= PADDING_HU
     if not padded.any():
         return hu

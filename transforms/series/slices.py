@@ -15,6 +15,7 @@ from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from ct_cncl.transforms.anatomy.regions import padding_mask
+from ct_cncl.transforms.common.numbers import counted
 from ct_cncl.transforms.series.acquisition import Acquisition, read_acquisition
 from ct_cncl.transforms.series.dicom import Series, open_stacks
 from ct_cncl.transforms.series.headers import damaged
@@ -274,7 +275,7 @@ def _usual_step(stacks: Sequence[Series]) -> float:
 def _problems(stacks: Sequence[Series]) -> list[str]:
     """Messages about the slices of a series, without repetition."""
     copies = len(stacks[0].copies)
-    found = [f"left out {copies} second copies of the same image" if copies else ""]
+    found = [f"left out second copies of {counted(copies, 'image')}" if copies else ""]
     found.append(f"expected slices in one direction but got {len(stacks)}" if len(stacks) > 1 else "")
     found += [problem for stack in stacks for problem in (stack.doubled, stack.irregular)]
     found += [padding_among_tissue(stack.headers, stack.frames) for stack in stacks]

@@ -1,6 +1,9 @@
+import numpy as np
+import pytest
 import torch
 from monai.data import MetaTensor
 
+from ct_cncl.transforms.anatomy.regions import padding_as_air
 from ct_cncl.transforms.patches.network_units import HUToNetwork, HUToNetworkd, NetworkToHU, NetworkToHUd
 
 AFFINE = torch.diag(torch.tensor([-0.5, 0.5, 2.0, 1.0], dtype=torch.float64))
@@ -32,3 +35,12 @@ def test_networks_see_padding_as_air():
     wanted = torch.tensor([[[-1024.0, -1024.0, -1024.0, -1499.0, -1024.0, 40.0, 3071.0]]])
     assert torch.equal(NetworkToHU()(HUToNetwork()(hu)), wanted)
     assert hu[0, 0, 0] == -3024
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, np.array], ids=["tensor", "array"])
+def test_padding_beside_nan_is_air_too_and_nothing_is_fine(kind):
+    """A quick look at the least value must not be answered by a NaN, nor fail for no value at all."""
+    values = np.asarray(padding_as_air(kind([float("nan"), -3024.0, 40.0])))
+    assert np.isnan(values[0])
+    assert values[1:].tolist() == [-1024.0, 40.0]
+    assert len(padding_as_air(kind([]))) == 0

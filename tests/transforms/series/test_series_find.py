@@ -67,7 +67,7 @@ def test_copies_are_left_out_and_impostors_refused(tmp_path):
     series = open_series(find_scans(tmp_path / "in")[0])
     assert [path.name for path in series.copies] == ["again.dcm"]
     made, _, slices = derive(tmp_path / "in", tmp_path / "w")
-    assert slices.problems == ["left out 1 second copies of the same image"]
+    assert slices.problems == ["left out second copies of 1 image"]
     assert len(datasets(made["denoised"])) == 3
     with pytest.raises(ScanError, match="a second file of the same image"):
         read_scan(tmp_path / "in")
