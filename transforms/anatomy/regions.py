@@ -5,7 +5,7 @@ Slices are arrays (x, y), volumes (x, y, z), in HU; pixel sizes are (dx, dy) in 
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -120,17 +120,27 @@ def local_std(hu_slice: np.ndarray, window: int = 9) -> tuple[np.ndarray, np.nda
     >>> float(mean[4, 4]), float(deviation[4, 4].round(4))
     (4.0, 0.8165)
     """
-    from scipy.ndimage import uniform_filter
-
     image = np.asarray(hu_slice, dtype=np.float64)
     if image.ndim != 2:
         raise ValueError(f"Expected one slice (x, y), but got shape {image.shape}. Call it slice by slice.")
     if window < 3 or window % 2 == 0 or window > min(image.shape):
         raise ValueError(f"Expected an odd window from 3 to {min(image.shape)} pixels, but got {window}.")
     centre = image.mean()
-    mean = uniform_filter(image - centre, window, mode="mirror")  # centred first: E[x^2] - E[x]^2 must not cancel
-    square = uniform_filter((image - centre) ** 2, window, mode="mirror")
+    mean = _window_means(image - centre, window)  # centred first: E[x^2] - E[x]^2 must not cancel
+    square = _window_means((image - centre) ** 2, window)
     return mean + centre, np.sqrt(np.maximum(square - mean**2, 0.0))
+
+
+def _window_means(image: np.ndarray, window: int) -> np.ndarray:
+    """Means over the window around each pixel, mirrored at the borders.
+
+    The same as scipy's ``uniform_filter``, at a third of its time, and without the import of scipy, which would be a tenth of
+    the time that ``ct-cncl denoise`` needs for one slice.
+    """
+    rows, columns = image.shape
+    padded = np.pad(image, window // 2, mode="reflect")
+    tall = reduce(np.add, (padded[k : k + rows] for k in range(window)))
+    return reduce(np.add, (tall[:, k : k + columns] for k in range(window))) / window**2
 
 
 def structure_index(hu_slice: np.ndarray, window: int = 9) -> np.ndarray:
@@ -162,11 +172,10 @@ def structure_index(hu_slice: np.ndarray, window: int = 9) -> np.ndarray:
 
 def _shifted_all(mask: np.ndarray, reach: int) -> np.ndarray:
     """True where ``mask`` is True at the pixel and at the eight pixels ``reach`` away along the axes and diagonals."""
-    from scipy.ndimage import binary_erosion
-
-    nine = np.zeros((2 * reach + 1, 2 * reach + 1), dtype=bool)
-    nine[::reach, ::reach] = True
-    return binary_erosion(mask, nine)
+    rows, columns = mask.shape
+    padded = np.pad(mask, reach)
+    tall = reduce(np.logical_and, (padded[k : k + rows] for k in (0, reach, 2 * reach)))
+    return reduce(np.logical_and, (tall[:, k : k + columns] for k in (0, reach, 2 * reach)))
 
 
 def soft_tissue_windows(

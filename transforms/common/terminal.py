@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from typing import TextIO
 
-from tqdm import tqdm
-
 
 def shown(text: str) -> str:
     r"""Escape control characters, undecodable bytes and changes of writing direction, so that a terminal only shows the text.
@@ -36,6 +34,8 @@ def say(*lines: str, error: bool = False) -> None:
     """
     if not lines:
         return
+    from tqdm import tqdm  # not above: `ct-cncl --help` need not wait for it
+
     stream: TextIO = sys.stderr if error else sys.stdout
     text = "\n".join(map(shown, lines))
     encoding = getattr(stream, "encoding", None) or "utf-8"
