@@ -49,11 +49,15 @@ def preprocessing(*, foreign: bool = False, **patches: Any) -> Any:
 
 
 def ours(entries: list[dict], patches: int, *, workers: int = 0, **settings: Any) -> float:
-    """Patches per second of this project's loader."""
+    """Patches per second of this project's loader, in its second pass: the first one also pays for mapping the files."""
     total = 2 * patches + 4 * BATCH
     options = {key: settings.pop(key) for key in ("cache", "context_slices") if key in settings}
     data = PatchPairs(entries, preprocessing(**settings), patches_per_epoch=total, seed=0, **options)
-    return delivered(DataLoader(data, batch_size=BATCH, sampler=SampleNumbers(total), num_workers=workers), patches)
+    loader = DataLoader(
+        data, batch_size=BATCH, sampler=SampleNumbers(total), num_workers=workers, persistent_workers=workers > 0
+    )
+    delivered(loader, patches)
+    return delivered(loader, patches)
 
 
 def monai_pipeline(entries: list[dict], folder: Path, patches: int, *, cached: bool) -> float:
