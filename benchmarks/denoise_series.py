@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -102,9 +101,10 @@ def measured(way: str, precision: str, source: Path, out: Path, weights: Path, *
     import torch
 
     import ct_cncl.pipeline.inference.api  # noqa: F401
+    from ct_cncl.pipeline.ablation.forward_cost import memory_mib
 
     torch.set_num_threads(threads)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    memory = memory_mib("VmHWM")
     started, used = time.perf_counter(), time.process_time()
     if way == "whole":
         network = whole_volume(source, out, weights, precision)
@@ -114,8 +114,8 @@ def measured(way: str, precision: str, source: Path, out: Path, weights: Path, *
         "seconds": time.perf_counter() - started,
         "cpu": time.process_time() - used,
         "network": network,
-        "before_gib": memory / 2**20,
-        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "before_gib": memory / 2**10,
+        "peak_gib": memory_mib("VmHWM") / 2**10,
     }
 
 
@@ -125,7 +125,7 @@ class Table:
     def __init__(self) -> None:
         self.first: float | None = None
         print(
-            "| ratio | network | precision | way | slices | s | slices/s | outside the network | CPU ms a slice | peak GiB | of it imports |"
+            "| ratio | network | precision | way | slices | s | slices/s | outside the network | CPU ms a slice | peak GiB | peak during imports |"
         )
         print("|---:|---|---|---|---|---|---|---|---|---|---|", flush=True)
 

@@ -83,7 +83,7 @@ def in_bf16(fallback: torch.nn.Module, *, hu: torch.Tensor, top: dict[str, Any])
     with torch.inference_mode():
         full, took = seconds(lambda: model(image)), seconds(lambda: low(image))
         error = HU_RANGE * (low(image) - model(image)).abs()
-    off = f", off by {error.mean():.2f} HU in the mean and {error.max():.1f} at most"
+    off = f", with the shipped weights; differs from float32 by {error.mean():.2f} HU on average and {error.max():.1f} HU at most"
     return {
         "what": f"bf16: {took:.3f} s a slice{'' if model is fallback else off}; {top['what']}",
         "ratio": full / took,

@@ -72,7 +72,9 @@ def page(folder: Path, out: Path) -> None:
         "# Performance",
         "",
         "How fast ct-cncl is, compared with the paper's network and with plain MONAI. `make bench` writes this page. A ratio above 1 means that",
-        "this project is faster; both sides were measured next to each other in one process.",
+        "what a row names first is faster. In rows about settings, precision and compiled code, this project is compared with itself. Both sides were",
+        'measured in one run, in one process or in one process each. "Ceiling" is the speed of a matrix product or convolution measured in the same',
+        'run, and "floor" the time that the operations would take at that speed.',
         "",
     ]
     notes = NOTES.read_text(encoding="utf-8") if NOTES.is_file() else ""
@@ -86,7 +88,7 @@ def page(folder: Path, out: Path) -> None:
             lines += [
                 f"## {heading}",
                 "",
-                f"`benchmarks/{name}.py`",
+                f"`benchmarks/{name}.py`. Ratios are those of slices/s to the first row.",
                 "",
                 *table.read_text(encoding="utf-8").splitlines(),
                 "",

@@ -191,7 +191,7 @@ def settings(data: Path, *, quick: bool, compiled: bool) -> list[dict[str, Any]]
     batch, steps = (2, 2) if quick else (16, 20)
     cuda = torch.cuda.is_available()
     changes: dict[str, dict[str, Any]] = {
-        "fused Adam": {"optimizer#fused": True},
+        "Adam without fused": {"optimizer#fused": False},
         "channels_last": {"train#trainer#generator#channels_last": True},
         "recompute_activations": {"train#trainer#generator#recompute_activations": True},
         "accumulate=2": {"train#trainer#accumulate": 2},

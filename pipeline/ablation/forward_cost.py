@@ -89,7 +89,7 @@ def measure_here(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    before = _memory_mib("VmRSS")
+    before = memory_mib("VmRSS")
     parser = ConfigParser()
     parser.read_config(dict(definition))
     network = parser.get_parsed_content("network_def").eval()
@@ -100,10 +100,10 @@ def measure_here(
             started = time.perf_counter()
             network(image)
             seconds.append(time.perf_counter() - started)
-    return ForwardCost(median(seconds[1:]), _memory_mib("VmHWM") - before, torch.get_num_threads())
+    return ForwardCost(median(seconds[1:]), memory_mib("VmHWM") - before, torch.get_num_threads())
 
 
-def _memory_mib(field: str) -> float:
+def memory_mib(field: str) -> float:
     """Resident memory in MiB: "VmRSS" is now, "VmHWM" the peak. On Linux, getrusage's peak would include the parent's from before exec."""
     if STATUS.is_file():
         line = next(line for line in STATUS.read_text(encoding="ascii").splitlines() if line.startswith(f"{field}:"))

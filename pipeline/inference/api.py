@@ -17,12 +17,13 @@ from tqdm import tqdm
 
 from ct_cncl.pipeline.common.devices import checked_device
 from ct_cncl.pipeline.common.distributed import default_device, is_main_process
-from ct_cncl.pipeline.inference.batch import ArchiveRun, RunOptions, Task
+from ct_cncl.pipeline.inference.batch import ArchiveRun
 from ct_cncl.pipeline.inference.denoising import Denoising
 from ct_cncl.pipeline.inference.memory import given
 from ct_cncl.pipeline.inference.options import DenoiseOptions
 from ct_cncl.pipeline.inference.places import Places, places_of
 from ct_cncl.pipeline.inference.streaming import check_save, volume_warnings
+from ct_cncl.pipeline.inference.task import RunOptions, Task
 from ct_cncl.pipeline.inference.volume import denoised_kinds
 from ct_cncl.pipeline.inference.work_folder import work_folder
 from ct_cncl.pipeline.networks.precision import is_made_for_bf16

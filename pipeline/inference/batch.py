@@ -1,7 +1,6 @@
 """A batch run: each scan is processed, recorded and put in place, whether or not others fail.
 
-A :class:`Task` is the work on one scan: denoising it (:mod:`.denoising`) or simulating a lower dose
-(:mod:`ct_cncl.pipeline.simulation`).
+What is done with a scan is a :class:`~ct_cncl.pipeline.inference.task.Task`.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tqdm import tqdm
 
@@ -26,7 +25,6 @@ from ct_cncl.pipeline.inference.manifest import Manifest, add_to_manifest, rewri
 from ct_cncl.pipeline.inference.places import Places
 from ct_cncl.pipeline.inference.records import (
     RECORD_SUFFIX,
-    ResultVariant,
     ScanJob,
     digests,
     job_name,
@@ -36,6 +34,7 @@ from ct_cncl.pipeline.inference.records import (
     write_record,
 )
 from ct_cncl.pipeline.inference.streaming import Outcome
+from ct_cncl.pipeline.inference.task import RunOptions, Task
 from ct_cncl.pipeline.inference.work_folder import one_at_a_time
 from ct_cncl.transforms import __version__
 from ct_cncl.transforms.common.file_names import LONGEST, fitting
@@ -46,79 +45,14 @@ from ct_cncl.transforms.common.terminal import say, shown
 from ct_cncl.transforms.series import ScanError, ScanSource
 from ct_cncl.transforms.series.content import content_digest
 from ct_cncl.transforms.series.deidentify import Deidentifier, pseudonym_key
-from ct_cncl.transforms.series.derivation import Derivation, Processing
 from ct_cncl.transforms.series.find import Broken, Found, choose
 from ct_cncl.transforms.series.origin import without_derived
-from ct_cncl.transforms.series.results import ResultWriter, open_results, put_in_place, result_name
-from ct_cncl.transforms.series.slices import Slices, open_slices
+from ct_cncl.transforms.series.results import open_results, put_in_place, result_name
+from ct_cncl.transforms.series.slices import open_slices
 from ct_cncl.transforms.series.values import Clipped
-from ct_cncl.transforms.series.volume_file import VolumeFile
 
 _MOST_NAMED = 5
 """How many unreadable files the terminal names. The manifest names all of them."""
-
-
-class RunOptions(Protocol):
-    """Options that every run over an archive has."""
-
-    @property
-    def series(self) -> tuple[str, ...]:
-        """Only these series, by number, name or tag; empty for all."""
-
-    @property
-    def strict(self) -> bool:
-        """Refuse series with missing, duplicate or unevenly spaced slices."""
-
-    @property
-    def derived(self) -> bool:
-        """Also accept results of this program and other derived images."""
-
-    @property
-    def compression(self) -> str:
-        """Compression of DICOM results."""
-
-    @property
-    def deidentify(self) -> bool:
-        """Remove the patient's identity."""
-
-    @property
-    def overwrite(self) -> bool:
-        """Replace results made with other options or by another version."""
-
-    @property
-    def progress(self) -> bool:
-        """Report progress on the terminal."""
-
-
-class Task(Protocol):
-    """The work on every scan of a run."""
-
-    @property
-    def verb(self) -> tuple[str, str]:
-        """The verb and its past participle, for messages: "denoise", "denoised"."""
-
-    @property
-    def variant(self) -> ResultVariant:
-        """What distinguishes its results from those of the run's other tasks."""
-
-    @property
-    def options(self) -> Mapping[str, Any]:
-        """What the results depend on besides source, variant, compression and de-identification."""
-
-    def begin(self, slices: Slices) -> list[str]:
-        """Inspect a scan before its results are opened, and return warnings."""
-
-    def derivation(self, **common: Any) -> Derivation | Processing:
-        """What the results' headers will say; ``common`` holds version, warnings, compression, content and made."""
-
-    def target(self, slices: Slices, path: Path) -> VolumeFile | None:
-        """How to store a result at ``path``; None to store it like its source."""
-
-    def apply(self, slices: Slices, writer: ResultWriter, tick: Callable[[int], object]) -> Outcome:
-        """Make the results, slice by slice."""
-
-    def finish(self, job: ScanJob, outcome: Outcome, *, single: bool) -> None:
-        """Write further files next to results that are in place."""
 
 
 class ArchiveRun:
