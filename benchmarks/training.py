@@ -94,7 +94,7 @@ def trained(
         workflow.initialize()
         trainer = workflow.parser.get_parsed_content("train#trainer")
         clock = Clock(trainer, skip=skip, now=now)
-        # A run that would never validate is refused, so this one ends an epoch before it validates.
+        # The last epoch is validated, so this run ends before it.
         trainer.add_event_handler(Events.EPOCH_COMPLETED, trainer.terminate)
         trainer.run()
         wall, busy = clock.stop()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ct_cncl.pipeline.handlers.progress import TrainingProgress
     from ct_cncl.pipeline.handlers.stats import StatsLog
     from ct_cncl.pipeline.handlers.step_figures import StepFigures
+    from ct_cncl.pipeline.handlers.validation import Validation
 
 __all__ = [
     "EMA",
@@ -33,6 +34,7 @@ __all__ = [
     "StatsLog",
     "StepFigures",
     "TrainingProgress",
+    "Validation",
     "WrittenFiles",
     "loss_terms",
 ]
@@ -53,6 +55,7 @@ _MODULES = {
     "TrainingProgress": "progress",
     "StatsLog": "stats",
     "StepFigures": "step_figures",
+    "Validation": "validation",
 }
 
 

@@ -1,4 +1,4 @@
-"""Checks of a run's values. Those with which it would train or validate nothing, or write elsewhere, are refused at the start."""
+"""Checks of a run's values. Those with which it would train nothing, or write elsewhere, are refused at the start."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def check_run_values(config: Mapping[str, Any], *, processes: int = 1) -> None:
     Raises:
         ConfigError: a value is refused; names the key and the value, and says what to do.
 
-    >>> check_run_values({"max_epochs": 2, "val_interval": "$@max_epochs", "patches": {"per_epoch": 8}, "batch_size": 4})
+    >>> check_run_values({"max_epochs": 2, "seed": "$1 + 1", "patches": {"per_epoch": 8}, "batch_size": 4})
     """
     _check_kinds(config)
     for key, least in _WHOLE.items():
@@ -88,19 +88,12 @@ def check_run_values(config: Mapping[str, Any], *, processes: int = 1) -> None:
     chance = value_at(config, "patches#lesion_prob")
     if isinstance(chance, (int, float)) and not 0 <= chance <= 1:
         raise ConfigError(f"Expected a number from 0 to 1 for patches.lesion_prob, but got {chance}.")
-    patches, batch, interval, epochs = (
-        value_at(config, key) for key in ("patches#per_epoch", "batch_size", "val_interval", "max_epochs")
-    )
+    patches, batch = (value_at(config, key) for key in ("patches#per_epoch", "batch_size"))
     if isinstance(patches, int) and isinstance(batch, int) and patches // processes < batch:
         of_each = f" in each of {processes} processes" if processes > 1 else ""
         raise ConfigError(
             f"Expected patches.per_epoch to fill a batch{of_each}, but got {patches} for batch_size {batch}: nothing would be trained. "
             "Raise patches.per_epoch or lower batch_size."
-        )
-    if isinstance(interval, int) and isinstance(epochs, int) and interval > epochs:
-        raise ConfigError(
-            f"Expected val_interval to be at most max_epochs, but got {interval} and {epochs}: no epoch would be validated, and no best.pt "
-            "written. Lower val_interval."
         )
 
 

@@ -160,7 +160,6 @@ def test_evaluation_needs_a_checkpoint(moved_run):
     ("change", "words"),
     [
         ({"patches#per_epoch": 1}, "nothing would be trained"),
-        ({"val_interval": 3}, "no epoch would be validated"),
         ({"max_epochs": 1.5}, "a whole number of at least 1 for max_epochs"),
         ({"device": "cuda:77"}, "Expected a device of this machine"),
         ({"start_from": "/a#b/best.pt"}, "Expected a path without #"),
@@ -175,7 +174,6 @@ def test_a_run_that_would_leave_nothing_is_refused_before_it_is_made(tiny_datase
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"val_interval": 3}, "no epoch would be validated"),
         ({"patches#per_epoch": 1}, "nothing would be trained"),
         ({"max_epochs": 1.5}, "a whole number of at least 1 for max_epochs"),
     ],
