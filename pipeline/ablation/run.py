@@ -143,10 +143,7 @@ def _evaluate(ablation: Ablation, run: Path) -> bool:
         out=folder,
         overwrite=True,
         overlays=[str(config_file("keep_slices.json"))],
-        assignments=[
-            f"kept_slices={ablation.pictures}",
-            "validate.dataset.max_slices=null",
-        ],  # the table is about all slices
+        assignments=[f"kept_slices={ablation.pictures}"],
     )
     return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from pathlib import Path
@@ -21,7 +22,7 @@ from ct_cncl.transforms.dataset.datalist import read_datalist
 from ct_cncl.transforms.dataset.simulated_cases import phantom_cases
 from ct_cncl.transforms.dataset.writer import split_cases, write_dataset
 
-_PHANTOMS = {"training": 16, "validation": 2, "test": 4}
+_PHANTOMS = {"training": 12, "validation": 2, "test": 4}
 """Number of phantom patients in each split. Seeds are consecutive, so that the network has not seen the test phantoms."""
 SLICES = 4
 DOSE = 0.25
@@ -66,7 +67,7 @@ def run_demo(
     metrics = evaluate_run(run, split="test")
     say("4/4  Denoising a NIfTI scan")
     picture, denoised = _denoise_and_draw(out, data, run)
-    slices = counts["test"] * SLICES
+    slices = json.loads((run / "evaluation_test/summary.json").read_text(encoding="utf-8"))["slices"]
     say(
         "",
         *format_table(metrics, data_range=DATA_RANGE, slices=slices).split("\n"),

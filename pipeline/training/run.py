@@ -121,7 +121,7 @@ def evaluate_run(
     overlays: Sequence[str] = (),
     assignments: Sequence[str] = (),
 ) -> dict[str, float]:
-    """Evaluate a run's best checkpoint on a prepared data set.
+    """Evaluate a run's best checkpoint on all slices of a prepared data set, also if its validation took fewer.
 
     Args:
         run: the run's folder, or a checkpoint in it.

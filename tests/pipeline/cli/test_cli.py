@@ -265,10 +265,11 @@ def test_evaluate_writes_figures_and_refuses_twice(command, tmp_path, tiny_run):
 def test_demo_runs_to_its_end(tmp_path, capfd):
     from ct_cncl.pipeline.training.demo import run_demo
 
-    small = tuple(assignments(TINY | {"max_epochs": 1}))
+    small = tuple(assignments(TINY | {"max_epochs": 1, "validate#dataset#max_slices": 1}))
     counts = {"training": 1, "validation": 1, "test": 1}
     metrics = run_demo(tmp_path / "demo", phantoms=counts, size=64, assignments=small)
     text = capfd.readouterr().out
+    assert "mean over 4 slices" in text
     assert "input" in text
     assert "result" in text
     assert f"{metrics['psnr']:.2f}" in text

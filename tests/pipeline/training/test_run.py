@@ -144,6 +144,19 @@ def test_splits_data_and_checkpoints_are_the_ones_named(moved_run, tiny_dataset,
         assert len(list(csv.DictReader(stream))) == 2
 
 
+def test_evaluation_takes_all_slices_of_a_run_that_was_validated_on_fewer(moved_run, tmp_path):
+    config = json.loads((moved_run / "config.json").read_text())
+    config["validate"]["dataset"]["max_slices"] = 1
+    (moved_run / "config.json").write_text(json.dumps(config))
+
+    def evaluated(name, *assignments):
+        evaluate_run(moved_run, out=tmp_path / name, assignments=[*QUIET, *assignments])
+        return json.loads((tmp_path / name / "summary.json").read_text())["slices"]
+
+    assert evaluated("all") == 2
+    assert evaluated("asked", "validate.dataset.max_slices=1") == 1
+
+
 def test_evaluation_needs_the_runs_config(moved_run):
     (moved_run / "config.json").unlink()
     with pytest.raises(ConfigError, match="config.json"):
